@@ -1,0 +1,68 @@
+"""Durable files, manifests, provenance and the artifact store."""
+
+from streetvision_core.io.artifact import Artifact, content_digest
+from streetvision_core.io.atomic import (
+    StagedFile,
+    atomic_file,
+    compute_file_sha256,
+    make_directory,
+    write_checkpoint_atomic,
+    write_csv_atomic,
+    write_file_atomic,
+    write_json_atomic,
+    write_tensors_atomic,
+)
+from streetvision_core.io.encode import (
+    bytes_digest,
+    csv_bytes,
+    json_bytes,
+    json_digest,
+    read_csv,
+    read_tensors,
+    tensors_bytes,
+)
+from streetvision_core.io.manifest import (
+    InputArtifact,
+    OutputFile,
+    StepManifest,
+    create_step_manifest,
+    describe_step,
+    step_key,
+)
+from streetvision_core.io.provenance import Environment, GitState, environment, git_state
+from streetvision_core.io.store import ArtifactStore, PublishedArtifact, default_store, read_artifact
+
+__all__ = [
+    "Artifact",
+    "ArtifactStore",
+    "Environment",
+    "GitState",
+    "InputArtifact",
+    "OutputFile",
+    "PublishedArtifact",
+    "StagedFile",
+    "StepManifest",
+    "atomic_file",
+    "bytes_digest",
+    "compute_file_sha256",
+    "content_digest",
+    "create_step_manifest",
+    "csv_bytes",
+    "default_store",
+    "describe_step",
+    "environment",
+    "git_state",
+    "json_bytes",
+    "json_digest",
+    "make_directory",
+    "read_artifact",
+    "read_csv",
+    "read_tensors",
+    "step_key",
+    "tensors_bytes",
+    "write_checkpoint_atomic",
+    "write_csv_atomic",
+    "write_file_atomic",
+    "write_json_atomic",
+    "write_tensors_atomic",
+]

@@ -1,0 +1,81 @@
+"""Values to bytes and back: JSON, CSV and safetensors, each with one canonical encoding.
+
+The same value gives the same bytes, so that a digest of the bytes is a digest of the value. JSON
+round-trips: ``json.loads(json_bytes(value)) == value`` for every JSON value.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+
+
+def _plain(value: object) -> object:
+    """Turn a NumPy scalar into the Python number it holds; refuse everything else."""
+    item = getattr(value, "item", None)
+    if item is None or getattr(value, "ndim", 1) != 0:
+        raise TypeError(f"{type(value).__name__} is not a JSON value")
+    return item()
+
+
+def json_bytes(value: object) -> bytes:
+    """Encode ``value`` as readable, canonical JSON: sorted keys, UTF-8, one newline at the end.
+
+    Raises:
+        TypeError: ``value`` holds something that is not JSON.
+        ValueError: ``value`` holds NaN or an infinity, which JSON cannot carry.
+    """
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False, default=_plain)
+    return text.encode() + b"\n"
+
+
+def json_digest(value: object) -> str:
+    """Return the SHA-256 (hex) of the canonical JSON of ``value``."""
+    return bytes_digest(json_bytes(value))
+
+
+def bytes_digest(data: bytes) -> str:
+    """Return the SHA-256 (hex) of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def csv_bytes(rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -> bytes:
+    r"""Encode ``rows`` as CSV (RFC 4180, but ``\n`` line ends) with a header of ``columns``.
+
+    Floats are written by ``repr``, so that they read back exactly. A row with a key that is not a
+    column is an error; a missing key is an empty cell.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_csv(data: bytes) -> list[dict[str, str]]:
+    """Decode what :func:`csv_bytes` wrote: one mapping a row, every cell a string."""
+    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+
+
+def tensors_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Encode NumPy arrays (or torch tensors on the CPU) as safetensors, names sorted."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    return save(arrays, metadata=dict(metadata) if metadata else None)
+
+
+def read_tensors(data: bytes) -> dict[str, np.ndarray]:
+    """Decode safetensors into NumPy arrays that own their memory."""
+    from safetensors.numpy import load
+
+    return {name: array.copy() for name, array in load(data).items()}

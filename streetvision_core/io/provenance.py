@@ -1,0 +1,85 @@
+"""Where a result came from: the git commit of the code, the machine and the versions of its libraries."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+UNKNOWN = "unknown"
+# What can change a number: the rest of the environment is pinned by constraints.txt.
+PACKAGES = (
+    "dagster", "ImageHash", "lightning", "numpy", "pillow", "pyarrow", "pydantic", "safetensors",
+    "scikit-learn", "scipy", "streetvision", "timm", "torch", "torchvision",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GitState:
+    """``sha`` is the full commit (40 hex) or "unknown"; ``dirty`` says that the work tree differs from it."""
+
+    sha: str
+    dirty: bool
+
+
+def git_state(directory: Path | None = None) -> GitState:
+    """Return the commit of the repository that tracks ``directory``, by default this package's source.
+
+    An installed package may lie inside somebody else's repository (a ``.venv`` does), so a directory
+    of which git tracks no file counts as outside: ``GitState("unknown", False)``, as does a machine
+    without git.
+    """
+    where = Path(directory) if directory is not None else Path(__file__).parent
+    sha = _git(where, "rev-parse", "--verify", "HEAD^{commit}")
+    if not sha or not _git(where, "ls-files", "."):
+        return GitState(UNKNOWN, dirty=False)
+    return GitState(sha, dirty=bool(_git(where, "status", "--porcelain", "--untracked-files=normal", ":/")))
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    """Return what git prints, or an empty string where it cannot answer."""
+    # GIT_DIR and its kin, set by a hook or a surrounding rebase, would answer for another repository.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "-C", str(directory), "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed program, no shell
+            command, capture_output=True, text=True, env=environment, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine a step ran on."""
+
+    hostname: str
+    platform: str
+    python_version: str
+    packages: dict[str, str]
+
+
+def environment() -> Environment:
+    """Describe this machine; a package that is not installed is left out."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return Environment(platform.node(), platform.platform(), platform.python_version(), packages)
+
+
+def utc_now() -> datetime:
+    """Return the current time, in UTC."""
+    return datetime.now(tz=UTC)
+
+
+def iso_utc(moment: datetime) -> str:
+    """Return ``moment`` in ISO 8601, in UTC with microseconds: ``2026-11-21T09:30:00.000000Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
