@@ -18,8 +18,6 @@ from streetvision_core.io.encode import (
     json_bytes,
     json_digest,
     read_csv,
-    read_tensors,
-    tensors_bytes,
 )
 from streetvision_core.io.manifest import (
     InputArtifact,
@@ -31,6 +29,7 @@ from streetvision_core.io.manifest import (
 )
 from streetvision_core.io.provenance import Environment, GitState, environment, git_state
 from streetvision_core.io.store import ArtifactStore, PublishedArtifact, default_store, read_artifact
+from streetvision_core.io.tensors import read_tensors, tensors_bytes
 
 __all__ = [
     "Artifact",

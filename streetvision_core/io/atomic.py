@@ -24,14 +24,16 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from streetvision_core.errors import StoreError
 from streetvision_core.io.encode import csv_bytes, json_bytes
+from streetvision_core.io.tensors import tensor_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+_PIECE_BYTES = 4 * 2**20
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 
 
@@ -67,7 +69,10 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
 
 @dataclass
 class AtomicFile:
-    """A file that is being written: ``temporary`` takes the bytes, ``sha256`` is known when it is durable."""
+    """A file that is being written: ``temporary`` takes the bytes.
+
+    ``sha256`` is known when the block has ended, or earlier to a writer that hashes what it writes.
+    """
 
     temporary: Path
     sha256: str = ""
@@ -108,7 +113,7 @@ def atomic_file(path: Path) -> Iterator[AtomicFile]:
         handle = AtomicFile(path.parent / name)
         yield handle
         with _os_errors_named(path):
-            handle.sha256 = _seal(name, mode=mode, directory=directory)
+            handle.sha256 = _seal(name, mode=mode, directory=directory, known_sha256=handle.sha256)
             os.replace(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
             os.fsync(directory)
     except BaseException:
@@ -119,8 +124,8 @@ def atomic_file(path: Path) -> Iterator[AtomicFile]:
         os.close(directory)
 
 
-def _seal(name: str, *, mode: int, directory: int) -> str:
-    """Flush the temporary file and hash it meanwhile; the flush waits for the disk, the hash for the core.
+def _seal(name: str, *, mode: int, directory: int, known_sha256: str) -> str:
+    """Flush the temporary file, and hash it meanwhile unless its writer did.
 
     The file is opened again because a library may have put another inode, with a mode of its own,
     in its place.
@@ -129,16 +134,42 @@ def _seal(name: str, *, mode: int, directory: int) -> str:
         os.fchmod(file.fileno(), mode)
         with ThreadPoolExecutor(max_workers=1) as pool:
             flushed = pool.submit(os.fsync, file.fileno())
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = known_sha256 or hashlib.file_digest(file, "sha256").hexdigest()
             flushed.result()
         return sha256
 
 
+def _write_chunks(path: Path, chunks: Iterable[memoryview]) -> str:
+    """Write the chunks durably, each hashed by one thread while another hands it to the kernel."""
+    digest = hashlib.sha256()
+    with atomic_file(path) as target:
+        with (
+            _os_errors_named(path),
+            ThreadPoolExecutor(max_workers=1) as pool,
+            target.temporary.open("wb", buffering=0) as file,
+        ):
+            for piece in _pieces(chunks):
+                hashed = pool.submit(digest.update, piece)
+                _write_all(file, piece)
+                hashed.result()
+        target.sha256 = digest.hexdigest()
+    return target.sha256
+
+
+def _pieces(chunks: Iterable[memoryview]) -> Iterator[memoryview]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            yield chunk[start : start + _PIECE_BYTES]
+
+
+def _write_all(file: BinaryIO, piece: memoryview) -> None:
+    while piece:
+        piece = piece[file.write(piece) :]
+
+
 def write_file_atomic(path: Path, data: bytes) -> str:
     """Write ``data`` to ``path`` durably and return its SHA-256 (hex)."""
-    with atomic_file(path) as target, _os_errors_named(path), target.temporary.open("wb") as file:
-        file.write(data)
-    return target.sha256
+    return _write_chunks(path, [memoryview(data)])
 
 
 def write_json_atomic(path: Path, value: object) -> str:
@@ -158,21 +189,14 @@ def write_tensors_atomic(
 
     Args:
         path: The file to write.
-        tensors: Arrays or tensors by name, of any shape and dtype that safetensors knows; one kind
-            in one call.
+        tensors: NumPy arrays or torch tensors by name, of any shape and any dtype that safetensors
+            knows; a tensor on a device is brought to the CPU when its turn comes.
         metadata: Text that goes into the header.
 
     Returns:
         The SHA-256 (hex) of the file.
     """
-    from safetensors import SafetensorError
-
-    with atomic_file(path) as target:
-        try:
-            _save_tensors(target.temporary, tensors, metadata)
-        except SafetensorError as error:
-            raise _store_error("to write the tensors durably", str(error), Path(path)) from error
-    return target.sha256
+    return _write_chunks(path, tensor_chunks(tensors, metadata))
 
 
 def write_checkpoint_atomic(path: Path, model: Any, *, metadata: Mapping[str, str] | None = None) -> str:
@@ -187,22 +211,7 @@ def write_checkpoint_atomic(path: Path, model: Any, *, metadata: Mapping[str, st
         The SHA-256 (hex) of the file.
     """
     state = model.state_dict() if hasattr(model, "state_dict") else model
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    return write_tensors_atomic(path, tensors, metadata=metadata)
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None) -> None:
-    ordered = {name: tensors[name] for name in sorted(tensors)}
-    header = dict(metadata) if metadata else None
-    if any(hasattr(tensor, "data_ptr") for tensor in ordered.values()):
-        from safetensors.torch import save_file as save_torch
-
-        save_torch(ordered, path, metadata=header)
-    else:
-        import numpy as np
-        from safetensors.numpy import save_file as save_numpy
-
-        save_numpy({name: np.ascontiguousarray(array) for name, array in ordered.items()}, path, header)
+    return write_tensors_atomic(path, state, metadata=metadata)
 
 
 def make_directory(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Values to bytes and back: JSON, CSV and safetensors, each with one canonical encoding.
+"""Values to bytes and back: JSON and CSV, each with one canonical encoding.
 
 The same value gives the same bytes, so that a digest of the bytes is a digest of the value. JSON
 round-trips: ``json.loads(json_bytes(value)) == value`` for every JSON value.
@@ -10,12 +10,10 @@ import csv
 import hashlib
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    import numpy as np
 
 
 def _plain(value: object) -> object:
@@ -48,13 +46,13 @@ def bytes_digest(data: bytes) -> str:
 
 
 def csv_bytes(rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -> bytes:
-    r"""Encode ``rows`` as CSV (RFC 4180, but ``\n`` line ends) with a header of ``columns``.
+    """Encode ``rows`` as CSV (RFC 4180) with a header of ``columns``.
 
     Floats are written by ``repr``, so that they read back exactly. A row with a key that is not a
     column is an error; a missing key is an empty cell.
     """
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(columns))
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
@@ -63,19 +61,3 @@ def csv_bytes(rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -
 def read_csv(data: bytes) -> list[dict[str, str]]:
     """Decode what :func:`csv_bytes` wrote: one mapping a row, every cell a string."""
     return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
-
-
-def tensors_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Encode NumPy arrays (or torch tensors on the CPU) as safetensors, names sorted."""
-    import numpy as np
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    return save(arrays, metadata=dict(metadata) if metadata else None)
-
-
-def read_tensors(data: bytes) -> dict[str, np.ndarray]:
-    """Decode safetensors into NumPy arrays that own their memory."""
-    from safetensors.numpy import load
-
-    return {name: array.copy() for name, array in load(data).items()}

@@ -33,9 +33,10 @@ from streetvision_core.io.atomic import (
     write_file_atomic,
     write_json_atomic,
 )
-from streetvision_core.io.encode import bytes_digest, read_tensors
+from streetvision_core.io.encode import bytes_digest
 from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME, check_relative_name, check_segment
+from streetvision_core.io.tensors import read_tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +156,7 @@ def read_artifact(directory: Path, *, manifest_sha256: str | None = None) -> Pub
         raise _unreadable(path, error) from error
     digest = bytes_digest(data)
     if manifest_sha256 not in (None, digest):
-        raise _damaged(path, "another manifest than the one the pointer names")
+        raise _damaged(path, "another manifest than the one that is vouched for")
     return PublishedArtifact(directory, StepManifest.from_bytes(data, where=path), digest)
 
 
@@ -254,6 +255,23 @@ class ArtifactStore:
             raise _unreadable(path, error) from error
         manifest, digest = _parse_pointer(data, where=path)
         return read_artifact((self.root / manifest).parent, manifest_sha256=digest)
+
+    def input_of(self, published: PublishedArtifact, name: str) -> PublishedArtifact:
+        """Return the very artifact ``name`` that ``published`` was made from, current or not.
+
+        Raises:
+            MissingArtifactError: it was made from no such artifact, or that is gone.
+            IntegrityError: what lies there is not what it was made from.
+        """
+        given = published.manifest.input_artifacts.get(name)
+        if given is None:
+            raise MissingArtifactError(
+                f"{published.manifest.step_name} to be made from {name}",
+                f"only {', '.join(published.manifest.input_artifacts) or 'no inputs'}",
+                published.directory,
+                "It was made by another version of this step; materialize it again.",
+            )
+        return read_artifact(self.directory(given.run_id, name), manifest_sha256=given.manifest_sha256)
 
     def find_run(self, dagster_run_id: str, step: str) -> str | None:
         """Return the store's run id of ``step`` in a Dagster run, or None if it published none here."""

@@ -111,7 +111,10 @@ def test_an_os_error_names_the_file_and_the_cause_and_harms_nothing(call, code, 
 
 
 def test_a_full_disk_is_one_paragraph_and_the_old_file_stays(tmp_path):
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]).returncode
+    ):
         pytest.skip("needs the right to mount a tmpfs: the full disk was NOT tested")
     try:
         path = tmp_path / "file"
@@ -185,6 +188,8 @@ def test_a_missing_file_has_no_digest(tmp_path):
 def test_directories_are_made_durable_in_their_parents(tmp_path, monkeypatch):
     flushed = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (flushed.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))
+    )
     make_directory(tmp_path / "a" / "b")
     assert [Path(path).name for path in flushed] == [tmp_path.name, "a"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streetvision_core.io import csv_bytes, json_bytes, json_digest, read_csv, read_tensors, tensors_bytes
+from streetvision_core.io import csv_bytes, json_bytes, json_digest, read_csv
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -37,7 +37,11 @@ def test_json_takes_numpy_scalars_and_refuses_arrays_and_objects():
             json_bytes({"a": wrong})
 
 
-@given(st.lists(st.tuples(st.floats(allow_nan=False), st.text(alphabet=st.characters(exclude_categories=["C"])))))
+@given(
+    st.lists(
+        st.tuples(st.floats(allow_nan=False), st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+    )
+)
 def test_csv_reads_back_floats_exactly_and_text_as_it_was(rows):
     data = csv_bytes(({"x": x, "s": s} for x, s in rows), columns=["x", "s"])
     assert [(float(row["x"]), row["s"]) for row in read_csv(data)] == rows
@@ -46,12 +50,3 @@ def test_csv_reads_back_floats_exactly_and_text_as_it_was(rows):
 def test_csv_refuses_a_cell_without_a_column():
     with pytest.raises(ValueError, match="extra"):
         csv_bytes([{"x": 1, "extra": 2}], columns=["x"])
-
-
-def test_tensors_read_back_exactly_and_the_same_tensors_give_the_same_bytes():
-    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3).T, "a": np.array([1, 2], dtype=np.int64)}
-    data = tensors_bytes(arrays)
-    assert data == tensors_bytes(dict(reversed(arrays.items())))
-    back = read_tensors(data)
-    assert all(np.array_equal(back[name], arrays[name]) and back[name].dtype == arrays[name].dtype for name in arrays)
-    back["a"][0] = 7  # owns its memory

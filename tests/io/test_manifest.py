@@ -117,7 +117,9 @@ def test_the_same_content_in_other_bytes_is_refused(manifest):
         StepManifest.from_bytes(manifest.to_bytes() + b"\n", where="test")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", b'{"schema_version": "1"}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"{}", b'{"schema_version": "1"}', b"\xff\xfe"]
+)
 def test_what_is_no_manifest_is_refused_in_a_paragraph(content):
     with pytest.raises(SchemaError, match="not a manifest"):
         StepManifest.from_bytes(content, where="somewhere")
@@ -127,7 +129,12 @@ def test_the_step_key_follows_code_configuration_and_inputs_alone():
     base = {"step": "s", "code_version": "c", "config_hash": "h", "inputs": {"a": "1", "b": "2"}}
     key = step_key(**base)
     assert key == step_key(**{**base, "inputs": {"b": "2", "a": "1"}})
-    for change in ({"step": "t"}, {"code_version": "d"}, {"config_hash": "i"}, {"inputs": {"a": "1", "b": "3"}}):
+    for change in (
+        {"step": "t"},
+        {"code_version": "d"},
+        {"config_hash": "i"},
+        {"inputs": {"a": "1", "b": "3"}},
+    ):
         assert step_key(**{**base, **change}) != key
 
 
@@ -153,7 +160,9 @@ def test_a_missing_path_is_an_error_never_left_out(tmp_path):
     with pytest.raises(StoreError, match="missing"):
         create_step_manifest(**arguments, input_paths=[tmp_path / "missing"], output_paths=[])
     with pytest.raises(StoreError, match="missing"):
-        create_step_manifest(**arguments, input_paths=[], output_paths=[tmp_path / "there", tmp_path / "missing"])
+        create_step_manifest(
+            **arguments, input_paths=[], output_paths=[tmp_path / "there", tmp_path / "missing"]
+        )
 
 
 def test_outputs_lie_below_the_output_directory_and_inputs_have_distinct_names(tmp_path):
@@ -161,7 +170,11 @@ def test_outputs_lie_below_the_output_directory_and_inputs_have_distinct_names(t
         write_file_atomic(path, b"x")
     with pytest.raises(SchemaError, match="below"):
         create_step_manifest(
-            step_name="s", input_paths=[], output_paths=[tmp_path / "a" / "x"], output_dir=tmp_path / "b", config={}
+            step_name="s",
+            input_paths=[],
+            output_paths=[tmp_path / "a" / "x"],
+            output_dir=tmp_path / "b",
+            config={},
         )
     with pytest.raises(SchemaError, match="x twice"):
         create_step_manifest(

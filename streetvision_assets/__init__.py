@@ -1,0 +1,1 @@
+"""The Dagster asset graph of StreetVision: one module a stage, each asset next to its checks."""

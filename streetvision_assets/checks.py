@@ -1,0 +1,87 @@
+"""The two checks that every asset has: its bytes are what was published, and so are its inputs."""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from streetvision_assets.resources import StoreResource
+from streetvision_core.data.roles import role_violations
+from streetvision_core.errors import IntegrityError, SchemaError, StoreError
+from streetvision_core.io import ArtifactStore, PublishedArtifact
+
+
+def standard_checks(*steps: str) -> list[dg.AssetChecksDefinition]:
+    """Return the ``integrity`` and ``lineage`` checks of each step."""
+    return [check for step in steps for check in (_integrity(step), _lineage(step))]
+
+
+def verdict(
+    problems: Sequence[str], *, good: str, metadata: Mapping[str, dg.MetadataValue] | None = None
+) -> dg.AssetCheckResult:
+    """Return a passed check that says what holds, or a failed one that says what does not."""
+    return dg.AssetCheckResult(
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(problems) if problems else good,
+        metadata=dict(metadata or {}),
+    )
+
+
+def _integrity(step: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=step,
+        blocking=True,
+        description="Every byte hashed again: it is what was published, and nothing else.",
+    )
+    def integrity(artifact: PublishedArtifact) -> dg.AssetCheckResult:
+        files = artifact.manifest.output_artifacts
+        size = sum(file.size_bytes for file in files.values())
+        return verdict(
+            artifact.problems(),
+            good=f"{len(files)} files, {size} bytes, as published",
+            metadata={"path": dg.MetadataValue.path(str(artifact.directory))},
+        )
+
+    return integrity
+
+
+def _lineage(step: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=step,
+        blocking=True,
+        description="The recorded inputs are what the upstream published, and no forbidden role was read.",
+    )
+    def lineage(artifact: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
+        opened = store.open()
+        problems = role_violations(step, artifact.manifest.roles) + _broken_links(artifact, opened)
+        if problems:
+            return verdict(problems, good="")
+        newer = _newer_upstreams(artifact, opened)
+        return dg.AssetCheckResult(
+            passed=not newer,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(newer) or "made from what its inputs published, all of them current",
+        )
+
+    return lineage
+
+
+def _broken_links(artifact: PublishedArtifact, store: ArtifactStore) -> list[str]:
+    """Return each recorded input that is gone, or is not what the run it names published."""
+    broken = []
+    for name in artifact.manifest.input_artifacts:
+        try:
+            store.input_of(artifact, name)
+        except (StoreError, IntegrityError, SchemaError) as error:
+            broken.append(str(error))
+    return broken
+
+
+def _newer_upstreams(artifact: PublishedArtifact, store: ArtifactStore) -> list[str]:
+    """Return each input of which the store now holds other content than this was made from."""
+    inputs = artifact.manifest.input_artifacts
+    return [
+        f"{name} has been published anew since this was made from it; materialize again to follow it"
+        for name, given in inputs.items()
+        if store.resolve(name).manifest.data_version != given.data_version
+    ]

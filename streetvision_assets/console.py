@@ -1,0 +1,80 @@
+"""The terminal's view of a run: one line for what happened, one paragraph for what went wrong.
+
+Dagster's own console repeats run and job on every line and prints each traceback twice. All of that
+stays on the run's page in the UI. The presets and the jobs choose this logger (``loggers: console``).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster import AssetCheckEvaluation
+
+if TYPE_CHECKING:
+    from dagster_shared.error import SerializableErrorInfo
+
+_EVENTS_SHOWN = {"ASSET_CHECK_EVALUATION", "STEP_FAILURE", "RUN_FAILURE", "RUN_SUCCESS"}
+# Dagster logs one of these for every step behind a failed one; the failure itself is the news.
+_CONSEQUENCE = "Dependencies for step"
+
+
+class _ReadableFormatter(logging.Formatter):
+    """Time, step, and the message as it was before Dagster put the run in front of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        step = _meta(record).get("step_key") or ""
+        return f"{self.formatTime(record, '%H:%M:%S')}  {step:<32}  {_text(record)}"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    event = _meta(record).get("dagster_event")
+    if event is not None:
+        return event.event_type_value in _EVENTS_SHOWN
+    return record.levelno >= logging.INFO and not _message(record).startswith(_CONSEQUENCE)
+
+
+def _meta(record: logging.LogRecord) -> dict[str, Any]:
+    return getattr(record, "dagster_meta", {})
+
+
+def _message(record: logging.LogRecord) -> str:
+    return str(_meta(record).get("orig_message") or record.getMessage())
+
+
+def _text(record: logging.LogRecord) -> str:
+    told = getattr(_meta(record).get("dagster_event"), "event_specific_data", None)
+    if isinstance(told, AssetCheckEvaluation):
+        verdict = "passed" if told.passed else told.severity.value
+        return f"{verdict}: {told.description}"
+    error = getattr(told, "error", None)
+    return readable_error(error) if error is not None else _message(record)
+
+
+def readable_error(error: SerializableErrorInfo) -> str:
+    """Return the paragraph that a person should read out of a chain of wrapped errors.
+
+    Dagster wraps what steps and IO managers raise; below our own paragraph stands the bare cause, such
+    as an OSError. Ours is the one to read; where there is none, it is the innermost.
+    """
+    chain = [error]
+    while chain[-1].cause is not None:
+        chain.append(chain[-1].cause)
+    ours = [one for one in chain if one.message.startswith("streetvision_core.")]
+    message = (ours or chain[-1:])[0].message.strip()
+    return message.rpartition("streetvision_core.")[2].partition(".")[2] if ours else message
+
+
+@dg.logger({}, description="One line for what happened, one paragraph for what went wrong.")
+def console(_: dg.InitLoggerContext) -> logging.Logger:
+    """Log to stderr, readably."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_ReadableFormatter())
+    handler.addFilter(_is_news)
+    logger = logging.getLogger("streetvision.console")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.handlers = [handler]  # not added: a process may execute several runs
+    return logger

@@ -1,0 +1,32 @@
+"""Everything Dagster loads: the assets of each stage with their checks, the jobs, the store."""
+
+from __future__ import annotations
+
+import warnings
+
+import dagster as dg
+
+from streetvision_assets import data, phase1, phase2, phase4, phase6, report
+from streetvision_assets.console import console
+from streetvision_assets.conventions import IO_MANAGER_KEY
+from streetvision_assets.io_manager import ArtifactIOManager
+from streetvision_assets.jobs import make_bundle, verify
+from streetvision_assets.resources import StoreResource
+
+STAGES = (data, phase4, phase1, phase2, report, phase6)
+
+store = StoreResource()
+
+with warnings.catch_warnings():
+    # Code references are in beta; they only make the UI link an asset to its source.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    assets = dg.with_source_code_references(dg.load_assets_from_modules(STAGES))
+
+defs = dg.Definitions(
+    assets=assets,
+    asset_checks=[check for stage in STAGES for check in stage.CHECKS],
+    jobs=[make_bundle, verify],
+    resources={"store": store, IO_MANAGER_KEY: ArtifactIOManager(store=store)},
+    executor=dg.in_process_executor,
+    loggers={"console": console},
+)

@@ -1,0 +1,80 @@
+"""The IO manager: writes what an asset returns and reads what it takes, through the artifact store.
+
+Out: every file is made durable under the step's own directory and hashed on the way, the manifest is
+written, then the pointer; digest, commit, configuration hash, run and path become metadata. In: the
+artifact of the right run is found, and its readers verify every byte they hand over.
+"""
+
+import dagster as dg
+
+from streetvision_assets.resources import StoreResource, resolve_published
+from streetvision_assets.step import StepOutput
+from streetvision_core.io import PublishedArtifact, describe_step
+from streetvision_core.io.provenance import utc_now
+
+# What Dagster reports when the upstream was not made by the run that reads it.
+_OUTSIDE_THE_RUN = "__EPHEMERAL_RUN_ID"
+
+
+class ArtifactIOManager(dg.ConfigurableIOManager):
+    """Publishes artifacts in, and resolves them from, the store."""
+
+    store: dg.ResourceDependency[StoreResource]
+
+    def handle_output(self, context: dg.OutputContext, obj: StepOutput) -> None:
+        """Stage, publish and describe what a step made."""
+        step, store = obj.step, self.store.open()
+        manifest = describe_step(
+            step_name=step.name,
+            run_id=step.run_id,
+            dagster_run_id=step.dagster_run_id,
+            code_version=step.code_version,
+            config=step.config,
+            inputs=step.inputs,
+            roles=step.roles,
+            outputs=store.write(step.directory, obj.artifact),
+            metrics=obj.artifact.metrics,
+            started=step.started,
+            finished=utc_now(),
+            device=obj.device,
+            seed=obj.seed,
+        )
+        published = store.publish(step.directory, manifest)
+        context.add_output_metadata(publication_metadata(published))
+        context.log.info(
+            "published %s in %.1f s as %s", step.name, manifest.duration_seconds, manifest.data_version[:12]
+        )
+
+    def load_input(self, context: dg.InputContext) -> PublishedArtifact:
+        """Find the artifact that this step should read; its readers verify what they return."""
+        named = context.upstream_output.run_id if context.upstream_output else _OUTSIDE_THE_RUN
+        return resolve_published(
+            self.store.open(),
+            context.instance,
+            context.asset_key,
+            current_run=context.step_context.run_id,
+            named_run=None if named == _OUTSIDE_THE_RUN else named,
+        )
+
+
+def publication_metadata(published: PublishedArtifact) -> dict[str, dg.MetadataValue]:
+    """Return what the UI shows of every publication, so that it can be found again without the UI."""
+    manifest = published.manifest
+    size = sum(file.size_bytes for file in manifest.output_artifacts.values())
+    shown: dict[str, dg.MetadataValue] = {
+        "digest": dg.MetadataValue.text(manifest.data_version),
+        "manifest_sha256": dg.MetadataValue.text(published.manifest_sha256),
+        "git_sha": dg.MetadataValue.text(manifest.git_sha + (" (dirty)" if manifest.git_dirty else "")),
+        "config_hash": dg.MetadataValue.text(manifest.config_hash),
+        "code_version": dg.MetadataValue.text(manifest.code_version),
+        "run": dg.MetadataValue.text(manifest.run_id),
+        "duration_seconds": dg.MetadataValue.float(manifest.duration_seconds),
+        "path": dg.MetadataValue.path(str(published.directory)),
+        "size_bytes": dg.MetadataValue.int(size),
+        "files": dg.MetadataValue.int(len(manifest.output_artifacts)),
+    }
+    return shown | {name: _number(value) for name, value in manifest.metrics.items()}
+
+
+def _number(value: float) -> dg.MetadataValue:
+    return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(value)

@@ -1,0 +1,70 @@
+"""Phase 1: the trained classifier."""
+
+import dagster as dg
+
+from streetvision_assets.checks import standard_checks, verdict
+from streetvision_assets.conventions import stage_asset
+from streetvision_assets.pictures import picture, table
+from streetvision_assets.resources import StoreResource
+from streetvision_assets.step import Step, StepOutput
+from streetvision_core.data.images import open_pictures
+from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.splits import Splits
+from streetvision_core.eval.plots import plot_training_curve
+from streetvision_core.io import PublishedArtifact
+from streetvision_core.models.backbone import Backbone
+from streetvision_core.training.checkpoint import Checkpoint
+from streetvision_core.training.config import TrainingConfig
+from streetvision_core.training.fit import fit_classifier
+from streetvision_core.training.verify import checkpoint_problems
+
+ROLES = ("train", "val_select")
+
+
+class TrainingStep(TrainingConfig, dg.Config):
+    """Configuration of ``phase1_checkpoint``."""
+
+
+@stage_asset(group="phase_1", kinds={"pytorch", "lightning"}, runs="streetvision_core.training.fit")
+def phase1_checkpoint(
+    context: dg.AssetExecutionContext,
+    config: TrainingStep,
+    store: StoreResource,
+    images: PublishedArtifact,
+    splits: PublishedArtifact,
+    backbone: PublishedArtifact,
+) -> dg.MaterializeResult[StepOutput]:
+    """The classifier, trained on train; its best epoch is chosen by MCC on val_select."""
+    step = Step.begin(context, store, config, images, splits, backbone, roles=ROLES)
+    roles = Splits.from_artifact(splits)
+    checkpoint = fit_classifier(
+        Backbone.from_artifact(backbone),
+        index=ImageIndex.from_artifact(images),
+        splits=roles,
+        pictures=open_pictures(images, roles, roles=ROLES),
+        config=config,
+        directory=step.directory,
+        on_epoch=lambda report: context.log.info(str(report)),
+    )
+    rows = [row.to_csv_row() for row in checkpoint.epochs]
+    shown = {
+        "training_curve": picture(plot_training_curve(rows)),
+        "epochs": table(rows),
+    }
+    return step.result(checkpoint, metadata=shown, device=checkpoint.device, seed=config.seed)
+
+
+@dg.asset_check(
+    asset="phase1_checkpoint",
+    blocking=True,
+    description="The weights load, are finite, and beat the majority class on val_select.",
+)
+def usable_model(phase1_checkpoint: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
+    """Load the checkpoint and judge what it recorded."""
+    splits = Splits.from_artifact(store.open().input_of(phase1_checkpoint, "splits"))
+    checkpoint = Checkpoint.from_artifact(phase1_checkpoint)
+    problems = checkpoint_problems(checkpoint, names=splits.roles["val_select"])
+    return verdict(problems, good="the weights load, are finite and beat the majority class")
+
+
+CHECKS = [*standard_checks("phase1_checkpoint"), usable_model]

@@ -1,0 +1,67 @@
+"""Phase 6: the deployment bundle."""
+
+import dagster as dg
+
+from streetvision_assets.checks import standard_checks, verdict
+from streetvision_assets.conventions import stage_asset
+from streetvision_assets.pictures import markdown
+from streetvision_assets.resources import StoreResource
+from streetvision_assets.step import Step, StepOutput
+from streetvision_core.bundle.config import BundleConfig
+from streetvision_core.bundle.evaluation import Evaluation
+from streetvision_core.bundle.export import export_bundle
+from streetvision_core.bundle.recheck import moved_bundle_problems
+from streetvision_core.data.images import open_pictures
+from streetvision_core.data.splits import Splits
+from streetvision_core.io import PublishedArtifact
+
+ROLES = ("val_test",)
+
+
+class BundleStep(BundleConfig, dg.Config):
+    """Configuration of ``bundle``."""
+
+
+@stage_asset(group="phase_6", kinds={"pytorch", "huggingface"}, runs="streetvision_core.bundle.export")
+def bundle(
+    context: dg.AssetExecutionContext,
+    config: BundleStep,
+    store: StoreResource,
+    images: PublishedArtifact,
+    splits: PublishedArtifact,
+    backbone: PublishedArtifact,
+    phase1_checkpoint: PublishedArtifact,
+    val_calib_logits: PublishedArtifact,
+    thresholds: PublishedArtifact,
+    evaluation: PublishedArtifact,
+) -> dg.MaterializeResult[StepOutput]:
+    """The deployment bundle: one model, one policy, the report, and the lineage of every byte."""
+    parts = (images, splits, backbone, phase1_checkpoint, val_calib_logits, thresholds, evaluation)
+    step = Step.begin(context, store, config, *parts, roles=ROLES)
+    exported = export_bundle(
+        {part.manifest.step_name: part for part in parts},
+        config=config,
+        pictures=open_pictures(images, Splits.from_artifact(splits), roles=ROLES),
+        directory=step.directory,
+    )
+    return step.result(exported, metadata={"readme": markdown(exported.files["README.md"])})
+
+
+@dg.asset_check(
+    asset="bundle",
+    blocking=True,
+    description="The bundle verifies in another directory and decides the report's pictures as reported.",
+)
+def deployable(bundle: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
+    """Use the bundle as its receiver would: moved, verified, loaded, asked."""
+    opened = store.open()
+    splits = Splits.from_artifact(opened.input_of(bundle, "splits"))
+    problems = moved_bundle_problems(
+        bundle.directory,
+        evaluation=Evaluation.from_artifact(opened.input_of(bundle, "evaluation")),
+        pictures=open_pictures(opened.input_of(bundle, "images"), splits, roles=ROLES),
+    )
+    return verdict(problems, good="verified after being moved; every reported decision reproduced")
+
+
+CHECKS = [*standard_checks("bundle"), deployable]

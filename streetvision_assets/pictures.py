@@ -1,0 +1,34 @@
+"""Pictures and tables as Dagster metadata."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def picture(data: bytes) -> dg.MarkdownMetadataValue:
+    """Return a PNG or JPEG as metadata that the UI draws in place; keep it below about 60 KB."""
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return dg.MetadataValue.md(f"![](data:image/{kind};base64,{base64.b64encode(data).decode()})")
+
+
+def markdown(content: object) -> dg.MarkdownMetadataValue:
+    """Return the bytes of a Markdown file as metadata that the UI renders."""
+    assert isinstance(content, bytes)
+    return dg.MetadataValue.md(content.decode())
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> dg.MarkdownMetadataValue:
+    """Return rows of one shape as a Markdown table; floats get four decimals."""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([_cell(row[name]) for name in columns] for row in rows)]
+    return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

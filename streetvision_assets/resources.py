@@ -1,0 +1,70 @@
+"""The artifact store as a Dagster resource, and how Dagster's runs map to the store's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from streetvision_core.io.store import ArtifactStore, default_store
+
+if TYPE_CHECKING:
+    from streetvision_core.io import PublishedArtifact
+
+
+class StoreResource(dg.ConfigurableResource[ArtifactStore]):
+    """Where artifacts lie; an empty path means STREETVISION_STORE, or ``$DAGSTER_HOME/artifacts``."""
+
+    path: str = ""
+
+    def open(self) -> ArtifactStore:
+        """Return the store."""
+        return ArtifactStore(Path(self.path) if self.path else default_store())
+
+
+def store_run_id(instance: dg.DagsterInstance, dagster_run_id: str) -> str:
+    """Return the store's id of a Dagster run: ``YYYYMMDDTHHMMSS-<first 8 of its id>``.
+
+    The time is the one at which Dagster created the run, so that every step of the run, in whichever
+    process, arrives at the same id. A run that Dagster does not know (an asset called as a plain
+    function) takes the time of the call.
+    """
+    record = instance.get_run_record_by_id(dagster_run_id)
+    created = record.create_timestamp if record else datetime.now(tz=UTC)
+    return f"{created.astimezone(UTC):%Y%m%dT%H%M%S}-{dagster_run_id[:8]}"
+
+
+def resolve_published(
+    store: ArtifactStore,
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    *,
+    current_run: str,
+    named_run: str | None,
+) -> PublishedArtifact:
+    """Find what a step should read: never "the newest directory", never another run's by accident.
+
+    From the same run if that run produced it; else from the run that Dagster names (the parent of a
+    re-execution, or the latest materialization); else, when the event log was wiped or tells of
+    another store, from the store's own pointer.
+
+    Args:
+        store: The artifact store.
+        instance: The Dagster instance whose events name the latest materialization.
+        key: The asset.
+        current_run: The id of the Dagster run that reads.
+        named_run: The id of the Dagster run that Dagster names as the source, if it names one.
+
+    Raises:
+        MissingArtifactError: nothing was ever published, or the run itself lost what it published.
+    """
+    step = key.path[-1]
+    if named_run == current_run:
+        return store.resolve(step, run_id=store_run_id(instance, current_run))
+    if named_run is None:
+        event = instance.get_latest_materialization_event(key)
+        named_run = event.run_id if event else None
+    run_id = store.find_run(named_run, step) if named_run else None
+    return store.resolve(step, run_id=run_id)

@@ -1,0 +1,25 @@
+"""The deployment bundle: made, verified and used. Importing this loads neither torch nor Pillow."""
+
+from streetvision_core.bundle.config import BundleConfig
+from streetvision_core.bundle.evaluation import Evaluation, TestedPicture, decision_problems, evaluate
+from streetvision_core.bundle.export import export_bundle
+from streetvision_core.bundle.lineage import steps_behind
+from streetvision_core.bundle.load import Bundle, load_bundle
+from streetvision_core.bundle.predictor import Prediction, Predictor
+from streetvision_core.bundle.verify import Verification, verify_bundle
+
+__all__ = [
+    "Bundle",
+    "BundleConfig",
+    "Evaluation",
+    "Prediction",
+    "Predictor",
+    "TestedPicture",
+    "Verification",
+    "decision_problems",
+    "evaluate",
+    "export_bundle",
+    "load_bundle",
+    "steps_behind",
+    "verify_bundle",
+]

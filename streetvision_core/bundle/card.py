@@ -1,0 +1,189 @@
+"""What a person reads in a bundle: README.md, the model card that the field asks for, and the licence.
+
+All of it follows from the content and the configuration: no time, no machine, no path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import FiniteFloat  # noqa: TC002 - the record reads its annotations
+
+from streetvision_core.bundle.records import Record
+from streetvision_core.io import json_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streetvision_core.bundle.config import BundleConfig
+    from streetvision_core.bundle.evaluation import Evaluation
+    from streetvision_core.eval.policy import ThresholdPolicy
+
+_SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
+
+
+class ModelCard(Record):
+    """``model_card.json``: the five fields that the StreetVision subnet asks for, the licence and figures."""
+
+    model_name: str
+    description: str
+    version: str
+    submitted_by: str
+    submission_time: str
+    license: str
+    metrics: dict[str, int | FiniteFloat]
+    degenerate: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything the texts of a bundle are made of; ``backbone`` is the content of backbone.json."""
+
+    config: BundleConfig
+    policy: ThresholdPolicy
+    evaluation: Evaluation
+    backbone: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
+    degenerate: Sequence[str]
+
+    @property
+    def licence(self) -> str:
+        """The configured licence of the weights, or that of what they started from, or this project's."""
+        inherited = self.backbone["licence"]
+        return self.config.license or (inherited if inherited != "none" else "MIT")
+
+
+def model_card(facts: CardFacts) -> bytes:
+    """Return model_card.json."""
+    config, metrics = facts.config, facts.evaluation.report.metrics
+    card = ModelCard(
+        model_name=config.model_name,
+        description=config.description,
+        version=config.version,
+        submitted_by=config.submitted_by,
+        submission_time=config.submission_time,
+        license=facts.licence,
+        metrics={name: metrics[name] for name in _SHOWN},
+        degenerate=tuple(facts.degenerate),
+    )
+    return json_bytes(card.model_dump(mode="json"))
+
+
+def license_text(facts: CardFacts) -> bytes:
+    """Return LICENSE: the licence of the weights, and of what they started from."""
+    backbone = facts.backbone
+    return (
+        f"Licence of the weights in this folder: {facts.licence}\n\n"
+        f"They are a trained {backbone['architecture']}, which started from: {backbone['source']}\n"
+        f"Licence of what they started from: {backbone['licence']}\n\n"
+        "Terms of what they started from apply to the weights as far as they are derived from it. The\n"
+        "pictures in golden/ belong to whoever published the data set that they were taken from.\n"
+    ).encode()
+
+
+def readme(facts: CardFacts) -> bytes:
+    """Return README.md for whoever receives the bundle."""
+    sections = (
+        _introduction(facts),
+        _figures(facts.evaluation, facts.policy),
+        _verifying(),
+        _loading(facts),
+        _limits(facts.evaluation),
+    )
+    return "\n".join(sections).encode()
+
+
+def _introduction(facts: CardFacts) -> str:
+    config, policy = facts.config, facts.policy
+    warning = "".join(
+        f"**Degenerate: {reason}. Do not use it for decisions.**\n\n" for reason in facts.degenerate
+    )
+    return f"""\
+# {config.model_name} {config.version}
+
+{config.description}
+
+{warning}The architecture is {facts.backbone["architecture"]}; it answers with the probability of roadwork.
+Above 0.5 means roadwork, in every library: the temperature {policy.temperature:.4g} and the threshold
+{policy.threshold:.4g}, which maximises MCC on the calibration pictures, are folded into the last layer.
+"""
+
+
+def _figures(evaluation: Evaluation, policy: ThresholdPolicy) -> str:
+    report = evaluation.report
+    metrics = report.metrics
+    rows = "\n".join(f"| {name} | {metrics[name]:.3f} |" for name in _SHOWN)
+    return f"""\
+## Figures
+
+On {report.counts.n} pictures that took no part in training, selection or calibration
+(`evaluation.json`; {metrics["tp"]} hits, {metrics["fn"]} misses, {metrics["fp"]} false alarms):
+
+| | |
+|---|---|
+{rows}
+
+On the {policy.val_calib.n} calibration pictures the MCC is {policy.val_calib.metrics["mcc"]:.3f}. That is
+optimistic, because they chose the threshold; the difference is {report.optimism:+.3f}.
+"""
+
+
+def _verifying() -> str:
+    return """\
+## Is it whole?
+
+    streetvision verify --deep .
+
+hashes every file again, refuses whatever the manifest does not list, follows the chain of manifests in
+`lineage/` from the policy down to the pictures, and answers the pictures in `golden/` again. A hub that
+adds files of its own (`.gitattributes`) makes it refuse until they are removed. It detects damage and
+mistakes; who made the bundle it cannot tell, so take the SHA-256 of `manifest.json` from somebody you
+trust and compare.
+"""
+
+
+def _loading(facts: CardFacts) -> str:
+    size = facts.preprocessing.get("input_size", "")
+    return f"""\
+## Use it
+
+    streetvision predict . street.jpg
+
+    from streetvision_core.bundle import Predictor
+    for answer in Predictor.load(".").predict(["street.jpg"]):
+        print(answer.probability, answer.decision)
+
+Without StreetVision, unverified and with the same operating point of 0.5:
+
+    import timm
+    model = timm.create_model("local-dir:.", pretrained=True).eval()     # logits of None, Roadwork
+
+    from transformers import pipeline
+    pipeline("image-classification", model=".")("street.jpg")
+
+Preprocessing is in `config.json` (input {size}).
+"""
+
+
+def _limits(evaluation: Evaluation) -> str:
+    weak = sorted(
+        (part.metrics["accuracy"], attribute, value, part.n)
+        for attribute, parts in evaluation.report.slices.items()
+        for value, part in parts.items()
+        if not part.too_small
+    )
+    lines = [
+        f"- {attribute} {value}: accuracy {accuracy:.3f} on {n} pictures\n"
+        for accuracy, attribute, value, n in weak[:3]
+    ]
+    worst = "The weakest slices of the test pictures:\n\n" + "".join(lines) + "\n" if lines else ""
+    return f"""\
+## Limits
+
+The figures hold for pictures like those it was tested on; for another camera, country or season measure
+again.
+
+{worst}Nothing here says when or where it was made, except `manifest.json` and `lineage/`: they name the
+machine, the run, the code and the configuration, paths included.
+"""

@@ -1,0 +1,68 @@
+"""What a person decides about a bundle: its policy, its name card and how many pictures prove it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+import pydantic
+from pydantic import Field
+
+from streetvision_core.bundle.layout import POLICIES
+from streetvision_core.errors import ConfigError
+
+
+class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """The bundle's settings; nothing in them is taken from the machine or the clock."""
+
+    policy: str = Field("threshold", description=f"the one policy that is shipped: {', '.join(POLICIES)}")
+    model_name: str = Field(
+        "streetvision-roadwork", min_length=1, max_length=200, description="name of the model on its card"
+    )
+    description: str = Field(
+        "Tells pictures of streets with roadwork from pictures without.",
+        max_length=2000,
+        description="what the model is, in a sentence",
+    )
+    version: str = Field("0.1.0", description="version of the model, X.Y.Z")
+    submitted_by: str = Field("", max_length=200, description="hotkey address of the miner, or empty")
+    submission_time: str = Field("", description="when it is submitted, ISO 8601, or empty")
+    license: str = Field(
+        "",
+        max_length=200,
+        description="licence of the weights; empty: that of the starting weights, or MIT for random ones",
+    )
+    golden: int = Field(
+        8, ge=2, le=64, description="how many val_test pictures are shipped with the logits they must give"
+    )
+    allow_degenerate: bool = Field(
+        False, description="export a policy that answers one class only; the bundle then says so"
+    )
+
+    @pydantic.field_validator("policy")
+    @classmethod
+    def _check_policy(cls, value: str) -> str:
+        if value not in POLICIES:
+            raise ConfigError(
+                f"one of the policies {', '.join(POLICIES)}", repr(value), "policy", "Choose one of them."
+            )
+        return value
+
+    @pydantic.field_validator("version")
+    @classmethod
+    def _check_version(cls, value: str) -> str:
+        if not re.fullmatch(r"\d+\.\d+\.\d+", value):
+            raise ConfigError("a version X.Y.Z", repr(value), "version", "Write for example 0.1.0.")
+        return value
+
+    @pydantic.field_validator("submission_time")
+    @classmethod
+    def _check_time(cls, value: str) -> str:
+        try:
+            if value:
+                datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ConfigError(
+                "a time in ISO 8601, or nothing", repr(value), "submission_time", "2026-11-21T09:30:00Z, say."
+            ) from error
+        return value

@@ -1,0 +1,212 @@
+"""How a bundle is made: prove the chain, build the predictor, write down what it must answer.
+
+1. Every step behind the bundle is there, and their manifests form one chain (`lineage.py`).
+2. What the policy and the evaluation say about themselves agrees with that chain, and the policy comes
+   out the same when it is fitted again on the same logits.
+3. A policy that answers one class only is refused, unless the configuration allows it; then the bundle
+   says so.
+4. The predictor is built from the checkpoint and the policy, as the evaluation's was, and must answer
+   the golden pictures as the evaluation did. Its folded weights are what is written.
+
+The content depends on the upstream's content and the configuration alone: no time, run or path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from streetvision_core.bundle.card import CardFacts, license_text, model_card, readme
+from streetvision_core.bundle.evaluation import EVALUATION_NAME, Evaluation
+from streetvision_core.bundle.golden import golden_files
+from streetvision_core.bundle.layout import (
+    CARD,
+    CONFIG,
+    EVALUATION,
+    LABELS,
+    LICENSE,
+    LINEAGE_PREFIX,
+    POLICIES,
+    README,
+    RECORD,
+    SPLITS,
+    WEIGHTS,
+    BundleRecord,
+    OperatingPoint,
+    PolicyEntry,
+)
+from streetvision_core.bundle.lineage import CHECKPOINT, LOGITS, chain_problems, steps_behind
+from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
+from streetvision_core.bundle.predictor import Predictor
+from streetvision_core.data.splits import Splits
+from streetvision_core.errors import BundleError
+from streetvision_core.eval.policy import Thresholds, verify_thresholds
+from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
+from streetvision_core.models.weights import read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from streetvision_core.bundle.config import BundleConfig
+    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.eval.policy import ThresholdPolicy
+    from streetvision_core.io import PublishedArtifact
+    from streetvision_core.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a bundle is put together from, read and verified."""
+
+    checkpoint: Checkpoint
+    policy: ThresholdPolicy
+    splits: Splits
+    evaluation: Evaluation
+    backbone: Mapping[str, Any]
+
+
+def export_bundle(
+    upstream: Mapping[str, PublishedArtifact],
+    *,
+    config: BundleConfig,
+    pictures: PictureReader,
+    directory: Path,
+) -> Artifact:
+    """Make the bundle of everything in ``upstream``.
+
+    Args:
+        upstream: What each step of `lineage.steps_behind` published, by the name of the step.
+        config: The bundle's settings.
+        pictures: Reads the pictures of val_test.
+        directory: Where the large file of the weights is staged.
+
+    Returns:
+        The files of the bundle, without its manifest; the weights as a staged file.
+
+    Raises:
+        BundleError: a part is missing, the parts come from different chains, or the policy is degenerate.
+    """
+    kind = POLICIES[config.policy]
+    _require_chain(upstream, policy_step=kind.step, policy_files=kind.files)
+    parts = _read_parts(upstream, policy_step=kind.step)
+    degenerate = _require_useful(parts, allowed=config.allow_degenerate)
+    model_config = parts.checkpoint.config
+    predictor = Predictor.build(model_config, read_state(parts.checkpoint.weights), parts.policy)
+    facts = CardFacts(
+        config, parts.policy, parts.evaluation, parts.backbone, model_config["pretrained_cfg"], degenerate
+    )
+    files: dict[str, bytes | StagedFile] = {
+        CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
+        WEIGHTS: _stage_weights(predictor, directory),
+        SPLITS: upstream["splits"].read_bytes("splits.json"),
+        EVALUATION: upstream[EVALUATION_STEP].read_bytes(EVALUATION_NAME),
+        CARD: model_card(facts),
+        README: readme(facts),
+        LICENSE: license_text(facts),
+        **{path: upstream[kind.step].read_bytes(name) for name, path in kind.paths.items()},
+        **golden_files(predictor, parts.evaluation.tested, count=config.golden, pictures=pictures),
+    }
+    record = _describe(files, facts, policy_type=config.policy, policy_path=next(iter(kind.paths.values())))
+    lineage = {f"{LINEAGE_PREFIX}{step}.json": one.manifest.to_bytes() for step, one in upstream.items()}
+    return Artifact(
+        {**files, RECORD: record.to_bytes(), **lineage}, metrics=dict(parts.evaluation.report.metrics)
+    )
+
+
+def _require_chain(
+    upstream: Mapping[str, PublishedArtifact], *, policy_step: str, policy_files: Iterable[str]
+) -> None:
+    for step in steps_behind(policy_step):
+        if step not in upstream:
+            _refuse("every step behind the bundle", f"no {step}", step)
+    for name in policy_files:
+        if name not in upstream[policy_step].manifest.output_artifacts:
+            _refuse(f"the policy's file {name}", f"{policy_step} without it", policy_step)
+    problems = chain_problems({step: one.manifest for step, one in upstream.items()}, policy_step=policy_step)
+    if problems:
+        _refuse("parts of one chain", "; ".join(problems), "the manifests of the upstream")
+
+
+def _read_parts(upstream: Mapping[str, PublishedArtifact], *, policy_step: str) -> _Parts:
+    """Read the records, and refuse those which contradict the chain that their manifests form."""
+    from streetvision_core.training.checkpoint import Checkpoint
+    from streetvision_core.training.logits import Logits
+
+    checkpoint = Checkpoint.from_artifact(upstream[CHECKPOINT])
+    logits = Logits.from_artifact(upstream[LOGITS])
+    thresholds = Thresholds.from_artifact(upstream[policy_step])
+    splits = Splits.from_artifact(upstream["splits"])
+    evaluation = Evaluation.from_artifact(upstream[EVALUATION_STEP])
+    _require_own_policy(thresholds.policy, upstream)
+    if problems := verify_thresholds(thresholds, checkpoint.val_select, logits):
+        _refuse("a policy that comes out the same when fitted again", "; ".join(problems), policy_step)
+    if evaluation.report.policy != thresholds.policy:
+        _refuse("an evaluation of this policy", "one of another policy", EVALUATION_STEP)
+    if sorted(one.name for one in evaluation.tested) != sorted(splits.roles["val_test"]):
+        _refuse("an evaluation of all of val_test", "other pictures", EVALUATION_STEP)
+    for role, names in splits.roles.items():
+        _require_relative(names, role=role)
+    backbone = upstream["backbone"].read_json("backbone.json")
+    return _Parts(checkpoint, thresholds.policy, splits, evaluation, backbone)
+
+
+def _require_own_policy(policy: ThresholdPolicy, upstream: Mapping[str, PublishedArtifact]) -> None:
+    for step, claimed in policy.fitted_on.model_dump().items():
+        found = upstream[step].manifest.data_version
+        if claimed != found:
+            _refuse(
+                f"a policy that was fitted on this {step} ({found[:12]})",
+                f"one that was fitted on another ({claimed[:12]})",
+                "the policy",
+            )
+
+
+def _require_useful(parts: _Parts, *, allowed: bool) -> tuple[str, ...]:
+    reasons = (*parts.policy.degeneracies(), *parts.evaluation.report.degeneracies())
+    if reasons and not allowed:
+        raise BundleError(
+            "a policy that answers both classes",
+            f"a degenerate one: {' and '.join(reasons)}",
+            "the policy",
+            "Train longer or look at the data; allow_degenerate exports it all the same, marked as such.",
+        )
+    return reasons
+
+
+def _require_relative(names: Iterable[str], *, role: str) -> None:
+    """Refuse names that would publish where the pictures lie on somebody's machine."""
+    for name in names:
+        if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in name.split("/"):
+            _refuse("pictures with names relative to their source", f"the name {name!r}", role)
+
+
+def _stage_weights(predictor: Predictor, directory: Path) -> StagedFile:
+    path = directory / WEIGHTS
+    return StagedFile.at(path, write_checkpoint_atomic(path, predictor.model))
+
+
+def _describe(
+    files: Mapping[str, bytes | StagedFile], facts: CardFacts, *, policy_type: str, policy_path: str
+) -> BundleRecord:
+    return BundleRecord(
+        architecture=facts.backbone["architecture"],
+        label_names=LABELS,
+        preprocessing=dict(facts.preprocessing),
+        policy=PolicyEntry(type=policy_type, path=policy_path),
+        operating_point=OperatingPoint(
+            temperature=facts.policy.temperature, threshold=facts.policy.threshold
+        ),
+        degenerate=tuple(facts.degenerate),
+        checksums={
+            name: content.sha256 if isinstance(content, StagedFile) else bytes_digest(content)
+            for name, content in files.items()
+        },
+    )
+
+
+def _refuse(expected: str, found: str, where: str) -> NoReturn:
+    raise BundleError(
+        expected, found, where, "Materialize the graph from the first step that differs, then the bundle."
+    )

@@ -1,0 +1,146 @@
+"""The bytes of a bundle's folder, read once and proved to be what its manifest lists.
+
+1. ``manifest.json`` is read and parsed strictly; its names cannot leave the folder.
+2. The folder is walked without following a link, each file opened relative to the directory that was
+   walked (``O_NOFOLLOW``), so that nothing can be exchanged between the look and the reading.
+3. A link, a special file, a file or directory that is not listed, a listed file that is missing, or
+   has another size or SHA-256 is refused.
+
+What comes back are the very bytes that were hashed: whoever loads them never opens the folder again.
+A file that is not listed is never read, and no more of a file than its listed size, so that a huge file
+cannot exhaust the memory. Files with several hard links are ordinary files.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, NoReturn
+
+from streetvision_core.bundle.layout import is_known
+from streetvision_core.errors import BundleError, IntegrityError, SchemaError
+from streetvision_core.io import StepManifest, bytes_digest, content_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from streetvision_core.io import OutputFile
+
+MANIFEST = "manifest.json"
+_MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+_TAKE_WHOLE = "Do not use this folder; take a whole copy of the bundle."
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The verified files of a bundle by relative name, its manifest, and the manifest's SHA-256 (hex)."""
+
+    path: Path
+    manifest: StepManifest
+    manifest_sha256: str
+    files: Mapping[str, bytes]
+
+
+def read_folder(path: Path) -> Contents:
+    """Read and verify every byte of the bundle in the folder ``path``.
+
+    Raises:
+        BundleError: the first thing that is not as the manifest lists it.
+    """
+    try:
+        # A link to a bundle may be given; within it there is none.
+        path = path.resolve(strict=True)
+        data = _read_manifest(path)
+        manifest = _parse_manifest(data, path)
+        files = dict(_walk(path, manifest.output_artifacts))
+    except OSError as error:
+        raise BundleError(
+            "the folder of a bundle that can be read",
+            f"the error '{error.strerror}' for {error.filename!r}",
+            path,
+            "Check the path and its permissions.",
+        ) from error
+    for name in manifest.output_artifacts:
+        if name not in files:
+            _refuse(path, "every listed file", f"no {name}")
+    return Contents(path, manifest, bytes_digest(data), files)
+
+
+def _read_manifest(path: Path) -> bytes:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return _read(path, MANIFEST, directory=directory, limit=_MAX_MANIFEST_BYTES)
+    except FileNotFoundError as error:
+        raise BundleError(
+            "a bundle", f"a folder without {MANIFEST}", path, "Check the path, or take a whole copy."
+        ) from error
+    finally:
+        os.close(directory)
+
+
+def _parse_manifest(data: bytes, path: Path) -> StepManifest:
+    try:
+        manifest = StepManifest.from_bytes(data, where=path / MANIFEST)
+    except (SchemaError, IntegrityError) as error:
+        raise BundleError(error.expected, error.found, error.where, error.action) from error
+    except RecursionError as error:
+        raise BundleError("a manifest", "JSON nested too deeply", path / MANIFEST, _TAKE_WHOLE) from error
+    for name in manifest.output_artifacts:
+        if not is_known(name):
+            _refuse(path, "only files that belong into a bundle", f"{name} in the manifest")
+    digests = {name: file.sha256 for name, file in manifest.output_artifacts.items()}
+    if content_digest(digests) != manifest.data_version:
+        _refuse(path, f"content of the data version {manifest.data_version}", "files of another one")
+    return manifest
+
+
+def _walk(path: Path, listed: Mapping[str, OutputFile]) -> Iterator[tuple[str, bytes]]:
+    folders = {str(parent) for name in listed for parent in PurePosixPath(name).parents}
+    for root, directories, names, directory in os.fwalk(path, onerror=_reraise, follow_symlinks=False):
+        relative = os.path.relpath(root, path)
+        for name in sorted(directories):
+            full = str(PurePosixPath(relative, name))
+            if not stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
+                _refuse(path, "only regular files and folders", f"the link {full!r}")
+            if full not in folders:
+                _refuse(path, "only folders of listed files", f"the folder {full!r}")
+        for name in sorted(names):
+            full = str(PurePosixPath(relative, name))
+            if full in listed:
+                yield full, _read_listed(path, full, listed[full], directory=directory)
+            elif full != MANIFEST:
+                _refuse(path, "only files that the manifest lists", repr(full))
+
+
+def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: int) -> bytes:
+    data = _read(path, PurePosixPath(full).name, directory=directory, limit=listed.size_bytes)
+    if len(data) != listed.size_bytes:
+        _refuse(path, f"{full} with {listed.size_bytes} bytes", f"{len(data)} bytes")
+    if bytes_digest(data) != listed.sha256:
+        _refuse(path, f"{full} with SHA-256 {listed.sha256}", "other content")
+    return data
+
+
+def _read(path: Path, name: str, *, directory: int, limit: int) -> bytes:
+    """Read a regular file of at most ``limit`` bytes; O_NONBLOCK, so that a pipe cannot stall the reader."""
+    if not stat.S_ISREG(os.lstat(name, dir_fd=directory).st_mode):
+        _refuse(path, "only regular files and folders", f"{name!r}, which is a link or a special file")
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            _refuse(path, "only regular files and folders", f"{name!r}, which is a special file")
+        if status.st_size > limit:
+            _refuse(path, f"{name} of at most {limit} bytes", f"{status.st_size} bytes")
+        return file.read(limit + 1)
+
+
+def _reraise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _refuse(path: Path, expected: str, found: str) -> NoReturn:
+    raise BundleError(f"{expected}", found, path, _TAKE_WHOLE)

@@ -1,0 +1,123 @@
+"""What a bundle consists of: its file names, its steps, and the record ``bundle.json``.
+
+::
+
+    bundle.json                       the record below
+    config.json, model.safetensors    timm hub format, the operating point folded into the last layer
+    policy/NAME                       the files of exactly one policy
+    splits.json, evaluation.json      byte for byte as their steps published them
+    golden/                           a few pictures, and golden/expected.json: what they must give
+    lineage/STEP.json                 the manifests of everything upstream, byte for byte
+    model_card.json, README.md, LICENSE...
+    manifest.json                     last
+
+Nothing else may lie in a bundle: a file of any other name is refused, so that no weights, code or
+preprocessing can be slipped in which another library would pick up.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, FiniteFloat
+
+from streetvision_core.bundle.records import Record, parse_json, read_record
+from streetvision_core.errors import BundleError
+from streetvision_core.io import json_bytes
+from streetvision_core.io.manifest import Sha256  # noqa: TC001 - records read their annotations
+
+SCHEMA_VERSION = 1
+RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
+SPLITS, EVALUATION, EXPECTED = "splits.json", "evaluation.json", "golden/expected.json"
+CARD, README, LICENSE = "model_card.json", "README.md", "LICENSE"
+POLICY_PREFIX, GOLDEN_PREFIX, LINEAGE_PREFIX = "policy/", "golden/", "lineage/"
+FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EVALUATION, EXPECTED, CARD, README, LICENSE)
+LABELS = ("None", "Roadwork")
+_GOLDEN = re.compile(r"golden/\d+\.(jpg|png|webp|bmp)")
+_LINEAGE = re.compile(r"lineage/[A-Za-z0-9_]+\.json")
+_LICENSE = re.compile(r"LICENSE(-[A-Za-z0-9_]+)?(\.txt|\.md)?")
+
+
+@dataclass(frozen=True)
+class PolicyKind:
+    """A kind of policy: the step that fits it, and the files of that step which a bundle ships."""
+
+    step: str
+    files: tuple[str, ...]
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Where each file of the step lies in a bundle."""
+        return {name: f"{POLICY_PREFIX}{name}" for name in self.files}
+
+
+POLICIES = MappingProxyType({"threshold": PolicyKind("thresholds", ("thresholds.json",))})
+
+
+class PolicyEntry(Record):
+    """Which policy the bundle holds, and where."""
+
+    type: str
+    path: str
+
+
+class OperatingPoint(Record):
+    """The temperature and threshold that were folded into the weights, so that 0.5 is the decision."""
+
+    temperature: Annotated[FiniteFloat, Field(gt=0)]
+    threshold: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    folded: Literal[True] = True
+    probability: Annotated[FiniteFloat, Field(ge=0.5, le=0.5)] = 0.5
+
+
+class BundleRecord(Record):
+    """``bundle.json``; ``checksums`` holds every file but itself, the manifest and ``lineage/``."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    architecture: str
+    label_names: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    policy: PolicyEntry
+    operating_point: OperatingPoint
+    degenerate: tuple[str, ...] = ()
+    checksums: dict[str, Sha256]
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes of the record."""
+        return json_bytes(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> Self:
+        """Read the record strictly; it is accepted only in the bytes that :meth:`to_bytes` gives.
+
+        Raises:
+            BundleError: a newer schema, an unknown or missing field, a wrong type, or another encoding.
+        """
+        content = parse_json(data, where=where)
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise BundleError(
+                f"a bundle of schema version {SCHEMA_VERSION} or older",
+                f"version {version}",
+                where,
+                "It was written by a newer StreetVision; update this installation to read it.",
+            )
+        record = read_record(cls, data, where=where)
+        if record.to_bytes() != data:
+            raise BundleError(
+                "bundle.json in its canonical encoding",
+                "another one",
+                where,
+                "It was changed after it was written; take a whole copy of the bundle.",
+            )
+        return record
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a file of this relative name belongs into a bundle."""
+    policy_files = {path for kind in POLICIES.values() for path in kind.paths.values()}
+    patterns = (_GOLDEN, _LINEAGE, _LICENSE)
+    return name in FIXED or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)

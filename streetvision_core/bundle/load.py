@@ -1,0 +1,234 @@
+"""How a bundle is loaded: everything about it is verified first, from its folder alone.
+
+1. Every file is there in the bytes that the manifest lists, and nothing besides (`folder.py`).
+2. ``bundle.json`` says the same of them as the manifest.
+3. The manifests in ``lineage/`` are those that the bundle's manifest names by SHA-256, and they form one
+   chain from the policy to the pictures (`lineage.py`); what is shipped byte for byte has the digest under
+   which its step published it.
+4. There is exactly one policy; it was fitted on this chain, its numbers are the operating point, and a
+   degenerate one is called so.
+5. The golden pictures are pictures of val_test, and those that are listed (`golden.py`).
+6. The weights fill the architecture with finite numbers (`weights.py`).
+
+Everything is judged, and loaded, from the bytes that were hashed in the first step. It detects damage,
+mixed parts and careless tampering; who can rewrite every file can also compute digests, so a bundle
+from a stranger is compared by the SHA-256 of its manifest with what a trusted person says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from streetvision_core.bundle.card import ModelCard
+from streetvision_core.bundle.evaluation import Report
+from streetvision_core.bundle.folder import Contents, read_folder
+from streetvision_core.bundle.golden import Expected, listing_problems
+from streetvision_core.bundle.layout import (
+    CARD,
+    CONFIG,
+    EVALUATION,
+    EXPECTED,
+    FIXED,
+    LABELS,
+    LINEAGE_PREFIX,
+    POLICIES,
+    POLICY_PREFIX,
+    RECORD,
+    SPLITS,
+    WEIGHTS,
+    BundleRecord,
+    PolicyKind,
+)
+from streetvision_core.bundle.lineage import CHECKPOINT, chain_problems
+from streetvision_core.bundle.records import parse_json, read_record
+from streetvision_core.bundle.weights import load_weights
+from streetvision_core.errors import BundleError, StreetVisionError
+from streetvision_core.eval.policy import ThresholdPolicy
+from streetvision_core.io import StepManifest, bytes_digest
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import torch
+
+_ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: its record and what was read from its files; ``model`` is in eval mode."""
+
+    contents: Contents
+    record: BundleRecord
+    config: Mapping[str, Any]
+    card: ModelCard
+    policy: ThresholdPolicy
+    evaluation: Report
+    expected: Expected
+    lineage: Mapping[str, StepManifest]
+    model: torch.nn.Module
+
+
+def load_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Verify the bundle in the folder ``path`` and return what was read from the verified bytes.
+
+    Raises:
+        BundleError: the first thing that is wrong with it.
+    """
+    contents = read_folder(Path(path))
+    where = str(contents.path)
+    for name in FIXED:
+        if name not in contents.files:
+            _refuse(f"{name} in a bundle", "none", where)
+    record = BundleRecord.from_bytes(contents.files[RECORD], where=f"{where}/{RECORD}")
+    kind = _check_record(record, contents)
+    lineage = _read_lineage(contents, kind)
+    _check_origins(contents, lineage, kind)
+    policy = _read_policy(record, contents, lineage)
+    tested = _read_tested(contents)
+    evaluation = _read_evaluation(record, contents, policy, tested=len(tested))
+    expected = _read_golden(contents, tested)
+    config = _json(contents, CONFIG)
+    _check_config(config, record, where=where)
+    model = load_weights(contents.files[WEIGHTS], config=config, where=where)
+    card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
+    return Bundle(contents, record, config, card, policy, evaluation, expected, lineage, model)
+
+
+def _check_record(record: BundleRecord, contents: Contents) -> PolicyKind:
+    where = f"{contents.path}/{RECORD}"
+    listed = {
+        name: file.sha256
+        for name, file in contents.manifest.output_artifacts.items()
+        if name != RECORD and not name.startswith(LINEAGE_PREFIX)
+    }
+    if record.checksums != listed:
+        differing = sorted(dict(record.checksums.items() ^ listed.items()))
+        _refuse("the checksums of the manifest", f"others for {', '.join(differing)}", where)
+    kind = POLICIES.get(record.policy.type)
+    if kind is None:
+        _refuse(f"a policy of {', '.join(POLICIES)}", repr(record.policy.type), where)
+    present = sorted(name for name in contents.files if name.startswith(POLICY_PREFIX))
+    if present != sorted(kind.paths.values()) or record.policy.path not in present:
+        _refuse(
+            f"exactly one policy, in {', '.join(kind.paths.values())}", ", ".join(present) or "none", where
+        )
+    return kind
+
+
+def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifest]:
+    """Read the upstream's manifests, each pinned by the bundle's manifest, and prove the chain."""
+    where = f"{contents.path}/{LINEAGE_PREFIX}"
+    inputs = contents.manifest.input_artifacts
+    names = {name for name in contents.files if name.startswith(LINEAGE_PREFIX)}
+    if names != {f"{LINEAGE_PREFIX}{step}.json" for step in inputs}:
+        found = f"{', '.join(sorted(names))} for the inputs {', '.join(sorted(inputs))}"
+        _refuse("the manifest of every input of the bundle, and no other", found, where)
+    manifests = {}
+    for step, given in inputs.items():
+        name = f"{LINEAGE_PREFIX}{step}.json"
+        data = contents.files[name]
+        if bytes_digest(data) != given.manifest_sha256:
+            _refuse(f"the manifest of {step} that the bundle was made from", "another one", where)
+        manifests[step] = _parse_manifest(data, where=f"{contents.path}/{name}")
+        if manifests[step].data_version != given.data_version:
+            _refuse(f"{step} of data version {given.data_version}", manifests[step].data_version, where)
+    problems = chain_problems(manifests, policy_step=kind.step)
+    if problems:
+        _refuse("parts of one chain", "; ".join(problems), where)
+    return manifests
+
+
+def _parse_manifest(data: bytes, *, where: str) -> StepManifest:
+    try:
+        return StepManifest.from_bytes(data, where=where)
+    except StreetVisionError as error:
+        raise BundleError(error.expected, error.found, error.where, error.action) from error
+
+
+def _check_origins(contents: Contents, lineage: Mapping[str, StepManifest], kind: PolicyKind) -> None:
+    """Prove that what is shipped byte for byte is what its step published."""
+    origins = {
+        SPLITS: ("splits", "splits.json"),
+        EVALUATION: ("evaluation", "evaluation.json"),
+        CONFIG: (CHECKPOINT, "config.json"),
+        **{path: (kind.step, name) for name, path in kind.paths.items()},
+    }
+    for name, (step, published) in origins.items():
+        listed = lineage[step].output_artifacts.get(published)
+        if listed is None or listed.sha256 != contents.manifest.output_artifacts[name].sha256:
+            _refuse(f"{name} as the step {step} published it", "another file", str(contents.path))
+
+
+def _read_policy(
+    record: BundleRecord, contents: Contents, lineage: Mapping[str, StepManifest]
+) -> ThresholdPolicy:
+    name = record.policy.path
+    where = f"{contents.path}/{name}"
+    try:
+        policy = ThresholdPolicy.from_json(_json(contents, name), where=where)
+    except StreetVisionError as error:
+        raise BundleError(error.expected, error.found, error.where, error.action) from error
+    for step, claimed in policy.fitted_on.model_dump().items():
+        if claimed != lineage[step].data_version:
+            _refuse(f"a policy that was fitted on this {step}", "one fitted on another", where)
+    point = record.operating_point
+    if (point.temperature, point.threshold) != (policy.temperature, policy.threshold):
+        _refuse("the operating point of the policy", "another one in bundle.json", where)
+    return policy
+
+
+def _read_evaluation(
+    record: BundleRecord, contents: Contents, policy: ThresholdPolicy, *, tested: int
+) -> Report:
+    where = f"{contents.path}/{EVALUATION}"
+    report = read_record(Report, contents.files[EVALUATION], where=where)
+    if report.policy != policy:
+        _refuse("an evaluation of the policy in this bundle", "one of another policy", where)
+    if report.counts.n != tested:
+        _refuse(f"an evaluation of all {tested} pictures of val_test", f"one of {report.counts.n}", where)
+    reasons = (*policy.degeneracies(), *report.degeneracies())
+    if record.degenerate != reasons:
+        _refuse("a degenerate policy to be called so", f"{list(record.degenerate)}", str(contents.path))
+    return report
+
+
+def _read_tested(contents: Contents) -> frozenset[str]:
+    """Return the names of val_test."""
+    splits = _json(contents, SPLITS)
+    try:
+        return frozenset(splits["roles"]["val_test"])
+    except (KeyError, TypeError) as error:
+        _refuse("the splits of this version", f"no {error}", f"{contents.path}/{SPLITS}")
+
+
+def _read_golden(contents: Contents, tested: frozenset[str]) -> Expected:
+    where = f"{contents.path}/{EXPECTED}"
+    expected = read_record(Expected, contents.files[EXPECTED], where=where)
+    strangers = [one.name for one in expected.pictures if one.name not in tested]
+    problems = listing_problems(expected, contents.files) or [
+        f"{name!r} is not in val_test" for name in strangers
+    ]
+    if problems:
+        _refuse("golden pictures of val_test, each one listed", "; ".join(problems), where)
+    return expected
+
+
+def _check_config(config: Any, record: BundleRecord, *, where: str) -> None:
+    if not isinstance(config, dict):
+        _refuse(f"an object in {CONFIG}", type(config).__name__, where)
+    claimed = (record.architecture, record.label_names, record.preprocessing)
+    found = (config.get("architecture"), LABELS, config.get("pretrained_cfg"))
+    if claimed != found:
+        _refuse(f"architecture, labels and preprocessing of {CONFIG}", f"others in {RECORD}", where)
+
+
+def _json(contents: Contents, name: str) -> Any:
+    return parse_json(contents.files[name], where=f"{contents.path}/{name}")
+
+
+def _refuse(expected: str, found: str, where: str) -> NoReturn:
+    raise BundleError(expected, found, where, _ACTION)

@@ -1,0 +1,39 @@
+"""Use a bundle as its receiver would, and hold it against the report it was shipped with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from streetvision_core.bundle.evaluation import decision_problems
+from streetvision_core.bundle.predictor import Predictor
+from streetvision_core.bundle.verify import verify_bundle
+from streetvision_core.errors import BundleError
+
+if TYPE_CHECKING:
+    from streetvision_core.bundle.evaluation import Evaluation
+    from streetvision_core.data.pictures import PictureReader
+
+
+def moved_bundle_problems(directory: Path, *, evaluation: Evaluation, pictures: PictureReader) -> list[str]:
+    """Copy the bundle elsewhere, verify it there, and decide every picture of the report again.
+
+    Args:
+        directory: The published bundle.
+        evaluation: The report that the bundle was made with.
+        pictures: Reads the pictures of val_test.
+
+    Returns:
+        What is wrong, one sentence a fault; none when the bundle does what was reported.
+    """
+    with TemporaryDirectory(prefix="streetvision-") as elsewhere:
+        moved = Path(elsewhere) / "bundle"
+        shutil.copytree(directory, moved, symlinks=True)
+        try:
+            verify_bundle(moved, deep=True)
+            predictor = Predictor.load(moved)
+        except BundleError as error:
+            return [str(error)]
+        return decision_problems(predictor, evaluation, pictures=pictures)

@@ -1,0 +1,74 @@
+"""Whether a bundle may be trusted, and a few lines that say what it is.
+
+`load_bundle` verifies everything that bytes can tell. The deep verification also answers the golden
+pictures again: that the bundle still computes, here, what it computed when it was exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streetvision_core.bundle.golden import golden_problems
+from streetvision_core.bundle.load import Bundle, load_bundle
+from streetvision_core.bundle.predictor import Predictor
+from streetvision_core.errors import BundleError
+
+if TYPE_CHECKING:
+    import os
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verified bundle is; ``golden`` counts the golden pictures reproduced, None if not tried."""
+
+    bundle: Bundle
+    golden: int | None = None
+
+    def summary(self) -> str:
+        """Describe the bundle in a few lines a person can read."""
+        bundle, manifest = self.bundle, self.bundle.contents.manifest
+        metrics, point = bundle.evaluation.metrics, bundle.record.operating_point
+        files, tested = manifest.output_artifacts, bundle.evaluation.counts.n
+        size = sum(file.size_bytes for file in files.values()) / 1e6
+        rows = {
+            "good": str(bundle.contents.path),
+            "model": f"{bundle.card.model_name} {bundle.card.version}, {bundle.record.architecture}",
+            "files": f"{len(files)} ({size:.1f} MB), every byte as published",
+            "policy": f"{bundle.record.policy.type}; roadwork above probability {point.probability}",
+            "folded in": f"temperature {point.temperature:.4g}, threshold {point.threshold:.4g}",
+            "val_test": f"MCC {metrics['mcc']:.3f}, accuracy {metrics['accuracy']:.3f}, {tested} pictures",
+            "chain": ", ".join(sorted(bundle.lineage)),
+            "golden": self._golden_text(),
+            "made by": f"run {manifest.run_id}, code {manifest.git_sha}{' (dirty)' * manifest.git_dirty}",
+            "data": manifest.data_version,
+            "manifest": bundle.contents.manifest_sha256,
+        }
+        lines = [f"{name:10} {value}" for name, value in rows.items()]
+        return "\n".join([*lines, *(f"DEGENERATE {reason}" for reason in bundle.record.degenerate)])
+
+    def _golden_text(self) -> str:
+        if self.golden is None:
+            return f"{len(self.bundle.expected.pictures)} pictures, not answered again (--deep does)"
+        return f"{self.golden} pictures answered again, as expected"
+
+
+def verify_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Verification:
+    """Verify the bundle in the folder ``path``; with ``deep`` also that it still computes the same.
+
+    Raises:
+        BundleError: the first thing that is wrong with it.
+    """
+    bundle = load_bundle(path)
+    if not deep:
+        return Verification(bundle)
+    predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
+    problems = golden_problems(bundle.expected, bundle.contents.files, predictor)
+    if problems:
+        raise BundleError(
+            "the golden pictures to be answered as they were",
+            "; ".join(problems),
+            bundle.contents.path,
+            "Compare the versions in lineage/ with those installed here; where they agree, do not use it.",
+        )
+    return Verification(bundle, golden=len(bundle.expected.pictures))

@@ -1,0 +1,111 @@
+"""Where the labelled pictures come from, as configuration.
+
+A `SourceConfig` names exactly one of four sources; naming none means the embedded demo pictures with
+their defaults. A configuration promises only that its fields can mean something: whether the path exists
+and the columns are there is found out when the source is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pydantic
+from pydantic import Field
+
+from streetvision_core.errors import ConfigError
+
+SOURCE_NAMES = ("demo", "folder", "csv", "parquet")
+
+
+class DemoConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """The procedurally drawn street scenes; the same settings draw the same bytes."""
+
+    pictures: int = Field(2400, ge=16, le=1_000_000, description="how many pictures to draw")
+    size: int = Field(192, ge=32, le=1024, description="width and height of a picture in pixels")
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+
+
+class FolderConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """A folder with one folder of pictures per class."""
+
+    path: str = Field(description="the folder that holds the class folders")
+    roadwork: str = Field("Roadwork", min_length=1, description="class folder of the pictures with roadwork")
+    none: str = Field("None", min_length=1, description="class folder of the pictures without roadwork")
+    group_pattern: str | None = Field(
+        None,
+        description="regular expression searched in the file's path below its class folder; its first"
+        " capture group is the picture's group. Without it, or where it does not match, every picture"
+        " is its own group",
+    )
+
+    @pydantic.field_validator("group_pattern")
+    @classmethod
+    def _check_pattern(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        expected = "a regular expression with a capture group that is the picture's group"
+        action = r"Write for example '^(video\d+)_'."
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ConfigError(expected, f"{value!r}: {error}", "group_pattern", action) from error
+        if groups == 0:
+            raise ConfigError(expected, f"{value!r} without one", "group_pattern", action)
+        return value
+
+
+class CsvConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """A CSV file that lists pictures; every column that is not named here becomes an attribute."""
+
+    path: str = Field(description="the CSV file; the files it lists are relative to its folder")
+    file_column: str = Field("file", min_length=1, description="column of the picture's path")
+    label_column: str = Field(
+        "label", min_length=1, description="column of the label: 0, 1, None or Roadwork"
+    )
+    group_column: str | None = Field(
+        "group",
+        description="column of the picture's group, or null. The default column may be absent: then every"
+        " picture is its own group; a column of another name must exist",
+    )
+
+
+class ParquetConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """Parquet in the layout of the Hugging Face hub; scalar columns not named here become attributes."""
+
+    path: str = Field(description="a Parquet file, or a folder of them")
+    image_column: str = Field(
+        "image", min_length=1, description="column of the pictures: a struct with `bytes`"
+    )
+    label_column: str = Field(
+        "label", min_length=1, description="column of the label: 0, 1, None or Roadwork"
+    )
+    group_column: str | None = Field(
+        "video_info.vid_id",
+        description="column of the picture's group, dots lead into structs, or null. The default column may"
+        " be absent: then every picture is its own group; a column of another name must exist",
+    )
+
+
+class SourceConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """Exactly one source of pictures; the demo when none is named."""
+
+    demo: DemoConfig | None = Field(None, description="the embedded demo pictures (default)")
+    folder: FolderConfig | None = Field(None, description="a folder per class")
+    csv: CsvConfig | None = Field(None, description="a CSV file that lists pictures")
+    parquet: ParquetConfig | None = Field(None, description="Parquet in the hub's layout")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _choose_one(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        named = [name for name in SOURCE_NAMES if data.get(name) is not None]
+        if len(named) > 1:
+            raise ConfigError(
+                f"exactly one source of pictures out of {', '.join(SOURCE_NAMES)}",
+                f"{len(named)} of them: {' and '.join(named)}",
+                "the source's configuration",
+                "Keep the one that is meant and remove the others.",
+            )
+        return data if named else {**data, "demo": {}}

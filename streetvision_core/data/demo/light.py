@@ -1,0 +1,127 @@
+"""Time of day and weather: what they do to colours, and how far one can see.
+
+A `Light` is sampled once a sequence. Everything is lit while it is drawn: a surface takes the
+ambient colour, plus the car's own headlights where it is dark, and fades into the haze with its
+distance. Lamps, windows and signals shine by themselves, they take only the haze.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streetvision_core.data.demo.dice import Colour, Dice
+
+TIMES_OF_DAY = ("day", "dusk", "night")
+WEATHERS = ("clear", "rain", "fog")
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """The light of one sequence; colours are RGB 0..255, ambient is a factor for each channel."""
+
+    time_of_day: str
+    weather: str
+    zenith: Colour
+    horizon: Colour
+    ambient: tuple[float, float, float]
+    headlights: float
+    visibility: float
+    shadow: float
+    cloudiness: float
+    sun: tuple[float, float]
+
+    @property
+    def lamps_on(self) -> bool:
+        """Whether street lamps and windows shine."""
+        return self.time_of_day != "day"
+
+    def shade(
+        self, colour: Colour, distance: float, *, light: float = 1.0, reflective: bool = False
+    ) -> Colour:
+        """The colour of a surface at a distance in metres, lit from outside."""
+        beam = 0.0
+        if self.headlights:
+            beam = self.headlights * math.exp(-distance / (60.0 if reflective else 22.0))
+            if reflective:
+                beam *= 1.6
+        clear = math.exp(-distance / self.visibility)
+        veil = 1.0 - clear
+        light *= clear
+        red, green, blue = self.ambient
+        haze = self.horizon
+        return (
+            min(255, int(colour[0] * light * (red + beam) + haze[0] * veil)),
+            min(255, int(colour[1] * light * (green + beam) + haze[1] * veil)),
+            min(255, int(colour[2] * light * (blue + beam) + haze[2] * veil)),
+        )
+
+    def shine(self, colour: Colour, distance: float) -> Colour:
+        """The colour of something that gives light by itself."""
+        clear = math.exp(-distance / (1.6 * self.visibility))
+        red, green, blue = (
+            int(level * clear + haze * (1.0 - clear))
+            for level, haze in zip(colour, self.horizon, strict=True)
+        )
+        return red, green, blue
+
+
+_SKIES: dict[str, tuple[tuple[Colour, Colour], ...]] = {
+    "day": (
+        ((74, 138, 216), (196, 222, 243)),
+        ((104, 166, 226), (226, 234, 238)),
+        ((58, 120, 190), (238, 226, 200)),
+        ((150, 172, 196), (214, 220, 226)),
+    ),
+    "dusk": (
+        ((58, 66, 128), (246, 158, 102)),
+        ((84, 74, 136), (232, 132, 128)),
+        ((46, 72, 120), (222, 176, 140)),
+        ((70, 60, 96), (196, 120, 92)),
+    ),
+    "night": (
+        ((10, 14, 38), (42, 46, 74)),
+        ((6, 8, 20), (58, 48, 50)),
+        ((16, 22, 44), (30, 40, 66)),
+    ),
+}
+_GREYS: dict[str, tuple[Colour, Colour]] = {
+    "day": ((128, 138, 150), (186, 191, 196)),
+    "dusk": ((76, 76, 98), (168, 140, 138)),
+    "night": ((14, 16, 26), (48, 50, 62)),
+}
+_AMBIENT: dict[str, tuple[float, float, float]] = {
+    "day": (1.0, 0.99, 0.97),
+    "dusk": (0.76, 0.62, 0.62),
+    "night": (0.27, 0.28, 0.38),
+}
+
+
+def sample_light(dice: Dice) -> Light:
+    """Draw the light of one sequence: half of them by day, six in ten in clear weather."""
+    time_of_day = dice.pick(("day", "day", "dusk", "night"))
+    weather = dice.pick(("clear", "clear", "clear", "rain", "fog"))
+    zenith, horizon = dice.pick(_SKIES[time_of_day])
+    grey_zenith, grey_horizon = _GREYS[time_of_day]
+    if weather == "rain":
+        zenith, horizon = grey_zenith, grey_horizon
+    elif weather == "fog":
+        zenith = horizon = grey_horizon
+    dimmed = {"clear": 1.0, "rain": 0.8, "fog": 0.9}[weather] * dice.between(0.82, 1.08)
+    red, green, blue = _AMBIENT[time_of_day]
+    warmth = dice.between(-0.06, 0.06)
+    visibility = {"clear": dice.between(220, 600), "rain": dice.between(80, 160), "fog": dice.between(30, 60)}
+    return Light(
+        time_of_day=time_of_day,
+        weather=weather,
+        zenith=dice.tint(zenith, 12),
+        horizon=dice.tint(horizon, 12),
+        ambient=(red * dimmed * (1 + warmth), green * dimmed, blue * dimmed * (1 - warmth)),
+        headlights={"day": 0.0, "dusk": 0.25, "night": 0.7}[time_of_day],
+        visibility=visibility[weather],
+        shadow=0.62 if (time_of_day, weather) == ("day", "clear") else 0.78,
+        cloudiness=dice.between(0, 1) if weather == "clear" else dice.between(0.5, 1),
+        sun=(dice.between(-0.1, 1.1), dice.between(0.04, 0.3)),
+    )

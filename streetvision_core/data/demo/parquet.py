@@ -1,0 +1,51 @@
+"""The demo as one Parquet file in the hub's image layout, so that it goes the way of real data.
+
+Columns: `image` struct<bytes, path>, `label` int64 (1 is Roadwork), `video_info` struct<vid_id>, then
+the attributes as strings. Rows are written as they are drawn, so memory stays small. The bytes are
+JPEGs already, therefore nothing is compressed. The same configuration and the same pyarrow give the
+same file. The file is not written atomically: the caller hands over a path nobody reads yet.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.data.demo.generate import draw_pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streetvision_core.data.config import DemoConfig
+    from streetvision_core.data.demo.sequence import DemoPicture
+
+ATTRIBUTES = ("time_of_day", "weather", "ambiguous")
+_ROW_GROUP = 256
+
+
+def write_demo(config: DemoConfig, path: str | Path, *, workers: int = 2) -> None:
+    """Draw the demo pictures into one Parquet file at exactly this path."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            ("label", pa.int64()),
+            ("video_info", pa.struct([("vid_id", pa.string())])),
+            *((attribute, pa.string()) for attribute in ATTRIBUTES),
+        ]
+    )
+    with pq.ParquetWriter(path, schema, compression="none", write_statistics=False) as writer:
+        pictures = draw_pictures(config, workers=workers)
+        while rows := [_row(picture) for picture in islice(pictures, _ROW_GROUP)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _row(picture: DemoPicture) -> dict[str, Any]:
+    return {
+        "image": {"bytes": picture.jpeg, "path": picture.name},
+        "label": picture.label,
+        "video_info": {"vid_id": picture.group},
+        **picture.attributes,
+    }

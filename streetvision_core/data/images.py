@@ -1,0 +1,90 @@
+"""The images step: index a source once, and open its pictures again for every later step.
+
+The demo pictures are drawn into the step's own directory as one Parquet file and are part of the
+artifact; pictures of a user stay where they are, and every read proves that they are still the bytes
+that were indexed. Where a source lies is configuration, not content: the same pictures at another
+path give the same index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
+from streetvision_core.data.index import ImageIndex, index_pictures
+from streetvision_core.data.pictures import PictureReader
+from streetvision_core.data.sources import open_source
+from streetvision_core.io import Artifact, StagedFile, atomic_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from streetvision_core.data.splits import Splits
+    from streetvision_core.io import PublishedArtifact
+
+DEMO_FILE = "pictures.parquet"
+
+
+class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
+    """One source of pictures, and how much of it may be unusable."""
+
+    max_quarantined_share: float = Field(
+        0.05, ge=0, le=1, description="the step fails when more than this share of the pictures is unusable"
+    )
+
+
+@dataclass(frozen=True)
+class IndexedImages:
+    """The index of a source, with the file of the demo pictures where they were drawn here."""
+
+    index: ImageIndex
+    reader: PictureReader
+    drawn: StagedFile | None = None
+
+    def to_artifact(self) -> Artifact:
+        """Return the files of the index, and the drawn pictures if there are any."""
+        artifact = self.index.to_artifact()
+        if self.drawn is None:
+            return artifact
+        return replace(artifact, files={**artifact.files, DEMO_FILE: self.drawn})
+
+
+def index_images(config: ImagesConfig, *, directory: Path) -> IndexedImages:
+    """Index the configured source; draw the demo pictures into ``directory`` first when they are it.
+
+    Raises:
+        ConfigError: the path is wrong.
+        DataError: there are no pictures, too many are unusable, or a class is missing.
+    """
+    drawn = _draw(config, directory / DEMO_FILE) if config.demo is not None else None
+    source = open_source(config, demo_file=drawn.path if drawn else None)
+    index = index_pictures(source, max_quarantined_share=config.max_quarantined_share)
+    return IndexedImages(index=index, reader=PictureReader(source, index), drawn=drawn)
+
+
+def _draw(config: ImagesConfig, path: Path) -> StagedFile:
+    from streetvision_core.data.demo import write_demo
+
+    assert config.demo is not None
+    with atomic_file(path) as target:
+        write_demo(config.demo, target.temporary)
+    return StagedFile.at(path, target.sha256)
+
+
+def open_pictures(images: PublishedArtifact, splits: Splits, *, roles: Iterable[str]) -> PictureReader:
+    """Open the pictures of ``roles`` of a published index; a picture of another role cannot be read.
+
+    Raises:
+        ConfigError: the source is not where it was when it was indexed.
+    """
+    chosen = {key: value for key, value in images.manifest.config.items() if key in SOURCE_NAMES}
+    config = SourceConfig.model_validate(chosen)
+    demo_file = images.path(DEMO_FILE) if config.demo is not None else None
+    index = ImageIndex.from_artifact(images)
+    allowed = {name for role in roles for name in splits.roles[role]}
+    kept = tuple(picture for picture in index.pictures if picture.name in allowed)
+    return PictureReader(open_source(config, demo_file=demo_file), replace(index, pictures=kept))

@@ -1,0 +1,128 @@
+"""From a picture's bytes to its pixels: the one way in, for indexing, training, reports and the bundle.
+
+`decode` promises an RGB picture, upright (the EXIF orientation is applied and then forgotten), or an
+`UnusablePictureError` with a reason. Only JPEG, PNG, WebP and BMP are opened, so that no exotic decoder
+ever meets foreign bytes, and the size is judged from the header, before any pixel is decoded.
+
+What has no single RGB meaning gets one: transparency is laid over white, 16-bit greyscale keeps its upper
+byte, of an animation the first frame counts, colour profiles are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.errors import DataError, IntegrityError
+
+if TYPE_CHECKING:
+    from streetvision_core.data.index import ImageIndex
+    from streetvision_core.data.sources import PictureSource
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_PIXELS = 50_000_000
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a picture into upright RGB of at most `max_pixels`; raises UnusablePictureError."""
+    return decode_with_orientation(data, max_pixels=max_pixels)[0]
+
+
+def decode_with_orientation(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, int]:
+    """Decode like `decode`, and return the EXIF orientation (1 to 8) that was applied as well."""
+    image = _open(data, max_pixels)
+    try:
+        image.load()
+        orientation = _orientation(image)
+        rgb = _to_rgb(image)
+    except Exception as error:  # decoders raise whatever comes to hand on foreign bytes
+        cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
+        raise UnusablePictureError(Reason.TRUNCATED if cut else Reason.DAMAGED, _text(error)) from error
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    rgb.info.clear()  # it still holds the EXIF data: whoever applies the orientation again must find none
+    return rgb, orientation
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise UnusablePictureError(Reason.EMPTY, "it has no bytes")
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnusablePictureError(Reason.TOO_LARGE, _text(error)) from error
+    except Exception as error:
+        reason = Reason.TRUNCATED if data.startswith(_SIGNATURES) else Reason.NOT_A_PICTURE
+        raise UnusablePictureError(reason, f"no {', '.join(FORMATS)} header could be read") from error
+    if image.width * image.height > max_pixels:
+        found = f"{image.width} x {image.height} pixels, more than {max_pixels}"
+        raise UnusablePictureError(Reason.TOO_LARGE, found)
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # noqa: BLE001 - unreadable EXIF says nothing about the pixels: the picture is as stored
+        return 1
+    return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        upper = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _text(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+class PictureReader:
+    """Reads pictures of an index, each proved to be the very bytes that were indexed."""
+
+    def __init__(self, source: PictureSource, index: ImageIndex) -> None:
+        self._source = source
+        self._digests = {picture.name: picture.sha256 for picture in index.pictures}
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of one picture.
+
+        Raises:
+            DataError: the index has no such picture, or it can no longer be read.
+            IntegrityError: its bytes are not those that were indexed.
+        """
+        if name not in self._digests:
+            raise DataError(
+                "a picture of the index", "a name it does not hold", name, "Materialize images again."
+            )
+        data = self._source.read(name)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self._digests[name]:
+            raise IntegrityError(
+                f"the picture {name} with SHA-256 {self._digests[name]}",
+                f"other bytes, with SHA-256 {digest}",
+                self._source.describe(),
+                "Restore the picture, or materialize images and everything after it again.",
+            )
+        return data

@@ -1,0 +1,32 @@
+"""The four roles of a picture, and which step may touch which: the rule that keeps figures honest.
+
+A step opens pictures through a reader that holds only the roles it asked for, its manifest records
+them, and :func:`role_violations` holds the record against the rule below.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROLES = ("train", "val_select", "val_calib", "val_test")
+
+MAY_READ = MappingProxyType(
+    {
+        "backbone": ("train",),
+        "phase1_checkpoint": ("train", "val_select"),
+        "val_calib_logits": ("val_calib",),
+        "evaluation": ("val_test",),
+        "bundle": ("val_test",),
+    }
+)
+
+
+def role_violations(step: str, roles: Iterable[str]) -> list[str]:
+    """Return what ``step`` read though it may not, one sentence a role; none when it kept the rule."""
+    allowed = MAY_READ.get(step, ())
+    may = f"it may read {' and '.join(allowed)}" if allowed else "it may read no pictures of a role"
+    return [f"{step} read {role}, but {may}" for role in roles if role not in allowed]

@@ -1,0 +1,67 @@
+"""What every source of pictures answers, whatever it reads from.
+
+`entries` lists the pictures without opening them, sorted by name; `read` gives the bytes of one. A source
+raises `ConfigError` or `DataError` when it cannot be used at all, and `UnusablePictureError` when one
+picture of it cannot. Reading is safe from several threads, and a source can be pickled to another process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_TEXT = 1000
+LABEL_NAMES = ("None", "Roadwork")
+_LABELS: dict[str, int] = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "none": 0, "roadwork": 1}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture as its source lists it: unread and unchecked.
+
+    `label` is None where the source has no label that means anything, `group` is None where the picture
+    stands alone. `attributes` are the source's other columns as text of at most `MAX_TEXT` characters,
+    without the empty ones.
+    """
+
+    name: str
+    label: int | None
+    group: str | None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class PictureSource(Protocol):
+    """A set of labelled pictures that can be listed and read by name."""
+
+    def entries(self) -> Iterator[Entry]:
+        """List the pictures, sorted by name, without opening them."""
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of one picture; raises UnusablePictureError."""
+
+    def describe(self) -> str:
+        """Say in one line where the pictures come from and how they are grouped."""
+
+
+def parse_label(value: Any) -> int | None:
+    """Return 0 or 1, or None for whatever is not one of 0, 1, None and Roadwork (names in any case)."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return int(value)
+    return _LABELS.get(str(value).strip().casefold())
+
+
+def parse_text(value: Any) -> str | None:
+    """Return a cell as text on one line without blanks around it, or None for an empty one."""
+    text = "" if value is None else " ".join(str(value).split())
+    return text or None
+
+
+def keep_attributes(cells: Mapping[str, Any]) -> dict[str, str]:
+    """Return the cells that hold something in a column with a name, as the attributes of a picture."""
+    texts = {parse_text(name): parse_text(cell) for name, cell in cells.items()}
+    return {name: text[:MAX_TEXT] for name, text in texts.items() if name and text}

@@ -1,0 +1,229 @@
+"""Pictures inside Parquet files, in the layout of the Hugging Face hub.
+
+A picture's name is `FILE#ROW`: the file's path below the data folder and the row's number in it from
+zero, `train-00000.parquet#000012`. `image` is a struct with `bytes` (and perhaps `path`, whose last part
+becomes the attribute `path`), or a plain binary column.
+
+Random access. Parquet can only be decoded page by page from the start of a row group, and the hub's row
+groups are anything from 100 pictures to the whole file, so that reading in random order (which is how
+training reads) would decode a row group for a picture. Therefore the first read of a file decodes it once,
+in order, into a temporary file without a name, as `spill.py` does. Cost: one decoding per file and
+process, as much temporary disk space as the pictures have bytes (`TMPDIR` says where; it is given back
+when the source is dropped, or the process dies), then one `pread` per picture, from any thread. In memory
+there are never more than `BATCH_ROWS` pictures and 8 bytes per row.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.sources.entry import Entry, keep_attributes, parse_label, parse_text
+from streetvision_core.data.sources.spill import Spill
+from streetvision_core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streetvision_core.data.config import ParquetConfig
+
+BATCH_ROWS = 16
+
+
+class ParquetSource:
+    """A Parquet file, or every `*.parquet` below a folder, as one source of pictures."""
+
+    def __init__(self, config: ParquetConfig) -> None:
+        self._config = config
+        self._files = _find_files(config.path)
+        self._columns = {name: _Columns.of(path, config) for name, path in self._files.items()}
+        self._spills: dict[str, Spill] = {}
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Callable[..., ParquetSource], tuple[ParquetConfig]]:
+        return ParquetSource, (self._config,)  # the other process makes its own temporary files
+
+    def entries(self) -> Iterator[Entry]:
+        """List the rows of all files without touching the pictures in them."""
+        for name, path in self._files.items():
+            yield from self._columns[name].entries(name, path)
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of one picture; raises UnusablePictureError."""
+        file, _, row = name.rpartition("#")
+        if file not in self._files or not row.isdecimal():
+            raise UnusablePictureError(Reason.MISSING, "no Parquet file holds this row", name)
+        with self._lock:
+            if file not in self._spills:
+                self._spills[file] = Spill(self._columns[file].pictures(self._files[file]))
+        data = self._spills[file].read(int(row))
+        if data is None:
+            raise UnusablePictureError(Reason.MISSING, "the row holds no bytes", name)
+        return data
+
+    def describe(self) -> str:
+        """Say where the pictures come from and how they are grouped."""
+        groups = {columns.group for columns in self._columns.values()}
+        grouped = (
+            "every picture its own group" if None in groups else f"grouped by {self._config.group_column!r}"
+        )
+        return f"Parquet {self._config.path} ({len(self._files)} files), {grouped}"
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Where one file keeps what: dotted leaf columns, and how many rows there are."""
+
+    rows: int
+    image: str
+    image_path: str | None
+    label: str
+    group: str | None
+    attributes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: Path, config: ParquetConfig) -> _Columns:
+        """Find the configured columns in the schema of one file; raises DataError."""
+        import pyarrow.parquet as pq
+
+        with _readable(path), pq.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+        image = config.image_column
+        leaf = image if _is_binary(_find(schema, image)) else f"{image}.bytes"
+        group_is_default = config.group_column == type(config).model_fields["group_column"].default
+        group = config.group_column
+        if group_is_default and group is not None and _find(schema, group) is None:
+            group = None
+        wanted = [leaf, config.label_column, *([group] if group is not None else [])]
+        missing = [name for name in wanted if _find(schema, name) is None]
+        if missing or not _is_binary(_find(schema, leaf)):
+            raise DataError(
+                f"the columns {', '.join(wanted)}, {leaf} being binary",
+                f"no {', '.join(missing) or 'bytes'} among {', '.join(schema.names[:20])}",
+                path.name,
+                "Name the columns in the configuration of the Parquet source.",
+            )
+        used = {image, config.label_column, group}
+        attributes = [name for name in schema.names if name not in used and _is_text(schema.field(name).type)]
+        image_path = f"{image}.path" if _find(schema, f"{image}.path") is not None else None
+        return cls(rows, leaf, image_path, config.label_column, group, tuple(attributes))
+
+    def entries(self, name: str, path: Path) -> Iterator[Entry]:
+        """List the rows of one file, reading every column but the pictures."""
+        leaves = [self.label, self.group, self.image_path, *self.attributes]
+        row = 0
+        with _readable(path):  # text that is not UTF-8 comes to light here
+            for batch in _batches(path, [leaf for leaf in leaves if leaf is not None], rows=4096):
+                columns = [
+                    batch[leaf].to_pylist() if leaf else [None] * len(batch[self.label]) for leaf in leaves
+                ]
+                for label, group, image_path, *cells in zip(*columns, strict=True):
+                    attributes = dict(zip(self.attributes, cells, strict=True))
+                    attributes.setdefault("path", PurePosixPath(image_path).name if image_path else None)
+                    yield Entry(
+                        name=row_name(name, row, rows=self.rows),
+                        label=parse_label(label),
+                        group=parse_text(group),
+                        attributes=keep_attributes(attributes),
+                    )
+                    row += 1
+
+    def pictures(self, path: Path) -> Iterator[memoryview | None]:
+        """Give the bytes of every row of one file in order, None for a null."""
+        for batch in _batches(path, [self.image], rows=BATCH_ROWS):
+            for value in batch[self.image]:
+                buffer = value.as_buffer()
+                yield None if buffer is None else memoryview(buffer)
+
+
+def row_name(file: str, row: int, *, rows: int) -> str:
+    """Return the name of a picture: wide enough that the names of one file sort as its rows do."""
+    return f"{file}#{row:0{max(6, len(str(rows)))}}"
+
+
+def _find_files(path: str) -> dict[str, Path]:
+    root = Path(path).expanduser().resolve()
+    if root.is_file():
+        return {root.name: root}
+    found = sorted(file for file in root.rglob("*.parquet") if not file.name.startswith("."))
+    if not found:
+        raise ConfigError(
+            "a Parquet file, or a folder with files named *.parquet",
+            "a folder without any" if root.is_dir() else "nothing at this path",
+            path,
+            f"Correct the path of the source; it is looked up from {Path.cwd()}.",
+        )
+    outside = next((file for file in found if not file.resolve().is_relative_to(root)), None)
+    if outside is not None:
+        raise DataError(
+            "Parquet files that lie in the data folder",
+            f"{outside.name}, a symbolic link that leads out of it",
+            path,
+            "Copy the files here (the hub's cache is made of links), or name one file as the path.",
+        )
+    return {file.relative_to(root).as_posix(): file for file in found}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says about a file that is no Parquet, or a damaged one, into a DataError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            "a readable Parquet file", reason, path.name, "Replace the file by an intact copy."
+        ) from error
+
+
+def _batches(path: Path, leaves: list[str], *, rows: int) -> Iterator[dict[str, Any]]:
+    """Decode some leaf columns in order; `buffer_size` keeps a huge row group from being loaded whole."""
+    import pyarrow.parquet as pq
+
+    with _readable(path), pq.ParquetFile(path, buffer_size=2**20) as file:
+        for batch in file.iter_batches(batch_size=rows, columns=leaves):
+            yield {leaf: _leaf(batch, leaf) for leaf in leaves}
+
+
+def _leaf(batch: Any, dotted: str) -> Any:
+    import pyarrow.compute as pc
+
+    if dotted in batch.schema.names:
+        return batch.column(dotted)
+    top, *below = dotted.split(".")
+    return pc.struct_field(batch.column(top), below)
+
+
+def _find(schema: Any, dotted: str) -> Any:
+    """Return the Arrow type of a column, a dot leading into a struct; None where there is none."""
+    import pyarrow as pa
+
+    if dotted in schema.names:
+        return schema.field(dotted).type
+    found = pa.struct(list(schema))
+    for part in dotted.split("."):
+        position = found.get_field_index(part) if pa.types.is_struct(found) else -1
+        if position < 0:
+            return None
+        found = found.field(position).type
+    return found
+
+
+def _is_binary(column: Any) -> bool:
+    import pyarrow as pa
+
+    return column is not None and (pa.types.is_binary(column) or pa.types.is_large_binary(column))
+
+
+def _is_text(column: Any) -> bool:
+    """Whether a column's values read well as text: no bytes, lists or structs."""
+    import pyarrow as pa
+
+    kind = column.value_type if pa.types.is_dictionary(column) else column
+    return not (_is_binary(kind) or pa.types.is_nested(kind))

@@ -1,0 +1,53 @@
+"""Byte strings written once, in order, to a temporary file without a name, then read in any order.
+
+The file has no name from the start, so that nothing is left behind however the process ends. `os.pread`
+carries its own offset: any number of threads, and processes forked later, read without a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from array import array
+from typing import TYPE_CHECKING
+
+from streetvision_core.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Spill:
+    """Rows of bytes, None where a row holds nothing; 8 bytes of memory a row."""
+
+    def __init__(self, rows: Iterable[bytes | memoryview | None]) -> None:
+        """Write all rows; raises StoreError when the temporary disk is full."""
+        self._ends = array("q")
+        self._missing: set[int] = set()
+        file = tempfile.TemporaryFile(prefix="streetvision-")  # noqa: SIM115 - lives as long as the object
+        weakref.finalize(self, file.close)
+        self._descriptor = file.fileno()
+        end = 0
+        try:
+            for number, row in enumerate(rows):
+                if row is None:
+                    self._missing.add(number)
+                else:
+                    end += file.write(row)
+                self._ends.append(end)
+            file.flush()
+        except OSError as error:
+            raise StoreError(
+                "room for the decoded pictures on the temporary disk",
+                error.strerror or str(error),
+                tempfile.gettempdir(),
+                "Free space there, or set TMPDIR to a folder on a larger disk.",
+            ) from error
+
+    def read(self, number: int) -> bytes | None:
+        """Return row `number`, or None where it holds nothing or does not exist."""
+        if number in self._missing or number >= len(self._ends):
+            return None
+        start = self._ends[number - 1] if number else 0
+        return os.pread(self._descriptor, self._ends[number] - start, start)

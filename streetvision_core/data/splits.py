@@ -1,0 +1,283 @@
+"""Four roles for the pictures: groups whole, near-duplicates together, both classes in each.
+
+1. Groups that share near-duplicate pictures (or a group) are united; a united group never crosses roles.
+2. Every role first gets one of the smallest united groups of each class it lacks, the rarer class first,
+   the smallest role first: with two classes this succeeds whenever each class has a group per role.
+3. The others follow, the largest first, ties in an order drawn from the seed; each goes to the role where
+   the chi-square distance between the counts (role x class) and their targets grows least.
+
+The result depends on the pictures' names, groups, labels and hashes and on the configuration, not on the
+order of the index. The ratios are met as closely as the groups allow, which is not promised to be close.
+
+Round trip: `Splits.from_artifact(published)` equals the splits whose `to_artifact()` was published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import pydantic
+from pydantic import Field
+
+from streetvision_core.data.duplicates import near_duplicate_components
+from streetvision_core.data.roles import ROLES
+from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.errors import ConfigError, DataError, SchemaError
+from streetvision_core.io import Artifact, json_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from streetvision_core.data.index import ImageIndex, Picture
+    from streetvision_core.io import PublishedArtifact
+
+SCHEMA_VERSION = 1
+CLASSES = (0, 1)
+
+
+class SplitsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """How the pictures are split; the four shares add up to 1."""
+
+    seed: int = Field(0, ge=0, description="seed of the order in which groups of one size are assigned")
+    train: float = Field(0.60, gt=0, lt=1, description="share of the pictures to train on")
+    val_select: float = Field(0.15, gt=0, lt=1, description="share for model selection")
+    val_calib: float = Field(0.15, gt=0, lt=1, description="share for the policy's fit or certificate")
+    val_test: float = Field(0.10, gt=0, lt=1, description="share for the final report")
+    max_distance: int = Field(
+        8,
+        ge=0,
+        le=16,
+        description="largest Hamming distance of two near-duplicates' 64-bit perceptual hashes",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        total = sum(self.shares.values())
+        if abs(total - 1) > 1e-6:
+            found = (
+                f"{total:.4g} from {', '.join(f'{role} {share:g}' for role, share in self.shares.items())}"
+            )
+            raise ConfigError(
+                "four shares that add up to 1", found, "the splits' configuration", "Correct one."
+            )
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each role."""
+        return {role: getattr(self, role) for role in ROLES}
+
+
+@dataclass(frozen=True)
+class RoleCounts:
+    """What one role holds; `groups` counts united groups."""
+
+    pictures: int
+    roadwork: int
+    none: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Uniting:
+    """What near-duplicates did to the groups.
+
+    `united` of the `groups_after` hold more than one of the `groups_before`; `largest` is the number of
+    pictures in the largest united group.
+    """
+
+    groups_before: int
+    groups_after: int
+    united: int
+    largest: int
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which picture plays which role: `roles` are sorted names, `group_of` the united group of each."""
+
+    roles: Mapping[str, tuple[str, ...]]
+    group_of: Mapping[str, str]
+    counts: Mapping[str, RoleCounts]
+    uniting: Uniting
+    config: SplitsConfig
+
+    def table(self) -> list[dict[str, object]]:
+        """Return one row per role: role, share, pictures, roadwork, none, groups."""
+        total = sum(count.pictures for count in self.counts.values())
+        return [
+            {"role": role, "share": round(self.counts[role].pictures / total, 4), **asdict(self.counts[role])}
+            for role in ROLES
+        ]
+
+    def to_artifact(self) -> Artifact:
+        """Return `splits.json`."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "config": self.config.model_dump(),
+            "counts": {role: asdict(count) for role, count in self.counts.items()},
+            "uniting": asdict(self.uniting),
+            "roles": self.roles,
+            "group_of": self.group_of,
+        }
+        metrics: dict[str, float] = {role: count.pictures for role, count in self.counts.items()}
+        return Artifact({"splits.json": json_bytes(content)}, {**metrics, **asdict(self.uniting)})
+
+    @classmethod
+    def from_artifact(cls, published: PublishedArtifact) -> Self:
+        """Read back what `to_artifact` gave."""
+        return cls.from_json(published.read_json("splits.json"), where=str(published.directory))
+
+    @classmethod
+    def from_json(cls, content: Any, *, where: str) -> Self:
+        """Read the decoded content of a `splits.json`; raises SchemaError when it is of another version."""
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != SCHEMA_VERSION:
+            raise SchemaError(
+                f"splits.json of schema version {SCHEMA_VERSION}",
+                f"version {version}",
+                where,
+                "Materialize splits again with this version of the project.",
+            )
+        return cls(
+            roles={role: tuple(content["roles"][role]) for role in ROLES},
+            group_of=content["group_of"],
+            counts={role: RoleCounts(**content["counts"][role]) for role in ROLES},
+            uniting=Uniting(**content["uniting"]),
+            config=SplitsConfig(**content["config"]),
+        )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A united group: its name is the first of the groups in it, its counts are per class."""
+
+    name: str
+    members: tuple[Picture, ...]
+    counts: tuple[int, int]
+
+
+def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
+    """Assign every picture of `index` to one of the four roles.
+
+    Raises:
+        DataError: there are fewer united groups than roles, or fewer of one class.
+    """
+    groups = _unite_groups(index, config.max_distance)
+    _check_enough(groups)
+    assigned = _assign(groups, config)
+    members = {role: [one for group in chosen for one in group.members] for role, chosen in assigned.items()}
+    return Splits(
+        roles={role: tuple(sorted(one.name for one in pictures)) for role, pictures in members.items()},
+        group_of={one.name: group.name for group in groups for one in group.members},
+        counts={role: _count(assigned[role]) for role in ROLES},
+        uniting=_describe_uniting(groups),
+        config=config,
+    )
+
+
+def _unite_groups(index: ImageIndex, max_distance: int) -> list[_Group]:
+    """Unite the groups that share a component of near-duplicates."""
+    pictures = index.pictures
+    components = near_duplicate_components(
+        [one.phash for one in pictures], [one.phash_mirrored for one in pictures], max_distance=max_distance
+    )
+    parent = {one.group: one.group for one in pictures}
+    first_group: dict[int, str] = {}
+    for one, component in zip(pictures, components.tolist(), strict=True):
+        first, second = _root(parent, first_group.setdefault(component, one.group)), _root(parent, one.group)
+        parent[max(first, second)] = min(first, second)
+    members: dict[str, list[Picture]] = {}
+    for one in pictures:
+        members.setdefault(_root(parent, one.group), []).append(one)
+    return [_Group(name, tuple(ones), _count_classes(ones)) for name, ones in members.items()]
+
+
+def _root(parent: dict[str, str], group: str) -> str:
+    while parent[group] != group:
+        parent[group] = parent[parent[group]]
+        group = parent[group]
+    return group
+
+
+def _count_classes(pictures: Iterable[Picture]) -> tuple[int, int]:
+    labels = Counter(one.label for one in pictures)
+    return labels[0], labels[1]
+
+
+def _check_enough(groups: list[_Group]) -> None:
+    if len(groups) < len(ROLES):
+        raise DataError(
+            f"at least one group of pictures for each of the {len(ROLES)} roles",
+            f"{len(groups)} groups, once near-duplicates are united",
+            "the splits",
+            "Add pictures of other places, or use a finer group column.",
+        )
+    for label in CLASSES:
+        having = sum(1 for group in groups if group.counts[label])
+        if having < len(ROLES):
+            raise DataError(
+                f"groups with {LABEL_NAMES[label]} pictures for each of the {len(ROLES)} roles",
+                f"only {having} of {len(groups)} groups that have any, so that"
+                f" {', '.join(ROLES[having:])} would miss the class",
+                "the splits",
+                f"Add {LABEL_NAMES[label]} pictures of other places, or use a finer group column.",
+            )
+
+
+def _assign(groups: list[_Group], config: SplitsConfig) -> dict[str, list[_Group]]:
+    order = {group.name: _draw(config.seed, group.name) for group in groups}
+    waiting = sorted(groups, key=lambda group: (-len(group.members), order[group.name]))
+    assigned = _give_each_class(waiting, config)
+    given = {group.name for chosen in assigned.values() for group in chosen}
+    totals = [sum(group.counts[label] for group in groups) for label in CLASSES]
+    targets = {role: [share * total for total in totals] for role, share in config.shares.items()}
+    counts = {
+        role: [sum(group.counts[label] for group in assigned[role]) for label in CLASSES] for role in ROLES
+    }
+    for group in waiting:
+        if group.name not in given:
+            role = min(ROLES, key=lambda role: _growth(group.counts, counts[role], targets[role]))
+            assigned[role].append(group)
+            counts[role] = [old + new for old, new in zip(counts[role], group.counts, strict=True)]
+    return assigned
+
+
+def _give_each_class(groups: list[_Group], config: SplitsConfig) -> dict[str, list[_Group]]:
+    """Give every role one group of each class; `groups` come largest first and are taken from the end."""
+    assigned: dict[str, list[_Group]] = {role: [] for role in ROLES}
+    free = list(reversed(groups))
+    for label in sorted(CLASSES, key=lambda label: sum(1 for group in groups if group.counts[label])):
+        for role in sorted(ROLES, key=lambda role: config.shares[role]):
+            if not any(group.counts[label] for group in assigned[role]):
+                group = next(group for group in free if group.counts[label])
+                free.remove(group)
+                assigned[role].append(group)
+    return assigned
+
+
+def _draw(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
+
+
+def _growth(new: Iterable[int], old: Iterable[int], target: Iterable[float]) -> float:
+    """Return how much sum((count - target)^2 / target) over the classes grows by `new` pictures."""
+    return sum(n * (n + 2 * (o - t)) / t for n, o, t in zip(new, old, target, strict=True))
+
+
+def _count(groups: list[_Group]) -> RoleCounts:
+    none, roadwork = (sum(group.counts[label] for group in groups) for label in CLASSES)
+    return RoleCounts(pictures=none + roadwork, roadwork=roadwork, none=none, groups=len(groups))
+
+
+def _describe_uniting(groups: list[_Group]) -> Uniting:
+    before = [len({one.group for one in group.members}) for group in groups]
+    return Uniting(
+        groups_before=sum(before),
+        groups_after=len(groups),
+        united=sum(1 for count in before if count > 1),
+        largest=max(len(group.members) for group in groups),
+    )

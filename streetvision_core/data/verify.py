@@ -1,0 +1,92 @@
+"""What could be wrong with splits, found again from the index alone.
+
+Nothing that the splits say about groups and counts is believed: groups, exact duplicates, near-duplicates
+and labels are taken from the index, so that a fault in the assignment, or an edited `splits.json`, is seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from streetvision_core.data.duplicates import near_duplicate_components
+from streetvision_core.data.roles import ROLES
+from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.splits import CLASSES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from streetvision_core.data.index import ImageIndex
+    from streetvision_core.data.splits import Splits, SplitsConfig
+
+
+def verify_splits(index: ImageIndex, splits: Splits, config: SplitsConfig) -> list[str]:
+    """Return what is wrong with the splits of `index`, one sentence each; empty when nothing is."""
+    roles_of: defaultdict[str, list[str]] = defaultdict(list)
+    for role, names in splits.roles.items():
+        for name in names:
+            roles_of[name].append(role)
+    return [
+        *_wrong_frame(splits, config),
+        *_wrong_names(index, roles_of),
+        *_crossings(index, roles_of, splits.group_of, config.max_distance),
+        *_wrong_counts(index, splits),
+    ]
+
+
+def _wrong_frame(splits: Splits, config: SplitsConfig) -> Iterator[str]:
+    if splits.config != config:
+        yield "the splits were made with another configuration"
+    if set(splits.roles) != set(ROLES):
+        yield f"the roles are {', '.join(sorted(splits.roles))} instead of {', '.join(sorted(ROLES))}"
+
+
+def _wrong_names(index: ImageIndex, roles_of: Mapping[str, list[str]]) -> Iterator[str]:
+    known = {picture.name for picture in index.pictures}
+    for name, roles in sorted(roles_of.items()):
+        if len(roles) > 1:
+            yield f"the picture {name} is assigned {len(roles)} times: {', '.join(roles)}"
+        if name not in known:
+            yield f"the picture {name} in {roles[0]} is not in the index"
+    for name in sorted(known - set(roles_of)):
+        yield f"the picture {name} is in no role"
+
+
+def _wrong_counts(index: ImageIndex, splits: Splits) -> Iterator[str]:
+    label_of = {picture.name: picture.label for picture in index.pictures}
+    for role in ROLES:
+        labels = Counter(label_of.get(name) for name in splits.roles.get(role, ()))
+        said = splits.counts.get(role)
+        if said is None or (said.none, said.roadwork) != (labels[0], labels[1]):
+            yield f"the counts of {role} are not {labels[0]} None and {labels[1]} Roadwork pictures"
+        for label in CLASSES:
+            if not labels[label]:
+                yield f"{role} has no {LABEL_NAMES[label]} picture"
+
+
+def _crossings(
+    index: ImageIndex,
+    roles_of: Mapping[str, list[str]],
+    group_of: Mapping[str, str],
+    max_distance: int,
+) -> Iterator[str]:
+    pictures = index.pictures
+    components = near_duplicate_components(
+        [one.phash for one in pictures], [one.phash_mirrored for one in pictures], max_distance=max_distance
+    )
+    kinds: dict[str, Iterable[object]] = {
+        "copies of one picture": [one.sha256 for one in pictures],
+        "the pictures of one group": [one.group for one in pictures],
+        "near-duplicate pictures": components.tolist(),
+    }
+    for kind, keys in kinds.items():
+        together: defaultdict[object, list[str]] = defaultdict(list)
+        for picture, key in zip(pictures, keys, strict=True):
+            together[key].append(picture.name)
+        for names in together.values():
+            roles = sorted({role for name in names for role in roles_of.get(name, ())})
+            if len(roles) > 1:
+                yield f"{kind} are in {' and '.join(roles)}: {names[0]} and others"
+            if len({group_of.get(name) for name in names}) > 1:
+                yield f"{kind} belong to different united groups: {names[0]} and others"

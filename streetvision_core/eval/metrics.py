@@ -1,0 +1,151 @@
+"""The eleven numbers of a binary classifier, from four counts.
+
+Labels and decisions are validated, counted once into a `Confusion`, and every number is a property of
+that record; roadwork (1) is the positive class. The formula of MCC stands in `mcc_from_counts` and
+nowhere else: thresholds, plots and reports all come here.
+
+Where a denominator is zero the value is 0, as in scikit-learn with `zero_division=0`: precision without
+a positive decision, recall and FNR without a positive label, FPR without a negative label, F1 without
+either, and MCC as soon as labels or decisions are of one class. So without a positive label recall and
+FNR are both 0 and do not add up to 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streetvision_core.eval.inputs import binary_vector, require_equal_length
+
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    import numpy.typing as npt
+
+    from streetvision_core.eval.inputs import Floats, Values
+
+    Counts: TypeAlias = int | np.integer[Any] | npt.NDArray[np.integer[Any]]
+
+
+def mcc_from_counts(*, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+    """Matthews correlation of counts, elementwise, float64 in [-1, 1]; 0 where the denominator is 0.
+
+    The denominator is the root of a product of four counts, which overflows int64 above about 110,000
+    samples; in float64 it does not. Up to 1.9e8 samples both products of two counts below are exact
+    integers, and because sqrt(x * x) == x in IEEE 754 the result never leaves [-1, 1] by rounding and
+    is exactly 1 for a perfect classifier.
+
+    Source: B. W. Matthews, Biochimica et Biophysica Acta 405 (1975), 442-451.
+    """
+    labelled = np.add(tp, fn, dtype=np.float64) * np.add(tn, fp, dtype=np.float64)
+    decided = np.add(tp, fp, dtype=np.float64) * np.add(tn, fn, dtype=np.float64)
+    covariance = np.multiply(tp, tn, dtype=np.float64) - np.multiply(fp, fn, dtype=np.float64)
+    squared = np.asarray(labelled * decided)
+    mcc: Floats = np.divide(covariance, np.sqrt(squared), out=np.zeros_like(squared), where=squared > 0)
+    return mcc
+
+
+@dataclass(frozen=True, order=True)
+class Confusion:
+    """How often each decision met each label; roadwork is positive."""
+
+    tp: int
+    tn: int
+    fp: int
+    fn: int
+
+    @property
+    def total(self) -> int:
+        """All pictures counted."""
+        return self.tp + self.tn + self.fp + self.fn
+
+    @property
+    def mcc(self) -> float:
+        """Matthews correlation coefficient, in [-1, 1]."""
+        return float(mcc_from_counts(tp=self.tp, tn=self.tn, fp=self.fp, fn=self.fn))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right decisions."""
+        return _ratio(self.tp + self.tn, self.total)
+
+    @property
+    def precision(self) -> float:
+        """Share of roadwork among what was called roadwork."""
+        return _ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """Share of roadwork that was found."""
+        return _ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def fnr(self) -> float:
+        """Share of roadwork that was missed."""
+        return _ratio(self.fn, self.tp + self.fn)
+
+    @property
+    def fpr(self) -> float:
+        """Share of plain streets that raised a false alarm."""
+        return _ratio(self.fp, self.fp + self.tn)
+
+    def metrics(self) -> dict[str, float | int]:
+        """All eleven numbers under their names; the counts are int, the rest float."""
+        return {
+            "mcc": self.mcc,
+            "accuracy": self.accuracy,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+            "fnr": self.fnr,
+            "fpr": self.fpr,
+            "tp": self.tp,
+            "tn": self.tn,
+            "fp": self.fp,
+            "fn": self.fn,
+        }
+
+
+def count_confusion(labels: Values, predictions: Values) -> Confusion:
+    """Count decisions against labels, both [N] of 0/1 or bool: NumPy, torch on any device, or lists.
+
+    Raises:
+        DataError: shapes differ, are not [N], are empty, or hold anything but 0 and 1.
+    """
+    truth = binary_vector(labels, name="labels")
+    decided = binary_vector(predictions, name="predictions")
+    require_equal_length(labels=truth, predictions=decided)
+    tp = int(np.count_nonzero(truth & decided))
+    positives, called = int(np.count_nonzero(truth)), int(np.count_nonzero(decided))
+    return Confusion(tp=tp, tn=truth.size - positives - called + tp, fp=called - tp, fn=positives - tp)
+
+
+def compute_mcc(labels: Values, predictions: Values) -> float:
+    """Matthews correlation of decisions with labels, both [N] of 0/1 or bool; 0 where it is undefined.
+
+    Raises:
+        DataError: as `count_confusion`.
+    """
+    return count_confusion(labels, predictions).mcc
+
+
+def compute_all_metrics(labels: Values, predictions: Values) -> dict[str, float | int]:
+    """Compute mcc, accuracy, precision, recall, f1, fnr, fpr (float) and tp, tn, fp, fn (int).
+
+    Takes [N] of 0/1 or bool each. Zero denominators give 0 (see the module).
+
+    Raises:
+        DataError: as `count_confusion`.
+    """
+    return count_confusion(labels, predictions).metrics()
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,262 @@
+"""The threshold policy: what turns a probability of roadwork into a decision, and what it was fitted on.
+
+Two numbers are fitted, each on pictures of its own: the temperature by NLL on val_select, then the exact
+MCC-maximising threshold on val_calib, on the probability after that temperature. The policy names the
+checkpoint and the logits it was fitted on by their data versions, so that a bundle can prove that its
+policy belongs to its weights. `verify_thresholds` fits again and compares.
+
+Not promised: the MCC on val_calib is that of the very pictures which chose the threshold, so it is
+optimistic; val_test says what to expect.
+
+Later policies share the vocabulary of `decide` and may add "defer".
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, TypeAlias
+
+import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from streetvision_core.errors import DataError, SchemaError
+from streetvision_core.eval.calibration import fit_temperature, negative_log_likelihood
+from streetvision_core.eval.inputs import margin_vector
+from streetvision_core.eval.metrics import count_confusion
+from streetvision_core.eval.selective import SweepRow, selective_sweep
+from streetvision_core.eval.thresholds import positive_probability, scan_thresholds
+from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
+from streetvision_core.io.manifest import Sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streetvision_core.eval.inputs import Floats, Values
+    from streetvision_core.io import PublishedArtifact
+
+THRESHOLDS_NAME, SWEEP_NAME = "thresholds.json", "threshold_sweep.csv"
+Decision: TypeAlias = Literal["none", "roadwork"]
+_Positive = Annotated[FiniteFloat, Field(gt=0)]
+_Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+class LabelledLogits(Protocol):
+    """Logits [N, 2] with the labels [N] of the same pictures."""
+
+    @property
+    def logits(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Logits of None and Roadwork, float32 [N, 2]."""
+
+    @property
+    def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Labels 0 or 1, int64 [N]."""
+
+
+class _Record(BaseModel, frozen=True, extra="forbid", strict=True):
+    """A record on disk: no unknown field, no silent conversion."""
+
+
+class FittedOn(_Record):
+    """The data versions of what the policy was fitted on; val_select's logits are in the checkpoint."""
+
+    phase1_checkpoint: Sha256
+    val_calib_logits: Sha256
+
+
+class SelectFit(_Record):
+    """How the temperature changed the NLL (nats a picture) on val_select."""
+
+    n: int
+    nll_before: FiniteFloat
+    nll_after: FiniteFloat
+
+
+class CalibFit(_Record):
+    """The counts of val_calib and the metrics at the threshold, on the pictures that chose it."""
+
+    n: int
+    roadwork: int
+    none: int
+    metrics: dict[str, int | FiniteFloat]
+
+
+class ThresholdPolicy(_Record):
+    """Roadwork exactly where softmax(logits / temperature)[Roadwork] > threshold.
+
+    Every threshold in [plateau_low, plateau_high) has the same MCC on val_calib.
+    """
+
+    schema_version: Literal[1] = 1
+    type: Literal["threshold"] = "threshold"
+    temperature: _Positive
+    threshold: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    plateau_low: _Share
+    plateau_high: _Share
+    fitted_on: FittedOn
+    val_select: SelectFit
+    val_calib: CalibFit
+    note: str = "The metrics of val_calib are optimistic: the same pictures chose the threshold."
+
+    def probabilities(self, logits: Values) -> Floats:
+        """Probability of roadwork after the temperature, float64 [N], of logits [N, 2] or [N]."""
+        return positive_probability(margin_vector(logits) / self.temperature)
+
+    def decide(self, logits: Values) -> tuple[Decision, ...]:
+        """Decide for each picture from its logits [N, 2] or [N], as the checkpoint gives them."""
+        return decide(self.probabilities(logits), threshold=self.threshold)
+
+    def degeneracies(self) -> list[str]:
+        """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
+        return one_class_only(self.val_calib.metrics, role="val_calib")
+
+    @classmethod
+    def from_json(cls, content: Any, *, where: str) -> Self:
+        """Read the decoded content of a `thresholds.json` strictly.
+
+        Raises:
+            SchemaError: an unknown or missing field, a wrong type, or another schema version.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+            raise SchemaError(
+                "a threshold policy of schema version 1",
+                faults,
+                where,
+                "Materialize thresholds again with this version, or update this installation.",
+            ) from error
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The policy, and what would be gained by answering only where the model is sure.
+
+    Round trip: `Thresholds.from_artifact(published)` equals what was published by `to_artifact`.
+    """
+
+    policy: ThresholdPolicy
+    sweep: tuple[SweepRow, ...]
+
+    def to_artifact(self) -> Artifact:
+        """Return `thresholds.json` and `threshold_sweep.csv`."""
+        rows = [asdict(row) for row in self.sweep]
+        return Artifact(
+            files={
+                THRESHOLDS_NAME: json_bytes(self.policy.model_dump()),
+                SWEEP_NAME: csv_bytes(rows, columns=list(SweepRow.__dataclass_fields__)),
+            },
+            metrics={
+                "temperature": self.policy.temperature,
+                "threshold": self.policy.threshold,
+                "val_calib_mcc": self.policy.val_calib.metrics["mcc"],
+            },
+        )
+
+    @classmethod
+    def from_artifact(cls, published: PublishedArtifact) -> Self:
+        """Read back what `to_artifact` gave."""
+        content = published.read_json(THRESHOLDS_NAME)
+        return cls(
+            policy=ThresholdPolicy.from_json(content, where=str(published.path(THRESHOLDS_NAME))),
+            sweep=tuple(map(_sweep_row, read_csv(published.read_bytes(SWEEP_NAME)))),
+        )
+
+
+def decide(probabilities: Values, *, threshold: float) -> tuple[Decision, ...]:
+    """Decide for probabilities of roadwork [N]: roadwork if and only if strictly above the threshold."""
+    return tuple("roadwork" if above else "none" for above in np.asarray(probabilities) > threshold)
+
+
+def fit_threshold_policy(
+    select: LabelledLogits, calib: LabelledLogits, *, checkpoint_version: str, logits_version: str
+) -> Thresholds:
+    """Fit the temperature on val_select, then the threshold on val_calib.
+
+    Args:
+        select: Logits of val_select, which the checkpoint holds.
+        calib: Logits of val_calib.
+        checkpoint_version: The data version of the checkpoint that gave both.
+        logits_version: The data version of the artifact that holds `calib`.
+
+    Raises:
+        DataError: logits that are not finite, one class only, or no threshold that answers both classes.
+    """
+    temperature = fit_temperature(select.logits, select.labels)
+    probabilities = positive_probability(margin_vector(calib.logits) / temperature)
+    choice = scan_thresholds(probabilities, calib.labels)
+    if not 0 < choice.threshold < 1:
+        raise DataError(
+            "a threshold between 0 and 1 that tells roadwork from none",
+            f"{choice.threshold:g}, with an MCC of {choice.mcc:.3f} at best",
+            "the logits of val_calib",
+            "The model separates nothing; look at its training curve and its labels before going on.",
+        )
+    confusion = count_confusion(calib.labels, probabilities > choice.threshold)
+    policy = ThresholdPolicy(
+        temperature=temperature,
+        threshold=choice.threshold,
+        plateau_low=choice.plateau_low,
+        plateau_high=choice.plateau_high,
+        fitted_on=FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version),
+        val_select=_select_fit(select, temperature),
+        val_calib=CalibFit(
+            n=confusion.total,
+            roadwork=confusion.tp + confusion.fn,
+            none=confusion.tn + confusion.fp,
+            metrics=confusion.metrics(),
+        ),
+    )
+    return Thresholds(policy, selective_sweep(probabilities, calib.labels, threshold=choice.threshold))
+
+
+def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
+    """Fit again on the same logits and return what differs: one sentence a difference, none when equal."""
+    fitted_on = thresholds.policy.fitted_on
+    again = fit_threshold_policy(
+        select,
+        calib,
+        checkpoint_version=fitted_on.phase1_checkpoint,
+        logits_version=fitted_on.val_calib_logits,
+    )
+    recorded, fitted = thresholds.policy.model_dump(), again.policy.model_dump()
+    differing = [
+        f"{name} is recorded as {recorded[name]}, but is {fitted[name]} when fitted again"
+        for name in recorded
+        if not _same(recorded[name], fitted[name])
+    ]
+    sweeps = [[list(asdict(row).values()) for row in one.sweep] for one in (thresholds, again)]
+    return differing if _same(*sweeps) else [*differing, "the selective sweep is another when computed again"]
+
+
+def one_class_only(metrics: Mapping[str, float], *, role: str) -> list[str]:
+    """Say that decisions with these counts (tp, fp, tn, fn) are all of one class, if they are."""
+    if metrics["tp"] + metrics["fp"] == 0:
+        return [f"it calls no picture of {role} roadwork"]
+    if metrics["tn"] + metrics["fn"] == 0:
+        return [f"it calls every picture of {role} roadwork"]
+    return []
+
+
+def _select_fit(select: LabelledLogits, temperature: float) -> SelectFit:
+    return SelectFit(
+        n=len(select.labels),
+        nll_before=negative_log_likelihood(select.logits, select.labels),
+        nll_after=negative_log_likelihood(select.logits, select.labels, temperature),
+    )
+
+
+def _sweep_row(row: Mapping[str, str]) -> SweepRow:
+    numbers: dict[str, Any] = {name: float(cell) for name, cell in row.items()}
+    return SweepRow(**numbers | {"accepted": int(row["accepted"])})
+
+
+def _same(recorded: Any, fitted: Any) -> bool:
+    """Compare JSON values, floats up to what another machine's rounding may change (1e-9 relative)."""
+    if isinstance(recorded, dict):
+        return recorded.keys() == fitted.keys() and all(_same(recorded[key], fitted[key]) for key in recorded)
+    if isinstance(recorded, (list, tuple)):
+        return len(recorded) == len(fitted) and all(map(_same, recorded, fitted))
+    if isinstance(recorded, float):
+        return bool(np.isclose(recorded, fitted, rtol=1e-9, atol=1e-12))
+    return bool(recorded == fitted)

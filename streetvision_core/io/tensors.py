@@ -1,0 +1,94 @@
+"""Safetensors in one pass: the bytes are handed out in chunks, so that writing and hashing share them.
+
+The reference library writes a whole file by itself and gives no chance to hash it meanwhile; hashing it
+afterwards costs as much again as writing it (see docs/decisions.md). The format is small: eight bytes
+with the length of a JSON header, the header (name -> dtype, shape, offsets), then the raw, little-endian
+buffers without gaps (https://github.com/huggingface/safetensors, "Format"). Reading is left to the library,
+which is also the oracle in the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+
+_DTYPES = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+    "int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32",
+    "float32": "F32", "int64": "I64", "uint64": "U64", "float64": "F64",
+}  # fmt: skip
+
+
+def tensor_chunks(
+    tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> Iterator[memoryview]:
+    """Give the bytes of a safetensors file: the header, then each tensor's memory, not copied on the CPU.
+
+    Args:
+        tensors: NumPy arrays or torch tensors by name, on any device, of any shape.
+        metadata: Text that goes into the header.
+
+    Raises:
+        TypeError: a value is no array or tensor of a dtype that safetensors knows.
+    """
+    # Wide elements first, so that every buffer is aligned to its element size.
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name in order:
+        end = offset + _size_bytes(tensors[name])
+        header[name] = {
+            "dtype": _dtype(tensors[name], name=name),
+            "shape": list(tensors[name].shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    yield memoryview(len(encoded).to_bytes(8, "little") + encoded)
+    for name in order:
+        yield _memory(tensors[name])
+
+
+def tensors_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Encode small arrays or tensors as safetensors; the same tensors give the same bytes."""
+    return b"".join(tensor_chunks(tensors, metadata))
+
+
+def read_tensors(data: bytes) -> dict[str, np.ndarray]:
+    """Decode safetensors into NumPy arrays that own their memory."""
+    from safetensors.numpy import load
+
+    return {name: array.copy() for name, array in load(data).items()}
+
+
+def _dtype(tensor: Any, *, name: str) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if kind not in _DTYPES:
+        raise TypeError(f"the tensor {name} is of dtype {kind}, which safetensors does not know")
+    return _DTYPES[kind]
+
+
+def _size_bytes(tensor: Any) -> int:
+    size: int = tensor.dtype.itemsize
+    for length in tensor.shape:
+        size *= length
+    return size
+
+
+def _memory(tensor: Any) -> memoryview:
+    assert sys.byteorder == "little", "safetensors are little-endian"
+    if hasattr(tensor, "detach"):
+        import torch
+
+        tensor = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    import numpy as np
+
+    flat: np.ndarray = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+    return flat.data

@@ -1,0 +1,84 @@
+"""The classifier: a backbone with a new head of two outputs, None and Roadwork, and its hub format.
+
+`hub_config` is the config.json with which timm (`local-dir:PATH`) and transformers (TimmWrapper) open the
+same weights; `load_classifier` builds our own model from that same file, so there is one description of
+the model and not two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.errors import ConfigError
+from streetvision_core.models.zoo import create_model, load_exactly, without_head
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from streetvision_core.models.backbone import Backbone
+
+
+def build_classifier(backbone: Backbone, *, seed: int, dropout: float = 0.0) -> Any:
+    """Return a `torch.nn.Module` with the backbone's weights and a random head of two outputs.
+
+    Args:
+        backbone: The starting weights.
+        seed: Seed of the head's random weights.
+        dropout: Share of the features that training drops before the head.
+
+    Raises:
+        ConfigError: the weights do not fit the model.
+        IntegrityError: the weights are not those that were staged.
+    """
+    arguments = {**backbone.model_args, **({"drop_rate": dropout} if dropout else {})}
+    model = create_model(backbone.architecture, seed=seed, num_classes=len(LABEL_NAMES), **arguments)
+    head = _head_state(model, backbone)
+    load_exactly(model, {**head, **backbone.read_state()}, where=f"the backbone {backbone.architecture}")
+    return model
+
+
+def _head_state(model: Any, backbone: Backbone) -> dict[str, torch.Tensor]:
+    state = model.state_dict()
+    body = without_head(state, backbone.pretrained_cfg.get("classifier"))
+    head = {name: tensor for name, tensor in state.items() if name not in body}
+    if not head:
+        raise ConfigError(
+            "an architecture with a classifier",
+            "none in it",
+            backbone.architecture,
+            "Choose another architecture.",
+        )
+    return head
+
+
+def hub_config(backbone: Backbone) -> dict[str, Any]:
+    """Return the config.json of a classifier on this backbone, in the format of the Hugging Face hub."""
+    return {
+        "architecture": backbone.architecture,
+        "num_classes": len(LABEL_NAMES),
+        "num_features": backbone.num_features,
+        "label_names": list(LABEL_NAMES),
+        **({"model_args": dict(backbone.model_args)} if backbone.model_args else {}),
+        "model_type": "timm_wrapper",
+        "architectures": ["TimmWrapperForImageClassification"],
+        "pretrained_cfg": {
+            **backbone.pretrained_cfg,
+            "num_classes": len(LABEL_NAMES),
+            "custom_load": False,
+        },
+    }
+
+
+def load_classifier(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> Any:
+    """Build the `torch.nn.Module` of a hub config with these weights, in evaluation mode on the CPU.
+
+    Raises:
+        ConfigError: timm has no such model, or the weights do not fit it.
+    """
+    arguments = config.get("model_args", {})
+    model = create_model(config["architecture"], seed=0, num_classes=config["num_classes"], **arguments)
+    load_exactly(model, state, where=f"the classifier {config['architecture']}")
+    return model.eval()

@@ -1,0 +1,73 @@
+"""Temperature and threshold inside the last layer, so that 0.5 is the tuned decision of whoever opens it.
+
+With logits (a, b), softmax(logits / T)[1] > t exactly where (b - a) / T > logit(t), and logit(t) is
+log(t / (1 - t)). So the last linear layer is divided by T, and each of its two biases moves by half of
+logit(t), in opposite directions: the margin becomes (b - a) / T - logit(t), and its sigmoid is greater
+than 0.5 in the same places. Otherwise the folded probability is the calibrated one, shifted in log odds.
+
+"Exactly" is meant in real numbers. In float32 a picture whose probability lies within rounding of the
+threshold (about 1e-6) may fall on the other side.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def fold_operating_point(model: Any, *, temperature: float, threshold: float) -> Any:
+    """Return a copy of `model` whose probability 0.5 is `threshold` at `temperature`.
+
+    Args:
+        model: A timm classifier (`torch.nn.Module`) with two outputs and a linear last layer.
+        temperature: Divides the logits; positive and finite.
+        threshold: Probability above which the decision is roadwork, inside (0, 1).
+
+    Raises:
+        ConfigError: numbers that are no operating point, or a last layer that is not linear.
+    """
+    _check_operating_point(temperature, threshold)
+    folded = copy.deepcopy(model)
+    _fold(_last_linear(folded), temperature, math.log(threshold) - math.log1p(-threshold))
+    return folded
+
+
+def _fold(layer: nn.Linear, temperature: float, shift: float) -> None:
+    import torch
+
+    with torch.no_grad():
+        halves = torch.tensor([shift / 2, -shift / 2], dtype=torch.float64, device=layer.bias.device)
+        bias = layer.bias.double() / temperature + halves
+        layer.weight.copy_(layer.weight.double() / temperature)
+        layer.bias.copy_(bias)
+
+
+def _last_linear(model: Any) -> nn.Linear:
+    from torch import nn
+
+    layer = model.get_classifier() if hasattr(model, "get_classifier") else None
+    if isinstance(layer, nn.Linear) and hasattr(layer.bias, "shape") and len(layer.bias) == len(LABEL_NAMES):
+        return layer
+    raise ConfigError(
+        f"a classifier that ends in one linear layer with a bias and {len(LABEL_NAMES)} outputs",
+        f"one that ends in {type(layer).__name__}",
+        type(model).__name__,
+        "Choose an architecture with a linear head; the operating point cannot be folded into this one.",
+    )
+
+
+def _check_operating_point(temperature: float, threshold: float) -> None:
+    if not (temperature > 0 and math.isfinite(temperature) and 0 < threshold < 1):
+        raise ConfigError(
+            "a positive, finite temperature and a threshold inside (0, 1)",
+            f"temperature {temperature} and threshold {threshold}",
+            "the operating point",
+            "A threshold of 0 or 1 decides the same for every picture; fit the policy again.",
+        )

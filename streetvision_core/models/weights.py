@@ -1,0 +1,54 @@
+"""Weights on disk: a staged safetensors file that proves its SHA-256 on the very bytes that are loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streetvision_core.errors import IntegrityError, MissingArtifactError
+from streetvision_core.io import StagedFile, bytes_digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from streetvision_core.io import PublishedArtifact
+
+
+def published_file(published: PublishedArtifact, name: str) -> StagedFile:
+    """Return a published file as what was staged; its bytes are verified when they are read.
+
+    Raises:
+        MissingArtifactError: the manifest lists no such file, or it is gone.
+    """
+    path = published.path(name)
+    try:
+        return StagedFile.at(path, published.manifest.output_artifacts[name].sha256)
+    except FileNotFoundError as error:
+        raise MissingArtifactError(
+            "the file as it was published", "nothing", path, "Materialize the step again."
+        ) from error
+
+
+def read_state(weights: StagedFile) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file by name, on the CPU.
+
+    Raises:
+        IntegrityError: the file is gone, or its bytes are not those that were staged.
+    """
+    from safetensors.torch import load
+
+    try:
+        data = weights.path.read_bytes()
+    except OSError as error:
+        raise _damaged(weights, f"the error '{error.strerror}'") from error
+    if bytes_digest(data) != weights.sha256:
+        raise _damaged(weights, "other content")
+    return dict(load(data))
+
+
+def _damaged(weights: StagedFile, found: str) -> IntegrityError:
+    return IntegrityError(
+        "the weights as they were written",
+        found,
+        weights.path,
+        "Materialize the step again, or restore the file from a copy.",
+    )

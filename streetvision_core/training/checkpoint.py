@@ -1,0 +1,85 @@
+"""The trained classifier: the best epoch's weights, how to build their model, and how they came about.
+
+Files: `model_best.safetensors`, `config.json` (hub format), `metrics.csv` (a row an epoch, no times),
+`val_select_logits.safetensors` and `val_select_ids.json` (what the very weights in the file say).
+
+Round trip: `Checkpoint.from_artifact(published)` equals the checkpoint whose `to_artifact()` was published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from streetvision_core.io import Artifact, StagedFile, csv_bytes, json_bytes, read_csv
+from streetvision_core.models import load_classifier
+from streetvision_core.models.weights import published_file, read_state
+from streetvision_core.training.logits import Logits
+from streetvision_core.training.report import EPOCH_COLUMNS, EpochRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streetvision_core.io import PublishedArtifact
+
+WEIGHTS_NAME = "model_best.safetensors"
+CONFIG_NAME = "config.json"
+METRICS_NAME = "metrics.csv"
+VAL_SELECT = "val_select_"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Averaged weights of the best epoch; `config` is the hub's config.json, `epochs` every epoch trained.
+
+    `val_select` holds the logits of the staged weights on that role. `metrics` are numbers to show
+    (val_mcc, val_loss, best_epoch, epochs_run, pictures_per_second); times are in there and not in a
+    file, so that the same training has the same digest. `device` is where it was trained.
+    """
+
+    weights: StagedFile
+    config: Mapping[str, Any]
+    epochs: tuple[EpochRow, ...]
+    val_select: Logits
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    device: str = "cpu"
+
+    @property
+    def best(self) -> EpochRow:
+        """The epoch whose weights these are."""
+        best = self.epochs[0]
+        for row in self.epochs[1:]:
+            best = row if row.is_better_than(best) else best
+        return best
+
+    def load_model(self) -> Any:
+        """Build the `torch.nn.Module` from the verified bytes, in evaluation mode on the CPU.
+
+        Raises:
+            IntegrityError: the weights are not those that were staged.
+        """
+        return load_classifier(self.config, read_state(self.weights))
+
+    def to_artifact(self) -> Artifact:
+        """Return the five files."""
+        rows = [row.to_csv_row() for row in self.epochs]
+        files: dict[str, bytes | StagedFile] = {
+            WEIGHTS_NAME: self.weights,
+            CONFIG_NAME: json_bytes(self.config),
+            METRICS_NAME: csv_bytes(rows, columns=EPOCH_COLUMNS),
+            **self.val_select.to_files(prefix=VAL_SELECT),
+        }
+        return Artifact(files, self.metrics)
+
+    @classmethod
+    def from_artifact(cls, published: PublishedArtifact) -> Self:
+        """Read back what `to_artifact` gave; the weights are verified when they are loaded."""
+        rows = read_csv(published.read_bytes(METRICS_NAME))
+        return cls(
+            weights=published_file(published, WEIGHTS_NAME),
+            config=published.read_json(CONFIG_NAME),
+            epochs=tuple(EpochRow.from_csv_row(row) for row in rows),
+            val_select=Logits.from_files(published, prefix=VAL_SELECT),
+            metrics=published.manifest.metrics,
+            device=published.manifest.device,
+        )

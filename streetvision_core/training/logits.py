@@ -1,0 +1,137 @@
+"""Logits: what a classifier says of the pictures of a role, before anything is decided.
+
+Round trip: `Logits.from_artifact(published)` equals the logits whose `to_artifact()` was published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from streetvision_core.errors import DataError
+from streetvision_core.io import Artifact, json_bytes, tensors_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from streetvision_core.data import ImageIndex
+    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.io import PublishedArtifact
+    from streetvision_core.training.checkpoint import Checkpoint
+
+TENSORS_NAME = "logits.safetensors"
+IDS_NAME = "ids.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Logits:
+    """Logits float32 [N, 2] and labels int64 [N] of the pictures `ids`, in one order; all finite.
+
+    Raises:
+        DataError: shapes or dtypes that do not fit, labels that are not 0 or 1, numbers that are not finite.
+    """
+
+    ids: tuple[str, ...]
+    logits: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        number = len(self.ids)
+        wrong = (
+            self.logits.shape != (number, 2)
+            or self.labels.shape != (number,)
+            or self.logits.dtype != np.float32
+            or self.labels.dtype != np.int64
+            or len(set(self.ids)) != number
+            or not np.isin(self.labels, (0, 1)).all()
+            or not np.isfinite(self.logits).all()
+        )
+        if wrong:
+            raise DataError(
+                f"finite float32 logits [{number}, 2] and int64 labels [{number}] for {number} names",
+                f"{self.logits.dtype} {self.logits.shape} and {self.labels.dtype} {self.labels.shape}",
+                "the logits of a role",
+                "Materialize the step that makes them again.",
+            )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Logits)
+            and self.ids == other.ids
+            and np.array_equal(self.logits, other.logits)
+            and np.array_equal(self.labels, other.labels)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash either
+
+    def to_files(self, *, prefix: str = "") -> dict[str, bytes]:
+        """Return `logits.safetensors` and `ids.json`, with `prefix` before their names."""
+        return {
+            prefix + TENSORS_NAME: tensors_bytes({"logits": self.logits, "labels": self.labels}),
+            prefix + IDS_NAME: json_bytes(list(self.ids)),
+        }
+
+    @classmethod
+    def from_files(cls, published: PublishedArtifact, *, prefix: str = "") -> Self:
+        """Read back what `to_files` gave."""
+        tensors = published.read_tensors(prefix + TENSORS_NAME)
+        return cls(tuple(published.read_json(prefix + IDS_NAME)), tensors["logits"], tensors["labels"])
+
+    def to_artifact(self) -> Artifact:
+        """Return `logits.safetensors` and `ids.json`."""
+        return Artifact(self.to_files(), {"pictures": len(self.ids), "roadwork": int(self.labels.sum())})
+
+    @classmethod
+    def from_artifact(cls, published: PublishedArtifact) -> Self:
+        """Read back what `to_artifact` gave."""
+        return cls.from_files(published)
+
+
+def labels_of(names: Sequence[str], index: ImageIndex) -> list[int]:
+    """Return the label of each named picture.
+
+    Raises:
+        DataError: the index does not hold a picture.
+    """
+    labels = {picture.name: picture.label for picture in index.pictures}
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        raise DataError(
+            "pictures of the index",
+            f"{len(unknown)} that it does not hold, {unknown[0]!r} for instance",
+            "the splits",
+            "Materialize splits again; they were made from another index.",
+        )
+    return [labels[name] for name in names]
+
+
+def predict_role(
+    checkpoint: Checkpoint,
+    names: Sequence[str],
+    *,
+    index: ImageIndex,
+    pictures: PictureReader,
+    device: Any = None,
+) -> Logits:
+    """Return the checkpoint's logits of the named pictures, on the first GPU where there is one.
+
+    Raises:
+        DataError: the index does not hold a picture.
+        IntegrityError: the weights or a picture are not what they were.
+    """
+    from streetvision_core.data.pictures import decode
+    from streetvision_core.models.predict import choose_device, predict_logits
+    from streetvision_core.models.preprocessing import eval_transform
+
+    labels = labels_of(names, index)
+    logits = predict_logits(
+        checkpoint.load_model(),
+        (decode(pictures.read(name)) for name in names),
+        eval_transform(checkpoint.config["pretrained_cfg"]),
+        device=choose_device() if device is None else device,
+    )
+    return Logits(tuple(names), logits, np.array(labels, dtype=np.int64))

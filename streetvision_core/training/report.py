@@ -1,0 +1,68 @@
+"""What is known of an epoch: the row that is kept with the checkpoint, and the report that is shown.
+
+The row holds what the seed decides and goes into metrics.csv, so the same training gives the same file.
+The report adds times, which differ from run to run and are shown only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, order=True)
+class EpochRow:
+    """One epoch, counted from 1.
+
+    `train_loss` is the mean of what was minimised (weighted, smoothed, augmented pictures), `val_loss`
+    the plain negative log-likelihood on val_select in nats, `val_mcc` the MCC there at probability 0.5;
+    both with the averaged weights. `learning_rate` is that of the epoch's last step.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_mcc: float
+    learning_rate: float
+
+    def is_better_than(self, other: EpochRow | None) -> bool:
+        """Tell whether this epoch has the higher MCC, or the same at a lower loss."""
+        return other is None or (self.val_mcc, -self.val_loss) > (other.val_mcc, -other.val_loss)
+
+    def to_csv_row(self) -> dict[str, float]:
+        """Return the row by column name."""
+        return asdict(self)
+
+    @classmethod
+    def from_csv_row(cls, row: Mapping[str, str]) -> Self:
+        """Read back what `to_csv_row` gave, from text."""
+        return cls(int(row["epoch"]), **{name: float(row[name]) for name in EPOCH_COLUMNS if name != "epoch"})
+
+
+EPOCH_COLUMNS = tuple(field.name for field in fields(EpochRow))
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """An epoch while it is trained; times in seconds, `pictures_per_second` without the validation."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    val_loss: float
+    val_mcc: float
+    learning_rate: float
+    pictures_per_second: float
+    seconds: float
+    seconds_left: float
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds_left), 60)
+        return (
+            f"epoch {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, "
+            f"val loss {self.val_loss:.4f}, val MCC {self.val_mcc:.3f}, "
+            f"{self.pictures_per_second:.0f} pictures/s, {minutes}:{seconds:02d} left"
+        )

@@ -1,0 +1,80 @@
+"""The real graph on a real instance, with a store of its own and a model small enough for a test."""
+
+import os
+
+import dagster as dg
+
+from streetvision_assets.console import readable_error
+from streetvision_assets.definitions import defs
+from streetvision_core.io import ArtifactStore
+
+STEPS = (
+    "images", "splits", "backbone", "phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle",
+)  # fmt: skip
+
+
+def small_config(pictures, **changes):
+    """Every step on a folder of tiny pictures; ``changes`` are per step."""
+    config = {
+        "images": {"folder": {"path": str(pictures)}},
+        "backbone": {"architecture": "test_resnet", "input_size": 48},
+        "phase1_checkpoint": {
+            "epochs": 6, "batch_size": 16, "learning_rate": 3e-3, "warmup_epochs": 1.0, "ema_decay": 0.5,
+            "threads": 1, "num_workers": 0,
+        },
+    }  # fmt: skip
+    for step, change in changes.items():
+        config[step] = {**config.get(step, {}), **change}
+    return {step: {"config": values} for step, values in config.items()}
+
+
+class Graph:
+    """Runs jobs of the definitions in this process, on one instance and one store."""
+
+    def __init__(self, root):
+        (root / "dagster").mkdir(exist_ok=True)
+        quiet = {"telemetry": {"enabled": False}}
+        self.instance = dg.DagsterInstance.local_temp(str(root / "dagster"), overrides=quiet)
+        self.store_path = root / "store"
+
+    @property
+    def store(self):
+        return ArtifactStore(self.store_path)
+
+    def run(self, job, *, steps=None, config=None):
+        """Execute a job, or the named assets with their checks, and return the result, good or bad."""
+        os.environ["STREETVISION_STORE"] = str(self.store_path)  # what the store resource goes by
+        definition = defs.resolve_job_def(job)
+        selection = [dg.AssetKey(step) for step in steps] if steps else None
+        return definition.execute_in_process(
+            instance=self.instance,
+            asset_selection=selection,
+            run_config={"ops": config or {}, "loggers": {"console": {}}},
+            raise_on_error=False,
+        )
+
+    def materialize(self, pictures, *steps, **changes):
+        config = small_config(pictures, **changes)
+        chosen = {step: value for step, value in config.items() if not steps or step in steps}
+        return self.run("make_bundle", steps=steps or None, config=chosen)
+
+    def current(self, step):
+        return self.store.resolve(step)
+
+
+def paragraph(result):
+    """What the person who ran it reads: the innermost message of the first failure."""
+    failures = [event for event in result.all_events if event.is_step_failure or event.is_job_failure]
+    if not failures:
+        return "; ".join(check.description for check in evaluations(result).values() if not check.passed)
+    return readable_error(failures[0].event_specific_data.error)
+
+
+def evaluations(result):
+    """Every check of a run: (asset, check) -> its evaluation."""
+    found = {}
+    for event in result.all_events:
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.event_specific_data
+            found[check.asset_key.path[-1], check.check_name] = check
+    return found

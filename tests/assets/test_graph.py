@@ -1,0 +1,243 @@
+import shutil
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from streetvision_assets.resources import resolve_published, store_run_id
+from streetvision_core.bundle import verify_bundle
+from streetvision_core.data.roles import MAY_READ
+from tests.assets.graph import STEPS, evaluations, paragraph
+
+PICTURES_SHOWN = {
+    "images": {"overview"},
+    "phase1_checkpoint": {"training_curve"},
+    "thresholds": {"mcc_by_threshold", "risk_by_coverage"},
+    "evaluation": {"confusion_matrix", "mistakes"},
+}
+TABLES_SHOWN = {"splits": {"roles"}, "phase1_checkpoint": {"epochs"}, "evaluation": {"slices"}}
+
+
+def materializations(result):
+    return {
+        event.asset_key.path[-1]: event.step_materialization_data.materialization
+        for event in result.all_events
+        if event.is_step_materialization
+    }
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_every_step_publishes_and_every_check_passes(first_run):
+    graph, result = first_run
+    checks = evaluations(result)
+    assert all(check.passed for check in checks.values())
+    assert {step for step, _ in checks} == set(STEPS)
+    for step in STEPS:
+        assert graph.current(step).problems() == []
+
+
+def test_every_materialization_shows_where_it_came_from(first_run):
+    graph, result = first_run
+    shown = materializations(result)
+    assert set(shown) == set(STEPS)
+    for step, event in shown.items():
+        manifest, metadata = graph.current(step).manifest, event.metadata
+        assert metadata["digest"].value == manifest.data_version == event.tags["dagster/data_version"]
+        assert metadata["git_sha"].value.startswith(manifest.git_sha)
+        assert metadata["config_hash"].value == manifest.config_hash
+        assert metadata["run"].value == manifest.run_id
+        assert metadata["path"].value == str(graph.current(step).directory)
+        assert metadata["duration_seconds"].value > 0
+        assert manifest.dagster_run_id == result.run_id
+        assert {name: metadata[name].value for name in manifest.metrics} == manifest.metrics
+
+
+def test_every_materialization_shows_the_pictures_a_person_would_look_at(first_run):
+    _, result = first_run
+    for step, event in materializations(result).items():
+        for name in PICTURES_SHOWN.get(step, ()):
+            assert event.metadata[name].md_str.startswith("![](data:image/")
+            assert len(event.metadata[name].md_str) < 130_000
+        for name in TABLES_SHOWN.get(step, ()):
+            assert event.metadata[name].md_str.startswith("| ")
+
+
+def test_the_manifests_record_inputs_roles_and_configuration(first_run):
+    graph, _ = first_run
+    definitions = graph.current("phase1_checkpoint").manifest
+    assert set(definitions.input_artifacts) == {"images", "splits", "backbone"}
+    assert definitions.config["learning_rate"] == 3e-3
+    assert definitions.config["label_smoothing"] == 0.05  # a default, resolved
+    for step in STEPS:
+        manifest = graph.current(step).manifest
+        assert tuple(manifest.roles) == tuple(sorted(MAY_READ.get(step, ()))) or step == "backbone"
+        for name, given in manifest.input_artifacts.items():
+            assert given == graph.current(name).reference
+
+
+def test_the_run_id_is_the_same_for_every_step_and_names_the_dagster_run(first_run):
+    graph, result = first_run
+    runs = {graph.current(step).manifest.run_id for step in STEPS}
+    assert runs == {store_run_id(graph.instance, result.run_id)}
+    moment, _, short = runs.pop().partition("-")
+    assert short == result.run_id[:8]
+    assert (
+        abs((datetime.now(tz=UTC) - datetime.strptime(f"{moment}+0000", "%Y%m%dT%H%M%S%z")).total_seconds())
+        < 3600
+    )
+
+
+def test_the_same_pictures_code_and_configuration_give_the_same_bytes(graph, pictures):
+    before = {step: graph.current(step).manifest for step in STEPS}
+    assert graph.materialize(pictures).success
+    for step in STEPS:
+        after = graph.current(step).manifest
+        assert after.run_id != before[step].run_id
+        assert after.data_version == before[step].data_version, step
+        assert after.step_key == before[step].step_key
+
+
+def test_moving_the_pictures_changes_no_data_version(graph, pictures, tmp_path):
+    moved = shutil.copytree(pictures, tmp_path / "moved")
+    before = {step: graph.current(step).manifest.data_version for step in ("images", "splits")}
+    assert graph.materialize(moved, "images", "splits").success
+    assert {step: graph.current(step).manifest.data_version for step in before} == before
+
+
+def test_the_verify_job_runs_every_check_and_materializes_nothing(graph):
+    result = graph.run("verify")
+    assert result.success
+    assert len(evaluations(result)) == len(list(graph.instance.all_asset_keys())) * 2 + 5
+    assert not materializations(result)
+
+
+def test_a_changed_byte_in_any_artifact_fails_verify_and_is_named(graph):
+    names = {step: sorted(graph.current(step).manifest.output_artifacts)[-1] for step in STEPS}
+    for step, name in names.items():
+        damage(graph.current(step).path(name))
+    result = graph.run("verify")
+    assert not result.success
+    checks = evaluations(result)
+    for step, name in names.items():
+        assert not checks[step, "integrity"].passed
+        assert f"{name} has other content" in checks[step, "integrity"].description
+
+
+def test_a_damaged_input_stops_the_step_that_reads_it_and_harms_nothing(graph, pictures):
+    damage(graph.current("phase1_checkpoint").path("model_best.safetensors"))
+    before = graph.current("val_calib_logits")
+    result = graph.materialize(pictures, "val_calib_logits")
+    assert not result.success
+    assert "model_best.safetensors" in paragraph(result)
+    assert graph.current("val_calib_logits") == before
+
+
+def test_a_changed_picture_is_noticed_when_it_is_read(graph, tmp_path, pictures):
+    moved = shutil.copytree(pictures, tmp_path / "moved")
+    assert graph.materialize(moved, "images", "splits").success
+    changed = next(iter((moved / "None").iterdir()))
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    everything = ("phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle")
+    result = graph.materialize(moved, *everything)
+    assert not result.success
+    assert changed.name in paragraph(result)
+
+
+def test_a_failed_step_leaves_what_was_published(graph, pictures):
+    before = {step: graph.current(step) for step in STEPS}
+    result = graph.materialize(pictures, phase1_checkpoint={"class_weights": "heavy"})
+    assert not result.success
+    assert "balanced" in paragraph(result)
+    untouched = ("phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle")
+    assert all(graph.current(step) == before[step] for step in untouched)
+    assert all(before[step].problems() == [] for step in STEPS)
+
+
+def test_an_upstream_that_was_never_materialized_is_a_paragraph(tmp_path, pictures):
+    from tests.assets.graph import Graph
+
+    empty = Graph(tmp_path)
+    result = empty.materialize(pictures, "bundle")
+    assert not result.success
+    assert "to have been materialized, but found nothing published" in paragraph(result)
+    assert "make bundle" in paragraph(result)
+
+
+def test_a_newer_upstream_is_a_warning_not_an_error(graph, pictures):
+    assert graph.materialize(pictures, "images", "splits", splits={"seed": 5}).success
+    result = graph.run("verify")
+    assert result.success
+    check = evaluations(result)["phase1_checkpoint", "lineage"]
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.WARN
+    assert "splits has been published anew" in check.description
+
+
+def test_parts_of_two_chains_never_become_a_bundle(graph, pictures):
+    """Another split and another model, but the old policy: the bundle alone must refuse."""
+    changed = ("images", "splits", "backbone", "phase1_checkpoint")
+    assert graph.materialize(pictures, *changed, splits={"seed": 5}).success
+    before = graph.current("bundle")
+    result = graph.materialize(pictures, "bundle")
+    assert not result.success
+    assert "made from another" in paragraph(result)
+    assert graph.current("bundle") == before
+
+
+def test_a_step_that_read_a_role_it_may_not_read_fails_its_lineage_check(graph):
+    published = graph.current("thresholds")
+    forged = published.manifest.model_copy(update={"roles": ["val_test"]})
+    path = published.directory / "manifest.json"
+    path.unlink()
+    graph.store.publish(published.directory, forged)
+    check = evaluations(graph.run("verify"))["thresholds", "lineage"]
+    assert not check.passed
+    assert "thresholds read val_test" in check.description
+
+
+def test_the_published_bundle_verifies_where_it_lies(first_run):
+    graph, _ = first_run
+    verify_bundle(graph.current("bundle").directory, deep=True)
+
+
+def test_inputs_come_from_the_own_run_then_from_the_named_one_then_from_the_pointer(
+    graph, pictures, tmp_path
+):
+    first = graph.current("splits")
+    second = graph.materialize(pictures, "images", "splits", splits={"seed": 5})
+    newest = graph.current("splits")
+    assert newest.manifest.data_version != first.manifest.data_version
+    key, current = dg.AssetKey("splits"), second.run_id
+
+    def resolve(instance, named):
+        return resolve_published(graph.store, instance, key, current_run=current, named_run=named)
+
+    assert resolve(graph.instance, current) == newest
+    assert resolve(graph.instance, first.manifest.dagster_run_id) == first
+    assert resolve(graph.instance, None) == newest
+    (tmp_path / "wiped").mkdir()
+    wiped = dg.DagsterInstance.local_temp(str(tmp_path / "wiped"))
+    assert resolve(wiped, None) == newest
+    wiped.dispose()
+    # The pointer is behind what Dagster names: Dagster is believed, as the design says.
+    graph.store.publish(first.directory, first.manifest)
+    assert graph.current("splits") == first
+    assert resolve(graph.instance, None) == newest
+
+
+def test_a_run_that_lost_its_own_artifact_does_not_take_another(graph, pictures):
+    result = graph.materialize(pictures, "images", "splits")
+    shutil.rmtree(graph.current("splits").directory)
+    with pytest.raises(Exception, match="a published artifact"):
+        resolve_published(
+            graph.store,
+            graph.instance,
+            dg.AssetKey("splits"),
+            current_run=result.run_id,
+            named_run=result.run_id,
+        )

@@ -1,0 +1,211 @@
+"""A real, tiny chain from pictures to a bundle, and ways to copy, change and forge bundles."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from streetvision_core.bundle import BundleConfig, Predictor, evaluate, export_bundle
+from streetvision_core.bundle.layout import RECORD, BundleRecord
+from streetvision_core.data.images import ImagesConfig, index_images, open_pictures
+from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
+from streetvision_core.eval.policy import Thresholds, fit_threshold_policy
+from streetvision_core.io import (
+    Artifact,
+    ArtifactStore,
+    OutputFile,
+    PublishedArtifact,
+    StepManifest,
+    bytes_digest,
+    content_digest,
+    describe_step,
+)
+from streetvision_core.io.provenance import utc_now
+
+RUN = "20261121T093000-0a1b2c3d"
+
+
+ROLES = {
+    "phase1_checkpoint": ("train", "val_select"),
+    "val_calib_logits": ("val_calib",),
+    "evaluation": ("val_test",),
+    "bundle": ("val_test",),
+}
+
+
+def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=None):
+    """Do what the IO manager does: write, describe, publish."""
+    outputs = store.write(store.directory(run_id, step), artifact)
+    now = utc_now()
+    manifest = describe_step(
+        step_name=step, run_id=run_id, dagster_run_id="0a1b2c3d-0000", code_version="1", config=config or {},
+        inputs={name: one.reference for name, one in inputs.items()}, outputs=outputs,
+        roles=ROLES.get(step, ()) if roles is None else roles,
+        metrics=artifact.metrics, started=now, finished=now, device="cpu", seed=0,
+    )  # fmt: skip
+    return store.publish(store.directory(run_id, step), manifest)
+
+
+def draw_pictures(folder, *, per_class=60, seed=0):
+    """Write coarse random patterns, no two alike; those of roadwork have an orange part.
+
+    One in ten is labelled wrongly, so that temperature, threshold and mistakes mean something.
+    """
+    random = np.random.default_rng(seed)
+    for label in ("None", "Roadwork"):
+        (folder / label).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            if (label == "Roadwork") != (random.random() < 0.1):
+                row, column = random.integers(0, 4, 2)
+                pixels[row : row + 3, column : column + 3] = (255, 120, 0)
+            picture = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC)
+            picture.save(folder / label / f"{number:03d}.{'png' if number % 4 == 0 else 'jpg'}")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What every step before the bundle published, and the store it lies in."""
+
+    store: ArtifactStore
+    upstream: dict[str, PublishedArtifact]
+
+    @property
+    def splits(self) -> Splits:
+        return Splits.from_artifact(self.upstream["splits"])
+
+    @property
+    def index(self) -> ImageIndex:
+        return ImageIndex.from_artifact(self.upstream["images"])
+
+    def pictures(self, *roles):
+        return open_pictures(self.upstream["images"], self.splits, roles=roles)
+
+    def publish(self, step, artifact, *, inputs, **options):
+        chosen = {name: self.upstream[name] for name in inputs}
+        self.upstream[step] = publish(self.store, step, artifact, inputs=chosen, **options)
+        return self.upstream[step]
+
+    def export(self, directory, *, upstream=None, **config) -> Artifact:
+        return export_bundle(
+            upstream or self.upstream,
+            config=BundleConfig(**config),
+            pictures=self.pictures("val_test"),
+            directory=directory,
+        )
+
+    def bundle(self, run_id=RUN, *, upstream=None, **config) -> Path:
+        """Export, publish as the bundle of a run, and return the folder."""
+        upstream = upstream or self.upstream
+        directory = self.store.stage(run_id, "bundle")
+        artifact = self.export(directory, upstream=upstream, **config)
+        return publish(self.store, "bundle", artifact, inputs=upstream, run_id=run_id).directory
+
+
+def make_chain(root, *, training, seed=0) -> Chain:
+    """Draw pictures and run every step up to the evaluation, for real."""
+    from streetvision_core.models import BackboneConfig, prepare_backbone
+    from streetvision_core.training.fit import fit_classifier
+    from streetvision_core.training.logits import predict_role
+
+    draw_pictures(root / "pictures", seed=seed)
+    store = ArtifactStore(root / "store")
+    config = ImagesConfig(folder={"path": str(root / "pictures")})
+    images = index_images(config, directory=store.stage(RUN, "images"))
+    chain = Chain(store, {})
+    chain.publish("images", images.to_artifact(), inputs=(), config=config.model_dump())
+    chain.publish("splits", assign_splits(images.index, SplitsConfig()).to_artifact(), inputs=("images",))
+    backbone_config = BackboneConfig(architecture="test_resnet", weights="random", input_size=48)
+    backbone = prepare_backbone(backbone_config, directory=store.stage(RUN, "backbone"))
+    chain.publish("backbone", backbone.to_artifact(), inputs=())
+    checkpoint = fit_classifier(
+        backbone=backbone, index=chain.index, splits=chain.splits,
+        pictures=chain.pictures("train", "val_select"), config=training,
+        directory=store.stage(RUN, "phase1_checkpoint"), on_epoch=lambda _: None,
+    )  # fmt: skip
+    chain.publish("phase1_checkpoint", checkpoint.to_artifact(), inputs=("images", "splits", "backbone"))
+    logits = predict_role(
+        checkpoint, chain.splits.roles["val_calib"], index=chain.index, pictures=chain.pictures("val_calib")
+    )
+    chain.publish("val_calib_logits", logits.to_artifact(), inputs=("images", "splits", "phase1_checkpoint"))
+    decide_and_evaluate(chain)
+    return chain
+
+
+def decide_and_evaluate(chain, *, run_id=RUN):
+    """Run the steps behind the logits, as they are in ``chain`` now."""
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.checkpoint import Checkpoint
+    from streetvision_core.training.logits import Logits
+
+    checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
+    thresholds = fit_threshold_policy(
+        checkpoint.val_select,
+        Logits.from_artifact(chain.upstream["val_calib_logits"]),
+        checkpoint_version=chain.upstream["phase1_checkpoint"].manifest.data_version,
+        logits_version=chain.upstream["val_calib_logits"].manifest.data_version,
+    )
+    inputs = ("phase1_checkpoint", "val_calib_logits")
+    chain.publish("thresholds", thresholds.to_artifact(), inputs=inputs, run_id=run_id)
+    predictor = Predictor.build(checkpoint.config, read_state(checkpoint.weights), thresholds.policy)
+    evaluation = evaluate(
+        predictor, chain.splits.roles["val_test"], index=chain.index, pictures=chain.pictures("val_test")
+    )
+    inputs = ("images", "splits", "phase1_checkpoint", "thresholds")
+    chain.publish("evaluation", evaluation.to_artifact(), inputs=inputs, run_id=run_id)
+
+
+def read_thresholds(chain):
+    return Thresholds.from_artifact(chain.upstream["thresholds"])
+
+
+def copy(bundle, target):
+    shutil.copytree(bundle, target)
+    return target
+
+
+def forge(bundle, target, *, files=None, manifest=None):
+    """Copy a bundle with other files (None deletes), and make every digest fit again.
+
+    This is what somebody does who tampers carefully; only what the files mean can give it away.
+    """
+    copy(bundle, target)
+    for name, data in (files or {}).items():
+        path = target / name
+        if data is None:
+            path.unlink()
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    old = StepManifest.load(target / "manifest.json")
+    names = sorted(
+        (set(old.output_artifacts) | set(files or {})) - {n for n, d in (files or {}).items() if d is None}
+    )
+    if RECORD not in (files or {}):
+        record = BundleRecord.from_bytes((target / RECORD).read_bytes(), where="")
+        checksums = {
+            name: bytes_digest((target / name).read_bytes())
+            for name in names
+            if name != RECORD and not name.startswith("lineage/")
+        }
+        (target / RECORD).write_bytes(record.model_copy(update={"checksums": checksums}).to_bytes())
+    write_manifest(target, old.model_copy(update=manifest or {}), names=names)
+    return target
+
+
+def write_manifest(folder, manifest, *, names):
+    """Write ``manifest`` with the digests of the files ``names`` as they lie there now."""
+    outputs = {}
+    for name in names:
+        data = (folder / name).read_bytes()
+        outputs[name] = OutputFile(sha256=bytes_digest(data), size_bytes=len(data))
+    version = content_digest({name: file.sha256 for name, file in outputs.items()})
+    changed = manifest.model_copy(update={"output_artifacts": outputs, "data_version": version})
+    (folder / "manifest.json").write_bytes(changed.to_bytes())
+
+
+def names_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())

@@ -1,0 +1,35 @@
+"""One real chain of two classes of pictures, trained once a session, and its bundle."""
+
+import pytest
+
+from tests.bundle.chain import make_chain
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory):
+    from streetvision_core.training.config import TrainingConfig
+
+    training = TrainingConfig(
+        epochs=6,
+        batch_size=16,
+        learning_rate=3e-3,
+        warmup_epochs=1,
+        ema_decay=0.5,
+        patience=6,
+        threads=1,
+        num_workers=0,
+    )
+    return make_chain(tmp_path_factory.mktemp("chain"), training=training)
+
+
+@pytest.fixture(scope="session")
+def bundle(chain):
+    """The published bundle. Nobody writes here: tests copy it first."""
+    return chain.bundle()
+
+
+@pytest.fixture(scope="session")
+def predictor(bundle):
+    from streetvision_core.bundle import Predictor
+
+    return Predictor.load(bundle)

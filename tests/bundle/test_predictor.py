@@ -1,0 +1,125 @@
+"""From a picture's bytes to a decision, the same for every way a picture is handed in."""
+
+import itertools
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from streetvision_core.bundle import Predictor
+from streetvision_core.bundle.predictor import BATCH_SIZE
+from streetvision_core.errors import BundleError, DataError
+from streetvision_core.io import read_tensors
+from tests.bundle.chain import copy, read_thresholds
+
+
+@pytest.fixture(scope="module")
+def files(chain):
+    folder = Path(chain.upstream["images"].manifest.config["folder"]["path"])
+    return [folder / name for name in chain.splits.roles["val_test"]]
+
+
+def test_paths_bytes_and_pillow_pictures_get_the_same_answer_in_order(predictor, files):
+    mixed = [
+        str(path) if number % 4 == 0 else path if number % 4 == 1
+        else path.read_bytes() if number % 4 == 2 else Image.open(path)
+        for number, path in enumerate(files)
+    ]  # fmt: skip
+    answers, plain = list(predictor.predict(mixed)), list(predictor.predict(files))
+    assert [a.logits for a in answers] == [b.logits for b in plain]
+    assert [a.name for a in plain] == [str(path) for path in files]
+    assert [a.name for a in answers][:4] == [str(files[0]), str(files[1]), "picture 3", "picture 4"]
+
+
+def test_roadwork_is_decided_exactly_above_one_half(predictor, files):
+    for answer in predictor.predict(files):
+        assert (answer.decision == "roadwork") == (answer.probability > 0.5)
+        assert answer.probability == pytest.approx(1 / (1 + np.exp(answer.logits[0] - answer.logits[1])))
+
+
+def test_one_half_is_the_tuned_operating_point(chain, files, predictor):
+    """The folded network decides as the policy does from the checkpoint's own logits."""
+    calib = chain.upstream["val_calib_logits"]
+    logits = read_tensors(calib.read_bytes("logits.safetensors"))["logits"]
+    names = calib.read_json("ids.json")
+    folder = files[0].parents[1]
+    policy = read_thresholds(chain).policy
+    answers = list(predictor.predict(folder / name for name in names))
+    assert [answer.decision for answer in answers] == list(policy.decide(logits))
+    margins = (logits[:, 1] - logits[:, 0]) / policy.temperature
+    shift = np.log(policy.threshold) - np.log1p(-policy.threshold)
+    folded = np.array([answer.logits[1] - answer.logits[0] for answer in answers])
+    np.testing.assert_allclose(folded, margins - shift, atol=1e-3, rtol=1e-4)
+
+
+def test_a_copied_bundle_gives_the_very_numbers_of_the_predictor_in_memory(chain, bundle, files, tmp_path):
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
+    built = Predictor.build(checkpoint.config, read_state(checkpoint.weights), read_thresholds(chain).policy)
+    loaded = Predictor.load(str(copy(bundle, tmp_path / "elsewhere")))
+    assert list(built.predict(files)) == list(loaded.predict(files))
+
+
+def test_pictures_are_taken_a_batch_at_a_time(predictor, files):
+    taken = itertools.count()
+    data = files[0].read_bytes()
+    endless = (data for _ in iter(lambda: next(taken), None))
+    answers = predictor.predict(endless)
+    assert [next(answers).name for _ in range(3)] == ["picture 1", "picture 2", "picture 3"]
+    assert next(taken) <= BATCH_SIZE
+
+
+@pytest.mark.parametrize("bad", ["missing.jpg", b"", b"no picture", "cut"])
+def test_an_unreadable_picture_is_an_error_that_names_it(predictor, files, bad, tmp_path):
+    if bad == "cut":
+        bad = tmp_path / "cut.jpg"
+        bad.write_bytes(files[1].read_bytes()[:200])
+    name = "picture 2" if isinstance(bad, bytes) else str(bad)
+    with pytest.raises(DataError, match=name):
+        list(predictor.predict([files[0], bad, files[1]]))
+
+
+def test_with_on_error_the_others_are_still_answered(predictor, files):
+    noted = []
+    answers = predictor.predict(
+        [files[0], b"no picture", files[1]], on_error=lambda name, error: noted.append((name, error))
+    )
+    assert [answer.name for answer in answers] == [str(files[0]), str(files[1])]
+    assert [(name, type(error)) for name, error in noted] == [("picture 2", DataError)]
+
+
+def test_what_is_no_picture_at_all_is_an_error(predictor):
+    with pytest.raises(DataError, match="picture 1"):
+        list(predictor.predict([3]))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_a_pillow_picture_of_any_mode_is_read_like_its_file(predictor, files, mode):
+    image = Image.open(files[0])
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) << 8)
+    else:
+        image = image.convert(mode)
+    buffer = BytesIO()
+    (image.convert("RGB") if mode == "CMYK" else image).save(buffer, "PNG")
+    from_picture, from_bytes = predictor.predict([image, buffer.getvalue()])
+    assert from_picture.logits == from_bytes.logits
+
+
+def test_the_orientation_of_a_phone_is_applied_to_bytes_and_pillow_pictures_alike(predictor, files):
+    upright = Image.open(files[0]).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = BytesIO()
+    upright.transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
+    answers = list(predictor.predict([upright, buffer.getvalue(), Image.open(buffer)]))
+    assert len({answer.logits for answer in answers}) == 1
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(BundleError, match=r"without manifest\.json"):
+        Predictor.load(tmp_path)

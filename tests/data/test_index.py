@@ -1,0 +1,234 @@
+"""Every picture is read once and is either measured or in quarantine with its reason."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import imagehash
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from streetvision_core.data import (
+    CsvConfig,
+    FolderConfig,
+    ImageIndex,
+    ParquetConfig,
+    Picture,
+    Quarantined,
+    QuarantineError,
+    Reason,
+    SourceConfig,
+    index_pictures,
+    open_source,
+)
+from streetvision_core.data.sources import CsvSource
+from streetvision_core.errors import DataError
+
+from .making import bomb, encode, hub_row, jpeg, publish, scene, write, write_csv, write_parquet
+
+
+def csv_source(folder: Path, rows):
+    return open_source(SourceConfig(csv=CsvConfig(path=str(write_csv(folder / "labels.csv", rows)))))
+
+
+def good(folder: Path, count: int = 4):
+    """`count` good pictures, the labels alternating."""
+    for number in range(count):
+        write(folder / f"good{number}.jpg", jpeg(number))
+    return [
+        {"file": f"good{number}.jpg", "label": number % 2, "group": f"g{number}"} for number in range(count)
+    ]
+
+
+def reasons(index: ImageIndex) -> dict[str, Reason]:
+    return {one.name: one.reason for one in index.quarantine}
+
+
+def test_a_picture_is_measured_upright_and_hashed_as_imagehash_does(tmp_path):
+    rows = good(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(scene(8), "PNG", exif=exif)
+    write(tmp_path / "turned.png", data)
+    index = index_pictures(csv_source(tmp_path, [*rows, {"file": "turned.png", "label": 1, "group": ""}]))
+    picture = index.pictures[-1]
+    upright = scene(8).transpose(Image.Transpose.ROTATE_270)
+    assert (picture.width, picture.height, picture.orientation) == (64, 96, 6)
+    assert (picture.name, picture.group, picture.label) == ("turned.png", "turned.png", 1)
+    assert (picture.sha256, picture.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert picture.phash == str(imagehash.phash(upright))
+    mirrored = imagehash.phash(ImageOps.mirror(upright))
+    assert imagehash.hex_to_hash(picture.phash_mirrored) - mirrored <= 2
+
+
+def test_what_cannot_be_used_is_quarantined_with_its_reason(tmp_path):
+    bad = {
+        "empty.jpg": (b"", Reason.EMPTY),
+        "text.jpg": (b"hello", Reason.NOT_A_PICTURE),
+        "cut.jpg": (jpeg(1)[:-300], Reason.TRUNCATED),
+        "bomb.png": (bomb(40_000, 40_000), Reason.TOO_LARGE),
+    }
+    for name, (data, _) in bad.items():
+        write(tmp_path / "data" / name, data)
+    write(tmp_path / "secret.jpg", jpeg(2))
+    (tmp_path / "data" / "link.jpg").symlink_to("../secret.jpg")
+    rows = good(tmp_path / "data")
+    write(tmp_path / "data" / "nolabel.jpg", jpeg(50))
+    more = ["gone.jpg", "../secret.jpg", "link.jpg", *bad]
+    rows += [{"file": name, "label": 1, "group": "x"} for name in more]
+    rows += [{"file": "nolabel.jpg", "label": "?", "group": "x"}]
+    index = index_pictures(csv_source(tmp_path / "data", rows), max_quarantined_share=1.0)
+    assert [one.name for one in index.pictures] == [f"good{number}.jpg" for number in range(4)]
+    assert reasons(index) == {name: reason for name, (_, reason) in bad.items()} | {
+        "gone.jpg": Reason.MISSING,
+        "../secret.jpg": Reason.OUTSIDE,
+        "link.jpg": Reason.OUTSIDE,
+        "nolabel.jpg": Reason.UNLABELLED,
+    }
+
+
+def test_exact_duplicates_with_both_labels_are_quarantined_together(tmp_path):
+    rows = good(tmp_path)
+    for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"):
+        write(tmp_path / name, jpeg(70 if name < "d" else 71))
+    labels = {"a.jpg": 0, "b.jpg": 1, "c.jpg": 1, "d.jpg": 0, "e.jpg": 0}
+    rows += [{"file": name, "label": label, "group": ""} for name, label in labels.items()]
+    index = index_pictures(csv_source(tmp_path, rows), max_quarantined_share=1.0)
+    assert reasons(index) == dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), Reason.CONTRADICTING)
+    assert "b.jpg is the same picture labelled Roadwork" in index.quarantine[0].detail
+    assert [one.name for one in index.pictures] == ["d.jpg", "e.jpg", *(row["file"] for row in rows[:4])]
+
+
+def test_a_file_listed_twice_counts_once_unless_its_labels_contradict(tmp_path):
+    rows = good(tmp_path)
+    rows += [{**rows[0], "file": "./good0.jpg"}, {**rows[1], "label": 0}]
+    index = index_pictures(csv_source(tmp_path, rows), max_quarantined_share=1.0)
+    assert [one.name for one in index.pictures] == ["good0.jpg", "good2.jpg", "good3.jpg"]
+    assert Counter((one.name, one.reason) for one in index.quarantine) == {
+        ("good0.jpg", Reason.LISTED_TWICE): 1,
+        ("good1.jpg", Reason.CONTRADICTING): 2,
+    }
+
+
+@pytest.mark.parametrize("name", ["b\udcff.jpg", "b\r.jpg"])
+def test_a_file_name_that_no_table_can_carry_is_quarantined(tmp_path, name):
+    for number in range(4):
+        write(tmp_path / ("None", "Roadwork")[number % 2] / f"{number}.jpg", jpeg(number))
+    (tmp_path / "None" / name).write_bytes(jpeg(9))
+    source = open_source(SourceConfig(folder=FolderConfig(path=str(tmp_path))))
+    index = index_pictures(source, max_quarantined_share=0.5)
+    assert reasons(index) == {"None/b?.jpg": Reason.UNREADABLE}
+    assert ImageIndex.from_artifact(publish(index.to_artifact(), tmp_path / "store")) == index
+
+
+def test_above_the_share_the_error_names_the_pictures_and_carries_the_index(tmp_path):
+    rows = good(tmp_path, 40)
+    rows += [{"file": f"gone{number:02}.jpg", "label": 1, "group": ""} for number in range(12)]
+    source = csv_source(tmp_path, rows)
+    with pytest.raises(
+        QuarantineError, match=r"at most 5\.0% of 52 .* 12 \(12 missing\): gone00\.jpg"
+    ) as caught:
+        index_pictures(source)
+    assert "gone09.jpg (missing) and 2 more" in str(caught.value)
+    assert len(caught.value.index.quarantine) == 12
+    assert str(copy.copy(caught.value)) == str(caught.value)
+    assert len(index_pictures(source, max_quarantined_share=12 / 52).pictures) == 40
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([{"file": "good0.jpg", "label": 0}, {"file": "good1.jpg", "label": 0}], "only None"),
+        ([{"file": "gone.jpg", "label": 0}], "no usable one, 1 in quarantine"),
+    ],
+)
+def test_without_both_classes_there_is_one_readable_paragraph(tmp_path, rows, found):
+    good(tmp_path)
+    with pytest.raises(DataError, match=rf"Expected usable pictures of both classes.*{found}"):
+        index_pictures(csv_source(tmp_path, rows), max_quarantined_share=1.0)
+
+
+def test_an_empty_table_is_one_readable_paragraph(tmp_path):
+    table = write(tmp_path / "labels.csv", b"file,label\n")
+    with pytest.raises(DataError, match="Expected labelled pictures, but found none"):
+        index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
+
+
+def test_every_picture_is_read_once_and_workers_do_not_change_the_index(tmp_path, monkeypatch):
+    source = csv_source(tmp_path, good(tmp_path, 30))
+    read = []
+    original = CsvSource.read
+    monkeypatch.setattr(CsvSource, "read", lambda self, name: read.append(name) or original(self, name))
+    one, four = index_pictures(source, workers=1), index_pictures(source, workers=4)
+    assert one == four
+    assert Counter(read) == {f"good{number}.jpg": 2 for number in range(30)}
+
+
+def test_the_same_pictures_have_the_same_index_from_folder_csv_and_parquet(tmp_path):
+    """But for names, groups and attributes, which are the source's own."""
+    rows = good(tmp_path / "csv", 10)
+    for row in rows:
+        data = (tmp_path / "csv" / row["file"]).read_bytes()
+        write(tmp_path / "folder" / ("None", "Roadwork")[row["label"]] / row["file"], data)
+    write_parquet(tmp_path / "p.parquet", [hub_row(jpeg(n), n % 2, f"g{n}") for n in range(10)])
+    sources = [
+        csv_source(tmp_path / "csv", rows),
+        open_source(SourceConfig(folder=FolderConfig(path=str(tmp_path / "folder")))),
+        open_source(SourceConfig(parquet=ParquetConfig(path=str(tmp_path / "p.parquet")))),
+    ]
+    seen = [
+        {
+            (one.sha256, one.label, one.phash, one.phash_mirrored, one.size_bytes)
+            for one in index_pictures(s).pictures
+        }
+        for s in sources
+    ]
+    assert len(seen[0]) == 10
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = ["PIL", "pyarrow", "scipy", "imagehash", "joblib", "torch", "sklearn", "dagster"]
+    code = f"import sys, streetvision_core.data; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# No surrogates and no carriage returns: names with either are in quarantine, other texts lose them.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1, max_size=12)
+NUMBER = st.integers(0, 2**40)
+HEX = st.integers(0, 2**64 - 1).map("{:016x}".format)
+PICTURES = st.builds(
+    Picture,
+    name=TEXT, label=st.integers(0, 1), group=TEXT, sha256=HEX, size_bytes=NUMBER, width=NUMBER,
+    height=NUMBER, orientation=st.integers(1, 8), phash=HEX, phash_mirrored=HEX,
+    attributes=st.dictionaries(TEXT, TEXT, max_size=3),
+)  # fmt: skip
+QUARANTINED = st.builds(Quarantined, name=TEXT, reason=st.sampled_from(Reason), detail=TEXT)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pictures=st.lists(PICTURES, max_size=5), quarantine=st.lists(QUARANTINED, max_size=3))
+def test_an_index_round_trips_through_its_artifact(tmp_path_factory, pictures, quarantine):
+    index = ImageIndex(tuple(pictures), tuple(quarantine))
+    artifact = index.to_artifact()
+    assert set(artifact.files) == {"index.csv", "quarantine.csv"}
+    assert ImageIndex.from_artifact(publish(artifact, tmp_path_factory.mktemp("store"))) == index
+
+
+def test_the_real_photographs_are_indexed_without_loss():
+    table = Path(__file__).parents[3] / "shared" / "data" / "streets" / "labels.csv"
+    if not table.exists():
+        pytest.skip(f"the real photographs are not here: {table}")
+    index = index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
+    assert (len(index.pictures), len(index.quarantine)) == (583, 0)
+    assert sum(one.label for one in index.pictures) == 158
+    for one in index.pictures:
+        assert (one.attributes["width"], one.attributes["height"]) == (str(one.width), str(one.height))

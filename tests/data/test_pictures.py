@@ -1,0 +1,169 @@
+"""Whatever bytes come in, `decode` gives an upright RGB picture or says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from streetvision_core.data import CsvConfig, Reason, SourceConfig, UnusablePictureError, index_pictures
+from streetvision_core.data import open_source as open_any
+from streetvision_core.data.pictures import PictureReader, decode, decode_with_orientation
+from streetvision_core.errors import DataError, IntegrityError
+
+from .making import bomb, encode, jpeg, scene, write, write_csv
+
+
+def refusal(data: bytes, **options) -> Reason:
+    with pytest.raises(UnusablePictureError) as caught:
+        decode(data, **options)
+    assert str(copy.copy(caught.value)) == str(caught.value)  # it survives the way between processes
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", Reason.EMPTY),
+        (b"a text that calls itself .jpg", Reason.NOT_A_PICTURE),
+        (jpeg(1)[:-200], Reason.TRUNCATED),
+        (jpeg(1)[:12], Reason.TRUNCATED),
+        (encode(scene(1), "PNG")[:-300], Reason.TRUNCATED),
+        (encode(scene(1), "WEBP")[:-300], Reason.TRUNCATED),
+        (bomb(40_000, 40_000), Reason.TOO_LARGE),
+        (bomb(10_000, 10_000), Reason.TOO_LARGE),
+        (bomb(8_000, 7_000), Reason.TOO_LARGE),
+        (encode(scene(1), "GIF"), Reason.NOT_A_PICTURE),
+        (encode(scene(1), "TIFF"), Reason.NOT_A_PICTURE),
+        (encode(scene(1), "PPM"), Reason.NOT_A_PICTURE),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reason) else f"{len(value)} bytes",
+)
+def test_bytes_that_are_no_usable_picture_are_refused_with_their_reason(data, reason):
+    assert refusal(data) is reason
+
+
+def test_the_size_is_judged_before_any_pixel_is_decoded(monkeypatch):
+    """A header that asks for too much is refused although the pixels behind it could not even be read."""
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("pixels were decoded"))
+    assert refusal(bomb(8_000, 7_000)) is Reason.TOO_LARGE
+
+
+def test_the_bound_on_pixels_is_the_callers():
+    data = jpeg(1)
+    assert decode(data, max_pixels=96 * 64).size == (96, 64)
+    assert refusal(data, max_pixels=96 * 64 - 1) is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "MPO"])
+def test_the_formats_of_cameras_and_the_web_are_read(kind):
+    upright, orientation = decode_with_orientation(encode(scene(1), kind))
+    assert (upright.mode, upright.size, orientation) == ("RGB", (96, 64), 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_applied_once_and_forgotten(orientation):
+    """Pillow's own exif_transpose is the oracle; a second one must find nothing left to turn."""
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(scene(3), "PNG", exif=exif)
+    upright, found = decode_with_orientation(data)
+    with Image.open(BytesIO(data)) as stored:
+        expected = ImageOps.exif_transpose(stored)
+    assert found == orientation
+    assert np.array_equal(np.asarray(upright), np.asarray(expected))
+    assert dict(upright.getexif()) == {}
+    assert np.array_equal(np.asarray(ImageOps.exif_transpose(upright)), np.asarray(upright))
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_a_meaningless_orientation_leaves_the_picture_as_stored(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    assert decode_with_orientation(jpeg(1, exif=exif))[1] == 1
+
+
+def test_unreadable_exif_leaves_the_picture_as_stored():
+    image, orientation = decode_with_orientation(jpeg(1, exif=b"Exif\0\0 this is no TIFF header"))
+    assert (image.size, orientation) == ((96, 64), 1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "I;16"])
+def test_every_mode_becomes_the_rgb_a_person_would_see(mode):
+    grey = scene(5).convert("L")
+    if mode == "I;16":
+        stored = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    else:
+        stored = grey.convert(mode)
+    seen = decode(encode(stored, "PNG"))
+    expected = stored.convert("L") if mode == "1" else grey
+    assert seen.mode == "RGB"
+    assert np.abs(np.asarray(seen.convert("L")).astype(int) - np.asarray(expected)).max() <= 1
+
+
+def test_cmyk_is_converted():
+    stored = encode(Image.new("RGB", (32, 32), (200, 40, 90)).convert("CMYK"), quality=95)
+    assert np.abs(np.asarray(decode(stored)).astype(int) - (200, 40, 90)).max() <= 4
+
+
+def test_transparency_is_laid_over_white():
+    """The colour under a fully transparent pixel is not part of the picture."""
+    hidden = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([255, 0, 0])
+    for data in (encode(hidden, "PNG"), encode(palette, "PNG", transparency=0)):
+        assert decode(data).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_of_an_animation_the_first_frame_counts():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("blue", "red")]
+    data = encode(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    assert decode(data).getpixel((0, 0)) == (0, 0, 255)
+
+
+@given(st.binary(max_size=40), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM"]))
+def test_foreign_bytes_never_raise_anything_else(tail, signature):
+    refusal(signature + tail)
+
+
+@given(st.integers(0, 5000), st.integers(0, 255))
+def test_a_changed_byte_gives_a_picture_or_a_refusal(position, value):
+    for kind in ("JPEG", "PNG", "WEBP"):
+        data = bytearray(encode(scene(1, size=(24, 16)), kind))
+        data[position % len(data)] = value
+        with contextlib.suppress(UnusablePictureError):
+            assert decode(bytes(data)).mode == "RGB"
+
+
+@pytest.fixture
+def reader(tmp_path):
+    for number in range(4):
+        write(tmp_path / f"{number}.jpg", jpeg(number))
+    rows = [{"file": f"{number}.jpg", "label": number % 2} for number in range(4)]
+    table = write_csv(tmp_path / "labels.csv", rows)
+    source = open_any(SourceConfig(csv=CsvConfig(path=str(table))))
+    return PictureReader(source, index_pictures(source))
+
+
+def test_a_picture_changed_after_indexing_is_not_handed_out(reader, tmp_path):
+    assert reader.read("1.jpg") == jpeg(1)
+    write(tmp_path / "1.jpg", jpeg(9))
+    with pytest.raises(IntegrityError, match=r"picture 1\.jpg"):
+        reader.read("1.jpg")
+
+
+def test_a_picture_that_was_not_indexed_or_is_gone_is_named(reader, tmp_path):
+    write(tmp_path / "new.jpg", jpeg(7))
+    with pytest.raises(DataError, match=r"new\.jpg"):
+        reader.read("new.jpg")
+    (tmp_path / "2.jpg").unlink()
+    with pytest.raises(DataError, match=r"missing.*2\.jpg"):
+        reader.read("2.jpg")

@@ -1,0 +1,275 @@
+"""Roles keep groups and near-duplicates whole, whatever the order, and both classes are in each."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from streetvision_core.data import (
+    ROLES,
+    CsvConfig,
+    ImageIndex,
+    SourceConfig,
+    Splits,
+    SplitsConfig,
+    assign_splits,
+    duplicates,
+    index_pictures,
+    open_source,
+    verify_splits,
+)
+from streetvision_core.data.duplicates import near_duplicate_components
+from streetvision_core.errors import DataError, SchemaError
+
+from .making import encode, index_of, picture, publish, scene, write, write_csv
+
+CONFIG = SplitsConfig()
+
+
+def many(count: int = 200, *, roadwork: float = 0.3, group_size: int = 1) -> ImageIndex:
+    draw = random.Random(0)
+    return index_of(
+        picture(f"p{n:04}", int(draw.random() < roadwork), f"g{n // group_size}") for n in range(count)
+    )
+
+
+def role_of(splits: Splits) -> dict[str, str]:
+    return {name: role for role, names in splits.roles.items() for name in names}
+
+
+# --- near-duplicates
+
+
+@pytest.mark.parametrize("distance", [0, 3, 8])
+def test_components_are_those_of_plain_python(distance, monkeypatch):
+    """Small tiles, small blocks of edges and their union agree with comparing every pair."""
+    monkeypatch.setattr(duplicates, "ROWS", 64)
+    monkeypatch.setattr(duplicates, "COLUMNS", 100)
+    monkeypatch.setattr(duplicates, "MAX_EDGES", 50)
+    draw = np.random.default_rng(distance)
+    centres = draw.integers(0, 2**63, 300)
+    hashes = [
+        int(centres[n % 300]) ^ sum(1 << int(b) for b in set(draw.integers(0, 64, n % 7))) for n in range(900)
+    ]
+    others = [int(value) for value in draw.integers(0, 2**63, 900)]
+    others[5] = hashes[700]
+    parent = list(range(900))
+
+    def root(n):
+        return n if parent[n] == n else root(parent[n])
+
+    for one in range(900):
+        for two in range(one):
+            pairs = ((hashes[one], hashes[two]), (hashes[one], others[two]), (others[one], hashes[two]))
+            if min((a ^ b).bit_count() for a, b in pairs) <= distance:
+                parent[root(one)] = root(two)
+    expected = [root(n) for n in range(900)]
+    found = near_duplicate_components(
+        [f"{h:016x}" for h in hashes], [f"{o:016x}" for o in others], max_distance=distance
+    ).tolist()
+    assert len(set(zip(expected, found, strict=True))) == len(set(expected)) == len(set(found))
+    assert found[0] == 0
+    assert near_duplicate_components([], []).tolist() == []
+
+
+def test_a_crowd_of_equal_pictures_needs_no_list_of_pairs():
+    """100,000 copies are five thousand million pairs; only different hashes are compared."""
+    same = ["00000000000000ff"] * 100_000
+    assert near_duplicate_components(same, same).max() == 0
+
+
+# --- assignment
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1), st.integers(0, 40)), min_size=40, max_size=120),
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_the_groups_the_splits_are_whole_complete_and_repeatable(rows, seed, shuffler):
+    """Any order gives the same splits; every picture is in one role; nothing crosses; no class is missing."""
+    pictures = [
+        picture(f"p{n:03}", label, f"g{group}", phash=copy << 40 if copy < 5 else None)
+        for n, (group, label, copy) in enumerate(rows)
+    ]
+    config = SplitsConfig(seed=seed)
+    try:
+        splits = assign_splits(index_of(pictures), config)
+    except DataError:
+        return
+    shuffler.shuffle(pictures)
+    assert assign_splits(ImageIndex(tuple(pictures)), config) == splits
+    assert verify_splits(index_of(pictures), splits, config) == []
+    assert sorted(name for names in splits.roles.values() for name in names) == sorted(
+        p.name for p in pictures
+    )
+    roles = role_of(splits)
+    for key in (lambda p: p.group, lambda p: splits.group_of[p.name]):
+        assert all(len({roles[p.name] for p in pictures if key(p) == k}) == 1 for k in map(key, pictures))
+    assert sum(count.pictures for count in splits.counts.values()) == len(pictures)
+
+
+@pytest.mark.parametrize("group_size", [1, 5])
+def test_shares_and_classes_are_met_as_closely_as_groups_allow(group_size):
+    index = many(2000, group_size=group_size)
+    splits = assign_splits(index, CONFIG)
+    base = sum(one.label for one in index.pictures) / 2000
+    for row in splits.table():
+        assert abs(row["share"] - CONFIG.shares[row["role"]]) < 0.01
+        assert abs(row["roadwork"] / row["pictures"] - base) < 0.03
+        assert row["roadwork"] + row["none"] == row["pictures"]
+    assert sum(row["groups"] for row in splits.table()) == 2000 / group_size
+
+
+def test_one_group_larger_than_a_role_goes_to_training():
+    index = index_of([*many(100).pictures, *(picture(f"big{n}", n % 2, "big") for n in range(60))])
+    assert role_of(assign_splits(index, CONFIG))["big0"] == "train"
+
+
+def test_the_seed_changes_the_splits_and_nothing_else_does():
+    one, two = assign_splits(many(), CONFIG), assign_splits(many(), SplitsConfig(seed=1))
+    assert one.roles != two.roles
+    assert [len(names) for names in one.roles.values()] == [len(names) for names in two.roles.values()]
+    assert assign_splits(many(), CONFIG) == one
+
+
+def test_four_groups_of_each_class_are_enough():
+    """The rarest case that can succeed does, in every mixture of pure and mixed groups."""
+    for mixed in range(5):
+        pictures = [picture(f"m{g}-{label}", label, f"m{g}") for g in range(mixed) for label in (0, 1)]
+        pictures += [picture(f"{label}-{g}", label) for g in range(4 - mixed) for label in (0, 1)]
+        pictures += [picture(f"more{n}", 0, "a large group without roadwork") for n in range(20)]
+        index = index_of(pictures)
+        assert verify_splits(index, assign_splits(index, CONFIG), CONFIG) == []
+
+
+def test_fewer_groups_than_roles_is_one_readable_paragraph():
+    index = index_of(picture(f"p{n}", n % 2, f"g{n % 3}") for n in range(30))
+    with pytest.raises(DataError, match=r"Expected at least one group .* 4 roles, but found 3 groups"):
+        assign_splits(index, CONFIG)
+
+
+def test_a_class_in_too_few_groups_is_named():
+    index = index_of(picture(f"p{n}", int(n < 3)) for n in range(30))
+    with pytest.raises(DataError, match=r"Roadwork.* only 3 of 30 groups .* val_test would miss"):
+        assign_splits(index, CONFIG)
+
+
+def test_shares_must_add_up_to_one():
+    with pytest.raises(pydantic.ValidationError, match=r"four shares that add up to 1.*1\.1"):
+        SplitsConfig(train=0.7)
+    with pytest.raises(pydantic.ValidationError):
+        SplitsConfig(val_test=0.0, train=0.7)
+
+
+def test_splits_round_trip_through_their_artifact(tmp_path):
+    splits = assign_splits(many(), CONFIG)
+    published = publish(splits.to_artifact(), tmp_path)
+    assert Splits.from_artifact(published) == splits
+    content = published.read_json("splits.json")
+    assert set(content["roles"]) == set(ROLES)
+    with pytest.raises(SchemaError, match="version 2"):
+        Splits.from_json({**content, "schema_version": 2}, where="here")
+
+
+# --- verification
+
+
+def moved(splits: Splits, name: str, *roles: str) -> Splits:
+    """The splits with one picture put into these roles instead of its own."""
+    kept = {role: [one for one in names if one != name] for role, names in splits.roles.items()}
+    return replace(
+        splits,
+        roles={role: (*names, name) if role in roles else tuple(names) for role, names in kept.items()},
+    )
+
+
+def elsewhere(splits: Splits, name: str) -> str:
+    return next(role for role in ROLES if role != role_of(splits)[name])
+
+
+def problems(index: ImageIndex, splits: Splits) -> str:
+    return "; ".join(verify_splits(index, splits, CONFIG))
+
+
+def test_each_kind_of_leak_is_found_from_the_index_alone():
+    twin = picture("twin", 0, "other", phash=7)
+    near = picture("near", 0, "third", phash=7 ^ 0b11110000)
+    index = index_of([*many(group_size=4).pictures, picture("first", 0, "some", phash=7), twin, near])
+    splits = assign_splits(index, CONFIG)
+    assert problems(index, splits) == ""
+    assert "near-duplicate pictures are in" in problems(
+        index, moved(splits, "near", elsewhere(splits, "near"))
+    )
+    assert "one group are in" in problems(index, moved(splits, "p0000", elsewhere(splits, "p0000")))
+    both = moved(splits, "p0000", "train", "val_test")
+    assert "p0000 is assigned 2 times" in problems(index, both)
+    assert "p0000 is in no role" in problems(index, moved(splits, "p0000"))
+    assert "stranger in val_test is not in the index" in problems(
+        index, moved(splits, "stranger", "val_test")
+    )
+    copies = replace(index, pictures=tuple(replace(one, sha256="0" * 64) for one in index.pictures))
+    assert "copies of one picture are in" in problems(copies, splits)
+    regrouped = replace(splits, group_of={**splits.group_of, "near": "near"})
+    assert "belong to different united groups" in problems(index, regrouped)
+
+
+def test_a_missing_class_and_another_configuration_are_found():
+    index = many()
+    splits = assign_splits(index, CONFIG)
+    for name in [
+        one.name for one in index.pictures if one.label == 1 and role_of(splits)[one.name] == "val_test"
+    ]:
+        splits = moved(splits, name, "train")
+    assert "val_test has no Roadwork picture" in problems(index, splits)
+    assert "the counts of val_test are not" in problems(index, splits)
+    assert "another configuration" in "; ".join(verify_splits(index, splits, SplitsConfig(seed=3)))
+
+
+# --- pictures
+
+
+def test_copies_of_a_picture_end_in_one_role(tmp_path):
+    """Re-encoded, half-size and mirrored copies follow their original, although their groups differ."""
+    rows = []
+    for number in range(24):
+        image = scene(number, size=(160, 120))
+        copies = {
+            "original": encode(image, quality=95),
+            "reencoded": encode(image, quality=60),
+            "half": encode(image.resize((80, 60), Image.Resampling.LANCZOS), "PNG"),
+            "mirrored": encode(ImageOps.mirror(image), quality=80),
+            "half-mirrored": encode(ImageOps.mirror(image).resize((80, 60)), "WEBP"),
+        }
+        for kind, data in copies.items():
+            write(tmp_path / f"{number:02}-{kind}", data)
+            rows.append({"file": f"{number:02}-{kind}", "label": number % 2})
+    table = write_csv(tmp_path / "labels.csv", rows)
+    index = index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
+    splits = assign_splits(index, CONFIG)
+    roles = role_of(splits)
+    for number in range(24):
+        assert len({role for name, role in roles.items() if name.startswith(f"{number:02}-")}) == 1
+    assert (splits.uniting.groups_before, splits.uniting.groups_after, splits.uniting.largest) == (120, 24, 5)
+    assert splits.uniting.united == 24
+
+
+def test_the_real_photographs_split_with_their_groups_whole():
+    table = Path(__file__).parents[3] / "shared" / "data" / "streets" / "labels.csv"
+    if not table.exists():
+        pytest.skip(f"the real photographs are not here: {table}")
+    index = index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
+    splits = assign_splits(index, CONFIG)
+    assert problems(index, splits) == ""
+    for row in splits.table():
+        assert abs(row["share"] - CONFIG.shares[row["role"]]) < 0.02
+        assert abs(row["roadwork"] / row["pictures"] - 158 / 583) < 0.03

@@ -1,0 +1,122 @@
+"""Training's data: every look at a picture is decided by its name alone."""
+
+import random
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+
+from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.training.data import (
+    AugmentedPictures,
+    DecodedPictures,
+    EpochBatches,
+    EvaluationBatches,
+    make_augmentation,
+)
+from tests.training.toy import make_toy, recipe
+
+CFG = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
+TRANSFORM = eval_transform(CFG)
+
+
+def decoded(toy, *, cache_bytes=1 << 30, input_side=32):
+    names = toy.splits.roles["train"]
+    return DecodedPictures(toy.reader, names, input_side=input_side, cache_bytes=cache_bytes)
+
+
+def augmented(toy, *, seed=0, **options):
+    pictures = decoded(toy, **options)
+    augment = make_augmentation(recipe(), transform=TRANSFORM)
+    return AugmentedPictures(pictures, [i % 2 for i in range(len(pictures))], augment=augment, seed=seed)
+
+
+def test_a_look_is_the_same_alone_and_in_any_company():
+    dataset = augmented(make_toy())
+    together, labels = dataset[[(0, 3), (0, 5), (0, 1)]]
+    alone, label = dataset[[(0, 5)]]
+    assert torch.equal(together[1], alone[0])
+    assert labels.tolist() == [1, 1, 1]
+    assert label.tolist() == [1]
+    assert together.dtype == torch.uint8
+
+
+def test_looks_differ_by_epoch_and_by_seed():
+    toy = make_toy()
+    looks = [augmented(toy, seed=seed)[[(epoch, 2)]][0] for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert not torch.equal(looks[0], looks[1])
+    assert not torch.equal(looks[0], looks[2])
+
+
+def test_augmenting_leaves_the_global_generators_alone():
+    dataset = augmented(make_toy())
+    random.seed(4)
+    torch.manual_seed(4)
+    np.random.seed(4)  # noqa: NPY002 - the global generator is what is tested
+    expected = random.random(), torch.rand(1), np.random.rand()  # noqa: NPY002 - as above
+    random.seed(4)
+    torch.manual_seed(4)
+    np.random.seed(4)  # noqa: NPY002 - as above
+    dataset[[(0, 0), (0, 1)]]
+    assert (random.random(), torch.rand(1), np.random.rand()) == expected  # noqa: NPY002 - as above
+
+
+def test_pictures_are_the_same_whether_kept_or_decoded_again():
+    toy = make_toy()
+    kept, again = decoded(toy, input_side=12), decoded(toy, input_side=12, cache_bytes=0)
+    part = decoded(toy, input_side=12, cache_bytes=5 * 24 * 24 * 4)
+    reads = len(toy.reader.reads)
+    for position in range(len(kept)):
+        expected = np.asarray(kept[position])
+        assert expected.shape == (24, 24, 3)
+        assert np.array_equal(np.asarray(again[position]), expected)
+        assert np.array_equal(np.asarray(part[position]), expected)
+    assert len(toy.reader.reads) - reads == 12 + (12 - 5)
+
+
+def test_small_pictures_are_not_enlarged_and_shapes_are_kept():
+    toy = make_toy()
+    name = toy.splits.roles["train"][0]
+    buffer = BytesIO()
+    Image.new("RGB", (100, 50)).save(buffer, "PNG")
+    toy.reader.pictures[name] = buffer.getvalue()
+    assert decoded(toy, input_side=64)[0].size == (100, 50)
+    assert decoded(toy, input_side=10)[0].size == (40, 20)
+
+
+def test_an_epoch_shows_each_picture_at_most_once_in_an_order_of_its_own():
+    batches = EpochBatches(20, batch_size=6, seed=0)
+    epochs = []
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        epochs.append(list(batches))
+    assert epochs[0] == epochs[2] != epochs[1]
+    for epoch, found in zip((0, 1), epochs, strict=False):
+        looks = [look for batch in found for look in batch]
+        assert [len(batch) for batch in found] == [6] * len(batches) == [6, 6, 6]
+        assert {look[0] for look in looks} == {epoch}
+        assert len({look[1] for look in looks}) == 18
+
+
+def test_fewer_pictures_than_a_batch_are_one_batch():
+    assert [len(batch) for batch in EpochBatches(5, batch_size=32, seed=0)] == [5]
+
+
+def test_validation_pictures_come_in_order_as_the_preprocessing_makes_them():
+    toy = make_toy(others=7)
+    names = toy.splits.roles["val_select"]
+    for cache_bytes in (1 << 30, 3 * 3 * 32 * 32, 0):
+        batches = EvaluationBatches(
+            toy.reader, names, [i % 2 for i in range(7)],
+            transform=TRANSFORM, batch_size=3, cache_bytes=cache_bytes,
+        )  # fmt: skip
+        found = list(batches)
+        assert [len(pixels) for pixels, _ in found] == [3, 3, 1]
+        assert len(batches) == 3
+        assert torch.cat([labels for _, labels in found]).tolist() == [0, 1, 0, 1, 0, 1, 0]
+        expected = [
+            TRANSFORM.pixels(Image.open(BytesIO(toy.reader.pictures[n])).convert("RGB")) for n in names
+        ]
+        assert torch.equal(torch.cat([pixels for pixels, _ in found]), torch.stack(expected))
+        assert torch.equal(torch.stack(list(batches.pixels())), torch.stack(expected))

@@ -1,0 +1,54 @@
+"""Logits are checked when they are made, and read back exactly."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from streetvision_core.errors import DataError
+from streetvision_core.training import EpochRow, Logits
+from tests.training.toy import publish
+
+FINITE = st.floats(-(2.0**99), 2.0**99, width=32)
+
+
+@settings(max_examples=20)  # each one is written through to the disk
+@given(
+    numbers=st.integers(0, 6).flatmap(
+        lambda n: st.tuples(
+            arrays(np.float32, (n, 2), elements=FINITE), arrays(np.int64, n, elements=st.integers(0, 1))
+        )
+    )
+)
+def test_published_logits_read_back_as_they_were(numbers, tmp_path_factory):
+    logits, labels = numbers
+    record = Logits(tuple(f"é{i}.jpg" for i in range(len(labels))), logits, labels)
+    again = Logits.from_artifact(publish(record.to_artifact(), tmp_path_factory.mktemp("store")))
+    assert again == record
+    assert again.to_artifact().digest == record.to_artifact().digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ids": ("a",)},
+        {"ids": ("a", "a")},
+        {"logits": np.zeros((2, 3), np.float32)},
+        {"logits": np.zeros((2, 2))},
+        {"logits": np.array([[0, np.nan], [0, 0]], np.float32)},
+        {"labels": np.array([0, 2])},
+        {"labels": np.array([0.0, 1.0])},
+    ],
+)
+def test_what_are_no_logits_of_a_role_is_refused(change):
+    good = {"ids": ("a", "b"), "logits": np.zeros((2, 2), np.float32), "labels": np.array([0, 1])}
+    Logits(**good)
+    with pytest.raises(DataError, match="finite float32 logits"):
+        Logits(**{**good, **change})
+
+
+@given(st.tuples(st.integers(1, 99), *[st.floats(allow_nan=False, allow_infinity=False)] * 4))
+def test_an_epochs_row_reads_back_exactly(numbers):
+    row = EpochRow(*numbers)
+    assert EpochRow.from_csv_row({name: repr(cell) for name, cell in row.to_csv_row().items()}) == row

@@ -1,0 +1,107 @@
+"""A toy task that is learnt in seconds: a picture is roadwork where it holds an orange square."""
+
+import hashlib
+from io import BytesIO
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+from streetvision_core.data import ROLES, ImageIndex
+from streetvision_core.errors import IntegrityError
+from streetvision_core.io import ArtifactStore, create_step_manifest
+from streetvision_core.models import BackboneConfig, prepare_backbone
+from streetvision_core.training import TrainingConfig, fit_classifier
+
+SIZE = 40
+
+
+def draw(number: int, label: int, *, size: int = SIZE) -> bytes:
+    """A PNG of smooth noise, with an orange square where the label is 1."""
+    random = np.random.default_rng(number)
+    picture = Image.fromarray(random.integers(40, 200, (4, 4, 3), dtype=np.uint8))
+    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    if label:
+        picture.paste((255, 110, 0), (size // 4, size // 4, size * 3 // 4, size * 3 // 4))
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Reader:
+    """Gives the pictures of a mapping, as `PictureReader` does; counts what was read."""
+
+    def __init__(self, pictures):
+        self.pictures = pictures
+        self.reads = []
+        self.damaged = set()
+
+    def read(self, name):
+        self.reads.append(name)
+        if name in self.damaged:
+            raise IntegrityError(f"the picture {name}", "other bytes", "the toy", "Restore it.")
+        return self.pictures[name]
+
+
+def make_toy(*, train=12, others=6):
+    """Return index, splits and reader of a toy task; classes alternate."""
+    counts = dict(zip(ROLES, (train, others, others, others), strict=True))
+    roles, pictures, data = {}, [], {}
+    for role, count in counts.items():
+        names = tuple(f"{role}/{i:03d}.png" for i in range(count))
+        roles[role] = names
+        for i, name in enumerate(names):
+            data[name] = draw(len(data), i % 2)
+            pictures.append(
+                SimpleNamespace(name=name, label=i % 2, sha256=hashlib.sha256(data[name]).hexdigest())
+            )
+    index = ImageIndex(tuple(sorted(pictures, key=lambda one: one.name)))
+    return SimpleNamespace(index=index, splits=SimpleNamespace(roles=roles), reader=Reader(data))
+
+
+def make_backbone(directory, *, architecture="test_resnet", input_size=32, **options):
+    config = BackboneConfig(architecture=architecture, input_size=input_size, **options)
+    return prepare_backbone(config, directory=directory)
+
+
+def recipe(**changes):
+    """A recipe for a dozen pictures."""
+    settings = {
+        "epochs": 2,
+        "batch_size": 6,
+        "learning_rate": 3e-3,
+        "warmup_epochs": 1,
+        "ema_decay": 0.5,
+        "num_workers": 0,
+        "threads": 1,
+    }
+    return TrainingConfig(**{**settings, **changes})
+
+
+def fit(backbone, toy, directory, *, on_epoch=lambda _: None, **changes):
+    return fit_classifier(
+        backbone,
+        index=toy.index,
+        splits=toy.splits,
+        pictures=toy.reader,
+        config=recipe(**changes),
+        directory=directory,
+        on_epoch=on_epoch,
+    )
+
+
+def publish(artifact, store_root, *, step="step"):
+    """Publish an artifact whose large files already lie in the step's directory of the store."""
+    store = ArtifactStore(store_root)
+    directory = store.directory("run", step)
+    names = store.write(directory, artifact)
+    manifest = create_step_manifest(
+        step_name=step,
+        input_paths=[],
+        output_paths=[directory / name for name in names],
+        output_dir=directory,
+        config={},
+        run_id="run",
+        metrics=dict(artifact.metrics),
+    )
+    return store.publish(directory, manifest)
