@@ -15,7 +15,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psutil
 import torch
@@ -37,11 +37,21 @@ def publish(store: ArtifactStore, state: dict[str, torch.Tensor], run: int) -> N
     store.publish(
         directory,
         describe_step(
-            step_name="checkpoint", run_id=f"run{run}", dagster_run_id="", code_version="", config={}, inputs={},
-            roles=(), outputs=store.write(directory, artifact), metrics={}, started=now, finished=now,
-            device="cpu", seed=None,
+            step_name="checkpoint",
+            run_id=f"run{run}",
+            dagster_run_id="",
+            code_version="",
+            config={},
+            inputs={},
+            roles=(),
+            outputs=store.write(directory, artifact),
+            metrics={},
+            started=now,
+            finished=now,
+            device="cpu",
+            seed=None,
         ),
-    )  # fmt: skip
+    )
 
 
 def plain(path: Path, state: dict[str, torch.Tensor]) -> None:
@@ -60,7 +70,7 @@ def hash_all(state: dict[str, torch.Tensor]) -> None:
 class PeakMemory:
     """Resident memory of this process, sampled every 2 ms, above what it was at the start, in MiB."""
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._process, self._stop = psutil.Process(), threading.Event()
         self._start = self.peak = self._process.memory_info().rss
         self._thread = threading.Thread(target=self._watch)

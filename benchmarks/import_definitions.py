@@ -31,7 +31,7 @@ def main(rounds: int = 9) -> None:
         "difference, pair by pair": [ours - theirs for ours, theirs in pairs],
     }
     print_table(
-        f"Import time in a fresh process, {rounds} pairs in turn, seconds; heavy modules loaded: {loaded.strip()}",
+        f"Import in a fresh process, {rounds} pairs in turn, seconds; heavy modules loaded: {loaded.strip()}",
         machine=machine_line("dagster"),
         columns=["import", "median", "least", "most"],
         rows=[[k, *(f"{f(v):.2f}" for f in (statistics.median, min, max))] for k, v in columns.items()],

@@ -6,7 +6,10 @@ four are positional arguments of the exception, so that it survives pickling bet
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class StreetVisionError(Exception):

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from streetvision_core.models.backbone import Backbone
 
 
-def build_classifier(backbone: Backbone, *, seed: int, dropout: float = 0.0) -> Any:
-    """Return a `torch.nn.Module` with the backbone's weights and a random head of two outputs.
+def build_classifier(backbone: Backbone, *, dropout: float = 0.0) -> Any:
+    """Return a `torch.nn.Module` with the backbone's weights and a head of two outputs that starts at zero.
+
+    A zero head says 0.5 of every picture: the first loss is ln 2 whatever the features are, where timm's
+    random head can start at a loss of 4 and spend the first epochs unlearning it.
 
     Args:
         backbone: The starting weights.
-        seed: Seed of the head's random weights.
         dropout: Share of the features that training drops before the head.
 
     Raises:
@@ -34,8 +36,8 @@ def build_classifier(backbone: Backbone, *, seed: int, dropout: float = 0.0) -> 
         IntegrityError: the weights are not those that were staged.
     """
     arguments = {**backbone.model_args, **({"drop_rate": dropout} if dropout else {})}
-    model = create_model(backbone.architecture, seed=seed, num_classes=len(LABEL_NAMES), **arguments)
-    head = _head_state(model, backbone)
+    model = create_model(backbone.architecture, seed=0, num_classes=len(LABEL_NAMES), **arguments)
+    head = {name: tensor.zero_() for name, tensor in _head_state(model, backbone).items()}
     load_exactly(model, {**head, **backbone.read_state()}, where=f"the backbone {backbone.architecture}")
     return model
 

@@ -16,7 +16,7 @@ class BackboneConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """A timm model, its weights and the size at which it sees pictures."""
 
     architecture: str = Field(
-        "mobilenetv3_small_050", min_length=1, description="timm model name, with or without a weights tag"
+        "test_resnet", min_length=1, description="timm model name, with or without a weights tag"
     )
     weights: str = Field(
         RANDOM, description="'random', 'pretrained' (from the hub), or the path of a .safetensors file"
@@ -25,7 +25,7 @@ class BackboneConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         128, ge=16, le=2048, description="width and height in pixels at which the model sees a picture"
     )
     crop_mode: str = Field(
-        "center",
+        "squash",
         description="'center' sees the central square, 'squash' the whole picture squeezed into a square,"
         " 'border' the whole picture with borders",
     )

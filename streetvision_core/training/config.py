@@ -25,12 +25,12 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     It is flat, because Dagster takes no nested pydantic models as configuration.
     """
 
-    epochs: int = Field(25, ge=1, le=10_000, description="passes over the train role")
+    epochs: int = Field(6, ge=1, le=10_000, description="passes over the train role")
     batch_size: int = Field(32, ge=2, le=65_536, description="pictures a step")
-    learning_rate: float = Field(2e-3, gt=0, description="AdamW's largest learning rate")
-    weight_decay: float = Field(0.02, ge=0, description="of all weights but norms and biases")
+    learning_rate: float = Field(3e-3, gt=0, description="AdamW's largest learning rate")
+    weight_decay: float = Field(0.05, ge=0, description="of all weights but norms and biases")
     warmup_epochs: float = Field(
-        3.0, ge=0, description="epochs in which the learning rate rises linearly, before it falls as a cosine"
+        1.0, ge=0, description="epochs in which the learning rate rises linearly, before it falls as a cosine"
     )
     label_smoothing: float = Field(
         0.05, ge=0, lt=1, description="share of each label spread over both classes"
@@ -43,20 +43,23 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         lt=1,
         description="decay a step of the averaged weights, approached from below; 0 for none",
     )
+    freeze_backbone: bool = Field(
+        False, description="train the head alone, on features of a backbone that stays as it is (a probe)"
+    )
     gradient_clip: float = Field(1.0, ge=0, description="largest norm of a step's gradient; 0 for no limit")
     patience: int = Field(8, ge=1, description="epochs without a better one on val_select before it stops")
     scale_min: float = Field(
-        0.6, gt=0, le=1, description="smallest share of the area that a random crop keeps"
+        0.7, gt=0, le=1, description="smallest share of the area that a random crop keeps"
     )
     ratio_max: float = Field(
-        1.3333, ge=1, le=4, description="largest change of the aspect ratio of a random crop, either way"
+        1.4, ge=1, le=4, description="largest change of the aspect ratio of a random crop, either way"
     )
     hflip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
     vflip: float = Field(0.0, ge=0, le=1, description="probability of turning upside down")
     color_jitter: float = Field(
         0.2, ge=0, lt=1, description="largest change of brightness, contrast and saturation; 0 for none"
     )
-    seed: int = Field(0, ge=0, description="seed of the head, the order of the pictures and the augmentation")
+    seed: int = Field(0, ge=0, description="seed of the order of the pictures, the augmentation and dropout")
     precision: str = Field("auto", description="'auto' (bf16 where a GPU has it) or 'float32'")
     num_workers: int = Field(
         1,

@@ -115,7 +115,7 @@ def _fit(
     loader = make_train_loader(decoded, labels["train"], transform=transform, config=config)
     balanced = config.class_weights == "balanced"
     module = ClassifierModule(
-        build_classifier(backbone, seed=config.seed, dropout=config.dropout),
+        build_classifier(backbone, dropout=config.dropout),
         transform=transform,
         config=config,
         class_weights=balanced_class_weights(labels["train"]) if balanced else [1.0, 1.0],

@@ -7,7 +7,7 @@ ones only receive gradients. Validation runs in float32 by the same function as 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import lightning
 import numpy as np
@@ -61,6 +61,9 @@ class ClassifierModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=memory_format(model)).train()
+        if config.freeze_backbone:
+            self.model.requires_grad_(requires_grad=False)
+            self.model.get_classifier().requires_grad_(requires_grad=True)
         self.ema = ModelEmaV3(self.model, decay=config.ema_decay, use_warmup=True)
         self.ema.requires_grad_(requires_grad=False)
         self.class_weights: torch.Tensor
@@ -73,6 +76,13 @@ class ClassifierModule(lightning.LightningModule):
         self._steps_per_epoch = steps_per_epoch
         self._loss_sum = torch.zeros(())
         self._validated: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; a frozen backbone stays in evaluation mode, so that its statistics stay too."""
+        super().train(mode)
+        if self._config.freeze_backbone:
+            self.model.eval()
+        return self
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, without decay on norms and biases, and the schedule by step."""

@@ -9,8 +9,15 @@ from streetvision_assets.definitions import defs
 from streetvision_core.io import ArtifactStore
 
 STEPS = (
-    "images", "splits", "backbone", "phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle",
-)  # fmt: skip
+    "images",
+    "splits",
+    "backbone",
+    "phase1_checkpoint",
+    "val_calib_logits",
+    "thresholds",
+    "evaluation",
+    "bundle",
+)
 
 
 def small_config(pictures, **changes):

@@ -7,7 +7,6 @@ import pytest
 from streetvision_assets import code_version as module
 from streetvision_assets.code_version import code_version
 
-
 FILES = {
     "__init__": "",
     "train": "def run():\n    from sample_package.loss import loss\n    return loss()\n",
@@ -68,7 +67,7 @@ def test_code_that_is_not_run_does_not_count(version_with):
 
 
 def test_the_version_is_the_same_in_every_process():
-    code = "from streetvision_assets.code_version import code_version as v; print(v('streetvision_core.bundle.export'))"
+    code = "import streetvision_assets.code_version as c; print(c.code_version('streetvision_core.bundle'))"
     seeds = ("1", "2", "3")
     found = {
         subprocess.run(

@@ -33,7 +33,7 @@ def describe_graph():
 
 
 def test_the_graph_is_the_one_we_promised():
-    """When this fails on purpose: python -m tests.assets.test_definitions > tests/assets/graph_snapshot.json"""
+    # When it changes on purpose: python -m tests.assets.test_definitions > tests/assets/graph_snapshot.json
     assert describe_graph() == json.loads(SNAPSHOT.read_text())
 
 

@@ -7,13 +7,14 @@ refused by what it is, before anything in it is loaded.
 import json
 import os
 import pickle  # noqa: TID251 - the attack that must not work
+import re
 import socket
 import struct
 
 import numpy as np
 import pytest
 
-from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
+from streetvision_core.bundle import Predictor, layout, load_bundle, verify_bundle
 from streetvision_core.errors import BundleError
 from streetvision_core.io import InputArtifact, OutputFile, StepManifest, bytes_digest
 from tests.bundle.chain import copy, forge, write_manifest
@@ -25,8 +26,10 @@ def moved(bundle, tmp_path):
 
 
 def refused(path, match):
-    with pytest.raises(BundleError, match=match) as caught:
+    """The bundle is refused, and what was expected and found says why; the path has no part in the match."""
+    with pytest.raises(BundleError) as caught:
         load_bundle(path)
+    assert re.search(match, f"{caught.value.expected}, but found {caught.value.found}"), caught.value
     return str(caught.value)
 
 
@@ -122,7 +125,7 @@ def test_a_listed_file_that_no_bundle_has_is_refused(bundle, tmp_path, name):
 def test_a_link_to_a_folder_is_refused(moved, tmp_path):
     (moved / "golden").rename(tmp_path / "golden")
     (moved / "golden").symlink_to(tmp_path / "golden")
-    refused(moved, "link")
+    refused(moved, "the link 'golden'")
 
 
 def test_a_pipe_or_a_socket_is_refused_and_stalls_nobody(moved):
@@ -399,6 +402,13 @@ def test_a_bundle_without_a_policy_is_refused(bundle, tmp_path):
     refused(forged, "the folder 'policy'")
     (forged / "policy").rmdir()
     refused(forged, "exactly one policy")
+
+
+def test_a_second_policy_is_refused(bundle, tmp_path, monkeypatch):
+    """With a second kind of policy, its file is one that a bundle may hold, but not besides the first."""
+    kinds = {**layout.POLICIES, "gate": layout.PolicyKind("gate", ("gate.json",))}
+    monkeypatch.setattr(layout, "POLICIES", kinds)
+    refused(forge(bundle, tmp_path / "f", files={"policy/gate.json": b"{}"}), "exactly one policy")
 
 
 def test_an_exchanged_manifest_in_the_lineage_is_refused(bundle, tmp_path):

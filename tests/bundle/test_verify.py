@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 
 import pytest
@@ -22,9 +23,11 @@ def own_copy(bundle, tmp_path_factory):
     return copy(bundle, tmp_path_factory.mktemp("mutated") / "bundle")
 
 
-def refused(path, match=None):
-    with pytest.raises(BundleError, match=match) as caught:
+def refused(path, match=""):
+    """The bundle is refused, and what was expected and found says why; the path has no part in the match."""
+    with pytest.raises(BundleError) as caught:
         verify_bundle(path)
+    assert re.search(match, f"{caught.value.expected}, but found {caught.value.found}"), caught.value
     return caught.value
 
 
@@ -69,8 +72,7 @@ def test_another_length_of_any_file_is_refused(own_copy, change):
         path = own_copy / name
         data = path.read_bytes()
         path.write_bytes({"longer": data + b"\n", "shorter": data[:-1], "empty": b""}[change])
-        with pytest.raises(BundleError):
-            verify_bundle(own_copy)
+        refused(own_copy, match="" if name == "manifest.json" else "bytes")
         path.write_bytes(data)
 
 
@@ -79,8 +81,7 @@ def test_a_missing_file_is_refused(own_copy):
         path = own_copy / name
         data = path.read_bytes()
         path.unlink()
-        with pytest.raises(BundleError, match=name.replace(".", r"\.")):
-            verify_bundle(own_copy)
+        refused(own_copy, match=re.escape(name) if name != "manifest.json" else "")
         path.write_bytes(data)
 
 
@@ -100,8 +101,7 @@ def test_a_link_in_place_of_a_file_is_refused_though_it_leads_to_the_same_bytes(
         away = tmp_path / "away"
         shutil.move(path, away)
         path.symlink_to(away)
-        with pytest.raises(BundleError, match="link"):
-            verify_bundle(own_copy)
+        refused(own_copy, match="a link or a special file")
         path.unlink()
         shutil.move(away, path)
 

@@ -35,6 +35,10 @@ WRITERS = {
 }
 
 
+def names_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
 @pytest.fixture(params=WRITERS)
 def writer(request):
     return WRITERS[request.param]
@@ -44,7 +48,7 @@ def test_every_writer_returns_the_digest_of_what_lies_on_the_disk(writer, tmp_pa
     path = tmp_path / "new" / "directory" / "file"
     digest = writer(path)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest() == compute_file_sha256(path)
-    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+    assert names_in(path.parent) == ["file"]
 
 
 def test_every_writer_replaces_an_existing_file(writer, tmp_path):
@@ -67,11 +71,11 @@ def test_the_mode_follows_the_umask(writer, umask, tmp_path):
 def test_an_error_in_the_block_leaves_the_old_file_and_no_temporary_one(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), atomic_file(path) as target:
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as target:  # noqa: PT012 - the block is the test
         target.temporary.write_bytes(b"half")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_content_is_flushed_before_the_rename_and_the_directory_after_it(tmp_path, monkeypatch):
@@ -80,7 +84,7 @@ def test_content_is_flushed_before_the_rename_and_the_directory_after_it(tmp_pat
     fsync, replace = os.fsync, os.replace
 
     def record_fsync(descriptor):
-        calls.append("fsync directory" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "fsync file")
+        calls.append("fsync directory" if Path(f"/proc/self/fd/{descriptor}").is_dir() else "fsync file")
         fsync(descriptor)
 
     def record_replace(*args, **kwargs):
@@ -107,13 +111,15 @@ def test_an_os_error_names_the_file_and_the_cause_and_harms_nothing(call, code, 
         write_file_atomic(path, b"new")
     assert str(path) in str(caught.value)
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_a_full_disk_is_one_paragraph_and_the_old_file_stays(tmp_path):
     if (
         os.geteuid() != 0
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]).returncode
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=False
+        ).returncode
     ):
         pytest.skip("needs the right to mount a tmpfs: the full disk was NOT tested")
     try:
@@ -124,7 +130,7 @@ def test_a_full_disk_is_one_paragraph_and_the_old_file_stays(tmp_path):
         with pytest.raises(StoreError, match="No space left on device"):
             write_tensors_atomic(path, {"x": np.zeros(1_000_000, np.uint8)})
         assert path.read_bytes() == b"old"
-        assert os.listdir(tmp_path) == ["file"]
+        assert names_in(tmp_path) == ["file"]
         write_file_atomic(path, b"new")
         assert path.read_bytes() == b"new"
     finally:
@@ -155,10 +161,10 @@ def test_what_a_kill_leaves_is_recognised_and_swept(tmp_path):
     path.write_bytes(b"old")
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -9
     assert path.read_bytes() == b"old"
-    assert len(os.listdir(tmp_path)) == 2
+    assert len(names_in(tmp_path)) == 2
     (tmp_path / ".hidden.partial").write_bytes(b"not ours")
     sweep_partials(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".hidden.partial", "file"]
+    assert names_in(tmp_path) == [".hidden.partial", "file"]
 
 
 def test_a_checkpoint_holds_the_weights(tmp_path):
@@ -188,8 +194,11 @@ def test_a_missing_file_has_no_digest(tmp_path):
 def test_directories_are_made_durable_in_their_parents(tmp_path, monkeypatch):
     flushed = []
     fsync = os.fsync
-    monkeypatch.setattr(
-        os, "fsync", lambda fd: (flushed.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))
-    )
+
+    def record_fsync(descriptor):
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
     make_directory(tmp_path / "a" / "b")
-    assert [Path(path).name for path in flushed] == [tmp_path.name, "a"]
+    assert flushed == [tmp_path.name, "a"]

@@ -25,12 +25,20 @@ SHA = "ab" * 32
 def manifest():
     moment = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
     return describe_step(
-        step_name="splits", run_id="20261121T093000-0123abcd", dagster_run_id="0123abcd-rest", code_version="c0de",
+        step_name="splits",
+        run_id="20261121T093000-0123abcd",
+        dagster_run_id="0123abcd-rest",
+        code_version="c0de",
         config={"seed": 3, "path": "dépôt", "nested": {"b": [1, 2.5, None]}},
         inputs={"images": InputArtifact(data_version=SHA, run_id="r", manifest_sha256=SHA)},
-        roles=("val_select", "train"), outputs={"splits.json": OutputFile(sha256=SHA, size_bytes=17)},
-        metrics={"mcc": 0.856, "n": 3}, started=moment, finished=moment, device="cpu", seed=3,
-    )  # fmt: skip
+        roles=("val_select", "train"),
+        outputs={"splits.json": OutputFile(sha256=SHA, size_bytes=17)},
+        metrics={"mcc": 0.856, "n": 3},
+        started=moment,
+        finished=moment,
+        device="cpu",
+        seed=3,
+    )
 
 
 def test_a_manifest_reads_back_as_it_was_written(manifest, tmp_path):
@@ -41,11 +49,32 @@ def test_a_manifest_reads_back_as_it_was_written(manifest, tmp_path):
 
 def test_a_manifest_has_the_fields_of_the_design(manifest):
     assert set(json.loads(manifest.to_bytes())) == {
-        "schema_version", "run_id", "dagster_run_id", "step_name", "git_sha", "git_dirty", "code_version", "config",
-        "config_hash", "step_key", "input_artifacts", "roles", "output_artifacts", "data_version", "metrics",
-        "started_at", "finished_at", "duration_seconds", "hostname", "platform", "device", "python_version",
-        "packages", "seed", "manifest_digest",
-    }  # fmt: skip
+        "schema_version",
+        "run_id",
+        "dagster_run_id",
+        "step_name",
+        "git_sha",
+        "git_dirty",
+        "code_version",
+        "config",
+        "config_hash",
+        "step_key",
+        "input_artifacts",
+        "roles",
+        "output_artifacts",
+        "data_version",
+        "metrics",
+        "started_at",
+        "finished_at",
+        "duration_seconds",
+        "hostname",
+        "platform",
+        "device",
+        "python_version",
+        "packages",
+        "seed",
+        "manifest_digest",
+    }
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -142,10 +171,14 @@ def test_a_step_outside_the_graph_is_described_from_its_files(tmp_path):
     write_file_atomic(tmp_path / "in.csv", b"input")
     write_file_atomic(tmp_path / "out" / "sub" / "model.bin", b"output")
     manifest = create_step_manifest(
-        step_name="phase1_baseline", input_paths=[tmp_path / "in.csv"],
-        output_paths=[tmp_path / "out" / "sub" / "model.bin"], output_dir=tmp_path / "out",
-        metrics={"mcc": 0.856}, duration_seconds=3600.5, config={"lr": 0.1},
-    )  # fmt: skip
+        step_name="phase1_baseline",
+        input_paths=[tmp_path / "in.csv"],
+        output_paths=[tmp_path / "out" / "sub" / "model.bin"],
+        output_dir=tmp_path / "out",
+        metrics={"mcc": 0.856},
+        duration_seconds=3600.5,
+        config={"lr": 0.1},
+    )
     manifest.save(tmp_path / "out" / "manifest.json")
     loaded = StepManifest.load(tmp_path / "out" / "manifest.json")
     assert loaded == manifest
@@ -178,6 +211,9 @@ def test_outputs_lie_below_the_output_directory_and_inputs_have_distinct_names(t
         )
     with pytest.raises(SchemaError, match="x twice"):
         create_step_manifest(
-            step_name="s", input_paths=[tmp_path / "a" / "x", tmp_path / "b" / "x"], output_paths=[],
-            output_dir=tmp_path, config={},
-        )  # fmt: skip
+            step_name="s",
+            input_paths=[tmp_path / "a" / "x", tmp_path / "b" / "x"],
+            output_paths=[],
+            output_dir=tmp_path,
+            config={},
+        )

@@ -33,10 +33,20 @@ def publish(store, files=FILES, *, run_id="r1", step="images", directory=None):
     moment = datetime.now(tz=UTC)
     artifact = Artifact(files)
     manifest = describe_step(
-        step_name=step, run_id=run_id, dagster_run_id=f"{run_id}-dagster", code_version="c", config={}, inputs={},
-        roles=(), outputs=store.write(directory, artifact), metrics={}, started=moment, finished=moment,
-        device="cpu", seed=None,
-    )  # fmt: skip
+        step_name=step,
+        run_id=run_id,
+        dagster_run_id=f"{run_id}-dagster",
+        code_version="c",
+        config={},
+        inputs={},
+        roles=(),
+        outputs=store.write(directory, artifact),
+        metrics={},
+        started=moment,
+        finished=moment,
+        device="cpu",
+        seed=None,
+    )
     assert manifest.data_version == artifact.digest
     return store.publish(directory, manifest)
 
@@ -230,10 +240,20 @@ def test_a_run_is_found_by_the_id_that_dagster_gave_it(store):
     directory = store.stage(moment_run, "images")
     now = datetime.now(tz=UTC)
     manifest = describe_step(
-        step_name="images", run_id=moment_run, dagster_run_id="bbbbbbbb-1111", code_version="", config={}, inputs={},
-        roles=(), outputs=store.write(directory, Artifact(FILES)), metrics={}, started=now, finished=now,
-        device="cpu", seed=None,
-    )  # fmt: skip
+        step_name="images",
+        run_id=moment_run,
+        dagster_run_id="bbbbbbbb-1111",
+        code_version="",
+        config={},
+        inputs={},
+        roles=(),
+        outputs=store.write(directory, Artifact(FILES)),
+        metrics={},
+        started=now,
+        finished=now,
+        device="cpu",
+        seed=None,
+    )
     store.publish(directory, manifest)
     assert store.find_run("bbbbbbbb-1111", "images") == moment_run
     assert store.find_run("bbbbbbbb-1111", "splits") is None
@@ -258,7 +278,7 @@ def test_a_store_that_cannot_be_made_is_a_paragraph(tmp_path):
 def test_the_store_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("STREETVISION_STORE", raising=False)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    with pytest.raises(StoreError, match="source .venv/bin/activate"):
+    with pytest.raises(StoreError, match=r"source \.venv/bin/activate"):
         default_store()
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     assert default_store() == tmp_path / "artifacts"

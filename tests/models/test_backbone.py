@@ -20,7 +20,7 @@ def test_building_a_model_leaves_the_random_state_of_the_caller_alone(tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    build_classifier(make_backbone(tmp_path), seed=1)
+    build_classifier(make_backbone(tmp_path))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -34,7 +34,7 @@ def test_a_published_backbone_reads_back_as_it_was(tmp_path):
 
 def test_the_classifier_has_the_weights_of_its_backbone_and_a_new_head(tmp_path):
     backbone = make_backbone(tmp_path)
-    state = build_classifier(backbone, seed=0).state_dict()
+    state = build_classifier(backbone).state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in backbone.read_state().items())
     assert set(state) - set(backbone.read_state()) == {"fc.weight", "fc.bias"}
     assert state["fc.weight"].shape == (2, backbone.num_features)
@@ -46,7 +46,7 @@ def test_changed_weights_are_noticed_when_they_are_loaded(tmp_path):
     data[-1] ^= 1
     backbone.weights.path.write_bytes(data)
     with pytest.raises(IntegrityError, match="other content"):
-        build_classifier(backbone, seed=0)
+        build_classifier(backbone)
 
 
 def test_an_unknown_model_name_is_answered_with_close_names(tmp_path):

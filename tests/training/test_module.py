@@ -23,7 +23,7 @@ from tests.training.toy import make_backbone, recipe
 def make_module(directory, *, class_weights=(1.0, 1.0), **changes):
     backbone = make_backbone(directory)
     return ClassifierModule(
-        build_classifier(backbone, seed=0),
+        build_classifier(backbone),
         transform=eval_transform(backbone.pretrained_cfg),
         config=recipe(**changes),
         class_weights=class_weights,

@@ -1,0 +1,44 @@
+"""One run of everything through the real command line, of which each test gets a copy."""
+
+import shutil
+
+import pytest
+
+from tests.bundle.chain import draw_pictures
+from tests.e2e.place import Place, exported_by_make
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """What a person has after ``source .venv/bin/activate``."""
+    return exported_by_make(tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    draw_pictures(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory, tiny_pictures, exported):
+    """The place where everything was materialized, and what the terminal showed. Nobody writes here."""
+    place = Place(tmp_path_factory.mktemp("first"), tiny_pictures, exported)
+    finished = place.materialize("*bundle")
+    assert finished.code == 0, finished.terminal
+    return place, finished
+
+
+@pytest.fixture
+def place(first_run, tmp_path):
+    """A copy of that place, to do with as one likes."""
+    made, _ = first_run
+    shutil.copytree(made.root, tmp_path / "place")
+    return Place(tmp_path / "place", made.pictures, made.exported)
+
+
+@pytest.fixture
+def new_place(tmp_path, tiny_pictures, exported):
+    """A place where nothing was ever materialized."""
+    return Place(tmp_path / "new", tiny_pictures, exported)

@@ -1,0 +1,173 @@
+"""A place to work in: a DAGSTER_HOME and a store of its own, and the real commands run there.
+
+Its layout (``dagster``, ``store``) is that of the in-process ``Graph``, so a test may go on with either.
+"""
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from streetvision_core.io import ArtifactStore
+from tests.assets.graph import Graph, small_config
+
+REPOSITORY = Path(__file__).parents[2]
+PROGRAMS = Path(sys.executable).parent
+READABLE = {"loggers": {"console": {}}}
+PARAGRAPH = re.compile(r"^.*\bExpected .+, but found .+ \(.+\)\. [A-Z].+[.?]$", re.MULTILINE)
+OURS = ("DAGSTER", "STREETVISION", "PYTHON", "MAKE", "MFLAGS")
+PATIENCE = 280  # seconds; a busy machine takes ten times as long as an idle one
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a person who typed the command is left with."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def terminal(self):
+        return self.output + self.errors
+
+
+@dataclass(frozen=True)
+class Place:
+    root: Path
+    pictures: Path
+    exported: Mapping[str, str]
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.home.exists():
+            self.home.mkdir(parents=True)
+            shutil.copy(REPOSITORY / "dagster_home/dagster.yaml", self.home)
+
+    @property
+    def home(self):
+        return self.root / "dagster"
+
+    @property
+    def store(self):
+        return ArtifactStore(Path(self.overrides.get("STREETVISION_STORE", self.root / "store")))
+
+    @property
+    def bundle(self):
+        return self.store.resolve("bundle").directory
+
+    @property
+    def environment(self):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        ours = {
+            "DAGSTER_HOME": str(self.home),
+            "STREETVISION_STORE": str(self.root / "store"),
+            "OMP_NUM_THREADS": "1",
+        }
+        return {**kept, **self.exported, **ours, **self.overrides}
+
+    def run(self, program, *arguments, cwd=None):
+        """Run an installed program, by default from a folder that is not the repository."""
+        done = subprocess.run(
+            [PROGRAMS / program, *map(str, arguments)],
+            cwd=cwd or self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def materialize(self, selection, **changes):
+        """Run ``dagster asset materialize`` with a preset for tiny pictures; ``changes`` are per step."""
+        preset = self.root / "preset.yaml"
+        preset.write_text(yaml.safe_dump({"ops": small_config(self.pictures, **changes), **READABLE}))
+        return self.run("dagster", "asset", "materialize", "--select", selection, "-c", preset)
+
+    def materialize_here(self, capsys, *steps, **changes):
+        """Do the same in this process, which saves the seconds a process takes to start."""
+        capsys.readouterr()
+        graph = Graph(self.root)
+        try:
+            result = graph.materialize(self.pictures, *steps, **changes)
+        finally:
+            graph.instance.dispose()
+        captured = capsys.readouterr()
+        return Finished(0 if result.success else 1, captured.out, captured.err)
+
+
+def exported_by_make(folder):
+    """Have the Makefile's own line extend an empty ``activate`` and return what sourcing it exports."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    recipe = subprocess.run(
+        ["make", "--dry-run", "--always-make", ".venv/runtime"],
+        cwd=REPOSITORY, env=bare, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    line = next(line for line in recipe.stdout.splitlines() if line.startswith("echo 'export "))
+    activate = folder / ".venv/bin/activate"
+    activate.parent.mkdir(parents=True)
+    activate.write_text(f"export VIRTUAL_ENV={shlex.quote(str(folder / '.venv'))}\n")
+    subprocess.run(["bash", "-c", line], cwd=folder, env=bare, check=True)
+    return sourced(activate, bare)
+
+
+def sourced(activate, environment):
+    """Return the variables that ``source activate`` sets in a bash of this environment."""
+    command = f"source {shlex.quote(str(activate))} && env -0"
+    done = subprocess.run(
+        ["bash", "-c", command], env=dict(environment), capture_output=True, text=True, check=True
+    )
+    pairs = (entry.partition("=") for entry in done.stdout.split("\0") if entry)
+    return {name: value for name, _, value in pairs if name.startswith(OURS)}
+
+
+def published(store):
+    """Return the SHA-256 of every pointer and of every file beside a manifest."""
+    manifests = store.root.glob("runs/*/*/manifest.json")
+    files = [file for manifest in manifests for file in manifest.parent.rglob("*")]
+    return {
+        str(path.relative_to(store.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in [*files, *store.root.glob("latest/*")]
+        if path.is_file()
+    }
+
+
+@contextmanager
+def unharmed(store):
+    """What was published is afterwards, byte for byte, what it was before, and no more than that."""
+    before = published(store)
+    yield
+    assert published(store) == before
+
+
+def damage(path):
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def assert_one_paragraph(finished, *says):
+    """The command failed, and the terminal holds one paragraph, which says these, and no traceback."""
+    assert finished.code == 1, finished.terminal
+    paragraphs = PARAGRAPH.findall(finished.terminal)
+    assert len(paragraphs) == 1, finished.terminal
+    for words in says:
+        assert words in paragraphs[0]
+    assert_readable(finished)
+
+
+def assert_readable(finished):
+    """Nothing on the terminal is for the authors of Dagster, pydantic or this project."""
+    for noise in ("Traceback", "Stack Trace", 'File "', "Warning", "dagster._core", "pydantic"):
+        assert noise not in finished.terminal, finished.terminal
