@@ -5,19 +5,21 @@ BIN := .venv/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_MODULE_NAME := streetvision_assets.definitions
 # Dagster would rather see its newer command line; the older one is what people know and type.
-export PYTHONWARNINGS := ignore:Function `asset_materialize_command`
+export PYTHONWARNINGS := ignore:Function `
+# Beside an exported module, `dagster dev` must not hand its services a workspace file: they would refuse both.
+export DAGSTER_CLI_DEV_USE_LEGACY_CODE_SERVER_BEHAVIOR := 1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: bundle verify ui test lint bench clean
 
 bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets/folder.yaml for your own pictures)
-	$(BIN)/dagster asset materialize --select '*bundle' -c $(PRESET)
+	$(ACTIVATED) dagster asset materialize --select '*bundle' -c $(PRESET)
 
 verify: .venv/runtime ## run every check of what was materialized, and nothing else
-	$(BIN)/dagster job execute -j verify
+	$(ACTIVATED) dagster job execute -j verify
 
 ui: .venv/runtime ## open the graph in the browser, on loopback only
-	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+	$(ACTIVATED) dagster dev --host 127.0.0.1 --port 3000
 
 test: .venv/dev
 	$(BIN)/python -m pytest
@@ -33,11 +35,11 @@ bench: .venv/dev
 clean: ## remove the environment; what was made below dagster_home stays
 	rm -rf .venv
 
-.venv/runtime: pyproject.toml constraints.txt
+.venv/runtime: pyproject.toml constraints.txt activate.sh
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "StreetVision needs Python 3.11 or later; run: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
-	echo 'export DAGSTER_MODULE_NAME=$(DAGSTER_MODULE_NAME) DAGSTER_HOME="$${DAGSTER_HOME:-$${VIRTUAL_ENV%/*}/dagster_home}" PYTHONWARNINGS="$(subst `,\`,$(PYTHONWARNINGS))"' >> .venv/bin/activate
+	cat activate.sh >> .venv/bin/activate
 	touch $@
 
 .venv/dev: .venv/runtime

@@ -7,6 +7,7 @@ stays on the run's page in the UI. The presets and the jobs choose this logger (
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 _EVENTS_SHOWN = {"ASSET_CHECK_EVALUATION", "STEP_FAILURE", "RUN_FAILURE", "RUN_SUCCESS"}
 # Dagster logs one of these for every step behind a failed one; the failure itself is the news.
 _CONSEQUENCE = "Dependencies for step"
+# The evaluation of the check has said on the line before what this says again.
+_REPEATED = "DagsterAssetCheckFailedError"
+# How pydantic reports a setting that is not allowed: where (nothing for a whole record), what, the value.
+_REFUSED_SETTING = re.compile(
+    r"^(?:(?P<where>\S.*)\n)?  (?P<what>.+) \[type=\w+, input_value=(?P<value>.*), input_type=\w+\]$",
+    re.MULTILINE,
+)
+_OUR_WORDS = "Value error, "
 
 
 class _ReadableFormatter(logging.Formatter):
@@ -32,7 +41,9 @@ class _ReadableFormatter(logging.Formatter):
 def _is_news(record: logging.LogRecord) -> bool:
     event = _meta(record).get("dagster_event")
     if event is not None:
-        return event.event_type_value in _EVENTS_SHOWN
+        error = getattr(event.event_specific_data, "error", None)
+        repeated = error is not None and error.cls_name == _REPEATED
+        return event.event_type_value in _EVENTS_SHOWN and not repeated
     return record.levelno >= logging.INFO and not _message(record).startswith(_CONSEQUENCE)
 
 
@@ -64,7 +75,26 @@ def readable_error(error: SerializableErrorInfo) -> str:
         chain.append(chain[-1].cause)
     ours = [one for one in chain if one.message.startswith("streetvision_core.")]
     message = (ours or chain[-1:])[0].message.strip()
-    return message.rpartition("streetvision_core.")[2].partition(".")[2] if ours else message
+    if ours:
+        return message.rpartition("streetvision_core.")[2].partition(".")[2]
+    return _refused_settings(message) if message.startswith("pydantic_core.") else message
+
+
+def _refused_settings(message: str) -> str:
+    """Return pydantic's report of settings as paragraphs: our own words where it only carries them."""
+    told = []
+    for fault in _REFUSED_SETTING.finditer(message):
+        where, what, value = (
+            fault.group("where") or "the configuration",
+            fault.group("what"),
+            fault.group("value"),
+        )
+        told.append(
+            what.removeprefix(_OUR_WORDS)
+            if what.startswith(_OUR_WORDS)
+            else f"Expected an allowed setting, but found {value} ({where}). {what}."
+        )
+    return f"ConfigError: {' '.join(told)}" if told else message
 
 
 @dg.logger({}, description="One line for what happened, one paragraph for what went wrong.")

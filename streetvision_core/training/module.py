@@ -160,7 +160,7 @@ class ClassifierModule(lightning.LightningModule):
         if math.isfinite(value):
             return value
         raise TrainingError(
-            f"a finite {what}",
+            f"finite {what}",
             str(value),
             f"epoch {self.current_epoch + 1}, batch {batch_idx + 1}",
             "Lower the learning rate, lengthen the warm-up, or lower gradient_clip.",

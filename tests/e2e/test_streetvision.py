@@ -24,7 +24,7 @@ def test_verify_accepts_a_bundle_that_was_copied_elsewhere(carried):
     assert finished.errors == ""
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "golden/001.jpg"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "golden/expected.json"])
 def test_verify_refuses_it_after_one_changed_byte(carried, name):
     place, bundle = carried
     damage(bundle / name)

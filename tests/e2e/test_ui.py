@@ -55,7 +55,7 @@ def wait_until_it_answers(address, process, log):
 
 
 def stop(process):
-    process.terminate()
+    process.send_signal(signal.SIGINT)  # what Ctrl-C does
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=20)
     with suppress(ProcessLookupError):

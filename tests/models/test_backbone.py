@@ -32,12 +32,14 @@ def test_a_published_backbone_reads_back_as_it_was(tmp_path):
     assert backbone.licence == "none"
 
 
-def test_the_classifier_has_the_weights_of_its_backbone_and_a_new_head(tmp_path):
+def test_the_classifier_has_the_weights_of_its_backbone_and_a_head_of_zeros(tmp_path):
     backbone = make_backbone(tmp_path)
     state = build_classifier(backbone).state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in backbone.read_state().items())
     assert set(state) - set(backbone.read_state()) == {"fc.weight", "fc.bias"}
     assert state["fc.weight"].shape == (2, backbone.num_features)
+    assert not state["fc.weight"].any()
+    assert not state["fc.bias"].any()
 
 
 def test_changed_weights_are_noticed_when_they_are_loaded(tmp_path):
@@ -47,6 +49,12 @@ def test_changed_weights_are_noticed_when_they_are_loaded(tmp_path):
     backbone.weights.path.write_bytes(data)
     with pytest.raises(IntegrityError, match="other content"):
         build_classifier(backbone)
+
+
+def test_the_preprocessing_is_timms_but_sees_the_edges_in_the_configured_way(tmp_path):
+    cfg = make_backbone(tmp_path, architecture="test_vit", input_size=64, crop_mode="squash").pretrained_cfg
+    assert (cfg["crop_mode"], cfg["crop_pct"], cfg["input_size"]) == ("squash", 1.0, [3, 64, 64])
+    assert (cfg["mean"], cfg["std"]) == ([0.5] * 3, [0.5] * 3)
 
 
 def test_an_unknown_model_name_is_answered_with_close_names(tmp_path):

@@ -143,9 +143,11 @@ def test_it_stops_when_no_epoch_is_better_any_more(toy, backbone, tmp_path):
     assert last - checkpoint.best.epoch == 2
 
 
-def test_a_loss_that_is_not_finite_ends_training_readably(toy, backbone, tmp_path):
-    with pytest.raises(TrainingError, match=r"finite training loss.*nan.*epoch \d+, batch.*learning rate"):
-        fit(backbone, toy, tmp_path, learning_rate=1e30, gradient_clip=0, warmup_epochs=0, epochs=4)
+@pytest.mark.parametrize(("batch_size", "what"), [(2, "training loss"), (12, "logits on val_select")])
+def test_numbers_that_are_not_finite_end_training_readably(batch_size, what, toy, backbone, tmp_path):
+    changes = {"learning_rate": 1e30, "gradient_clip": 0, "warmup_epochs": 0, "batch_size": batch_size}
+    with pytest.raises(TrainingError, match=rf"Expected finite {what}.*nan.*epoch 1, batch.*learning rate"):
+        fit(backbone, toy, tmp_path, **changes)
 
 
 @pytest.mark.parametrize("role", ["train", "val_select"])

@@ -22,8 +22,12 @@ from tests.training.toy import make_backbone, recipe
 
 def make_module(directory, *, class_weights=(1.0, 1.0), **changes):
     backbone = make_backbone(directory)
+    model = build_classifier(backbone)
+    torch.nn.init.normal_(
+        model.get_classifier().weight
+    )  # a new head is zero and gives every picture one loss
     return ClassifierModule(
-        build_classifier(backbone),
+        model,
         transform=eval_transform(backbone.pretrained_cfg),
         config=recipe(**changes),
         class_weights=class_weights,
@@ -95,6 +99,18 @@ def test_norms_and_biases_are_not_decayed(tmp_path):
         assert (id(parameter) in decayed) == (parameter.ndim > 1), name
     everything = [p for group in optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in everything} == {id(p) for p in module.model.parameters()}
+
+
+def test_a_frozen_backbone_keeps_its_weights_and_statistics(tmp_path):
+    module = make_module(tmp_path, freeze_backbone=True).train()
+    before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
+    optimizer = module.configure_optimizers()["optimizer"]
+    pixels, labels = torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
+    module.training_step((pixels, labels), 1).backward()
+    optimizer.step()
+    after = module.model.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {"fc.weight", "fc.bias"}
 
 
 @given(warmup=st.integers(0, 50), rest=st.integers(1, 200))
