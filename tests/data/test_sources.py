@@ -316,7 +316,7 @@ def test_parquet_in_the_hubs_layout_round_trips(tmp_path):
     assert [entry.name for entry in entries] == sorted(entry.name for entry in entries)
     assert (entries[0].name, entries[-1].name) == ("a.parquet#000000", "b/train.parquet#000029")
     assert (entries[0].label, entries[0].group) == (0, "v7")
-    assert entries[0].attributes == {"weather": "rain", "score": "0.5", "path": "frame.jpg"}
+    assert entries[0].attributes == {"weather": "rain", "score": "0.5"}
     names = [entry.name for entry in entries][::-1]
     assert [source.read(name) for name in names] == [jpeg(n) for n in [*range(30, 50), *range(30)][::-1]]
 

@@ -1,8 +1,7 @@
 """Pictures inside Parquet files, in the layout of the Hugging Face hub.
 
 A picture's name is `FILE#ROW`: the file's path below the data folder and the row's number in it from
-zero, `train-00000.parquet#000012`. `image` is a struct with `bytes` (and perhaps `path`, whose last part
-becomes the attribute `path`), or a plain binary column.
+zero, `train-00000.parquet#000012`. `image` is a struct with `bytes`, or a plain binary column.
 
 Random access. Parquet can only be decoded page by page from the start of a row group, and the hub's row
 groups are anything from 100 pictures to the whole file, so that reading in random order (which is how
@@ -17,7 +16,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,6 @@ class _Columns:
 
     rows: int
     image: str
-    image_path: str | None
     label: str
     group: str | None
     attributes: tuple[str, ...]
@@ -109,21 +107,19 @@ class _Columns:
             )
         used = {image, config.label_column, group}
         attributes = [name for name in schema.names if name not in used and _is_text(schema.field(name).type)]
-        image_path = f"{image}.path" if _find(schema, f"{image}.path") is not None else None
-        return cls(rows, leaf, image_path, config.label_column, group, tuple(attributes))
+        return cls(rows, leaf, config.label_column, group, tuple(attributes))
 
     def entries(self, name: str, path: Path) -> Iterator[Entry]:
         """List the rows of one file, reading every column but the pictures."""
-        leaves = [self.label, self.group, self.image_path, *self.attributes]
+        leaves = [self.label, self.group, *self.attributes]
         row = 0
         with _readable(path):  # text that is not UTF-8 comes to light here
             for batch in _batches(path, [leaf for leaf in leaves if leaf is not None], rows=4096):
                 columns = [
                     batch[leaf].to_pylist() if leaf else [None] * len(batch[self.label]) for leaf in leaves
                 ]
-                for label, group, image_path, *cells in zip(*columns, strict=True):
+                for label, group, *cells in zip(*columns, strict=True):
                     attributes = dict(zip(self.attributes, cells, strict=True))
-                    attributes.setdefault("path", PurePosixPath(image_path).name if image_path else None)
                     yield Entry(
                         name=row_name(name, row, rows=self.rows),
                         label=parse_label(label),
