@@ -2,12 +2,8 @@
 PYTHON ?= python3
 PRESET ?= presets/demo.yaml
 BIN := .venv/bin
-export DAGSTER_HOME ?= $(CURDIR)/dagster_home
-export DAGSTER_MODULE_NAME := streetvision_assets.definitions
-# Dagster would rather see its newer command line; the older one is what people know and type.
-export PYTHONWARNINGS := ignore:Function `
-# Beside an exported module, `dagster dev` must not hand its services a workspace file: they would refuse both.
-export DAGSTER_CLI_DEV_USE_LEGACY_CODE_SERVER_BEHAVIOR := 1
+# What the command line needs stands in activate.sh, which is part of this file once it is installed.
+ACTIVATED := . $(BIN)/activate &&
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: bundle verify ui test lint bench clean

@@ -21,7 +21,7 @@ SOURCE_NAMES = ("demo", "folder", "csv", "parquet")
 class DemoConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """The procedurally drawn street scenes; the same settings draw the same bytes."""
 
-    pictures: int = Field(3600, ge=16, le=1_000_000, description="how many pictures to draw")
+    pictures: int = Field(3000, ge=16, le=1_000_000, description="how many pictures to draw")
     size: int = Field(192, ge=32, le=1024, description="longer side of a picture in pixels")
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 

@@ -62,7 +62,7 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     seed: int = Field(0, ge=0, description="seed of the order of the pictures, the augmentation and dropout")
     precision: str = Field("auto", description="'auto' (bf16 where a GPU has it) or 'float32'")
     num_workers: int = Field(
-        1,
+        0,
         ge=0,
         le=64,
         description="processes that augment pictures ahead; changes the speed, not the weights",

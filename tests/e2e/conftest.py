@@ -5,13 +5,13 @@ import shutil
 import pytest
 
 from tests.bundle.chain import draw_pictures
-from tests.e2e.place import Place, exported_by_make
+from tests.e2e.place import Place, activate_file
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory):
-    """What a person has after ``source .venv/bin/activate``."""
-    return exported_by_make(tmp_path_factory.mktemp("environment"))
+def activate(tmp_path_factory):
+    """What a person sources before anything else."""
+    return activate_file(tmp_path_factory.mktemp("environment"))
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +22,9 @@ def tiny_pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory, tiny_pictures, exported):
+def first_run(tmp_path_factory, tiny_pictures, activate):
     """The place where everything was materialized, and what the terminal showed. Nobody writes here."""
-    place = Place(tmp_path_factory.mktemp("first"), tiny_pictures, exported)
+    place = Place(tmp_path_factory.mktemp("first"), tiny_pictures, activate)
     finished = place.materialize("*bundle")
     assert finished.code == 0, finished.terminal
     return place, finished
@@ -35,10 +35,10 @@ def place(first_run, tmp_path):
     """A copy of that place, to do with as one likes."""
     made, _ = first_run
     shutil.copytree(made.root, tmp_path / "place")
-    return Place(tmp_path / "place", made.pictures, made.exported)
+    return Place(tmp_path / "place", made.pictures, made.activate)
 
 
 @pytest.fixture
-def new_place(tmp_path, tiny_pictures, exported):
+def new_place(tmp_path, tiny_pictures, activate):
     """A place where nothing was ever materialized."""
-    return Place(tmp_path / "new", tiny_pictures, exported)
+    return Place(tmp_path / "new", tiny_pictures, activate)

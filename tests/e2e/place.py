@@ -45,7 +45,7 @@ class Finished:
 class Place:
     root: Path
     pictures: Path
-    exported: Mapping[str, str]
+    activate: Path
     overrides: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -73,12 +73,16 @@ class Place:
             "STREETVISION_STORE": str(self.root / "store"),
             "OMP_NUM_THREADS": "1",
         }
-        return {**kept, **self.exported, **ours, **self.overrides}
+        return {**kept, **ours, **self.overrides}
 
-    def run(self, program, *arguments, cwd=None):
-        """Run an installed program, by default from a folder that is not the repository."""
+    def command(self, *words):
+        """Return the words as typed after ``source .venv/bin/activate``."""
+        return ["bash", "-c", 'source "$0" && "$@"', str(self.activate), *map(str, words)]
+
+    def run(self, *words, cwd=None):
+        """Run a command, by default from a folder that is not the repository."""
         done = subprocess.run(
-            [PROGRAMS / program, *map(str, arguments)],
+            self.command(*words),
             cwd=cwd or self.root,
             env=self.environment,
             capture_output=True,
@@ -106,27 +110,20 @@ class Place:
         return Finished(0 if result.success else 1, captured.out, captured.err)
 
 
-def exported_by_make(folder):
-    """Have the Makefile's own line extend an empty ``activate`` and return what sourcing it exports."""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    recipe = subprocess.run(
-        ["make", "--dry-run", "--always-make", ".venv/runtime"],
-        cwd=REPOSITORY, env=bare, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    line = next(line for line in recipe.stdout.splitlines() if line.startswith("echo 'export "))
-    activate = folder / ".venv/bin/activate"
-    activate.parent.mkdir(parents=True)
-    activate.write_text(f"export VIRTUAL_ENV={shlex.quote(str(folder / '.venv'))}\n")
-    subprocess.run(["bash", "-c", line], cwd=folder, env=bare, check=True)
-    return sourced(activate, bare)
+def activate_file(folder):
+    """Write what ``source .venv/bin/activate`` does to a shell, in the environment that runs the tests."""
+    path = folder / "activate"
+    venv = f"export VIRTUAL_ENV={shlex.quote(sys.prefix)} PATH={shlex.quote(str(PROGRAMS))}:$PATH\n"
+    path.write_text(venv + (REPOSITORY / "activate.sh").read_text())
+    return path
 
 
-def sourced(activate, environment):
-    """Return the variables that ``source activate`` sets in a bash of this environment."""
-    command = f"source {shlex.quote(str(activate))} && env -0"
+def exports(activate, environment):
+    """Return the variables of ours that a bash of this environment has after ``source activate``."""
     done = subprocess.run(
-        ["bash", "-c", command], env=dict(environment), capture_output=True, text=True, check=True
-    )
+        ["bash", "-c", 'source "$0" && env -0', activate],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     pairs = (entry.partition("=") for entry in done.stdout.split("\0") if entry)
     return {name: value for name, _, value in pairs if name.startswith(OURS)}
 

@@ -3,22 +3,16 @@
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from streetvision_assets.definitions import defs
 from tests.assets.graph import STEPS
-from tests.e2e.place import REPOSITORY, assert_readable, damage, sourced, unharmed
+from tests.e2e.place import REPOSITORY, assert_readable, damage, exports, unharmed
 
 pytestmark = pytest.mark.e2e
-EXPORTED = {
-    "DAGSTER_MODULE_NAME",
-    "DAGSTER_HOME",
-    "DAGSTER_CLI_DEV_USE_LEGACY_CODE_SERVER_BEHAVIOR",
-    "PYTHONWARNINGS",
-}
+EXPORTED = {"DAGSTER_MODULE_NAME", "DAGSTER_HOME", "PYTHONWARNINGS"}
 
 
 def checks_by_step_key():
@@ -87,7 +81,8 @@ def test_verify_fails_after_one_changed_byte_and_names_the_file(place):
 
 
 def test_the_definitions_validate_from_the_repository_without_any_variable(new_place):
-    finished = replace(new_place, exported={}).run("dagster", "definitions", "validate", cwd=REPOSITORY)
+    words = ("env", "-u", "DAGSTER_MODULE_NAME", "dagster", "definitions", "validate")
+    finished = new_place.run(*words, cwd=REPOSITORY)
     assert finished.code == 0, finished.terminal
     assert "Validation successful for code location streetvision_assets.definitions" in finished.terminal
 
@@ -104,23 +99,33 @@ def test_make_runs_the_commands_that_are_tested_here(new_place, target, command)
         ["make", "--dry-run", target],
         cwd=REPOSITORY, env=new_place.environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    last = shlex.split(done.stdout.splitlines()[-1])
-    assert [Path(last[0]).name, *last[1:]] == shlex.split(command)
+    assert shlex.split(done.stdout.splitlines()[-1]) == [
+        ".",
+        ".venv/bin/activate",
+        "&&",
+        *shlex.split(command),
+    ]
 
 
-def test_what_make_writes_into_activate_exports_all_that_dagster_needs(exported):
+def test_make_appends_what_is_sourced_here_to_activate(new_place):
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", ".venv/runtime"],
+        cwd=REPOSITORY, env=new_place.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "cat activate.sh >> .venv/bin/activate" in done.stdout
+
+
+def test_activate_exports_all_that_dagster_needs_and_keeps_a_dagster_home(activate, tmp_path):
+    bare = {"PATH": "/usr/bin:/bin"}
+    exported = exports(activate, bare)
     assert set(exported) == EXPORTED
     assert exported["DAGSTER_MODULE_NAME"] == "streetvision_assets.definitions"
     assert Path(exported["DAGSTER_HOME"]).name == "dagster_home"
-    assert Path(exported["DAGSTER_HOME"]).is_absolute()
-    assert exported["PYTHONWARNINGS"] == "ignore:Function `"
+    assert exports(activate, {**bare, "DAGSTER_HOME": str(tmp_path)})["DAGSTER_HOME"] == str(tmp_path)
 
 
-def test_activate_of_this_environment_exports_the_same_and_keeps_a_dagster_home(exported, tmp_path):
-    activate = Path(sys.prefix) / "bin/activate"
-    if not activate.exists() or "DAGSTER_MODULE_NAME" not in activate.read_text():
-        pytest.skip(f"NOT TESTED: {activate} was not made by make, so sourcing it exports nothing of ours")
-    assert set(sourced(activate, {"PATH": "/usr/bin:/bin"})) >= EXPORTED
-    kept = sourced(activate, {"PATH": "/usr/bin:/bin", "DAGSTER_HOME": str(tmp_path)})
-    assert kept["DAGSTER_HOME"] == str(tmp_path)
-    assert kept["DAGSTER_MODULE_NAME"] == exported["DAGSTER_MODULE_NAME"]
+def test_activate_of_this_environment_exports_the_same(activate):
+    own, bare = Path(sys.prefix) / "bin/activate", {"PATH": "/usr/bin:/bin"}
+    if not own.exists() or "DAGSTER_MODULE_NAME" not in own.read_text():
+        pytest.skip(f"NOT TESTED: {own} was not made by make, so sourcing it exports nothing of ours")
+    assert exports(own, bare) == exports(activate, bare)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from tests.assets.graph import STEPS
-from tests.e2e.place import PATIENCE, PROGRAMS
+from tests.e2e.place import PATIENCE
 
 pytestmark = pytest.mark.e2e
 QUERY = (
@@ -31,7 +31,7 @@ def free_port():
 def serving(place, *, cwd):
     """Start ``dagster dev``, give its address once it answers, and stop all of its processes."""
     port, log = free_port(), cwd.with_suffix(".log")
-    command = [PROGRAMS / "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
+    command = place.command("dagster", "dev", "--host", "127.0.0.1", "--port", port)
     with (
         log.open("wb") as output,
         subprocess.Popen(
@@ -55,7 +55,8 @@ def wait_until_it_answers(address, process, log):
 
 
 def stop(process):
-    process.send_signal(signal.SIGINT)  # what Ctrl-C does
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=20)
     with suppress(ProcessLookupError):
