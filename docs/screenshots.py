@@ -21,19 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODULE = "streetvision_assets.definitions"
-HERE = Path(__file__).parent
+PICTURES = Path(__file__).parent / "pictures"
 BROWSER = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-PAGES = {
-    "graph": "/asset-groups",
-    "images": "/assets/images?view=events",
-    "training": "/assets/phase1_checkpoint?view=events",
-    "thresholds": "/assets/thresholds?view=events",
-    "evaluation": "/assets/evaluation?view=events",
-    "checks": "/assets/bundle?view=checks",
+# The pictures of each materialization, in the order in which its page lists them.
+ORDER = {
+    "phase1_checkpoint": ["training_curve"],
+    "evaluation": ["confusion_matrix", "mistakes"],
 }
+EVENTS = "/assets/{}?view=events"
 
 
 @contextlib.contextmanager
@@ -66,20 +64,36 @@ def wait_for(url: str, seconds: float = 120) -> None:
     raise TimeoutError(f"nothing answered at {url}")
 
 
-def shoot(page: Page, base: str, name: str, path: str) -> None:
-    page.goto(base + path)
-    page.wait_for_timeout(9000)  # the page draws itself in steps and has no sign of being ready
-    page.screenshot(path=HERE / "pictures" / f"{name}.png")
+def settle(page: Page) -> None:
+    page.wait_for_timeout(8000)  # a page draws itself in steps and has no sign of being ready
+
+
+def shoot_graph(page: Page, base: str) -> None:
+    page.goto(f"{base}/asset-groups")
+    settle(page)
+    page.keyboard.press("Alt+e")  # expand all groups
+    settle(page)
+    page.screenshot(path=PICTURES / "graph.png", clip={"x": 545, "y": 110, "width": 870, "height": 500})
+
+
+def shoot_events(page: Page, base: str, asset: str, metadata: str) -> None:
+    """Photograph a materialization with one of its pictures opened."""
+    page.goto(base + EVENTS.format(asset))
+    settle(page)
+    page.get_by_text("[Show Markdown]").nth(ORDER[asset].index(metadata)).click()
+    page.wait_for_timeout(1500)
+    page.screenshot(path=PICTURES / f"{asset}_{metadata}.png")
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(PAGES)
-    (HERE / "pictures").mkdir(exist_ok=True)
+    PICTURES.mkdir(exist_ok=True)
     with running_ui() as base, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=BROWSER)
+        shoot_graph(browser.new_page(viewport={"width": 1490, "height": 620}), base)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        for name in wanted:
-            shoot(page, base, name, PAGES[name])
+        for asset, names in ORDER.items():
+            for name in names:
+                shoot_events(page, base, asset, name)
         browser.close()
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from streetvision_core.data.pictures import PictureReader
 
 
-def overview_sheet(index: ImageIndex, reader: PictureReader, *, count: int = 24, columns: int = 8) -> bytes:
+def overview_sheet(
+    index: ImageIndex, reader: PictureReader, *, count: int = 24, columns: int = 8, tile: int = 96
+) -> bytes:
     """Return a JPEG of ``count`` pictures, half of each class where there are enough, framed by label.
 
     The choice looks random and is the same for the same pictures: it follows their digests. One picture
@@ -22,12 +24,12 @@ def overview_sheet(index: ImageIndex, reader: PictureReader, *, count: int = 24,
     """
     shown = [picture for label in (1, 0) for picture in _sample(index, label=label, count=count // 2)]
     return picture_sheet(
-        [(picture, LABEL_NAMES[picture.label]) for picture in shown], reader, columns=columns
+        [(picture, LABEL_NAMES[picture.label]) for picture in shown], reader, columns=columns, tile=tile
     )
 
 
 def picture_sheet(
-    captioned: Sequence[tuple[Picture, str]], reader: PictureReader, *, columns: int = 8
+    captioned: Sequence[tuple[Picture, str]], reader: PictureReader, *, columns: int = 8, tile: int = 96
 ) -> bytes:
     """Return a JPEG of the given pictures with their captions, framed by their labels."""
     from streetvision_core.data.contact_sheet import LABEL_FRAMES, contact_sheet
@@ -36,6 +38,7 @@ def picture_sheet(
     return contact_sheet(
         [(decode(reader.read(picture.name)), caption) for picture, caption in captioned],
         columns=columns,
+        tile=tile,
         frames=[LABEL_FRAMES[picture.label] for picture, _ in captioned],
     )
 
