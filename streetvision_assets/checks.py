@@ -38,7 +38,7 @@ def _integrity(step: str) -> dg.AssetChecksDefinition:
         size = sum(file.size_bytes for file in files.values())
         return verdict(
             artifact.problems(),
-            good=f"{len(files)} files, {size} bytes, as published",
+            good=f"all {size} bytes are as published (files: {len(files)})",
             metadata={"path": dg.MetadataValue.path(str(artifact.directory))},
         )
 

@@ -42,7 +42,11 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         published = store.publish(step.directory, manifest)
         context.add_output_metadata(publication_metadata(published))
         context.log.info(
-            "published %s in %.1f s as %s", step.name, manifest.duration_seconds, manifest.data_version[:12]
+            "published %s in %.1f s as %s: %s",
+            step.name,
+            manifest.duration_seconds,
+            manifest.data_version[:12],
+            published.directory,
         )
 
     def load_input(self, context: dg.InputContext) -> PublishedArtifact:

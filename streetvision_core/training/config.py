@@ -25,7 +25,7 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     It is flat, because Dagster takes no nested pydantic models as configuration.
     """
 
-    epochs: int = Field(6, ge=1, le=10_000, description="passes over the train role")
+    epochs: int = Field(7, ge=1, le=10_000, description="passes over the train role")
     batch_size: int = Field(32, ge=2, le=65_536, description="pictures a step")
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's largest learning rate")
     weight_decay: float = Field(0.05, ge=0, description="of all weights but norms and biases")

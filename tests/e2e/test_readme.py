@@ -1,0 +1,82 @@
+"""What the README tells a newcomer to type, typed."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.place import REPOSITORY
+
+pytestmark = pytest.mark.e2e
+README = (REPOSITORY / "README.md").read_text()
+COMMAND_BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+# What these run is tested elsewhere: by .ci/run itself, or by test_dagster.py and test_ui.py.
+RUN_ELSEWHERE = {
+    "make bundle",
+    "make verify",
+    "make test",
+    "make ui",
+    "dagster asset materialize --select bundle",
+    "dagster asset materialize --select '*bundle'",
+    "dagster dev",
+}
+
+
+def commands():
+    lines = (line.partition("  #")[0].strip() for block in COMMAND_BLOCKS for line in block.splitlines())
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def beside_the_store(place):
+    """A folder that looks like the repository root after ``make bundle``."""
+    folder = place.root / "clone"
+    (folder / "dagster_home").mkdir(parents=True)
+    (folder / "dagster_home" / "artifacts").symlink_to(place.store.root)
+    return place, folder
+
+
+def test_every_command_of_the_readme_is_run_by_a_test_or_by_ci():
+    ci = (REPOSITORY / ".ci/run").read_text()
+    assert all(f"make {target}" in ci for target in ("lint", "test", "bundle", "verify"))
+    left = [line for line in commands() if line not in RUN_ELSEWHERE]
+    assert [line.split()[0].partition("=")[0] for line in left] == [
+        "make",
+        "BUNDLE",
+        "streetvision",
+        "streetvision",
+    ]
+    assert left[0] == "make bundle PRESET=presets/folder.yaml"
+    assert (REPOSITORY / "presets/folder.yaml").is_file()
+
+
+def test_the_bundle_is_verified_and_used_by_the_commands_of_the_readme(beside_the_store):
+    place, folder = beside_the_store
+    block = next(block for block in COMMAND_BLOCKS if "BUNDLE=" in block)
+    script = f'source "{place.activate}" && set -e\n{block}'
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=place.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("good ")
+    assert done.stdout.count('"decision"') == len(list((place.bundle / "golden").glob("*.jpg"))) > 0
+
+
+def test_the_python_of_the_readme_runs_as_it_stands(beside_the_store):
+    place, folder = beside_the_store
+    shutil.copytree(place.bundle, folder / "bundle")
+    for name, source in zip("ab", sorted((place.bundle / "golden").glob("*.[jp]*g")), strict=False):
+        shutil.copy(source, folder / f"{name}.jpg")
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"(\d\.\d+(e-\d+)? (roadwork|none)\n){2}", done.stdout)
+
+
+def test_every_file_the_readme_points_to_is_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (REPOSITORY / target).exists(), target
