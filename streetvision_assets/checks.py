@@ -53,7 +53,9 @@ def _lineage(step: str) -> dg.AssetChecksDefinition:
     )
     def lineage(artifact: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
         opened = store.open()
-        problems = role_violations(step, artifact.manifest.roles) + _broken_links(artifact, opened)
+        problems = role_violations(
+            step, artifact.manifest.roles, artifact.manifest.input_artifacts
+        ) + _broken_links(artifact, opened)
         if problems:
             return verdict(problems, good="")
         newer = _newer_upstreams(artifact, opened)

@@ -41,7 +41,7 @@ def phase1_checkpoint(
         Backbone.from_artifact(backbone),
         index=ImageIndex.from_artifact(images),
         splits=roles,
-        pictures=open_pictures(images, roles, roles=ROLES),
+        pictures=open_pictures(images, roles, roles=step.roles),
         config=config,
         directory=step.directory,
         on_epoch=lambda report: context.log.info(str(report)),

@@ -37,7 +37,7 @@ def val_calib_logits(
         Checkpoint.from_artifact(phase1_checkpoint),
         roles.roles["val_calib"],
         index=ImageIndex.from_artifact(images),
-        pictures=open_pictures(images, roles, roles=ROLES),
+        pictures=open_pictures(images, roles, roles=step.roles),
     )
     return step.result(logits)
 

@@ -41,7 +41,7 @@ def bundle(
     exported = export_bundle(
         {part.manifest.step_name: part for part in parts},
         config=config,
-        pictures=open_pictures(images, Splits.from_artifact(splits), roles=ROLES),
+        pictures=open_pictures(images, Splits.from_artifact(splits), roles=step.roles),
         directory=step.directory,
     )
     return step.result(exported, metadata={"readme": markdown(exported.files["README.md"])})

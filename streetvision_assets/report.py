@@ -36,7 +36,7 @@ def evaluation(
     """Every decision on val_test, the metrics of all of them and of each slice, and what went wrong."""
     step = Step.begin(context, store, None, images, splits, phase1_checkpoint, thresholds, roles=ROLES)
     index, roles = ImageIndex.from_artifact(images), Splits.from_artifact(splits)
-    pictures = open_pictures(images, roles, roles=ROLES)
+    pictures = open_pictures(images, roles, roles=step.roles)
     checkpoint, policy = (
         Checkpoint.from_artifact(phase1_checkpoint),
         Thresholds.from_artifact(thresholds).policy,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from streetvision_core.errors import MissingArtifactError
 from streetvision_core.io.store import ArtifactStore, default_store
 
 if TYPE_CHECKING:
@@ -58,13 +59,26 @@ def resolve_published(
         named_run: The id of the Dagster run that Dagster names as the source, if it names one.
 
     Raises:
-        MissingArtifactError: nothing was ever published, or the run itself lost what it published.
+        MissingArtifactError: nothing was ever published, or the run itself, or the one that Dagster names,
+            lost what it published.
     """
     step = key.path[-1]
     if named_run == current_run:
         return store.resolve(step, run_id=store_run_id(instance, current_run))
-    if named_run is None:
-        event = instance.get_latest_materialization_event(key)
-        named_run = event.run_id if event else None
-    run_id = store.find_run(named_run, step) if named_run else None
+    if named_run is not None:
+        return store.resolve(step, run_id=_required_run(store, named_run, step))
+    event = instance.get_latest_materialization_event(key)
+    run_id = store.find_run(event.run_id, step) if event else None
     return store.resolve(step, run_id=run_id)
+
+
+def _required_run(store: ArtifactStore, dagster_run_id: str, step: str) -> str:
+    run_id = store.find_run(dagster_run_id, step)
+    if run_id is None:
+        raise MissingArtifactError(
+            f"what the parent run {dagster_run_id[:8]} published as {step}",
+            "nothing of it in this store",
+            store.root,
+            "Materialize it anew instead of continuing that run.",
+        )
+    return run_id

@@ -54,7 +54,7 @@ def chain_problems(manifests: Mapping[str, StepManifest], *, policy_step: str) -
         if manifest.step_name != step:
             problems.append(f"the manifest given for {step} is one of {manifest.step_name}")
         problems += _link_problems(manifests, step, policy_step=policy_step)
-        problems += role_violations(step, manifest.roles)
+        problems += role_violations(step, manifest.roles, manifest.input_artifacts)
     return problems
 
 

@@ -8,6 +8,7 @@ and the columns are there is found out when the source is opened.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -16,6 +17,11 @@ from pydantic import Field
 from streetvision_core.errors import ConfigError
 
 SOURCE_NAMES = ("demo", "folder", "csv", "parquet")
+
+
+def _absolute(path: str) -> str:
+    """Return the path from the root: later steps may be started from another directory."""
+    return str(Path(path).expanduser().absolute())
 
 
 class DemoConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -54,6 +60,8 @@ class FolderConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
             raise ConfigError(expected, f"{value!r} without one", "group_pattern", action)
         return value
 
+    _resolve_path = pydantic.field_validator("path")(_absolute)
+
 
 class CsvConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """A CSV file that lists pictures; every column that is not named here becomes an attribute."""
@@ -68,6 +76,8 @@ class CsvConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         description="column of the picture's group, or null. The default column may be absent: then every"
         " picture is its own group; a column of another name must exist",
     )
+
+    _resolve_path = pydantic.field_validator("path")(_absolute)
 
 
 class ParquetConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -85,6 +95,8 @@ class ParquetConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         description="column of the picture's group, dots lead into structs, or null. The default column may"
         " be absent: then every picture is its own group; a column of another name must exist",
     )
+
+    _resolve_path = pydantic.field_validator("path")(_absolute)
 
 
 class SourceConfig(pydantic.BaseModel, frozen=True, extra="forbid"):

@@ -25,8 +25,29 @@ MAY_READ = MappingProxyType(
 )
 
 
-def role_violations(step: str, roles: Iterable[str]) -> list[str]:
-    """Return what ``step`` read though it may not, one sentence a role; none when it kept the rule."""
+# What a step may take from others: an artifact carries what its pictures said (val_test's decisions are in
+# evaluation), so a forbidden input would be a way around the rule above.
+MAY_TAKE = MappingProxyType(
+    {
+        "splits": ("images",),
+        "backbone": ("images", "splits"),
+        "phase1_checkpoint": ("images", "splits", "backbone"),
+        "val_calib_logits": ("images", "splits", "phase1_checkpoint"),
+        "thresholds": ("phase1_checkpoint", "val_calib_logits"),
+        "evaluation": ("images", "splits", "phase1_checkpoint", "thresholds"),
+    }
+)
+
+
+def role_violations(step: str, roles: Iterable[str], inputs: Iterable[str] = ()) -> list[str]:
+    """Return what ``step`` read or took though it may not, one sentence each; none when it kept the rule."""
     allowed = MAY_READ.get(step, ())
     may = f"it may read {' and '.join(allowed)}" if allowed else "it may read no pictures of a role"
-    return [f"{step} read {role}, but {may}" for role in roles if role not in allowed]
+    found = [f"{step} read {role}, but {may}" for role in roles if role not in allowed]
+    if step in MAY_TAKE:
+        found += [
+            f"{step} was made from {name}, which it may not be"
+            for name in inputs
+            if name not in MAY_TAKE[step]
+        ]
+    return found

@@ -1,7 +1,7 @@
 """The threshold policy: what turns a probability of roadwork into a decision, and what it was fitted on.
 
-Two numbers are fitted, each on pictures of its own: the temperature by NLL on val_select, then the exact
-MCC-maximising threshold on val_calib, on the probability after that temperature. The policy names the
+Two numbers are fitted, each on pictures of its own: the temperature by NLL on val_select, and the exact
+MCC-maximising threshold on val_calib, on the margins of the logits. The policy names the
 checkpoint and the logits it was fitted on by their data versions, so that a bundle can prove that its
 policy belongs to its weights. `verify_thresholds` fits again and compares.
 
@@ -20,11 +20,15 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval.calibration import fit_temperature, negative_log_likelihood
+from streetvision_core.eval.calibration import (
+    TEMPERATURE_BOUNDS,
+    fit_temperature,
+    negative_log_likelihood,
+)
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import count_confusion
 from streetvision_core.eval.selective import SweepRow, selective_sweep
-from streetvision_core.eval.thresholds import positive_probability, scan_thresholds
+from streetvision_core.eval.thresholds import positive_probability, scan_margins
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
 
@@ -81,15 +85,18 @@ class CalibFit(_Record):
 
 
 class ThresholdPolicy(_Record):
-    """Roadwork exactly where softmax(logits / temperature)[Roadwork] > threshold.
+    """Roadwork exactly where logit(Roadwork) - logit(None) > margin.
 
-    Every threshold in [plateau_low, plateau_high) has the same MCC on val_calib.
+    That is where softmax(logits / temperature)[Roadwork] > threshold, but a probability saturates and a
+    margin does not, so the margin is what was fitted and what decides. Every threshold in
+    [plateau_low, plateau_high) has the same MCC on val_calib.
     """
 
     schema_version: Literal[1] = 1
     type: Literal["threshold"] = "threshold"
     temperature: _Positive
     threshold: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    margin: FiniteFloat
     plateau_low: _Share
     plateau_high: _Share
     fitted_on: FittedOn
@@ -103,7 +110,7 @@ class ThresholdPolicy(_Record):
 
     def decide(self, logits: Values) -> tuple[Decision, ...]:
         """Decide for each picture from its logits [N, 2] or [N], as the checkpoint gives them."""
-        return decide(self.probabilities(logits), threshold=self.threshold)
+        return decide(margin_vector(logits), threshold=self.margin)
 
     def degeneracies(self) -> list[str]:
         """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
@@ -163,9 +170,9 @@ class Thresholds:
         )
 
 
-def decide(probabilities: Values, *, threshold: float) -> tuple[Decision, ...]:
-    """Decide for probabilities of roadwork [N]: roadwork if and only if strictly above the threshold."""
-    return tuple("roadwork" if above else "none" for above in np.asarray(probabilities) > threshold)
+def decide(scores: Values, *, threshold: float) -> tuple[Decision, ...]:
+    """Decide for probabilities or margins [N]: roadwork if and only if strictly above the threshold."""
+    return tuple("roadwork" if above else "none" for above in np.asarray(scores) > threshold)
 
 
 def fit_threshold_policy(
@@ -183,21 +190,27 @@ def fit_threshold_policy(
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
     """
     temperature = fit_temperature(select.logits, select.labels)
-    probabilities = positive_probability(margin_vector(calib.logits) / temperature)
-    choice = scan_thresholds(probabilities, calib.labels)
-    if not 0 < choice.threshold < 1:
+    if temperature in TEMPERATURE_BOUNDS:
+        temperature = 1.0  # val_select does not determine one: it is separated perfectly, or not at all
+    choice = scan_margins(calib.logits, calib.labels)
+    low, threshold, high = positive_probability(
+        [margin / temperature for margin in (choice.plateau_low, choice.threshold, choice.plateau_high)]
+    ).tolist()
+    if not 0 < threshold < 1:
         raise DataError(
             "a threshold between 0 and 1 that tells roadwork from none",
-            f"{choice.threshold:g}, with an MCC of {choice.mcc:.3f} at best",
+            f"{threshold:g}, with an MCC of {choice.mcc:.3f} at best",
             "the logits of val_calib",
             "The model separates nothing; look at its training curve and its labels before going on.",
         )
-    confusion = count_confusion(calib.labels, probabilities > choice.threshold)
+    margins = margin_vector(calib.logits)
+    confusion = count_confusion(calib.labels, margins > choice.threshold)
     policy = ThresholdPolicy(
         temperature=temperature,
-        threshold=choice.threshold,
-        plateau_low=choice.plateau_low,
-        plateau_high=choice.plateau_high,
+        threshold=threshold,
+        margin=choice.threshold,
+        plateau_low=low,
+        plateau_high=high,
         fitted_on=FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version),
         val_select=_select_fit(select, temperature),
         val_calib=CalibFit(
@@ -207,7 +220,8 @@ def fit_threshold_policy(
             metrics=confusion.metrics(),
         ),
     )
-    return Thresholds(policy, selective_sweep(probabilities, calib.labels, threshold=choice.threshold))
+    sweep = selective_sweep(policy.probabilities(calib.logits), calib.labels, threshold=threshold)
+    return Thresholds(policy, sweep)
 
 
 def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: LabelledLogits) -> list[str]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """A threshold in [0, 1], the MCC it has on its own samples, and the plateau it is the middle of.
+    """A threshold, the MCC it has on its own samples, and the plateau it is the middle of.
 
     Every threshold in [plateau_low, plateau_high) has the same MCC on these samples; for a grid both
     are grid points and belong to the plateau.
@@ -93,6 +93,24 @@ def scan_thresholds(scores: Values, labels: Values) -> ThresholdChoice:
     return _exact(_mcc_steps(scores, labels))
 
 
+def scan_margins(logits: Values, labels: Values) -> ThresholdChoice:
+    """Find the exact maximiser of MCC for the margins of logits [N, 2] or [N]: roadwork above it.
+
+    Threshold and plateau are margins, not probabilities. Nothing saturates here: margins of 40 and 60
+    are told apart, which as probabilities are both 1. Above and below all margins the plateau ends 1
+    beyond the last one.
+
+    Raises:
+        DataError: as `select_threshold_max_mcc`.
+    """
+    margins = margin_vector(logits)
+    truth = binary_vector(labels, name="labels")
+    require_equal_length(logits=margins, labels=truth)
+    require_both_classes(truth, purpose="choose a threshold by MCC")
+    steps = _steps_of(margins, truth, lowest=float(margins.min()) - 1.0)
+    return _exact(steps, highest=float(margins.max()) + 1.0)
+
+
 def scan_grid(scores: Values, labels: Values, *, n_thresholds: int) -> ThresholdChoice:
     """Find the best of `n_thresholds` evenly spaced thresholds from 0 to 1, in O(n log n + K log n).
 
@@ -138,10 +156,11 @@ def _mcc_steps(scores: Values, labels: Values) -> _Steps:
     truth = binary_vector(labels, name="labels")
     require_equal_length(scores=probabilities, labels=truth)
     require_both_classes(truth, purpose="choose a threshold by MCC")
-    return _steps_of(probabilities, truth)
+    # A score of 0 leaves no threshold below every score.
+    return _steps_of(probabilities, truth, lowest=0.0)
 
 
-def _steps_of(scores: Floats, labels: Bools) -> _Steps:
+def _steps_of(scores: Floats, labels: Bools, *, lowest: float) -> _Steps:
     order = np.argsort(scores)
     ordered = scores[order]
     # Equal scores fall on the same side of every threshold: only the last of each run is a step.
@@ -149,14 +168,14 @@ def _steps_of(scores: Floats, labels: Bools) -> _Steps:
     edges = ordered[last]
     fn = np.cumsum(labels[order], dtype=np.int64)[last]
     tn = last + 1 - fn
-    if edges[0] > 0:
-        # Thresholds below every score call everything roadwork. A score of 0 leaves no such threshold.
-        edges, fn, tn = np.append(0.0, edges), np.append(0, fn), np.append(0, tn)
+    if edges[0] > lowest:
+        # Thresholds below every score call everything roadwork.
+        edges, fn, tn = np.append(lowest, edges), np.append(0, fn), np.append(0, tn)
     return _Steps(edges, mcc_from_counts(tp=fn[-1] - fn, tn=tn, fp=tn[-1] - tn, fn=fn))
 
 
-def _exact(steps: _Steps) -> ThresholdChoice:
-    highs = np.append(steps.edges[1:], 1.0)
+def _exact(steps: _Steps, *, highest: float = 1.0) -> ThresholdChoice:
+    highs = np.append(steps.edges[1:], highest)
     first, last = _widest_plateau(steps.mcc, lows=steps.edges, highs=highs)
     low, high = float(steps.edges[first]), float(highs[last])
     return ThresholdChoice(_middle(low, high), float(steps.mcc[first]), low, high)

@@ -3,7 +3,8 @@
 1. A temporary file is created in the target's own directory (``O_CREAT | O_EXCL | O_NOFOLLOW``, mode
    0666, so that the kernel applies the umask). It is named ``.NAME.RANDOM.partial``.
 2. The content is written to it, by us or by a third-party library that is given its path.
-3. It is flushed to the disk (``fsync``) while its SHA-256 is computed from the very same file.
+3. It is flushed to the disk (``fsync``). Its SHA-256 is computed meanwhile from the file, or while its
+   bytes are handed to the kernel where we write them ourselves.
 4. It is renamed onto the target, and the directory is flushed.
 
 When a writer returns, the new bytes survive a power cut. Until then a reader sees the old file or
@@ -227,8 +228,8 @@ def make_directory(path: Path) -> None:
 
 
 def sweep_partials(directory: Path) -> None:
-    """Remove the temporary files that a killed writer left directly in ``directory``."""
-    for path in directory.iterdir():
+    """Remove the temporary files that a killed writer left in ``directory`` and below it."""
+    for path in directory.rglob(".*.partial"):
         if _PARTIAL.fullmatch(path.name):
             path.unlink(missing_ok=True)
 

@@ -5,10 +5,10 @@
     runs/<run_id>/<step>/<files> ... manifest.json    run-isolated; the manifest is written last
     latest/<step>.json                                which manifest is current, with its SHA-256
 
-A step stages its files in its own directory, each by the protocol of ``atomic.py``. Publishing makes
-sure that every file the manifest lists is durable and has the digest it claims, then writes the
-manifest, then the pointer. If a manifest exists, everything it names exists. What was published is
-never written again: a second, different artifact for the same run and step is refused.
+A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
+digest. Publishing makes sure that the directory holds the files of the manifest and no others, then
+writes the manifest, then the pointer. If a manifest exists, everything it names exists. A run publishes a
+step once: staging there again is refused.
 
 An input is resolved from a run by its id, or through the pointer; never as "the newest directory".
 """
@@ -175,14 +175,16 @@ class ArtifactStore:
     def stage(self, run_id: str, step: str) -> Path:
         """Return the empty directory in which ``step`` of ``run_id`` stages its files.
 
-        What an earlier attempt of the same run left unpublished is removed; what it published stays.
+        What an earlier attempt of the same run left unpublished is removed.
 
         Raises:
-            StoreError: the directory cannot be made or emptied.
+            StoreError: the run has published this step already, so that staging could only harm it; or
+                the directory cannot be made or emptied.
         """
         directory = self.directory(run_id, step)
         try:
-            if directory.exists() and not (directory / MANIFEST_NAME).exists():
+            _refuse_published(directory)
+            if directory.exists():
                 shutil.rmtree(directory)
             make_directory(directory)
         except OSError as error:
@@ -199,11 +201,10 @@ class ArtifactStore:
 
         Raises:
             IntegrityError: what lies on the disk is not what the artifact promised.
-            StoreError: a staged file lies elsewhere, the file system refused, or something else was
-                already published there.
+            StoreError: something was published there already, a staged file lies elsewhere, or the file
+                system refused.
         """
-        if (directory / MANIFEST_NAME).exists():
-            return _published_already(directory, artifact)
+        _refuse_published(directory)
         written = {}
         for name, content in sorted(artifact.files.items()):
             path = directory / check_relative_name(name)
@@ -214,20 +215,24 @@ class ArtifactStore:
     def publish(self, directory: Path, manifest: StepManifest) -> PublishedArtifact:
         """Write the manifest, then the pointer: from here on the artifact is published and current.
 
+        A manifest that lies there already, the very same, is only pointed to.
+
         Raises:
             IntegrityError: a file of the manifest is missing or has another size.
+            StoreError: the directory holds files that the manifest does not list, or was published with
+                another manifest.
         """
-        for name, file in manifest.output_artifacts.items():
-            path = directory / name
-            if not path.is_file() or path.stat().st_size != file.size_bytes:
-                raise _damaged(path, "no such file of that size")
-        sweep_partials(directory)
-        if (directory / MANIFEST_NAME).exists():
-            published = read_artifact(directory)
-        else:
-            published = PublishedArtifact(directory, manifest, manifest.save(directory / MANIFEST_NAME))
-        relative = (directory / MANIFEST_NAME).relative_to(self.root).as_posix()
-        pointer = {"manifest": relative, "sha256": published.manifest_sha256}
+        _check_complete(directory, manifest)
+        path = directory / MANIFEST_NAME
+        if not path.exists():
+            manifest.save(path)
+        published = read_artifact(directory)
+        if published.manifest != manifest:
+            _refuse_published(directory)
+        pointer = {
+            "manifest": path.relative_to(self.root).as_posix(),
+            "sha256": published.manifest_sha256,
+        }
         write_json_atomic(self._pointer(manifest.step_name), pointer)
         return published
 
@@ -298,23 +303,38 @@ class ArtifactStore:
         return staged.size_bytes
 
 
-def _published_already(directory: Path, artifact: Artifact) -> dict[str, OutputFile]:
-    """Return what the run has published as this step, if a second attempt made the very same."""
-    published = read_artifact(directory).manifest
-    if {name: file_digest(content) for name, content in artifact.files.items()} != {
-        name: file.sha256 for name, file in published.output_artifacts.items()
-    }:
+def _refuse_published(directory: Path) -> None:
+    if (directory / MANIFEST_NAME).exists():
         raise StoreError(
-            f"run {published.run_id} to publish {published.step_name} once",
-            "that it has been published with other content",
+            "a run to publish a step once",
+            "that it has been published",
             directory,
             "Start a new run; what was published is never overwritten.",
         )
-    return dict(published.output_artifacts)
+
+
+def _check_complete(directory: Path, manifest: StepManifest) -> None:
+    """Make sure that the directory holds the files of the manifest and no others."""
+    for name, file in manifest.output_artifacts.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != file.size_bytes:
+            raise _damaged(path, "no such file of that size")
+    sweep_partials(directory)
+    listed = {MANIFEST_NAME, *manifest.output_artifacts}
+    found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
+    if found - listed:
+        raise StoreError(
+            "only files that the manifest lists",
+            f"also {', '.join(sorted(found - listed)[:5])}",
+            directory,
+            "Whatever wrote them must hand them over as part of the artifact.",
+        )
 
 
 def _write(path: Path, data: bytes) -> int:
-    if write_file_atomic(path, data) != bytes_digest(data):
+    write_file_atomic(path, data)
+    # Read back: the digest that is published is that of the file, not of what was handed to the kernel.
+    if compute_file_sha256(path) != bytes_digest(data):
         raise _damaged(path, "other bytes on the disk than were written")
     return len(data)
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval import fit_temperature, select_threshold_max_mcc
+from streetvision_core.eval import (
+    compute_mcc,
+    fit_temperature,
+    positive_probability,
+    select_threshold_max_mcc,
+)
 from streetvision_core.eval.policy import (
     ThresholdPolicy,
     Thresholds,
@@ -14,6 +19,7 @@ from streetvision_core.eval.policy import (
     fit_threshold_policy,
     verify_thresholds,
 )
+from streetvision_core.eval.thresholds import scan_margins
 from streetvision_core.io import ArtifactStore
 from tests.bundle.chain import publish
 
@@ -43,14 +49,32 @@ def fitted():
 def test_the_temperature_comes_from_val_select_and_the_exact_threshold_from_val_calib(fitted):
     thresholds, select, calib = fitted
     policy = thresholds.policy
-    temperature = fit_temperature(select.logits, select.labels)
-    threshold, mcc = select_threshold_max_mcc(calib.logits.astype(np.float64) / temperature, calib.labels)
-    assert policy.temperature == temperature
-    assert policy.threshold == pytest.approx(threshold, abs=1e-12)
+    _, mcc = select_threshold_max_mcc(calib.logits, calib.labels)
+    assert policy.temperature == fit_temperature(select.logits, select.labels)
+    assert policy.threshold == pytest.approx(positive_probability([policy.margin / policy.temperature])[0])
     assert policy.val_calib.metrics["mcc"] == pytest.approx(mcc)
     assert policy.plateau_low <= policy.threshold < policy.plateau_high
     assert policy.val_select.nll_after <= policy.val_select.nll_before
     assert (policy.val_calib.roadwork, policy.val_calib.n) == (int(calib.labels.sum()), 200)
+
+
+def test_a_temperature_that_val_select_does_not_determine_changes_no_decision():
+    """A separated val_select would sharpen without end, until every probability is 0 or 1."""
+    separated = Labelled(np.array([[9, -9], [8, -8], [-8, 8], [-9, 9]], np.float32), np.array([0, 0, 1, 1]))
+    calib = draw(2, shift=6.0)
+    fitted = fit_threshold_policy(separated, calib, checkpoint_version=CHECKPOINT, logits_version=LOGITS)
+    best = scan_margins(calib.logits, calib.labels).mcc
+    assert fitted.policy.temperature == 1.0
+    assert fitted.policy.val_calib.metrics["mcc"] == pytest.approx(best)
+    said = [one == "roadwork" for one in fitted.policy.decide(calib.logits)]
+    assert compute_mcc(calib.labels, said) == pytest.approx(best)
+
+
+def test_margins_that_saturate_as_probabilities_are_told_apart():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    margins = np.array([38.0, 39, 40, 60, 61, 62], np.float32)
+    choice = scan_margins(margins, labels)
+    assert (choice.mcc, choice.threshold) == (1.0, 50.0)
 
 
 def test_a_probability_equal_to_the_threshold_is_not_roadwork():

@@ -161,23 +161,48 @@ def test_a_pointer_of_a_newer_version_says_so(store):
         store.resolve("images")
 
 
-def test_publishing_again_in_one_run_is_harmless_when_equal_and_refused_when_not(store):
+def test_a_second_attempt_in_one_run_is_refused_before_it_can_harm_what_was_published(store):
+    """Large files are staged under their final names, so the refusal has to come before the staging."""
     first = publish(store)
-    assert publish(store, directory=first.directory) == first
-    before = (first.directory / "manifest.json").read_bytes()
+    before = {path: path.read_bytes() for path in first.directory.rglob("*") if path.is_file()}
+    for attempt in (lambda: store.stage("r1", "images"), lambda: publish(store, directory=first.directory)):
+        with pytest.raises(StoreError, match=r"has been published .* never overwritten"):
+            attempt()
+    forged = first.manifest.model_copy(update={"metrics": {"mcc": 1.0}})
     with pytest.raises(StoreError, match="has been published"):
-        publish(store, {**FILES, "index.csv": b"other"}, directory=first.directory)
-    assert (first.directory / "manifest.json").read_bytes() == before
-    assert store.resolve("images").problems() == []
+        store.publish(first.directory, forged)
+    assert {path: path.read_bytes() for path in first.directory.rglob("*") if path.is_file()} == before
+    assert store.publish(first.directory, first.manifest) == first
 
 
-def test_staging_again_clears_what_a_dead_attempt_left_but_never_what_was_published(store):
+def test_staging_again_clears_what_a_dead_attempt_left(store):
     directory = store.stage("r1", "images")
     (directory / "half").write_bytes(b"x")
     assert list(store.stage("r1", "images").iterdir()) == []
-    published = publish(store)
-    store.stage("r1", "images")
-    assert published.problems() == []
+
+
+def test_a_stray_file_stops_the_publication_and_a_dead_writers_file_is_swept(store):
+    directory = store.stage("r1", "images")
+    (directory / "sub").mkdir()
+    (directory / "sub" / ".a.0123456789abcdef.partial").write_bytes(b"half")
+    (directory / "sub" / "stray").write_bytes(b"x")
+    with pytest.raises(StoreError, match="also sub/stray"):
+        publish(store, directory=directory)
+    assert not (directory / "manifest.json").exists()
+    assert [path.name for path in (directory / "sub").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_caught(store, monkeypatch):
+    """A writer that lies: what is published is the digest of the file, not of what was meant."""
+    from streetvision_core.io import store as module
+
+    def lie(path, data):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+    monkeypatch.setattr(module, "write_file_atomic", lie)
+    with pytest.raises(IntegrityError, match="other bytes on the disk"):
+        publish(store)
 
 
 def test_large_files_are_adopted_where_they_were_staged(store):
