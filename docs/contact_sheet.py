@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from streetvision_core.data.config import SourceConfig
-from streetvision_core.data.images import DEMO_FILE
-from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.index import DEMO_FILE, ImageIndex
 from streetvision_core.data.overview import overview_sheet
 from streetvision_core.data.pictures import PictureReader
 from streetvision_core.data.sources import open_source

@@ -1,16 +1,20 @@
 """The code version of a step, derived from the source that it runs, so that nobody can forget to bump it.
 
-It is a digest of the module that the step calls and of everything that module imports inside
-``streetvision_core``, transitively, imports inside functions included. It is taken from the compiled
-code, so comments, docstrings, layout and assertions do not count; another minor version of Python
-compiles otherwise and therefore counts. What third-party packages do is not part of it: the manifest
-records their versions.
+It is a digest of every module of ``streetvision_core`` that the asset's body names, and of everything
+those import inside the package, transitively, imports inside functions included. An import from a package
+counts as one from the module that defines the name. What decides no byte of a result is left out: how
+bytes become durable, errors, and pictures that are only shown.
+
+It is taken from the compiled code, so comments, docstrings, layout and assertions do not count; another
+minor version of Python compiles otherwise and therefore counts. What third-party packages do is not part
+of it: the manifest records their versions.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -19,37 +23,82 @@ from typing import TYPE_CHECKING
 import streetvision_core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _PACKAGE = streetvision_core.__name__
-# Imports for the type checker are never run. (A branch that is False would leave its names in the code.)
-_FOR_TYPES_ALONE = re.compile(rb"^if TYPE_CHECKING:\n(?:(?:[ \t].*)?\n)+", re.MULTILINE)
+_IO_THAT_DECIDES_BYTES = {f"{_PACKAGE}.io.{name}" for name in ("artifact", "encode", "tensors")}
+_ONLY_SHOWN = {
+    f"{_PACKAGE}.{name}" for name in ("errors", "eval.plots", "data.contact_sheet", "data.overview")
+}
 _ROOT = Path(streetvision_core.__file__).parents[1]
 
 
-def code_version(module: str) -> str:
-    """Return the digest (16 hex) of ``module`` and of what it imports inside the package."""
-    seen: dict[str, str] = {}
-    waiting = [module]
+def code_version(body: Callable[..., object]) -> str:
+    """Return the digest (16 hex) of the code behind the body of an asset."""
+    digests = (f"{name} {_read_module(name).digest}" for name in sorted(modules_behind(body)))
+    return _digest("\n".join(digests))[:16]
+
+
+def modules_behind(body: Callable[..., object]) -> set[str]:
+    """Return the modules of the core that the body of an asset runs, directly or not."""
+    named = (body.__globals__.get(name) for name in body.__code__.co_names)
+    waiting = [module for one in named if (module := getattr(one, "__module__", "")) in _modules()]
+    found: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name not in seen:
-            seen[name], imported = _read_module(name)
-            waiting.extend(imported)
-    joined = "\n".join(f"{name} {digest}" for name, digest in sorted(seen.items()))
-    return _digest(joined)[:16]
+        if name not in found and _counts(name):
+            found.add(name)
+            waiting.extend(_read_module(name).imports)
+    return found
+
+
+def _counts(name: str) -> bool:
+    if name.startswith(f"{_PACKAGE}.io."):
+        return name in _IO_THAT_DECIDES_BYTES
+    return name not in _ONLY_SHOWN
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What a source file does, as a digest; what it imports; and what it only hands on."""
+
+    digest: str
+    imports: frozenset[str]
+    handed_on: Mapping[str, str]
 
 
 @cache
-def _read_module(name: str) -> tuple[str, tuple[str, ...]]:
-    """Return the digest of a module's code, and the modules of the package that it imports."""
-    source = _FOR_TYPES_ALONE.sub(b"", _modules()[name].read_bytes())
+def _read_module(name: str) -> _Module:
+    tree = ast.parse(_modules()[name].read_bytes())
+    # Imports for the type checker are never run.
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and _is_for_types(node.test))]
     # optimize=2 leaves docstrings and assertions out.
-    code = compile(source, name, "exec", dont_inherit=True, optimize=2)
-    names = {used for part in _parts(code) for used in part.co_names}
-    parents = names & _modules().keys()
-    imported = parents | {f"{parent}.{used}" for parent in parents for used in names} & _modules().keys()
-    return _digest(repr([_meaning(part) for part in _parts(code)])), tuple(sorted(imported))
+    code = compile(tree, name, "exec", dont_inherit=True, optimize=2)
+    return _Module(
+        digest=_digest(repr([_meaning(part) for part in _parts(code)])),
+        imports=frozenset(_defining_module(*pair) for pair in _imports(ast.walk(tree))),
+        handed_on={used: parent for parent, used in _imports(tree.body)},
+    )
+
+
+def _is_for_types(test: ast.expr) -> bool:
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
+def _imports(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
+    """Give (module, name) of every ``from module import name`` of the package."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module in _modules():
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def _defining_module(parent: str, name: str) -> str:
+    """Return the module that ``from parent import name`` runs."""
+    if f"{parent}.{name}" in _modules():
+        return f"{parent}.{name}"
+    if _modules()[parent].name == "__init__.py":
+        return _read_module(parent).handed_on.get(name, parent)
+    return parent
 
 
 def _parts(code: CodeType) -> Iterator[CodeType]:

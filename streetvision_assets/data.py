@@ -47,7 +47,7 @@ class SplitsStep(SplitsConfig, dg.Config):
     """Configuration of ``splits``."""
 
 
-@stage_asset(group="data", kinds={"parquet", "pillow"}, runs="streetvision_core.data.images")
+@stage_asset(group="data", kinds={"parquet", "pillow"})
 def images(
     context: dg.AssetExecutionContext, config: ImagesStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
@@ -60,7 +60,7 @@ def images(
     return step.result(indexed, metadata=shown)
 
 
-@stage_asset(group="data", kinds={"json"}, runs="streetvision_core.data.splits")
+@stage_asset(group="data", kinds={"json"})
 def splits(
     context: dg.AssetExecutionContext, config: SplitsStep, store: StoreResource, images: PublishedArtifact
 ) -> dg.MaterializeResult[StepOutput]:

@@ -7,8 +7,8 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepOutput
-from streetvision_core.data.images import open_pictures
 from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.eval.plots import plot_training_curve
 from streetvision_core.io import PublishedArtifact
@@ -25,7 +25,7 @@ class TrainingStep(TrainingConfig, dg.Config):
     """Configuration of ``phase1_checkpoint``."""
 
 
-@stage_asset(group="phase_1", kinds={"pytorch", "lightning"}, runs="streetvision_core.training.fit")
+@stage_asset(group="phase_1", kinds={"pytorch", "lightning"})
 def phase1_checkpoint(
     context: dg.AssetExecutionContext,
     config: TrainingStep,

@@ -9,8 +9,8 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepOutput
-from streetvision_core.data.images import open_pictures
 from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.eval.plots import plot_mcc_curve, plot_risk_coverage
 from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, verify_thresholds
@@ -22,7 +22,7 @@ from streetvision_core.training.verify import logits_problems
 ROLES = ("val_calib",)
 
 
-@stage_asset(group="phase_2", kinds={"pytorch"}, runs="streetvision_core.training.logits")
+@stage_asset(group="phase_2", kinds={"pytorch"})
 def val_calib_logits(
     context: dg.AssetExecutionContext,
     store: StoreResource,
@@ -42,7 +42,7 @@ def val_calib_logits(
     return step.result(logits)
 
 
-@stage_asset(group="phase_2", kinds={"numpy"}, runs="streetvision_core.eval.policy")
+@stage_asset(group="phase_2", kinds={"numpy"})
 def thresholds(
     context: dg.AssetExecutionContext,
     store: StoreResource,

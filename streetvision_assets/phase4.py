@@ -14,9 +14,7 @@ class BackboneStep(BackboneConfig, dg.Config):
     """Configuration of ``backbone``."""
 
 
-@stage_asset(
-    group="phase_4", kinds={"timm", "pytorch"}, runs="streetvision_core.models.backbone", deps=["splits"]
-)
+@stage_asset(group="phase_4", kinds={"timm", "pytorch"}, deps=["splits"])
 def backbone(
     context: dg.AssetExecutionContext, config: BackboneStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:

@@ -11,7 +11,7 @@ from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.bundle.export import export_bundle
 from streetvision_core.bundle.recheck import moved_bundle_problems
-from streetvision_core.data.images import open_pictures
+from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.io import PublishedArtifact
 
@@ -22,7 +22,7 @@ class BundleStep(BundleConfig, dg.Config):
     """Configuration of ``bundle``."""
 
 
-@stage_asset(group="phase_6", kinds={"pytorch", "huggingface"}, runs="streetvision_core.bundle.export")
+@stage_asset(group="phase_6", kinds={"pytorch", "huggingface"})
 def bundle(
     context: dg.AssetExecutionContext,
     config: BundleStep,

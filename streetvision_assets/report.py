@@ -9,8 +9,8 @@ from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepOutput
 from streetvision_core.bundle.evaluation import Evaluation, evaluate
 from streetvision_core.bundle.predictor import Predictor
-from streetvision_core.data.images import open_pictures
 from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.overview import picture_sheet
 from streetvision_core.data.pictures import PictureReader
 from streetvision_core.data.splits import Splits
@@ -24,7 +24,7 @@ ROLES = ("val_test",)
 MISTAKES_SHOWN = 24
 
 
-@stage_asset(group="report", kinds={"pytorch", "matplotlib"}, runs="streetvision_core.bundle.evaluation")
+@stage_asset(group="report", kinds={"pytorch", "matplotlib"})
 def evaluation(
     context: dg.AssetExecutionContext,
     store: StoreResource,

@@ -1,4 +1,4 @@
-"""The images step: index a source once, and open its pictures again for every later step.
+"""The images step: index a source once.
 
 The demo pictures are drawn into the step's own directory as one Parquet file and are part of the
 artifact; pictures of a user stay where they are, and every read proves that they are still the bytes
@@ -13,20 +13,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
-from streetvision_core.data.index import ImageIndex, index_pictures
+from streetvision_core.data.config import SourceConfig
+from streetvision_core.data.index import DEMO_FILE, ImageIndex, index_pictures
 from streetvision_core.data.pictures import PictureReader
 from streetvision_core.data.sources import open_source
 from streetvision_core.io import Artifact, StagedFile, atomic_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
-
-    from streetvision_core.data.splits import Splits
-    from streetvision_core.io import PublishedArtifact
-
-DEMO_FILE = "pictures.parquet"
 
 
 class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
@@ -73,18 +67,3 @@ def _draw(config: ImagesConfig, path: Path) -> StagedFile:
     with atomic_file(path) as target:
         write_demo(config.demo, target.temporary)
     return StagedFile.at(path, target.sha256)
-
-
-def open_pictures(images: PublishedArtifact, splits: Splits, *, roles: Iterable[str]) -> PictureReader:
-    """Open the pictures of ``roles`` of a published index; a picture of another role cannot be read.
-
-    Raises:
-        ConfigError: the source is not where it was when it was indexed.
-    """
-    chosen = {key: value for key, value in images.manifest.config.items() if key in SOURCE_NAMES}
-    config = SourceConfig.model_validate(chosen)
-    demo_file = images.path(DEMO_FILE) if config.demo is not None else None
-    index = ImageIndex.from_artifact(images)
-    allowed = {name for role in roles for name in splits.roles[role]}
-    kept = tuple(picture for picture in index.pictures if picture.name in allowed)
-    return PictureReader(open_source(config, demo_file=demo_file), replace(index, pictures=kept))

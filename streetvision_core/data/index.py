@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from streetvision_core.data.sources import Entry, PictureSource
     from streetvision_core.io import PublishedArtifact
 
+# The demo pictures, where they were drawn, lie beside their index.
+DEMO_FILE = "pictures.parquet"
 _NUMBERS = ("label", "size_bytes", "width", "height", "orientation")
 _COLUMNS = ("name", "label", "group", "sha256", *_NUMBERS[1:], "phash", "phash_mirrored")
 _ATTRIBUTE = "attribute:"

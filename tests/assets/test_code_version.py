@@ -1,11 +1,12 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from streetvision_assets import code_version as module
-from streetvision_assets.code_version import code_version
+from streetvision_assets.code_version import code_version, modules_behind
 
 FILES = {
     "__init__": "",
@@ -15,6 +16,12 @@ FILES = {
     "types_": "T = int\n",
     "unrelated": "X = 1\n",
 }
+
+
+class RUN:
+    """What an asset's body would name: something that the package's ``train`` defines."""
+
+    __module__ = "sample_package.train"
 
 
 @pytest.fixture
@@ -28,11 +35,13 @@ def version_with(tmp_path, monkeypatch):
         for name, text in (FILES | changed).items():
             (tmp_path / "sample_package" / f"{name}.py").write_text(text)
         clear()
-        return code_version("sample_package.train")
+        return code_version(
+            SimpleNamespace(__code__=compile("run()", "body", "eval"), __globals__={"run": RUN})
+        )
 
     def clear():
-        module._read_module.cache_clear()
-        module._modules.cache_clear()
+        for cached in (module._read_module, module._modules):
+            cached.cache_clear()
 
     yield version
     clear()
@@ -67,8 +76,11 @@ def test_code_that_is_not_run_does_not_count(version_with):
 
 
 def test_the_version_is_the_same_in_every_process():
-    code = "import streetvision_assets.code_version as c; print(c.code_version('streetvision_core.bundle'))"
-    seeds = ("1", "2", "3")
+    code = (
+        "from streetvision_assets.definitions import defs\n"
+        "versions = [str(dict(a.code_versions_by_key)) for a in defs.resolve_asset_graph().assets_defs]\n"
+        "print(sorted(versions))"
+    )
     found = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -76,18 +88,51 @@ def test_the_version_is_the_same_in_every_process():
             check=True,
             capture_output=True,
         ).stdout
-        for seed in seeds
+        for seed in ("1", "2")
     }
     assert len(found) == 1
+
+
+def modules_of(step):
+    from streetvision_assets.definitions import defs
+
+    body = defs.get_assets_def(step).op.compute_fn.decorated_fn
+    return {name.removeprefix("streetvision_core.") for name in modules_behind(body)}
+
+
+READING = ("phase1_checkpoint", "val_calib_logits", "evaluation", "bundle")
+ALL = ("images", "splits", "backbone", "thresholds", *READING)
+
+
+@pytest.mark.parametrize(
+    ("changed", "steps"),
+    [
+        ("data.demo.draw_works", ("images",)),
+        ("data.sources.parquet", ("images", *READING)),
+        ("data.duplicates", ("splits", *READING)),
+        ("models.zoo", ("backbone", "thresholds", *READING)),
+        ("models.fold", ("evaluation", "bundle")),
+        ("training.module", ("phase1_checkpoint",)),
+        ("eval.calibration", ("phase1_checkpoint", "thresholds", "evaluation", "bundle")),
+        ("eval.policy", ("thresholds", "evaluation", "bundle")),
+        ("bundle.export", ("bundle",)),
+        ("io.encode", ALL),
+        ("io.store", ()),
+        ("errors", ()),
+        ("eval.plots", ()),
+    ],
+)
+def test_a_change_of_a_module_counts_for_exactly_these_steps(changed, steps):
+    """More than run it where records of a module are read, never fewer."""
+    assert {step for step in ALL if changed in modules_of(step)} == set(steps)
 
 
 def test_every_step_of_the_graph_has_a_version_of_its_own():
     from streetvision_assets.definitions import defs
 
-    versions = {
-        key.path[-1]: version
+    versions = [
+        version
         for asset in defs.resolve_asset_graph().assets_defs
-        for key, version in asset.code_versions_by_key.items()
-    }
-    assert all(versions.values())
-    assert len(versions) == 8
+        for version in asset.code_versions_by_key.values()
+    ]
+    assert len(set(versions)) == len(versions) == 8

@@ -9,8 +9,9 @@ from PIL import Image
 
 from streetvision_core.bundle import BundleConfig, Predictor, evaluate, export_bundle
 from streetvision_core.bundle.layout import RECORD, BundleRecord
-from streetvision_core.data.images import ImagesConfig, index_images, open_pictures
+from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.eval.policy import Thresholds, fit_threshold_policy
 from streetvision_core.io import (

@@ -1,0 +1,32 @@
+"""How every later step reads pictures: those of the roles it asked for, each proven, and no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
+from streetvision_core.data.index import DEMO_FILE, ImageIndex
+from streetvision_core.data.pictures import PictureReader
+from streetvision_core.data.sources import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streetvision_core.data.splits import Splits
+    from streetvision_core.io import PublishedArtifact
+
+
+def open_pictures(images: PublishedArtifact, splits: Splits, *, roles: Iterable[str]) -> PictureReader:
+    """Open the pictures of ``roles`` of a published index; a picture of another role cannot be read.
+
+    Raises:
+        ConfigError: the source is not where it was when it was indexed.
+    """
+    chosen = {key: value for key, value in images.manifest.config.items() if key in SOURCE_NAMES}
+    config = SourceConfig.model_validate(chosen)
+    demo_file = images.path(DEMO_FILE) if config.demo is not None else None
+    index = ImageIndex.from_artifact(images)
+    allowed = {name for role in roles for name in splits.roles[role]}
+    kept = tuple(picture for picture in index.pictures if picture.name in allowed)
+    return PictureReader(open_source(config, demo_file=demo_file), replace(index, pictures=kept))
