@@ -3,15 +3,16 @@
 # `dagster asset materialize` reads no pyproject.toml: this is how it finds the graph from any directory.
 export DAGSTER_MODULE_NAME=streetvision_assets.definitions
 export DAGSTER_HOME="${DAGSTER_HOME:-${VIRTUAL_ENV%/*}/dagster_home}"
-# Dagster would rather see its newer command line, and says so at every call of the one people know.
-export PYTHONWARNINGS='ignore:Function `asset_materialize_command`,ignore:Function `dev_command`,ignore:Function `job_execute_command`'
 
 # The servers that `dagster dev` starts refuse the variable beside the workspace that it hands them.
+# Dagster would rather see its newer command line, and says so at every call of the one people know.
 dagster() {
+  local quiet='ignore:Function `asset_materialize_command`,ignore:Function `dev_command`,ignore:Function `job_execute_command`'
+  quiet="${PYTHONWARNINGS:+$PYTHONWARNINGS,}$quiet"
   if [ "$1" = dev ]; then
     shift
-    env -u DAGSTER_MODULE_NAME "$VIRTUAL_ENV/bin/dagster" dev -m "$DAGSTER_MODULE_NAME" "$@"
+    PYTHONWARNINGS="$quiet" env -u DAGSTER_MODULE_NAME "$VIRTUAL_ENV/bin/dagster" dev -m "$DAGSTER_MODULE_NAME" "$@"
   else
-    "$VIRTUAL_ENV/bin/dagster" "$@"
+    PYTHONWARNINGS="$quiet" "$VIRTUAL_ENV/bin/dagster" "$@"
   fi
 }

@@ -113,6 +113,9 @@ class Predictor:
         Raises:
             DataError: a picture cannot be read; the error names it.
         """
+        if isinstance(pictures, (str, bytes, os.PathLike)):
+            found = f"one {type(pictures).__name__}"
+            raise DataError("a list of pictures", found, "predict", "Write [picture] for a single one.")
         readable = _readable(pictures, on_error)
         while batch := list(itertools.islice(readable, BATCH_SIZE)):
             yield from self._answer([name for name, _ in batch], [image for _, image in batch])

@@ -32,8 +32,8 @@ def moved_bundle_problems(directory: Path, *, evaluation: Evaluation, pictures: 
         moved = Path(elsewhere) / "bundle"
         shutil.copytree(directory, moved, symlinks=True)
         try:
-            verify_bundle(moved, deep=True)
-            predictor = Predictor.load(moved)
+            bundle = verify_bundle(moved, deep=True).bundle
         except BundleError as error:
             return [str(error)]
+        predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
         return decision_problems(predictor, evaluation, pictures=pictures)

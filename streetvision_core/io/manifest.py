@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, StringConstraints, ValidationError
 
-from streetvision_core.errors import IntegrityError, SchemaError, StoreError
+from streetvision_core.errors import ConfigError, IntegrityError, SchemaError, StoreError
 from streetvision_core.io.artifact import content_digest
 from streetvision_core.io.atomic import compute_file_sha256, write_file_atomic
 from streetvision_core.io.encode import json_bytes, json_digest
@@ -30,6 +30,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GitSha = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unknown)$")]
 UtcTime = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
 StepName = Annotated[str, AfterValidator(lambda name: check_segment(name, kind="step name"))]
+InputName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^/\x00]+$")]
 FileName = Annotated[str, AfterValidator(check_relative_name)]
 
 
@@ -71,7 +72,7 @@ class StepManifest(_Record):
     config: Mapping[str, Any]
     config_hash: Sha256
     step_key: Sha256
-    input_artifacts: Mapping[StepName, InputArtifact]
+    input_artifacts: Mapping[InputName, InputArtifact]
     roles: Sequence[str]
     output_artifacts: Mapping[FileName, OutputFile]
     data_version: Sha256
@@ -175,6 +176,7 @@ def create_step_manifest(
 
     Raises:
         StoreError: an input or output does not exist. Nothing is listed only "if it exists".
+        ConfigError: the configuration or the metrics hold what JSON cannot.
         SchemaError: an output outside ``output_dir``, or two inputs of one name.
     """
     inputs: dict[str, InputArtifact] = {}
@@ -209,10 +211,22 @@ def describe_step(
     device: str,
     seed: int | None,
 ) -> StepManifest:
-    """Build the manifest of a step, adding the code's commit, the machine and the derived digests."""
-    code, machine, config_hash = git_state(), environment(), json_digest(config)
-    # A round trip through JSON, so that the record in memory is the one that will be read back.
-    plain_config, plain_metrics = json.loads(json_bytes(config)), json.loads(json_bytes(metrics))
+    """Build the manifest of a step, adding the code's commit, the machine and the derived digests.
+
+    Raises:
+        ConfigError: the configuration or the metrics hold what JSON cannot.
+    """
+    try:
+        # A round trip through JSON, so that the record in memory is the one that will be read back.
+        plain_config, plain_metrics = json.loads(json_bytes(config)), json.loads(json_bytes(metrics))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "a configuration and metrics of JSON values, all numbers finite",
+            str(error),
+            step_name,
+            "Turn paths into text, and leave out a metric that is not a number.",
+        ) from error
+    code, machine, config_hash = git_state(), environment(), json_digest(plain_config)
     versions = {name: given.data_version for name, given in inputs.items()}
     return StepManifest(
         run_id=run_id,
@@ -260,7 +274,7 @@ def _parse(data: bytes, *, where: str | Path) -> dict[str, Any]:
     """Decode the JSON of a manifest and check that this version can read its schema."""
     try:
         record = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _refused("a manifest in JSON", f"no JSON ({error})", where) from error
     if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
         raise _refused("a manifest with a schema_version", "none", where)

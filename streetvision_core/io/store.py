@@ -346,7 +346,7 @@ def _parse_pointer(data: bytes, *, where: Path) -> tuple[str, str]:
         manifest, digest = pointer.pop("manifest"), pointer.pop("sha256")
         unknown = sorted(pointer)
         check_relative_name(manifest)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise SchemaError(
             "a pointer with manifest and sha256", f"{data[:80]!r}", where, "Materialize the step again."
         ) from error

@@ -7,6 +7,7 @@ import pytest
 from streetvision_assets.resources import resolve_published, store_run_id
 from streetvision_core.bundle import verify_bundle
 from streetvision_core.data.roles import MAY_READ
+from streetvision_core.errors import MissingArtifactError
 from tests.assets.graph import STEPS, evaluations, paragraph
 
 PICTURES_SHOWN = {
@@ -241,3 +242,39 @@ def test_a_run_that_lost_its_own_artifact_does_not_take_another(graph, pictures)
             current_run=result.run_id,
             named_run=result.run_id,
         )
+
+
+def test_a_named_parent_run_that_lost_its_artifact_is_not_replaced_by_another(graph):
+    """Continuing a failed run must never mix in what some other run published."""
+    with pytest.raises(MissingArtifactError, match="what the parent run deadbeef published as splits"):
+        resolve_published(
+            graph.store,
+            graph.instance,
+            dg.AssetKey("splits"),
+            current_run="11111111-run",
+            named_run="deadbeef-run",
+        )
+
+
+def test_a_relative_path_of_the_pictures_works_from_every_directory(graph, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(pictures.parent)
+    assert graph.materialize(pictures.name, "images", "splits").success
+    recorded = graph.current("images").manifest.config["folder"]["path"]
+    monkeypatch.chdir(tmp_path)
+    assert recorded == str(pictures)
+    assert graph.materialize(pictures, "val_calib_logits").success
+
+
+def test_a_step_that_took_what_it_may_not_take_fails_its_lineage_check(graph):
+    """val_test's decisions are in evaluation: a threshold made from them would have seen val_test."""
+    published = graph.current("thresholds")
+    inputs = {
+        **published.manifest.input_artifacts,
+        "evaluation": graph.current("evaluation").reference,
+    }
+    forged = published.manifest.model_copy(update={"input_artifacts": inputs})
+    (published.directory / "manifest.json").unlink()
+    graph.store.publish(published.directory, forged)
+    check = evaluations(graph.run("verify"))["thresholds", "lineage"]
+    assert not check.passed
+    assert "thresholds was made from evaluation, which it may not be" in check.description

@@ -121,3 +121,9 @@ def test_the_orientation_of_a_phone_is_applied_to_bytes_and_pillow_pictures_alik
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(BundleError, match=r"without manifest\.json"):
         Predictor.load(tmp_path)
+
+
+@pytest.mark.parametrize("single", ["a.jpg", Path("a.jpg"), b"..."])
+def test_a_single_picture_that_is_not_in_a_list_is_refused(predictor, single):
+    with pytest.raises(DataError, match=r"a list of pictures, but found one .*\[picture\]"):
+        list(predictor.predict(single))

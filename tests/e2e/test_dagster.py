@@ -12,7 +12,7 @@ from tests.assets.graph import STEPS
 from tests.e2e.place import REPOSITORY, assert_readable, damage, exports, unharmed
 
 pytestmark = pytest.mark.e2e
-EXPORTED = {"DAGSTER_MODULE_NAME", "DAGSTER_HOME", "PYTHONWARNINGS"}
+EXPORTED = {"DAGSTER_MODULE_NAME", "DAGSTER_HOME"}
 
 
 def checks_by_step_key():

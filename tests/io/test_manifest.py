@@ -1,11 +1,12 @@
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streetvision_core.errors import IntegrityError, SchemaError, StoreError, StreetVisionError
+from streetvision_core.errors import ConfigError, IntegrityError, SchemaError, StoreError, StreetVisionError
 from streetvision_core.io import (
     InputArtifact,
     OutputFile,
@@ -217,3 +218,21 @@ def test_outputs_lie_below_the_output_directory_and_inputs_have_distinct_names(t
             output_dir=tmp_path,
             config={},
         )
+
+
+def test_any_file_name_can_be_an_input(tmp_path):
+    path = tmp_path / "my file (1).json"
+    write_file_atomic(path, b"x")
+    made = create_step_manifest(
+        step_name="s", input_paths=[path], output_paths=[], output_dir=tmp_path, config={}
+    )
+    assert list(StepManifest.from_bytes(made.to_bytes(), where="").input_artifacts) == [path.name]
+
+
+NO_JSON = [{"config": {"path": Path("x")}}, {"config": {}, "metrics": {"mcc": float("nan")}}]
+
+
+@pytest.mark.parametrize("given", NO_JSON)
+def test_what_json_cannot_hold_is_a_paragraph(tmp_path, given):
+    with pytest.raises(ConfigError, match=r"JSON values, all numbers finite.*\(s\)"):
+        create_step_manifest(step_name="s", input_paths=[], output_paths=[], output_dir=tmp_path, **given)
