@@ -73,7 +73,7 @@ def shoot_graph(page: Page, base: str) -> None:
     settle(page)
     page.keyboard.press("Alt+e")  # expand all groups
     settle(page)
-    page.screenshot(path=PICTURES / "graph.png", clip={"x": 545, "y": 110, "width": 870, "height": 500})
+    page.screenshot(path=PICTURES / "graph.png", clip={"x": 545, "y": 110, "width": 944, "height": 500})
 
 
 def shoot_events(page: Page, base: str, asset: str, metadata: str) -> None:

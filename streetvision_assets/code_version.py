@@ -12,8 +12,8 @@ of it: the manifest records their versions.
 
 from __future__ import annotations
 
-import ast
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,13 +23,16 @@ from typing import TYPE_CHECKING
 import streetvision_core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _PACKAGE = streetvision_core.__name__
 _IO_THAT_DECIDES_BYTES = {f"{_PACKAGE}.io.{name}" for name in ("artifact", "encode", "tensors")}
 _ONLY_SHOWN = {
     f"{_PACKAGE}.{name}" for name in ("errors", "eval.plots", "data.contact_sheet", "data.overview")
 }
+# Imports for the type checker are never run.
+_FOR_TYPES_ALONE = re.compile(r"^if TYPE_CHECKING:\n(?:(?:[ \t].*)?\n)+", re.MULTILINE)
+_IMPORT = re.compile(r"^([ \t]*)from ([\w.]+) import (?:\(([^)]*)\)|(.+))$", re.MULTILINE)
 _ROOT = Path(streetvision_core.__file__).parents[1]
 
 
@@ -69,27 +72,28 @@ class _Module:
 
 @cache
 def _read_module(name: str) -> _Module:
-    tree = ast.parse(_modules()[name].read_bytes())
-    # Imports for the type checker are never run.
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and _is_for_types(node.test))]
+    source = _FOR_TYPES_ALONE.sub("", _modules()[name].read_text(encoding="utf-8"))
     # optimize=2 leaves docstrings and assertions out.
-    code = compile(tree, name, "exec", dont_inherit=True, optimize=2)
+    code = compile(source, name, "exec", dont_inherit=True, optimize=2)
+    imports = list(_imports(source))
     return _Module(
         digest=_digest(repr([_meaning(part) for part in _parts(code)])),
-        imports=frozenset(_defining_module(*pair) for pair in _imports(ast.walk(tree))),
-        handed_on={used: parent for parent, used in _imports(tree.body)},
+        imports=frozenset(_defining_module(parent, used) for _, parent, used in imports),
+        handed_on={used: parent for indent, parent, used in imports if not indent},
     )
 
 
-def _is_for_types(test: ast.expr) -> bool:
-    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+def _imports(source: str) -> Iterator[tuple[str, str, str]]:
+    """Give (indentation, module, name) of every ``from module import name`` of the package.
 
-
-def _imports(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
-    """Give (module, name) of every ``from module import name`` of the package."""
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module in _modules():
-            yield from ((node.module, alias.name) for alias in node.names)
+    By expression and not by syntax tree: this runs whenever the definitions load, and a tree of every
+    module takes three times as long. Formatted source has no other form of it; a match inside a string
+    would only add a module.
+    """
+    for indent, module, several, one in _IMPORT.findall(source):
+        if module in _modules():
+            names = re.sub(r"#.*", "", several or one).split(",")
+            yield from ((indent, module, name.split()[0]) for name in names if name.strip())
 
 
 def _defining_module(parent: str, name: str) -> str:
