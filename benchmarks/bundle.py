@@ -35,7 +35,8 @@ def run(home: Path, *words: str) -> float:
     started = time.perf_counter()
     dagster = str(Path(sys.executable).with_name("dagster"))
     command = [dagster, *words]
-    subprocess.run(command, env=environment, cwd=REPOSITORY, check=True, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    subprocess.run(command, env=environment, cwd=REPOSITORY, check=True, stderr=quiet)
     return time.perf_counter() - started
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     report = json.loads(store.resolve("evaluation").read_bytes("evaluation.json"))
     rest = bundle - sum(seconds[step] for step in WORK)
     print_table(
-        f"The default bundle: val_test MCC {report['metrics']['mcc']:.3f} on {report['counts']['n']} pictures",
+        f"The default bundle: val_test MCC {report['metrics']['mcc']:.3f} of {report['counts']['n']}",
         machine=machine_line("dagster", "torch", "timm", "lightning"),
         columns=["what", "seconds"],
         rows=[
