@@ -34,8 +34,7 @@ class _ReadableFormatter(logging.Formatter):
     """Time, step, and the message as it was before Dagster put the run in front of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        step = _meta(record).get("step_key") or ""
-        return f"{self.formatTime(record, '%H:%M:%S')}  {step:<32}  {_text(record)}"
+        return f"{self.formatTime(record, '%H:%M:%S')}  {_speaker(record):<32}  {_text(record)}"
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -53,6 +52,14 @@ def _meta(record: logging.LogRecord) -> dict[str, Any]:
 
 def _message(record: logging.LogRecord) -> str:
     return str(_meta(record).get("orig_message") or record.getMessage())
+
+
+def _speaker(record: logging.LogRecord) -> str:
+    """Return which check spoke, or which step; one step may hold several checks."""
+    told = getattr(_meta(record).get("dagster_event"), "event_specific_data", None)
+    if isinstance(told, AssetCheckEvaluation):
+        return f"{told.asset_key.path[-1]}_{told.check_name}"
+    return str(_meta(record).get("step_key") or "")
 
 
 def _text(record: logging.LogRecord) -> str:
