@@ -1,9 +1,18 @@
-"""The two checks that every asset has: its bytes are what was published, and so are its inputs."""
+"""Asset checks: the two that every asset has, and how the proofs of its own are made.
 
-from collections.abc import Iterator, Mapping, Sequence
+Every asset's bytes are what was published (``integrity``), and so are its inputs (``lineage``). These two
+are done in every run. What is proved of the content besides depends on the content alone.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
+from streetvision_assets.code_version import code_version
+from streetvision_assets.remembered import CHECK_CODE, passed_before
 from streetvision_assets.resources import StoreResource
 from streetvision_core.data.roles import role_violations
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
@@ -15,21 +24,58 @@ def standard_checks(*steps: str) -> list[dg.AssetChecksDefinition]:
     return [_standard_check(step) for step in steps]
 
 
-def verdict(
-    problems: Sequence[str],
-    *,
-    good: str,
-    metadata: Mapping[str, dg.MetadataValue] | None = None,
-    check_name: str | None = None,
-) -> dg.AssetCheckResult:
-    """Return a passed check that says what holds, or a failed one that says what does not."""
-    return dg.AssetCheckResult(
-        check_name=check_name,
-        passed=not problems,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description="; ".join(problems) if problems else good,
-        metadata=dict(metadata or {}),
-    )
+@dataclass(frozen=True)
+class Verdict:
+    """What a check has found: ``problems``, one sentence each, or else the ``good`` that it has proved."""
+
+    problems: Sequence[str]
+    good: str
+
+    def result(
+        self, *, check_name: str | None = None, metadata: Mapping[str, dg.MetadataValue] | None = None
+    ) -> dg.AssetCheckResult:
+        """Return it in Dagster's terms."""
+        return dg.AssetCheckResult(
+            check_name=check_name,
+            passed=not self.problems,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description="; ".join(self.problems) if self.problems else self.good,
+            metadata=dict(metadata or {}),
+        )
+
+
+def proof(asset: str, *, description: str) -> Callable[[Callable[..., Verdict]], dg.AssetChecksDefinition]:
+    """Return a decorator that makes a blocking asset check of a function of published artifacts.
+
+    Where a run takes over content which has passed this very check when it was computed, the check says so
+    instead of proving it again. The job ``verify`` proves everything.
+    """
+
+    def define(body: Callable[..., Verdict]) -> dg.AssetChecksDefinition:
+        name, version = body.__name__, code_version(body)
+
+        def check(context: dg.AssetCheckExecutionContext, **inputs: Any) -> dg.AssetCheckResult:
+            manifest = inputs[asset].manifest
+            taken_over_here = manifest.dagster_run_id == context.run.run_id
+            if taken_over_here and passed_before(
+                context.instance, manifest, check=name, code_version=version
+            ):
+                found = Verdict([], good=f"the same bytes passed in run {manifest.reused_from.run_id}")
+            else:
+                found = body(**inputs)
+            return found.result(metadata={CHECK_CODE: dg.MetadataValue.text(version)})
+
+        # Dagster reads names and types of the inputs from the signature.
+        own = inspect.signature(check).parameters["context"]
+        signature = inspect.signature(body)
+        check.__signature__ = signature.replace(  # type: ignore[attr-defined]  # a function takes one
+            parameters=[own, *signature.parameters.values()], return_annotation=dg.AssetCheckResult
+        )
+        check.__annotations__ |= {key: one for key, one in body.__annotations__.items() if key != "return"}
+        check.__doc__ = body.__doc__
+        return dg.asset_check(asset=asset, name=name, blocking=True, description=description)(check)
+
+    return define
 
 
 def _standard_check(step: str) -> dg.AssetChecksDefinition:
@@ -65,11 +111,9 @@ def _standard_check(step: str) -> dg.AssetChecksDefinition:
 def _check_integrity(artifact: PublishedArtifact) -> dg.AssetCheckResult:
     files = artifact.manifest.output_artifacts
     size = sum(file.size_bytes for file in files.values())
-    return verdict(
-        artifact.problems(),
-        good=f"all {size} bytes are as published (files: {len(files)})",
-        metadata={"path": dg.MetadataValue.path(str(artifact.directory))},
-        check_name="integrity",
+    found = Verdict(artifact.problems(), good=f"all {size} bytes are as published (files: {len(files)})")
+    return found.result(
+        check_name="integrity", metadata={"path": dg.MetadataValue.path(str(artifact.directory))}
     )
 
 
@@ -77,7 +121,7 @@ def _check_lineage(artifact: PublishedArtifact, store: ArtifactStore) -> dg.Asse
     manifest = artifact.manifest
     forbidden = role_violations(manifest.step_name, manifest.roles, manifest.input_artifacts)
     if problems := forbidden + _broken_links(artifact, store):
-        return verdict(problems, good="", check_name="lineage")
+        return Verdict(problems, good="").result(check_name="lineage")
     newer = _newer_upstreams(artifact, store)
     return dg.AssetCheckResult(
         check_name="lineage",

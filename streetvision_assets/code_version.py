@@ -1,9 +1,10 @@
 """The code version of a step, derived from the source that it runs, so that nobody can forget to bump it.
 
-It is a digest of every module of ``streetvision_core`` that the asset's body names, and of everything
-those import inside the package, transitively, imports inside functions included. An import from a package
-counts as one from the module that defines the name. What decides no byte of a result is left out: how
-bytes become durable, errors, and pictures that are only shown.
+It is a digest of the asset's body and its helpers in the same module, of every module of
+``streetvision_core`` that these name, and of everything those import inside the package, transitively,
+imports inside functions included. An import from a package counts as one from the module that defines the
+name. What decides no byte of a result is left out: how bytes become durable, errors, and pictures that are
+only shown.
 
 It is taken from the compiled code, so comments, docstrings, layout and assertions do not count; another
 minor version of Python compiles otherwise and therefore counts. What third-party packages do is not part
@@ -17,7 +18,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 
 import streetvision_core
@@ -30,6 +31,8 @@ _IO_THAT_DECIDES_BYTES = {f"{_PACKAGE}.io.{name}" for name in ("artifact", "enco
 _ONLY_SHOWN = {
     f"{_PACKAGE}.{name}" for name in ("errors", "eval.plots", "data.contact_sheet", "data.overview")
 }
+# Helpers of this name draw for the UI what a step has made.
+_DRAWS = "_show"
 # Imports for the type checker are never run.
 _FOR_TYPES_ALONE = re.compile(r"^if TYPE_CHECKING:\n(?:(?:[ \t].*)?\n)+", re.MULTILINE)
 _IMPORT = re.compile(r"^([ \t]*)from ([\w.]+) import (?:\(([^)]*)\)|(.+))$", re.MULTILINE)
@@ -38,20 +41,48 @@ _ROOT = Path(streetvision_core.__file__).parents[1]
 
 def code_version(body: Callable[..., object]) -> str:
     """Return the digest (16 hex) of the code behind the body of an asset."""
-    digests = (f"{name} {_read_module(name).digest}" for name in sorted(modules_behind(body)))
-    return _digest("\n".join(digests))[:16]
+    modules = [f"{name} {_read_module(name).digest}" for name in sorted(modules_behind(body))]
+    own = [
+        repr(_meaning(part, docstring=one.__doc__))
+        for one in _with_helpers(body)
+        for part in _parts(one.__code__)
+    ]
+    constants = [repr(one) for one in _named(body) if isinstance(one, str | int | float | tuple)]
+    return _digest("\n".join([*own, *constants, *modules]))[:16]
 
 
 def modules_behind(body: Callable[..., object]) -> set[str]:
     """Return the modules of the core that the body of an asset runs, directly or not."""
-    named = (body.__globals__.get(name) for name in body.__code__.co_names)
-    waiting = [module for one in named if (module := getattr(one, "__module__", "")) in _modules()]
+    waiting = [module for one in _named(body) if (module := getattr(one, "__module__", "")) in _modules()]
     found: set[str] = set()
     while waiting:
         name = waiting.pop()
         if name not in found and _counts(name):
             found.add(name)
             waiting.extend(_read_module(name).imports)
+    return found
+
+
+def _named(body: Callable[..., object]) -> Iterator[object]:
+    """Give what the names in a body and in its helpers stand for, in the order in which they are named."""
+    for one in _with_helpers(body):
+        yield from (one.__globals__[name] for name in one.__code__.co_names if name in one.__globals__)
+
+
+def _with_helpers(body: Callable[..., object]) -> list[FunctionType]:
+    """Return a body and the functions of its own module that it calls, directly or not."""
+    assert isinstance(body, FunctionType)
+    found = [body]
+    for one in found:  # grows while it is walked
+        named = (one.__globals__.get(name) for name in one.__code__.co_names)
+        found += [
+            helper
+            for helper in named
+            if isinstance(helper, FunctionType)
+            and helper.__module__ == body.__module__
+            and not helper.__name__.startswith(_DRAWS)
+            and helper not in found
+        ]
     return found
 
 
@@ -113,13 +144,13 @@ def _parts(code: CodeType) -> Iterator[CodeType]:
             yield from _parts(constant)
 
 
-def _meaning(code: CodeType) -> tuple[object, ...]:
-    """Return what decides what the code does, without line numbers and file name."""
+def _meaning(code: CodeType, *, docstring: str | None = None) -> tuple[object, ...]:
+    """Return what decides what the code does, without docstring, line numbers and file name."""
     return (
         code.co_qualname,
         code.co_code,
         code.co_exceptiontable,
-        [_constant(value) for value in code.co_consts],
+        [_constant(value) for value in code.co_consts if docstring is None or value != docstring],
         code.co_names,
         code.co_varnames,
         code.co_freevars,

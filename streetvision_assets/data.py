@@ -1,16 +1,18 @@
 """Stage data: the index of the labelled pictures, and their split into roles."""
 
 from dataclasses import asdict
+from functools import partial
 
 import dagster as dg
+from pydantic import Field
 
-from streetvision_assets.checks import standard_checks, verdict
+from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepOutput
+from streetvision_assets.step import Step, StepConfig, StepOutput, previous_artifact
 from streetvision_core.data.config import CsvConfig, DemoConfig, FolderConfig, ParquetConfig
-from streetvision_core.data.images import ImagesConfig, index_images
+from streetvision_core.data.images import ImagesConfig, IndexedImages, index_images, published_images
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.overview import overview_sheet
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
@@ -34,8 +36,13 @@ class ParquetStep(ParquetConfig, dg.Config):
     """Parquet, in Dagster's terms."""
 
 
-class ImagesStep(ImagesConfig, dg.Config):
+class ImagesStep(ImagesConfig, StepConfig):
     """Configuration of ``images``: exactly one source."""
+
+    rescan: bool = Field(
+        default=False,
+        description="read every picture, also those whose size and modification time have not changed",
+    )
 
     demo: DemoStep | None = None
     folder: FolderStep | None = None
@@ -43,7 +50,7 @@ class ImagesStep(ImagesConfig, dg.Config):
     parquet: ParquetStep | None = None
 
 
-class SplitsStep(SplitsConfig, dg.Config):
+class SplitsStep(SplitsConfig, StepConfig):
     """Configuration of ``splits``."""
 
 
@@ -52,12 +59,22 @@ def images(
     context: dg.AssetExecutionContext, config: ImagesStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
     """The index of the labelled pictures; what could not be used is quarantined with its reason."""
-    step = Step.begin(context, store, config)
-    indexed = index_images(config, directory=step.directory)
+    # Pictures of a user may change at any time: only drawn ones follow from the configuration.
+    step = Step.begin(context, store, config, reusable=config.demo is not None)
+    trusted = config.reuse and not config.rescan
+    indexed = step.reused(published_images) or index_images(
+        config,
+        directory=step.directory,
+        previous=previous_artifact(context, store, step) if trusted else None,
+    )
+    return step.result(indexed, shown=partial(_show_images, indexed))
+
+
+def _show_images(indexed: IndexedImages) -> dict[str, dg.MetadataValue]:
     shown = {"overview": picture(overview_sheet(indexed.index, indexed.reader))}
     if indexed.index.quarantine:
         shown["quarantine"] = table([asdict(one) for one in indexed.index.quarantine[:50]])
-    return step.result(indexed, metadata=shown)
+    return shown
 
 
 @stage_asset(group="data", kinds={"json"})
@@ -66,21 +83,22 @@ def splits(
 ) -> dg.MaterializeResult[StepOutput]:
     """Four roles for the pictures: groups and near-duplicates whole, both classes in each."""
     step = Step.begin(context, store, config, images)
-    assigned = assign_splits(ImageIndex.from_artifact(images), config)
-    return step.result(assigned, metadata={"roles": table(assigned.table())}, seed=config.seed)
+    assigned = step.reused(Splits.from_artifact) or assign_splits(
+        ImageIndex.from_artifact(images), SplitsConfig(**step.config)
+    )
+    return step.result(assigned, shown=lambda: {"roles": table(assigned.table())}, seed=config.seed)
 
 
-@dg.asset_check(
-    asset="splits",
-    blocking=True,
+@proof(
+    "splits",
     description="No picture, group or near-duplicate is in two roles; each role has both classes.",
 )
-def no_leakage(splits: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
+def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     """Hold the published splits against the index they were made from."""
     index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
     assigned = Splits.from_artifact(splits)
     problems = verify_splits(index, assigned, assigned.config)
-    return verdict(problems, good="every picture, group and near-duplicate has one role")
+    return Verdict(problems, good="every picture, group and near-duplicate has one role")
 
 
 CHECKS = [*standard_checks("images", "splits"), no_leakage]

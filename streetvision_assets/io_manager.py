@@ -1,15 +1,23 @@
 """The IO manager: writes what an asset returns and reads what it takes, through the artifact store.
 
-Out: every file is made durable under the step's own directory and hashed on the way, the manifest is
-written, then the pointer; digest, commit, configuration hash, run and path become metadata. In: the
-artifact of the right run is found, and its readers verify every byte they hand over.
+Out: every file is made durable under the step's own directory and hashed on the way, or lies there already
+because an earlier run's content was taken over; the manifest is written, then the pointers; digest, commit,
+configuration hash, run and path become metadata. In: the artifact of the right run is found, and its
+readers verify every byte they hand over.
 """
 
 import dagster as dg
 
 from streetvision_assets.resources import StoreResource, resolve_published
 from streetvision_assets.step import StepOutput
-from streetvision_core.io import PublishedArtifact, describe_step
+from streetvision_core.io import (
+    ArtifactStore,
+    PublishedArtifact,
+    StepManifest,
+    describe_reuse,
+    describe_step,
+)
+from streetvision_core.io.progress import forget_progress
 from streetvision_core.io.provenance import utc_now
 
 # What Dagster reports when the upstream was not made by the run that reads it.
@@ -24,27 +32,14 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: StepOutput) -> None:
         """Stage, publish and describe what a step made."""
         step, store = obj.step, self.store.open()
-        manifest = describe_step(
-            step_name=step.name,
-            run_id=step.run_id,
-            dagster_run_id=step.dagster_run_id,
-            code_version=step.code_version,
-            config=step.config,
-            inputs=step.inputs,
-            roles=step.roles,
-            outputs=store.write(step.directory, obj.artifact),
-            metrics=obj.artifact.metrics,
-            started=step.started,
-            finished=utc_now(),
-            device=obj.device,
-            seed=obj.seed,
-        )
+        manifest = _describe_taken_over(obj, store) if step.origin else _describe_computed(obj, store)
         published = store.publish(step.directory, manifest)
+        forget_progress(step.resume)
         context.add_output_metadata(publication_metadata(published))
         context.log.info(
-            "published %s in %.1f s as %s: %s",
+            "published %s after %.1f s as %s: %s",
             step.name,
-            manifest.duration_seconds,
+            (utc_now() - step.started).total_seconds(),
             manifest.data_version[:12],
             published.directory,
         )
@@ -61,6 +56,39 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         )
 
 
+def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest:
+    step = output.step
+    return describe_step(
+        step_name=step.name,
+        run_id=step.run_id,
+        dagster_run_id=step.dagster_run_id,
+        code_version=step.code_version,
+        config=step.config,
+        inputs=step.inputs,
+        roles=step.roles,
+        outputs=store.write(step.directory, output.artifact),
+        metrics=output.artifact.metrics,
+        started=step.started,
+        finished=utc_now(),
+        device=output.device,
+        seed=output.seed,
+    )
+
+
+def _describe_taken_over(output: StepOutput, store: ArtifactStore) -> StepManifest:
+    """The content lies there; only where this run's inputs came from is its own."""
+    step, origin = output.step, output.step.origin
+    assert origin is not None
+    return describe_reuse(
+        origin.manifest,
+        manifest_sha256=origin.manifest_sha256,
+        run_id=step.run_id,
+        dagster_run_id=step.dagster_run_id,
+        inputs=step.inputs,
+        outputs=origin.content | store.write(step.directory, output.artifact.lineage),
+    )
+
+
 def publication_metadata(published: PublishedArtifact) -> dict[str, dg.MetadataValue]:
     """Return what the UI shows of every publication, so that it can be found again without the UI."""
     manifest = published.manifest
@@ -72,12 +100,19 @@ def publication_metadata(published: PublishedArtifact) -> dict[str, dg.MetadataV
         "config_hash": dg.MetadataValue.text(manifest.config_hash),
         "code_version": dg.MetadataValue.text(manifest.code_version),
         "run": dg.MetadataValue.text(manifest.run_id),
+        **_reuse_metadata(manifest),
         "duration_seconds": dg.MetadataValue.float(manifest.duration_seconds),
         "path": dg.MetadataValue.path(str(published.directory)),
         "size_bytes": dg.MetadataValue.int(size),
         "files": dg.MetadataValue.int(len(manifest.output_artifacts)),
     }
     return shown | {name: _number(value) for name, value in manifest.metrics.items()}
+
+
+def _reuse_metadata(manifest: StepManifest) -> dict[str, dg.MetadataValue]:
+    if manifest.reused_from is None:
+        return {}
+    return {"reused_from": dg.MetadataValue.text(manifest.reused_from.run_id)}
 
 
 def _number(value: float) -> dg.MetadataValue:

@@ -1,12 +1,14 @@
 """Phase 1: the trained classifier."""
 
+from functools import partial
+
 import dagster as dg
 
-from streetvision_assets.checks import standard_checks, verdict
+from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepOutput
+from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
@@ -21,7 +23,7 @@ from streetvision_core.training.verify import checkpoint_problems
 ROLES = ("train", "val_select")
 
 
-class TrainingStep(TrainingConfig, dg.Config):
+class TrainingStep(TrainingConfig, StepConfig):
     """Configuration of ``phase1_checkpoint``."""
 
 
@@ -37,34 +39,40 @@ def phase1_checkpoint(
     """The classifier, trained on train; its best epoch is chosen by MCC on val_select."""
     step = Step.begin(context, store, config, images, splits, backbone, roles=ROLES)
     roles = Splits.from_artifact(splits)
-    checkpoint = fit_classifier(
+    checkpoint = step.reused(Checkpoint.from_artifact) or fit_classifier(
         Backbone.from_artifact(backbone),
         index=ImageIndex.from_artifact(images),
         splits=roles,
         pictures=open_pictures(images, roles, roles=step.roles),
         config=config,
         directory=step.directory,
+        resume=step.resume,
+        on_notice=context.log.info,
         on_epoch=lambda report: context.log.info(str(report)),
     )
+    return step.result(
+        checkpoint,
+        shown=partial(_show_epochs, checkpoint),
+        device=checkpoint.device,
+        seed=config.seed,
+    )
+
+
+def _show_epochs(checkpoint: Checkpoint) -> dict[str, dg.MetadataValue]:
     rows = [row.to_csv_row() for row in checkpoint.epochs]
-    shown = {
-        "training_curve": picture(plot_training_curve(rows)),
-        "epochs": table(rows),
-    }
-    return step.result(checkpoint, metadata=shown, device=checkpoint.device, seed=config.seed)
+    return {"training_curve": picture(plot_training_curve(rows)), "epochs": table(rows)}
 
 
-@dg.asset_check(
-    asset="phase1_checkpoint",
-    blocking=True,
+@proof(
+    "phase1_checkpoint",
     description="The weights load, are finite, and beat the majority class on val_select.",
 )
-def usable_model(phase1_checkpoint: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
+def usable_model(phase1_checkpoint: PublishedArtifact, store: StoreResource) -> Verdict:
     """Load the checkpoint and judge what it recorded."""
     splits = Splits.from_artifact(store.open().input_of(phase1_checkpoint, "splits"))
     checkpoint = Checkpoint.from_artifact(phase1_checkpoint)
     problems = checkpoint_problems(checkpoint, names=splits.roles["val_select"])
-    return verdict(problems, good="the weights load, are finite and beat the majority class")
+    return Verdict(problems, good="the weights load, are finite and beat the majority class")
 
 
 CHECKS = [*standard_checks("phase1_checkpoint"), usable_model]

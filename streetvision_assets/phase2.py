@@ -1,14 +1,15 @@
 """Phase 2: logits on val_calib, and the threshold that is fitted on them."""
 
 from dataclasses import asdict
+from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import standard_checks, verdict
+from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepOutput
+from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
@@ -25,15 +26,16 @@ ROLES = ("val_calib",)
 @stage_asset(group="phase_2", kinds={"pytorch"})
 def val_calib_logits(
     context: dg.AssetExecutionContext,
+    config: StepConfig,
     store: StoreResource,
     images: PublishedArtifact,
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """Logits [N, 2], labels [N] and ids of val_calib."""
-    step = Step.begin(context, store, None, images, splits, phase1_checkpoint, roles=ROLES)
+    step = Step.begin(context, store, config, images, splits, phase1_checkpoint, roles=ROLES)
     roles = Splits.from_artifact(splits)
-    logits = predict_role(
+    logits = step.reused(Logits.from_artifact) or predict_role(
         Checkpoint.from_artifact(phase1_checkpoint),
         roles.roles["val_calib"],
         index=ImageIndex.from_artifact(images),
@@ -45,47 +47,50 @@ def val_calib_logits(
 @stage_asset(group="phase_2", kinds={"numpy"})
 def thresholds(
     context: dg.AssetExecutionContext,
+    config: StepConfig,
     store: StoreResource,
     phase1_checkpoint: PublishedArtifact,
     val_calib_logits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The exact MCC-maximising threshold after temperature scaling, and the selective sweep."""
-    step = Step.begin(context, store, None, phase1_checkpoint, val_calib_logits)
+    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
     logits = Logits.from_artifact(val_calib_logits)
-    fitted = fit_threshold_policy(
+    fitted = step.reused(Thresholds.from_artifact) or fit_threshold_policy(
         Checkpoint.from_artifact(phase1_checkpoint).val_select,
         logits,
         checkpoint_version=phase1_checkpoint.manifest.data_version,
         logits_version=val_calib_logits.manifest.data_version,
     )
-    curve = plot_mcc_curve(fitted.policy.probabilities(logits.logits), logits.labels, fitted.policy.threshold)
-    shown = {
+    return step.result(fitted, shown=partial(_show_thresholds, fitted, logits))
+
+
+def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.MetadataValue]:
+    policy = fitted.policy
+    curve = plot_mcc_curve(policy.probabilities(logits.logits), logits.labels, policy.threshold)
+    return {
         "mcc_by_threshold": picture(curve),
         "risk_by_coverage": picture(plot_risk_coverage(fitted.sweep)),
         "selective_sweep": table([asdict(row) for row in fitted.sweep]),
     }
-    return step.result(fitted, metadata=shown)
 
 
-@dg.asset_check(
-    asset="val_calib_logits",
-    blocking=True,
+@proof(
+    "val_calib_logits",
     description="The logits are finite, and their ids are exactly the pictures of val_calib.",
 )
-def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
+def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -> Verdict:
     """Hold the published logits against the role."""
     splits = Splits.from_artifact(store.open().input_of(val_calib_logits, "splits"))
     logits = Logits.from_artifact(val_calib_logits)
     problems = logits_problems(logits, role="val_calib", names=splits.roles["val_calib"])
-    return verdict(problems, good=f"{len(logits.ids)} pictures, the whole of val_calib, all finite")
+    return Verdict(problems, good=f"{len(logits.ids)} pictures, the whole of val_calib, all finite")
 
 
-@dg.asset_check(
-    asset="thresholds",
-    blocking=True,
+@proof(
+    "thresholds",
     description="Temperature, threshold and sweep come out the same when fitted again on the same logits.",
 )
-def recomputed(thresholds: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
+def recomputed(thresholds: PublishedArtifact, store: StoreResource) -> Verdict:
     """Fit again on what it was fitted on, and compare."""
     opened = store.open()
     problems = verify_thresholds(
@@ -93,7 +98,7 @@ def recomputed(thresholds: PublishedArtifact, store: StoreResource) -> dg.AssetC
         Checkpoint.from_artifact(opened.input_of(thresholds, "phase1_checkpoint")).val_select,
         Logits.from_artifact(opened.input_of(thresholds, "val_calib_logits")),
     )
-    return verdict(problems, good="fitted again, the same")
+    return Verdict(problems, good="fitted again, the same")
 
 
 CHECKS = [*standard_checks("val_calib_logits", "thresholds"), complete_logits, recomputed]

@@ -1,15 +1,17 @@
 """Phase 6: the deployment bundle."""
 
+from functools import partial
+
 import dagster as dg
 
-from streetvision_assets.checks import standard_checks, verdict
+from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import markdown
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepOutput
+from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation
-from streetvision_core.bundle.export import export_bundle
+from streetvision_core.bundle.export import adopt_bundle, export_bundle
 from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
@@ -18,7 +20,7 @@ from streetvision_core.io import PublishedArtifact
 ROLES = ("val_test",)
 
 
-class BundleStep(BundleConfig, dg.Config):
+class BundleStep(BundleConfig, StepConfig):
     """Configuration of ``bundle``."""
 
 
@@ -38,21 +40,21 @@ def bundle(
     """The deployment bundle: one model, one policy, the report, and the lineage of every byte."""
     parts = (images, splits, backbone, phase1_checkpoint, val_calib_logits, thresholds, evaluation)
     step = Step.begin(context, store, config, *parts, roles=ROLES)
-    exported = export_bundle(
-        {part.manifest.step_name: part for part in parts},
+    upstream = {part.manifest.step_name: part for part in parts}
+    exported = step.reused(partial(adopt_bundle, upstream=upstream)) or export_bundle(
+        upstream,
         config=config,
         pictures=open_pictures(images, Splits.from_artifact(splits), roles=step.roles),
         directory=step.directory,
     )
-    return step.result(exported, metadata={"readme": markdown(exported.files["README.md"])})
+    return step.result(exported, shown=lambda: {"readme": markdown(exported.files["README.md"])})
 
 
-@dg.asset_check(
-    asset="bundle",
-    blocking=True,
+@proof(
+    "bundle",
     description="The bundle verifies in another directory and decides the report's pictures as reported.",
 )
-def deployable(bundle: PublishedArtifact, store: StoreResource) -> dg.AssetCheckResult:
+def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     """Use the bundle as its receiver would: moved, verified, loaded, asked."""
     opened = store.open()
     splits = Splits.from_artifact(opened.input_of(bundle, "splits"))
@@ -61,7 +63,7 @@ def deployable(bundle: PublishedArtifact, store: StoreResource) -> dg.AssetCheck
         evaluation=Evaluation.from_artifact(opened.input_of(bundle, "evaluation")),
         pictures=open_pictures(opened.input_of(bundle, "images"), splits, roles=ROLES),
     )
-    return verdict(problems, good="verified after being moved; every reported decision reproduced")
+    return Verdict(problems, good="verified after being moved; every reported decision reproduced")
 
 
 CHECKS = [*standard_checks("bundle"), deployable]

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def picture(data: bytes) -> dg.MarkdownMetadataValue:
+def picture(data: bytes) -> dg.MetadataValue:
     """Return a PNG or JPEG as metadata that the UI draws in place; keep it below about 60 KB."""
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return dg.MetadataValue.md(f"![](data:image/{kind};base64,{base64.b64encode(data).decode()})")
 
 
-def markdown(content: object) -> dg.MarkdownMetadataValue:
+def markdown(content: object) -> dg.MetadataValue:
     """Return the bytes of a Markdown file as metadata that the UI renders."""
     assert isinstance(content, bytes)
     return dg.MetadataValue.md(content.decode())
 
 
-def table(rows: Sequence[Mapping[str, object]]) -> dg.MarkdownMetadataValue:
+def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
     """Return rows of one shape as a Markdown table; floats get four decimals."""
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns), *([_cell(row[name]) for name in columns] for row in rows)]

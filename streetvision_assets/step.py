@@ -1,26 +1,44 @@
 """One execution of a step: what an asset needs around its one call into the core library.
 
-``begin`` opens the step's directory and remembers what it reads and when it started; ``result`` turns
-the record that the core returned into a MaterializeResult. The IO manager writes and publishes it.
+``begin`` opens the step's directory, remembers what it reads and when it started, and takes over what an
+earlier run has published of exactly this code, configuration and input; ``reused`` gives that back as the
+record that the core would compute. ``result`` turns the record into a MaterializeResult. The IO manager
+writes and publishes it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dagster as dg
+from pydantic import Field
 
+from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
-from streetvision_core.io import Artifact
+from streetvision_core.errors import MissingArtifactError, StreetVisionError
+from streetvision_core.io import Artifact, json_digest, step_key
 from streetvision_core.io.provenance import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
-    from streetvision_core.io import InputArtifact, PublishedArtifact
+    from streetvision_core.io import ArtifactStore, InputArtifact, PublishedArtifact
+
+R = TypeVar("R")
+# Settings that decide how a result is come by, and nothing about the result: no manifest records them.
+_NOT_THE_RECIPE = {"reuse", "rescan"}
+
+
+class StepConfig(dg.Config):
+    """What every step can be told beside its recipe."""
+
+    reuse: bool = Field(
+        default=True,
+        description="take what was published of exactly this code, configuration and input, if there is any",
+    )
 
 
 class Record(Protocol):
@@ -32,56 +50,105 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """A step that has begun: its place in the store and everything its manifest will say."""
+    """A step that has begun: its place in the store and everything its manifest will say.
+
+    ``origin`` is the artifact whose content lies in ``directory`` already, where there was one to take over.
+    ``resume`` is where the computation may keep how far it has come; it is removed with the publication.
+    """
 
     name: str
     run_id: str
     dagster_run_id: str
     code_version: str
     directory: Path
+    resume: Path
     config: Mapping[str, Any]
     inputs: Mapping[str, InputArtifact]
     roles: tuple[str, ...]
     started: datetime
+    instance: dg.DagsterInstance
+    origin: PublishedArtifact | None = None
 
     @classmethod
     def begin(
         cls,
         context: dg.AssetExecutionContext,
         store: StoreResource,
-        config: dg.Config | None = None,
+        config: StepConfig,
         *inputs: PublishedArtifact,
         roles: tuple[str, ...] = (),
+        reusable: bool = True,
     ) -> Step:
-        """Open the directory of this step in this run and note which artifacts and roles it reads."""
+        """Open the directory of this step in this run and note which artifacts and roles it reads.
+
+        Args:
+            context: Dagster's context of the asset.
+            store: The store.
+            config: The asset's configuration.
+            inputs: The artifacts that it reads.
+            roles: The roles of the pictures that it opens.
+            reusable: Whether code, configuration and inputs are all that decides the result.
+        """
         run_id, name = store_run_id(context.instance, context.run.run_id), context.asset_key.path[-1]
-        return cls(
+        opened = store.open()
+        code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
+        recipe = config.model_dump(mode="json", exclude=_NOT_THE_RECIPE)
+        key = step_key(
+            step=name,
+            code_version=code_version,
+            config_hash=json_digest(recipe),
+            inputs={given.manifest.step_name: given.manifest.data_version for given in inputs},
+        )
+        step = cls(
             name=name,
             run_id=run_id,
             dagster_run_id=context.run.run_id,
-            code_version=context.assets_def.code_versions_by_key[context.asset_key] or "",
-            directory=store.open().stage(run_id, name),
-            config=config.model_dump(mode="json") if config is not None else {},
+            code_version=code_version,
+            directory=opened.stage(run_id, name),
+            resume=opened.resume_directory(name, key),
+            config=recipe,
             inputs={given.manifest.step_name: given.reference for given in inputs},
             roles=roles,
             started=utc_now(),
+            instance=context.instance,
         )
+        if not (config.reuse and reusable):
+            return step
+        return replace(step, origin=_take_over(opened, step.directory, key, context.log))
+
+    def reused(self, read: Callable[[PublishedArtifact], R]) -> R | None:
+        """Return what was taken over, read back as the record that the core computes; None if nothing was."""
+        return read(self.origin) if self.origin else None
 
     def result(
         self,
         record: Record | Artifact,
         *,
-        metadata: Mapping[str, Any] | None = None,
+        shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
         device: str = "cpu",
         seed: int | None = None,
     ) -> dg.MaterializeResult[StepOutput]:
-        """Return the record as what Dagster materializes, under the digest of its content."""
+        """Return the record as what Dagster materializes, under the digest of its content.
+
+        Args:
+            record: What the core has made.
+            shown: Draws the pictures and tables of it for the UI, when no earlier run has.
+            device: Where it was computed.
+            seed: The seed that was used, if any.
+        """
         artifact = record if isinstance(record, Artifact) else record.to_artifact()
+        digest = self.origin.manifest.data_version if self.origin else artifact.digest
         return dg.MaterializeResult(
             value=StepOutput(step=self, artifact=artifact, device=device, seed=seed),
-            data_version=dg.DataVersion(artifact.digest),
-            metadata=dict(metadata or {}),
+            data_version=dg.DataVersion(digest),
+            metadata=self._drawn_before() or shown(),
         )
+
+    def _drawn_before(self) -> Mapping[str, dg.MetadataValue]:
+        if self.origin is None:
+            return {}
+        computed = self.origin.manifest.reused_from or self.origin.manifest
+        return drawn_before(self.instance, computed.dagster_run_id, self.name)
 
 
 @dataclass(frozen=True)
@@ -92,3 +159,35 @@ class StepOutput:
     artifact: Artifact
     device: str
     seed: int | None
+
+
+def previous_artifact(
+    context: dg.AssetExecutionContext, store: StoreResource, step: Step
+) -> PublishedArtifact | None:
+    """Return what this very code published last, whatever its configuration and input; None if nothing."""
+    try:
+        current = store.open().resolve(step.name)
+    except MissingArtifactError:
+        return None
+    except StreetVisionError as error:
+        problems = [str(error)]
+    else:
+        problems = current.problems()
+    if problems:
+        context.log.warning("what was published last is of no help: %s", "; ".join(problems))
+        return None
+    return current if current.manifest.code_version == step.code_version else None
+
+
+def _take_over(
+    store: ArtifactStore, directory: Path, key: str, log: dg.DagsterLogManager
+) -> PublishedArtifact | None:
+    """Fill the directory from an earlier run; what is damaged there is told, and computed again."""
+    try:
+        origin = store.take_over(directory, step_key=key)
+    except StreetVisionError as error:
+        log.warning("computed again, because what was published cannot be taken over. %s", error)
+        return None
+    if origin is not None:
+        log.info("taken over from run %s: same code, configuration and inputs", origin.manifest.run_id)
+    return origin

@@ -43,7 +43,7 @@ from streetvision_core.data.splits import Splits
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.policy import Thresholds, verify_thresholds
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
-from streetvision_core.models.weights import read_state
+from streetvision_core.models.weights import published_file, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -109,10 +109,31 @@ def export_bundle(
         **golden_files(predictor, parts.evaluation.tested, count=config.golden, pictures=pictures),
     }
     record = _describe(files, facts, policy_type=config.policy, policy_path=next(iter(kind.paths.values())))
-    lineage = {f"{LINEAGE_PREFIX}{step}.json": one.manifest.to_bytes() for step, one in upstream.items()}
     return Artifact(
-        {**files, RECORD: record.to_bytes(), **lineage}, metrics=dict(parts.evaluation.report.metrics)
+        {**files, RECORD: record.to_bytes(), **_lineage(upstream)},
+        metrics=dict(parts.evaluation.report.metrics),
     )
+
+
+def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, PublishedArtifact]) -> Artifact:
+    """Return a published bundle as what `export_bundle` would make of the same content in `upstream`.
+
+    Its files are as they were published; the lineage is that of `upstream`, and must be whole.
+
+    Raises:
+        BundleError: a part is missing, or the parts come from different chains.
+        IntegrityError: the published bundle is damaged.
+    """
+    record = BundleRecord.from_bytes(published.read_bytes(RECORD), where=str(published.directory))
+    kind = POLICIES[record.policy.type]
+    _require_chain(upstream, policy_step=kind.step, policy_files=kind.files)
+    files = {name: published.read_bytes(name) for name in published.content if name != WEIGHTS}
+    weights = published_file(published, WEIGHTS)
+    return Artifact({**files, WEIGHTS: weights, **_lineage(upstream)}, metrics=published.manifest.metrics)
+
+
+def _lineage(upstream: Mapping[str, PublishedArtifact]) -> dict[str, bytes]:
+    return {f"{LINEAGE_PREFIX}{step}.json": one.manifest.to_bytes() for step, one in upstream.items()}
 
 
 def _require_chain(

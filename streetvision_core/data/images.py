@@ -2,25 +2,29 @@
 
 The demo pictures are drawn into the step's own directory as one Parquet file and are part of the
 artifact; pictures of a user stay where they are, and every read proves that they are still the bytes
-that were indexed. Where a source lies is configuration, not content: the same pictures at another
-path give the same index.
+that were indexed. Of these, only the ones that changed since the last scan are read (`stamps.py`).
+Where a source lies is configuration, not content: the same pictures at another path give the same index.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from streetvision_core.data.config import SourceConfig
 from streetvision_core.data.index import DEMO_FILE, ImageIndex, index_pictures
+from streetvision_core.data.opening import published_source
 from streetvision_core.data.pictures import PictureReader
 from streetvision_core.data.sources import open_source
+from streetvision_core.data.stamps import STAMPS_FILE, Stamps, stamps_of
 from streetvision_core.io import Artifact, StagedFile, atomic_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from streetvision_core.io import PublishedArtifact
 
 
 class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
@@ -33,22 +37,39 @@ class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class IndexedImages:
-    """The index of a source, with the file of the demo pictures where they were drawn here."""
+    """The index of a source, with the file of the demo pictures where they were drawn here.
+
+    `stamps` is the file that tells the next scan what has not changed, `read` how many pictures this one
+    has read; neither is content.
+    """
 
     index: ImageIndex
     reader: PictureReader
     drawn: StagedFile | None = None
+    stamps: bytes | None = None
+    read: int = 0
 
     def to_artifact(self) -> Artifact:
         """Return the files of the index, and the drawn pictures if there are any."""
         artifact = self.index.to_artifact()
-        if self.drawn is None:
-            return artifact
-        return replace(artifact, files={**artifact.files, DEMO_FILE: self.drawn})
+        files = {**artifact.files}
+        if self.drawn is not None:
+            files[DEMO_FILE] = self.drawn
+        if self.stamps is not None:
+            files[STAMPS_FILE] = self.stamps
+        return Artifact(files, {**artifact.metrics, "pictures_read": self.read})
 
 
-def index_images(config: ImagesConfig, *, directory: Path) -> IndexedImages:
+def index_images(
+    config: ImagesConfig, *, directory: Path, previous: PublishedArtifact | None = None
+) -> IndexedImages:
     """Index the configured source; draw the demo pictures into ``directory`` first when they are it.
+
+    Args:
+        config: The source.
+        directory: Where the demo pictures are drawn.
+        previous: What this very code has indexed before; of it, pictures whose files have not changed are
+            taken over unread.
 
     Raises:
         ConfigError: the path is wrong.
@@ -56,8 +77,23 @@ def index_images(config: ImagesConfig, *, directory: Path) -> IndexedImages:
     """
     drawn = _draw(config, directory / DEMO_FILE) if config.demo is not None else None
     source = open_source(config, demo_file=drawn.path if drawn else None)
-    index = index_pictures(source, max_quarantined_share=config.max_quarantined_share)
-    return IndexedImages(index=index, reader=PictureReader(source, index), drawn=drawn)
+    stamps = Stamps(source, stamps_of(previous) if previous else {})
+    index = index_pictures(
+        source, max_quarantined_share=config.max_quarantined_share, unchanged=stamps.unchanged
+    )
+    return IndexedImages(
+        index=index,
+        reader=PictureReader(source, index),
+        drawn=drawn,
+        stamps=None if drawn else stamps.to_bytes(index.pictures),
+        read=len(stamps.changed),
+    )
+
+
+def published_images(published: PublishedArtifact) -> IndexedImages:
+    """Return the demo pictures that were published, as what `index_images` would make of them."""
+    index = ImageIndex.from_artifact(published)
+    return IndexedImages(index=index, reader=PictureReader(published_source(published), index))
 
 
 def _draw(config: ImagesConfig, path: Path) -> StagedFile:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from streetvision_core.data.reasons import Reason, UnusablePictureError
 from streetvision_core.data.sources.entry import LABEL_NAMES
@@ -22,7 +22,7 @@ from streetvision_core.errors import DataError
 from streetvision_core.io import Artifact, csv_bytes, read_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from streetvision_core.data.sources import Entry, PictureSource
     from streetvision_core.io import PublishedArtifact
@@ -126,9 +126,19 @@ class QuarantineError(DataError):
 
 
 def index_pictures(
-    source: PictureSource, *, max_quarantined_share: float = 0.05, workers: int = 2
+    source: PictureSource,
+    *,
+    max_quarantined_share: float = 0.05,
+    workers: int = 2,
+    unchanged: Callable[[str], Picture | None] = lambda _: None,
 ) -> ImageIndex:
     """Read every picture of `source` once, in `workers` threads, and index it.
+
+    Args:
+        source: The pictures.
+        max_quarantined_share: How much of them may be unusable, 0 to 1.
+        workers: How many threads read.
+        unchanged: Returns what is known of a picture by its name, which then is not read; or None.
 
     Raises:
         QuarantineError: more than the share `max_quarantined_share` (0 to 1) cannot be used.
@@ -141,7 +151,7 @@ def index_pictures(
         raise DataError("labelled pictures", "none", source.describe(), "Add pictures, or correct the path.")
     readable, quarantine = _sort_out(entries)
     # Threads: decoding and hashing release the GIL, and nothing is copied between processes.
-    tasks = (delayed(_measure)(source, entry) for entry in readable)
+    tasks = (delayed(_measure)(source, entry, unchanged) for entry in readable)
     measured = list(Parallel(n_jobs=workers, prefer="threads")(tasks))
     quarantine += [one for one in measured if isinstance(one, Quarantined)]
     pictures = [one for one in measured if isinstance(one, Picture)]
@@ -182,21 +192,24 @@ def _sort_out(entries: Iterable[Entry]) -> tuple[list[Entry], list[Quarantined]]
     return readable, quarantine
 
 
-def _measure(source: PictureSource, entry: Entry) -> Picture | Quarantined:
+def _measure(
+    source: PictureSource, entry: Entry, unchanged: Callable[[str], Picture | None]
+) -> Picture | Quarantined:
     from streetvision_core.data.fingerprint import fingerprint
 
     assert entry.label is not None
+    listed: dict[str, Any] = {
+        "label": entry.label,
+        "group": entry.group or entry.name,
+        "attributes": entry.attributes,
+    }
+    if (known := unchanged(entry.name)) is not None:
+        return replace(known, **listed)
     try:
         measured = fingerprint(source.read(entry.name))
     except UnusablePictureError as error:
         return Quarantined(entry.name, error.reason, " ".join(error.detail.split()))
-    return Picture(
-        name=entry.name,
-        label=entry.label,
-        group=entry.group or entry.name,
-        attributes=entry.attributes,
-        **asdict(measured),
-    )
+    return Picture(name=entry.name, **listed, **asdict(measured))
 
 
 def _find_contradicting(pictures: Iterable[Picture]) -> Iterator[Quarantined]:

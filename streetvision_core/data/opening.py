@@ -13,6 +13,7 @@ from streetvision_core.data.sources import open_source
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from streetvision_core.data.sources import PictureSource
     from streetvision_core.data.splits import Splits
     from streetvision_core.io import PublishedArtifact
 
@@ -23,10 +24,18 @@ def open_pictures(images: PublishedArtifact, splits: Splits, *, roles: Iterable[
     Raises:
         ConfigError: the source is not where it was when it was indexed.
     """
-    chosen = {key: value for key, value in images.manifest.config.items() if key in SOURCE_NAMES}
-    config = SourceConfig.model_validate(chosen)
-    demo_file = images.path(DEMO_FILE) if config.demo is not None else None
     index = ImageIndex.from_artifact(images)
     allowed = {name for role in roles for name in splits.roles[role]}
     kept = tuple(picture for picture in index.pictures if picture.name in allowed)
-    return PictureReader(open_source(config, demo_file=demo_file), replace(index, pictures=kept))
+    return PictureReader(published_source(images), replace(index, pictures=kept))
+
+
+def published_source(images: PublishedArtifact) -> PictureSource:
+    """Open the source that a published index was made from; nothing it reads is proven yet.
+
+    Raises:
+        ConfigError: the source is not where it was when it was indexed.
+    """
+    chosen = {key: value for key, value in images.manifest.config.items() if key in SOURCE_NAMES}
+    config = SourceConfig.model_validate(chosen)
+    return open_source(config, demo_file=images.path(DEMO_FILE) if config.demo is not None else None)

@@ -123,6 +123,6 @@ class PictureReader:
                 f"the picture {name} with SHA-256 {self._digests[name]}",
                 f"other bytes, with SHA-256 {digest}",
                 self._source.describe(),
-                "Restore the picture, or materialize images and everything after it again.",
+                "Restore the picture, or materialize images with rescan: true, and everything after it.",
             )
         return data

@@ -6,12 +6,9 @@ from streetvision_core.io.atomic import (
     atomic_file,
     compute_file_sha256,
     make_directory,
-    write_checkpoint_atomic,
-    write_csv_atomic,
     write_file_atomic,
-    write_json_atomic,
-    write_tensors_atomic,
 )
+from streetvision_core.io.describe import create_step_manifest, describe_reuse, describe_step, step_key
 from streetvision_core.io.encode import (
     bytes_digest,
     csv_bytes,
@@ -19,17 +16,17 @@ from streetvision_core.io.encode import (
     json_digest,
     read_csv,
 )
-from streetvision_core.io.manifest import (
-    InputArtifact,
-    OutputFile,
-    StepManifest,
-    create_step_manifest,
-    describe_step,
-    step_key,
-)
+from streetvision_core.io.manifest import InputArtifact, Origin, OutputFile, StepManifest
 from streetvision_core.io.provenance import Environment, GitState, environment, git_state
-from streetvision_core.io.store import ArtifactStore, PublishedArtifact, default_store, read_artifact
+from streetvision_core.io.published import PublishedArtifact, read_artifact
+from streetvision_core.io.store import ArtifactStore, default_store
 from streetvision_core.io.tensors import read_tensors, tensors_bytes
+from streetvision_core.io.writers import (
+    write_checkpoint_atomic,
+    write_csv_atomic,
+    write_json_atomic,
+    write_tensors_atomic,
+)
 
 __all__ = [
     "Artifact",
@@ -37,6 +34,7 @@ __all__ = [
     "Environment",
     "GitState",
     "InputArtifact",
+    "Origin",
     "OutputFile",
     "PublishedArtifact",
     "StagedFile",
@@ -48,6 +46,7 @@ __all__ = [
     "create_step_manifest",
     "csv_bytes",
     "default_store",
+    "describe_reuse",
     "describe_step",
     "environment",
     "git_state",

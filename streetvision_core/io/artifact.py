@@ -31,6 +31,13 @@ class Artifact:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def lineage(self) -> Artifact:
+        """The part of it that says where its content came from."""
+        return Artifact(
+            {name: content for name, content in self.files.items() if name.startswith(LINEAGE_PREFIX)}
+        )
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of the content: the data version of the artifact."""
         return content_digest({name: file_digest(content) for name, content in self.files.items()})

@@ -2,40 +2,53 @@
 
 1. A temporary file is created in the target's own directory (``O_CREAT | O_EXCL | O_NOFOLLOW``, mode
    0666, so that the kernel applies the umask). It is named ``.NAME.RANDOM.partial``.
-2. The content is written to it, by us or by a third-party library that is given its path.
-3. It is flushed to the disk (``fsync``). Its SHA-256 is computed meanwhile from the file, or while its
-   bytes are handed to the kernel where we write them ourselves.
-4. It is renamed onto the target, and the directory is flushed.
+2. The content is written to it. Each piece is hashed while it is handed to the kernel.
+3. It is flushed to the disk (``fsync``).
+4. It is renamed onto the target, its temporary name must be gone, and the directory is flushed.
+
+A library that writes files by itself is given a path in a directory of that name instead, because some
+put temporary files of their own beside it. What it wrote is opened, given the mode of the umask, flushed
+and hashed, and goes the same way. The directory and whatever else lies in it is removed.
 
 When a writer returns, the new bytes survive a power cut. Until then a reader sees the old file or
-nothing; never a torn one. On any error the temporary file is removed and nothing has changed. A kill
-may leave a ``*.partial`` file, which :func:`sweep_partials` recognises.
+nothing, or the new one; never a torn one. On any error the temporary file is removed, and the target is
+the old file; only where the last flush failed is it the new one, whole, which may not survive a power
+cut. A flush that failed is never tried again: the kernel may have forgotten what it could not write.
+A kill, or a disk that became read-only, may leave a ``*.partial``, which :func:`sweep_partials`
+recognises.
 
-Not promised: network file systems, Windows (its directories cannot be flushed), and disks that
-acknowledge a flush they have not done.
+Not promised: network file systems, disks that acknowledge a flush they have not done, and what
+``system.py`` says of Windows and macOS.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import secrets
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from streetvision_core.errors import StoreError
-from streetvision_core.io.encode import csv_bytes, json_bytes
-from streetvision_core.io.tensors import tensor_chunks
+from streetvision_core.io.system import open_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
+
+    from streetvision_core.io.system import Directory
 
 _PIECE_BYTES = 4 * 2**20
-_PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+_PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
+# How file systems say that they have no hard links, or none to this file. EINVAL is FAT under Windows.
+_NO_LINKS = {
+    errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,13 @@ class StagedFile:
 
     @classmethod
     def at(cls, path: Path, sha256: str) -> StagedFile:
-        """Record the file at ``path``, which a writer of this module has just written."""
-        return cls(path, sha256, _signature(path.stat()))
+        """Record the file at ``path``, which a writer of this module has just written.
+
+        Raises:
+            StoreError: it cannot be looked at.
+        """
+        with _os_errors_named(path):
+            return cls(path, sha256, _signature(path.stat()))
 
     @property
     def size_bytes(self) -> int:
@@ -60,8 +78,13 @@ class StagedFile:
         return self.signature[0]
 
     def is_untouched(self) -> bool:
-        """Tell whether the file is still the one that was hashed."""
-        return self.path.exists() and _signature(self.path.stat()) == self.signature
+        """Tell whether the file is still the one that was hashed.
+
+        Raises:
+            StoreError: it is there but cannot be looked at.
+        """
+        with _os_errors_named(self.path):
+            return self.path.exists() and _signature(self.path.stat()) == self.signature
 
 
 def _signature(status: os.stat_result) -> tuple[int, int, int]:
@@ -70,10 +93,7 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
 
 @dataclass
 class AtomicFile:
-    """A file that is being written: ``temporary`` takes the bytes.
-
-    ``sha256`` is known when the block has ended, or earlier to a writer that hashes what it writes.
-    """
+    """A file that is being written: ``temporary`` takes the bytes; ``sha256`` is known after the block."""
 
     temporary: Path
     sha256: str = ""
@@ -89,72 +109,109 @@ def compute_file_sha256(path: Path) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _store_error("a readable file", error.strerror, Path(path)) from error
+        raise _store_error("a readable file", error, Path(path)) from error
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[AtomicFile]:
-    """Give a temporary path to write to; make it durable at ``path`` when the block ends well.
+def atomic_file(path: Path, *, failures: tuple[type[Exception], ...] = ()) -> Iterator[AtomicFile]:
+    """Give a library a temporary path to write to; make it durable at ``path`` when the block ends well.
+
+    Args:
+        path: The file to write.
+        failures: What the library raises, besides OSError, where it cannot write.
 
     Raises:
-        StoreError: the file system refused; the error names the file and the cause.
+        StoreError: the file could not be written; the error names it and the cause.
     """
     path = Path(path)
-    with _os_errors_named(path):
-        make_directory(path.parent)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    # A component of a path has at most 255 bytes, so a long name gives way to the suffix.
-    name = f".{path.name[:200]}.{secrets.token_hex(8)}.partial"
-    try:
+    with _directory_of(path) as directory:
+        place = _partial_name(path)
         with _os_errors_named(path):
-            flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
-            placeholder = os.open(name, flags, 0o666, dir_fd=directory)
-            mode = os.fstat(placeholder).st_mode & 0o777
-            os.close(placeholder)
-        handle = AtomicFile(path.parent / name)
-        yield handle
-        with _os_errors_named(path):
-            handle.sha256 = _seal(name, mode=mode, directory=directory, known_sha256=handle.sha256)
-            os.replace(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory)
-        raise
-    finally:
-        os.close(directory)
+            directory.create_directory(place)
+        try:
+            with _os_errors_named(path, failures):
+                mode = directory.mode_of_files(place)
+                handle = AtomicFile(path.parent / place / path.name)
+                yield handle
+                name = f"{place}/{path.name}"
+                handle.sha256 = _seal(name, mode=mode, directory=directory)
+                directory.replace(name, path.name)
+                shutil.rmtree(path.parent / place)
+                directory.flush()
+        except BaseException:
+            # Where the disk refuses even this, the first error is the one to tell.
+            shutil.rmtree(path.parent / place, ignore_errors=True)
+            raise
 
 
-def _seal(name: str, *, mode: int, directory: int, known_sha256: str) -> str:
-    """Flush the temporary file, and hash it meanwhile unless its writer did.
-
-    The file is opened again because a library may have put another inode, with a mode of its own,
-    in its place.
-    """
-    with os.fdopen(os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=directory), "rb") as file:
-        os.fchmod(file.fileno(), mode)
+def _seal(name: str, *, mode: int, directory: Directory) -> str:
+    """Flush a file that a library has written, and return the SHA-256 computed meanwhile."""
+    with os.fdopen(directory.open(name), "rb") as file:
+        directory.set_mode(file.fileno(), mode)
         with ThreadPoolExecutor(max_workers=1) as pool:
-            flushed = pool.submit(os.fsync, file.fileno())
-            sha256 = known_sha256 or hashlib.file_digest(file, "sha256").hexdigest()
+            flushed = pool.submit(directory.flush_file, file.fileno())
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             flushed.result()
         return sha256
 
 
-def _write_chunks(path: Path, chunks: Iterable[memoryview]) -> str:
+def write_chunks_atomic(path: Path, chunks: Iterable[memoryview]) -> str:
     """Write the chunks durably, each hashed by one thread while another hands it to the kernel."""
-    digest = hashlib.sha256()
-    with atomic_file(path) as target:
-        with (
-            _os_errors_named(path),
-            ThreadPoolExecutor(max_workers=1) as pool,
-            target.temporary.open("wb", buffering=0) as file,
-        ):
-            for piece in _pieces(chunks):
-                hashed = pool.submit(digest.update, piece)
-                _write_all(file, piece)
-                hashed.result()
-        target.sha256 = digest.hexdigest()
-    return target.sha256
+    path, digest = Path(path), hashlib.sha256()
+    with _directory_of(path) as directory:
+        name = _partial_name(path)
+        with _os_errors_named(path):
+            descriptor = directory.create(name)
+        try:
+            with _os_errors_named(path):
+                with (
+                    os.fdopen(descriptor, "wb", buffering=0) as file,
+                    ThreadPoolExecutor(max_workers=1) as pool,
+                ):
+                    for piece in _pieces(chunks):
+                        hashed = pool.submit(digest.update, piece)
+                        _write_all(file, piece)
+                        hashed.result()
+                    directory.flush_file(file.fileno())
+                directory.replace(name, path.name)
+                directory.flush()
+        except BaseException:
+            # It may be gone already; where the disk refuses even this, the first error is the one to tell.
+            with contextlib.suppress(OSError):
+                directory.remove(name)
+            raise
+    return digest.hexdigest()
+
+
+def _partial_name(path: Path) -> str:
+    # A component of a path has at most 255 bytes, so a long name gives way to the suffix.
+    start = path.name.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "ignore")
+    return f".{start}.{secrets.token_hex(8)}.partial"
+
+
+def link_file_durably(source: Path, target: Path) -> None:
+    """Give the durable file ``source`` a second name, ``target``; copy it where there are no hard links.
+
+    Raises:
+        StoreError: ``target`` exists, or the file system refused; the error names it and the cause.
+    """
+    target = Path(target)
+    with _directory_of(target) as directory, _os_errors_named(target):
+        try:
+            directory.link(source, target.name)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _copy_durably(source, target)
+        else:
+            directory.flush()
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    with atomic_file(target) as copy:
+        shutil.copyfile(source, copy.temporary)
 
 
 def _pieces(chunks: Iterable[memoryview]) -> Iterator[memoryview]:
@@ -170,79 +227,69 @@ def _write_all(file: BinaryIO, piece: memoryview) -> None:
 
 def write_file_atomic(path: Path, data: bytes) -> str:
     """Write ``data`` to ``path`` durably and return its SHA-256 (hex)."""
-    return _write_chunks(path, [memoryview(data)])
-
-
-def write_json_atomic(path: Path, value: object) -> str:
-    """Write ``value`` as canonical JSON durably and return the SHA-256 (hex) of the file."""
-    return write_file_atomic(path, json_bytes(value))
-
-
-def write_csv_atomic(path: Path, rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -> str:
-    """Write ``rows`` as CSV durably and return the SHA-256 (hex) of the file."""
-    return write_file_atomic(path, csv_bytes(rows, columns=columns))
-
-
-def write_tensors_atomic(
-    path: Path, tensors: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None
-) -> str:
-    """Write NumPy arrays or torch tensors as safetensors durably, without a second copy in memory.
-
-    Args:
-        path: The file to write.
-        tensors: NumPy arrays or torch tensors by name, of any shape and any dtype that safetensors
-            knows; a tensor on a device is brought to the CPU when its turn comes.
-        metadata: Text that goes into the header.
-
-    Returns:
-        The SHA-256 (hex) of the file.
-    """
-    return _write_chunks(path, tensor_chunks(tensors, metadata))
-
-
-def write_checkpoint_atomic(path: Path, model: Any, *, metadata: Mapping[str, str] | None = None) -> str:
-    """Write the weights of a torch module, or a state dict, as safetensors durably.
-
-    Args:
-        path: The file to write.
-        model: A ``torch.nn.Module`` or a mapping from names to tensors, on any device.
-        metadata: Text that goes into the header.
-
-    Returns:
-        The SHA-256 (hex) of the file.
-    """
-    state = model.state_dict() if hasattr(model, "state_dict") else model
-    return write_tensors_atomic(path, state, metadata=metadata)
+    return write_chunks_atomic(path, [memoryview(data)])
 
 
 def make_directory(path: Path) -> None:
-    """Create ``path`` and its missing parents, each one durable in its parent."""
+    """Create ``path`` and its missing parents, each one durable in its parent.
+
+    A directory that exists is taken to be durable: the file systems we know write it down at the latest
+    when a file in it is flushed.
+
+    Raises:
+        OSError: the file system refused.
+    """
     missing = [directory for directory in (path, *path.parents) if not directory.exists()]
     for directory in reversed(missing):
         directory.mkdir(exist_ok=True)
-        parent = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+        with open_directory(directory.parent) as parent:
+            parent.flush()
+
+
+def is_partial(name: str) -> bool:
+    """Tell whether ``name`` is that of a writer's temporary file."""
+    return _PARTIAL.fullmatch(name) is not None
 
 
 def sweep_partials(directory: Path) -> None:
-    """Remove the temporary files that a killed writer left in ``directory`` and below it."""
-    for path in directory.rglob(".*.partial"):
-        if _PARTIAL.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    """Remove the temporary files that a killed writer left in ``directory`` and below it.
+
+    Nobody may be writing there: a temporary file does not tell whether its writer lives.
+
+    Raises:
+        StoreError: one cannot be removed.
+    """
+    with _os_errors_named(directory):
+        for path in sorted(directory.rglob(".*.partial")):
+            if not is_partial(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _os_errors_named(path: Path) -> Iterator[None]:
+def _directory_of(path: Path) -> Iterator[Directory]:
+    """Open the directory of ``path``, which is made if it is missing."""
+    with contextlib.ExitStack() as stack:
+        with _os_errors_named(path):
+            make_directory(path.parent)
+            directory = stack.enter_context(open_directory(path.parent))
+        yield directory
+
+
+@contextlib.contextmanager
+def _os_errors_named(path: Path, failures: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    causes: tuple[type[Exception], ...] = (OSError, *failures)
     try:
         yield
-    except OSError as error:
-        raise _store_error("to write the file durably", error.strerror, Path(path)) from error
+    except causes as error:
+        raise _store_error("to write the file durably", error, Path(path)) from error
 
 
-def _store_error(expected: str, cause: str | None, path: Path) -> StoreError:
+def _store_error(expected: str, error: Exception, path: Path) -> StoreError:
+    cause = getattr(error, "strerror", None) or str(error)
     return StoreError(
         expected, f"the error '{cause}'", path, "Mend the cause (space, permission, path) and run again."
     )

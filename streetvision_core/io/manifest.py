@@ -9,20 +9,18 @@ detects damage, not forgery: who can rewrite every file can also compute digests
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, StringConstraints, ValidationError
+from pydantic_core import from_json
 
-from streetvision_core.errors import ConfigError, IntegrityError, SchemaError, StoreError
-from streetvision_core.io.artifact import content_digest
-from streetvision_core.io.atomic import compute_file_sha256, write_file_atomic
-from streetvision_core.io.encode import json_bytes, json_digest
+from streetvision_core.errors import IntegrityError, SchemaError, StoreError
+from streetvision_core.io.atomic import write_file_atomic
+from streetvision_core.io.encode import bytes_digest, json_bytes, json_digest
 from streetvision_core.io.names import check_relative_name, check_segment
-from streetvision_core.io.provenance import environment, git_state, iso_utc, utc_now
 
 SCHEMA_VERSION = 1
 
@@ -32,6 +30,7 @@ UtcTime = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:
 StepName = Annotated[str, AfterValidator(lambda name: check_segment(name, kind="step name"))]
 InputName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^/\x00]+$")]
 FileName = Annotated[str, AfterValidator(check_relative_name)]
+_OWN_DIGEST = re.compile(rb'\n "manifest_digest": "[0-9a-f]{64}",(?=\n "metrics": )')
 
 
 class _Record(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -56,10 +55,22 @@ class OutputFile(_Record):
     size_bytes: Annotated[int, Field(ge=0)]
 
 
+class Origin(_Record):
+    """The run whose content a later run took over, and the manifest that the content was published with."""
+
+    run_id: str
+    dagster_run_id: str
+    manifest_sha256: Sha256
+
+
 class StepManifest(_Record):
     """One published step. ``StepManifest.from_bytes(m.to_bytes()) == m`` holds for every manifest.
 
     ``roles`` are the roles of the pictures that the step opened (see ``data.roles``), sorted.
+
+    Where ``reused_from`` is given, the run ``run_id`` took the content from the run named there instead of
+    computing it again. Everything else then says how the content was computed: commit, machine, versions,
+    times; only the inputs are those of ``run_id``, with the data versions it was computed from.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
@@ -86,10 +97,11 @@ class StepManifest(_Record):
     python_version: str
     packages: Mapping[str, str]
     seed: int | None
+    reused_from: Origin | None = None
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the manifest, its own digest included."""
-        record = self.model_dump()
+        record = self.model_dump(exclude={"reused_from"} if self.reused_from is None else None)
         return json_bytes({**record, "manifest_digest": json_digest(record)})
 
     @classmethod
@@ -107,13 +119,7 @@ class StepManifest(_Record):
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
             raise _refused("the fields of a manifest", faults, where) from error
-        if promised != json_digest(record) or manifest.to_bytes() != data:
-            raise IntegrityError(
-                f"the manifest in the very bytes that were written (digest {str(promised)[:12]})",
-                "other bytes",
-                where,
-                "It was changed after it was written; take a whole copy, or make the artifact again.",
-            )
+        _check_own_digest(promised, data, where=where)
         return manifest
 
     def save(self, path: Path) -> str:
@@ -135,146 +141,29 @@ class StepManifest(_Record):
         return cls.from_bytes(data, where=path)
 
 
-def step_key(*, step: str, code_version: str, config_hash: str, inputs: Mapping[str, str]) -> str:
-    """Return the digest of everything that decides a step's result: equal keys, equal content.
+def read_fields(data: bytes, *, where: str | Path) -> dict[str, Any]:
+    """Return the fields of a manifest in the very bytes that were written, for who looks at thousands.
 
-    Args:
-        step: The name of the step.
-        code_version: The digest of the code that it runs.
-        config_hash: The digest of its resolved configuration.
-        inputs: The data version of each input, by name.
-    """
-    return json_digest([step, code_version, config_hash, dict(inputs)])
-
-
-def create_step_manifest(
-    *,
-    step_name: str,
-    input_paths: Iterable[Path],
-    output_paths: Iterable[Path],
-    output_dir: Path,
-    config: Mapping[str, Any],
-    metrics: Mapping[str, float] | None = None,
-    duration_seconds: float = 0.0,
-    run_id: str = "local",
-    device: str = "cpu",
-    seed: int | None = None,
-) -> StepManifest:
-    """Describe a step that ran outside the graph, from the files it read and wrote.
-
-    Args:
-        step_name: The name of the step.
-        input_paths: Files that were read; recorded by file name with their SHA-256.
-        output_paths: Files that were written, all of them below ``output_dir``.
-        output_dir: The directory of the artifact; output names are relative to it.
-        config: The resolved configuration, JSON values only.
-        metrics: Finite numbers worth keeping.
-        duration_seconds: How long the step took, in seconds.
-        run_id: The run it belongs to.
-        device: Where it ran, for instance ``cpu`` or ``cuda``.
-        seed: The seed it used, if any.
+    Its own digest and the names of its fields are checked, and not the value of each, which costs twice as
+    much: what this module has written it has validated.
 
     Raises:
-        StoreError: an input or output does not exist. Nothing is listed only "if it exists".
-        ConfigError: the configuration or the metrics hold what JSON cannot.
-        SchemaError: an output outside ``output_dir``, or two inputs of one name.
+        SchemaError: not a manifest, a newer schema, an unknown or missing field.
+        IntegrityError: it was changed after it was written.
     """
-    inputs: dict[str, InputArtifact] = {}
-    for path in map(Path, input_paths):
-        if path.name in inputs:
-            raise SchemaError(
-                "inputs with distinct file names", f"{path.name} twice", path, "Rename one of them."
-            )
-        inputs[path.name] = InputArtifact(data_version=compute_file_sha256(path))
-    outputs = {_relative_name(path, output_dir): _output_file(path) for path in map(Path, output_paths)}
-    finished = utc_now()
-    return describe_step(
-        step_name=step_name, run_id=run_id, dagster_run_id="", code_version="",
-        config=config, inputs=inputs, roles=(), outputs=outputs, metrics=metrics or {},
-        started=finished - timedelta(seconds=duration_seconds), finished=finished, device=device, seed=seed,
-    )  # fmt: skip
-
-
-def describe_step(
-    *,
-    step_name: str,
-    run_id: str,
-    dagster_run_id: str,
-    code_version: str,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, InputArtifact],
-    roles: Iterable[str],
-    outputs: Mapping[str, OutputFile],
-    metrics: Mapping[str, float],
-    started: datetime,
-    finished: datetime,
-    device: str,
-    seed: int | None,
-) -> StepManifest:
-    """Build the manifest of a step, adding the code's commit, the machine and the derived digests.
-
-    Raises:
-        ConfigError: the configuration or the metrics hold what JSON cannot.
-    """
-    try:
-        # A round trip through JSON, so that the record in memory is the one that will be read back.
-        plain_config, plain_metrics = json.loads(json_bytes(config)), json.loads(json_bytes(metrics))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            "a configuration and metrics of JSON values, all numbers finite",
-            str(error),
-            step_name,
-            "Turn paths into text, and leave out a metric that is not a number.",
-        ) from error
-    code, machine, config_hash = git_state(), environment(), json_digest(plain_config)
-    versions = {name: given.data_version for name, given in inputs.items()}
-    return StepManifest(
-        run_id=run_id,
-        dagster_run_id=dagster_run_id,
-        step_name=check_segment(step_name, kind="step name"),
-        git_sha=code.sha,
-        git_dirty=code.dirty,
-        code_version=code_version,
-        config=plain_config,
-        config_hash=config_hash,
-        step_key=step_key(
-            step=step_name, code_version=code_version, config_hash=config_hash, inputs=versions
-        ),
-        input_artifacts=dict(inputs),
-        roles=sorted(roles),
-        output_artifacts=dict(outputs),
-        data_version=content_digest({name: file.sha256 for name, file in outputs.items()}),
-        metrics=plain_metrics,
-        started_at=iso_utc(started),
-        finished_at=iso_utc(finished),
-        duration_seconds=round((finished - started).total_seconds(), 6),
-        hostname=machine.hostname,
-        platform=machine.platform,
-        device=device,
-        python_version=machine.python_version,
-        packages=machine.packages,
-        seed=seed,
-    )
-
-
-def _relative_name(path: Path, directory: Path) -> str:
-    try:
-        return check_relative_name(path.resolve().relative_to(Path(directory).resolve()).as_posix())
-    except ValueError as error:
-        raise SchemaError(
-            "every output below the output directory", str(path), directory, "Write outputs below output_dir."
-        ) from error
-
-
-def _output_file(path: Path) -> OutputFile:
-    return OutputFile(sha256=compute_file_sha256(path), size_bytes=path.stat().st_size)
+    record = _parse(data, where=where)
+    promised = record.pop("manifest_digest", None)
+    if wrong := {"reused_from", *record} ^ set(StepManifest.model_fields):
+        raise _refused("the fields of a manifest", f"other ones ({', '.join(sorted(wrong))})", where)
+    _check_own_digest(promised, data, where=where)
+    return record
 
 
 def _parse(data: bytes, *, where: str | Path) -> dict[str, Any]:
     """Decode the JSON of a manifest and check that this version can read its schema."""
     try:
-        record = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        record = from_json(data)
+    except ValueError as error:
         raise _refused("a manifest in JSON", f"no JSON ({error})", where) from error
     if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
         raise _refused("a manifest with a schema_version", "none", where)
@@ -286,6 +175,25 @@ def _parse(data: bytes, *, where: str | Path) -> dict[str, Any]:
             "It was written by a newer StreetVision; update this installation to read it.",
         )
     return record
+
+
+def _check_own_digest(promised: object, data: bytes, *, where: str | Path) -> None:
+    if promised != _digest_of_the_rest(data):
+        raise IntegrityError(
+            f"the manifest in the very bytes that were written (digest {str(promised)[:12]})",
+            "other bytes",
+            where,
+            "It was changed after it was written; take a whole copy, or make the artifact again.",
+        )
+
+
+def _digest_of_the_rest(data: bytes) -> str:
+    """Return the digest of the manifest without its own, which stands on a line of its own before metrics.
+
+    It is taken from the very bytes, so that no other spelling of the same values is accepted.
+    """
+    rest, lines = _OWN_DIGEST.subn(b"", data)
+    return bytes_digest(rest) if lines == 1 else ""
 
 
 def _refused(expected: str, found: str, where: str | Path) -> SchemaError:

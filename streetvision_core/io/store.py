@@ -4,160 +4,49 @@
 
     runs/<run_id>/<step>/<files> ... manifest.json    run-isolated; the manifest is written last
     latest/<step>.json                                which manifest is current, with its SHA-256
+    keys/<step>/<step_key>.json                       which manifest was computed from exactly these inputs
+    resume/<step>/<step_key>/                         how far an unfinished computation has come
 
 A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
 digest. Publishing makes sure that the directory holds the files of the manifest and no others, then
-writes the manifest, then the pointer. If a manifest exists, everything it names exists. A run publishes a
-step once: staging there again is refused.
+writes the manifest, then the two pointers. If a manifest exists, everything it names exists. A run
+publishes a step once: staging there again is refused.
 
 An input is resolved from a run by its id, or through the pointer; never as "the newest directory".
+
+While a step is staged, its process holds a lock on ``runs/<run_id>/.<step>.claim``, which dies with it. So
+a directory without a manifest whose claim nobody holds is what a kill has left, and ``sweep`` removes it.
+The locks are advisory and of this machine: the store belongs on a local disk.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import stat
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from streetvision_core.errors import IntegrityError, MissingArtifactError, SchemaError, StoreError
+from streetvision_core.errors import MissingArtifactError, StoreError
 from streetvision_core.io.artifact import Artifact, file_digest
 from streetvision_core.io.atomic import (
     StagedFile,
     compute_file_sha256,
+    link_file_durably,
     make_directory,
     sweep_partials,
     write_file_atomic,
-    write_json_atomic,
 )
+from streetvision_core.io.claims import abandoned, claim, clear_abandoned, release
 from streetvision_core.io.encode import bytes_digest
-from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
+from streetvision_core.io.manifest import OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME, check_relative_name, check_segment
-from streetvision_core.io.tensors import read_tensors
+from streetvision_core.io.pointer import parse_pointer
+from streetvision_core.io.published import PublishedArtifact, damaged, read_artifact, unreadable
+from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:
-    import numpy as np
-
-
-@dataclass(frozen=True)
-class PublishedArtifact:
-    """A published step: its manifest, and readers that verify the very bytes they return."""
-
-    directory: Path
-    manifest: StepManifest
-    manifest_sha256: str
-
-    @property
-    def reference(self) -> InputArtifact:
-        """How a step that reads this artifact records it."""
-        return InputArtifact(
-            data_version=self.manifest.data_version,
-            run_id=self.manifest.run_id,
-            manifest_sha256=self.manifest_sha256,
-        )
-
-    def path(self, name: str) -> Path:
-        """Return where the file ``name`` lies; reading it through this path is not verified."""
-        self._listed(name)
-        return self.directory / name
-
-    def read_bytes(self, name: str) -> bytes:
-        """Return the verified bytes of the file ``name``.
-
-        Raises:
-            MissingArtifactError: the manifest lists no such file.
-            IntegrityError: the file is gone, or is not what was published.
-        """
-        listed, path = self._listed(name), self.directory / name
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise _damaged(path, f"the error '{error.strerror}'") from error
-        if bytes_digest(data) != listed.sha256:
-            raise _damaged(path, "other content")
-        return data
-
-    def read_json(self, name: str) -> Any:
-        """Return the verified, decoded JSON file ``name``."""
-        return json.loads(self.read_bytes(name))
-
-    def read_tensors(self, name: str) -> dict[str, np.ndarray]:
-        """Return the verified arrays of the safetensors file ``name``."""
-        return read_tensors(self.read_bytes(name))
-
-    def problems(self) -> list[str]:
-        """Hash every byte again and return what is wrong: one sentence a fault, none when intact."""
-        found = [
-            fault
-            for name, file in self.manifest.output_artifacts.items()
-            for fault in self._faults(name, file)
-        ]
-        listed = {MANIFEST_NAME, *self.manifest.output_artifacts}
-        for path in sorted(self.directory.rglob("*")):
-            name = path.relative_to(self.directory).as_posix()
-            if not path.is_dir() and name not in listed:
-                found.append(f"{name} is not listed in the manifest")
-        return found
-
-    def _faults(self, name: str, file: OutputFile) -> list[str]:
-        path = self.directory / name
-        try:
-            status = path.lstat()
-        except OSError as error:
-            return [f"{name} cannot be read: {error.strerror}"]
-        if not stat.S_ISREG(status.st_mode):
-            return [f"{name} is not a regular file"]
-        if status.st_size != file.size_bytes:
-            return [f"{name} has {status.st_size} bytes instead of {file.size_bytes}"]
-        return (
-            []
-            if compute_file_sha256(path) == file.sha256
-            else [f"{name} has other content than was published"]
-        )
-
-    def _listed(self, name: str) -> OutputFile:
-        try:
-            return self.manifest.output_artifacts[name]
-        except KeyError as error:
-            raise MissingArtifactError(
-                f"the artifact {self.manifest.step_name} to hold {name}",
-                f"only {', '.join(sorted(self.manifest.output_artifacts))}",
-                self.directory,
-                "It was made by another version of this step; materialize it again.",
-            ) from error
-
-
-def read_artifact(directory: Path, *, manifest_sha256: str | None = None) -> PublishedArtifact:
-    """Open the published artifact in ``directory``, a bundle for instance, by its manifest.
-
-    Args:
-        directory: Where the files and ``manifest.json`` lie.
-        manifest_sha256: What the manifest must hash to, where somebody vouches for it.
-
-    Raises:
-        MissingArtifactError: there is no manifest, so nothing was published here.
-        IntegrityError: the manifest is not the one that was vouched for, or was changed.
-        SchemaError: it is no manifest of a version this one reads.
-    """
-    path = directory / MANIFEST_NAME
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise MissingArtifactError(
-            "a published artifact",
-            f"no {MANIFEST_NAME}",
-            directory,
-            "Materialize it first, or check the path.",
-        ) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    digest = bytes_digest(data)
-    if manifest_sha256 not in (None, digest):
-        raise _damaged(path, "another manifest than the one that is vouched for")
-    return PublishedArtifact(directory, StepManifest.from_bytes(data, where=path), digest)
+    from collections.abc import Iterator
 
 
 class ArtifactStore:
@@ -172,28 +61,35 @@ class ArtifactStore:
             self.root / "runs" / check_segment(run_id, kind="run id") / check_segment(step, kind="step name")
         )
 
+    def resume_directory(self, step: str, step_key: str) -> Path:
+        """Return where the computation of ``step`` with this key may keep how far it has come."""
+        return (
+            self.root
+            / "resume"
+            / check_segment(step, kind="step name")
+            / check_segment(step_key, kind="step key")
+        )
+
     def stage(self, run_id: str, step: str) -> Path:
         """Return the empty directory in which ``step`` of ``run_id`` stages its files.
 
-        What an earlier attempt of the same run left unpublished is removed.
+        What an earlier attempt of the same run left unpublished is removed, and with the first step of a
+        run what any killed run has left.
 
         Raises:
             StoreError: the run has published this step already, so that staging could only harm it; or
-                the directory cannot be made or emptied.
+                another process is staging it; or the directory cannot be made or emptied.
         """
         directory = self.directory(run_id, step)
-        try:
+        with _writing(directory):
             _refuse_published(directory)
+            if not directory.parent.exists():
+                self.sweep()
+                make_directory(directory.parent)
+            claim(directory)
             if directory.exists():
                 shutil.rmtree(directory)
             make_directory(directory)
-        except OSError as error:
-            raise StoreError(
-                "a store that can be written",
-                f"the error '{error.strerror}'",
-                directory,
-                "Check STREETVISION_STORE or DAGSTER_HOME, its free space and its permissions.",
-            ) from error
         return directory
 
     def write(self, directory: Path, artifact: Artifact) -> dict[str, OutputFile]:
@@ -204,16 +100,48 @@ class ArtifactStore:
             StoreError: something was published there already, a staged file lies elsewhere, or the file
                 system refused.
         """
-        _refuse_published(directory)
         written = {}
-        for name, content in sorted(artifact.files.items()):
-            path = directory / check_relative_name(name)
-            size = self._adopt(path, content) if isinstance(content, StagedFile) else _write(path, content)
-            written[name] = OutputFile(sha256=file_digest(content), size_bytes=size)
+        with _writing(directory):
+            _refuse_published(directory)
+            for name, content in sorted(artifact.files.items()):
+                path = directory / check_relative_name(name)
+                size = _adopt(path, content) if isinstance(content, StagedFile) else _write(path, content)
+                written[name] = OutputFile(sha256=file_digest(content), size_bytes=size)
         return written
 
+    def take_over(self, directory: Path, *, step_key: str) -> PublishedArtifact | None:
+        """Fill ``directory`` with the content that was published under ``step_key``; None if none was.
+
+        The files become links to the published ones, and are verified where they are now. What lies below
+        ``lineage/`` belongs to the run that published it and is left out.
+
+        Returns:
+            The artifact whose content it is.
+
+        Raises:
+            IntegrityError: what was published is damaged; ``directory`` is empty again.
+            SchemaError: its pointer or manifest is not of this version, or is damaged.
+            MissingArtifactError: it is gone, though its pointer is there.
+            StoreError: the file system refused.
+        """
+        try:
+            origin = self._follow(self._key_pointer(directory.name, step_key))
+        except FileNotFoundError:
+            return None
+        if origin.manifest.step_key != step_key or origin.manifest.step_name != directory.name:
+            raise damaged(origin.directory, "the manifest of another step or of other inputs")
+        try:
+            for name, file in origin.content.items():
+                _link(origin.directory / name, directory / name, sha256=file.sha256)
+        except BaseException:
+            with _writing(directory):
+                shutil.rmtree(directory)
+                make_directory(directory)
+            raise
+        return origin
+
     def publish(self, directory: Path, manifest: StepManifest) -> PublishedArtifact:
-        """Write the manifest, then the pointer: from here on the artifact is published and current.
+        """Write the manifest, then the pointers: from here on the artifact is published and current.
 
         A manifest that lies there already, the very same, is only pointed to.
 
@@ -222,18 +150,19 @@ class ArtifactStore:
             StoreError: the directory holds files that the manifest does not list, or was published with
                 another manifest.
         """
-        _check_complete(directory, manifest)
-        path = directory / MANIFEST_NAME
-        if not path.exists():
-            manifest.save(path)
-        published = read_artifact(directory)
-        if published.manifest != manifest:
-            _refuse_published(directory)
-        pointer = {
-            "manifest": path.relative_to(self.root).as_posix(),
-            "sha256": published.manifest_sha256,
-        }
-        write_json_atomic(self._pointer(manifest.step_name), pointer)
+        with _writing(directory):
+            _check_complete(directory, manifest)
+            path = directory / MANIFEST_NAME
+            if not path.exists():
+                manifest.save(path)
+            published = read_artifact(directory)
+            if published.manifest != manifest:
+                _refuse_published(directory)
+            step, pointer = manifest.step_name, self._pointer_to(published)
+            with self.exclusive():
+                write_json_atomic(self._pointer(step), pointer)
+                write_json_atomic(self._key_pointer(step, manifest.step_key), pointer)
+            release(directory)
         return published
 
     def resolve(self, step: str, *, run_id: str | None = None) -> PublishedArtifact:
@@ -246,9 +175,8 @@ class ArtifactStore:
         """
         if run_id is not None:
             return read_artifact(self.directory(run_id, step))
-        path = self._pointer(step)
         try:
-            data = path.read_bytes()
+            return self._follow(self._pointer(step))
         except FileNotFoundError as error:
             raise MissingArtifactError(
                 f"{step} to have been materialized",
@@ -256,10 +184,6 @@ class ArtifactStore:
                 self.root,
                 f"Materialize it first: make bundle, or dagster asset materialize --select '*{step}'.",
             ) from error
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        manifest, digest = _parse_pointer(data, where=path)
-        return read_artifact((self.root / manifest).parent, manifest_sha256=digest)
 
     def input_of(self, published: PublishedArtifact, name: str) -> PublishedArtifact:
         """Return the very artifact ``name`` that ``published`` was made from, current or not.
@@ -286,21 +210,110 @@ class ArtifactStore:
                 return manifest.parent.parent.name
         return None
 
+    def current_steps(self) -> list[str]:
+        """Return the names of the steps of which something is current, sorted."""
+        return sorted(path.stem for path in (self.root / "latest").glob("[!.]*.json"))
+
+    def run_ids(self) -> list[str]:
+        """Return the ids of all runs that have begun a step here, the oldest first."""
+        runs = self.root / "runs"
+        return sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+
+    def steps(self, run_id: str) -> list[str]:
+        """Return the names of the steps that ``run_id`` has published, sorted."""
+        return sorted(path.parent.name for path in (self.root / "runs" / run_id).glob(f"*/{MANIFEST_NAME}"))
+
+    def unpublished(self) -> list[Path]:
+        """Return the directories of steps that no manifest covers and that nobody is at work in, sorted."""
+        found = []
+        for directory in (self.root / "runs").glob("*/[!.]*"):
+            if not (directory / MANIFEST_NAME).exists():
+                with abandoned(directory) as free:
+                    found += [directory] if free else []
+        return sorted(found)
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left half-made; whatever was published stays."""
+        for directory in self.unpublished():
+            shutil.rmtree(directory, ignore_errors=True)
+        for run in (self.root / "runs").glob("*"):
+            clear_abandoned(run)
+        if self.root.is_dir():
+            with self.exclusive():
+                for pointers in (self.root / "latest", self.root / "keys"):
+                    sweep_partials(pointers)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the store alone: nobody else moves a pointer or removes anything meanwhile."""
+        from filelock import FileLock
+
+        with _writing(self.root):
+            make_directory(self.root)
+            lock = FileLock(self.root / ".lock")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _follow(self, pointer: Path) -> PublishedArtifact:
+        """Return what a pointer names; raises FileNotFoundError where there is no pointer."""
+        try:
+            data = pointer.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise unreadable(pointer, error) from error
+        manifest, digest = parse_pointer(data, where=pointer)
+        return read_artifact((self.root / manifest).parent, manifest_sha256=digest)
+
+    def _pointer_to(self, published: PublishedArtifact) -> dict[str, str]:
+        manifest = published.directory / MANIFEST_NAME
+        return {
+            "manifest": manifest.relative_to(self.root).as_posix(),
+            "sha256": published.manifest_sha256,
+        }
+
     def _pointer(self, step: str) -> Path:
         return self.root / "latest" / f"{check_segment(step, kind='step name')}.json"
 
-    def _adopt(self, path: Path, staged: StagedFile) -> int:
-        """Take a file that was staged in place; it must still be the file that was hashed."""
-        if staged.path.resolve() != path.resolve():
-            raise StoreError(
-                f"the large file to be staged at {path.name} in the step's own directory",
-                str(staged.path),
-                path.parent,
-                "Write it to the directory that the step was given.",
-            )
-        if not staged.is_untouched():
-            raise _damaged(path, "a file that was touched after it was hashed")
-        return staged.size_bytes
+    def _key_pointer(self, step: str, step_key: str) -> Path:
+        name = f"{check_segment(step_key, kind='step key')}.json"
+        return self.root / "keys" / check_segment(step, kind="step name") / name
+
+
+@contextmanager
+def _writing(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "a store that can be written",
+            f"the error '{error.strerror}'",
+            where,
+            "Check STREETVISION_STORE or DAGSTER_HOME, its free space and its permissions.",
+        ) from error
+
+
+def _link(source: Path, target: Path, *, sha256: str) -> None:
+    link_file_durably(source, target)
+    if compute_file_sha256(target) != sha256:
+        raise damaged(source, "other content")
+
+
+def _adopt(path: Path, staged: StagedFile) -> int:
+    """Take a file that was staged in place; it must still be the file that was hashed."""
+    if staged.path.resolve() != path.resolve():
+        raise StoreError(
+            f"the large file to be staged at {path.name} in the step's own directory",
+            str(staged.path),
+            path.parent,
+            "Write it to the directory that the step was given.",
+        )
+    if not staged.is_untouched():
+        raise damaged(path, "a file that was touched after it was hashed")
+    return staged.size_bytes
 
 
 def _refuse_published(directory: Path) -> None:
@@ -318,7 +331,7 @@ def _check_complete(directory: Path, manifest: StepManifest) -> None:
     for name, file in manifest.output_artifacts.items():
         path = directory / name
         if not path.is_file() or path.stat().st_size != file.size_bytes:
-            raise _damaged(path, "no such file of that size")
+            raise damaged(path, "no such file of that size")
     sweep_partials(directory)
     listed = {MANIFEST_NAME, *manifest.output_artifacts}
     found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
@@ -335,47 +348,8 @@ def _write(path: Path, data: bytes) -> int:
     write_file_atomic(path, data)
     # Read back: the digest that is published is that of the file, not of what was handed to the kernel.
     if compute_file_sha256(path) != bytes_digest(data):
-        raise _damaged(path, "other bytes on the disk than were written")
+        raise damaged(path, "other bytes on the disk than were written")
     return len(data)
-
-
-def _parse_pointer(data: bytes, *, where: Path) -> tuple[str, str]:
-    """Return the manifest's relative path and its SHA-256; refuse everything but the known form."""
-    try:
-        pointer = json.loads(data)
-        manifest, digest = pointer.pop("manifest"), pointer.pop("sha256")
-        unknown = sorted(pointer)
-        check_relative_name(manifest)
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise SchemaError(
-            "a pointer with manifest and sha256", f"{data[:80]!r}", where, "Materialize the step again."
-        ) from error
-    if unknown or not isinstance(digest, str):
-        raise SchemaError(
-            "a pointer of a version this one reads",
-            f"the unknown fields {', '.join(unknown)}",
-            where,
-            "It was written by a newer StreetVision; update this installation.",
-        )
-    return manifest, digest
-
-
-def _damaged(path: Path, found: str) -> IntegrityError:
-    return IntegrityError(
-        "the file as it was published",
-        found,
-        path,
-        "Materialize the step again, or restore the file from a copy.",
-    )
-
-
-def _unreadable(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        "a store that can be read",
-        f"the error '{error.strerror}'",
-        path,
-        "Check STREETVISION_STORE or DAGSTER_HOME and the permissions.",
-    )
 
 
 def default_store() -> Path:

@@ -30,11 +30,19 @@ class BestEpoch(Callback):
         self.weights: StagedFile | None = None
         self._patience = patience
 
+    def restore(self, row: EpochRow, weights: StagedFile) -> None:
+        """Take the best epoch of an earlier run, whose weights are staged at `path`."""
+        self.row, self.weights = row, weights
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: ClassifierModule) -> None:  # type: ignore[override]
         """Judge the epoch that was just validated."""
         row = pl_module.rows[-1]
         if row.is_better_than(self.row):
             self.weights = StagedFile.at(self.path, write_checkpoint_atomic(self.path, pl_module.ema.module))
             self.row = row
-        elif self.row is not None and row.epoch - self.row.epoch >= self._patience:
+        elif self.is_exhausted(row):
             trainer.should_stop = True
+
+    def is_exhausted(self, row: EpochRow) -> bool:
+        """Tell whether training stops after this epoch, because no better one came in time."""
+        return self.row is not None and row.epoch - self.row.epoch >= self._patience

@@ -15,7 +15,7 @@ from streetvision_core.io import Artifact, StagedFile, csv_bytes, json_bytes, re
 from streetvision_core.models import load_classifier
 from streetvision_core.models.weights import published_file, read_state
 from streetvision_core.training.logits import Logits
-from streetvision_core.training.report import EPOCH_COLUMNS, EpochRow
+from streetvision_core.training.report import EPOCH_COLUMNS, EpochRow, best_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,10 +47,7 @@ class Checkpoint:
     @property
     def best(self) -> EpochRow:
         """The epoch whose weights these are."""
-        best = self.epochs[0]
-        for row in self.epochs[1:]:
-            best = row if row.is_better_than(best) else best
-        return best
+        return best_of(self.epochs)
 
     def load_model(self) -> Any:
         """Build the `torch.nn.Module` from the verified bytes, in evaluation mode on the CPU.

@@ -1,31 +1,33 @@
 """From splits to a checkpoint: what `phase1_checkpoint` runs.
 
 1. The roles are checked: train and val_select hold pictures, train holds both classes.
-2. The pictures of both roles are read, verified and decoded, as many as the cache takes.
-3. Lightning runs the loop. It logs nothing, writes nothing and keeps no checkpoints of its own: the best
-   epoch's weights are staged in `directory`, and nothing else is written anywhere.
-4. The staged weights are read back, and their logits on val_select are recorded from that very model.
+2. What an earlier run of exactly this training has saved is taken, where there is such a thing.
+3. The pictures of both roles are read, verified and decoded, as many as the cache takes.
+4. Lightning runs the epochs that are missing. The best epoch's weights are staged in `directory`, the state
+   after each epoch is saved in `resume`, and nothing is written anywhere else.
+5. The staged weights are read back, and their logits on val_select are recorded from that very model.
 
 The same seed, pictures and configuration give the same weights bit for bit on the same machine with the
-same number of threads; the number of workers and the size of the cache do not matter.
+same number of threads; neither the number of workers nor the size of the cache nor a kill matters.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streetvision_core.errors import TrainingError
-from streetvision_core.models import LABEL_NAMES, build_classifier, hub_config
+from streetvision_core.io import json_digest
+from streetvision_core.models import LABEL_NAMES, hub_config
 from streetvision_core.training.checkpoint import WEIGHTS_NAME, Checkpoint
 from streetvision_core.training.logits import Logits, labels_of
+from streetvision_core.training.report import best_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-    import lightning
 
     from streetvision_core.data import ImageIndex, Splits
     from streetvision_core.data.pictures import PictureReader
@@ -33,10 +35,14 @@ if TYPE_CHECKING:
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.data import EvaluationBatches
-    from streetvision_core.training.progress import Progress
-    from streetvision_core.training.report import EpochReport
+    from streetvision_core.training.report import EpochReport, EpochRow
+    from streetvision_core.training.resume import ResumeState
+    from streetvision_core.training.saved import SavedTraining
 
 MIB = 1024 * 1024
+ROLES = ("train", "val_select")
+# Of the recipe, what may be another one where a training goes on.
+SPEED = {"num_workers", "cache_mb"}
 
 
 def fit_classifier(
@@ -47,7 +53,9 @@ def fit_classifier(
     pictures: PictureReader,
     config: TrainingConfig,
     directory: Path,
+    resume: Path | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint:
     """Train a classifier on the train role and return its best epoch on val_select.
 
@@ -58,122 +66,122 @@ def fit_classifier(
         pictures: Reads the pictures of the index.
         config: The recipe.
         directory: Where the best weights are staged.
+        resume: Where the state after each epoch is saved, so that a killed training goes on in the next
+            run; a directory of this training alone, for `io.progress.forget_progress` once it is
+            published. None saves nothing.
         on_epoch: Called after each epoch.
+        on_notice: Told when an earlier run's epochs are taken or cannot be, or when another run trains this.
 
     Raises:
         TrainingError: an empty role, one class only in train, or a loss that is not finite.
         DataError: the splits name pictures that the index does not hold.
         IntegrityError: a picture or the backbone's weights are not what they were.
-        StoreError: the weights cannot be written.
+        StoreError: the weights or the state cannot be written.
     """
+    from streetvision_core.models.predict import choose_device
+    from streetvision_core.training.resume import open_state
     from streetvision_core.training.session import training_session
 
-    labels = {role: labels_of(splits.roles[role], index) for role in ("train", "val_select")}
+    labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
     _check_roles(labels)
-    with training_session(threads=config.threads):
+    with ExitStack() as stack:
+        state = None
+        if resume is not None:
+            training = _identify(backbone, index=index, splits=splits, config=config)
+            device = choose_device().type
+            state = stack.enter_context(
+                open_state(resume, training=training, device=device, on_notice=on_notice)
+            )
+        stack.enter_context(training_session(threads=config.threads))
         return _fit(
             backbone,
-            splits=splits,
+            names=splits.roles,
             labels=labels,
             reader=pictures,
             config=config,
             directory=directory,
+            state=state,
             on_epoch=on_epoch,
+            on_notice=on_notice,
         )
 
 
 def _fit(
     backbone: Backbone,
     *,
-    splits: Splits,
+    names: Mapping[str, Sequence[str]],
     labels: dict[str, list[int]],
     reader: PictureReader,
     config: TrainingConfig,
     directory: Path,
+    state: ResumeState | None,
     on_epoch: Callable[[EpochReport], None],
+    on_notice: Callable[[str], None],
 ) -> Checkpoint:
     from streetvision_core.models.predict import BATCH_SIZE
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.training.best import BestEpoch
-    from streetvision_core.training.data import DecodedPictures, EvaluationBatches, make_train_loader
-    from streetvision_core.training.module import ClassifierModule, balanced_class_weights
-    from streetvision_core.training.progress import Progress
+    from streetvision_core.training.data import EvaluationBatches
 
     transform = eval_transform(backbone.pretrained_cfg)
     half_cache = config.cache_mb * MIB // 2
+    best = BestEpoch(directory / WEIGHTS_NAME, patience=config.patience)
+    saved = state.load(on_notice=on_notice) if state else None
+    finished = saved is not None and _take_up(saved, best, epochs=config.epochs, on_notice=on_notice)
     validation = EvaluationBatches(
         reader,
-        splits.roles["val_select"],
+        names["val_select"],
         labels["val_select"],
         transform=transform,
         batch_size=BATCH_SIZE,
         cache_bytes=half_cache,
     )
-    decoded = DecodedPictures(
-        reader, splits.roles["train"], input_side=max(transform.size), cache_bytes=half_cache
-    )
-    loader = make_train_loader(decoded, labels["train"], transform=transform, config=config)
-    balanced = config.class_weights == "balanced"
-    module = ClassifierModule(
-        build_classifier(backbone, dropout=config.dropout),
-        transform=transform,
-        config=config,
-        class_weights=balanced_class_weights(labels["train"]) if balanced else [1.0, 1.0],
-        validation_batch_size=BATCH_SIZE,
-        steps_per_epoch=len(loader),
-    )
-    best = BestEpoch(directory / WEIGHTS_NAME, patience=config.patience)
-    progress = Progress(
-        epochs=config.epochs,
-        steps_per_epoch=len(loader),
-        batch_size=min(config.batch_size, len(decoded)),
-        on_epoch=on_epoch,
-    )
-    _run(_make_trainer(config, directory, [best, progress]), module, loader, validation)
+    if saved is not None and finished:
+        rows, speed = saved.rows, 0.0
+    else:
+        from streetvision_core.training.loop import TrainingData, train
+
+        data = TrainingData(reader, names["train"], labels["train"], validation, transform, half_cache)
+        rows, speed = train(
+            backbone, data, config=config, best=best, state=state, saved=saved, on_epoch=on_epoch
+        )
     return _make_checkpoint(
         backbone,
-        names=splits.roles["val_select"],
+        names=names["val_select"],
         labels=labels["val_select"],
-        epochs=tuple(module.rows),
+        epochs=rows,
         best=best,
-        progress=progress,
+        speed=speed,
         validation=validation,
     )
 
 
-def _make_trainer(config: TrainingConfig, directory: Path, callbacks: list[Any]) -> lightning.Trainer:
-    import lightning
-    import torch
+def _identify(backbone: Backbone, *, index: ImageIndex, splits: Splits, config: TrainingConfig) -> str:
+    """Return the digest of what decides how a training goes, besides the code."""
+    from streetvision_core.training.config import TrainingConfig
 
-    from streetvision_core.models.predict import choose_device
-
-    device = choose_device().type
-    bf16 = config.precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
-    return lightning.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        precision="bf16-mixed" if bf16 else "32-true",
-        max_epochs=config.epochs,
-        gradient_clip_val=config.gradient_clip or None,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=directory,
+    recipe = config.model_dump(mode="json", include=set(TrainingConfig.model_fields) - SPEED)
+    known = {picture.name: [picture.sha256, picture.label] for picture in index.pictures}
+    return json_digest(
+        {
+            "recipe": recipe,
+            "backbone": backbone.to_artifact().digest,
+            "pictures": {role: [[name, *known[name]] for name in splits.roles[role]] for role in ROLES},
+        }
     )
 
 
-def _run(trainer: lightning.Trainer, module: Any, loader: Any, validation: EvaluationBatches) -> None:
-    """Fit; an interrupt stays an interrupt, which Lightning turns into an exit of the process."""
-    try:
-        trainer.fit(module, loader, validation)
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from stop
-        raise
+def _take_up(saved: SavedTraining, best: BestEpoch, *, epochs: int, on_notice: Callable[[str], None]) -> bool:
+    """Stage the best weights of an earlier run; tell whether it had finished its training."""
+    last = saved.rows[-1]
+    best.restore(best_of(saved.rows), saved.stage_weights(best.path))
+    if last.epoch >= epochs or best.is_exhausted(last):
+        on_notice(
+            f"Nothing is left to train: an earlier run had finished, after epoch {last.epoch} of {epochs}."
+        )
+        return True
+    on_notice(f"Going on after epoch {last.epoch} of {epochs}, which an earlier run had finished.")
+    return False
 
 
 def _make_checkpoint(
@@ -181,9 +189,9 @@ def _make_checkpoint(
     *,
     names: Sequence[str],
     labels: Sequence[int],
-    epochs: tuple[Any, ...],
+    epochs: tuple[EpochRow, ...],
     best: BestEpoch,
-    progress: Progress,
+    speed: float,
     validation: EvaluationBatches,
 ) -> Checkpoint:
     """Read the staged weights back and record what they say of val_select."""
@@ -211,7 +219,7 @@ def _make_checkpoint(
             "val_loss": best.row.val_loss,
             "best_epoch": best.row.epoch,
             "epochs_run": len(epochs),
-            "pictures_per_second": round(progress.pictures_per_second, 1),
+            "pictures_per_second": round(speed, 1),
         },
         device=describe_device(),
     )

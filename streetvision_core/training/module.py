@@ -7,6 +7,7 @@ ones only receive gradients. Validation runs in float32 by the same function as 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 import lightning
@@ -47,7 +48,7 @@ def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> f
 
 
 class ClassifierModule(lightning.LightningModule):
-    """The classifier in training; `rows` holds one `EpochRow` for each finished epoch."""
+    """The classifier in training; `rows` holds one `EpochRow` for each finished epoch, in any run."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class ClassifierModule(lightning.LightningModule):
         class_weights: Sequence[float],
         validation_batch_size: int,
         steps_per_epoch: int,
+        rows: Sequence[EpochRow] = (),
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=memory_format(model)).train()
@@ -68,7 +70,7 @@ class ClassifierModule(lightning.LightningModule):
         self.ema.requires_grad_(requires_grad=False)
         self.class_weights: torch.Tensor
         self.register_buffer("class_weights", torch.tensor(class_weights))
-        self.rows: list[EpochRow] = []
+        self.rows = list(rows)
         self.last_loss = math.nan
         self._transform = transform
         self._config = config
@@ -83,6 +85,10 @@ class ClassifierModule(lightning.LightningModule):
         if self._config.freeze_backbone:
             self.model.eval()
         return self
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the rows, which early stopping and the best epoch follow from."""
+        checkpoint["rows"] = [asdict(row) for row in self.rows]
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, without decay on norms and biases, and the schedule by step."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Callback):
-    """Reports epochs and draws the bar; `pictures_per_second` is that of the whole training so far."""
+    """Reports epochs and draws the bar; `pictures_per_second` is that of this run so far."""
 
     def __init__(
         self, *, epochs: int, steps_per_epoch: int, batch_size: int, on_epoch: Callable[[EpochReport], None]
@@ -45,10 +45,11 @@ class Progress(Callback):
         return self._epochs_done * self._pictures / max(self._seconds_trained, 1e-9)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
-        """Open the bar."""
+        """Open the bar, at the epochs that an earlier run has trained."""
         self._begun = time.monotonic()
         self._bar = tqdm(
             total=self._epochs * self._steps,
+            initial=trainer.current_epoch * self._steps,
             unit="batch",
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,

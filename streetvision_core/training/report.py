@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, order=True)
@@ -43,6 +43,14 @@ class EpochRow:
 
 
 EPOCH_COLUMNS = tuple(field.name for field in fields(EpochRow))
+
+
+def best_of(rows: Sequence[EpochRow]) -> EpochRow:
+    """Return the best of one or more epochs, the first of equals."""
+    best = rows[0]
+    for row in rows[1:]:
+        best = row if row.is_better_than(best) else best
+    return best
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +17,13 @@ FILES = {
 }
 
 
+def function(source):
+    """Return the last function of ``source``, which sees ``run``, as a module that defines an asset does."""
+    module = {"run": RUN, "__name__": "sample_assets"}
+    exec(compile(source, "sample_assets", "exec", dont_inherit=True), module)
+    return [one for one in module.values() if callable(one) and one is not RUN][-1]
+
+
 class RUN:
     """What an asset's body would name: something that the package's ``train`` defines."""
 
@@ -31,13 +37,11 @@ def version_with(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_ROOT", tmp_path)
     (tmp_path / "sample_package").mkdir()
 
-    def version(**changed):
+    def version(body="def body():\n    run()", **changed):
         for name, text in (FILES | changed).items():
             (tmp_path / "sample_package" / f"{name}.py").write_text(text)
         clear()
-        return code_version(
-            SimpleNamespace(__code__=compile("run()", "body", "eval"), __globals__={"run": RUN})
-        )
+        return code_version(function(body))
 
     def clear():
         for cached in (module._read_module, module._modules):
@@ -68,6 +72,21 @@ def test_every_kind_of_line_counts(version_with, change):
     assert version_with(loss=f"def loss(x=0):\n    return {change}\n") != version_with(
         loss="def loss(x=0):\n    return x in {'a', 'b'}\n"
     )
+
+
+HELPED = "ROLES = ('a',)\n{helper}def body():\n    '''{doc}'''\n    return helper() and ROLES\n"
+HELPER = "def helper():\n    '''Help.'''\n    return run()\n"
+
+
+def test_the_body_its_helpers_and_its_constants_count_but_not_their_docstrings(version_with):
+    def version(helper=HELPER, doc="Doc.", **changed):
+        return version_with(HELPED.format(helper=helper, doc=doc), **changed)
+
+    assert version() != version_with()
+    assert version(doc="Another.") == version(helper=HELPER.replace("Help", "Aid")) == version()
+    assert version(helper=HELPER.replace("run()", "run() + 1")) != version()
+    assert version_with(HELPED.format(helper=HELPER, doc="Doc.").replace("'a'", "'b'")) != version()
+    assert version(numbers_="ONE = 2\n") != version()
 
 
 def test_code_that_is_not_run_does_not_count(version_with):

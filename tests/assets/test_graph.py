@@ -132,7 +132,7 @@ def test_a_changed_byte_in_any_artifact_fails_verify_and_is_named(graph):
 def test_a_damaged_input_stops_the_step_that_reads_it_and_harms_nothing(graph, pictures):
     damage(graph.current("phase1_checkpoint").path("model_best.safetensors"))
     before = graph.current("val_calib_logits")
-    result = graph.materialize(pictures, "val_calib_logits")
+    result = graph.materialize(pictures, "val_calib_logits", val_calib_logits={"reuse": False})
     assert not result.success
     assert "model_best.safetensors" in paragraph(result)
     assert graph.current("val_calib_logits") == before
@@ -144,7 +144,7 @@ def test_a_changed_picture_is_noticed_when_it_is_read(graph, tmp_path, pictures)
     changed = next(iter((moved / "None").iterdir()))
     changed.write_bytes(changed.read_bytes() + b"\0")
     everything = ("phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle")
-    result = graph.materialize(moved, *everything)
+    result = graph.materialize(moved, *everything, **{step: {"reuse": False} for step in everything})
     assert not result.success
     assert changed.name in paragraph(result)
 

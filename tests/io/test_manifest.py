@@ -18,6 +18,7 @@ from streetvision_core.io import (
     step_key,
     write_file_atomic,
 )
+from streetvision_core.io.manifest import read_fields
 
 SHA = "ab" * 32
 
@@ -151,8 +152,23 @@ def test_the_same_content_in_other_bytes_is_refused(manifest):
     "content", [b"", b"{", b"[]", b"null", b"{}", b'{"schema_version": "1"}', b"\xff\xfe"]
 )
 def test_what_is_no_manifest_is_refused_in_a_paragraph(content):
-    with pytest.raises(SchemaError, match="not a manifest"):
-        StepManifest.from_bytes(content, where="somewhere")
+    for read in (StepManifest.from_bytes, read_fields):
+        with pytest.raises(SchemaError, match="not a manifest"):
+            read(content, where="somewhere")
+
+
+def test_the_fields_that_are_read_quickly_are_those_of_the_manifest(manifest):
+    assert StepManifest.model_validate(read_fields(manifest.to_bytes(), where="test")) == manifest
+
+
+def test_fields_are_given_of_whole_manifests_alone(manifest):
+    with pytest.raises(SchemaError, match="surprise"):
+        read_fields(_resealed(manifest, surprise=1), where="test")
+    with pytest.raises(SchemaError, match="newer StreetVision"):
+        read_fields(_resealed(manifest, schema_version=2), where="test")
+    reformatted = json.dumps(json.loads(manifest.to_bytes())).encode()
+    with pytest.raises(IntegrityError, match="very bytes that were written"):
+        read_fields(reformatted, where="test")
 
 
 def test_the_step_key_follows_code_configuration_and_inputs_alone():

@@ -83,7 +83,9 @@ def test_manifest_is_written_after_the_files_and_before_the_pointer(store, monke
 
     monkeypatch.setattr(os, "replace", record)
     publish(store)
-    assert renamed == ["index.csv", "scores.safetensors", "manifest.json", "images.json"]
+    key = store.resolve("images").manifest.step_key
+    files = ["index.csv", "scores.safetensors"]
+    assert renamed == [*files, "manifest.json", "images.json", f"{key}.json"]
 
 
 def test_the_digest_is_of_names_and_content_alone_and_leaves_lineage_out():

@@ -78,7 +78,9 @@ def recipe(**changes):
     return TrainingConfig(**{**settings, **changes})
 
 
-def fit(backbone, toy, directory, *, on_epoch=lambda _: None, **changes):
+def fit(
+    backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, on_notice=lambda _: None, **changes
+):
     return fit_classifier(
         backbone,
         index=toy.index,
@@ -86,7 +88,9 @@ def fit(backbone, toy, directory, *, on_epoch=lambda _: None, **changes):
         pictures=toy.reader,
         config=recipe(**changes),
         directory=directory,
+        resume=resume,
         on_epoch=on_epoch,
+        on_notice=on_notice,
     )
 
 

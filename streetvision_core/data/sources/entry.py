@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 MAX_TEXT = 1000
 LABEL_NAMES = ("None", "Roadwork")
@@ -33,6 +34,23 @@ class Entry:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """The size in bytes and the modification time (ns since 1970) of the file that holds a picture."""
+
+    size_bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp | None:
+        """Return the stamp of the file that `path` leads to, or None where there is none to be had."""
+        try:
+            status = path.stat()
+        except (OSError, ValueError):  # ValueError: a null byte in a name
+            return None
+        return cls(status.st_size, status.st_mtime_ns)
+
+
 class PictureSource(Protocol):
     """A set of labelled pictures that can be listed and read by name."""
 
@@ -41,6 +59,9 @@ class PictureSource(Protocol):
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one picture; raises UnusablePictureError."""
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of the file that holds one picture, or None where there is none to be had."""
 
     def describe(self) -> str:
         """Say in one line where the pictures come from and how they are grouped."""

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
 from streetvision_core.data.reasons import Reason, UnusablePictureError
-from streetvision_core.data.sources.entry import Entry, keep_attributes, parse_label, parse_text
+from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_label, parse_text
 from streetvision_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class FolderSource:
         """Return the bytes of one picture; raises UnusablePictureError."""
         return read_inside(self._root, name)
 
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of one picture's file."""
+        return Stamp.of(self._root / name)
+
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
         grouped = f"grouped by {self._pattern.pattern!r}" if self._pattern else "every picture its own group"
@@ -123,6 +127,10 @@ class CsvSource:
     def read(self, name: str) -> bytes:
         """Return the bytes of one picture; raises UnusablePictureError."""
         return read_inside(self._root, name)
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of one picture's file."""
+        return Stamp.of(self._root / name)
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""

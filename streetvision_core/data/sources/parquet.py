@@ -21,7 +21,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.data.reasons import Reason, UnusablePictureError
-from streetvision_core.data.sources.entry import Entry, keep_attributes, parse_label, parse_text
+from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_label, parse_text
 from streetvision_core.data.sources.spill import Spill
 from streetvision_core.errors import ConfigError, DataError
 
@@ -63,6 +63,11 @@ class ParquetSource:
         if data is None:
             raise UnusablePictureError(Reason.MISSING, "the row holds no bytes", name)
         return data
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of the Parquet file that holds the picture."""
+        path = self._files.get(name.rpartition("#")[0])
+        return Stamp.of(path) if path else None
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""

@@ -1,0 +1,83 @@
+"""What the files of a source looked like when they were read, so that the next scan reads only what changed.
+
+A stamp is the size and the modification time of the file that holds a picture, taken before the picture
+is read. The stamps lie in `lineage/stamps.csv` beside the index: where bytes came from is not content, so
+a copy of the same pictures has the same index and the same digest.
+
+A file that was modified less than two seconds before the scan began gets no stamp: a later change could
+leave time and size as they are, because a file system's clock is coarse. What is trusted beyond that is
+that whoever changes a file changes its size or its time. A scan without stamps (`rescan`) trusts nothing,
+and every later step proves the bytes it reads against the index all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.sources.entry import Stamp
+from streetvision_core.io import csv_bytes, read_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from streetvision_core.data.index import Picture
+    from streetvision_core.data.sources import PictureSource
+    from streetvision_core.io import PublishedArtifact
+
+STAMPS_FILE = "lineage/stamps.csv"
+_COLUMNS = ("name", "size_bytes", "modified_ns")
+_COARSEST_CLOCK_NS = 2_000_000_000
+
+
+@dataclass
+class Stamps:
+    """The stamps of one scan as they are taken, held against those of an earlier one.
+
+    `changed` are the names of the pictures that this scan has to read.
+    """
+
+    source: PictureSource
+    earlier: Mapping[str, tuple[Stamp, Picture]] = field(default_factory=dict)
+    began_ns: int = field(default_factory=time.time_ns)
+    taken: dict[str, Stamp] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+
+    def unchanged(self, name: str) -> Picture | None:
+        """Return what an earlier scan measured of a picture whose file is as it was then; None otherwise.
+
+        Called before the picture is read, from any thread.
+        """
+        stamp = self.source.stamp(name)
+        if stamp is not None:
+            self.taken[name] = stamp
+            then, picture = self.earlier.get(name, (None, None))
+            if then == stamp:
+                return picture
+        self.changed.add(name)
+        return None
+
+    def to_bytes(self, pictures: Iterable[Picture]) -> bytes:
+        """Return the file of the stamps of `pictures`, without those too fresh to be trusted."""
+        limit = self.began_ns - _COARSEST_CLOCK_NS
+        kept = ((one.name, self.taken[one.name]) for one in pictures if one.name in self.taken)
+        rows = (
+            {"name": name, "size_bytes": stamp.size_bytes, "modified_ns": stamp.modified_ns}
+            for name, stamp in kept
+            if stamp.modified_ns < limit
+        )
+        return csv_bytes(rows, columns=_COLUMNS)
+
+
+def stamps_of(published: PublishedArtifact) -> dict[str, tuple[Stamp, Picture]]:
+    """Return the stamps and pictures that a published index holds, by name; none if it holds no stamps."""
+    if STAMPS_FILE not in published.manifest.output_artifacts:
+        return {}
+    pictures = {picture.name: picture for picture in ImageIndex.from_artifact(published).pictures}
+    rows = read_csv(published.read_bytes(STAMPS_FILE))
+    return {
+        row["name"]: (Stamp(int(row["size_bytes"]), int(row["modified_ns"])), pictures[row["name"]])
+        for row in rows
+    }

@@ -1,0 +1,97 @@
+"""Claims: which process is at work in which directory.
+
+A claim on ``DIRECTORY`` is a lock on the file ``.NAME.claim`` beside it. The operating system releases it
+when its process ends, however it ends; so a claim that can be had belongs to a process that is gone. The
+file is removed when the work is done; one that a killed process has left means nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from streetvision_core.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from filelock import BaseFileLock
+
+CLAIM_FILES = ".*.claim"
+_held: dict[Path, BaseFileLock] = {}
+
+
+def claim(directory: Path) -> None:
+    """Claim ``directory`` for this process until :func:`release`; its parent must exist.
+
+    Raises:
+        StoreError: another process holds the claim.
+    """
+    if directory in _held:
+        return
+    lock = _lock(directory)
+    if not _try(lock):
+        raise StoreError(
+            "one process at a time to work on a step of a run",
+            "that another process is at it",
+            directory,
+            "Wait until it has ended, or start a new run.",
+        )
+    _held[directory] = lock
+
+
+def release(directory: Path) -> None:
+    """Give up the claim on ``directory``, if this process holds it."""
+    lock = _held.pop(directory, None)
+    if lock is not None:
+        _claim_file(directory).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def abandoned(directory: Path) -> Iterator[bool]:
+    """Tell whether nobody is at work in ``directory``, and keep it so during the block."""
+    if directory in _held:
+        yield False
+        return
+    if not _claim_file(directory).exists():
+        yield True
+        return
+    lock = _lock(directory)
+    if not _try(lock):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def clear_abandoned(parent: Path) -> None:
+    """Remove the claim files in ``parent`` that killed processes have left."""
+    for path in parent.glob(CLAIM_FILES):
+        with abandoned(path.with_name(path.name[1:].removesuffix(".claim"))) as free:
+            if free:
+                path.unlink(missing_ok=True)
+
+
+def _claim_file(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.claim")
+
+
+def _lock(directory: Path) -> BaseFileLock:
+    from filelock import FileLock  # a tenth of a second, which only those pay who lock
+
+    # Whatever thread of the process publishes what another thread has staged.
+    return FileLock(_claim_file(directory), thread_local=False)
+
+
+def _try(lock: BaseFileLock) -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True

@@ -1,0 +1,191 @@
+"""How a manifest comes about.
+
+From the files of a step that ran outside the graph, from a step of the graph, or from the manifest of an
+earlier run whose content is taken over.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.errors import ConfigError, SchemaError
+from streetvision_core.io.artifact import content_digest
+from streetvision_core.io.atomic import compute_file_sha256
+from streetvision_core.io.encode import json_bytes, json_digest
+from streetvision_core.io.manifest import InputArtifact, Origin, OutputFile, StepManifest
+from streetvision_core.io.names import check_relative_name, check_segment
+from streetvision_core.io.provenance import environment, git_state, iso_utc, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+
+def step_key(*, step: str, code_version: str, config_hash: str, inputs: Mapping[str, str]) -> str:
+    """Return the digest of everything that decides a step's result: equal keys, equal content.
+
+    Args:
+        step: The name of the step.
+        code_version: The digest of the code that it runs.
+        config_hash: The digest of its resolved configuration.
+        inputs: The data version of each input, by name.
+    """
+    return json_digest([step, code_version, config_hash, dict(inputs)])
+
+
+def create_step_manifest(
+    *,
+    step_name: str,
+    input_paths: Iterable[Path],
+    output_paths: Iterable[Path],
+    output_dir: Path,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
+    duration_seconds: float = 0.0,
+    run_id: str = "local",
+    device: str = "cpu",
+    seed: int | None = None,
+) -> StepManifest:
+    """Describe a step that ran outside the graph, from the files it read and wrote.
+
+    Args:
+        step_name: The name of the step.
+        input_paths: Files that were read; recorded by file name with their SHA-256.
+        output_paths: Files that were written, all of them below ``output_dir``.
+        output_dir: The directory of the artifact; output names are relative to it.
+        config: The resolved configuration, JSON values only.
+        metrics: Finite numbers worth keeping.
+        duration_seconds: How long the step took, in seconds.
+        run_id: The run it belongs to.
+        device: Where it ran, for instance ``cpu`` or ``cuda``.
+        seed: The seed it used, if any.
+
+    Raises:
+        StoreError: an input or output does not exist. Nothing is listed only "if it exists".
+        ConfigError: the configuration or the metrics hold what JSON cannot.
+        SchemaError: an output outside ``output_dir``, or two inputs of one name.
+    """
+    inputs: dict[str, InputArtifact] = {}
+    for path in map(Path, input_paths):
+        if path.name in inputs:
+            raise SchemaError(
+                "inputs with distinct file names", f"{path.name} twice", path, "Rename one of them."
+            )
+        inputs[path.name] = InputArtifact(data_version=compute_file_sha256(path))
+    outputs = {_relative_name(path, output_dir): _output_file(path) for path in map(Path, output_paths)}
+    finished = utc_now()
+    return describe_step(
+        step_name=step_name, run_id=run_id, dagster_run_id="", code_version="",
+        config=config, inputs=inputs, roles=(), outputs=outputs, metrics=metrics or {},
+        started=finished - timedelta(seconds=duration_seconds), finished=finished, device=device, seed=seed,
+    )  # fmt: skip
+
+
+def describe_step(
+    *,
+    step_name: str,
+    run_id: str,
+    dagster_run_id: str,
+    code_version: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, InputArtifact],
+    roles: Iterable[str],
+    outputs: Mapping[str, OutputFile],
+    metrics: Mapping[str, float],
+    started: datetime,
+    finished: datetime,
+    device: str,
+    seed: int | None,
+) -> StepManifest:
+    """Build the manifest of a step, adding the code's commit, the machine and the derived digests.
+
+    Raises:
+        ConfigError: the configuration or the metrics hold what JSON cannot.
+    """
+    try:
+        # A round trip through JSON, so that the record in memory is the one that will be read back.
+        plain_config, plain_metrics = json.loads(json_bytes(config)), json.loads(json_bytes(metrics))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "a configuration and metrics of JSON values, all numbers finite",
+            str(error),
+            step_name,
+            "Turn paths into text, and leave out a metric that is not a number.",
+        ) from error
+    code, machine, config_hash = git_state(), environment(), json_digest(plain_config)
+    versions = {name: given.data_version for name, given in inputs.items()}
+    return StepManifest(
+        run_id=run_id,
+        dagster_run_id=dagster_run_id,
+        step_name=check_segment(step_name, kind="step name"),
+        git_sha=code.sha,
+        git_dirty=code.dirty,
+        code_version=code_version,
+        config=plain_config,
+        config_hash=config_hash,
+        step_key=step_key(
+            step=step_name, code_version=code_version, config_hash=config_hash, inputs=versions
+        ),
+        input_artifacts=dict(inputs),
+        roles=sorted(roles),
+        output_artifacts=dict(outputs),
+        data_version=content_digest({name: file.sha256 for name, file in outputs.items()}),
+        metrics=plain_metrics,
+        started_at=iso_utc(started),
+        finished_at=iso_utc(finished),
+        duration_seconds=round((finished - started).total_seconds(), 6),
+        hostname=machine.hostname,
+        platform=machine.platform,
+        device=device,
+        python_version=machine.python_version,
+        packages=machine.packages,
+        seed=seed,
+    )
+
+
+def describe_reuse(
+    origin: StepManifest,
+    *,
+    manifest_sha256: str,
+    run_id: str,
+    dagster_run_id: str,
+    inputs: Mapping[str, InputArtifact],
+    outputs: Mapping[str, OutputFile],
+) -> StepManifest:
+    """Build the manifest of a run that took over the content of another; ``reused_from`` names who computed.
+
+    Args:
+        origin: The manifest that the content was published with.
+        manifest_sha256: The SHA-256 of that manifest's file.
+        run_id: The run that takes the content over.
+        dagster_run_id: Dagster's name of it.
+        inputs: What that run would have computed from: other runs, the same data versions.
+        outputs: The files; all but those below ``lineage/`` are the origin's.
+    """
+    computed = origin.reused_from or Origin(
+        run_id=origin.run_id, dagster_run_id=origin.dagster_run_id, manifest_sha256=manifest_sha256
+    )
+    changes = {
+        "run_id": run_id,
+        "dagster_run_id": dagster_run_id,
+        "input_artifacts": dict(inputs),
+        "output_artifacts": dict(outputs),
+        "reused_from": computed,
+    }
+    return origin.model_copy(update=changes)
+
+
+def _relative_name(path: Path, directory: Path) -> str:
+    try:
+        return check_relative_name(path.resolve().relative_to(Path(directory).resolve()).as_posix())
+    except ValueError as error:
+        raise SchemaError(
+            "every output below the output directory", str(path), directory, "Write outputs below output_dir."
+        ) from error
+
+
+def _output_file(path: Path) -> OutputFile:
+    return OutputFile(sha256=compute_file_sha256(path), size_bytes=path.stat().st_size)

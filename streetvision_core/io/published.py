@@ -1,0 +1,178 @@
+"""A published artifact: a directory whose manifest says, with digests, what lies in it.
+
+Every reader verifies the very bytes that it returns. ``problems`` hashes everything again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.errors import IntegrityError, MissingArtifactError, StoreError
+from streetvision_core.io.artifact import LINEAGE_PREFIX
+from streetvision_core.io.atomic import compute_file_sha256
+from streetvision_core.io.encode import bytes_digest
+from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
+from streetvision_core.io.names import MANIFEST_NAME
+from streetvision_core.io.tensors import read_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+
+_WORTH_THREADS = 2**20
+
+
+@dataclass(frozen=True)
+class PublishedArtifact:
+    """A published step: its manifest, and readers that verify the very bytes they return."""
+
+    directory: Path
+    manifest: StepManifest
+    manifest_sha256: str
+
+    @property
+    def reference(self) -> InputArtifact:
+        """How a step that reads this artifact records it."""
+        return InputArtifact(
+            data_version=self.manifest.data_version,
+            run_id=self.manifest.run_id,
+            manifest_sha256=self.manifest_sha256,
+        )
+
+    @property
+    def content(self) -> dict[str, OutputFile]:
+        """The files that its data version is of: all but those below ``lineage/``."""
+        files = self.manifest.output_artifacts
+        return {name: file for name, file in files.items() if not name.startswith(LINEAGE_PREFIX)}
+
+    def path(self, name: str) -> Path:
+        """Return where the file ``name`` lies; reading it through this path is not verified."""
+        self._listed(name)
+        return self.directory / name
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the verified bytes of the file ``name``.
+
+        Raises:
+            MissingArtifactError: the manifest lists no such file.
+            IntegrityError: the file is gone, or is not what was published.
+        """
+        listed, path = self._listed(name), self.directory / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise damaged(path, f"the error '{error.strerror}'") from error
+        if bytes_digest(data) != listed.sha256:
+            raise damaged(path, "other content")
+        return data
+
+    def read_json(self, name: str) -> Any:
+        """Return the verified, decoded JSON file ``name``."""
+        return json.loads(self.read_bytes(name))
+
+    def read_tensors(self, name: str) -> dict[str, np.ndarray]:
+        """Return the verified arrays of the safetensors file ``name``."""
+        return read_tensors(self.read_bytes(name))
+
+    def problems(self, *, digest: Callable[[Path], str] = compute_file_sha256) -> list[str]:
+        """Hash every byte again and return what is wrong: one sentence a fault, none when intact.
+
+        Args:
+            digest: Gives the SHA-256 (hex) of a file; for who has hashed another name of it already.
+        """
+
+        def faults(name: str, file: OutputFile) -> list[str]:
+            return self._faults(name, file, digest=digest)
+
+        files = self.manifest.output_artifacts
+        # Hashing leaves the interpreter to other threads; for small files they cost more than they give.
+        large = sum(file.size_bytes for file in files.values()) > _WORTH_THREADS
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # it starts a thread with the first file it is given
+            each = (pool.map if large else map)(faults, files, files.values())
+            found = [fault for some in each for fault in some]
+        listed = {MANIFEST_NAME, *self.manifest.output_artifacts}
+        for path in sorted(self.directory.rglob("*")):
+            name = path.relative_to(self.directory).as_posix()
+            if not path.is_dir() and name not in listed:
+                found.append(f"{name} is not listed in the manifest")
+        return found
+
+    def _faults(self, name: str, file: OutputFile, *, digest: Callable[[Path], str]) -> list[str]:
+        path = self.directory / name
+        try:
+            status = path.lstat()
+        except OSError as error:
+            return [f"{name} cannot be read: {error.strerror}"]
+        if not stat.S_ISREG(status.st_mode):
+            return [f"{name} is not a regular file"]
+        if status.st_size != file.size_bytes:
+            return [f"{name} has {status.st_size} bytes instead of {file.size_bytes}"]
+        return [] if digest(path) == file.sha256 else [f"{name} has other content than was published"]
+
+    def _listed(self, name: str) -> OutputFile:
+        try:
+            return self.manifest.output_artifacts[name]
+        except KeyError as error:
+            raise MissingArtifactError(
+                f"the artifact {self.manifest.step_name} to hold {name}",
+                f"only {', '.join(sorted(self.manifest.output_artifacts))}",
+                self.directory,
+                "It was made by another version of this step; materialize it again.",
+            ) from error
+
+
+def read_artifact(directory: Path, *, manifest_sha256: str | None = None) -> PublishedArtifact:
+    """Open the published artifact in ``directory``, a bundle for instance, by its manifest.
+
+    Args:
+        directory: Where the files and ``manifest.json`` lie.
+        manifest_sha256: What the manifest must hash to, where somebody vouches for it.
+
+    Raises:
+        MissingArtifactError: there is no manifest, so nothing was published here.
+        IntegrityError: the manifest is not the one that was vouched for, or was changed.
+        SchemaError: it is no manifest of a version this one reads.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingArtifactError(
+            "a published artifact",
+            f"no {MANIFEST_NAME}",
+            directory,
+            "Materialize it first, or check the path.",
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    digest = bytes_digest(data)
+    if manifest_sha256 not in (None, digest):
+        raise damaged(path, "another manifest than the one that is vouched for")
+    return PublishedArtifact(directory, StepManifest.from_bytes(data, where=path), digest)
+
+
+def damaged(path: Path, found: str) -> IntegrityError:
+    """Return the error of a file that is not what was published."""
+    return IntegrityError(
+        "the file as it was published",
+        found,
+        path,
+        "Materialize the step again, or restore the file from a copy.",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """Return the error of a file of the store that the system will not give."""
+    return StoreError(
+        "a store that can be read",
+        f"the error '{error.strerror}'",
+        path,
+        "Check STREETVISION_STORE or DAGSTER_HOME and the permissions.",
+    )

@@ -1,0 +1,65 @@
+"""How Lightning reads and writes the resume state: a callback that saves each epoch, and the plugin it uses.
+
+What is saved is Lightning's own checkpoint: weights, averaged weights, optimizer, schedule, the counters of
+its loops, and the module's rows. Nothing else is needed: every random draw follows from the seed and from
+those counters, and early stopping from the rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning import Callback
+from lightning.pytorch.plugins import CheckpointIO
+
+if TYPE_CHECKING:
+    import lightning
+
+    from streetvision_core.training.best import BestEpoch
+    from streetvision_core.training.module import ClassifierModule
+    from streetvision_core.training.resume import ResumeState
+    from streetvision_core.training.saved import SavedTraining
+
+
+class StateIO(CheckpointIO):
+    """Writes Lightning's checkpoint to the resume state, and hands it the one that was verified."""
+
+    def __init__(self, state: ResumeState, saved: SavedTraining | None) -> None:
+        self.sha256 = ""
+        self._state = state
+        self._saved = saved
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """Write the checkpoint durably; `sha256` is then that of the file."""
+        self.sha256 = self._state.write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:  # noqa: ARG002 - as above
+        """Return the checkpoint that was verified and loaded when the state was opened."""
+        assert self._saved is not None
+        return self._saved.take_checkpoint()
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Do nothing: the resume state removes what it does not name."""
+
+
+class SaveEpoch(Callback):
+    """Saves every finished epoch, after `best` has judged it."""
+
+    def __init__(self, state: ResumeState, *, io: StateIO, best: BestEpoch) -> None:
+        self._state = state
+        self._io = io
+        self._best = best
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: ClassifierModule) -> None:  # type: ignore[override]
+        """Make this epoch the one that a later run goes on from."""
+        assert self._best.row is not None
+        assert self._best.weights is not None
+        epoch = pl_module.rows[-1].epoch
+        trainer.save_checkpoint(self._state.epoch_path(epoch))
+        self._state.record(
+            epoch=epoch,
+            epoch_sha256=self._io.sha256,
+            best_epoch=self._best.row.epoch,
+            best=self._best.weights,
+        )

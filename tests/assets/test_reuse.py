@@ -1,0 +1,221 @@
+"""What is computed again and what is taken over, on the real graph."""
+
+import os
+import shutil
+
+import pytest
+
+from streetvision_core.bundle import verify_bundle
+from tests.assets.graph import STEPS, Graph, evaluations, paragraph
+from tests.assets.test_graph import damage, materializations
+
+BEHIND_TRAINING = ("phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle")
+# Whoever reads pictures of a user looks at them in every run.
+ALWAYS_RUN = {"images"}
+
+
+def computed(graph, result):
+    """The steps that a run has computed itself, by the manifests that it published."""
+    assert result.success, paragraph(result)
+    manifests = [graph.current(step).manifest for step in STEPS]
+    return {one.step_name for one in manifests if one.dagster_run_id == result.run_id and not one.reused_from}
+
+
+@pytest.fixture(scope="session")
+def second_run(first_run, pictures, tmp_path_factory):
+    """The first run and one more of the very same; nobody changes its store."""
+    made, _ = first_run
+    made.instance.dispose()
+    root = tmp_path_factory.mktemp("second") / "place"
+    shutil.copytree(made.store_path.parent, root)
+    graph = Graph(root)
+    before = {step: graph.current(step) for step in STEPS}
+    return graph, before, graph.materialize(pictures)
+
+
+def digests(graph):
+    return {step: graph.current(step).manifest.data_version for step in STEPS}
+
+
+def test_a_second_run_with_nothing_changed_computes_nothing_and_publishes_the_same(second_run):
+    graph, before, result = second_run
+    assert computed(graph, result) == ALWAYS_RUN
+    for step in STEPS:
+        now = graph.current(step)
+        assert now.manifest.data_version == before[step].manifest.data_version
+        assert now.manifest.dagster_run_id == result.run_id
+        assert now.problems() == []
+        if step not in ALWAYS_RUN:
+            origin, metadata = now.manifest.reused_from, materializations(result)[step].metadata
+            assert origin.run_id == before[step].manifest.run_id == metadata["reused_from"].value
+            assert origin.manifest_sha256 == before[step].manifest_sha256
+    assert all(check.passed for check in evaluations(result).values())
+
+
+def test_a_reused_artifact_shows_the_pictures_that_were_drawn_of_it(first_run, second_run):
+    (_, drawn), (_, _, result) = first_run, second_run
+    for step, then in materializations(drawn).items():
+        shown = materializations(result)[step].metadata
+        pictured = {name for name, value in then.metadata.items() if hasattr(value, "md_str")}
+        assert {name: shown[name] for name in pictured} == {name: then.metadata[name] for name in pictured}
+
+
+def test_a_reused_artifact_takes_no_room(second_run):
+    graph, before, _ = second_run
+    now, name = graph.current("phase1_checkpoint"), "model_best.safetensors"
+    assert now.path(name).samefile(before["phase1_checkpoint"].path(name))
+
+
+def test_a_reused_bundle_carries_the_lineage_of_its_own_run(second_run):
+    graph, _, result = second_run
+    bundle = graph.current("bundle")
+    verify_bundle(bundle.directory)
+    for step in STEPS[:-1]:
+        upstream = graph.current(step)
+        assert bundle.read_bytes(f"lineage/{step}.json") == upstream.manifest.to_bytes()
+        assert upstream.manifest.dagster_run_id == result.run_id
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({"phase1_checkpoint": {"learning_rate": 2e-3}}, set(BEHIND_TRAINING)),
+        ({"bundle": {"golden": 3}}, {"bundle"}),
+        # Another seed of a split that comes out otherwise, and all that was made of it.
+        ({"splits": {"seed": 1}}, {"splits", *BEHIND_TRAINING}),
+    ],
+)
+def test_a_changed_setting_computes_its_step_and_what_follows_and_nothing_before(
+    changed, again, graph, pictures
+):
+    assert computed(graph, graph.materialize(pictures, **changed)) == ALWAYS_RUN | again
+
+
+def test_what_comes_out_the_same_keeps_everything_behind_it(graph, pictures):
+    """The backbone is computed again for its own sake; nobody behind it notices."""
+    result = graph.materialize(pictures, backbone={"reuse": False})
+    assert computed(graph, result) == ALWAYS_RUN | {"backbone"}
+
+
+def test_going_back_to_an_earlier_setting_takes_over_what_was_made_with_it(graph, pictures):
+    before = digests(graph)
+    assert graph.materialize(pictures, phase1_checkpoint={"learning_rate": 2e-3}).success
+    assert digests(graph) != before
+    assert computed(graph, graph.materialize(pictures)) == ALWAYS_RUN
+    assert digests(graph) == before
+
+
+def test_reuse_false_computes_and_comes_to_the_same(graph, pictures):
+    before = digests(graph)
+    result = graph.materialize(pictures, **{step: {"reuse": False} for step in STEPS})
+    assert computed(graph, result) == set(STEPS)
+    assert digests(graph) == before
+    assert "reuse" not in graph.current("splits").manifest.config
+
+
+def test_a_damaged_artifact_is_computed_again_with_a_warning(graph, pictures, capsys):
+    before = digests(graph)
+    damage(graph.current("phase1_checkpoint").path("model_best.safetensors"))
+    result = graph.materialize(pictures)
+    assert computed(graph, result) == ALWAYS_RUN | {"phase1_checkpoint"}
+    assert digests(graph) == before
+    told = capsys.readouterr().err
+    assert "computed again" in told
+    assert "model_best.safetensors" in told
+
+
+@pytest.mark.parametrize("harm", ["pointer", "manifest", "directory"])
+def test_a_key_that_leads_nowhere_computes_again(harm, graph, pictures):
+    thresholds = graph.current("thresholds")
+    pointer = graph.store.root / "keys" / "thresholds" / f"{thresholds.manifest.step_key}.json"
+    if harm == "pointer":
+        pointer.write_bytes(b"{")
+    elif harm == "manifest":
+        (thresholds.directory / "manifest.json").write_bytes(b"{}")
+    else:
+        shutil.rmtree(thresholds.directory)
+    result = graph.materialize(pictures)
+    assert computed(graph, result) == ALWAYS_RUN | {"thresholds"}
+
+
+def test_moving_the_pictures_computes_nothing_behind_images(graph, pictures, tmp_path):
+    moved = shutil.move(shutil.copytree(pictures, tmp_path / "here"), tmp_path / "there")
+    assert computed(graph, graph.materialize(moved)) == ALWAYS_RUN
+
+
+def test_only_changed_pictures_are_read_again(graph, pictures, tmp_path):
+    mine = shutil.copytree(pictures, tmp_path / "mine")  # with the times of the originals
+    files = sorted(path for path in mine.rglob("*") if path.is_file())
+    for path in files:
+        os.utime(path, (1e9, 1e9))
+    assert graph.materialize(mine, "images").success
+    assert graph.current("images").manifest.metrics["pictures_read"] == len(files)
+    assert graph.materialize(mine, "images").success
+    assert graph.current("images").manifest.metrics["pictures_read"] == 0
+    unchanged = graph.current("images").manifest.data_version
+
+    touched, grown, *_ = files
+    os.utime(touched, (2e9, 1.5e9))
+    grown.write_bytes(grown.read_bytes() + b"\0")
+    os.utime(grown, (1e9, 1e9))
+    assert graph.materialize(mine, "images").success
+    assert graph.current("images").manifest.metrics["pictures_read"] == 2
+    assert graph.current("images").manifest.data_version != unchanged
+
+    assert graph.materialize(mine, "images", images={"rescan": True}).success
+    assert graph.current("images").manifest.metrics["pictures_read"] == len(files)
+
+
+def test_a_change_that_hides_from_the_times_is_found_by_rescan(graph, pictures, tmp_path):
+    mine = shutil.copytree(pictures, tmp_path / "mine")
+    for path in mine.rglob("*.*"):
+        os.utime(path, (1e9, 1e9))
+    assert graph.materialize(mine, "images").success
+    before = graph.current("images").manifest.data_version
+    hidden = min(mine.rglob("*.jpg"))
+    hidden.write_bytes(hidden.read_bytes()[:-1] + b"\0")
+    os.utime(hidden, (1e9, 1e9))
+    assert graph.materialize(mine, "images").success
+    assert graph.current("images").manifest.data_version == before
+    assert graph.materialize(mine, "images", images={"rescan": True}).success
+    assert graph.current("images").manifest.data_version != before
+
+
+def test_a_failed_proof_is_not_forgotten_when_its_artifact_is_taken_over(graph, pictures):
+    """The artifact was published, its check failed: the run that takes it over proves it anew, and fails."""
+    untrained = {"phase1_checkpoint": {"learning_rate": 1e-12, "epochs": 1, "ema_decay": 0.0}}
+    for attempt in (1, 2):
+        result = graph.materialize(pictures, **untrained)
+        assert not result.success, attempt
+        check = evaluations(result)["phase1_checkpoint", "usable_model"]
+        assert not check.passed
+        assert "majority class" in check.description
+    assert graph.current("phase1_checkpoint").manifest.reused_from is not None
+
+
+def test_a_proof_is_taken_over_from_the_run_that_computed_and_verify_proves_it_anew(second_run):
+    graph, _, result = second_run
+    proofs = {
+        "splits": "no_leakage",
+        "phase1_checkpoint": "usable_model",
+        "val_calib_logits": "complete_logits",
+        "thresholds": "recomputed",
+        "bundle": "deployable",
+    }
+    taken, proved = evaluations(result), evaluations(graph.run("verify"))
+    for step, check in proofs.items():
+        assert "the same bytes passed in run" in taken[step, check].description
+        assert proved[step, check].passed
+        assert "the same bytes" not in proved[step, check].description
+
+
+def test_where_the_events_are_gone_pictures_are_drawn_and_proofs_done_again(graph, pictures):
+    shutil.rmtree(graph.store_path.parent / "dagster")
+    again = type(graph)(graph.store_path.parent)
+    try:
+        result = again.materialize(pictures)
+        assert computed(again, result) == ALWAYS_RUN
+        assert "verified after being moved" in evaluations(result)["bundle", "deployable"].description
+        assert "training_curve" in materializations(result)["phase1_checkpoint"].metadata
+    finally:
+        again.instance.dispose()

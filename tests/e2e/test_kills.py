@@ -1,0 +1,88 @@
+"""The job itself, killed and crowded: nothing published is harmed, and the next run comes to the same."""
+
+import random
+import shutil
+import time
+
+import pytest
+
+from streetvision_core.bundle import verify_bundle
+from streetvision_core.io import ArtifactStore
+from tests.assets.graph import STEPS
+from tests.e2e.kills import digests, faults, leftovers, told
+from tests.e2e.zygote import Zygote
+
+KILLS = 12
+RUNS_AT_ONCE = 6
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    started = Zygote()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(zygote, tiny_pictures, tmp_path_factory):
+    """What a run that nobody disturbs comes to, and the seconds that it takes."""
+    root = tmp_path_factory.mktemp("undisturbed") / "place"
+    began = time.monotonic()
+    assert zygote.run(root, tiny_pictures) == 0, told(root)
+    return digests(ArtifactStore(root / "store")), time.monotonic() - began
+
+
+@pytest.mark.timeout(900)
+def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alike(
+    zygote, undisturbed, tiny_pictures, tmp_path
+):
+    expected, seconds = undisturbed
+    seed = random.SystemRandom().randrange(2**32)
+    moments = random.Random(seed)
+    killed = 0
+    for attempt in range(KILLS):
+        root = tmp_path / str(attempt)
+        moment = moments.uniform(0, seconds)
+        where = f"attempt {attempt} of seed {seed}, killed after {moment:.2f} s"
+        pid = zygote.start(root, tiny_pictures)
+        time.sleep(moment)
+        zygote.kill(pid)
+        killed += zygote.wait(pid) == -9
+        store = ArtifactStore(root / "store")
+        assert faults(store) == [], where
+        assert zygote.run(root, tiny_pictures) == 0, f"{where}: {told(root)}"
+        assert digests(store) == expected, where
+        assert faults(store) == [], where
+        assert leftovers(store) == [], where
+        verify_bundle(store.resolve("bundle").directory)
+        shutil.rmtree(root)
+    assert killed > KILLS / 2, "the kills came too late to say anything"
+
+
+@pytest.mark.timeout(600)
+def test_six_runs_at_once_on_one_store_and_one_instance_stay_apart(zygote, tiny_pictures, tmp_path):
+    """Two of them are the very same run, the others differ in a seed, so that a mix-up would show."""
+    zygote.run(tmp_path, tiny_pictures, phase1_checkpoint={"epochs": 1, "seed": 99})  # makes the instance
+    seeds = [0, 0, 1, 2, 3, 4]
+    pids = [zygote.start(tmp_path, tiny_pictures, phase1_checkpoint={"seed": seed}) for seed in seeds]
+    assert [zygote.wait(pid) for pid in pids] == [0] * RUNS_AT_ONCE, told(tmp_path)
+    said = told(tmp_path)
+    assert "database is locked" not in said
+    assert "OperationalError" not in said
+    store = ArtifactStore(tmp_path / "store")
+    bundles = [store.resolve("bundle", run_id=run) for run in store.run_ids()[1:]]
+    assert len(bundles) == RUNS_AT_ONCE
+    for bundle in bundles:
+        assert {given.run_id for given in bundle.manifest.input_artifacts.values()} == {
+            bundle.manifest.run_id
+        }
+        for step in STEPS[:-1]:
+            upstream = store.input_of(bundle, step)
+            assert upstream.manifest.dagster_run_id == bundle.manifest.dagster_run_id
+            assert bundle.read_bytes(f"lineage/{step}.json") == upstream.manifest.to_bytes()
+        verify_bundle(bundle.directory)
+    trained = [store.input_of(bundle, "phase1_checkpoint").manifest for bundle in bundles]
+    assert sorted(manifest.config["seed"] for manifest in trained) == seeds
+    assert len({manifest.data_version for manifest in trained}) == len(set(seeds))
+    assert faults(store) == []
+    assert leftovers(store) == []
