@@ -1,5 +1,5 @@
 """The library behind StreetVision: from labelled street pictures to a verified roadwork classifier.
 
 It knows nothing of Dagster. Dependencies point one way:
-cli -> bundle -> training -> models, data, eval -> io -> errors.
+cli -> history -> bundle -> training -> models, data, eval -> io -> errors.
 """

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streetvision_core.errors import StreetVisionError
 
@@ -18,7 +20,23 @@ if TYPE_CHECKING:
 
     from streetvision_core.errors import DataError
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse names it nowhere else
+
 GOOD, BAD = 0, 1
+
+
+class Answer(Protocol):
+    """What a command that looks at the store has found."""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong with what was looked at."""
+
+    def text(self) -> str:
+        """Return it for a person."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return it for a program, as JSON values."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,39 +44,186 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
-        return command(parsed)
+        code = command(parsed)
+        sys.stdout.flush()
     except StreetVisionError as error:
         _complain(error)
         return BAD
+    except BrokenPipeError:
+        # Whoever reads has enough, as `head` has. What Python still holds has to go somewhere when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GOOD
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="streetvision", description="Look at what StreetVision made.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_verify(commands)
-    _add_predict(commands)
+    for add in (_add_runs, _add_lineage, _add_diff, _add_verify, _add_gc, _add_predict):
+        add(commands)
     return parser
 
 
-def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    verify = commands.add_parser(
-        "verify",
-        help="tell whether a bundle is whole and of one chain",
-        description="Hash every file of a bundle again and follow its chain down to the pictures.",
+def _add_to_store(commands: Commands, name: str, *, help: str, description: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's word
+    command = commands.add_parser(name, help=help, description=description)
+    command.add_argument("--store", metavar="PATH", help="the store (default: where the environment says)")
+    return command
+
+
+def _add_runs(commands: Commands) -> None:
+    runs = _add_to_store(
+        commands,
+        "runs",
+        help="list what was made, the newest run first",
+        description="List the runs of the store: when, what was made, by which code, and how good it is.",
     )
-    verify.add_argument("path", metavar="PATH", help="the folder of the bundle")
-    verify.add_argument("--deep", action="store_true", help="also answer its golden pictures again")
+    runs.add_argument("steps", metavar="STEP", nargs="*", help="only runs that began one of these steps")
+    runs.add_argument("--limit", metavar="N", type=_count, default=20, help="at most N runs (default: 20)")
+    runs.add_argument("--all", action="store_true", help="all runs")
+    runs.add_argument("--json", action="store_true", help="everything, for programs")
+    runs.set_defaults(command=_runs)
+
+
+def _runs(parsed: argparse.Namespace) -> int:
+    from streetvision_core.history.find import open_store
+    from streetvision_core.history.runs import list_runs
+
+    limit = None if parsed.all else parsed.limit
+    return _show(list_runs(open_store(parsed.store), steps=parsed.steps, limit=limit), as_json=parsed.json)
+
+
+def _add_lineage(commands: Commands) -> None:
+    lineage = _add_to_store(
+        commands,
+        "lineage",
+        help="show what something was made from, down to the pictures",
+        description="Show the chain of an artifact: runs, commits, configurations, pictures.",
+    )
+    lineage.add_argument("name", metavar="ASSET|BUNDLE", help="a step, or the folder of a bundle (./NAME)")
+    lineage.add_argument(
+        "--run", metavar="RUN", help="the step as this run made it (default: what is current)"
+    )
+    form = lineage.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="all manifests, for programs")
+    form.add_argument("--mermaid", action="store_true", help="a Mermaid graph, for a page")
+    lineage.set_defaults(command=_lineage, parser=lineage)
+
+
+def _lineage(parsed: argparse.Namespace) -> int:
+    from streetvision_core.history.find import find_run, names_folder, open_store
+    from streetvision_core.history.lineage import chain_in_store, chain_of_folder
+
+    if names_folder(parsed.name):
+        if parsed.run:
+            parsed.parser.error("--run is for a step; the folder of a bundle is of one run")
+        chain = chain_of_folder(Path(parsed.name))
+    else:
+        store = open_store(parsed.store)
+        chain = chain_in_store(store, parsed.name, run_id=find_run(store, parsed.run) if parsed.run else None)
+    if parsed.mermaid:
+        from streetvision_core.history.tree import mermaid_text
+
+        _print(mermaid_text(chain))
+        return GOOD if chain.good else BAD
+    return _show(chain, as_json=parsed.json)
+
+
+def _add_diff(commands: Commands) -> None:
+    diff = _add_to_store(
+        commands,
+        "diff",
+        help="show where two runs differ",
+        description="Compare two runs: configuration, code, inputs, content, packages and metrics, by step.",
+    )
+    meaning = "a run (its id, a beginning or an end of it), 'current', or the folder of a bundle"
+    diff.add_argument("a", metavar="RUN_A", help=meaning)
+    diff.add_argument("b", metavar="RUN_B", help="the same")
+    diff.add_argument("--json", action="store_true", help="everything, for programs")
+    diff.set_defaults(command=_diff)
+
+
+def _diff(parsed: argparse.Namespace) -> int:
+    from streetvision_core.history.diff import compare
+    from streetvision_core.history.find import find_made
+
+    a, b = (find_made(name, store_path=parsed.store) for name in (parsed.a, parsed.b))
+    return _show(compare(a, b), as_json=parsed.json)
+
+
+def _add_verify(commands: Commands) -> None:
+    verify = _add_to_store(
+        commands,
+        "verify",
+        help="tell whether what was made is whole and of one chain",
+        description="Hash every file again, and follow what it was made from: of what is current, of a run,"
+        " of everything in the store, or of a bundle's folder.",
+    )
+    what = verify.add_mutually_exclusive_group()
+    what.add_argument("name", metavar="RUN|BUNDLE", nargs="?", help="a run, or the folder of a bundle")
+    what.add_argument("--all", action="store_true", help="everything published, and every pointer")
+    verify.add_argument("--deep", action="store_true", help="also answer a bundle's golden pictures again")
     verify.set_defaults(command=_verify)
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    from streetvision_core.bundle import verify_bundle
+    if parsed.name and (os.sep in parsed.name or Path(parsed.name).exists()):
+        return _verify_bundle(parsed.name, deep=parsed.deep)
+    from streetvision_core.history.find import find_run, open_store
+    from streetvision_core.history.verify import verify_current, verify_everything, verify_run
 
-    print(verify_bundle(parsed.path, deep=parsed.deep).summary())
+    store = open_store(parsed.store)
+    if parsed.all:
+        found = verify_everything(store)
+    else:
+        found = verify_run(store, find_run(store, parsed.name)) if parsed.name else verify_current(store)
+    _print(found.text())
+    if not found.good:
+        return BAD
+    if parsed.deep:
+        for bundle in (one for one in found.checked if one.step == "bundle"):
+            _verify_bundle(str(store.directory(bundle.run_id, bundle.step)), deep=True)
     return GOOD
 
 
-def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _verify_bundle(path: str, *, deep: bool) -> int:
+    from streetvision_core.bundle import verify_bundle
+
+    _print(verify_bundle(path, deep=deep).summary())
+    return GOOD
+
+
+def _add_gc(commands: Commands) -> None:
+    gc = _add_to_store(
+        commands,
+        "gc",
+        help="clear away what nothing needs (a dry run by default)",
+        description="Free the artifacts that nothing keeps, and what killed runs left. Kept are: everything"
+        " current, the newest runs, runs at work, and everything that one of those was made from.",
+    )
+    gc.add_argument(
+        "--keep-runs", metavar="N", type=_count, default=5, help="newest runs to keep (default: 5)"
+    )
+    how = gc.add_mutually_exclusive_group()
+    how.add_argument("--delete", action="store_true", help="remove it, instead of saying what would go")
+    how.add_argument("--dry-run", action="store_true", help="only say what would go, as without it")
+    gc.add_argument("--json", action="store_true", help="everything, for programs")
+    gc.set_defaults(command=_gc)
+
+
+def _gc(parsed: argparse.Namespace) -> int:
+    from streetvision_core.history.find import open_store
+
+    store = open_store(parsed.store)
+    if parsed.delete:
+        from streetvision_core.history.remove import collect
+
+        return _show(collect(store, keep_runs=parsed.keep_runs), as_json=parsed.json)
+    from streetvision_core.history.gc import plan_collection
+
+    return _show(plan_collection(store, keep_runs=parsed.keep_runs), as_json=parsed.json)
+
+
+def _add_predict(commands: Commands) -> None:
     predict = commands.add_parser(
         "predict",
         help="answer pictures with a bundle, one JSON line each",
@@ -82,6 +247,22 @@ def _predict(parsed: argparse.Namespace) -> int:
         line = {"picture": answer.name, "probability": answer.probability, "decision": answer.decision}
         print(json.dumps(line), flush=True)
     return BAD if unreadable else GOOD
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 is expected, not {text!r}")
+    return int(text)
+
+
+def _show(answer: Answer, *, as_json: bool) -> int:
+    _print(json.dumps(answer.facts(), indent=1) if as_json else answer.text())
+    return GOOD if answer.good else BAD
+
+
+def _print(text: str) -> None:
+    """Print a text; what a manifest from elsewhere holds must not steer the terminal."""
+    print("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text))
 
 
 def _complain(error: StreetVisionError) -> None:

@@ -41,6 +41,12 @@ def claim(directory: Path) -> None:
     _held[directory] = lock
 
 
+def claim_if_free(directory: Path) -> None:
+    """Claim ``directory`` for as long as this process lives, unless another process has it already."""
+    if directory not in _held and _try(lock := _lock(directory)):
+        _held[directory] = lock
+
+
 def release(directory: Path) -> None:
     """Give up the claim on ``directory``, if this process holds it."""
     lock = _held.pop(directory, None)

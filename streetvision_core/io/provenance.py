@@ -7,6 +7,7 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class Environment:
     packages: dict[str, str]
 
 
+@cache
 def environment() -> Environment:
     """Describe this machine; a package that is not installed is left out."""
     packages = {}

@@ -14,8 +14,9 @@ publishes a step once: staging there again is refused.
 
 An input is resolved from a run by its id, or through the pointer; never as "the newest directory".
 
-While a step is staged, its process holds a lock on ``runs/<run_id>/.<step>.claim``, which dies with it. So
-a directory without a manifest whose claim nobody holds is what a kill has left, and ``sweep`` removes it.
+While a step is staged, its process holds a lock on ``runs/<run_id>/.<step>.claim``, and from a run's first
+step until its end one on ``runs/.<run_id>.claim``; both die with it. So a directory without a manifest whose
+claim nobody holds is what a kill has left, and ``sweep`` removes it.
 The locks are advisory and of this machine: the store belongs on a local disk.
 """
 
@@ -37,7 +38,7 @@ from streetvision_core.io.atomic import (
     sweep_partials,
     write_file_atomic,
 )
-from streetvision_core.io.claims import abandoned, claim, clear_abandoned, release
+from streetvision_core.io.claims import abandoned, claim, claim_if_free, clear_abandoned, release
 from streetvision_core.io.encode import bytes_digest
 from streetvision_core.io.manifest import OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME, check_relative_name, check_segment
@@ -86,6 +87,7 @@ class ArtifactStore:
             if not directory.parent.exists():
                 self.sweep()
                 make_directory(directory.parent)
+            claim_if_free(directory.parent)
             claim(directory)
             if directory.exists():
                 shutil.rmtree(directory)
@@ -217,7 +219,7 @@ class ArtifactStore:
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that have begun a step here, the oldest first."""
         runs = self.root / "runs"
-        return sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+        return sorted(path.name for path in runs.glob("[!.]*"))
 
     def steps(self, run_id: str) -> list[str]:
         """Return the names of the steps that ``run_id`` has published, sorted."""
@@ -225,23 +227,24 @@ class ArtifactStore:
 
     def unpublished(self) -> list[Path]:
         """Return the directories of steps that no manifest covers and that nobody is at work in, sorted."""
-        found = []
-        for directory in (self.root / "runs").glob("*/[!.]*"):
-            if not (directory / MANIFEST_NAME).exists():
-                with abandoned(directory) as free:
-                    found += [directory] if free else []
-        return sorted(found)
+        return sorted(directory for directory in self._step_directories() if _is_half_made(directory))
 
     def sweep(self) -> None:
         """Remove what killed processes have left half-made; whatever was published stays."""
-        for directory in self.unpublished():
-            shutil.rmtree(directory, ignore_errors=True)
-        for run in (self.root / "runs").glob("*"):
+        for directory in self._step_directories():
+            with abandoned(directory) as free:
+                # Asked under the claim: whoever held it may have published meanwhile.
+                if free and not (directory / MANIFEST_NAME).exists():
+                    shutil.rmtree(directory, ignore_errors=True)
+        for run in (self.root / "runs", *(self.root / "runs").glob("[!.]*")):
             clear_abandoned(run)
         if self.root.is_dir():
             with self.exclusive():
                 for pointers in (self.root / "latest", self.root / "keys"):
                     sweep_partials(pointers)
+
+    def _step_directories(self) -> Iterator[Path]:
+        return (self.root / "runs").glob("[!.]*/[!.]*")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -324,6 +327,11 @@ def _refuse_published(directory: Path) -> None:
             directory,
             "Start a new run; what was published is never overwritten.",
         )
+
+
+def _is_half_made(directory: Path) -> bool:
+    with abandoned(directory) as free:
+        return free and not (directory / MANIFEST_NAME).exists()
 
 
 def _check_complete(directory: Path, manifest: StepManifest) -> None:

@@ -72,7 +72,9 @@ def test_predict_with_a_changed_bundle_answers_nothing(moved, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("arguments", [(), ("verify",), ("guess",), ("predict", "x"), ("verify", "a", "b")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("verify", "--all", "a"), ("guess",), ("predict", "x"), ("verify", "a", "b")]
+)
 def test_wrong_usage_is_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(list(arguments))

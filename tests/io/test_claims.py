@@ -69,6 +69,22 @@ def test_what_a_living_process_is_making_is_left_alone_and_can_be_published(stor
     assert store.resolve("images", run_id="new").problems() == []
 
 
+def test_a_run_that_is_between_two_steps_is_known_to_be_at_work(store, other_process):
+    run = store.root / "runs" / "old"
+    with abandoned(run) as free:
+        assert not free
+    publish(store, run_id="new")  # sweeps, and leaves the claim of the living run alone
+    with abandoned(run) as free:
+        assert not free
+    assert store.run_ids() == ["new", "old"]
+    os.kill(other_process.pid, signal.SIGKILL)
+    other_process.wait()
+    with abandoned(run) as free:
+        assert free
+    store.sweep()
+    assert not (store.root / "runs" / ".old.claim").exists()
+
+
 def test_two_processes_never_stage_the_same_step_of_the_same_run(store, other_process):
     with pytest.raises(StoreError, match="another process is at it"):
         store.stage("old", "images")
@@ -85,7 +101,7 @@ def test_a_temporary_pointer_of_a_killed_process_is_swept(store):
 
 def test_a_publication_gives_its_claim_back(store):
     publish(store)
-    assert list(store.root.rglob("*.claim")) == []
+    assert list(store.root.glob("runs/*/.*.claim")) == []
 
 
 def test_a_claim_keeps_others_out_until_it_is_given_back(tmp_path):

@@ -1,0 +1,124 @@
+"""What a person means by a name on the command line: a store, a run, or the folder of a bundle.
+
+A run may be given by its id, or by a beginning or an end of it that fits no other run. A name with a
+separator, or of a folder here that holds a manifest, is the folder of a bundle.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from streetvision_core.errors import IntegrityError, MissingArtifactError, StoreError
+from streetvision_core.history.scan import places, run_ids
+from streetvision_core.io import ArtifactStore, default_store, read_artifact
+from streetvision_core.io.artifact import LINEAGE_PREFIX
+from streetvision_core.io.manifest import StepManifest
+from streetvision_core.io.names import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CURRENT = "current"
+_AT_MOST = 5
+
+
+class Sealed(NamedTuple):
+    """A manifest and the SHA-256 (hex) of its file."""
+
+    manifest: StepManifest
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """Manifests by step, under the name of the run or of the folder that they came from."""
+
+    name: str
+    manifests: Mapping[str, StepManifest]
+
+
+def open_store(path: str | None = None) -> ArtifactStore:
+    """Return the store at ``path``, or where the environment says.
+
+    Raises:
+        StoreError: there is none, or nothing says where.
+    """
+    root = Path(path) if path else default_store()
+    if not (root / "runs").is_dir():
+        raise StoreError(
+            "a store in which something was made",
+            "a folder without runs" if root.is_dir() else "no such folder",
+            root,
+            "Make something first (make bundle), or give the store with --store or STREETVISION_STORE.",
+        )
+    return ArtifactStore(root)
+
+
+def names_folder(name: str) -> bool:
+    """Tell whether ``name`` is a path: it has a separator, or a folder of that name holds a manifest."""
+    return os.sep in name or (Path(name) / MANIFEST_NAME).is_file()
+
+
+def find_run(store: ArtifactStore, name: str) -> str:
+    """Return the id of the one run that ``name`` is the id, a beginning or an end of.
+
+    Raises:
+        MissingArtifactError: it fits no run, or several.
+    """
+    known = run_ids(store.root)
+    if name in known:
+        return name
+    fitting = [run_id for run_id in known if name and (run_id.startswith(name) or run_id.endswith(name))]
+    if len(fitting) == 1:
+        return fitting[0]
+    more = f" and {len(fitting) - _AT_MOST} more" if len(fitting) > _AT_MOST else ""
+    raise MissingArtifactError(
+        f"one run whose id is, begins or ends with {name!r}",
+        f"{', '.join(fitting[:_AT_MOST])}{more}" if fitting else "none",
+        store.root,
+        "Give the id of a run; 'streetvision runs --all' lists them.",
+    )
+
+
+def find_made(name: str, *, store_path: str | None) -> Made:
+    """Return what was made in the run ``name``, what is ``current``, or what a bundle's folder tells.
+
+    Raises:
+        StreetVisionError: there is no such thing, or a manifest of it is damaged.
+    """
+    if names_folder(name):
+        return Made(name, {step: sealed.manifest for step, sealed in read_chain(Path(name)).items()})
+    store = open_store(store_path)
+    if name == CURRENT:
+        return Made(CURRENT, {step: store.resolve(step).manifest for step in store.current_steps()})
+    run_id = find_run(store, name)
+    published = [place for place in places(store.root, run_id) if place.published]
+    return Made(run_id, {place.step: read_artifact(place.path).manifest for place in published})
+
+
+def read_chain(folder: Path) -> dict[str, Sealed]:
+    """Return the manifest of a bundle's folder and those below its ``lineage/``, each by its step.
+
+    Raises:
+        MissingArtifactError: there is no manifest in the folder, or a listed one is gone.
+        IntegrityError: a manifest is not the one that was published.
+        SchemaError: it is none of this version.
+    """
+    top = read_artifact(folder)
+    chain = {top.manifest.step_name: Sealed(top.manifest, top.manifest_sha256)}
+    for name, file in sorted(top.manifest.output_artifacts.items()):
+        if not name.startswith(LINEAGE_PREFIX):
+            continue
+        manifest = StepManifest.from_bytes(top.read_bytes(name), where=folder / name)
+        if name != f"{LINEAGE_PREFIX}{manifest.step_name}.json":
+            raise IntegrityError(
+                f"the manifest of the step that {name} is named after",
+                f"one of {manifest.step_name}",
+                folder,
+                "Take a whole copy of the bundle.",
+            )
+        chain[manifest.step_name] = Sealed(manifest, file.sha256)
+    return chain

@@ -1,0 +1,97 @@
+"""What a collection must keep.
+
+- Everything that is current.
+- The newest runs, whole, of those that have published something.
+- Whatever a run has published in which a process is at work.
+- Everything that one of these was made from, and so on down to the pictures. What an artifact took over
+  from another run is not among that: its files are names of its own.
+
+What is kept is followed by its manifests. If one of these is damaged, nobody can know what it was made
+from, and there is no answer.
+
+Not promised: what a run that is at work reads from another run, and has not published anything of yet, is
+kept only as long as that is current or new.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streetvision_core.errors import IntegrityError, SchemaError, StoreError
+from streetvision_core.history.pointers import latest_files, read_pointer
+from streetvision_core.history.scan import entries
+from streetvision_core.io import read_artifact
+from streetvision_core.io.claims import CLAIM_FILES, abandoned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from streetvision_core.history.scan import Place
+    from streetvision_core.io import ArtifactStore
+
+Key = tuple[str, str]
+
+
+def kept_artifacts(
+    store: ArtifactStore, runs: Mapping[str, Sequence[Place]], *, keep_runs: int, live: set[str]
+) -> set[Key]:
+    """Return what to keep, by run and step.
+
+    Args:
+        store: The store.
+        runs: The directories of all its runs, the oldest run first (``scan.all_places``).
+        keep_runs: How many of the newest runs to keep whole.
+        live: The runs in which a process is at work (``live_runs``).
+
+    Raises:
+        StoreError: the manifest of something to keep is damaged.
+        SchemaError: a pointer to what is current is damaged.
+    """
+    published = {place.key: place for places in runs.values() for place in places if place.published}
+    current = {read_pointer(path).key for path in latest_files(store.root)}
+    having = [run_id for run_id, places in runs.items() if any(place.published for place in places)]
+    whole = {*(having[-keep_runs:] if keep_runs else ()), *live}
+    return _with_ancestors({key for key in published if key in current or key[0] in whole}, published)
+
+
+def live_runs(root: Path, run_ids: Iterable[str]) -> set[str]:
+    """Return the runs in which a process is at work."""
+    return {run_id for run_id in run_ids if _is_live(root / "runs" / run_id)}
+
+
+def _is_live(run: Path) -> bool:
+    with abandoned(run) as free:
+        if not free:
+            return True
+    prefix, suffix = CLAIM_FILES.split("*")
+    for entry in entries(run):
+        if entry.name.startswith(prefix) and entry.name.endswith(suffix):
+            with abandoned(run / entry.name.removeprefix(prefix).removesuffix(suffix)) as free:
+                if not free:
+                    return True
+    return False
+
+
+def _with_ancestors(keys: set[Key], published: Mapping[Key, Place]) -> set[Key]:
+    kept: set[Key] = set()
+    waiting = list(keys)
+    while waiting:
+        key = waiting.pop()
+        if key not in kept:
+            kept.add(key)
+            waiting += [one for one in _inputs(published[key]) if one in published]
+    return kept
+
+
+def _inputs(place: Place) -> list[Key]:
+    try:
+        manifest = read_artifact(place.path).manifest
+    except (IntegrityError, SchemaError) as error:
+        raise StoreError(
+            f"to know what {place.step} of run {place.run_id} was made from, to keep that",
+            f"a damaged manifest with {error.found}",
+            place.path,
+            "Nothing was removed. Materialize the step again, or take the run out of the store by hand.",
+        ) from error
+    return [(given.run_id, name) for name, given in manifest.input_artifacts.items()]

@@ -1,0 +1,123 @@
+"""The removal of what a plan lets go, so that a kill at any moment leaves a store that verifies.
+
+It holds the store alone and decides again inside. Then, each step before the next one:
+
+1. The pointers to what goes. Their directories are flushed.
+2. The manifests, those of later steps before what they were made from; after each depth of the chain the
+   directories are flushed. From here on these directories are what a kill leaves half-made: nobody reads
+   them, and the next run or collection clears them away.
+3. The files, and what was half-made before; what is empty then.
+
+Whoever takes over an artifact at this moment either has links of his own or finds it missing and computes
+it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streetvision_core.errors import StoreError, StreetVisionError
+from streetvision_core.history.gc import Plan, is_old, plan_collection
+from streetvision_core.history.order import depths
+from streetvision_core.history.resumes import unlocked
+from streetvision_core.io.claims import abandoned, clear_abandoned
+from streetvision_core.io.manifest import read_fields
+from streetvision_core.io.names import MANIFEST_NAME
+from streetvision_core.io.progress import PROGRESS_LOCK
+from streetvision_core.io.system import open_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from streetvision_core.history.scan import Place
+    from streetvision_core.io import ArtifactStore
+
+
+def collect(store: ArtifactStore, *, keep_runs: int) -> Plan:
+    """Remove what ``plan_collection`` finds, alone in the store, and return what that was.
+
+    Raises:
+        StoreError: something to keep is damaged, or the file system refused.
+        SchemaError: a pointer to what is current is damaged.
+    """
+    with store.exclusive():
+        plan = plan_collection(store, keep_runs=keep_runs)
+        try:
+            _remove(plan)
+        except OSError as error:
+            raise StoreError(
+                "to remove what nothing needs",
+                f"the error '{error.strerror}'",
+                error.filename or store.root,
+                "What is kept is untouched. Mend the cause (permissions) and run again.",
+            ) from error
+    return replace(plan, deleted=True)
+
+
+def _remove(plan: Plan) -> None:
+    _unlink([*plan.pointers, *plan.partials])
+    for places in _deepest_first(plan.artifacts):
+        _unlink([place.path / MANIFEST_NAME for place in places])
+    for place in plan.artifacts:
+        shutil.rmtree(place.path)
+    for place in plan.half_made:
+        with abandoned(place.path) as free:
+            if free and not os.path.lexists(place.path / MANIFEST_NAME):
+                shutil.rmtree(place.path)
+    for state in plan.states:
+        _remove_state(state)
+    for run in plan.empty:
+        clear_abandoned(run)
+        with contextlib.suppress(OSError):  # somebody has put something into it
+            run.rmdir()
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    """Remove the names, and return when that is on the disk."""
+    touched: dict[Path, None] = {}
+    for path in paths:
+        path.unlink(missing_ok=True)
+        touched[path.parent] = None
+    for parent in touched:
+        with open_directory(parent) as directory:
+            directory.flush()
+
+
+def _deepest_first(artifacts: Iterable[Place]) -> list[list[Place]]:
+    """Return the artifacts in groups: whatever was made from another one comes in an earlier group."""
+    places = {place.key: place for place in artifacts}
+    groups: dict[int, list[Place]] = {}
+    for key, depth in depths({key: _inputs(place) for key, place in places.items()}).items():
+        groups.setdefault(depth, []).append(places[key])
+    return [groups[depth] for depth in sorted(groups, reverse=True)]
+
+
+def _inputs(place: Place) -> list[tuple[str, str]]:
+    path = place.path / MANIFEST_NAME
+    try:
+        fields = read_fields(path.read_bytes(), where=path)
+    except (StreetVisionError, OSError):
+        return []  # it is damaged and goes: nothing can be made of what it was made from
+    return [(given["run_id"], name) for name, given in fields["input_artifacts"].items()]
+
+
+def _remove_state(state: Path) -> None:
+    """Remove a resume state: first the record that names its files, last the lock."""
+    was_old = is_old(state)
+    with unlocked(state) as free:
+        if not free:
+            return
+        rank = {PROGRESS_LOCK: 2, **{path.name: 0 for path in state.glob("*.json")}}
+        for path in sorted(state.iterdir(), key=lambda path: (rank.get(path.name, 1), path.name)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    if was_old:  # a training that begins makes the directory before it locks it
+        with contextlib.suppress(OSError):
+            state.rmdir()

@@ -1,0 +1,240 @@
+"""What was made: the runs of a store, the newest first.
+
+A manifest is taken by its own digest (``read_fields``), so that a thousand runs are listed in a second. A
+damaged one is a line of the answer, and the answer is then not good.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.errors import StoreError, StreetVisionError
+from streetvision_core.history.order import in_order
+from streetvision_core.history.pointers import latest_files, read_pointers
+from streetvision_core.history.scan import Place, places, run_ids
+from streetvision_core.history.source import IMAGES, source_text
+from streetvision_core.history.text import code_text, columns, count_text, moment_text, trim, wrap
+from streetvision_core.io.claims import abandoned
+from streetvision_core.io.manifest import read_fields
+from streetvision_core.io.names import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from streetvision_core.io import ArtifactStore
+
+# The metrics that tell runs apart, in the order in which a run finds them, with their short heads.
+SHOWN_METRICS = {"val_mcc": "val_mcc", "val_calib_mcc": "calib_mcc", "mcc": "mcc"}
+_MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)-")
+_HEAD = ("run", "when (UTC)", *SHOWN_METRICS.values(), "code", "pictures")
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One run: the manifests of what it made, and what else lies in it.
+
+    ``unfinished`` has every step without a manifest, with whether a process is at work on it; ``damaged``
+    one paragraph for each manifest that cannot be trusted.
+    """
+
+    run_id: str
+    steps: Mapping[str, Fields]
+    current: frozenset[str]
+    unfinished: Mapping[str, bool]
+    damaged: Sequence[str]
+    source: str
+
+    @property
+    def began(self) -> str:
+        """When the run began, ISO 8601 in UTC: from its id, else from the first step that it computed."""
+        if match := _MOMENT.match(self.run_id):
+            return "{}-{}-{}T{}:{}:{}Z".format(*match.groups())
+        return min((fields["started_at"] for fields in self._computed()), default="")
+
+    @property
+    def code(self) -> list[str]:
+        """The commits that the run computed with, or took over what was computed with."""
+        made = self._computed() or list(self.steps.values())
+        return sorted({code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
+
+    def metric(self, name: str) -> float | None:
+        """Return the metric of this name that a step of the run reports."""
+        return next(
+            (fields["metrics"][name] for fields in self.steps.values() if name in fields["metrics"]), None
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "run_id": self.run_id,
+            "began": self.began,
+            "code": self.code,
+            "pictures": self.source,
+            "steps": {step: self._step_facts(step) for step in self.steps},
+            "unfinished": {
+                step: "at work" if busy else "interrupted" for step, busy in self.unfinished.items()
+            },
+            "damaged": list(self.damaged),
+        }
+
+    def row(self) -> list[str]:
+        """Return the cells of the table, in the order of its head."""
+        metrics = [self.metric(name) for name in SHOWN_METRICS]
+        numbers = ["" if value is None else f"{value:.3f}" for value in metrics]
+        code = self.code[0] if len(self.code) == 1 else "several" if self.code else ""
+        return [self.run_id, moment_text(self.began)[:16], *numbers, code, self.source]
+
+    def below(self) -> Iterator[str]:
+        """Yield the lines below the row: what was computed, reused, left unfinished, or is damaged."""
+        computed = [step for step, fields in self.steps.items() if not fields.get("reused_from")]
+        groups = {
+            "computed": computed,
+            "reused": [step for step in self.steps if step not in computed],
+            "at work": [step for step, busy in self.unfinished.items() if busy],
+            "interrupted": [step for step, busy in self.unfinished.items() if not busy],
+        }
+        for label, steps in groups.items():
+            yield from wrap(label, [f"{step}{'*' if step in self.current else ''}" for step in steps])
+        for fault in self.damaged:
+            yield from wrap("DAMAGED", [fault])
+        if not any(groups.values()) and not self.damaged:
+            yield "  nothing published"
+
+    def _computed(self) -> list[Fields]:
+        return [fields for fields in self.steps.values() if not fields.get("reused_from")]
+
+    def _step_facts(self, step: str) -> dict[str, Any]:
+        fields = self.steps[step]
+        kept = (
+            "data_version", "git_sha", "git_dirty", "code_version", "config_hash", "metrics", "started_at",
+            "finished_at", "duration_seconds",
+        )  # fmt: skip
+        origin = fields.get("reused_from")
+        return {
+            "current": step in self.current,
+            "reused_from": origin["run_id"] if origin else None,
+            **{name: fields[name] for name in kept},
+        }
+
+
+@dataclass(frozen=True)
+class RunList:
+    """The runs that were asked for, and the pointers that cannot be read."""
+
+    runs: Sequence[RunEntry]
+    left_out: int
+    faults: Sequence[str]
+
+    @property
+    def good(self) -> bool:
+        """Whether everything that was looked at could be read."""
+        return not self.faults and not any(run.damaged for run in self.runs)
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "runs": [run.facts() for run in self.runs],
+            "left_out": self.left_out,
+            "faults": list(self.faults),
+        }
+
+    def text(self) -> str:
+        """Return a table, each run with its steps below its row."""
+        head, *rows = columns([_HEAD, *(run.row() for run in self.runs)])
+        lines = [head]
+        for run, row in zip(self.runs, rows, strict=True):
+            lines += [trim(row), *run.below()]
+        notes = ["* is current; a + after the code means uncommitted changes."]
+        if self.left_out:
+            notes.append(f"{count_text(self.left_out, 'older run')} left out (--all shows them).")
+        return "\n".join([*lines, "", *notes, *(f"DAMAGED {fault}" for fault in self.faults)])
+
+
+def list_runs(store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | None = None) -> RunList:
+    """Return the newest ``limit`` runs of the store, or all; of ``steps``, those that began one of them."""
+    wanted = set(steps)
+    pointers, faults = read_pointers(latest_files(store.root))
+    current = {pointer.key for pointer in pointers}
+    sources: dict[str, str] = {}
+    runs: list[RunEntry] = []
+    ids = run_ids(store.root)[::-1]
+    looked_at = 0
+    for run_id in ids:
+        if limit is not None and len(runs) == limit:
+            break
+        looked_at += 1
+        found = places(store.root, run_id)
+        if not wanted or wanted & {place.step for place in found}:
+            runs.append(_entry(store, run_id, found, current=current, sources=sources))
+    return RunList(runs, len(ids) - looked_at, faults)
+
+
+def _entry(
+    store: ArtifactStore,
+    run_id: str,
+    found: Sequence[Place],
+    *,
+    current: set[tuple[str, str]],
+    sources: dict[str, str],
+) -> RunEntry:
+    steps, damaged, unfinished = {}, [], {}
+    for place in found:
+        if not place.published:
+            with abandoned(place.path) as free:
+                unfinished[place.step] = not free
+            continue
+        try:
+            steps[place.step] = _read(f"{place.location}/{MANIFEST_NAME}")
+        except StreetVisionError as error:
+            damaged.append(str(error))
+    order = in_order({step: fields["input_artifacts"] for step, fields in steps.items()})
+    return RunEntry(
+        run_id,
+        {step: steps[step] for step in order},
+        frozenset(place.step for place in found if place.key in current),
+        unfinished,
+        damaged,
+        _source(store, run_id, steps, known=sources),
+    )
+
+
+def _source(store: ArtifactStore, run_id: str, steps: Mapping[str, Fields], *, known: dict[str, str]) -> str:
+    """Return what the pictures of a run are; ``known`` has it by the run that read them."""
+    if IMAGES in steps:
+        images = steps[IMAGES]
+        return known.setdefault(run_id, source_text(images["config"], images["metrics"]))
+    readers = {
+        fields["input_artifacts"][IMAGES]["run_id"]
+        for fields in steps.values()
+        if IMAGES in fields["input_artifacts"]
+    }
+    if len(readers) != 1:
+        return ""
+    (reader,) = readers
+    if reader not in known:
+        known[reader] = _read_source(store, reader)
+    return known[reader]
+
+
+def _read_source(store: ArtifactStore, run_id: str) -> str:
+    """Return what the pictures of another run are: a hint, so a damaged manifest only leaves it out."""
+    try:
+        images = _read(os.fspath(store.directory(run_id, IMAGES) / MANIFEST_NAME))
+    except StreetVisionError:
+        return ""
+    return source_text(images["config"], images["metrics"])
+
+
+def _read(path: str) -> Fields:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - of thousands; half the time of Path.open
+            data = file.read()
+    except OSError as error:
+        raise StoreError("a readable manifest", f"the error '{error.strerror}'", path, "Check it.") from error
+    return read_fields(data, where=path)

@@ -1,0 +1,32 @@
+"""What the pictures of a chain are, in the words of the configuration of the step that read them."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IMAGES = "images"
+
+
+def source_text(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Return the kind of source, the last part of its path, and the number of pictures: ``folder x, 300``."""
+    kind, settings = source_of(config)
+    name = PurePath(str(settings["path"])).name if "path" in settings else ""
+    return ", ".join(filter(None, (f"{kind} {name}".strip(), str(metrics.get("pictures", "")))))
+
+
+def source_of(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the kind of source that the configuration of ``images`` names, and its settings."""
+    given = {kind: settings for kind, settings in config.items() if isinstance(settings, dict)}
+    return next(iter(given.items()), ("", {}))
+
+
+def source_lines(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Return the source with all its settings, and every number that the step counted."""
+    kind, settings = source_of(config)
+    given = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    counted = ", ".join(f"{value} {name}" for name, value in metrics.items())
+    return "; ".join(filter(None, (f"{kind}: {given}" if kind else "", counted)))

@@ -1,0 +1,217 @@
+"""Whether what lies in a store is what was published.
+
+Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
+read only the roles it may (``data/roles.py``). A file with several names, as reuse makes them, is hashed
+once. Of the whole store also: every pointer names a manifest that is there, with the digest it vouches for,
+and no link or stray file lies among the runs.
+
+A directory without a manifest was never published, so it is no fault.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from streetvision_core.errors import StoreError, StreetVisionError
+from streetvision_core.history.pointers import Pointer, key_files, latest_files, read_pointers
+from streetvision_core.history.scan import all_places, places, strangers
+from streetvision_core.history.text import count_text, size_text
+from streetvision_core.io import PublishedArtifact, compute_file_sha256, content_digest, read_artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from streetvision_core.io import ArtifactStore, InputArtifact
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One artifact that was looked at: its size in bytes, and what is wrong with it."""
+
+    run_id: str
+    step: str
+    size_bytes: int
+    faults: Sequence[str]
+
+
+@dataclass(frozen=True)
+class StoreVerification:
+    """The artifacts that were looked at, what is wrong besides, and how much was hashed in which time."""
+
+    checked: Sequence[Checked]
+    faults: Sequence[str]
+    pointers: int
+    hashed_bytes: int
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults and not any(one.faults for one in self.checked)
+
+    def text(self) -> str:
+        """Return a line an artifact, those that are bad with what is wrong, and a summary."""
+        width = max((len(one.step) for one in self.checked), default=0)
+        lines = []
+        for one in self.checked:
+            verdict = "BAD " if one.faults else "ok  "
+            lines.append(f"{verdict} {one.run_id}  {one.step:{width}}  {size_text(one.size_bytes)}")
+            lines += [f"     {fault}" for fault in one.faults]
+        lines += [f"BAD  {fault}" for fault in self.faults]
+        return "\n".join([*lines, self._summary()])
+
+    def _summary(self) -> str:
+        bad = len(self.faults) + sum(1 for one in self.checked if one.faults)
+        speed = f"{size_text(self.hashed_bytes)} hashed in {self.seconds:.1f} s"
+        if self.seconds > 0:
+            speed += f", {self.hashed_bytes / self.seconds / 1e9:.2f} GB/s"
+        pointers = f" and {count_text(self.pointers, 'pointer')}" if self.pointers else ""
+        verdict = f"{bad} bad" if bad else "all good"
+        return f"{count_text(len(self.checked), 'artifact')}{pointers}: {verdict}; {speed}"
+
+
+class InodeDigests:
+    """The SHA-256 of files; one with several names is hashed once, whichever thread asks first."""
+
+    def __init__(self) -> None:
+        self.hashed_bytes = 0
+        self._known: dict[tuple[int, ...], Future[str]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, path: Path) -> str:
+        """Return the SHA-256 (hex) of the file at ``path``.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        status = path.stat()
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        with self._lock:
+            first = key not in self._known
+            found = self._known.setdefault(key, Future())
+            self.hashed_bytes += status.st_size if first else 0
+        if first:
+            try:
+                found.set_result(compute_file_sha256(path))
+            except BaseException as error:
+                found.set_exception(error)
+                raise
+        return found.result()
+
+
+def verify_current(store: ArtifactStore) -> StoreVerification:
+    """Verify everything that is current in the store."""
+    pointers, faults = read_pointers(latest_files(store.root))
+    return _verify(store, [pointer.key for pointer in pointers], pointers=pointers, faults=faults)
+
+
+def verify_run(store: ArtifactStore, run_id: str) -> StoreVerification:
+    """Verify everything that a run has published.
+
+    Raises:
+        StoreError: it has published nothing.
+    """
+    keys = [place.key for place in places(store.root, run_id) if place.published]
+    if not keys:
+        raise StoreError(
+            "a run that has published something",
+            "no manifest",
+            store.root / "runs" / run_id,
+            "It was interrupted before its first step had ended; 'streetvision gc' clears it away.",
+        )
+    return _verify(store, keys)
+
+
+def verify_everything(store: ArtifactStore) -> StoreVerification:
+    """Verify every published artifact and every pointer of the store."""
+    keys = [place.key for found in all_places(store.root).values() for place in found if place.published]
+    pointers, faults = read_pointers([*latest_files(store.root), *key_files(store.root)])
+    faults += [f"{path} is no directory of the store's own" for path in strangers(store.root)]
+    return _verify(store, keys, pointers=pointers, faults=faults)
+
+
+def _verify(
+    store: ArtifactStore, keys: Iterable[Key], *, pointers: Sequence[Pointer] = (), faults: Sequence[str] = ()
+) -> StoreVerification:
+    # Imported before the clock runs, and here because the package of the rule loads NumPy.
+    from streetvision_core.data.roles import role_violations
+
+    digests, begun = InodeDigests(), time.perf_counter()
+
+    @cache
+    def opened(key: Key) -> PublishedArtifact | StreetVisionError:
+        try:
+            return read_artifact(store.directory(*key))
+        except StreetVisionError as error:
+            return error
+
+    def check(key: Key) -> Checked:
+        return _check(key, opened=opened, digests=digests, violations=role_violations)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter to other threads
+        checked = list(pool.map(check, keys))
+    wrong = [fault for pointer in pointers for fault in _pointer_faults(pointer, opened)]
+    seconds = time.perf_counter() - begun
+    return StoreVerification(checked, [*faults, *wrong], len(pointers), digests.hashed_bytes, seconds)
+
+
+def _check(
+    key: Key,
+    *,
+    opened: Callable[[Key], PublishedArtifact | StreetVisionError],
+    digests: InodeDigests,
+    violations: Callable[[str, Iterable[str], Iterable[str]], list[str]],
+) -> Checked:
+    found = opened(key)
+    if isinstance(found, StreetVisionError):
+        return Checked(*key, 0, [str(found)])
+    manifest = found.manifest
+    try:
+        faults = found.problems(digest=digests)
+    except (StreetVisionError, OSError) as error:  # a disk that will not give the bytes is a fault as well
+        faults = [str(error)]
+    if (manifest.run_id, manifest.step_name) != key:
+        faults.append(f"the manifest is of {manifest.step_name} of run {manifest.run_id}")
+    files = manifest.output_artifacts
+    if content_digest({name: file.sha256 for name, file in files.items()}) != manifest.data_version:
+        faults.append("the data version is not that of the files")
+    faults += violations(manifest.step_name, manifest.roles, manifest.input_artifacts)
+    for name, given in manifest.input_artifacts.items():
+        if given.run_id:
+            faults += _input_faults(name, given, opened((given.run_id, name)))
+    return Checked(*key, sum(file.size_bytes for file in files.values()), faults)
+
+
+def _input_faults(name: str, given: InputArtifact, found: PublishedArtifact | StreetVisionError) -> list[str]:
+    if isinstance(found, StreetVisionError):
+        return [f"its input {name} of run {given.run_id} is missing or damaged: {found}"]
+    if found.reference != given:
+        return [f"its input {name} of run {given.run_id} is another one than it was made from"]
+    return []
+
+
+def _pointer_faults(
+    pointer: Pointer, opened: Callable[[Key], PublishedArtifact | StreetVisionError]
+) -> list[str]:
+    """Return what is wrong with a pointer; a damaged manifest is a fault of the artifact alone."""
+    found = opened(pointer.key)
+    if isinstance(found, StoreError):
+        return [f"{pointer.path} names {pointer.step} of run {pointer.run_id}, which is missing"]
+    if isinstance(found, StreetVisionError):
+        return []
+    if found.manifest_sha256 != pointer.sha256:
+        return [f"{pointer.path} vouches for another manifest than that of run {pointer.run_id}"]
+    is_key = pointer.path.parent.parent.name == "keys"
+    step = pointer.path.parent.name if is_key else pointer.path.stem
+    if pointer.step != step or (is_key and found.manifest.step_key != pointer.path.stem):
+        return [f"{pointer.path} names {pointer.step} of run {pointer.run_id}, which is not what it is for"]
+    return []

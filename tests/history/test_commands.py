@@ -1,0 +1,120 @@
+"""The commands as a person types them: exit codes, where the store is, how quickly they start."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from streetvision_core.cli import main
+from tests.history.conftest import FIRST
+
+COMMANDS = (["runs"], ["lineage", "bundle"], ["diff", FIRST, "current"], ["verify"], ["gc"])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_the_store_is_where_the_environment_says_or_where_it_is_given(store, command, monkeypatch, tmp_path):
+    monkeypatch.setenv("STREETVISION_STORE", str(store.root))
+    assert main(command) == 0
+    monkeypatch.setenv("STREETVISION_STORE", str(tmp_path / "nowhere"))
+    assert main(command) == 1
+    assert main([*command, "--store", str(store.root)]) == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_store_that_does_not_exist_is_a_paragraph_and_is_not_made(tmp_path, command, capsys):
+    root = tmp_path / "nowhere"
+    assert main([*command, "--store", str(root)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Expected a store in which something was made, but found no such folder")
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_looking_changes_nothing(store, command, capsys):
+    before = {path: path.lstat() for path in store.root.rglob("*")}
+    main([*command, "--store", str(store.root)])
+    after = {path: path.lstat() for path in store.root.rglob("*")}
+    assert {path: one.st_mtime_ns for path, one in after.items()} == {
+        path: one.st_mtime_ns for path, one in before.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs", "--limit", "-1"),
+        ("runs", "--limit", "many"),
+        ("lineage",),
+        ("lineage", "bundle", "--json", "--mermaid"),
+        ("diff", FIRST),
+        ("verify", "a", "--all"),
+        ("gc", "--keep-runs", "-1"),
+        ("gc", "--delete", "--dry-run"),
+        ("gc", "everything"),
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    assert caught.value.code == 2
+    assert "usage: streetvision" in capsys.readouterr().err
+
+
+def test_a_run_of_a_bundles_folder_is_wrong_usage(store):
+    with pytest.raises(SystemExit) as caught:
+        main(["lineage", str(store.resolve("bundle").directory), "--run", FIRST])
+    assert caught.value.code == 2
+
+
+def test_a_folder_here_that_holds_a_manifest_is_a_bundle_and_another_is_not(
+    store, tmp_path, monkeypatch, capsys
+):
+    """A folder of pictures named like a step does not hide the step."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    assert main(["lineage", "images", "--store", str(store.root)]) == 0
+    shutil.copytree(store.resolve("bundle").directory, tmp_path / "model")
+    shutil.rmtree(store.root)
+    capsys.readouterr()
+    assert main(["lineage", "model", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nodes"][-1]["step"] == "bundle"
+
+
+def test_deep_also_answers_the_golden_pictures_of_a_bundle_in_the_store(store, monkeypatch):
+    from streetvision_core import bundle
+
+    class Summary:
+        def summary(self):
+            return "answered again"
+
+    seen = []
+    monkeypatch.setattr(bundle, "verify_bundle", lambda path, *, deep: seen.append((path, deep)) or Summary())
+    assert main(["verify", FIRST, "--deep", "--store", str(store.root)]) == 0
+    assert seen == [(str(store.directory(FIRST, "bundle")), True)]
+
+
+@pytest.mark.e2e
+def test_no_command_loads_what_it_does_not_need(store):
+    """NumPy comes with the rule of the roles, so `verify` alone may load it."""
+    code = (
+        "import sys, streetvision_core.cli as cli\n"
+        "assert cli.main(sys.argv[1:]) == 0\n"
+        "heavy = {'torch', 'dagster', 'numpy', 'pyarrow', 'PIL', 'sklearn', 'scipy', 'timm', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    for command in COMMANDS:
+        arguments = [sys.executable, "-c", code, *command, "--store", str(store.root)]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == ("['numpy']" if command == ["verify"] else "[]"), command
+
+
+@pytest.mark.e2e
+def test_a_reader_that_has_enough_is_no_traceback(store):
+    command = f"{sys.executable} -m streetvision_core.cli runs --json --store {store.root} | head -c 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""

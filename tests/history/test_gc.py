@@ -1,0 +1,246 @@
+"""`streetvision gc`: what goes, what stays, and that it says so truthfully."""
+
+import json
+import os
+import time
+
+import pytest
+from filelock import FileLock
+
+from streetvision_core.cli import main
+from streetvision_core.errors import SchemaError, StoreError
+from streetvision_core.history.gc import plan_collection
+from streetvision_core.history.remove import collect
+from streetvision_core.history.verify import verify_everything
+from streetvision_core.io import write_file_atomic
+from streetvision_core.io.claims import release
+from tests.history.conftest import FIRST, SECOND, THIRD
+from tests.history.made import CHAIN, damage, make, make_run, snapshot, usage
+
+PARTIAL = ".splits.json.0123456789abcdef.partial"
+MONTH = 31 * 24 * 3600
+
+
+def keys(places):
+    return {(place.run_id, place.step) for place in places}
+
+
+def age(path, seconds):
+    moment = time.time() - seconds
+    for one in [*path.rglob("*"), path]:
+        os.utime(one, (moment, moment))
+
+
+def test_the_newest_runs_the_current_and_what_they_were_made_from_stay(store):
+    """What the second run took over from the first are links of its own, so the first may go."""
+    plan = plan_collection(store, keep_runs=1)
+    assert keys(plan.artifacts) == {(FIRST, step) for step in CHAIN}
+    assert plan_collection(store, keep_runs=3).artifacts == []
+    assert keys(plan_collection(store, keep_runs=0).artifacts) == keys(plan.artifacts)
+
+
+def test_an_old_input_of_something_current_stays(empty):
+    make_run(empty, FIRST)
+    for step in ("images", "splits"):
+        make(empty, SECOND, step, config={"seed": 7})
+    assert keys(plan_collection(empty, keep_runs=0).artifacts) == set()
+    make(empty, THIRD, "bundle", inputs=("images",), files={"a": b"1"})
+    gone = keys(plan_collection(empty, keep_runs=0).artifacts)
+    assert gone == {(FIRST, "bundle")}
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_go(store, capsys):
+    before = snapshot(store.root)
+    assert main(["gc", "--keep-runs", "1", "--store", str(store.root)]) == 0
+    text = capsys.readouterr().out
+    assert snapshot(store.root) == before
+    assert f"{FIRST}  8 artifacts" in text
+    assert "8 artifacts; 9 are kept." in text
+    assert "Nothing was removed" in text
+
+
+def test_what_goes_frees_what_was_promised_and_the_rest_verifies(store, capsys):
+    promised, before = plan_collection(store, keep_runs=1).frees_bytes, usage(store.root)
+    assert main(["gc", "--delete", "--keep-runs", "1", "--store", str(store.root)]) == 0
+    assert before - usage(store.root) == promised > 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Freed ")
+    assert verify_everything(store).good
+    assert not (store.root / "runs" / FIRST).exists()
+
+
+def test_a_file_that_a_kept_run_shares_frees_nothing(store):
+    """Pictures, splits and backbone of the first run live on in the second."""
+    plan = plan_collection(store, keep_runs=1)
+    going = [path for path in (store.root / "runs" / FIRST).rglob("*") if path.is_file()]
+    alone = sum(path.stat().st_size for path in going if path.stat().st_nlink == 1)
+    assert plan.frees[FIRST] == alone < sum(path.stat().st_size for path in going)
+
+
+def test_the_pointers_to_what_goes_go_with_it(store):
+    plan = collect(store, keep_runs=1)
+    assert len(plan.pointers) == 5
+    make_run(store, "20261123T000000-dddddddd")
+    assert verify_everything(store).good
+
+
+def test_half_made_directories_temporary_files_and_dangling_keys_go(store):
+    dead = store.stage(THIRD, "bundle")
+    write_file_atomic(dead / "half", b"x" * 1000)
+    release(dead)
+    for top in ("latest", "keys/splits"):
+        (store.root / top / PARTIAL).write_bytes(b"y" * 10)
+    key = store.root / "keys" / "splits" / f"{'0' * 64}.json"
+    key.write_text((store.root / "latest" / "splits.json").read_text().replace(THIRD, "gone"))
+    before = usage(store.root)
+    plan = collect(store, keep_runs=9)
+    assert before - usage(store.root) == plan.frees_bytes >= 1020
+    assert plan.frees[THIRD] == 1000
+    assert not dead.exists()
+    assert not key.exists()
+    assert not list(store.root.rglob("*.partial"))
+    assert collect(store, keep_runs=9).frees_bytes == 0
+    assert verify_everything(store).good
+
+
+def test_a_run_at_work_is_left_alone_whatever_its_age(store):
+    at_work = store.stage(FIRST, "scrc")
+    (at_work / "half").write_bytes(b"x")
+    plan = collect(store, keep_runs=1)
+    assert plan.artifacts == plan.half_made == []
+    assert (at_work / "half").exists()
+    release(at_work)
+    assert collect(store, keep_runs=1).artifacts == []  # the run is between two steps
+    release(at_work.parent)
+    assert len(collect(store, keep_runs=1).artifacts) == len(CHAIN)
+    assert not at_work.exists()
+
+
+def test_an_empty_directory_of_a_run_goes_only_when_nobody_can_have_just_made_it(store):
+    run = store.root / "runs" / "20261123T000000-dddddddd"
+    run.mkdir()
+    collect(store, keep_runs=9)
+    assert run.exists()
+    age(run, 7200)
+    collect(store, keep_runs=9)
+    assert not run.exists()
+
+
+@pytest.fixture
+def state(store):
+    """A resume state: of a key that is not published, with a file that the store shares."""
+    directory = store.resume_directory("phase1_checkpoint", "0" * 64)
+    directory.mkdir(parents=True)
+    (directory / "state.json").write_bytes(b"{}")
+    (directory / "epoch-1.ckpt").write_bytes(b"x" * 100)
+    (directory / ".lock").touch()
+    os.link(store.resolve("images").directory / "content.json", directory / "best-1.safetensors")
+    return directory
+
+
+def test_the_state_of_an_unfinished_training_stays_for_a_month(store, state):
+    age(state, MONTH - 2 * 24 * 3600)
+    assert plan_collection(store, keep_runs=9).states == []
+    age(state, MONTH)
+    plan = collect(store, keep_runs=9)
+    assert plan.states == [state]
+    assert plan.frees == {"resume states": 102}
+    assert not state.exists()
+
+
+def test_the_state_of_a_published_training_goes_unless_it_is_locked(store, state):
+    key = store.resolve("phase1_checkpoint").manifest.step_key
+    published = state.rename(state.with_name(key))
+    with FileLock(published / ".lock"):
+        assert collect(store, keep_runs=9).states == []
+    assert collect(store, keep_runs=9).states == [published]
+    assert list(published.rglob("*")) == []
+    assert collect(store, keep_runs=9).states == []
+
+
+def test_no_link_is_followed(store, tmp_path):
+    outside = tmp_path / "outside"
+    make_run(type(store)(outside), FIRST, steps=("images",))
+    (store.root / "runs" / "20200101T000000-eeeeeeee").symlink_to(outside / "runs" / FIRST)
+    (store.root / "runs" / FIRST / "linked").symlink_to(outside / "runs" / FIRST / "images")
+    (store.root / "runs" / FIRST / "splits" / "lineage").symlink_to(outside / "runs")
+    (store.root / "keys" / "linked").symlink_to(outside / "keys" / "images")
+    (store.root / "resume").mkdir()
+    (store.root / "resume" / "linked").symlink_to(outside / "runs" / FIRST)
+    age(outside, MONTH)
+    before = snapshot(outside)
+    plan = collect(store, keep_runs=1)
+    assert (FIRST, "splits") in keys(plan.artifacts)
+    assert snapshot(outside) == before
+    assert (store.root / "runs" / "20200101T000000-eeeeeeee").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["runs", "latest", "keys", "resume"])
+def test_a_store_whose_own_directories_are_links_is_refused(store, tmp_path, name):
+    (store.root / "resume").mkdir()
+    (store.root / name).rename(tmp_path / name)
+    (store.root / name).symlink_to(tmp_path / name)
+    with pytest.raises(StoreError, match="follows no link"):
+        collect(store, keep_runs=0)
+
+
+@pytest.mark.parametrize("step", ["images", "bundle"])
+def test_with_a_damaged_manifest_among_what_stays_nothing_goes(store, step):
+    """Nobody can know what it was made from."""
+    damage(store.directory(SECOND, step) / "manifest.json")
+    before = snapshot(store.root / "runs")
+    with pytest.raises(StoreError, match=f"what {step} of run {SECOND} was made from"):
+        collect(store, keep_runs=1)
+    assert snapshot(store.root / "runs") == before
+
+
+def test_with_a_damaged_pointer_to_what_is_current_nothing_goes(store):
+    (store.root / "latest" / "images.json").write_bytes(b"")
+    with pytest.raises(SchemaError):
+        collect(store, keep_runs=1)
+
+
+def test_a_damaged_manifest_among_what_goes_is_no_obstacle(store):
+    damage(store.directory(FIRST, "splits") / "manifest.json")
+    assert len(collect(store, keep_runs=1).artifacts) == len(CHAIN)
+    assert verify_everything(store).good
+
+
+def test_what_cannot_be_removed_is_a_paragraph(store, monkeypatch, capsys):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert main(["gc", "--delete", "--keep-runs", "1", "--store", str(store.root)]) == 1
+    assert "the error 'Permission denied'" in capsys.readouterr().err
+
+
+def test_the_facts_are_for_programs(store, capsys):
+    assert main(["gc", "--json", "--keep-runs", "1", "--store", str(store.root)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["deleted"] is False
+    assert facts["frees_bytes"] == sum(facts["frees"].values())
+    assert len(facts["artifacts"]) == len(CHAIN)
+    assert facts["kept_artifacts"] == len(CHAIN) + 1
+
+
+def test_whoever_publishes_meanwhile_waits_and_stays(store):
+    """The decision is made again inside the lock: what was published before it is kept."""
+    import threading
+
+    with store.exclusive():
+        thread = threading.Thread(target=collect, args=(store,), kwargs={"keep_runs": 0})
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert (store.root / "runs" / FIRST / "images").exists()
+        # What publishing does inside the lock: the first run's bundle is current again.
+        pointer = store.root / "latest" / "bundle.json"
+        first = store.resolve("bundle", run_id=FIRST)
+        text = json.loads(pointer.read_text()) | {
+            "manifest": f"runs/{FIRST}/bundle/manifest.json",
+            "sha256": first.manifest_sha256,
+        }
+        pointer.write_text(json.dumps(text))
+    thread.join(30)
+    assert (store.root / "runs" / FIRST / "images").exists()
+    assert verify_everything(store).good

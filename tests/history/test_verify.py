@@ -1,0 +1,143 @@
+"""`streetvision verify` of a store: every byte, every input, every pointer."""
+
+import shutil
+
+import pytest
+
+from streetvision_core.cli import main
+from streetvision_core.history import verify as module
+from streetvision_core.history.verify import verify_current, verify_everything, verify_run
+from streetvision_core.io import compute_file_sha256
+from tests.history.conftest import FIRST, SECOND, THIRD
+from tests.history.made import CHAIN, damage, make
+
+
+def faults(found):
+    return [*(fault for one in found.checked for fault in one.faults), *found.faults]
+
+
+def test_a_whole_store_is_good_with_every_artifact_and_pointer_looked_at(store, capsys):
+    assert main(["verify", "--all", "--store", str(store.root)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    keys = len(list(store.root.glob("keys/*/*.json")))
+    assert len(printed) == 2 * len(CHAIN) + 1 + 1
+    assert printed[-1].startswith(f"17 artifacts and {keys + len(CHAIN)} pointers: all good; ")
+    assert all(line.startswith("ok ") for line in printed[:-1])
+
+
+def test_current_is_what_the_pointers_name_and_a_run_is_its_own(store):
+    assert {(one.run_id, one.step) for one in verify_current(store).checked} == {
+        *((SECOND, step) for step in CHAIN if step != "splits"),
+        (THIRD, "splits"),
+    }
+    assert {one.run_id for one in verify_run(store, FIRST).checked} == {FIRST}
+    assert len(verify_run(store, FIRST).checked) == len(CHAIN)
+
+
+def test_a_changed_byte_is_found_in_every_run_that_shares_the_file(store, capsys):
+    shared = store.directory(FIRST, "images") / "content.json"
+    data = bytearray(shared.read_bytes())
+    data[3] ^= 1
+    with shared.open("r+b") as file:
+        file.write(data)
+    found = verify_everything(store)
+    assert {one.run_id for one in found.checked if one.faults} == {FIRST, SECOND}
+    assert main(["verify", FIRST, "--store", str(store.root)]) == 1
+    assert "     content.json has other content than was published" in capsys.readouterr().out
+
+
+def test_a_file_with_several_names_is_hashed_once(store, monkeypatch):
+    hashed = []
+
+    def count(path):
+        hashed.append(path.stat().st_ino)
+        return compute_file_sha256(path)
+
+    monkeypatch.setattr(module, "compute_file_sha256", count)
+    found = verify_everything(store)
+    names = [
+        path for path in store.root.glob("runs/*/*/**/*") if path.is_file() and path.name != "manifest.json"
+    ]
+    inodes = {path.stat().st_ino: path.stat().st_size for path in names}
+    assert sorted(hashed) == sorted(inodes)
+    assert len(names) > len(inodes)
+    assert found.hashed_bytes == sum(inodes.values())
+
+
+@pytest.mark.parametrize(
+    ("harm", "text"),
+    [
+        (lambda path: damage(path / "manifest.json"), "is missing or damaged"),
+        (lambda path: (path / "manifest.json").unlink(), "is missing or damaged"),
+        (
+            lambda path: shutil.copy(
+                path.parents[1] / FIRST / "splits" / "manifest.json", path / "manifest.json"
+            ),
+            "is another one than it was made from",
+        ),
+    ],
+)
+def test_an_input_that_is_missing_or_another_one_is_a_fault(store, harm, text):
+    harm(store.directory(SECOND, "splits"))
+    found = {one.step: one.faults for one in verify_current(store).checked}
+    assert any(f"its input splits of run {SECOND} {text}" in fault for fault in found["backbone"])
+    assert found["images"] == []
+
+
+def test_a_role_that_a_step_may_not_read_is_a_fault(store):
+    make(store, "20261123T000000-dddddddd", "thresholds", roles=("val_test",), reuse=False)
+    (one,) = verify_run(store, "20261123T000000-dddddddd").checked
+    assert one.faults == ["thresholds read val_test, but it may read no pictures of a role"]
+
+
+def test_a_forbidden_input_is_a_fault(store):
+    run_id = "20261123T000000-dddddddd"
+    make(store, run_id, "thresholds", inputs=("phase1_checkpoint", "val_calib_logits", "evaluation"))
+    (one,) = verify_run(store, run_id).checked
+    assert one.faults == ["thresholds was made from evaluation, which it may not be"]
+
+
+def test_a_pointer_that_dangles_or_vouches_for_another_is_a_fault(store):
+    key = store.resolve("splits").manifest.step_key
+    shutil.rmtree(store.directory(THIRD, "splits"))
+    found = faults(verify_everything(store))
+    assert sum(f"names splits of run {THIRD}, which is missing" in fault for fault in found) == 2
+    make(store, "20261123T000000-dddddddd", "splits", config={"seed": 1}, reuse=False)
+    assert faults(verify_everything(store)) == []
+    pointer = store.root / "keys" / "splits" / f"{key}.json"
+    pointer.write_bytes((store.root / "latest" / "images.json").read_bytes())
+    assert "which is not what it is for" in faults(verify_everything(store))[0]
+    text = (store.root / "latest" / "splits.json").read_text()
+    pointer.write_text(text.replace('"sha256": "', '"sha256": "0'))
+    assert "vouches for another manifest" in faults(verify_everything(store))[0]
+    pointer.write_text("{}")
+    assert faults(verify_everything(store))[0].startswith("Expected a pointer")
+
+
+def test_a_key_under_the_name_of_other_inputs_is_a_fault(store):
+    """It would give a step what was computed from something else."""
+    first = store.resolve("splits", run_id=FIRST).manifest.step_key
+    third = store.resolve("splits", run_id=THIRD).manifest.step_key
+    keys = store.root / "keys" / "splits"
+    shutil.copy(keys / f"{third}.json", keys / f"{first}.json")
+    assert "which is not what it is for" in faults(verify_everything(store))[0]
+
+
+def test_a_directory_under_another_name_and_a_link_are_faults(store, tmp_path):
+    shutil.copytree(store.directory(FIRST, "splits"), store.root / "runs" / THIRD / "images")
+    (store.root / "runs" / "elsewhere").symlink_to(store.root / "runs" / FIRST)
+    found = faults(verify_everything(store))
+    assert f"the manifest is of splits of run {FIRST}" in found
+    assert any("elsewhere is no directory of the store's own" in fault for fault in found)
+
+
+def test_what_a_kill_left_half_made_is_no_fault(store):
+    (store.stage(THIRD, "bundle") / "half").write_bytes(b"x")
+    assert verify_everything(store).good
+
+
+def test_a_run_that_published_nothing_or_does_not_exist_is_a_paragraph(store, capsys):
+    (store.root / "runs" / "20261123T000000-dddddddd").mkdir()
+    assert main(["verify", "dddddddd", "--store", str(store.root)]) == 1
+    assert main(["verify", "nowhere", "--store", str(store.root)]) == 1
+    assert capsys.readouterr().err.count("\n") == 2
