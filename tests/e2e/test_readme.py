@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from tests.e2e.place import REPOSITORY
 
@@ -38,15 +39,24 @@ def beside_the_store(place):
     return place, folder
 
 
+def run_block(place, folder, *, saying):
+    """Type the block of commands that says this, after ``source .venv/bin/activate``."""
+    block = next(block for block in COMMAND_BLOCKS if saying in block)
+    script = f'source "{place.activate}" && set -e\n{block}'
+    return subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=place.environment, capture_output=True, text=True, check=False
+    )
+
+
 def test_every_command_of_the_readme_is_run_by_a_test_or_by_ci():
     ci = (REPOSITORY / ".ci/run").read_text()
     assert all(f"make {target}" in ci for target in ("lint", "test", "bundle", "verify"))
     left = [line for line in commands() if line not in RUN_ELSEWHERE]
     assert [line.split()[0].partition("=")[0] for line in left] == [
         "make",
+        *["streetvision"] * 4,
         "BUNDLE",
-        "streetvision",
-        "streetvision",
+        *["streetvision"] * 2,
     ]
     assert left[0] == "make bundle PRESET=presets/folder.yaml"
     assert (REPOSITORY / "presets/folder.yaml").is_file()
@@ -54,14 +64,28 @@ def test_every_command_of_the_readme_is_run_by_a_test_or_by_ci():
 
 def test_the_bundle_is_verified_and_used_by_the_commands_of_the_readme(beside_the_store):
     place, folder = beside_the_store
-    block = next(block for block in COMMAND_BLOCKS if "BUNDLE=" in block)
-    script = f'source "{place.activate}" && set -e\n{block}'
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=place.environment, capture_output=True, text=True, check=False
-    )
+    done = run_block(place, folder, saying="BUNDLE=")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("good ")
     assert done.stdout.count('"decision"') == len(list((place.bundle / "golden").glob("*.jpg"))) > 0
+
+
+def test_what_was_made_is_shown_by_the_commands_of_the_readme(beside_the_store):
+    place, folder = beside_the_store
+    done = run_block(place, folder, saying="streetvision runs")
+    assert done.returncode == 0, done.stderr
+    run = place.store.resolve("bundle").manifest.run_id
+    assert done.stdout.count(run) > 8
+    assert "all good" in done.stdout
+    assert "Would free" in done.stdout
+
+
+def test_the_settings_of_the_readme_are_settings(place, capsys):
+    settings = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])["ops"]
+    changes = {step: entry["config"] for step, entry in settings.items()}
+    done = place.materialize_here(capsys, "images", images=changes["images"])
+    assert done.code == 0, done.terminal
+    assert changes["phase1_checkpoint"] == {"reuse": False}
 
 
 def test_the_python_of_the_readme_runs_as_it_stands(beside_the_store):
