@@ -56,7 +56,7 @@ class SaveEpoch(Callback):
         assert self._best.row is not None
         assert self._best.weights is not None
         epoch = pl_module.rows[-1].epoch
-        trainer.save_checkpoint(self._state.epoch_path(epoch))
+        trainer.save_checkpoint(self._state.epoch_path(epoch), weights_only=False)
         self._state.record(
             epoch=epoch,
             epoch_sha256=self._io.sha256,

@@ -11,6 +11,7 @@ import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import lightning  # noqa: F401 - it sets the levels of its loggers when it is imported, so that comes first
 import torch
 
 from streetvision_core.training.seeds import isolated_random

@@ -225,3 +225,27 @@ def test_forgetting_loads_neither_torch_nor_lightning():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
+
+
+GOES_ON = f"""
+import sys
+from pathlib import Path
+from tests.training.toy import fit, make_backbone, make_toy
+directory, resume = map(Path, sys.argv[1:])
+fit(make_backbone(directory), make_toy(), directory, resume=resume, **{RECIPE!r})
+"""
+
+
+def test_a_training_that_goes_on_in_another_process_says_nothing_of_its_own(toy, backbone, tmp_path):
+    """Lightning speaks when it saves, loads and starts; none of that is for a person who waits."""
+    resume = tmp_path / "resume"
+    fit_until(2, backbone, toy, tmp_path, resume=resume, **RECIPE)
+    (tmp_path / "again").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", GOES_ON, tmp_path / "again", resume],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout + done.stderr == ""
+    assert json.loads((resume / "state.json").read_bytes())["epoch"] == RECIPE["epochs"]
