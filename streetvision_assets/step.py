@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 # Settings that decide how a result is come by, and nothing about the result: no manifest records them.
-_NOT_THE_RECIPE = {"reuse", "rescan"}
+NOT_THE_RECIPE = {"reuse", "rescan"}
 
 
 class StepConfig(dg.Config):
@@ -92,7 +92,7 @@ class Step:
         run_id, name = store_run_id(context.instance, context.run.run_id), context.asset_key.path[-1]
         opened = store.open()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
-        recipe = config.model_dump(mode="json", exclude=_NOT_THE_RECIPE)
+        recipe = config.model_dump(mode="json", exclude=NOT_THE_RECIPE)
         key = step_key(
             step=name,
             code_version=code_version,
