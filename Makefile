@@ -6,7 +6,7 @@ BIN := .venv/bin
 ACTIVATED := . $(BIN)/activate &&
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: bundle verify ui test lint bench clean
+.PHONY: bundle verify ui test claims lint bench clean
 
 bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets/folder.yaml for your own pictures)
 	$(ACTIVATED) dagster asset materialize --select '*bundle' -c $(PRESET)
@@ -19,6 +19,9 @@ ui: .venv/runtime ## open the graph in the browser, on loopback only
 
 test: .venv/dev
 	$(BIN)/python -m pytest
+
+claims: .venv/dev ## put every statistical promise to many more trials than `make test` does
+	CLAIMS=long $(BIN)/python -m pytest tests/claims --timeout 3600
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
+from streetvision_core.eval.config import ThresholdsConfig
 from streetvision_core.eval.plots import plot_mcc_curve, plot_risk_coverage
 from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, verify_thresholds
 from streetvision_core.io import PublishedArtifact
@@ -21,6 +22,10 @@ from streetvision_core.training.logits import Logits, predict_role
 from streetvision_core.training.verify import logits_problems
 
 ROLES = ("val_calib",)
+
+
+class ThresholdsStep(ThresholdsConfig, StepConfig):
+    """Configuration of ``thresholds``."""
 
 
 @stage_asset(group="phase_2", kinds={"pytorch"})
@@ -47,12 +52,12 @@ def val_calib_logits(
 @stage_asset(group="phase_2", kinds={"numpy"})
 def thresholds(
     context: dg.AssetExecutionContext,
-    config: StepConfig,
+    config: ThresholdsStep,
     store: StoreResource,
     phase1_checkpoint: PublishedArtifact,
     val_calib_logits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
-    """The exact MCC-maximising threshold after temperature scaling, and the selective sweep."""
+    """The exact best threshold after temperature scaling, and the selective sweep."""
     step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
     logits = Logits.from_artifact(val_calib_logits)
     fitted = step.reused(Thresholds.from_artifact) or fit_threshold_policy(
@@ -60,6 +65,7 @@ def thresholds(
         logits,
         checkpoint_version=phase1_checkpoint.manifest.data_version,
         logits_version=val_calib_logits.manifest.data_version,
+        config=config,
     )
     return step.result(fitted, shown=partial(_show_thresholds, fitted, logits))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.bundle.config import BundleConfig
     from streetvision_core.bundle.evaluation import Evaluation
+    from streetvision_core.bundle.figures import Intervals
     from streetvision_core.eval.policy import ThresholdPolicy
 
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
@@ -124,9 +125,26 @@ On {report.counts.n} pictures that took no part in training, selection or calibr
 |---|---|
 {rows}
 
+{_uncertainty(report.intervals)}
+
 On the {policy.val_calib.n} calibration pictures the MCC is {policy.val_calib.metrics["mcc"]:.3f}. That is
 optimistic, because they chose the threshold; the difference is {report.optimism:+.3f}.
 """
+
+
+def _uncertainty(intervals: Intervals) -> str:
+    ranges = {name: getattr(intervals, name) for name in ("mcc", "accuracy", "fnr", "fpr")}
+    told = ", ".join(f"{name} {one.low:.3f} to {one.high:.3f}" for name, one in ranges.items())
+    text = (
+        f"With {intervals.mcc.level:.0%} confidence, if these pictures do not resemble each other:\n{told}."
+    )
+    by_group, groups = intervals.mcc_by_group, intervals.bootstrap.groups
+    if by_group is None:
+        return f"{text} All of them are of one group, so the truth may lie far outside."
+    return (
+        f"{text} Where those that belong together are\nresampled together ({groups} groups):"
+        f" mcc {by_group.low:.3f} to {by_group.high:.3f}."
+    )
 
 
 def _verifying() -> str:

@@ -1,6 +1,7 @@
 """The final report: val_test, once, through the very predictor that the bundle ships.
 
-Each decision is kept with its picture, so that every figure can be counted again. Slices are the values
+Each decision is kept with its picture and its group, so that every figure can be counted again; what the
+figures are is told in `bundle.figures`. Slices are the values
 of every attribute of the index; a slice with fewer than 30 pictures is marked as too small to read, and
 an attribute with more than 20 values is no way to slice and is only named. Optimism is the MCC on
 val_calib, whose pictures chose the threshold, minus the MCC here.
@@ -13,10 +14,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, FiniteFloat
+import numpy as np
+from pydantic import AfterValidator, FiniteFloat, field_validator
 
+from streetvision_core.bundle.figures import (
+    Calibrations,
+    Intervals,
+    Ranking,
+    calibrations_of,
+    intervals_of,
+    ranking_of,
+)
 from streetvision_core.bundle.records import Record, read_record
 from streetvision_core.errors import DataError
 from streetvision_core.eval.metrics import Confusion, count_confusion
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
 
 EVALUATION_NAME, PREDICTIONS_NAME = "evaluation.json", "predictions.csv"
 SMALLEST_SLICE, MOST_SLICES = 30, 20
+SCHEMA_VERSION: Literal[2] = 2
 
 
 def _complete(metrics: dict[str, int | float]) -> dict[str, int | float]:
@@ -65,14 +76,28 @@ class Slice(Record):
 class Report(Record):
     """``evaluation.json``; ``slices`` are by attribute and value."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     role: Literal["val_test"] = "val_test"
     counts: Counts
     metrics: Metrics
+    intervals: Intervals
+    ranking: Ranking
+    calibration: Calibrations
     slices: dict[str, dict[str, Slice]]
     not_sliced: tuple[str, ...]
     policy: ThresholdPolicy
     optimism: FiniteFloat
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _of_this_version(cls, version: Any) -> Any:
+        # It is the first field, so this stands before what another version has or lacks.
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"it is {version}, where this version reads {SCHEMA_VERSION};"
+                " materialize evaluation and bundle again, or use the version that wrote it"
+            )
+        return version
 
     def degeneracies(self) -> list[str]:
         """Say why these decisions are worth nothing, one sentence a reason; none for useful ones."""
@@ -85,6 +110,7 @@ class TestedPicture:
 
     name: str
     sha256: str
+    group: str
     label: int
     logit_none: float
     logit_roadwork: float
@@ -156,10 +182,9 @@ class Evaluation:
             BundleError: it was written by another version.
         """
         where = str(published.path(EVALUATION_NAME))
-        return cls(
-            tested=tuple(map(_tested, read_csv(published.read_bytes(PREDICTIONS_NAME)))),
-            report=read_record(Report, published.read_bytes(EVALUATION_NAME), where=where),
-        )
+        # First the report: it knows its version, and predictions.csv does not.
+        report = read_record(Report, published.read_bytes(EVALUATION_NAME), where=where)
+        return cls(tuple(map(_tested, read_csv(published.read_bytes(PREDICTIONS_NAME)))), report)
 
 
 def evaluate(
@@ -180,21 +205,7 @@ def evaluate(
     chosen = _choose(names, index)
     predictions = predictor.predict(pictures.read(one.name) for one in chosen)
     tested = tuple(map(_test, chosen, predictions))
-    metrics = _count(tested).metrics()
-    slices, not_sliced = _slice(chosen, tested)
-    report = Report(
-        counts=Counts(
-            n=len(tested),
-            roadwork=sum(one.label for one in tested),
-            none=sum(1 - one.label for one in tested),
-        ),
-        metrics=metrics,
-        slices=slices,
-        not_sliced=not_sliced,
-        policy=predictor.policy,
-        optimism=predictor.policy.val_calib.metrics["mcc"] - metrics["mcc"],
-    )
-    return Evaluation(tested, report)
+    return Evaluation(tested, _report(chosen, tested, policy=predictor.policy))
 
 
 def decision_problems(
@@ -224,6 +235,28 @@ def agrees(logits: tuple[float, float], decision: Decision, now: Prediction, *, 
     return close and (undecided or now.decision == decision)
 
 
+def _report(
+    pictures: Sequence[Picture], tested: Sequence[TestedPicture], *, policy: ThresholdPolicy
+) -> Report:
+    labels = np.array([one.label == 1 for one in tested])
+    decided = np.array([one.decision == "roadwork" for one in tested])
+    margins = np.array([one.logit_roadwork - one.logit_none for one in tested])
+    metrics = count_confusion(labels, decided).metrics()
+    slices, not_sliced = _slice(pictures, tested)
+    roadwork = int(labels.sum())
+    return Report(
+        counts=Counts(n=len(tested), roadwork=roadwork, none=len(tested) - roadwork),
+        metrics=metrics,
+        intervals=intervals_of(labels, decided, [one.group for one in tested]),
+        ranking=ranking_of(labels, margins),
+        calibration=calibrations_of(labels, margins, threshold=policy.threshold),
+        slices=slices,
+        not_sliced=not_sliced,
+        policy=policy,
+        optimism=policy.val_calib.metrics["mcc"] - metrics["mcc"],
+    )
+
+
 def _choose(names: Sequence[str], index: ImageIndex) -> list[Picture]:
     by_name = {picture.name: picture for picture in index.pictures}
     missing = [name for name in names if name not in by_name]
@@ -239,7 +272,13 @@ def _choose(names: Sequence[str], index: ImageIndex) -> list[Picture]:
 
 def _test(picture: Picture, said: Prediction) -> TestedPicture:
     return TestedPicture(
-        picture.name, picture.sha256, picture.label, *said.logits, said.probability, said.decision
+        picture.name,
+        picture.sha256,
+        picture.group,
+        picture.label,
+        *said.logits,
+        said.probability,
+        said.decision,
     )
 
 
@@ -270,5 +309,10 @@ def _tested(row: Mapping[str, str]) -> TestedPicture:
     numbers = {name: float(row[name]) for name in ("logit_none", "logit_roadwork", "probability")}
     decision: Decision = "roadwork" if row["decision"] == "roadwork" else "none"
     return TestedPicture(
-        name=row["name"], sha256=row["sha256"], label=int(row["label"]), decision=decision, **numbers
+        name=row["name"],
+        sha256=row["sha256"],
+        group=row["group"],
+        label=int(row["label"]),
+        decision=decision,
+        **numbers,
     )

@@ -1,12 +1,17 @@
 """How sure the model may be: calibration of its logits on held-out pictures.
 
-With two classes everything depends on the margin m = logit(Roadwork) - logit(None), so a calibration
-method is a rising function of m, fitted by minimising the negative log-likelihood of the labels.
-Temperature scaling is m / T with one parameter; it changes no ranking and no exact MCC threshold's
-decisions. Other methods (Platt, beta, isotonic) are further functions of `margin_vector`, measured by
-the same `negative_log_likelihood` on what they return as logits [N].
+With two classes everything depends on the margin m = logit(Roadwork) - logit(None), so a calibrator is
+a rising function of m, fitted by minimising the negative log-likelihood of the labels. Temperature scaling
+is m / T with one parameter; it changes no ranking and no exact MCC threshold's decisions. The records that
+the fits return are in `calibrators`, and `calibrator_choice` chooses among the fits.
 
-Source: Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks (arXiv 1706.04599).
+Perfectly separated pictures have no most likely Platt or beta calibration: its slope would grow without
+end. So these two are fitted to Platt's targets, (n1 + 1) / (n1 + 2) for the n1 pictures of Roadwork and
+1 / (n0 + 2) for the n0 of None, instead of 1 and 0. For the same reason an isotonic fit of n pictures stays
+between 1 / (n + 2) and 1 - 1 / (n + 2). All scores equal give the base rate.
+
+Source: Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks (arXiv 1706.04599);
+J. Platt, Probabilistic Outputs for Support Vector Machines (1999); the others stand in `calibrators`.
 """
 
 from __future__ import annotations
@@ -17,15 +22,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.eval.calibrators import Beta, Isotonic, Platt, Temperature, VennAbers, beta_inputs
 from streetvision_core.eval.inputs import (
     binary_vector,
     margin_vector,
     require_both_classes,
     require_equal_length,
 )
+from streetvision_core.eval.venn_abers import lower_staircase, upper_staircase
 
 if TYPE_CHECKING:
-    from streetvision_core.eval.inputs import Floats, Values
+    from collections.abc import Sequence
+
+    from streetvision_core.eval.inputs import Bools, Floats, Values
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
@@ -67,6 +76,101 @@ def fit_temperature(logits: Values, labels: Values) -> float:
     if _slope(high, margins) <= 0:
         return TEMPERATURE_BOUNDS[0]
     return 1 / float(brentq(_slope, low, high, args=(margins,), xtol=1e-12))
+
+
+def fit_temperature_scaling(logits: Values, labels: Values) -> Temperature:
+    """Fit a temperature as `fit_temperature`, and keep 1 where the pictures do not determine one.
+
+    Raises:
+        DataError: as `fit_temperature`.
+    """
+    temperature = fit_temperature(logits, labels)
+    return Temperature(1.0 if temperature in TEMPERATURE_BOUNDS else temperature)
+
+
+def fit_platt(logits: Values, labels: Values) -> Platt:
+    """Fit slope and intercept on logits [N, 2] or [N] and labels [N]; a useless model gets slope 0.
+
+    Raises:
+        DataError: as `fit_temperature`.
+    """
+    margins, truth = _fitting(logits, labels)
+    (slope,), intercept = _fit_logistic([margins], truth)
+    return Platt(slope, intercept)
+
+
+def fit_beta(logits: Values, labels: Values) -> Beta:
+    """Fit a, b and c of beta calibration on logits [N, 2] or [N] and labels [N].
+
+    Raises:
+        DataError: as `fit_temperature`.
+    """
+    margins, truth = _fitting(logits, labels)
+    (a, b), c = _fit_logistic(beta_inputs(margins), truth)
+    return Beta(a, b, c)
+
+
+def fit_isotonic(logits: Values, labels: Values) -> Isotonic:
+    """Fit the rising line of least squares through logits [N, 2] or [N] and labels [N].
+
+    Raises:
+        DataError: as `fit_temperature`.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    margins, truth = _fitting(logits, labels)
+    least = 1 / (truth.size + 2)
+    fitted = IsotonicRegression(y_min=least, y_max=1 - least).fit(margins, truth.astype(np.float64))
+    return Isotonic(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))
+
+
+def fit_venn_abers(logits: Values, labels: Values) -> VennAbers:
+    """Fit the inductive Venn-Abers predictor on logits [N, 2] or [N] and labels [N], in O(n log n).
+
+    Raises:
+        DataError: as `fit_temperature`.
+    """
+    margins, truth = _fitting(logits, labels)
+    lower_from, lower = lower_staircase(margins, truth)
+    upper_to, upper = upper_staircase(margins, truth)
+    return VennAbers(*(tuple(part.tolist()) for part in (lower_from, lower, upper_to, upper)))
+
+
+def _fitting(logits: Values, labels: Values) -> tuple[Floats, Bools]:
+    margins, truth = margin_vector(logits), binary_vector(labels, name="labels")
+    require_equal_length(logits=margins, labels=truth)
+    require_both_classes(truth, purpose="fit a calibration")
+    return margins, truth
+
+
+def _fit_logistic(features: Sequence[Floats], truth: Bools) -> tuple[list[float], float]:
+    """Fit weights of at least 0 and an intercept to Platt's targets: the minimum of a convex NLL."""
+    from scipy.optimize import minimize
+
+    raw = np.stack(features, axis=1)
+    center, spread = raw.mean(axis=0), raw.std(axis=0)
+    # What does not vary says nothing, and its weight stays 0.
+    scale = np.where(spread > 1e-6 * np.abs(center), spread, np.inf)
+    design = np.column_stack([(raw - center) / scale, np.ones(truth.size)])
+    roadwork = np.count_nonzero(truth)
+    targets = np.where(truth, (roadwork + 1) / (roadwork + 2), 1 / (truth.size - roadwork + 2))
+
+    def loss_and_slope(weights: Floats) -> tuple[float, Floats]:
+        margins = design @ weights
+        excess = 0.5 * (1 + np.tanh(margins / 2)) - targets
+        loss = np.mean(np.logaddexp(0.0, margins) - targets * margins)
+        return float(loss), design.T @ excess / truth.size
+
+    found = minimize(
+        loss_and_slope,
+        np.zeros(design.shape[1]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * len(features) + [(None, None)],
+        options={"ftol": 0.0, "gtol": 1e-10, "maxiter": 1000},
+    )
+    weights: Floats = found.x[:-1] / scale
+    return weights.tolist(), float(found.x[-1] - weights @ center)
 
 
 def _signed_margins(logits: Values, labels: Values) -> Floats:

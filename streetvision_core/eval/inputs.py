@@ -49,9 +49,7 @@ def probability_vector(values: Values, *, name: str) -> Floats:
     Raises:
         DataError: not one-dimensional, empty, not finite or outside [0, 1].
     """
-    array = _numbers(values, name=name).astype(np.float64, copy=False)
-    _require_shape(array.ndim == 1, array, name=name, wanted="one-dimensional [N]")
-    _require_finite(array, name=name)
+    array = finite_vector(values, name=name)
     if array.min() < 0 or array.max() > 1:
         raise DataError(
             f"{name} to lie in [0, 1]",
@@ -59,6 +57,18 @@ def probability_vector(values: Values, *, name: str) -> Floats:
             f"{array.size} values",
             "Turn logits into probabilities with positive_probability first.",
         )
+    return array
+
+
+def finite_vector(values: Values, *, name: str) -> Floats:
+    """Take numbers of shape [N] as float64.
+
+    Raises:
+        DataError: not one-dimensional, empty, or not finite.
+    """
+    array = _numbers(values, name=name).astype(np.float64, copy=False)
+    _require_shape(array.ndim == 1, array, name=name, wanted="one-dimensional [N]")
+    _require_finite(array, name=name)
     return array
 
 

@@ -1,12 +1,13 @@
 """The threshold policy: what turns a probability of roadwork into a decision, and what it was fitted on.
 
-Two numbers are fitted, each on pictures of its own: the temperature by NLL on val_select, and the exact
-MCC-maximising threshold on val_calib, on the margins of the logits. The policy names the
+Two numbers are fitted, each on pictures of its own: the temperature by NLL on val_select, and the exact best
+threshold on val_calib, on the margins of the logits. What it is best at, MCC unless told otherwise, and
+where on its plateau it lies is configuration, which the policy records. The policy names the
 checkpoint and the logits it was fitted on by their data versions, so that a bundle can prove that its
 policy belongs to its weights. `verify_thresholds` fits again and compares.
 
-Not promised: the MCC on val_calib is that of the very pictures which chose the threshold, so it is
-optimistic; val_test says what to expect.
+Not promised: the score on val_calib is that of the very pictures which chose the threshold, so it is
+optimistic; the recorded optimism estimates by how much, and val_test says what to expect.
 
 Later policies share the vocabulary of `decide` and may add "defer".
 """
@@ -20,15 +21,13 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval.calibration import (
-    TEMPERATURE_BOUNDS,
-    fit_temperature,
-    negative_log_likelihood,
-)
+from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
+from streetvision_core.eval.config import ThresholdsConfig
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import count_confusion
+from streetvision_core.eval.optimism import choose_margin
 from streetvision_core.eval.selective import SweepRow, selective_sweep
-from streetvision_core.eval.thresholds import positive_probability, scan_margins
+from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
 
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 THRESHOLDS_NAME, SWEEP_NAME = "thresholds.json", "threshold_sweep.csv"
 Decision: TypeAlias = Literal["none", "roadwork"]
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
+DEFAULTS = ThresholdsConfig()
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -76,11 +76,17 @@ class SelectFit(_Record):
 
 
 class CalibFit(_Record):
-    """The counts of val_calib and the metrics at the threshold, on the pictures that chose it."""
+    """The counts of val_calib and the metrics at the threshold, on the pictures that chose it.
+
+    `score` is the objective's, larger is better (a cost has a minus sign); `optimism` estimates by how much
+    it exceeds the score on other pictures.
+    """
 
     n: int
     roadwork: int
     none: int
+    score: FiniteFloat
+    optimism: FiniteFloat
     metrics: dict[str, int | FiniteFloat]
 
 
@@ -89,7 +95,7 @@ class ThresholdPolicy(_Record):
 
     That is where softmax(logits / temperature)[Roadwork] > threshold, but a probability saturates and a
     margin does not, so the margin is what was fitted and what decides. Every threshold in
-    [plateau_low, plateau_high) has the same MCC on val_calib.
+    [plateau_low, plateau_high) has the same score on val_calib.
     """
 
     schema_version: Literal[1] = 1
@@ -99,6 +105,7 @@ class ThresholdPolicy(_Record):
     margin: FiniteFloat
     plateau_low: _Share
     plateau_high: _Share
+    chosen_by: ThresholdsConfig
     fitted_on: FittedOn
     val_select: SelectFit
     val_calib: CalibFit
@@ -157,6 +164,8 @@ class Thresholds:
                 "temperature": self.policy.temperature,
                 "threshold": self.policy.threshold,
                 "val_calib_mcc": self.policy.val_calib.metrics["mcc"],
+                "score": self.policy.val_calib.score,
+                "optimism": self.policy.val_calib.optimism,
             },
         )
 
@@ -176,7 +185,12 @@ def decide(scores: Values, *, threshold: float) -> tuple[Decision, ...]:
 
 
 def fit_threshold_policy(
-    select: LabelledLogits, calib: LabelledLogits, *, checkpoint_version: str, logits_version: str
+    select: LabelledLogits,
+    calib: LabelledLogits,
+    *,
+    checkpoint_version: str,
+    logits_version: str,
+    config: ThresholdsConfig = DEFAULTS,
 ) -> Thresholds:
     """Fit the temperature on val_select, then the threshold on val_calib.
 
@@ -185,21 +199,28 @@ def fit_threshold_policy(
         calib: Logits of val_calib.
         checkpoint_version: The data version of the checkpoint that gave both.
         logits_version: The data version of the artifact that holds `calib`.
+        config: What the threshold is best at and where it lies; recorded in the policy.
 
     Raises:
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
     """
-    temperature = fit_temperature(select.logits, select.labels)
-    if temperature in TEMPERATURE_BOUNDS:
-        temperature = 1.0  # val_select does not determine one: it is separated perfectly, or not at all
-    choice = scan_margins(calib.logits, calib.labels)
+    temperature = fit_temperature_scaling(select.logits, select.labels).temperature
+    chosen = choose_margin(
+        calib.logits,
+        calib.labels,
+        objective=config.chosen_objective(),
+        at=config.at,
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    choice = chosen.choice
     low, threshold, high = positive_probability(
         [margin / temperature for margin in (choice.plateau_low, choice.threshold, choice.plateau_high)]
     ).tolist()
     if not 0 < threshold < 1:
         raise DataError(
             "a threshold between 0 and 1 that tells roadwork from none",
-            f"{threshold:g}, with an MCC of {choice.mcc:.3f} at best",
+            f"{threshold:g}, with an MCC of {choice.mcc:.3f}",
             "the logits of val_calib",
             "The model separates nothing; look at its training curve and its labels before going on.",
         )
@@ -211,12 +232,16 @@ def fit_threshold_policy(
         margin=choice.threshold,
         plateau_low=low,
         plateau_high=high,
+        # A step's configuration holds more than the recipe of the threshold.
+        chosen_by=ThresholdsConfig(**config.model_dump(include=set(ThresholdsConfig.model_fields))),
         fitted_on=FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version),
         val_select=_select_fit(select, temperature),
         val_calib=CalibFit(
             n=confusion.total,
             roadwork=confusion.tp + confusion.fn,
             none=confusion.tn + confusion.fp,
+            score=choice.score,
+            optimism=chosen.optimism,
             metrics=confusion.metrics(),
         ),
     )
@@ -232,6 +257,7 @@ def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: Lab
         calib,
         checkpoint_version=fitted_on.phase1_checkpoint,
         logits_version=fitted_on.val_calib_logits,
+        config=thresholds.policy.chosen_by,
     )
     recorded, fitted = thresholds.policy.model_dump(), again.policy.model_dump()
     differing = [

@@ -1,19 +1,19 @@
-"""The threshold on the probability of roadwork that maximises MCC.
+"""The threshold on the probability of roadwork that is best by an objective, MCC unless told otherwise.
 
 The rule everywhere: a picture is called roadwork if and only if its probability is strictly greater
 than the threshold.
 
-MCC as a function of the threshold is a step function which changes only at the scores themselves: for
-any threshold in [one distinct score, the next) the decisions are the same. One sort and two cumulative
-counts give every step, in O(n log n); the ends, all roadwork and all none, are steps like the others.
-A grid of K thresholds reads the same step function in O(K log n).
+Every objective is a function of the four counts, and the counts are a step function of the threshold
+which changes only at the scores themselves. One sort and two cumulative counts give every step, in
+O(n log n); see `steps`. A grid of K thresholds reads the same step function in O(K log n).
 
 Which of several best thresholds: neighbouring best steps are joined to a plateau; the widest plateau
 is taken, of equally wide ones the lowest, and its middle is the threshold. On a grid, where a plateau
 is a run of grid points, it is the middle point of the run (the lower of two).
 
-What this does not promise: the MCC it returns was reached on the very samples that chose the threshold
-and is optimistic. A best MCC of 0 means that no threshold beats answering one class throughout.
+What this does not promise: the score it returns was reached on the very samples that chose the threshold
+and is optimistic; `optimism` estimates by how much. A best MCC of 0 means that no threshold beats
+answering one class throughout.
 """
 
 from __future__ import annotations
@@ -32,21 +32,31 @@ from streetvision_core.eval.inputs import (
     require_equal_length,
 )
 from streetvision_core.eval.metrics import mcc_from_counts
+from streetvision_core.eval.objectives import Mcc
+from streetvision_core.eval.steps import best_plateau, count_steps, middles, order_scores
 
 if TYPE_CHECKING:
-    from streetvision_core.eval.inputs import Bools, Floats, Values
+    import numpy.typing as npt
+
+    from streetvision_core.eval.inputs import Floats, Values
+    from streetvision_core.eval.objectives import Objective
+    from streetvision_core.eval.steps import Order, Steps
+
+MCC = Mcc()
 
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """A threshold, the MCC it has on its own samples, and the plateau it is the middle of.
+    """A threshold, what it reaches on its own samples, and the plateau it lies in.
 
-    Every threshold in [plateau_low, plateau_high) has the same MCC on these samples; for a grid both
-    are grid points and belong to the plateau.
+    Every threshold in [plateau_low, plateau_high) has the same `score`, that of the objective, on these
+    samples; for a grid both are grid points and belong to the plateau. `mcc` is the MCC at the threshold,
+    whatever the objective.
     """
 
     threshold: float
     mcc: float
+    score: float
     plateau_low: float
     plateau_high: float
 
@@ -84,17 +94,17 @@ def select_threshold_max_mcc(
     return choice.threshold, choice.mcc
 
 
-def scan_thresholds(scores: Values, labels: Values) -> ThresholdChoice:
-    """Find the exact maximiser of MCC for probabilities [N] in [0, 1] and labels [N] of 0/1.
+def scan_thresholds(scores: Values, labels: Values, *, objective: Objective = MCC) -> ThresholdChoice:
+    """Find the exact best threshold for probabilities [N] in [0, 1] and labels [N] of 0/1.
 
     Raises:
         DataError: as `select_threshold_max_mcc`, or a score outside [0, 1].
     """
-    return _exact(_mcc_steps(scores, labels))
+    return scan(_ordered_probabilities(scores, labels), objective=objective)
 
 
-def scan_margins(logits: Values, labels: Values) -> ThresholdChoice:
-    """Find the exact maximiser of MCC for the margins of logits [N, 2] or [N]: roadwork above it.
+def scan_margins(logits: Values, labels: Values, *, objective: Objective = MCC) -> ThresholdChoice:
+    """Find the exact best threshold for the margins of logits [N, 2] or [N]: roadwork above it.
 
     Threshold and plateau are margins, not probabilities. Nothing saturates here: margins of 40 and 60
     are told apart, which as probabilities are both 1. Above and below all margins the plateau ends 1
@@ -103,15 +113,12 @@ def scan_margins(logits: Values, labels: Values) -> ThresholdChoice:
     Raises:
         DataError: as `select_threshold_max_mcc`.
     """
-    margins = margin_vector(logits)
-    truth = binary_vector(labels, name="labels")
-    require_equal_length(logits=margins, labels=truth)
-    require_both_classes(truth, purpose="choose a threshold by MCC")
-    steps = _steps_of(margins, truth, lowest=float(margins.min()) - 1.0)
-    return _exact(steps, highest=float(margins.max()) + 1.0)
+    return scan(ordered_margins(logits, labels), objective=objective)
 
 
-def scan_grid(scores: Values, labels: Values, *, n_thresholds: int) -> ThresholdChoice:
+def scan_grid(
+    scores: Values, labels: Values, *, n_thresholds: int, objective: Objective = MCC
+) -> ThresholdChoice:
     """Find the best of `n_thresholds` evenly spaced thresholds from 0 to 1, in O(n log n + K log n).
 
     Raises:
@@ -119,10 +126,17 @@ def scan_grid(scores: Values, labels: Values, *, n_thresholds: int) -> Threshold
         ConfigError: fewer than two thresholds.
     """
     grid = _grid(n_thresholds)
-    mcc = _mcc_steps(scores, labels).at(grid)
-    first, last = _widest_plateau(mcc, lows=grid, highs=grid)
+    order = _ordered_probabilities(scores, labels)
+    steps = count_steps(order).at(step_of(order, grid))
+    first, last = best_plateau(steps, objective=objective, lows=grid, highs=grid)
     middle = (first + last) // 2
-    return ThresholdChoice(float(grid[middle]), float(mcc[first]), float(grid[first]), float(grid[last]))
+    return choice_at(
+        steps,
+        middle,
+        threshold=float(grid[middle]),
+        plateau=(float(grid[first]), float(grid[last])),
+        objective=objective,
+    )
 
 
 def mcc_curve(scores: Values, labels: Values, *, points: int = 512) -> tuple[Floats, Floats]:
@@ -135,64 +149,65 @@ def mcc_curve(scores: Values, labels: Values, *, points: int = 512) -> tuple[Flo
         DataError: as `scan_thresholds`.
         ConfigError: fewer than two points.
     """
-    steps = _mcc_steps(scores, labels)
-    thresholds = np.union1d(_grid(points), [_exact(steps).threshold])
-    return thresholds, steps.at(thresholds)
+    order = _ordered_probabilities(scores, labels)
+    thresholds = np.union1d(_grid(points), [scan(order, objective=MCC).threshold])
+    return thresholds, mcc_from_counts(**count_steps(order).at(step_of(order, thresholds)).counts())
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """MCC is mcc[i] for every threshold from edges[i] (which is included) to edges[i + 1]."""
+def ordered_margins(logits: Values, labels: Values) -> Order:
+    """Order the margins of logits [N, 2] or [N] for a scan.
 
-    edges: Floats
-    mcc: Floats
+    Raises:
+        DataError: as `select_threshold_max_mcc`.
+    """
+    margins = margin_vector(logits)
+    return _ordered(margins, labels, lowest=float(margins.min()) - 1.0, highest=float(margins.max()) + 1.0)
 
-    def at(self, thresholds: Floats) -> Floats:
-        return self.mcc[np.searchsorted(self.edges, thresholds, side="right") - 1]
+
+def scan(order: Order, *, objective: Objective) -> ThresholdChoice:
+    """Find the exact best threshold of ordered scores."""
+    steps, highs = count_steps(order), order.highs
+    first, last = best_plateau(steps, objective=objective, lows=order.edges, highs=highs)
+    low, high = float(order.edges[first]), float(highs[last])
+    threshold = float(middles(low, high))
+    return choice_at(
+        steps,
+        int(step_of(order, threshold)),
+        threshold=threshold,
+        plateau=(low, high),
+        objective=objective,
+    )
 
 
-def _mcc_steps(scores: Values, labels: Values) -> _Steps:
-    probabilities = probability_vector(scores, name="scores")
-    truth = binary_vector(labels, name="labels")
-    require_equal_length(scores=probabilities, labels=truth)
-    require_both_classes(truth, purpose="choose a threshold by MCC")
+def choice_at(
+    steps: Steps, index: int, *, threshold: float, plateau: tuple[float, float], objective: Objective
+) -> ThresholdChoice:
+    """Say what the threshold in step `index` reaches."""
+    reached = steps.at(index).counts()
+    return ThresholdChoice(
+        threshold=threshold,
+        mcc=float(mcc_from_counts(**reached)),
+        score=float(objective.score(**reached)),
+        plateau_low=plateau[0],
+        plateau_high=plateau[1],
+    )
+
+
+def step_of(order: Order, thresholds: Floats | float) -> npt.NDArray[np.intp]:
+    """Index of the step that each threshold lies in; below the first edge there is none."""
+    return np.searchsorted(order.edges, thresholds, side="right") - 1
+
+
+def _ordered_probabilities(scores: Values, labels: Values) -> Order:
     # A score of 0 leaves no threshold below every score.
-    return _steps_of(probabilities, truth, lowest=0.0)
+    return _ordered(probability_vector(scores, name="scores"), labels, lowest=0.0, highest=1.0)
 
 
-def _steps_of(scores: Floats, labels: Bools, *, lowest: float) -> _Steps:
-    order = np.argsort(scores)
-    ordered = scores[order]
-    # Equal scores fall on the same side of every threshold: only the last of each run is a step.
-    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], [True]))
-    edges = ordered[last]
-    fn = np.cumsum(labels[order], dtype=np.int64)[last]
-    tn = last + 1 - fn
-    if edges[0] > lowest:
-        # Thresholds below every score call everything roadwork.
-        edges, fn, tn = np.append(lowest, edges), np.append(0, fn), np.append(0, tn)
-    return _Steps(edges, mcc_from_counts(tp=fn[-1] - fn, tn=tn, fp=tn[-1] - tn, fn=fn))
-
-
-def _exact(steps: _Steps, *, highest: float = 1.0) -> ThresholdChoice:
-    highs = np.append(steps.edges[1:], highest)
-    first, last = _widest_plateau(steps.mcc, lows=steps.edges, highs=highs)
-    low, high = float(steps.edges[first]), float(highs[last])
-    return ThresholdChoice(_middle(low, high), float(steps.mcc[first]), low, high)
-
-
-def _widest_plateau(mcc: Floats, *, lows: Floats, highs: Floats) -> tuple[int, int]:
-    """First and last index of the widest run of best steps; of equally wide runs the lowest."""
-    change = np.diff((mcc == mcc.max()).astype(np.int8), prepend=0, append=0)
-    first, last = np.flatnonzero(change == 1), np.flatnonzero(change == -1) - 1
-    widest = np.argmax(highs[last] - lows[first])
-    return int(first[widest]), int(last[widest])
-
-
-def _middle(low: float, high: float) -> float:
-    middle = low + (high - low) / 2
-    # Between two neighbouring floats the middle rounds to one of them; at `high` the decision is another.
-    return middle if middle < high else low
+def _ordered(scores: Floats, labels: Values, *, lowest: float, highest: float) -> Order:
+    truth = binary_vector(labels, name="labels")
+    require_equal_length(scores=scores, labels=truth)
+    require_both_classes(truth, purpose="choose a threshold")
+    return order_scores(scores, truth, lowest=lowest, highest=highest)
 
 
 def _grid(points: int) -> Floats:

@@ -338,7 +338,7 @@ def test_the_forged_part_is_otherwise_sound(bundle, tmp_path, name):
         ("evaluation.json", lambda c: c["counts"].update(n=5), "val_test"),
         ("evaluation.json", lambda c: c["metrics"].pop("mcc"), "mcc"),
         ("evaluation.json", lambda c: c["metrics"].update(tp=0, fp=0), "called so"),
-        ("evaluation.json", lambda c: c.update(schema_version=2), "schema_version"),
+        ("evaluation.json", lambda c: c.update(schema_version=3), "schema_version"),
         ("splits.json", lambda c: c["roles"].pop("val_test"), "splits"),
         ("splits.json", lambda c: c["roles"].update(val_test=["a"]), "val_test"),
     ],

@@ -1,0 +1,165 @@
+"""Which calibrator: the simplest that is about as good as the best, by cross-validated likelihood.
+
+The pictures are split into folds that hold both classes as evenly as may be; pictures of one group are
+never in two folds. Each method is fitted on all folds but one and judged on that one, so that every picture
+is judged once, by a fit that did not see it. The loss is the NLL in nats. A method is as good as the best
+one where its mean loss exceeds the best by at most one standard error of that difference, which is taken
+picture by picture (group by group), for the same pictures are hard for all methods. Among these the
+simplest is taken, in the order of `METHODS`, and fitted on all pictures.
+
+A probability is taken to be at least 2^-53 away from 0 and 1, so that a margin that saturates in float64
+costs at most 37 nats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.eval.calibration import (
+    fit_beta,
+    fit_isotonic,
+    fit_platt,
+    fit_temperature_scaling,
+    fit_venn_abers,
+)
+from streetvision_core.eval.calibrators import METHODS
+from streetvision_core.eval.inputs import (
+    binary_vector,
+    margin_vector,
+    require_both_classes,
+    require_equal_length,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from streetvision_core.eval.calibrators import Calibrator
+    from streetvision_core.eval.inputs import Bools, Floats, Values
+
+FITS: dict[str, Callable[[Values, Values], Calibrator]] = {
+    "temperature": fit_temperature_scaling,
+    "platt": fit_platt,
+    "beta": fit_beta,
+    "isotonic": fit_isotonic,
+    "venn_abers": fit_venn_abers,
+}
+_LEAST = 2.0**-53
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """A method's mean loss in nats on pictures it was not fitted on, and how far it is from the best.
+
+    `excess` is the difference to the best method, 0 for that one, and `standard_error` belongs to it.
+    """
+
+    method: str
+    nll: float
+    excess: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class CalibratorChoice:
+    """The chosen calibrator, fitted on all pictures, and what every method was judged by."""
+
+    calibrator: Calibrator
+    judged: tuple[CrossValidated, ...]
+
+
+def choose_calibrator(
+    logits: Values,
+    labels: Values,
+    *,
+    groups: Sequence[str] | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> CalibratorChoice:
+    """Choose and fit a calibrator for logits [N, 2] or [N] and labels [N].
+
+    Args:
+        logits: Logits of pictures that neither trained the model nor will judge it: val_select.
+        labels: Their labels, 0 or 1.
+        groups: The group of each picture, [N]; no group is split. None: every picture by itself.
+        folds: How many folds.
+        seed: Seed of the folds.
+
+    Raises:
+        DataError: shapes that do not fit, logits that are not finite, or too few pictures or groups of a
+            class for so many folds.
+        ConfigError: fewer than two folds.
+    """
+    margins, truth = margin_vector(logits), binary_vector(labels, name="labels")
+    require_equal_length(logits=margins, labels=truth)
+    require_both_classes(truth, purpose="choose a calibration")
+    group = np.arange(truth.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    require_equal_length(labels=truth, groups=group)
+    losses = {method: np.empty(truth.size) for method in METHODS}
+    for fitting, judging in _folds(truth, group, folds=folds, seed=seed):
+        for method in METHODS:
+            calibrator = FITS[method](margins[fitting], truth[fitting])
+            losses[method][judging] = _losses(calibrator.apply(margins[judging]), truth[judging])
+    judged = _judge(losses, group)
+    simplest = next(one.method for one in judged if one.excess <= one.standard_error)
+    return CalibratorChoice(FITS[simplest](margins, truth), judged)
+
+
+def _judge(losses: dict[str, Floats], group: npt.NDArray[np.intp]) -> tuple[CrossValidated, ...]:
+    best = min(losses.values(), key=np.mean)
+    return tuple(
+        CrossValidated(
+            method=method,
+            nll=float(loss.mean()),
+            excess=float(loss.mean() - best.mean()),
+            standard_error=_standard_error(loss - best, group),
+        )
+        for method, loss in losses.items()
+    )
+
+
+def _standard_error(differences: Floats, group: npt.NDArray[np.intp]) -> float:
+    """Standard error of the mean of differences [N] whose groups are independent of each other."""
+    sums = np.bincount(group, weights=differences - differences.mean())
+    return math.sqrt(float(np.sum(sums**2)) * sums.size / max(sums.size - 1, 1)) / differences.size
+
+
+def _losses(probabilities: Floats, truth: Bools) -> Floats:
+    """NLL of each picture in nats, float64 [N]."""
+    right = np.where(truth, probabilities, 1 - probabilities)
+    losses: Floats = -np.log(np.maximum(right, _LEAST))
+    return losses
+
+
+def _folds(
+    truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Yield (fitting, judging) positions of each fold."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    _require_enough(truth, group, folds=folds)
+    settings: dict[str, Any] = {"n_splits": folds, "shuffle": True, "random_state": seed}
+    if np.unique(group).size == group.size:
+        yield from StratifiedKFold(**settings).split(truth, truth)
+    else:
+        yield from StratifiedGroupKFold(**settings).split(truth, truth, group)
+
+
+def _require_enough(truth: Bools, group: npt.NDArray[np.intp], *, folds: int) -> None:
+    if folds < 2:
+        raise ConfigError("at least 2 folds", f"{folds}", "the choice of a calibrator", "Use 5.")
+    for name, members in (("Roadwork", truth), ("None", ~truth)):
+        units = np.unique(group[members]).size
+        if units < folds:
+            raise DataError(
+                f"at least {folds} pictures or groups of {name} for {folds} folds",
+                f"{units}",
+                "the choice of a calibrator by cross-validation",
+                "Use fewer folds or more pictures, or fit_temperature_scaling, which needs no choice.",
+            )

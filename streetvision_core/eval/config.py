@@ -1,0 +1,67 @@
+"""How the threshold is chosen, as configuration: the defaults stand here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pydantic
+from pydantic import Field
+
+from streetvision_core.errors import ConfigError
+from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
+from streetvision_core.eval.optimism import PLACES
+
+if TYPE_CHECKING:
+    from streetvision_core.eval.objectives import Objective
+
+OBJECTIVES = ("mcc", "f_beta", "cost", "recall_at_least")
+
+
+class ThresholdsConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What the threshold is best at, and where on its plateau it lies.
+
+    It is flat, because Dagster takes no nested pydantic models as configuration; a parameter of another
+    objective is not looked at.
+    """
+
+    objective: str = Field("mcc", description=f"what the threshold is best at: {', '.join(OBJECTIVES)}")
+    beta: float = Field(1.0, gt=0, description="of f_beta: recall counts beta times as much as precision")
+    miss_cost: float = Field(1.0, gt=0, description="of cost: the price of a missed roadwork")
+    false_alarm_cost: float = Field(1.0, gt=0, description="of cost: the price of a false alarm")
+    min_recall: float = Field(0.95, gt=0, le=1, description="of recall_at_least: the recall to be reached")
+    at: str = Field(
+        "midpoint",
+        description="'midpoint' of the best plateau, or 'bootstrap_median' of the midpoints of resamples",
+    )
+    resamples: int = Field(
+        200, ge=10, le=100_000, description="of the bootstrap that places the median and rates the optimism"
+    )
+    seed: int = Field(0, ge=0, description="seed of the resamples")
+
+    @pydantic.field_validator("objective")
+    @classmethod
+    def _check_objective(cls, value: str) -> str:
+        return _check_choice(value, choices=OBJECTIVES, field="objective")
+
+    @pydantic.field_validator("at")
+    @classmethod
+    def _check_at(cls, value: str) -> str:
+        return _check_choice(value, choices=PLACES, field="at")
+
+    def chosen_objective(self) -> Objective:
+        """Return the objective with its parameters."""
+        objectives: dict[str, Objective] = {
+            "mcc": Mcc(),
+            "f_beta": FBeta(self.beta),
+            "cost": Cost(miss=self.miss_cost, false_alarm=self.false_alarm_cost),
+            "recall_at_least": RecallAtLeast(self.min_recall),
+        }
+        return objectives[self.objective]
+
+
+def _check_choice(value: str, *, choices: tuple[str, ...], field: str) -> str:
+    if value not in choices:
+        raise ConfigError(
+            f"one of {', '.join(choices)}", repr(value), f"{field} of the threshold", "Choose one of them."
+        )
+    return value

@@ -1,0 +1,143 @@
+"""What a threshold is chosen for: four objectives on the four counts of a decision.
+
+An objective answers two questions about counts, elementwise on arrays, so that one call judges every step
+of the scan. `score` is the number that is reported and whose optimism is estimated; larger is better.
+`preference` is what the scan maximises: the score itself, but for `RecallAtLeast`, where the score is the
+recall and the preference is to call as few pictures roadwork as that recall allows. So it prefers the
+largest threshold whose recall is still reached; of thresholds with equal recall that is the one with the
+fewest false alarms, hence with the best precision and MCC.
+
+Ties are compared exactly. MCC, F-beta and recall of equal counts are equal; costs of different counts
+that are equal on paper may differ by rounding where the prices are not whole numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from streetvision_core.errors import ConfigError
+from streetvision_core.eval.metrics import mcc_from_counts
+
+if TYPE_CHECKING:
+    from streetvision_core.eval.inputs import Floats
+    from streetvision_core.eval.metrics import Counts
+
+
+class Objective(Protocol):
+    """What the scan needs of an objective; counts are integers or arrays of one shape."""
+
+    def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        """Return the number to report, float64, larger is better."""
+
+    def preference(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        """Return what the scan maximises, float64."""
+
+
+class _Scored:
+    """An objective that prefers the larger score."""
+
+    def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        raise NotImplementedError
+
+    def preference(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        """Return the score."""
+        return self.score(tp=tp, tn=tn, fp=fp, fn=fn)
+
+
+@dataclass(frozen=True)
+class Mcc(_Scored):
+    """The Matthews correlation, in [-1, 1]; 0 where it is undefined."""
+
+    def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        """Return MCC."""
+        return mcc_from_counts(tp=tp, tn=tn, fp=fp, fn=fn)
+
+
+@dataclass(frozen=True)
+class FBeta(_Scored):
+    """The weighted harmonic mean of precision and recall: recall counts beta times as much.
+
+    In [0, 1], 0 without a hit. Source: C. J. van Rijsbergen, Information Retrieval (1979), chapter 7.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive("beta", self.beta)
+
+    def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:  # noqa: ARG002 - one signature for every objective
+        """Return (1 + beta^2) tp / ((1 + beta^2) tp + beta^2 fn + fp)."""
+        squared = self.beta**2
+        hits = np.multiply(1 + squared, tp, dtype=np.float64)
+        return _share(hits, hits + np.multiply(squared, fn, dtype=np.float64) + fp)
+
+
+@dataclass(frozen=True)
+class Cost(_Scored):
+    """The price of being wrong: `miss` for a missed roadwork, `false_alarm` for a false alarm.
+
+    The score is the mean cost of a picture with a minus sign, at most 0. Only the ratio of the prices
+    decides the threshold.
+    """
+
+    miss: float = 1.0
+    false_alarm: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive("miss", self.miss)
+        _require_positive("false_alarm", self.false_alarm)
+
+    def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        """Return -(miss fn + false_alarm fp) / n."""
+        missed = np.multiply(self.miss, fn, dtype=np.float64)
+        alarmed = np.multiply(self.false_alarm, fp, dtype=np.float64)
+        return -(missed + alarmed) / np.add(np.add(tp, tn), np.add(fp, fn))
+
+
+@dataclass(frozen=True)
+class RecallAtLeast:
+    """The largest threshold that finds at least this share of the roadwork.
+
+    The recall holds on the pictures that chose the threshold. On others it will be missed about as often
+    as not; a promise about them is the business of risk control.
+    """
+
+    recall: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recall <= 1:
+            raise ConfigError(
+                "a recall above 0 and at most 1", f"{self.recall}", "recall_at_least", "Give 0.95, say."
+            )
+
+    def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:  # noqa: ARG002 - one signature for every objective
+        """Return the recall tp / (tp + fn)."""
+        return _share(np.asarray(tp, dtype=np.float64), np.add(tp, fn, dtype=np.float64))
+
+    def preference(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        """Return the share of pictures called none where the recall is reached, and below 0 elsewhere.
+
+        Probabilities of exactly 0 can keep it out of reach; then the largest recall is preferred.
+        """
+        recall = self.score(tp=tp, tn=tn, fp=fp, fn=fn)
+        silent = np.add(tn, fn, dtype=np.float64)
+        return np.where(recall >= self.recall, silent / (silent + tp + fp), recall - 2)
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    share: Floats = np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+    return share
+
+
+def _require_positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigError(
+            f"{name} to be a positive finite number",
+            f"{value}",
+            "the objective of the threshold",
+            "Give a number such as 1; only ratios matter for prices.",
+        )

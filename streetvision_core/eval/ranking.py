@@ -1,0 +1,145 @@
+"""How well a score orders pictures: roadwork before none, and right answers before wrong ones.
+
+Everything comes from one sort by falling score and two cumulative counts, in O(n log n). Equal scores are
+one step: no threshold can part them, so there is one point a distinct score, and no figure depends on the
+order in which equal pictures are listed. For AUROC and average precision this is scikit-learn's convention.
+
+For the risk-coverage figures, where a score is a confidence and a picture may be wrong:
+
+- A point of the curve is what a threshold gives: coverage, the share of pictures accepted; selective risk,
+  the share of wrong ones among the accepted. Nothing is accepted at coverage 0, so there is no point there.
+- Between two points, equally confident pictures are taken to come in random order: the expected number of
+  errors rises on a straight line. Every area is the mean over all those orders, so rounding a confidence
+  cannot improve it.
+- AURC is the mean selective risk over the coverages 1/n, 2/n, ..., 1 (Geifman and El-Yaniv's sum).
+- E-AURC is AURC minus that of the best order of the same answers, every right one before every wrong one.
+- AUGRC is the area under P(wrong and accepted) over coverage, from (0, 0) by straight lines. It equals
+  (1 - AUROC_f) acc (1 - acc) + (1 - acc)^2 / 2 exactly, where AUROC_f is the AUROC of confidence for "the
+  answer is right"; of the best order it is (1 - acc)^2 / 2.
+
+Sources: Geifman and El-Yaniv, Selective Classification (arXiv 1705.08500); Geifman, Uziel and El-Yaniv,
+Bias-Reduced Uncertainty Estimation (1805.08206, E-AURC); Traub et al., Overcoming Common Flaws in the
+Evaluation of Selective Classification Systems (2407.01032, AUGRC).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streetvision_core.eval.inputs import (
+    binary_vector,
+    finite_vector,
+    require_both_classes,
+    require_equal_length,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from streetvision_core.eval.inputs import Floats, Values
+
+
+@dataclass(frozen=True, eq=False)
+class RiskCoverageCurve:
+    """One point a distinct confidence, strict to loose; the last one accepts everything.
+
+    Accepted is every picture with a confidence of at least `thresholds` [K]; `accepted` and `errors` [K]
+    count them and the wrong ones among them.
+    """
+
+    thresholds: Floats
+    accepted: npt.NDArray[np.int64]
+    errors: npt.NDArray[np.int64]
+
+    @property
+    def coverage(self) -> Floats:
+        """Share of all pictures that is accepted, rising to 1, [K]."""
+        return self.accepted / int(self.accepted[-1])
+
+    @property
+    def selective_risk(self) -> Floats:
+        """Share of wrong ones among the accepted, [K]."""
+        return self.errors / self.accepted
+
+    @property
+    def generalized_risk(self) -> Floats:
+        """Share of all pictures that is accepted and wrong, [K]."""
+        return self.errors / int(self.accepted[-1])
+
+    @property
+    def aurc(self) -> float:
+        """Mean selective risk over the coverages 1/n, ..., 1, in [0, 1]."""
+        ranks = np.arange(1, self.accepted[-1] + 1)
+        expected = np.interp(ranks, np.append(0, self.accepted), np.append(0, self.errors))
+        return float(np.mean(expected / ranks))
+
+    @property
+    def e_aurc(self) -> float:
+        """AURC above that of the best order of the same answers."""
+        total, wrong = int(self.accepted[-1]), int(self.errors[-1])
+        best = np.arange(1, wrong + 1) / np.arange(total - wrong + 1, total + 1)
+        return self.aurc - float(best.sum()) / total
+
+    @property
+    def augrc(self) -> float:
+        """Area under the generalized risk over coverage, in [0, 1/2]."""
+        return float(
+            np.trapezoid(np.append(0.0, self.generalized_risk), np.append(0.0, self.coverage)),
+        )
+
+
+def risk_coverage_curve(confidence: Values, wrong: Values) -> RiskCoverageCurve:
+    """What is accepted, and how much of it is wrong, at every threshold on confidence.
+
+    Args:
+        confidence: How sure each answer is, [N], finite, on any scale.
+        wrong: Whether it is wrong, [N] of 0/1 or bool.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, or a confidence that is not finite.
+    """
+    thresholds, errors, right = _steps(confidence, wrong, scores="confidence", flags="wrong")
+    return RiskCoverageCurve(thresholds, errors + right, errors)
+
+
+def auroc(scores: Values, labels: Values) -> float:
+    """P(a picture of roadwork has a larger score than one of none), ties counted half.
+
+    Takes scores [N] on any scale (margins, which do not saturate, rather than probabilities) and labels
+    [N] of 0/1 or bool.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
+    """
+    require_both_classes(binary_vector(labels, name="labels"), purpose="compute AUROC")
+    _, hits, alarms = _steps(scores, labels, scores="scores", flags="labels")
+    return float(np.trapezoid(np.append(0, hits) / hits[-1], np.append(0, alarms) / alarms[-1]))
+
+
+def average_precision(scores: Values, labels: Values) -> float:
+    """Precision at each threshold, averaged over the recall that the threshold adds.
+
+    Takes scores [N] on any scale and labels [N] of 0/1 or bool.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
+    """
+    require_both_classes(binary_vector(labels, name="labels"), purpose="compute average precision")
+    _, hits, alarms = _steps(scores, labels, scores="scores", flags="labels")
+    return float(np.sum(np.diff(hits, prepend=0) * (hits / (hits + alarms))) / hits[-1])
+
+
+def _steps(
+    values: Values, flagged: Values, *, scores: str, flags: str
+) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Distinct scores, falling, and how many with and without the flag have at least each of them."""
+    score, flag = finite_vector(values, name=scores), binary_vector(flagged, name=flags)
+    require_equal_length(**{scores: score, flags: flag})
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], [True]))
+    with_flag = np.cumsum(flag[order], dtype=np.int64)[last]
+    return ranked[last], with_flag, last + 1 - with_flag

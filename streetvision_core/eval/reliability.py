@@ -1,0 +1,114 @@
+"""Whether probabilities mean what they say: of the pictures called 0.8, are 80 % roadwork?
+
+All figures are of the probability of roadwork p against the label, over all of [0, 1]; they are not of the
+confidence of the decision. A calibration error is a statement about bins: pictures are put into bins by p,
+and the gap of a bin is |mean p - share of roadwork|. ECE is the mean gap, each bin weighted by its pictures;
+MCE is the largest. Bins of equal width are (low, high], the first one holds 0 too. Bins of equal mass share
+out the ranks, so that they differ by one picture at most; equal probabilities stay together in the bin of the
+lowest of them, so that with ties bins can be uneven. Empty bins are left out.
+
+ECE is biased upwards where bins hold few pictures, and changes with the number of bins: compare only like
+with like. Brier (mean squared error of p) and the NLL (`negative_log_likelihood`) need no bins.
+
+Sources: Brier, Monthly Weather Review 78 (1950), 1-3; Naeini, Cooper and Hauskrecht, AAAI 2015 (ECE, MCE);
+Nguyen and O'Connor, EMNLP 2015 (equal mass).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from streetvision_core.errors import ConfigError
+from streetvision_core.eval.inputs import binary_vector, probability_vector, require_equal_length
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from streetvision_core.eval.inputs import Bools, Floats, Values
+
+BINS = 15
+Binning: TypeAlias = Literal["equal_width", "equal_mass"]
+
+
+@dataclass(frozen=True, order=True)
+class ReliabilityBin:
+    """Pictures with probabilities from `low` to `high`: how many, their mean, and the share of roadwork.
+
+    Of equal width these are the edges, of equal mass the smallest and the largest probability.
+    """
+
+    low: float
+    high: float
+    n: int
+    probability: float
+    roadwork: float
+
+    @property
+    def gap(self) -> float:
+        """How far the mean probability is from the share of roadwork."""
+        return abs(self.probability - self.roadwork)
+
+
+def brier_score(probabilities: Values, labels: Values) -> float:
+    """Mean squared difference of probabilities of roadwork [N] and labels [N], in [0, 1].
+
+    Raises:
+        DataError: shapes that do not fit, nothing, or values outside [0, 1].
+    """
+    p, truth = _pair(probabilities, labels)
+    return float(np.mean((p - truth) ** 2))
+
+
+def reliability_bins(
+    probabilities: Values, labels: Values, *, binning: Binning = "equal_width", bins: int = BINS
+) -> tuple[ReliabilityBin, ...]:
+    """Put pictures into bins by their probability of roadwork [N], rising; empty bins are left out.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, or values outside [0, 1].
+        ConfigError: fewer than one bin.
+    """
+    if bins < 1:
+        raise ConfigError("at least one bin", f"{bins}", "the calibration error", f"The default is {BINS}.")
+    p, truth = _pair(probabilities, labels)
+    place, low, high = (_equal_width if binning == "equal_width" else _equal_mass)(p, bins)
+    full, size = np.unique(place, return_counts=True)
+    mean_p, share = (np.bincount(place, weights=values)[full] / size for values in (p, truth))
+    columns = (low[full], high[full], size, mean_p, share)
+    return tuple(ReliabilityBin(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
+
+
+def expected_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
+    """ECE: the mean gap of the bins, weighted by their pictures, in [0, 1]."""
+    return sum(one.n * one.gap for one in bins) / sum(one.n for one in bins)
+
+
+def maximum_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
+    """MCE: the largest gap of any bin, in [0, 1], whatever its size."""
+    return max(one.gap for one in bins)
+
+
+def _equal_width(p: Floats, bins: int) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
+    """Return the bin of each picture, and the lower and upper edge of each bin."""
+    edges = np.linspace(0, 1, bins + 1)
+    return np.searchsorted(edges[1:-1], p, side="left"), edges[:-1], edges[1:]
+
+
+def _equal_mass(p: Floats, bins: int) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
+    """Return the bin of each picture, and the smallest and largest probability of each bin."""
+    ordered = np.sort(p)
+    # Whole numbers: an interpolated quantile can round to either side of the pictures it was taken from.
+    place = np.searchsorted(ordered, p, side="left") * bins // p.size
+    low, high = np.full(bins, np.inf), np.full(bins, -np.inf)
+    np.minimum.at(low, place, p)
+    np.maximum.at(high, place, p)
+    return place, low, high
+
+
+def _pair(probabilities: Values, labels: Values) -> tuple[Floats, Bools]:
+    p, truth = probability_vector(probabilities, name="probabilities"), binary_vector(labels, name="labels")
+    require_equal_length(probabilities=p, labels=truth)
+    return p, truth

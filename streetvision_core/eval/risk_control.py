@@ -1,0 +1,260 @@
+"""A promise about pictures that nobody has labelled yet: the error among those that are answered.
+
+The promise of :func:`certify_selective_risk`: with probability at least 1 - delta over the calibration
+pictures, P(wrong | confidence >= threshold) <= alpha. It is Learn-then-Test with fixed-sequence testing.
+The thresholds, strict to loose, are frozen before the calibration pictures are looked at. For each, m
+pictures are accepted and k of them are wrong; under the hypothesis that the risk is above alpha, k is at
+least as large as a Binomial(m, alpha), so P(Binomial(m, alpha) <= k) is a valid p-value. The first
+threshold whose p-value is above delta ends the sequence; the one before it is certified. One wrong
+rejection needs the first true hypothesis of the sequence to be rejected, which happens with probability
+at most delta: no correction for the number of thresholds is needed.
+
+If not even the first is certified, everything is deferred, and the certificate says how many accepted
+pictures without an error would be needed: alpha and delta alone decide it.
+
+Conditions. The calibration pictures are independent of each other and of everything that chose model,
+temperature, confidence and thresholds, and the pictures to come are drawn as they were. Frames of one
+video are not independent: :func:`one_per_group` leaves one of each. A shift of domain, base rate or
+preprocessing voids the promise.
+
+Another promise, about the mean and not about this calibration set, is :func:`control_expected_risk`.
+
+Sources: Angelopoulos et al., Learn then Test (arXiv 2110.01052); Geifman and El-Yaniv, Selective
+Classification (1705.08500); Angelopoulos et al., Conformal Risk Control (2208.02814); Clopper and Pearson,
+Biometrika 26 (1934), 404-413.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.eval.inputs import binary_vector, finite_vector, require_equal_length
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from streetvision_core.eval.inputs import Floats, Values
+
+COVERAGE_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was certified on the calibration pictures; `threshold` None means: defer everything.
+
+    Accepted is every picture with a confidence of at least `threshold`. `accepted` (m) and `errors` (k)
+    count the calibration pictures at that threshold; `upper_bound` is the Clopper-Pearson bound of the
+    risk at level 1 - delta, 1.0 where nothing is accepted. `coverage_low` and `coverage_high` hold the
+    share of pictures that will be answered, with 95 % confidence. `tested` counts the thresholds that were
+    looked at, `needed` the accepted pictures without an error that the smallest certificate takes.
+    """
+
+    threshold: float | None
+    alpha: float
+    delta: float
+    pictures: int
+    accepted: int
+    errors: int
+    upper_bound: float
+    coverage_low: float
+    coverage_high: float
+    tested: int
+    needed: int
+
+    @property
+    def feasible(self) -> bool:
+        """Whether any picture may be answered."""
+        return self.threshold is not None
+
+
+def certify_selective_risk(
+    confidence: Values, wrong: Values, *, thresholds: Sequence[float], alpha: float, delta: float
+) -> Certificate:
+    """Certify the loosest threshold that the fixed sequence reaches.
+
+    Args:
+        confidence: How sure the answer to each calibration picture is, [N], finite.
+        wrong: Whether that answer is wrong, [N] of 0/1 or bool.
+        thresholds: The frozen sequence, strictly falling: strict to loose. See :func:`risk_grid`.
+        alpha: The largest share of wrong answers among the accepted pictures, in (0, 1).
+        delta: The probability with which the promise may fail, in (0, 1).
+
+    Raises:
+        DataError: arrays that do not fit, or hold what they may not.
+        ConfigError: alpha or delta outside (0, 1), or thresholds that do not fall.
+    """
+    _require_levels(alpha=alpha, delta=delta)
+    grid = _falling(thresholds)
+    sure, mistaken = finite_vector(confidence, name="confidence"), binary_vector(wrong, name="wrong")
+    require_equal_length(confidence=sure, wrong=mistaken)
+    accepted, errors = _count_accepted(sure, mistaken, grid)
+    stopped = (accepted == 0) | (risk_p_value(errors, accepted, alpha=alpha) > delta)
+    passed = int(np.argmax(stopped)) if stopped.any() else grid.size
+    tested = min(passed + 1, grid.size)
+    if passed == 0:
+        return _certificate(None, 0, 0, pictures=sure.size, alpha=alpha, delta=delta, tested=tested)
+    best = passed - 1
+    return _certificate(
+        float(grid[best]),
+        int(accepted[best]),
+        int(errors[best]),
+        pictures=sure.size,
+        alpha=alpha,
+        delta=delta,
+        tested=tested,
+    )
+
+
+def risk_p_value(errors: npt.ArrayLike, accepted: npt.ArrayLike, *, alpha: float) -> Floats:
+    """P(Binomial(accepted, alpha) <= errors), elementwise: small where few errors speak for a low risk."""
+    from scipy.stats import binom
+
+    p_value: Floats = np.asarray(binom.cdf(errors, accepted, alpha))
+    return p_value
+
+
+def upper_risk_bound(errors: npt.ArrayLike, accepted: npt.ArrayLike, *, delta: float) -> Floats:
+    """Clopper-Pearson upper bound of a rate at level 1 - delta, elementwise; 1 where all are errors."""
+    from scipy.stats import beta
+
+    wrong, total = np.asarray(errors, dtype=np.float64), np.asarray(accepted, dtype=np.float64)
+    every = wrong >= total
+    bound: Floats = np.where(every, 1.0, beta.ppf(1 - delta, wrong + 1, np.where(every, 1.0, total - wrong)))
+    return bound
+
+
+def needed_without_error(*, alpha: float, delta: float) -> int:
+    """How many accepted pictures, none wrong, certify alpha: the smallest m with (1 - alpha)^m <= delta."""
+    _require_levels(alpha=alpha, delta=delta)
+    return math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-9)
+
+
+def risk_grid(
+    confidence: Values, *, calibration_size: int, alpha: float, delta: float, steps: int = 15
+) -> tuple[float, ...]:
+    """Freeze the sequence of thresholds from confidences [N] on val_select, strict to loose.
+
+    It starts where twice the smallest certifiable number of calibration pictures is expected to be
+    accepted, since a stricter one could only fail for want of pictures, and goes in even steps of coverage
+    to accepting everything.
+
+    Raises:
+        DataError: confidence that is not [N] or not finite.
+        ConfigError: alpha or delta outside (0, 1), or no calibration pictures or steps.
+    """
+    if calibration_size < 1 or steps < 1:
+        raise ConfigError(
+            "at least one calibration picture and one step",
+            f"{calibration_size} pictures and {steps} steps",
+            "the grid of risk control",
+            "Give both as positive numbers.",
+        )
+    sure = finite_vector(confidence, name="confidence")
+    first = min(1.0, 2 * needed_without_error(alpha=alpha, delta=delta) / calibration_size)
+    coverages = np.linspace(first, 1.0, steps)
+    quantiles = np.quantile(sure, 1 - coverages, method="inverted_cdf")
+    return tuple(float(value) for value in np.unique(quantiles)[::-1])
+
+
+def control_expected_risk(
+    confidence: Values, wrong: Values, *, thresholds: Sequence[float], alpha: float
+) -> float | None:
+    """Choose the loosest threshold whose expected loss is at most alpha: conformal risk control.
+
+    The promise is another one: E[wrong and accepted] <= alpha, the mean over calibration sets and new
+    pictures, of all pictures and not of the accepted ones. The loss of a picture, 1 if it is accepted and
+    answered wrongly, never rises as the threshold does, so the rule (n R + 1) / (n + 1) <= alpha holds.
+
+    Returns:
+        The threshold, or None where even the strictest is too loose.
+
+    Raises:
+        DataError: arrays that do not fit, or hold what they may not.
+        ConfigError: alpha outside (0, 1), or thresholds that do not fall.
+    """
+    _require_levels(alpha=alpha)
+    grid = _falling(thresholds)
+    sure, mistaken = finite_vector(confidence, name="confidence"), binary_vector(wrong, name="wrong")
+    require_equal_length(confidence=sure, wrong=mistaken)
+    _, errors = _count_accepted(sure, mistaken, grid)
+    holds = (errors + 1) / (sure.size + 1) <= alpha
+    return float(grid[np.flatnonzero(holds)[-1]]) if holds.any() else None
+
+
+def one_per_group(groups: Sequence[str], *, seed: int) -> npt.NDArray[np.intp]:
+    """Return the positions of one member of each group, drawn at random and the same for the same seed.
+
+    Raises:
+        DataError: there are no groups.
+    """
+    if not len(groups):
+        raise DataError("the group of each picture", "none", "the groups", "Pass one name a picture.")
+    order = np.random.default_rng(seed).permutation(len(groups))
+    _, first = np.unique(np.asarray(groups)[order], return_index=True)
+    return np.sort(order[first])
+
+
+def _count_accepted(
+    sure: Floats, mistaken: npt.NDArray[np.bool_], grid: Floats
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Count, for each threshold, the accepted pictures and the wrong ones among them."""
+    order = np.argsort(-sure, kind="stable")
+    accepted = np.searchsorted(-sure[order], -grid, side="right")
+    errors = np.concatenate([[0], np.cumsum(mistaken[order])])
+    return accepted, errors[accepted]
+
+
+def _certificate(
+    threshold: float | None,
+    accepted: int,
+    errors: int,
+    *,
+    pictures: int,
+    alpha: float,
+    delta: float,
+    tested: int,
+) -> Certificate:
+    side = (1 - COVERAGE_LEVEL) / 2
+    return Certificate(
+        threshold=threshold,
+        alpha=alpha,
+        delta=delta,
+        pictures=pictures,
+        accepted=accepted,
+        errors=errors,
+        upper_bound=float(upper_risk_bound(errors, accepted, delta=delta)),
+        coverage_low=1 - float(upper_risk_bound(pictures - accepted, pictures, delta=side)),
+        coverage_high=float(upper_risk_bound(accepted, pictures, delta=side)),
+        tested=tested,
+        needed=needed_without_error(alpha=alpha, delta=delta),
+    )
+
+
+def _falling(thresholds: Sequence[float]) -> Floats:
+    grid = np.asarray(thresholds, dtype=np.float64)
+    if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all() or (np.diff(grid) >= 0).any():
+        raise ConfigError(
+            "finite thresholds that fall, strict to loose",
+            f"{list(thresholds)[:5]}",
+            "the sequence of risk control",
+            "Freeze them on val_select with risk_grid, before the calibration pictures are looked at.",
+        )
+    return grid
+
+
+def _require_levels(**levels: float) -> None:
+    for name, value in levels.items():
+        if not 0 < value < 1:
+            raise ConfigError(
+                f"{name} strictly between 0 and 1",
+                f"{value}",
+                "risk control",
+                "Give a share such as 0.05 for alpha and 0.10 for delta.",
+            )

@@ -1,0 +1,10 @@
+"""How many trials a claim is put to: few in every test run, many in `make claims`."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def trials():
+    return 10_000 if os.environ.get("CLAIMS") == "long" else 2_000
