@@ -12,16 +12,19 @@ from typing import Any
 import dagster as dg
 
 from streetvision_assets.code_version import code_version
-from streetvision_assets.remembered import CHECK_CODE, passed_before
+from streetvision_assets.remembered import evidence, passed_before
 from streetvision_assets.resources import StoreResource
 from streetvision_core.data.roles import role_violations
-from streetvision_core.errors import IntegrityError, SchemaError, StoreError
+from streetvision_core.errors import IntegrityError, SchemaError, StoreError, StreetVisionError
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
 def standard_checks(*steps: str) -> list[dg.AssetChecksDefinition]:
     """Return the ``integrity`` and ``lineage`` checks of each step."""
     return [_standard_check(step) for step in steps]
+
+
+_TAKEN_OVER = "passed before on the same content, with the same code and libraries"
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,18 @@ class Verdict:
         )
 
 
-def proof(asset: str, *, description: str) -> Callable[[Callable[..., Verdict]], dg.AssetChecksDefinition]:
+def proof(
+    asset: str, *, description: str, always: Callable[[PublishedArtifact], Sequence[str]] = lambda _: ()
+) -> Callable[[Callable[..., Verdict]], dg.AssetChecksDefinition]:
     """Return a decorator that makes a blocking asset check of a function of published artifacts.
 
-    Where a run takes over content which has passed this very check when it was computed, the check says so
-    instead of proving it again. The job ``verify`` proves everything.
+    Where a run takes over content that has passed this very check, the check says so instead of proving it
+    again. The job ``verify`` proves everything.
+
+    Args:
+        asset: The asset that is checked.
+        description: What the check proves.
+        always: What is proved in every run, of the published artifact itself.
     """
 
     def define(body: Callable[..., Verdict]) -> dg.AssetChecksDefinition:
@@ -56,14 +66,18 @@ def proof(asset: str, *, description: str) -> Callable[[Callable[..., Verdict]],
 
         def check(context: dg.AssetCheckExecutionContext, **inputs: Any) -> dg.AssetCheckResult:
             manifest = inputs[asset].manifest
-            taken_over_here = manifest.dagster_run_id == context.run.run_id
-            if taken_over_here and passed_before(
-                context.instance, manifest, check=name, code_version=version
-            ):
-                found = Verdict([], good=f"the same bytes passed in run {manifest.reused_from.run_id}")
-            else:
-                found = body(**inputs)
-            return found.result(metadata={CHECK_CODE: dg.MetadataValue.text(version)})
+            taken_over_here = manifest.reused_from and manifest.dagster_run_id == context.run.run_id
+            try:
+                if taken_over_here and passed_before(
+                    context.instance, manifest, check=name, code_version=version
+                ):
+                    found = Verdict(always(inputs[asset]), good=_TAKEN_OVER)
+                else:
+                    found = body(**inputs)
+            except StreetVisionError as error:
+                found = Verdict([str(error)], good="")  # a verdict, so that no later run forgets it
+            told = evidence(manifest, code_version=version)
+            return found.result(metadata={key: dg.MetadataValue.text(one) for key, one in told.items()})
 
         # Dagster reads names and types of the inputs from the signature.
         own = inspect.signature(check).parameters["context"]
@@ -145,8 +159,9 @@ def _broken_links(artifact: PublishedArtifact, store: ArtifactStore) -> list[str
 def _newer_upstreams(artifact: PublishedArtifact, store: ArtifactStore) -> list[str]:
     """Return each input of which the store now holds other content than this was made from."""
     inputs = artifact.manifest.input_artifacts
+    current = {name: store.resolve(name).manifest for name in inputs if name in store.current_steps()}
     return [
         f"{name} has been published anew since this was made from it; materialize again to follow it"
-        for name, given in inputs.items()
-        if store.resolve(name).manifest.data_version != given.data_version
+        for name, manifest in current.items()
+        if manifest.data_version != inputs[name].data_version
     ]

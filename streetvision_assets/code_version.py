@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _PACKAGE = streetvision_core.__name__
-_IO_THAT_DECIDES_BYTES = {f"{_PACKAGE}.io.{name}" for name in ("artifact", "encode", "tensors")}
+_IO_THAT_DECIDES_BYTES = {f"{_PACKAGE}.io.{name}" for name in ("artifact", "encode", "tensors", "writers")}
 _ONLY_SHOWN = {
     f"{_PACKAGE}.{name}" for name in ("errors", "eval.plots", "data.contact_sheet", "data.overview")
 }
@@ -47,8 +47,19 @@ def code_version(body: Callable[..., object]) -> str:
         for one in _with_helpers(body)
         for part in _parts(one.__code__)
     ]
-    constants = [repr(one) for one in _named(body) if isinstance(one, str | int | float | tuple)]
+    constants = [
+        repr(one) for one in _named(body) if isinstance(one, str | int | float | tuple | list | dict)
+    ]
     return _digest("\n".join([*own, *constants, *modules]))[:16]
+
+
+def code_has_changed(body: Callable[..., object]) -> bool:
+    """Tell whether the code behind the body of an asset is another on the disk than when it was first read.
+
+    Modules are imported when a step needs them, so an edit in the middle of a run may or may not have been
+    what ran.
+    """
+    return any(_differs_on_disk(name) for name in modules_behind(body))
 
 
 def modules_behind(body: Callable[..., object]) -> set[str]:
@@ -66,7 +77,13 @@ def modules_behind(body: Callable[..., object]) -> set[str]:
 def _named(body: Callable[..., object]) -> Iterator[object]:
     """Give what the names in a body and in its helpers stand for, in the order in which they are named."""
     for one in _with_helpers(body):
-        yield from (one.__globals__[name] for name in one.__code__.co_names if name in one.__globals__)
+        yield from (one.__globals__[name] for name in _names(one) if name in one.__globals__)
+
+
+def _names(function: FunctionType) -> Iterator[str]:
+    """Give the names in a function, those in its lambdas, comprehensions and inner functions included."""
+    for part in _parts(function.__code__):
+        yield from part.co_names
 
 
 def _with_helpers(body: Callable[..., object]) -> list[FunctionType]:
@@ -74,7 +91,7 @@ def _with_helpers(body: Callable[..., object]) -> list[FunctionType]:
     assert isinstance(body, FunctionType)
     found = [body]
     for one in found:  # grows while it is walked
-        named = (one.__globals__.get(name) for name in one.__code__.co_names)
+        named = (one.__globals__.get(name) for name in _names(one))
         found += [
             helper
             for helper in named
@@ -99,10 +116,25 @@ class _Module:
     digest: str
     imports: frozenset[str]
     handed_on: Mapping[str, str]
+    stamp: tuple[int, int]
+
+
+def _stamp(name: str) -> tuple[int, int]:
+    status = _modules()[name].stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _differs_on_disk(name: str) -> bool:
+    read = _read_module(name)
+    try:
+        return _stamp(name) != read.stamp and _read_module.__wrapped__(name).digest != read.digest
+    except (OSError, SyntaxError):  # it is gone, or somebody is in the middle of an edit
+        return True
 
 
 @cache
 def _read_module(name: str) -> _Module:
+    stamp = _stamp(name)
     source = _FOR_TYPES_ALONE.sub("", _modules()[name].read_text(encoding="utf-8"))
     # optimize=2 leaves docstrings and assertions out.
     code = compile(source, name, "exec", dont_inherit=True, optimize=2)
@@ -111,6 +143,7 @@ def _read_module(name: str) -> _Module:
         digest=_digest(repr([_meaning(part) for part in _parts(code)])),
         imports=frozenset(_defining_module(parent, used) for _, parent, used in imports),
         handed_on={used: parent for indent, parent, used in imports if not indent},
+        stamp=stamp,
     )
 
 

@@ -10,6 +10,8 @@ from streetvision_assets.code_version import code_version
 Body = Callable[..., dg.MaterializeResult[Any]]
 OWNERS = ["team:streetvision"]
 IO_MANAGER_KEY = "artifacts"
+# The bodies of the assets by name: what a step runs, for who asks whether that has changed.
+BODIES: dict[str, Body] = {}
 
 
 def stage_asset(
@@ -24,6 +26,7 @@ def stage_asset(
     """
 
     def define(body: Body) -> dg.AssetsDefinition:
+        BODIES[body.__name__] = body
         decorate = dg.asset(
             group_name=group,
             kinds=kinds,

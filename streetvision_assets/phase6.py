@@ -12,7 +12,7 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
-from streetvision_core.bundle.recheck import moved_bundle_problems
+from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.io import PublishedArtifact
@@ -53,6 +53,7 @@ def bundle(
 @proof(
     "bundle",
     description="The bundle verifies in another directory and decides the report's pictures as reported.",
+    always=lambda bundle: moved_copy_problems(bundle.directory),
 )
 def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     """Use the bundle as its receiver would: moved, verified, loaded, asked."""

@@ -1,9 +1,9 @@
 """What Dagster's event log tells of the run that computed what a later run takes over.
 
-The pictures that were drawn of an artifact and the checks that it has passed follow from its content and
-the code, so where the content is taken over nothing has to be drawn or proved again: both are looked up in
-the events of the run that computed it. Where the log was wiped, or the code of a check has changed, nothing
-is found, and it is done again.
+The pictures that were drawn of an artifact and the checks that it has passed follow from its content, the
+code and the libraries, so where the content is taken over nothing has to be drawn or proved again: both
+are looked up in Dagster's events. Where these were wiped, or the code of a check or a library has changed,
+nothing is found, and it is done again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from streetvision_core.io import json_digest
+from streetvision_core.io.provenance import environment
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 
     from streetvision_core.io import StepManifest
 
-CHECK_CODE = "code_version"
+# How many evaluations of a check are looked at; of content from further back it is made again.
+_LOOK_BACK = 200
 
 
 def drawn_before(instance: DagsterInstance, dagster_run_id: str, step: str) -> dict[str, dg.MetadataValue]:
@@ -37,20 +41,31 @@ def drawn_before(instance: DagsterInstance, dagster_run_id: str, step: str) -> d
 def passed_before(
     instance: DagsterInstance, manifest: StepManifest, *, check: str, code_version: str
 ) -> bool:
-    """Tell whether this very check has passed on this very content in the run that computed it."""
-    origin = manifest.reused_from
-    if origin is None:
-        return False
-    return any(
-        evaluation.passed
-        and evaluation.asset_key == dg.AssetKey(manifest.step_name)
-        and evaluation.check_name == check
-        and evaluation.metadata[CHECK_CODE].value == code_version
-        for evaluation in _evaluations(instance, origin.dagster_run_id)
-        if CHECK_CODE in evaluation.metadata
-    )
+    """Tell whether this very check has passed on this very content, with these libraries, when last made.
+
+    The newest evaluation counts, of whatever run: one that failed since is not forgotten.
+    """
+    key = dg.AssetCheckKey(dg.AssetKey(manifest.step_name), check)
+    for evaluation in _evaluations(instance, key):
+        told = {name: value.value for name, value in evaluation.metadata.items()}
+        if told.get("data_version") == manifest.data_version:
+            same = evidence(manifest, code_version=code_version)
+            return evaluation.passed and all(told.get(name) == one for name, one in same.items())
+    return False
 
 
-def _evaluations(instance: DagsterInstance, dagster_run_id: str) -> Iterator[AssetCheckEvaluation]:
-    for entry in instance.all_logs(dagster_run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
-        yield entry.get_dagster_event().asset_check_evaluation_data
+def evidence(manifest: StepManifest, *, code_version: str) -> dict[str, str]:
+    """Return what a verdict holds for: the content, the code of the check, and the libraries it ran with."""
+    return {
+        "data_version": manifest.data_version,
+        "code_version": code_version,
+        "packages": json_digest(environment().packages)[:16],
+    }
+
+
+def _evaluations(instance: DagsterInstance, key: dg.AssetCheckKey) -> Iterator[AssetCheckEvaluation]:
+    """Give what a check has found, the newest first."""
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=_LOOK_BACK):
+        event = record.event.dagster_event if record.event else None
+        if event is not None and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            yield event.asset_check_evaluation_data

@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import dagster as dg
 from pydantic import Field
 
+from streetvision_assets.code_version import code_has_changed
+from streetvision_assets.conventions import BODIES
 from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.io import Artifact, json_digest, step_key
+from streetvision_core.io.progress import forget_progress
 from streetvision_core.io.provenance import utc_now
+from streetvision_core.training.config import SPEED_SETTINGS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 # Settings that decide how a result is come by, and nothing about the result: no manifest records them.
-NOT_THE_RECIPE = {"reuse", "rescan"}
+NOT_THE_RECIPE = {"reuse", "rescan", *SPEED_SETTINGS}
+# The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
+EDITED = "edited while it ran"
 
 
 class StepConfig(dg.Config):
@@ -67,6 +73,7 @@ class Step:
     roles: tuple[str, ...]
     started: datetime
     instance: dg.DagsterInstance
+    log: dg.DagsterLogManager
     origin: PublishedArtifact | None = None
 
     @classmethod
@@ -111,7 +118,10 @@ class Step:
             roles=roles,
             started=utc_now(),
             instance=context.instance,
+            log=context.log,
         )
+        if not config.reuse:
+            forget_progress(step.resume)
         if not (config.reuse and reusable):
             return step
         return replace(step, origin=_take_over(opened, step.directory, key, context.log))
@@ -137,9 +147,15 @@ class Step:
             seed: The seed that was used, if any.
         """
         artifact = record if isinstance(record, Artifact) else record.to_artifact()
+        step = self
+        if self.origin is None and code_has_changed(BODIES[self.name]):
+            self.log.warning(
+                "the code of %s was edited while it ran; no later run will take over what it made", self.name
+            )
+            step = replace(self, code_version=EDITED)
         digest = self.origin.manifest.data_version if self.origin else artifact.digest
         return dg.MaterializeResult(
-            value=StepOutput(step=self, artifact=artifact, device=device, seed=seed),
+            value=StepOutput(step=step, artifact=artifact, device=device, seed=seed),
             data_version=dg.DataVersion(digest),
             metadata=self._drawn_before() or shown(),
         )

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from streetvision_core.errors import StreetVisionError
+from streetvision_core.errors import StoreError, StreetVisionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads has enough, as `head` has. What Python still holds has to go somewhere when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
+    except OSError as error:
+        _complain(
+            StoreError(
+                "files that can be read",
+                f"the error '{error.strerror}'",
+                error.filename or "the store",
+                "Check the path and its permissions.",
+            )
+        )
+        return BAD
     return code
 
 
@@ -166,9 +176,10 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    if parsed.name and (os.sep in parsed.name or Path(parsed.name).exists()):
+    from streetvision_core.history.find import find_run, names_folder, open_store
+
+    if parsed.name and names_folder(parsed.name):
         return _verify_bundle(parsed.name, deep=parsed.deep)
-    from streetvision_core.history.find import find_run, open_store
     from streetvision_core.history.verify import verify_current, verify_everything, verify_run
 
     store = open_store(parsed.store)

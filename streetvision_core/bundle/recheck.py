@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from streetvision_core.bundle.verify import verify_bundle
 from streetvision_core.errors import BundleError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streetvision_core.bundle.evaluation import Evaluation
     from streetvision_core.data.pictures import PictureReader
 
@@ -28,12 +31,28 @@ def moved_bundle_problems(directory: Path, *, evaluation: Evaluation, pictures: 
     Returns:
         What is wrong, one sentence a fault; none when the bundle does what was reported.
     """
-    with TemporaryDirectory(prefix="streetvision-") as elsewhere:
-        moved = Path(elsewhere) / "bundle"
-        shutil.copytree(directory, moved, symlinks=True)
+    with _moved(directory) as moved:
         try:
             bundle = verify_bundle(moved, deep=True).bundle
         except BundleError as error:
             return [str(error)]
         predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
         return decision_problems(predictor, evaluation, pictures=pictures)
+
+
+def moved_copy_problems(directory: Path) -> list[str]:
+    """Copy the bundle elsewhere and verify it there, without asking it anything; one sentence a fault."""
+    with _moved(directory) as moved:
+        try:
+            verify_bundle(moved)
+        except BundleError as error:
+            return [str(error)]
+    return []
+
+
+@contextmanager
+def _moved(directory: Path) -> Iterator[Path]:
+    with TemporaryDirectory(prefix="streetvision-") as elsewhere:
+        moved = Path(elsewhere) / "bundle"
+        shutil.copytree(directory, moved, symlinks=True)
+        yield moved

@@ -9,11 +9,11 @@ Where a source lies is configuration, not content: the same pictures at another 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from streetvision_core.data.config import SourceConfig
+from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
 from streetvision_core.data.index import DEMO_FILE, ImageIndex, index_pictures
 from streetvision_core.data.opening import published_source
 from streetvision_core.data.pictures import PictureReader
@@ -22,6 +22,7 @@ from streetvision_core.data.stamps import STAMPS_FILE, Stamps, stamps_of
 from streetvision_core.io import Artifact, StagedFile, atomic_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from streetvision_core.io import PublishedArtifact
@@ -77,7 +78,8 @@ def index_images(
     """
     drawn = _draw(config, directory / DEMO_FILE) if config.demo is not None else None
     source = open_source(config, demo_file=drawn.path if drawn else None)
-    stamps = Stamps(source, stamps_of(previous) if previous else {})
+    known = previous is not None and _reads_alike(config, previous)
+    stamps = Stamps(source, stamps_of(previous) if previous is not None and known else {})
     index = index_pictures(
         source, max_quarantined_share=config.max_quarantined_share, unchanged=stamps.unchanged
     )
@@ -88,6 +90,19 @@ def index_images(
         stamps=None if drawn else stamps.to_bytes(index.pictures),
         read=len(stamps.changed),
     )
+
+
+def _reads_alike(config: ImagesConfig, previous: PublishedArtifact) -> bool:
+    """Tell whether a source is read as it was for an earlier index; where it lies does not matter."""
+    return _settings(config.model_dump(mode="json")) == _settings(previous.manifest.config)
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        kind: {name: value for name, value in config[kind].items() if name != "path"}
+        for kind in SOURCE_NAMES
+        if config.get(kind) is not None
+    }
 
 
 def published_images(published: PublishedArtifact) -> IndexedImages:

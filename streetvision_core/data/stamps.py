@@ -1,19 +1,19 @@
 """What the files of a source looked like when they were read, so that the next scan reads only what changed.
 
-A stamp is the size and the modification time of the file that holds a picture, taken before the picture
-is read. The stamps lie in `lineage/stamps.csv` beside the index: where bytes came from is not content, so
-a copy of the same pictures has the same index and the same digest.
+A stamp is the size, the times of change and the inode of the file that holds a picture, taken before the
+picture is read. The stamps lie in `lineage/stamps.csv` beside the index: where bytes came from is not
+content, so a copy of the same pictures has the same index and the same digest.
 
-A file that was modified less than two seconds before the scan began gets no stamp: a later change could
-leave time and size as they are, because a file system's clock is coarse. What is trusted beyond that is
-that whoever changes a file changes its size or its time. A scan without stamps (`rescan`) trusts nothing,
-and every later step proves the bytes it reads against the index all the same.
+A file that was changed less than two seconds before the scan began gets no stamp: a later change could
+leave its times as they are, because a file system's clock is coarse. What is trusted beyond that is that
+the operating system notes a change. A scan without stamps (`rescan`) trusts nothing, and every later step
+proves the bytes it reads against the index all the same.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from streetvision_core.data.index import ImageIndex
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import PublishedArtifact
 
 STAMPS_FILE = "lineage/stamps.csv"
-_COLUMNS = ("name", "size_bytes", "modified_ns")
+_NUMBERS = tuple(one.name for one in fields(Stamp))
 _COARSEST_CLOCK_NS = 2_000_000_000
 
 
@@ -64,11 +64,11 @@ class Stamps:
         limit = self.began_ns - _COARSEST_CLOCK_NS
         kept = ((one.name, self.taken[one.name]) for one in pictures if one.name in self.taken)
         rows = (
-            {"name": name, "size_bytes": stamp.size_bytes, "modified_ns": stamp.modified_ns}
+            {"name": name, **asdict(stamp)}
             for name, stamp in kept
-            if stamp.modified_ns < limit
+            if max(stamp.modified_ns, stamp.changed_ns) < limit
         )
-        return csv_bytes(rows, columns=_COLUMNS)
+        return csv_bytes(rows, columns=["name", *_NUMBERS])
 
 
 def stamps_of(published: PublishedArtifact) -> dict[str, tuple[Stamp, Picture]]:
@@ -78,6 +78,6 @@ def stamps_of(published: PublishedArtifact) -> dict[str, tuple[Stamp, Picture]]:
     pictures = {picture.name: picture for picture in ImageIndex.from_artifact(published).pictures}
     rows = read_csv(published.read_bytes(STAMPS_FILE))
     return {
-        row["name"]: (Stamp(int(row["size_bytes"]), int(row["modified_ns"])), pictures[row["name"]])
+        row["name"]: (Stamp(**{name: int(row[name]) for name in _NUMBERS}), pictures[row["name"]])
         for row in rows
     }

@@ -115,6 +115,7 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int) -> Plan:
     live = live_runs(store.root, runs)
     kept = kept_artifacts(store, runs, keep_runs=keep_runs, live=live)
     found = [place for places in runs.values() for place in places]
+    _require_current(store, found)
     artifacts = [place for place in found if place.published and place.key not in kept]
     half_made = [place for place in found if not place.published and _is_abandoned(place)]
     staying = {place.key for place in found if place.published} - {place.key for place in artifacts}
@@ -147,6 +148,17 @@ class _Tally:
             self._names[key] = self._names.get(key, 0) + 1
             if self._names[key] == status.st_nlink:
                 self.frees[owner] = self.frees.get(owner, 0) + status.st_size
+
+
+def _require_current(store: ArtifactStore, found: Sequence[Place]) -> None:
+    """Refuse a store that has lost its pointers: everything would look as if nobody needed it."""
+    if any(place.published for place in found) and not store.current_steps():
+        raise StoreError(
+            "pointers that say what is current",
+            "none, though something was published",
+            store.root / "latest",
+            "Nothing was removed. Materialize again, or bring the pointers back from a copy.",
+        )
 
 
 def _refuse_links(root: Path) -> None:

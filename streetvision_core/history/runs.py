@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.errors import StoreError, StreetVisionError
+from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
 from streetvision_core.history.order import in_order
 from streetvision_core.history.pointers import latest_files, read_pointers
-from streetvision_core.history.scan import Place, places, run_ids
+from streetvision_core.history.scan import Place, all_places, places, run_ids
 from streetvision_core.history.source import IMAGES, source_text
 from streetvision_core.history.text import code_text, columns, count_text, moment_text, trim, wrap
 from streetvision_core.io.claims import abandoned
@@ -159,6 +159,7 @@ class RunList:
 def list_runs(store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | None = None) -> RunList:
     """Return the newest ``limit`` runs of the store, or all; of ``steps``, those that began one of them."""
     wanted = set(steps)
+    _require_known(store, wanted)
     pointers, faults = read_pointers(latest_files(store.root))
     current = {pointer.key for pointer in pointers}
     sources: dict[str, str] = {}
@@ -173,6 +174,17 @@ def list_runs(store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | N
         if not wanted or wanted & {place.step for place in found}:
             runs.append(_entry(store, run_id, found, current=current, sources=sources))
     return RunList(runs, len(ids) - looked_at, faults)
+
+
+def _require_known(store: ArtifactStore, steps: set[str]) -> None:
+    known = {place.step for found in all_places(store.root).values() for place in found} if steps else set()
+    if unknown := sorted(steps - known):
+        raise MissingArtifactError(
+            "a step that some run has begun",
+            ", ".join(unknown),
+            store.root,
+            f"Name one of {', '.join(sorted(known)) or 'the steps, once there are any'}.",
+        )
 
 
 def _entry(

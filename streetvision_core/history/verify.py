@@ -111,7 +111,19 @@ class InodeDigests:
 def verify_current(store: ArtifactStore) -> StoreVerification:
     """Verify everything that is current in the store."""
     pointers, faults = read_pointers(latest_files(store.root))
+    faults += _not_pointed_to(store)
     return _verify(store, [pointer.key for pointer in pointers], pointers=pointers, faults=faults)
+
+
+def _not_pointed_to(store: ArtifactStore) -> list[str]:
+    """Return the steps that were published and of which nothing is current, or that there is none."""
+    published = {
+        place.step for found in all_places(store.root).values() for place in found if place.published
+    }
+    if not published:
+        return ["nothing was published here"]
+    lost = sorted(published - set(store.current_steps()))
+    return [f"{step} was published, but no pointer in latest/ says which is current" for step in lost]
 
 
 def verify_run(store: ArtifactStore, run_id: str) -> StoreVerification:
@@ -135,6 +147,7 @@ def verify_everything(store: ArtifactStore) -> StoreVerification:
     """Verify every published artifact and every pointer of the store."""
     keys = [place.key for found in all_places(store.root).values() for place in found if place.published]
     pointers, faults = read_pointers([*latest_files(store.root), *key_files(store.root)])
+    faults += _not_pointed_to(store)
     faults += [f"{path} is no directory of the store's own" for path in strangers(store.root)]
     return _verify(store, keys, pointers=pointers, faults=faults)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 CLAIM_FILES = ".*.claim"
+# Who asks whether a directory is abandoned holds its claim for a moment.
+_PATIENCE = 2.0
 _held: dict[Path, BaseFileLock] = {}
 
 
@@ -31,7 +33,7 @@ def claim(directory: Path) -> None:
     if directory in _held:
         return
     lock = _lock(directory)
-    if not _try(lock):
+    if not _try(lock, seconds=_PATIENCE):
         raise StoreError(
             "one process at a time to work on a step of a run",
             "that another process is at it",
@@ -43,7 +45,7 @@ def claim(directory: Path) -> None:
 
 def claim_if_free(directory: Path) -> None:
     """Claim ``directory`` for as long as this process lives, unless another process has it already."""
-    if directory not in _held and _try(lock := _lock(directory)):
+    if directory not in _held and _try(lock := _lock(directory), seconds=_PATIENCE):
         _held[directory] = lock
 
 
@@ -65,7 +67,11 @@ def abandoned(directory: Path) -> Iterator[bool]:
         yield True
         return
     lock = _lock(directory)
-    if not _try(lock):
+    try:
+        free = _try(lock)
+    except PermissionError:  # who may only read cannot tell, and has nothing to clear away either
+        free = False
+    if not free:
         yield False
         return
     try:
@@ -93,11 +99,11 @@ def _lock(directory: Path) -> BaseFileLock:
     return FileLock(_claim_file(directory), thread_local=False)
 
 
-def _try(lock: BaseFileLock) -> bool:
+def _try(lock: BaseFileLock, *, seconds: float = 0) -> bool:
     from filelock import Timeout
 
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=seconds)
     except Timeout:
         return False
     return True

@@ -15,7 +15,7 @@ from streetvision_core.errors import ConfigError, SchemaError
 from streetvision_core.io.artifact import content_digest
 from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import json_bytes, json_digest
-from streetvision_core.io.manifest import InputArtifact, Origin, OutputFile, StepManifest
+from streetvision_core.io.manifest import SCHEMA_VERSION, InputArtifact, Origin, OutputFile, StepManifest
 from streetvision_core.io.names import check_relative_name, check_segment
 from streetvision_core.io.provenance import environment, git_state, iso_utc, utc_now
 
@@ -169,6 +169,7 @@ def describe_reuse(
         run_id=origin.run_id, dagster_run_id=origin.dagster_run_id, manifest_sha256=manifest_sha256
     )
     changes = {
+        "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
         "dagster_run_id": dagster_run_id,
         "input_artifacts": dict(inputs),

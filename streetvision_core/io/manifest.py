@@ -22,7 +22,7 @@ from streetvision_core.io.atomic import write_file_atomic
 from streetvision_core.io.encode import bytes_digest, json_bytes, json_digest
 from streetvision_core.io.names import check_relative_name, check_segment
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # that of a manifest with reused_from; one without is of version 1
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GitSha = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unknown)$")]
@@ -73,7 +73,7 @@ class StepManifest(_Record):
     times; only the inputs are those of ``run_id``, with the data versions it was computed from.
     """
 
-    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = 1
     run_id: str
     dagster_run_id: str
     step_name: StepName

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,8 @@ class ArtifactStore:
         with _writing(directory):
             _refuse_published(directory)
             if not directory.parent.exists():
-                self.sweep()
+                with suppress(OSError, StoreError):  # what cannot be cleared away costs room, and never a run
+                    self.sweep()
                 make_directory(directory.parent)
             claim_if_free(directory.parent)
             claim(directory)
@@ -236,7 +237,7 @@ class ArtifactStore:
                 # Asked under the claim: whoever held it may have published meanwhile.
                 if free and not (directory / MANIFEST_NAME).exists():
                     shutil.rmtree(directory, ignore_errors=True)
-        for run in (self.root / "runs", *(self.root / "runs").glob("[!.]*")):
+        for run in (self.root / "runs", *_visible(self.root / "runs")):
             clear_abandoned(run)
         if self.root.is_dir():
             with self.exclusive():
@@ -244,7 +245,8 @@ class ArtifactStore:
                     sweep_partials(pointers)
 
     def _step_directories(self) -> Iterator[Path]:
-        return (self.root / "runs").glob("[!.]*/[!.]*")
+        for run in _visible(self.root / "runs"):
+            yield from _visible(run)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -327,6 +329,14 @@ def _refuse_published(directory: Path) -> None:
             directory,
             "Start a new run; what was published is never overwritten.",
         )
+
+
+def _visible(directory: Path) -> list[Path]:
+    """Return what lies in a directory, which a collection may remove meanwhile; hidden files are not ours."""
+    try:
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_half_made(directory: Path) -> bool:

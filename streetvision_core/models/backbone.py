@@ -17,7 +17,7 @@ from streetvision_core.errors import ConfigError
 from streetvision_core.io import (
     Artifact,
     StagedFile,
-    compute_file_sha256,
+    bytes_digest,
     json_bytes,
     write_checkpoint_atomic,
 )
@@ -152,7 +152,7 @@ def _load_from_hub(architecture: str, origin: str, arguments: Mapping[str, Any])
 def _load_from_file(model: Any, path: Path, *, classifier: Any) -> str:
     """Load a local file into the model, its head left out; return the file's SHA-256."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     if not path.is_file():
         raise ConfigError(
@@ -162,7 +162,8 @@ def _load_from_file(model: Any, path: Path, *, classifier: Any) -> str:
             "Correct the path; it is relative to the working directory.",
         )
     try:
-        state = without_head(load_file(path), classifier)
+        data = path.read_bytes()
+        state = without_head(load(data), classifier)
     except SafetensorError as error:
         raise ConfigError(
             "a readable .safetensors file", str(error), path, "Replace it by a whole copy."
@@ -170,7 +171,7 @@ def _load_from_file(model: Any, path: Path, *, classifier: Any) -> str:
     if find_mismatches(model.state_dict(), state):
         state = without_head(convert_foreign(model, state), classifier)
     load_exactly(model, state, where=str(path))
-    return compute_file_sha256(path)
+    return bytes_digest(data)
 
 
 def _try_once(model: Any, config: BackboneConfig) -> None:

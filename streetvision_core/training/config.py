@@ -9,6 +9,8 @@ from streetvision_core.errors import ConfigError
 
 CLASS_WEIGHTS = ("balanced", "none")
 PRECISIONS = ("auto", "float32")
+# What changes how fast it trains, and not a bit of what comes out.
+SPEED_SETTINGS = ("num_workers", "cache_mb")
 
 
 def _check_choice(value: str, *, choices: tuple[str, ...], field: str) -> str:

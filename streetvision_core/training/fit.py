@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 ROLES = ("train", "val_select")
-# Of the recipe, what may be another one where a training goes on.
-SPEED = {"num_workers", "cache_mb"}
 
 
 def fit_classifier(
@@ -158,9 +156,9 @@ def _fit(
 
 def _identify(backbone: Backbone, *, index: ImageIndex, splits: Splits, config: TrainingConfig) -> str:
     """Return the digest of what decides how a training goes, besides the code."""
-    from streetvision_core.training.config import TrainingConfig
+    from streetvision_core.training.config import SPEED_SETTINGS, TrainingConfig
 
-    recipe = config.model_dump(mode="json", include=set(TrainingConfig.model_fields) - SPEED)
+    recipe = config.model_dump(mode="json", include=set(TrainingConfig.model_fields) - set(SPEED_SETTINGS))
     known = {picture.name: [picture.sha256, picture.label] for picture in index.pictures}
     return json_digest(
         {

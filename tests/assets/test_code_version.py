@@ -1,9 +1,12 @@
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import streetvision_core
 from streetvision_assets import code_version as module
 from streetvision_assets.code_version import code_version, modules_behind
 
@@ -87,6 +90,34 @@ def test_the_body_its_helpers_and_its_constants_count_but_not_their_docstrings(v
     assert version(helper=HELPER.replace("run()", "run() + 1")) != version()
     assert version_with(HELPED.format(helper=HELPER, doc="Doc.").replace("'a'", "'b'")) != version()
     assert version(numbers_="ONE = 2\n") != version()
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["(lambda: run())()", "[run() for _ in ONCE]", "partial(run)()", "def inner(): return run()"],
+)
+def test_what_a_body_runs_counts_wherever_it_is_named(hidden, version_with):
+    body = f"from functools import partial\nONCE = [1]\ndef body():\n    {hidden}\n"
+    assert version_with(body, numbers_="ONE = 2\n") != version_with(body)
+
+
+def test_no_module_of_the_core_imports_the_package_in_a_form_that_is_not_followed():
+    core = Path(streetvision_core.__file__).parent
+    plain = re.compile(r"^[ \t]*(import streetvision_core|from \.)", re.MULTILINE)
+    assert [path for path in core.rglob("*.py") if plain.search(path.read_text())] == []
+
+
+def test_an_edit_after_the_code_was_read_is_noticed_and_a_touch_is_not(version_with, tmp_path):
+    body = function("def body():\n    run()")
+    version_with()
+    assert not module.code_has_changed(body)
+    path = tmp_path / "sample_package" / "numbers_.py"
+    path.write_text("ONE = 1\n# a comment\nif TYPE_CHECKING:\n    from sample_package.types_ import T\n")
+    assert not module.code_has_changed(body)
+    path.write_text("ONE = 3\n")
+    assert module.code_has_changed(body)
+    path.write_text("ONE = (\n")
+    assert module.code_has_changed(body)
 
 
 def test_code_that_is_not_run_does_not_count(version_with):

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import time
 
 import pytest
 
 from streetvision_core.bundle import verify_bundle
+from streetvision_core.errors import IntegrityError
 from tests.assets.graph import STEPS, Graph, evaluations, paragraph
 from tests.assets.test_graph import damage, materializations
 
@@ -143,42 +145,106 @@ def test_moving_the_pictures_computes_nothing_behind_images(graph, pictures, tmp
     assert computed(graph, graph.materialize(moved)) == ALWAYS_RUN
 
 
-def test_only_changed_pictures_are_read_again(graph, pictures, tmp_path):
-    mine = shutil.copytree(pictures, tmp_path / "mine")  # with the times of the originals
-    files = sorted(path for path in mine.rglob("*") if path.is_file())
-    for path in files:
-        os.utime(path, (1e9, 1e9))
-    assert graph.materialize(mine, "images").success
-    assert graph.current("images").manifest.metrics["pictures_read"] == len(files)
-    assert graph.materialize(mine, "images").success
-    assert graph.current("images").manifest.metrics["pictures_read"] == 0
-    unchanged = graph.current("images").manifest.data_version
+def read_again(graph, pictures, **images):
+    """How many pictures a run reads, and the data version of its index."""
+    assert graph.materialize(pictures, "images", images=images).success
+    manifest = graph.current("images").manifest
+    return manifest.metrics["pictures_read"], manifest.data_version
 
-    touched, grown, *_ = files
+
+def test_only_changed_pictures_are_read_again(graph, pictures, tmp_path):
+    mine = shutil.copytree(pictures, tmp_path / "mine")
+    files = sorted(path for path in mine.rglob("*") if path.is_file())
+    everything, unchanged = read_again(graph, mine)
+    assert everything == len(files)
+    assert read_again(graph, mine)[0] == len(files)  # changed a moment ago: a change could still hide
+    time.sleep(2.1)
+    assert read_again(graph, mine)[0] == len(files)
+    assert read_again(graph, mine) == (0, unchanged)
+    assert read_again(graph, mine, rescan=True) == (len(files), unchanged)
+
+    touched, grown, replaced, *_ = files
     os.utime(touched, (2e9, 1.5e9))
     grown.write_bytes(grown.read_bytes() + b"\0")
-    os.utime(grown, (1e9, 1e9))
-    assert graph.materialize(mine, "images").success
-    assert graph.current("images").manifest.metrics["pictures_read"] == 2
-    assert graph.current("images").manifest.data_version != unchanged
+    times = (replaced.stat().st_atime, replaced.stat().st_mtime)
+    other = replaced.with_name("other")
+    other.write_bytes(replaced.read_bytes()[:-1] + b"\0")
+    os.utime(other, times)
+    other.replace(replaced)  # of the same size and time as what it replaces
+    read, changed = read_again(graph, mine)
+    assert read == 3
+    assert changed != unchanged
 
-    assert graph.materialize(mine, "images", images={"rescan": True}).success
-    assert graph.current("images").manifest.metrics["pictures_read"] == len(files)
 
-
-def test_a_change_that_hides_from_the_times_is_found_by_rescan(graph, pictures, tmp_path):
+def test_pictures_of_another_source_are_never_taken_for_the_ones_that_were_read(graph, pictures, tmp_path):
+    """The same names, sizes and times in another folder, and another column of the same file."""
     mine = shutil.copytree(pictures, tmp_path / "mine")
-    for path in mine.rglob("*.*"):
-        os.utime(path, (1e9, 1e9))
-    assert graph.materialize(mine, "images").success
-    before = graph.current("images").manifest.data_version
-    hidden = min(mine.rglob("*.jpg"))
-    hidden.write_bytes(hidden.read_bytes()[:-1] + b"\0")
-    os.utime(hidden, (1e9, 1e9))
-    assert graph.materialize(mine, "images").success
-    assert graph.current("images").manifest.data_version == before
-    assert graph.materialize(mine, "images", images={"rescan": True}).success
-    assert graph.current("images").manifest.data_version != before
+    time.sleep(2.1)
+    assert read_again(graph, mine)[0] == read_again(graph, mine, rescan=True)[0]
+    assert read_again(graph, mine)[0] == 0
+    other = shutil.copytree(mine, tmp_path / "other")
+    assert read_again(graph, other)[0] == read_again(graph, other, rescan=True)[0]
+    time.sleep(2.1)
+    read_again(graph, other)
+    grouped = {"path": str(other), "group_pattern": "(.)"}
+    assert read_again(graph, other, folder=grouped)[0] == read_again(graph, other, rescan=True)[0]
+
+
+def test_a_picture_that_is_moved_out_and_linked_back_is_not_taken_for_the_one_that_was_read(
+    graph, pictures, tmp_path
+):
+    mine = shutil.copytree(pictures, tmp_path / "mine")
+    time.sleep(2.1)
+    read_again(graph, mine)
+    moved = min((mine / "None").iterdir())
+    moved.rename(tmp_path / "outside")
+    moved.symlink_to(tmp_path / "outside")
+    read_again(graph, mine, max_quarantined_share=0.5)
+    assert graph.current("images").manifest.metrics["quarantined"] == 1
+
+
+def test_code_that_is_edited_while_it_runs_is_never_taken_over(graph, pictures, monkeypatch, capsys):
+    monkeypatch.setattr("streetvision_assets.step.code_has_changed", lambda _: True)
+    changed = {"splits": {"seed": 5}}
+    assert graph.materialize(pictures, "splits", **changed).success
+    assert graph.current("splits").manifest.code_version == "edited while it ran"
+    assert "was edited while it ran" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert computed(graph, graph.materialize(pictures, "splits", **changed)) == {"splits"}
+
+
+def test_settings_of_speed_alone_compute_nothing(graph, pictures):
+    assert computed(graph, graph.materialize(pictures, phase1_checkpoint={"cache_mb": 7})) == ALWAYS_RUN
+
+
+def test_a_proof_that_failed_since_is_done_again(graph, pictures, monkeypatch):
+    """``verify`` found it bad: the pass of the run that computed it no longer counts."""
+    from streetvision_assets import phase2
+
+    def fail(*args, **kwargs):
+        raise IntegrityError("the logits as they were", "others", "the role", "Look at the disk.")
+
+    monkeypatch.setattr(phase2, "logits_problems", fail)
+    assert not graph.run("verify").success
+    monkeypatch.undo()
+    result = graph.materialize(pictures)
+    said = evaluations(result)
+    assert "the whole of val_calib" in said["val_calib_logits", "complete_logits"].description
+    assert "passed before" in said["splits", "no_leakage"].description
+
+
+@pytest.mark.parametrize("changed", ["code_version", "packages"])
+def test_a_proof_with_other_code_or_libraries_is_done_again(changed, graph, pictures, monkeypatch):
+    from streetvision_assets import remembered
+
+    known = remembered.evidence
+
+    def other(manifest, *, code_version):
+        return known(manifest, code_version=code_version) | {changed: "other"}
+
+    monkeypatch.setattr(remembered, "evidence", other)
+    result = graph.materialize(pictures)
+    assert "passed before" not in evaluations(result)["splits", "no_leakage"].description
 
 
 def test_a_failed_proof_is_not_forgotten_when_its_artifact_is_taken_over(graph, pictures):
@@ -204,9 +270,9 @@ def test_a_proof_is_taken_over_from_the_run_that_computed_and_verify_proves_it_a
     }
     taken, proved = evaluations(result), evaluations(graph.run("verify"))
     for step, check in proofs.items():
-        assert "the same bytes passed in run" in taken[step, check].description
+        assert "passed before on the same content" in taken[step, check].description
         assert proved[step, check].passed
-        assert "the same bytes" not in proved[step, check].description
+        assert "passed before" not in proved[step, check].description
 
 
 def test_where_the_events_are_gone_pictures_are_drawn_and_proofs_done_again(graph, pictures):

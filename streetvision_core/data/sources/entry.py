@@ -7,6 +7,7 @@ picture of it cannot. Reading is safe from several threads, and a source can be 
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,19 +37,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stamp:
-    """The size in bytes and the modification time (ns since 1970) of the file that holds a picture."""
+    """What tells whether the file that holds a picture is the same and untouched.
+
+    Size in bytes, times of the last change to content and to the file's own record (ns since 1970), inode.
+    """
 
     size_bytes: int
     modified_ns: int
+    changed_ns: int
+    inode: int
 
     @classmethod
     def of(cls, path: Path) -> Stamp | None:
-        """Return the stamp of the file that `path` leads to, or None where there is none to be had."""
+        """Return the stamp of the regular file at `path`; None for anything else, a link for instance."""
         try:
-            status = path.stat()
+            status = path.lstat()
         except (OSError, ValueError):  # ValueError: a null byte in a name
             return None
-        return cls(status.st_size, status.st_mtime_ns)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class PictureSource(Protocol):
