@@ -64,6 +64,7 @@ def soak(zygote: Zygote, pictures: Path, scratch: Path, *, kills: int, seed: int
         assert digests(store) == expected, f"seed {seed}, after kill {done}"
         assert faults(store) + leftovers(store) == [], f"seed {seed}, after kill {done}"
         shutil.rmtree(root)
+        print(f"{done} kills, no fault", file=sys.stderr)
     print_table(
         f"{done} kills of the job, seed {seed}: no fault",
         machine=machine_line("dagster", "torch", "lightning"),
