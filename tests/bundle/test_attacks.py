@@ -167,8 +167,8 @@ def test_a_newer_schema_is_said_to_be_newer(bundle, tmp_path, name):
     if name == "bundle.json":
         forged = forge_json(bundle, tmp_path / "f", name, lambda record: record.update(schema_version=2))
     else:
-        forged = forge(bundle, tmp_path / "f", manifest={"schema_version": 2})
-    assert "newer StreetVision" in refused(forged, "version 2")
+        forged = forge(bundle, tmp_path / "f", manifest={"schema_version": 3})
+    assert "newer StreetVision" in refused(forged, "version 2" if name == "bundle.json" else "version 3")
 
 
 @pytest.mark.parametrize(

@@ -13,21 +13,29 @@ from tests.history.conftest import FIRST, SECOND, THIRD
 from tests.history.made import CHAIN, damage, make, make_run
 
 
+EXPECTED = """\
+run                       when (UTC)        val_mcc  calib_mcc  mcc    code      pictures
+20261122T110000-cccccccc  2026-11-22 11:00                             fffffff+  demo, 12
+  computed    splits*
+20261121T100000-bbbbbbbb  2026-11-21 10:00  0.938    0.750      0.500  fffffff+  demo, 12
+  computed    phase1_checkpoint* val_calib_logits* thresholds* evaluation* bundle*
+  reused      images* splits backbone*
+20261121T090000-aaaaaaaa  2026-11-21 09:00  0.938    0.750      0.500  fffffff+  demo, 12
+  computed    {computed}
+
+* is current; a + after the code means uncommitted changes.
+"""
+
+
 def test_a_person_reads_what_each_run_computed_reused_and_left_current(store):
     manifest = store.resolve("splits").manifest
     commit = code_text(manifest.git_sha, dirty=manifest.git_dirty)
-    assert list_runs(store).text().replace(f"{commit:8}", "fffffff+").splitlines() == [
-        "run                       when (UTC)        val_mcc  calib_mcc  mcc    code      pictures",
-        "20261122T110000-cccccccc  2026-11-22 11:00                             fffffff+  demo, 12",
-        "  computed    splits*",
-        "20261121T100000-bbbbbbbb  2026-11-21 10:00  0.938    0.750      0.500  fffffff+  demo, 12",
-        "  computed    phase1_checkpoint* val_calib_logits* thresholds* evaluation* bundle*",
-        "  reused      images* splits backbone*",
-        "20261121T090000-aaaaaaaa  2026-11-21 09:00  0.938    0.750      0.500  fffffff+  demo, 12",
-        f"  computed    {' '.join(CHAIN)}",
-        "",
-        "* is current; a + after the code means uncommitted changes.",
+    lines = list_runs(store).text().replace(commit, "fffffff+").splitlines()
+    # By word: the columns are as wide as the commit, with or without changes.
+    assert [line.split() for line in lines] == [
+        line.split() for line in EXPECTED.format(computed=" ".join(CHAIN)).splitlines()
     ]
+    assert lines[2].startswith("  computed    ")
 
 
 def test_no_line_is_wider_than_the_terminal(store):
