@@ -12,7 +12,6 @@ from streetvision_core.io.claims import claim, release
 from tests.history.conftest import FIRST, SECOND, THIRD
 from tests.history.made import CHAIN, damage, make, make_run
 
-
 EXPECTED = """\
 run                       when (UTC)        val_mcc  calib_mcc  mcc    code      pictures
 20261122T110000-cccccccc  2026-11-22 11:00                             fffffff+  demo, 12
