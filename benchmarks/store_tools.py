@@ -20,6 +20,9 @@ from pathlib import Path
 
 from _common import machine_line, print_table
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from streetvision_core.history.scan import run_ids
 from streetvision_core.io import (
     ArtifactStore,
     InputArtifact,
@@ -29,18 +32,9 @@ from streetvision_core.io import (
     describe,
     json_bytes,
 )
+from tests.history.made import CHAIN
 
-CHAIN = {
-    "images": (),
-    "splits": ("images",),
-    "backbone": ("images", "splits"),
-    "phase1_checkpoint": ("images", "splits", "backbone"),
-    "val_calib_logits": ("images", "splits", "phase1_checkpoint"),
-    "thresholds": ("phase1_checkpoint", "val_calib_logits"),
-    "scrc": ("val_calib_logits",),
-    "evaluation": ("images", "splits", "phase1_checkpoint", "thresholds"),
-    "bundle": ("images", "splits", "backbone", "phase1_checkpoint", "val_calib_logits", "thresholds"),
-}
+STEPS = {**CHAIN, "scrc": ("val_calib_logits",)}
 ROLES = {
     "phase1_checkpoint": ("train", "val_select"),
     "val_calib_logits": ("val_calib",),
@@ -71,7 +65,7 @@ def build(root: Path, runs: int) -> None:
         moment = began + timedelta(hours=number)
         run_id = f"{moment:%Y%m%dT%H%M%S}-{number:08x}"
         references: dict[str, InputArtifact] = {}
-        for step, inputs in CHAIN.items():
+        for step, inputs in STEPS.items():
             given = {name: references[name] for name in inputs}
             reused = number % 4 and step in {"images", "splits", "backbone"}
             made = publish(root, run_id, step, given, moment, origin=computed[step] if reused else None)
@@ -120,7 +114,7 @@ def seconds(arguments: list[str]) -> float:
 
 
 def rows(store: ArtifactStore, rounds: int) -> list[list[str]]:
-    ids = store.run_ids()
+    ids = run_ids(store.root)
     found = []
     for name, arguments in COMMANDS.items():
         words = ["diff", ids[0], ids[-1]] if name == "diff" else name.split()
@@ -143,7 +137,7 @@ def main() -> None:
         store = ArtifactStore(Path(folder) / "store")
         build(store.root, parsed.runs)
         print_table(
-            f"Whole processes, {parsed.runs} runs x {len(CHAIN)} assets, {parsed.rounds} rounds, seconds",
+            f"Whole processes, {parsed.runs} runs x {len(STEPS)} assets, {parsed.rounds} rounds, seconds",
             machine=machine_line("pydantic", "filelock"),
             columns=["command", "least", "median", "most"],
             rows=rows(store, parsed.rounds),

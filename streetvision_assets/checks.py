@@ -159,9 +159,9 @@ def _broken_links(artifact: PublishedArtifact, store: ArtifactStore) -> list[str
 def _newer_upstreams(artifact: PublishedArtifact, store: ArtifactStore) -> list[str]:
     """Return each input of which the store now holds other content than this was made from."""
     inputs = artifact.manifest.input_artifacts
-    current = {name: store.resolve(name).manifest for name in inputs if name in store.current_steps()}
+    current = {name: store.resolve(name).manifest for name in inputs.keys() & store.current_steps()}
     return [
         f"{name} has been published anew since this was made from it; materialize again to follow it"
-        for name, manifest in current.items()
+        for name, manifest in sorted(current.items())
         if manifest.data_version != inputs[name].data_version
     ]

@@ -1,10 +1,10 @@
 """The final report: val_test, once, through the very predictor that the bundle ships.
 
 Each decision is kept with its picture and its group, so that every figure can be counted again; what the
-figures are is told in `bundle.figures`. Slices are the values
-of every attribute of the index; a slice with fewer than 30 pictures is marked as too small to read, and
-an attribute with more than 20 values is no way to slice and is only named. Optimism is the MCC on
-val_calib, whose pictures chose the threshold, minus the MCC here.
+figures are is told in `bundle.figures`. Slices are the values of every attribute of the index; a slice
+with fewer than 30 pictures is marked as too small to read, and an attribute with more than 20 values is no
+way to slice and is only named. Optimism is the MCC on val_calib, whose pictures chose the threshold, minus
+the MCC here.
 
 A picture that cannot be read is an error: a report never covers fewer pictures than the role has.
 """

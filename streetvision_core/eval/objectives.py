@@ -34,22 +34,12 @@ class Objective(Protocol):
         """Return the number to report, float64, larger is better."""
 
     def preference(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
-        """Return what the scan maximises, float64."""
-
-
-class _Scored:
-    """An objective that prefers the larger score."""
-
-    def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
-        raise NotImplementedError
-
-    def preference(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
-        """Return the score."""
+        """Return what the scan maximises, float64: the score, unless an objective says otherwise."""
         return self.score(tp=tp, tn=tn, fp=fp, fn=fn)
 
 
 @dataclass(frozen=True)
-class Mcc(_Scored):
+class Mcc(Objective):
     """The Matthews correlation, in [-1, 1]; 0 where it is undefined."""
 
     def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
@@ -58,7 +48,7 @@ class Mcc(_Scored):
 
 
 @dataclass(frozen=True)
-class FBeta(_Scored):
+class FBeta(Objective):
     """The weighted harmonic mean of precision and recall: recall counts beta times as much.
 
     In [0, 1], 0 without a hit. Source: C. J. van Rijsbergen, Information Retrieval (1979), chapter 7.
@@ -77,7 +67,7 @@ class FBeta(_Scored):
 
 
 @dataclass(frozen=True)
-class Cost(_Scored):
+class Cost(Objective):
     """The price of being wrong: `miss` for a missed roadwork, `false_alarm` for a false alarm.
 
     The score is the mean cost of a picture with a minus sign, at most 0. Only the ratio of the prices

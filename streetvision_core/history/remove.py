@@ -21,13 +21,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError, StreetVisionError
-from streetvision_core.history.gc import Plan, is_old, plan_collection
+from streetvision_core.history.gc import Plan, plan_collection
 from streetvision_core.history.order import depths
-from streetvision_core.history.resumes import unlocked
 from streetvision_core.io.claims import abandoned, clear_abandoned
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
-from streetvision_core.io.progress import PROGRESS_LOCK
+from streetvision_core.io.progress import forget_progress
 from streetvision_core.io.system import open_directory
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _remove(plan: Plan) -> None:
             if free and not os.path.lexists(place.path / MANIFEST_NAME):
                 shutil.rmtree(place.path)
     for state in plan.states:
-        _remove_state(state)
+        forget_progress(state)
     for run in plan.empty:
         clear_abandoned(run)
         with contextlib.suppress(OSError):  # somebody has put something into it
@@ -104,20 +103,3 @@ def _inputs(place: Place) -> list[tuple[str, str]]:
     except (StreetVisionError, OSError):
         return []  # it is damaged and goes: nothing can be made of what it was made from
     return [(given["run_id"], name) for name, given in fields["input_artifacts"].items()]
-
-
-def _remove_state(state: Path) -> None:
-    """Remove a resume state: first the record that names its files, last the lock."""
-    was_old = is_old(state)
-    with unlocked(state) as free:
-        if not free:
-            return
-        rank = {PROGRESS_LOCK: 2, **{path.name: 0 for path in state.glob("*.json")}}
-        for path in sorted(state.iterdir(), key=lambda path: (rank.get(path.name, 1), path.name)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    if was_old:  # a training that begins makes the directory before it locks it
-        with contextlib.suppress(OSError):
-            state.rmdir()

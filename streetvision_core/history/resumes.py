@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streetvision_core.history.scan import directories, files_below
+from streetvision_core.io.claims import try_lock
 from streetvision_core.io.progress import PROGRESS_LOCK, progress_lock
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def unlocked(state: Path) -> Iterator[bool]:
         yield True
         return
     lock = progress_lock(state)
-    try:
-        lock.acquire(blocking=False)
-    except TimeoutError:
+    if not try_lock(lock):
         yield False
         return
     try:

@@ -33,7 +33,7 @@ def claim(directory: Path) -> None:
     if directory in _held:
         return
     lock = _lock(directory)
-    if not _try(lock, seconds=_PATIENCE):
+    if not try_lock(lock, seconds=_PATIENCE):
         raise StoreError(
             "one process at a time to work on a step of a run",
             "that another process is at it",
@@ -45,7 +45,7 @@ def claim(directory: Path) -> None:
 
 def claim_if_free(directory: Path) -> None:
     """Claim ``directory`` for as long as this process lives, unless another process has it already."""
-    if directory not in _held and _try(lock := _lock(directory), seconds=_PATIENCE):
+    if directory not in _held and try_lock(lock := _lock(directory), seconds=_PATIENCE):
         _held[directory] = lock
 
 
@@ -68,7 +68,7 @@ def abandoned(directory: Path) -> Iterator[bool]:
         return
     lock = _lock(directory)
     try:
-        free = _try(lock)
+        free = try_lock(lock)
     except PermissionError:  # who may only read cannot tell, and has nothing to clear away either
         free = False
     if not free:
@@ -99,7 +99,8 @@ def _lock(directory: Path) -> BaseFileLock:
     return FileLock(_claim_file(directory), thread_local=False)
 
 
-def _try(lock: BaseFileLock, *, seconds: float = 0) -> bool:
+def try_lock(lock: BaseFileLock, *, seconds: float = 0) -> bool:
+    """Acquire a lock within so many seconds; tell whether that was possible."""
     from filelock import Timeout
 
     try:

@@ -217,19 +217,6 @@ class ArtifactStore:
         """Return the names of the steps of which something is current, sorted."""
         return sorted(path.stem for path in (self.root / "latest").glob("[!.]*.json"))
 
-    def run_ids(self) -> list[str]:
-        """Return the ids of all runs that have begun a step here, the oldest first."""
-        runs = self.root / "runs"
-        return sorted(path.name for path in runs.glob("[!.]*"))
-
-    def steps(self, run_id: str) -> list[str]:
-        """Return the names of the steps that ``run_id`` has published, sorted."""
-        return sorted(path.parent.name for path in (self.root / "runs" / run_id).glob(f"*/{MANIFEST_NAME}"))
-
-    def unpublished(self) -> list[Path]:
-        """Return the directories of steps that no manifest covers and that nobody is at work in, sorted."""
-        return sorted(directory for directory in self._step_directories() if _is_half_made(directory))
-
     def sweep(self) -> None:
         """Remove what killed processes have left half-made; whatever was published stays."""
         for directory in self._step_directories():
@@ -337,11 +324,6 @@ def _visible(directory: Path) -> list[Path]:
         return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _is_half_made(directory: Path) -> bool:
-    with abandoned(directory) as free:
-        return free and not (directory / MANIFEST_NAME).exists()
 
 
 def _check_complete(directory: Path, manifest: StepManifest) -> None:

@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import time
 
 import pytest
 
 from streetvision_core.bundle import verify_bundle
+from streetvision_core.data import stamps
 from streetvision_core.errors import IntegrityError
 from tests.assets.graph import STEPS, Graph, evaluations, paragraph
 from tests.assets.test_graph import damage, materializations
@@ -145,6 +145,11 @@ def test_moving_the_pictures_computes_nothing_behind_images(graph, pictures, tmp
     assert computed(graph, graph.materialize(moved)) == ALWAYS_RUN
 
 
+def settle(monkeypatch):
+    """Take every file for one that was changed long ago."""
+    monkeypatch.setattr(stamps, "_COARSEST_CLOCK_NS", 0)
+
+
 def read_again(graph, pictures, **images):
     """How many pictures a run reads, and the data version of its index."""
     assert graph.materialize(pictures, "images", images=images).success
@@ -152,13 +157,13 @@ def read_again(graph, pictures, **images):
     return manifest.metrics["pictures_read"], manifest.data_version
 
 
-def test_only_changed_pictures_are_read_again(graph, pictures, tmp_path):
+def test_only_changed_pictures_are_read_again(graph, pictures, tmp_path, monkeypatch):
     mine = shutil.copytree(pictures, tmp_path / "mine")
     files = sorted(path for path in mine.rglob("*") if path.is_file())
     everything, unchanged = read_again(graph, mine)
     assert everything == len(files)
     assert read_again(graph, mine)[0] == len(files)  # changed a moment ago: a change could still hide
-    time.sleep(2.1)
+    settle(monkeypatch)
     assert read_again(graph, mine)[0] == len(files)
     assert read_again(graph, mine) == (0, unchanged)
     assert read_again(graph, mine, rescan=True) == (len(files), unchanged)
@@ -176,25 +181,27 @@ def test_only_changed_pictures_are_read_again(graph, pictures, tmp_path):
     assert changed != unchanged
 
 
-def test_pictures_of_another_source_are_never_taken_for_the_ones_that_were_read(graph, pictures, tmp_path):
+def test_pictures_of_another_source_are_never_taken_for_the_ones_that_were_read(
+    graph, pictures, tmp_path, monkeypatch
+):
     """The same names, sizes and times in another folder, and another column of the same file."""
     mine = shutil.copytree(pictures, tmp_path / "mine")
-    time.sleep(2.1)
+    settle(monkeypatch)
     assert read_again(graph, mine)[0] == read_again(graph, mine, rescan=True)[0]
     assert read_again(graph, mine)[0] == 0
     other = shutil.copytree(mine, tmp_path / "other")
     assert read_again(graph, other)[0] == read_again(graph, other, rescan=True)[0]
-    time.sleep(2.1)
+    settle(monkeypatch)
     read_again(graph, other)
     grouped = {"path": str(other), "group_pattern": "(.)"}
     assert read_again(graph, other, folder=grouped)[0] == read_again(graph, other, rescan=True)[0]
 
 
 def test_a_picture_that_is_moved_out_and_linked_back_is_not_taken_for_the_one_that_was_read(
-    graph, pictures, tmp_path
+    graph, pictures, tmp_path, monkeypatch
 ):
     mine = shutil.copytree(pictures, tmp_path / "mine")
-    time.sleep(2.1)
+    settle(monkeypatch)
     read_again(graph, mine)
     moved = min((mine / "None").iterdir())
     moved.rename(tmp_path / "outside")

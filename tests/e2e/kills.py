@@ -1,6 +1,7 @@
 """What is looked at in a store after its run was killed, or finished."""
 
 from streetvision_core.errors import MissingArtifactError
+from streetvision_core.history.scan import all_places
 from streetvision_core.io import read_artifact
 from tests.assets.graph import STEPS
 
@@ -29,4 +30,7 @@ def faults(store):
 def leftovers(store):
     """What no finished run leaves: temporary files, claims, half-made steps, and progress that is done."""
     patterns = ("**/*.partial", "runs/*/.*.claim", "resume/*/*/*")
-    return [*store.unpublished(), *(path for pattern in patterns for path in store.root.glob(pattern))]
+    half_made = [
+        place.path for places in all_places(store.root).values() for place in places if not place.published
+    ]
+    return [*half_made, *(path for pattern in patterns for path in store.root.glob(pattern))]

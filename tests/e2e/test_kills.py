@@ -7,6 +7,7 @@ import time
 import pytest
 
 from streetvision_core.bundle import verify_bundle
+from streetvision_core.history.scan import run_ids
 from streetvision_core.io import ArtifactStore
 from tests.assets.graph import STEPS
 from tests.e2e.kills import digests, faults, leftovers, told
@@ -70,7 +71,7 @@ def test_six_runs_at_once_on_one_store_and_one_instance_stay_apart(zygote, tiny_
     assert "database is locked" not in said
     assert "OperationalError" not in said
     store = ArtifactStore(tmp_path / "store")
-    bundles = [store.resolve("bundle", run_id=run) for run in store.run_ids()[1:]]
+    bundles = [store.resolve("bundle", run_id=run) for run in run_ids(store.root)[1:]]
     assert len(bundles) == RUNS_AT_ONCE
     for bundle in bundles:
         assert {given.run_id for given in bundle.manifest.input_artifacts.values()} == {
