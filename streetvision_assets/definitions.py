@@ -6,14 +6,14 @@ import warnings
 
 import dagster as dg
 
-from streetvision_assets import data, phase1, phase2, phase4, phase6, report
+from streetvision_assets import data, phase1, phase2, phase3, phase4, phase5, phase6, report
 from streetvision_assets.console import console
 from streetvision_assets.conventions import IO_MANAGER_KEY
 from streetvision_assets.io_manager import ArtifactIOManager
 from streetvision_assets.jobs import make_bundle, verify
 from streetvision_assets.resources import StoreResource
 
-STAGES = (data, phase4, phase1, phase2, report, phase6)
+STAGES = (data, phase4, phase1, phase2, phase3, phase5, report, phase6)
 
 store = StoreResource()
 

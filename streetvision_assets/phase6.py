@@ -35,10 +35,13 @@ def bundle(
     phase1_checkpoint: PublishedArtifact,
     val_calib_logits: PublishedArtifact,
     thresholds: PublishedArtifact,
+    gate: PublishedArtifact,
+    scrc: PublishedArtifact,
     evaluation: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The deployment bundle: one model, one policy, the report, and the lineage of every byte."""
-    parts = (images, splits, backbone, phase1_checkpoint, val_calib_logits, thresholds, evaluation)
+    policies = (thresholds, gate, scrc)
+    parts = (images, splits, backbone, phase1_checkpoint, val_calib_logits, *policies, evaluation)
     step = Step.begin(context, store, config, *parts, roles=ROLES)
     upstream = {part.manifest.step_name: part for part in parts}
     exported = step.reused(partial(adopt_bundle, upstream=upstream)) or export_bundle(

@@ -18,9 +18,9 @@ def picture(data: bytes) -> dg.MetadataValue:
 
 
 def markdown(content: object) -> dg.MetadataValue:
-    """Return the bytes of a Markdown file as metadata that the UI renders."""
-    assert isinstance(content, bytes)
-    return dg.MetadataValue.md(content.decode())
+    """Return Markdown, or the bytes of a Markdown file, as metadata that the UI renders."""
+    assert isinstance(content, str | bytes)
+    return dg.MetadataValue.md(content if isinstance(content, str) else content.decode())
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:

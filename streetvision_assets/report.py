@@ -1,4 +1,4 @@
-"""The report: val_test, once, through the predictor that the bundle ships."""
+"""The report: val_test, once, through the predictor that the bundle ships, every policy side by side."""
 
 from functools import partial
 
@@ -6,24 +6,21 @@ import dagster as dg
 
 from streetvision_assets.checks import standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import picture, table
+from streetvision_assets.pictures import markdown, picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.evaluation import Evaluation, evaluate
+from streetvision_core.bundle.pages import PLOT_PREFIX, policy_rows, slice_rows
+from streetvision_core.bundle.policies import published_policies
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
-from streetvision_core.data.overview import picture_sheet
-from streetvision_core.data.pictures import PictureReader
 from streetvision_core.data.splits import Splits
-from streetvision_core.eval.plots import plot_confusion_matrix
-from streetvision_core.eval.policy import Thresholds
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.weights import read_state
 from streetvision_core.training.checkpoint import Checkpoint
 
 ROLES = ("val_test",)
-MISTAKES_SHOWN = 24
 
 
 @stage_asset(group="report", kinds={"pytorch", "matplotlib"})
@@ -35,37 +32,40 @@ def evaluation(
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
     thresholds: PublishedArtifact,
+    gate: PublishedArtifact,
+    scrc: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
-    """Every decision on val_test, the metrics of all of them and of each slice, and what went wrong."""
-    step = Step.begin(context, store, config, images, splits, phase1_checkpoint, thresholds, roles=ROLES)
-    index, roles = ImageIndex.from_artifact(images), Splits.from_artifact(splits)
-    pictures = open_pictures(images, roles, roles=step.roles)
-    report = step.reused(Evaluation.from_artifact) or evaluate(
-        _predictor(phase1_checkpoint, thresholds), roles.roles["val_test"], index=index, pictures=pictures
-    )
-    return step.result(report, shown=partial(_show_report, report, index, pictures))
-
-
-def _predictor(phase1_checkpoint: PublishedArtifact, thresholds: PublishedArtifact) -> Predictor:
+    """Every decision on val_test by every policy, with intervals, slices, plots and what went wrong."""
+    parts = (images, splits, phase1_checkpoint, thresholds, gate, scrc)
+    step = Step.begin(context, store, config, *parts, roles=ROLES)
+    roles = Splits.from_artifact(splits)
+    policies = published_policies({part.manifest.step_name: part for part in parts})
     checkpoint = Checkpoint.from_artifact(phase1_checkpoint)
-    policy = Thresholds.from_artifact(thresholds).policy
-    return Predictor.build(checkpoint.config, read_state(checkpoint.weights), policy)
+    report = step.reused(Evaluation.from_artifact) or evaluate(
+        Predictor.build(checkpoint.config, read_state(checkpoint.weights), policies["threshold"]),
+        policies,
+        roles.roles["val_test"],
+        index=ImageIndex.from_artifact(images),
+        pictures=open_pictures(images, roles, roles=step.roles),
+    )
+    return step.result(report, shown=partial(_show_report, report))
 
 
-def _show_report(
-    report: Evaluation, index: ImageIndex, pictures: PictureReader
-) -> dict[str, dg.MetadataValue]:
-    """Return the confusion matrix, the slices, and the most confident mistakes as pictures."""
-    shown = {
-        "confusion_matrix": picture(plot_confusion_matrix(report.confusion)),
-        "slices": table(report.slice_table()),
+def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
+    """Return the policies side by side, what they promise, the slices, and every plot of the report."""
+    report = evaluation.report
+    promises = "\n\n".join(f"**{kind}** {one.promise}" for kind, one in report.policies.items())
+    plots = {
+        name.removeprefix(PLOT_PREFIX).rpartition(".")[0]: picture(data)
+        for name, data in evaluation.pages.items()
+        if name.startswith(PLOT_PREFIX)
     }
-    by_name = {one.name: one for one in index.pictures}
-    wrong = [
-        (by_name[one.name], f"{one.decision} {one.probability:.2f}")
-        for one in report.mistakes()[:MISTAKES_SHOWN]
-    ]
-    return shown | {"mistakes": picture(picture_sheet(wrong, pictures))} if wrong else shown
+    return {
+        "policies": table(policy_rows(report)),
+        "promises": markdown(promises),
+        "slices": table(slice_rows(report)),
+        **plots,
+    }
 
 
 CHECKS = standard_checks("evaluation")

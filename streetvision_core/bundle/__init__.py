@@ -3,12 +3,13 @@
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation, TestedPicture, decision_problems, evaluate
 from streetvision_core.bundle.export import export_bundle
-from streetvision_core.bundle.lineage import steps_behind
+from streetvision_core.bundle.lineage import STEPS_BEHIND
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.predictor import Prediction, Predictor
 from streetvision_core.bundle.verify import Verification, verify_bundle
 
 __all__ = [
+    "STEPS_BEHIND",
     "Bundle",
     "BundleConfig",
     "Evaluation",
@@ -20,6 +21,5 @@ __all__ = [
     "evaluate",
     "export_bundle",
     "load_bundle",
-    "steps_behind",
     "verify_bundle",
 ]

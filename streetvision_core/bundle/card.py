@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import FiniteFloat  # noqa: TC002 - the record reads its annotations
+from pydantic import FiniteFloat
 
-from streetvision_core.bundle.records import Record
+from streetvision_core.eval.decisions import Record
 from streetvision_core.io import json_bytes
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from streetvision_core.bundle.config import BundleConfig
     from streetvision_core.bundle.evaluation import Evaluation
     from streetvision_core.bundle.figures import Intervals
-    from streetvision_core.eval.policy import ThresholdPolicy
+    from streetvision_core.bundle.report import PolicyReport, Report
+    from streetvision_core.eval.decisions import Policy
 
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 
@@ -42,11 +43,16 @@ class CardFacts:
     """Everything the texts of a bundle are made of; ``backbone`` is the content of backbone.json."""
 
     config: BundleConfig
-    policy: ThresholdPolicy
+    policy: Policy
     evaluation: Evaluation
     backbone: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     degenerate: Sequence[str]
+
+    @property
+    def tested(self) -> PolicyReport:
+        """What the policy in the bundle does on val_test."""
+        return self.evaluation.report.of(self.policy.type)
 
     @property
     def licence(self) -> str:
@@ -57,7 +63,7 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> bytes:
     """Return model_card.json."""
-    config, metrics = facts.config, facts.evaluation.report.metrics
+    config, metrics = facts.config, facts.tested.metrics
     card = ModelCard(
         model_name=config.model_name,
         description=config.description,
@@ -65,7 +71,7 @@ def model_card(facts: CardFacts) -> bytes:
         submitted_by=config.submitted_by,
         submission_time=config.submission_time,
         license=facts.licence,
-        metrics={name: metrics[name] for name in _SHOWN},
+        metrics={"coverage": facts.tested.coverage.share, **{name: metrics[name] for name in _SHOWN}},
         degenerate=tuple(facts.degenerate),
     )
     return json_bytes(card.model_dump(mode="json"))
@@ -87,16 +93,17 @@ def readme(facts: CardFacts) -> bytes:
     """Return README.md for whoever receives the bundle."""
     sections = (
         _introduction(facts),
-        _figures(facts.evaluation, facts.policy),
+        _promise(facts.policy),
+        _figures(facts.evaluation.report, facts.tested),
         _verifying(),
         _loading(facts),
-        _limits(facts.evaluation),
+        _limits(facts.tested),
     )
     return "\n".join(sections).encode()
 
 
 def _introduction(facts: CardFacts) -> str:
-    config, policy = facts.config, facts.policy
+    config, point = facts.config, facts.policy.point
     warning = "".join(
         f"**Degenerate: {reason}. Do not use it for decisions.**\n\n" for reason in facts.degenerate
     )
@@ -106,29 +113,43 @@ def _introduction(facts: CardFacts) -> str:
 {config.description}
 
 {warning}The architecture is {facts.backbone["architecture"]}; it answers with the probability of roadwork.
-Above 0.5 means roadwork, in every library: the temperature {policy.temperature:.4g} and the threshold
-{policy.threshold:.4g}, which maximises MCC on the calibration pictures, are folded into the last layer.
+Above 0.5 means roadwork, in every library: the temperature {point.temperature:.4g} and the threshold
+{point.threshold:.4g} of its policy are folded into the last layer.
 """
 
 
-def _figures(evaluation: Evaluation, policy: ThresholdPolicy) -> str:
-    report = evaluation.report
-    metrics = report.metrics
+def _promise(policy: Policy) -> str:
+    deferring = (
+        ""
+        if policy.type == "threshold"
+        else "Pictures that it does not answer it defers to a person. Only `streetvision` and"
+        " `streetvision_core` do\nthat; other libraries open the weights, which answer every picture.\n"
+    )
+    return f"""\
+## What it promises
+
+The policy is `{policy.type}`. {policy.promise()}
+
+{deferring}"""
+
+
+def _figures(report: Report, tested: PolicyReport) -> str:
+    metrics, coverage = tested.metrics, tested.coverage
     rows = "\n".join(f"| {name} | {metrics[name]:.3f} |" for name in _SHOWN)
+    told = _uncertainty(tested.intervals) if tested.intervals else "It answers none of them."
     return f"""\
 ## Figures
 
 On {report.counts.n} pictures that took no part in training, selection or calibration
-(`evaluation.json`; {metrics["tp"]} hits, {metrics["fn"]} misses, {metrics["fp"]} false alarms):
+(`evaluation.json`) it answers {coverage.answered}, which is {coverage.share:.1%} (95 % interval
+{coverage.interval.low:.1%} to {coverage.interval.high:.1%}): {metrics["tp"]} hits, {metrics["fn"]} misses,
+{metrics["fp"]} false alarms. Of the answered pictures:
 
 | | |
 |---|---|
 {rows}
 
-{_uncertainty(report.intervals)}
-
-On the {policy.val_calib.n} calibration pictures the MCC is {policy.val_calib.metrics["mcc"]:.3f}. That is
-optimistic, because they chose the threshold; the difference is {report.optimism:+.3f}.
+{told}
 """
 
 
@@ -184,16 +205,13 @@ Preprocessing is in `config.json` (input {size}).
 """
 
 
-def _limits(evaluation: Evaluation) -> str:
-    weak = sorted(
-        (part.metrics["accuracy"], attribute, value, part.n)
-        for attribute, parts in evaluation.report.slices.items()
-        for value, part in parts.items()
-        if not part.too_small
-    )
+def _limits(tested: PolicyReport) -> str:
+    weak = [part for part in tested.slices if not part.too_small and part.accuracy]
     lines = [
-        f"- {attribute} {value}: accuracy {accuracy:.3f} on {n} pictures\n"
-        for accuracy, attribute, value, n in weak[:3]
+        f"- {part.attribute} {part.value}: accuracy {part.metrics['accuracy']:.3f}"
+        f" ({part.accuracy.low:.3f} to {part.accuracy.high:.3f}) on {part.answered} of {part.n} pictures\n"
+        for part in weak[:3]
+        if part.accuracy
     ]
     worst = "The weakest slices of the test pictures:\n\n" + "".join(lines) + "\n" if lines else ""
     return f"""\

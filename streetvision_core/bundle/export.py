@@ -3,8 +3,8 @@
 1. Every step behind the bundle is there, and their manifests form one chain (`lineage.py`).
 2. What the policy and the evaluation say about themselves agrees with that chain, and the policy comes
    out the same when it is fitted again on the same logits.
-3. A policy that answers one class only is refused, unless the configuration allows it; then the bundle
-   says so.
+3. A policy that answers one class only, or nothing, is refused, unless the configuration allows it; then
+   the bundle says so.
 4. The predictor is built from the checkpoint and the policy, as the evaluation's was, and must answer
    the golden pictures as the evaluation did. Its folded weights are what is written.
 
@@ -33,15 +33,15 @@ from streetvision_core.bundle.layout import (
     SPLITS,
     WEIGHTS,
     BundleRecord,
-    OperatingPoint,
+    FoldedPoint,
     PolicyEntry,
 )
-from streetvision_core.bundle.lineage import CHECKPOINT, LOGITS, chain_problems, steps_behind
+from streetvision_core.bundle.lineage import CHECKPOINT, LOGITS, STEPS_BEHIND, chain_problems
 from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
+from streetvision_core.bundle.policies import parse_policy, refit_problems
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.data.splits import Splits
 from streetvision_core.errors import BundleError
-from streetvision_core.eval.policy import Thresholds, verify_thresholds
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
 from streetvision_core.models.weights import published_file, read_state
 
@@ -50,8 +50,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.bundle.config import BundleConfig
+    from streetvision_core.bundle.layout import PolicyKind
     from streetvision_core.data.pictures import PictureReader
-    from streetvision_core.eval.policy import ThresholdPolicy
+    from streetvision_core.eval.decisions import Policy
     from streetvision_core.io import PublishedArtifact
     from streetvision_core.training.checkpoint import Checkpoint
 
@@ -61,7 +62,7 @@ class _Parts:
     """What a bundle is put together from, read and verified."""
 
     checkpoint: Checkpoint
-    policy: ThresholdPolicy
+    policy: Policy
     splits: Splits
     evaluation: Evaluation
     backbone: Mapping[str, Any]
@@ -77,7 +78,7 @@ def export_bundle(
     """Make the bundle of everything in ``upstream``.
 
     Args:
-        upstream: What each step of `lineage.steps_behind` published, by the name of the step.
+        upstream: What each step of `lineage.STEPS_BEHIND` published, by the name of the step.
         config: The bundle's settings.
         pictures: Reads the pictures of val_test.
         directory: Where the large file of the weights is staged.
@@ -89,8 +90,8 @@ def export_bundle(
         BundleError: a part is missing, the parts come from different chains, or the policy is degenerate.
     """
     kind = POLICIES[config.policy]
-    _require_chain(upstream, policy_step=kind.step, policy_files=kind.files)
-    parts = _read_parts(upstream, policy_step=kind.step)
+    _require_chain(upstream, kind)
+    parts = _read_parts(upstream, config.policy)
     degenerate = _require_useful(parts, allowed=config.allow_degenerate)
     model_config = parts.checkpoint.config
     predictor = Predictor.build(model_config, read_state(parts.checkpoint.weights), parts.policy)
@@ -105,13 +106,14 @@ def export_bundle(
         CARD: model_card(facts),
         README: readme(facts),
         LICENSE: license_text(facts),
-        **{path: upstream[kind.step].read_bytes(name) for name, path in kind.paths.items()},
-        **golden_files(predictor, parts.evaluation.tested, count=config.golden, pictures=pictures),
+        kind.path: upstream[kind.step].read_bytes(kind.file),
+        **golden_files(predictor, parts.evaluation, count=config.golden, pictures=pictures),
     }
-    record = _describe(files, facts, policy_type=config.policy, policy_path=next(iter(kind.paths.values())))
+    record = _describe(files, facts, PolicyEntry(type=config.policy, path=kind.path))
+    report = parts.evaluation.report.of(config.policy)
     return Artifact(
         {**files, RECORD: record.to_bytes(), **_lineage(upstream)},
-        metrics=dict(parts.evaluation.report.metrics),
+        metrics={"coverage": report.coverage.share, **report.metrics},
     )
 
 
@@ -126,7 +128,7 @@ def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, Publish
     """
     record = BundleRecord.from_bytes(published.read_bytes(RECORD), where=str(published.directory))
     kind = POLICIES[record.policy.type]
-    _require_chain(upstream, policy_step=kind.step, policy_files=kind.files)
+    _require_chain(upstream, kind)
     files = {name: published.read_bytes(name) for name in published.content if name != WEIGHTS}
     weights = published_file(published, WEIGHTS)
     return Artifact({**files, WEIGHTS: weights, **_lineage(upstream)}, metrics=published.manifest.metrics)
@@ -136,44 +138,43 @@ def _lineage(upstream: Mapping[str, PublishedArtifact]) -> dict[str, bytes]:
     return {f"{LINEAGE_PREFIX}{step}.json": one.manifest.to_bytes() for step, one in upstream.items()}
 
 
-def _require_chain(
-    upstream: Mapping[str, PublishedArtifact], *, policy_step: str, policy_files: Iterable[str]
-) -> None:
-    for step in steps_behind(policy_step):
+def _require_chain(upstream: Mapping[str, PublishedArtifact], kind: PolicyKind) -> None:
+    for step in STEPS_BEHIND:
         if step not in upstream:
             _refuse("every step behind the bundle", f"no {step}", step)
-    for name in policy_files:
-        if name not in upstream[policy_step].manifest.output_artifacts:
-            _refuse(f"the policy's file {name}", f"{policy_step} without it", policy_step)
-    problems = chain_problems({step: one.manifest for step, one in upstream.items()}, policy_step=policy_step)
+    if kind.file not in upstream[kind.step].manifest.output_artifacts:
+        _refuse(f"the policy's file {kind.file}", f"{kind.step} without it", kind.step)
+    problems = chain_problems({step: one.manifest for step, one in upstream.items()})
     if problems:
         _refuse("parts of one chain", "; ".join(problems), "the manifests of the upstream")
 
 
-def _read_parts(upstream: Mapping[str, PublishedArtifact], *, policy_step: str) -> _Parts:
+def _read_parts(upstream: Mapping[str, PublishedArtifact], policy_type: str) -> _Parts:
     """Read the records, and refuse those which contradict the chain that their manifests form."""
     from streetvision_core.training.checkpoint import Checkpoint
     from streetvision_core.training.logits import Logits
 
+    kind = POLICIES[policy_type]
+    published = upstream[kind.step]
+    policy = parse_policy(policy_type, published.read_json(kind.file), where=str(published.path(kind.file)))
     checkpoint = Checkpoint.from_artifact(upstream[CHECKPOINT])
     logits = Logits.from_artifact(upstream[LOGITS])
-    thresholds = Thresholds.from_artifact(upstream[policy_step])
     splits = Splits.from_artifact(upstream["splits"])
     evaluation = Evaluation.from_artifact(upstream[EVALUATION_STEP])
-    _require_own_policy(thresholds.policy, upstream)
-    if problems := verify_thresholds(thresholds, checkpoint.val_select, logits):
-        _refuse("a policy that comes out the same when fitted again", "; ".join(problems), policy_step)
-    if evaluation.report.policy != thresholds.policy:
+    _require_own_policy(policy, upstream)
+    if problems := refit_problems(policy_type, published, select=checkpoint.val_select, calib=logits):
+        _refuse("a policy that comes out the same when fitted again", "; ".join(problems), kind.step)
+    if evaluation.report.of(policy_type).policy != policy:
         _refuse("an evaluation of this policy", "one of another policy", EVALUATION_STEP)
     if sorted(one.name for one in evaluation.tested) != sorted(splits.roles["val_test"]):
         _refuse("an evaluation of all of val_test", "other pictures", EVALUATION_STEP)
     for role, names in splits.roles.items():
         _require_relative(names, role=role)
     backbone = upstream["backbone"].read_json("backbone.json")
-    return _Parts(checkpoint, thresholds.policy, splits, evaluation, backbone)
+    return _Parts(checkpoint, policy, splits, evaluation, backbone)
 
 
-def _require_own_policy(policy: ThresholdPolicy, upstream: Mapping[str, PublishedArtifact]) -> None:
+def _require_own_policy(policy: Policy, upstream: Mapping[str, PublishedArtifact]) -> None:
     for step, claimed in policy.fitted_on.model_dump().items():
         found = upstream[step].manifest.data_version
         if claimed != found:
@@ -185,10 +186,11 @@ def _require_own_policy(policy: ThresholdPolicy, upstream: Mapping[str, Publishe
 
 
 def _require_useful(parts: _Parts, *, allowed: bool) -> tuple[str, ...]:
-    reasons = (*parts.policy.degeneracies(), *parts.evaluation.report.degeneracies())
+    tested = parts.evaluation.report.of(parts.policy.type)
+    reasons = (*parts.policy.degeneracies(), *tested.degeneracies())
     if reasons and not allowed:
         raise BundleError(
-            "a policy that answers both classes",
+            "a policy that answers pictures of both classes",
             f"a degenerate one: {' and '.join(reasons)}",
             "the policy",
             "Train longer or look at the data; allow_degenerate exports it all the same, marked as such.",
@@ -208,17 +210,13 @@ def _stage_weights(predictor: Predictor, directory: Path) -> StagedFile:
     return StagedFile.at(path, write_checkpoint_atomic(path, predictor.model))
 
 
-def _describe(
-    files: Mapping[str, bytes | StagedFile], facts: CardFacts, *, policy_type: str, policy_path: str
-) -> BundleRecord:
+def _describe(files: Mapping[str, bytes | StagedFile], facts: CardFacts, policy: PolicyEntry) -> BundleRecord:
     return BundleRecord(
         architecture=facts.backbone["architecture"],
         label_names=LABELS,
         preprocessing=dict(facts.preprocessing),
-        policy=PolicyEntry(type=policy_type, path=policy_path),
-        operating_point=OperatingPoint(
-            temperature=facts.policy.temperature, threshold=facts.policy.threshold
-        ),
+        policy=policy,
+        operating_point=FoldedPoint(**facts.policy.point.model_dump()),
         degenerate=tuple(facts.degenerate),
         checksums={
             name: content.sha256 if isinstance(content, StagedFile) else bytes_digest(content)

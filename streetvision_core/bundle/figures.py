@@ -5,12 +5,12 @@ intervals of the rates; the bootstrap (BCa, seed and number recorded) resamples 
 where all pictures are of one group. Of decisions without an error the bootstrap has no length, which says
 nothing; Fisher-z then says something.
 
-Ranking is by the margin, its distance from the operating point is the confidence. Without both classes
-there is no AUROC and no average precision.
+Pictures are ranked by the margin, answers by the confidence of the policy. Without both classes there is no
+AUROC and no average precision.
 
 Calibration is told of two probabilities. The shipped one has the threshold folded in, so that 0.5 is the
-operating point: this moves it away from frequencies on purpose. Before that, after the temperature alone, a
-probability is meant to be a frequency.
+operating point: this moves it away from frequencies on purpose. The calibrated one is meant to be a
+frequency.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
-from streetvision_core.bundle.records import Record
 from streetvision_core.eval.bootstrap import (
     RESAMPLES,
     bootstrap_counts,
@@ -29,20 +27,21 @@ from streetvision_core.eval.bootstrap import (
     mcc_of_counts,
 )
 from streetvision_core.eval.calibration import negative_log_likelihood
+from streetvision_core.eval.decisions import Record
 from streetvision_core.eval.intervals import clopper_pearson_interval, mcc_interval
 from streetvision_core.eval.metrics import Confusion
 from streetvision_core.eval.ranking import auroc, average_precision, risk_coverage_curve
 from streetvision_core.eval.reliability import (
     brier_score,
     expected_calibration_error,
+    log_losses,
     maximum_calibration_error,
     reliability_bins,
 )
 from streetvision_core.eval.thresholds import positive_probability
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from streetvision_core.eval.bootstrap import Groups
     from streetvision_core.eval.inputs import Bools, Floats
     from streetvision_core.eval.intervals import Interval
 
@@ -105,13 +104,13 @@ class Calibration(Record):
 
 
 class Calibrations(Record):
-    """Of the probability that the bundle gives, and of that before the threshold was folded in."""
+    """Of the probability that the bundle gives, and of the one that the policy takes for a frequency."""
 
     shipped: Calibration
-    before_threshold: Calibration
+    calibrated: Calibration
 
 
-def intervals_of(labels: Bools, decisions: Bools, groups: Sequence[str]) -> Intervals:
+def intervals_of(labels: Bools, decisions: Bools, groups: Groups) -> Intervals:
     """Intervals of the decisions [N] on pictures with these labels [N] and groups [N].
 
     Raises:
@@ -122,22 +121,22 @@ def intervals_of(labels: Bools, decisions: Bools, groups: Sequence[str]) -> Inte
     misses, alarms = (total.fn, total.fn + total.tp), (total.fp, total.fp + total.tn)
     by_group = bootstrap_counts(counts, mcc_of_counts, seed=SEED) if len(counts) > 1 else None
     return Intervals(
-        mcc=_range(mcc_interval(total)),
-        mcc_by_group=None if by_group is None else _range(by_group),
-        accuracy=_range(clopper_pearson_interval(total.tp + total.tn, total.total)),
-        fnr=_range(clopper_pearson_interval(*misses)),
-        fpr=_range(clopper_pearson_interval(*alarms)),
+        mcc=range_of(mcc_interval(total)),
+        mcc_by_group=None if by_group is None else range_of(by_group),
+        accuracy=range_of(clopper_pearson_interval(total.tp + total.tn, total.total)),
+        fnr=range_of(clopper_pearson_interval(*misses)),
+        fpr=range_of(clopper_pearson_interval(*alarms)),
         bootstrap=Bootstrap(groups=len(counts), resamples=RESAMPLES, seed=SEED),
     )
 
 
-def ranking_of(labels: Bools, margins: Floats) -> Ranking:
-    """Rank pictures with these labels [N] by margins [N] from the operating point, roadwork above 0.
+def ranking_of(labels: Bools, margins: Floats, *, confidence: Floats) -> Ranking:
+    """Rank pictures with these labels [N] by margins [N], roadwork above 0, and answers by confidence [N].
 
     Raises:
         DataError: shapes that do not fit, nothing, or margins that are not finite.
     """
-    curve = risk_coverage_curve(np.abs(margins), (margins > 0) != labels)
+    curve = risk_coverage_curve(confidence, (margins > 0) != labels)
     both = bool(labels.any() and not labels.all())
     return Ranking(
         auroc=auroc(margins, labels) if both else None,
@@ -148,29 +147,31 @@ def ranking_of(labels: Bools, margins: Floats) -> Ranking:
     )
 
 
-def calibrations_of(labels: Bools, margins: Floats, *, threshold: float) -> Calibrations:
-    """Calibration of margins [N] from the operating point, and of those from which `threshold` was taken.
+def calibrations_of(labels: Bools, margins: Floats, *, calibrated: Floats) -> Calibrations:
+    """Calibration of margins [N] from the operating point, and of calibrated probabilities [N].
 
     Raises:
         DataError: shapes that do not fit, nothing, or margins that are not finite.
     """
-    folded_in = float(np.log(threshold) - np.log1p(-threshold))
     return Calibrations(
-        shipped=_calibration(labels, margins), before_threshold=_calibration(labels, margins + folded_in)
+        shipped=_calibration(
+            labels, positive_probability(margins), nll=negative_log_likelihood(margins, labels)
+        ),
+        calibrated=_calibration(labels, calibrated, nll=float(log_losses(calibrated, labels).mean())),
     )
 
 
-def _calibration(labels: Bools, margins: Floats) -> Calibration:
-    p = positive_probability(margins)
+def range_of(interval: Interval) -> Range:
+    """Return an interval as a record."""
+    return Range.model_validate(asdict(interval))
+
+
+def _calibration(labels: Bools, p: Floats, *, nll: float) -> Calibration:
     wide = reliability_bins(p, labels, binning="equal_width")
     return Calibration(
         brier=brier_score(p, labels),
-        nll=negative_log_likelihood(margins, labels),
+        nll=nll,
         ece_equal_width=expected_calibration_error(wide),
         ece_equal_mass=expected_calibration_error(reliability_bins(p, labels, binning="equal_mass")),
         mce_equal_width=maximum_calibration_error(wide),
     )
-
-
-def _range(interval: Interval) -> Range:
-    return Range.model_validate(asdict(interval))

@@ -5,31 +5,30 @@ computes what it computed when it was exported. Both classes are there; the choi
 pictures' digests alone. A picture whose margin another machine's rounding could turn is passed over
 where there are others.
 
-Logits are compared within an absolute and relative tolerance, because processors round differently in
-the last digits and decoders of JPEG differ by a grey level; decisions must be the same.
+What counts as the same is told in `reproduce`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, FiniteFloat
 
-from streetvision_core.bundle.evaluation import agrees
 from streetvision_core.bundle.layout import EXPECTED, GOLDEN_PREFIX
-from streetvision_core.bundle.records import Record
+from streetvision_core.bundle.reproduce import TOLERANCE, Recorded, reproduction_problems
 from streetvision_core.errors import BundleError
+from streetvision_core.eval.decisions import Decision, Record
 from streetvision_core.io import bytes_digest, json_bytes
-from streetvision_core.io.manifest import Sha256  # noqa: TC001 - records read their annotations
+from streetvision_core.io.manifest import Sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streetvision_core.bundle.evaluation import TestedPicture
+    from streetvision_core.bundle.evaluation import Evaluation, TestedPicture
     from streetvision_core.bundle.predictor import Predictor
     from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.eval.decisions import OperatingPoint
 
-TOLERANCE = 1e-3
 _SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"RIFF", ".webp"), (b"BM", ".bmp"))
 
 
@@ -42,7 +41,7 @@ class GoldenPicture(Record):
     label: Annotated[int, Field(ge=0, le=1)]
     logits: tuple[FiniteFloat, FiniteFloat]
     probability: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    decision: Literal["none", "roadwork"]
+    decision: Decision
 
 
 class Expected(Record):
@@ -52,9 +51,11 @@ class Expected(Record):
     pictures: Annotated[tuple[GoldenPicture, ...], Field(min_length=1)]
 
 
-def choose_golden(tested: Sequence[TestedPicture], *, count: int) -> list[TestedPicture]:
-    """Choose up to ``count`` pictures, half of each label, the clearly decided ones first."""
-    ranked = sorted(tested, key=lambda one: (_is_close(one), one.sha256, one.name))
+def choose_golden(
+    tested: Sequence[TestedPicture], *, point: OperatingPoint, count: int
+) -> list[TestedPicture]:
+    """Choose up to ``count`` pictures, half of each label, the clearly answered ones first."""
+    ranked = sorted(tested, key=lambda one: (_is_close(one.folded(point)), one.sha256, one.name))
     per_label = {
         label: [one for one in ranked if one.label == label][: (count + label) // 2] for label in (0, 1)
     }
@@ -62,27 +63,28 @@ def choose_golden(tested: Sequence[TestedPicture], *, count: int) -> list[Tested
 
 
 def golden_files(
-    predictor: Predictor, tested: Sequence[TestedPicture], *, count: int, pictures: PictureReader
+    predictor: Predictor, evaluation: Evaluation, *, count: int, pictures: PictureReader
 ) -> dict[str, bytes]:
     """Return the files of ``golden/``: the pictures, and what ``predictor`` answers for them.
 
     Raises:
         BundleError: the predictor does not answer what the evaluation recorded.
     """
-    chosen = choose_golden(tested, count=count)
+    chosen = choose_golden(evaluation.tested, point=predictor.policy.point, count=count)
     data = [pictures.read(one.name) for one in chosen]
-    answers = list(predictor.predict(data))
+    recorded = {one.name: one for one in evaluation.recorded(predictor.policy)}
+    problems = reproduction_problems(predictor, [recorded[one.name] for one in chosen], data)
+    if problems:
+        raise BundleError(
+            "an evaluation that this very model and policy made",
+            "; ".join(problems[:3]),
+            "the evaluation",
+            "Materialize evaluation and bundle again.",
+        )
     files: dict[str, bytes] = {}
     records = []
+    answers = predictor.predict(data)
     for number, (one, content, answer) in enumerate(zip(chosen, data, answers, strict=True), start=1):
-        if not agrees((one.logit_none, one.logit_roadwork), one.decision, answer, tolerance=TOLERANCE):
-            raise BundleError(
-                "an evaluation that this very model and policy made",
-                f"{one.name} evaluated as {one.decision} ({one.probability:.4f}),"
-                f" but predicted {answer.decision} ({answer.probability:.4f})",
-                "the evaluation",
-                "Materialize evaluation and bundle again.",
-            )
         file = f"{GOLDEN_PREFIX}{number:03d}{_suffix(content)}"
         files[file] = content
         records.append(
@@ -97,13 +99,12 @@ def golden_files(
 
 def golden_problems(expected: Expected, files: Mapping[str, bytes], predictor: Predictor) -> list[str]:
     """Answer the golden pictures again; return what differs, one sentence a picture."""
-    answers = predictor.predict(files[one.file] for one in expected.pictures)
-    return [
-        f"{one.file} gives the logits ({now.logits[0]:.5f}, {now.logits[1]:.5f}) and {now.decision}"
-        f" instead of ({one.logits[0]:.5f}, {one.logits[1]:.5f}) and {one.decision}"
-        for one, now in zip(expected.pictures, answers, strict=True)
-        if not agrees(one.logits, one.decision, now, tolerance=expected.tolerance)
-    ]
+    return reproduction_problems(
+        predictor,
+        [Recorded(one.file, one.logits, one.decision) for one in expected.pictures],
+        (files[one.file] for one in expected.pictures),
+        tolerance=expected.tolerance,
+    )
 
 
 def listing_problems(expected: Expected, files: Mapping[str, bytes]) -> list[str]:
@@ -119,9 +120,8 @@ def listing_problems(expected: Expected, files: Mapping[str, bytes]) -> list[str
     ]
 
 
-def _is_close(one: TestedPicture) -> bool:
-    largest = max(1.0, abs(one.logit_none), abs(one.logit_roadwork))
-    return abs(one.logit_roadwork - one.logit_none) < 10 * TOLERANCE * largest
+def _is_close(logits: tuple[float, float]) -> bool:
+    return abs(logits[1] - logits[0]) < 10 * TOLERANCE * max(1.0, *map(abs, logits))
 
 
 def _suffix(data: bytes) -> str:

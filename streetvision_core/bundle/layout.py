@@ -24,10 +24,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat
 
-from streetvision_core.bundle.records import Record, parse_json, read_record
+from streetvision_core.bundle.records import parse_json, read_record
 from streetvision_core.errors import BundleError
+from streetvision_core.eval.decisions import OperatingPoint, Record
 from streetvision_core.io import json_bytes
-from streetvision_core.io.manifest import Sha256  # noqa: TC001 - records read their annotations
+from streetvision_core.io.manifest import Sha256
 
 SCHEMA_VERSION = 1
 RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
@@ -43,18 +44,24 @@ _LICENSE = re.compile(r"LICENSE(-[A-Za-z0-9_]+)?(\.txt|\.md)?")
 
 @dataclass(frozen=True)
 class PolicyKind:
-    """A kind of policy: the step that fits it, and the files of that step which a bundle ships."""
+    """A kind of policy: the step that fits it, and the file of that step which a bundle ships."""
 
     step: str
-    files: tuple[str, ...]
+    file: str
 
     @property
-    def paths(self) -> dict[str, str]:
-        """Where each file of the step lies in a bundle."""
-        return {name: f"{POLICY_PREFIX}{name}" for name in self.files}
+    def path(self) -> str:
+        """Where the file of the step lies in a bundle."""
+        return f"{POLICY_PREFIX}{self.file}"
 
 
-POLICIES = MappingProxyType({"threshold": PolicyKind("thresholds", ("thresholds.json",))})
+POLICIES = MappingProxyType(
+    {
+        "threshold": PolicyKind("thresholds", "thresholds.json"),
+        "gate": PolicyKind("gate", "gate.json"),
+        "scrc": PolicyKind("scrc", "scrcparams.json"),
+    }
+)
 
 
 class PolicyEntry(Record):
@@ -64,11 +71,9 @@ class PolicyEntry(Record):
     path: str
 
 
-class OperatingPoint(Record):
+class FoldedPoint(OperatingPoint):
     """The temperature and threshold that were folded into the weights, so that 0.5 is the decision."""
 
-    temperature: Annotated[FiniteFloat, Field(gt=0)]
-    threshold: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     folded: Literal[True] = True
     probability: Annotated[FiniteFloat, Field(ge=0.5, le=0.5)] = 0.5
 
@@ -81,7 +86,7 @@ class BundleRecord(Record):
     label_names: tuple[str, ...]
     preprocessing: dict[str, Any]
     policy: PolicyEntry
-    operating_point: OperatingPoint
+    operating_point: FoldedPoint
     degenerate: tuple[str, ...] = ()
     checksums: dict[str, Sha256]
 
@@ -118,6 +123,6 @@ class BundleRecord(Record):
 
 def is_known(name: str) -> bool:
     """Tell whether a file of this relative name belongs into a bundle."""
-    policy_files = {path for kind in POLICIES.values() for path in kind.paths.values()}
+    policy_files = {kind.path for kind in POLICIES.values()}
     patterns = (_GOLDEN, _LINEAGE, _LICENSE)
     return name in FIXED or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)

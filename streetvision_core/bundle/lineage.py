@@ -1,4 +1,4 @@
-"""The chain that a bundle stands on: policy <- logits <- checkpoint <- splits <- images.
+"""The chain that a bundle stands on: evaluation <- policies <- logits <- checkpoint <- splits <- images.
 
 It is proved from the manifests. Every manifest names, with its data version, each input that its step
 read; a chain holds when each of these is the data version of the manifest that lies beside it, and when
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from streetvision_core.io import StepManifest
 
 CHECKPOINT, LOGITS, EVALUATION = "phase1_checkpoint", "val_calib_logits", "evaluation"
+# The evaluation sets every policy side by side, so a bundle stands on all of them, whichever it ships.
+POLICY_STEPS = ("thresholds", "gate", "scrc")
 
 # Which inputs each step must have read; it may have read more, and those are checked as well.
 CHAIN = MappingProxyType(
@@ -34,34 +36,31 @@ CHAIN = MappingProxyType(
         "phase1_checkpoint": ("images", "splits", "backbone"),
         "val_calib_logits": ("images", "splits", "phase1_checkpoint"),
         "thresholds": ("phase1_checkpoint", "val_calib_logits"),
-        "evaluation": ("images", "splits", "phase1_checkpoint"),
+        "gate": ("images", "splits", "phase1_checkpoint"),
+        "scrc": ("phase1_checkpoint", "val_calib_logits"),
+        "evaluation": ("images", "splits", "phase1_checkpoint", *POLICY_STEPS),
     }
 )
+STEPS_BEHIND = ("images", "splits", "backbone", CHECKPOINT, LOGITS, *POLICY_STEPS, EVALUATION)
 
 
-def steps_behind(policy_step: str) -> tuple[str, ...]:
-    """Return the steps whose manifests a bundle with this policy must hold."""
-    return ("images", "splits", "backbone", CHECKPOINT, LOGITS, policy_step, EVALUATION)
-
-
-def chain_problems(manifests: Mapping[str, StepManifest], *, policy_step: str) -> list[str]:
+def chain_problems(manifests: Mapping[str, StepManifest]) -> list[str]:
     """Return where the chain is broken, or read a role it may not; none when it is whole."""
-    missing = [step for step in steps_behind(policy_step) if step not in manifests]
+    missing = [step for step in STEPS_BEHIND if step not in manifests]
     if missing:
         return [f"the manifest of {step} is missing" for step in missing]
     problems = []
     for step, manifest in sorted(manifests.items()):
         if manifest.step_name != step:
             problems.append(f"the manifest given for {step} is one of {manifest.step_name}")
-        problems += _link_problems(manifests, step, policy_step=policy_step)
+        problems += _link_problems(manifests, step)
         problems += role_violations(step, manifest.roles, manifest.input_artifacts)
     return problems
 
 
-def _link_problems(manifests: Mapping[str, StepManifest], step: str, *, policy_step: str) -> Iterator[str]:
+def _link_problems(manifests: Mapping[str, StepManifest], step: str) -> Iterator[str]:
     inputs = manifests[step].input_artifacts
-    required = (*CHAIN.get(step, ()), *((policy_step,) if step == EVALUATION else ()))
-    for name in required:
+    for name in CHAIN.get(step, ()):
         if name not in inputs:
             yield f"{step} does not say which {name} it was made from"
     for name, given in sorted(inputs.items()):

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streetvision_core.bundle.card import ModelCard
-from streetvision_core.bundle.evaluation import Report
 from streetvision_core.bundle.folder import Contents, read_folder
 from streetvision_core.bundle.golden import Expected, listing_problems
 from streetvision_core.bundle.layout import (
@@ -42,10 +41,11 @@ from streetvision_core.bundle.layout import (
     PolicyKind,
 )
 from streetvision_core.bundle.lineage import CHECKPOINT, chain_problems
+from streetvision_core.bundle.policies import parse_policy
 from streetvision_core.bundle.records import parse_json, read_record
+from streetvision_core.bundle.report import PolicyReport, Report
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.errors import BundleError, StreetVisionError
-from streetvision_core.eval.policy import ThresholdPolicy
 from streetvision_core.io import StepManifest, bytes_digest
 
 if TYPE_CHECKING:
@@ -54,19 +54,25 @@ if TYPE_CHECKING:
 
     import torch
 
+    from streetvision_core.eval.decisions import Policy
+
 _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: its record and what was read from its files; ``model`` is in eval mode."""
+    """A verified bundle: its record and what was read from its files.
+
+    ``evaluation`` is the whole report, ``tested`` that of the policy here; ``model`` is in eval mode.
+    """
 
     contents: Contents
     record: BundleRecord
     config: Mapping[str, Any]
     card: ModelCard
-    policy: ThresholdPolicy
+    policy: Policy
     evaluation: Report
+    tested: PolicyReport
     expected: Expected
     lineage: Mapping[str, StepManifest]
     model: torch.nn.Module
@@ -85,7 +91,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
             _refuse(f"{name} in a bundle", "none", where)
     record = BundleRecord.from_bytes(contents.files[RECORD], where=f"{where}/{RECORD}")
     kind = _check_record(record, contents)
-    lineage = _read_lineage(contents, kind)
+    lineage = _read_lineage(contents)
     _check_origins(contents, lineage, kind)
     policy = _read_policy(record, contents, lineage)
     tested = _read_tested(contents)
@@ -95,7 +101,8 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     _check_config(config, record, where=where)
     model = load_weights(contents.files[WEIGHTS], config=config, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
-    return Bundle(contents, record, config, card, policy, evaluation, expected, lineage, model)
+    own = evaluation.of(policy.type)
+    return Bundle(contents, record, config, card, policy, evaluation, own, expected, lineage, model)
 
 
 def _check_record(record: BundleRecord, contents: Contents) -> PolicyKind:
@@ -112,14 +119,12 @@ def _check_record(record: BundleRecord, contents: Contents) -> PolicyKind:
     if kind is None:
         _refuse(f"a policy of {', '.join(POLICIES)}", repr(record.policy.type), where)
     present = sorted(name for name in contents.files if name.startswith(POLICY_PREFIX))
-    if present != sorted(kind.paths.values()) or record.policy.path not in present:
-        _refuse(
-            f"exactly one policy, in {', '.join(kind.paths.values())}", ", ".join(present) or "none", where
-        )
+    if present != [kind.path] or record.policy.path != kind.path:
+        _refuse(f"exactly one policy, in {kind.path}", ", ".join(present) or "none", where)
     return kind
 
 
-def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifest]:
+def _read_lineage(contents: Contents) -> dict[str, StepManifest]:
     """Read the upstream's manifests, each pinned by the bundle's manifest, and prove the chain."""
     where = f"{contents.path}/{LINEAGE_PREFIX}"
     inputs = contents.manifest.input_artifacts
@@ -136,7 +141,7 @@ def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifes
         manifests[step] = _parse_manifest(data, where=f"{contents.path}/{name}")
         if manifests[step].data_version != given.data_version:
             _refuse(f"{step} of data version {given.data_version}", manifests[step].data_version, where)
-    problems = chain_problems(manifests, policy_step=kind.step)
+    problems = chain_problems(manifests)
     if problems:
         _refuse("parts of one chain", "; ".join(problems), where)
     return manifests
@@ -155,7 +160,7 @@ def _check_origins(contents: Contents, lineage: Mapping[str, StepManifest], kind
         SPLITS: ("splits", "splits.json"),
         EVALUATION: ("evaluation", "evaluation.json"),
         CONFIG: (CHECKPOINT, "config.json"),
-        **{path: (kind.step, name) for name, path in kind.paths.items()},
+        kind.path: (kind.step, kind.file),
     }
     for name, (step, published) in origins.items():
         listed = lineage[step].output_artifacts.get(published)
@@ -163,34 +168,31 @@ def _check_origins(contents: Contents, lineage: Mapping[str, StepManifest], kind
             _refuse(f"{name} as the step {step} published it", "another file", str(contents.path))
 
 
-def _read_policy(
-    record: BundleRecord, contents: Contents, lineage: Mapping[str, StepManifest]
-) -> ThresholdPolicy:
+def _read_policy(record: BundleRecord, contents: Contents, lineage: Mapping[str, StepManifest]) -> Policy:
     name = record.policy.path
     where = f"{contents.path}/{name}"
     try:
-        policy = ThresholdPolicy.from_json(_json(contents, name), where=where)
+        policy = parse_policy(record.policy.type, _json(contents, name), where=where)
     except StreetVisionError as error:
         raise BundleError(error.expected, error.found, error.where, error.action) from error
     for step, claimed in policy.fitted_on.model_dump().items():
         if claimed != lineage[step].data_version:
             _refuse(f"a policy that was fitted on this {step}", "one fitted on another", where)
     point = record.operating_point
-    if (point.temperature, point.threshold) != (policy.temperature, policy.threshold):
+    if (point.temperature, point.threshold) != (policy.point.temperature, policy.point.threshold):
         _refuse("the operating point of the policy", "another one in bundle.json", where)
     return policy
 
 
-def _read_evaluation(
-    record: BundleRecord, contents: Contents, policy: ThresholdPolicy, *, tested: int
-) -> Report:
+def _read_evaluation(record: BundleRecord, contents: Contents, policy: Policy, *, tested: int) -> Report:
     where = f"{contents.path}/{EVALUATION}"
     report = read_record(Report, contents.files[EVALUATION], where=where)
-    if report.policy != policy:
+    own = report.of(policy.type)
+    if own.policy != policy:
         _refuse("an evaluation of the policy in this bundle", "one of another policy", where)
     if report.counts.n != tested:
         _refuse(f"an evaluation of all {tested} pictures of val_test", f"one of {report.counts.n}", where)
-    reasons = (*policy.degeneracies(), *report.degeneracies())
+    reasons = (*policy.degeneracies(), *own.degeneracies())
     if record.degenerate != reasons:
         _refuse("a degenerate policy to be called so", f"{list(record.degenerate)}", str(contents.path))
     return report

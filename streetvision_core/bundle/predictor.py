@@ -2,8 +2,9 @@
 
 A picture is a path, bytes or a Pillow picture. It becomes upright RGB by `data.pictures.decode`, goes
 through the checkpoint's preprocessing and the network in float32, and the softmax of the logits is its
-probability of roadwork. Temperature and threshold of the policy are folded into the last layer, so that
-roadwork is decided exactly where the probability is greater than 0.5.
+probability of roadwork. The operating point of the policy is folded into the last layer, so that the answer
+is roadwork exactly where the probability is greater than 0.5. Whether it is answered at all, or deferred to
+a person, is for the policy to say; one that needs more than logits is given extras (`models.measure`).
 
 Pictures are taken lazily, a batch at a time, and answered in their order. A batch has a fixed size, so
 that the same pictures in the same order give the same numbers.
@@ -13,13 +14,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from streetvision_core.errors import DataError
-from streetvision_core.eval.policy import decide
 from streetvision_core.eval.thresholds import positive_probability
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from streetvision_core.eval.policy import Decision, ThresholdPolicy
+    from streetvision_core.eval.decisions import Decision, Policy
+    from streetvision_core.models.measure import Measured
 
     PictureLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
-OPERATING_PROBABILITY = 0.5
 BATCH_SIZE = 32
 
 
@@ -41,7 +41,8 @@ class Prediction:
     """What the model says about one picture.
 
     ``name`` is the path as it was given, or "picture N" counted from 1; ``logits`` are those of None
-    and Roadwork with the operating point folded in; ``probability`` is that of roadwork, in [0, 1].
+    and Roadwork with the operating point folded in; ``probability`` is that of roadwork, in [0, 1], and the
+    answer is roadwork above 0.5. ``decision`` is that answer, or "defer".
     """
 
     name: str
@@ -53,7 +54,7 @@ class Prediction:
 class Predictor:
     """A classifier with its policy folded in; build it in memory, or load it from a bundle."""
 
-    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], policy: ThresholdPolicy) -> None:
+    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], policy: Policy) -> None:
         from streetvision_core.models.preprocessing import eval_transform
 
         self.model = model
@@ -62,9 +63,7 @@ class Predictor:
         self._transform = eval_transform(config["pretrained_cfg"])
 
     @classmethod
-    def build(
-        cls, config: Mapping[str, Any], state: Mapping[str, torch.Tensor], policy: ThresholdPolicy
-    ) -> Self:
+    def build(cls, config: Mapping[str, Any], state: Mapping[str, torch.Tensor], policy: Policy) -> Self:
         """Fold ``policy`` into the checkpoint's weights.
 
         Args:
@@ -80,8 +79,8 @@ class Predictor:
 
         model = fold_operating_point(
             load_classifier(dict(config), dict(state)),
-            temperature=policy.temperature,
-            threshold=policy.threshold,
+            temperature=policy.point.temperature,
+            threshold=policy.point.threshold,
         )
         return cls(model, config=config, policy=policy)
 
@@ -113,23 +112,51 @@ class Predictor:
         Raises:
             DataError: a picture cannot be read; the error names it.
         """
+        wanted = bool(self.policy.extras)
+        for names, measured in self.measure(pictures, extras=wanted, on_error=on_error):
+            probabilities = positive_probability(measured.logits).tolist()
+            decided = self.policy.decide(measured.logits, measured.extras)
+            for name, probability, decision, (none, roadwork) in zip(
+                names, probabilities, decided, measured.logits.tolist(), strict=True
+            ):
+                yield Prediction(name, probability, decision, (none, roadwork))
+
+    def measure(
+        self,
+        pictures: Iterable[PictureLike],
+        *,
+        extras: bool,
+        on_error: Callable[[str, DataError], None] | None = None,
+    ) -> Iterator[tuple[list[str], Measured]]:
+        """Return what the pictures are decided by, a batch at a time: their names, folded logits and extras.
+
+        Args:
+            pictures: As for :meth:`predict`.
+            extras: Whether the extras are measured as well; they take a second pass through the network.
+            on_error: As for :meth:`predict`.
+
+        Raises:
+            DataError: a picture cannot be read; the error names it.
+        """
+        from streetvision_core.models.measure import measure_pixels
+
         if isinstance(pictures, (str, bytes, os.PathLike)):
             found = f"one {type(pictures).__name__}"
             raise DataError("a list of pictures", found, "predict", "Write [picture] for a single one.")
         readable = _readable(pictures, on_error)
         while batch := list(itertools.islice(readable, BATCH_SIZE)):
-            yield from self._answer([name for name, _ in batch], [image for _, image in batch])
+            pixels = (self._transform.pixels(image) for _, image in batch)
+            (measured,) = measure_pixels(
+                self.model, pixels, self._transform, batch_size=BATCH_SIZE, extras=extras
+            )
+            yield [name for name, _ in batch], self._unscaled(measured)
 
-    def _answer(self, names: list[str], images: list[Image.Image]) -> Iterator[Prediction]:
-        from streetvision_core.models.predict import predict_logits
-
-        logits = predict_logits(self.model, images, self._transform, batch_size=BATCH_SIZE)
-        probabilities = positive_probability(logits)
-        decisions = decide(probabilities, threshold=OPERATING_PROBABILITY)
-        for name, probability, decision, (none, roadwork) in zip(
-            names, probabilities.tolist(), decisions, logits.tolist(), strict=True
-        ):
-            yield Prediction(name, probability, decision, (none, roadwork))
+    def _unscaled(self, measured: Measured) -> Measured:
+        """Return the disagreement in the checkpoint's logits; folded ones are divided by the temperature."""
+        if not measured.extras:
+            return measured
+        disagreement = measured.extras["disagreement"] * self.policy.point.temperature
+        return replace(measured, extras={**measured.extras, "disagreement": disagreement})
 
 
 def _readable(

@@ -10,15 +10,12 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from streetvision_core.errors import BundleError
+from streetvision_core.eval.decisions import Record
 
 _ACTION = "The file is damaged or was made to deceive; take a whole copy of the bundle."
-
-
-class Record(BaseModel, frozen=True, extra="forbid", strict=True):
-    """A record on disk: no unknown field, no silent conversion."""
 
 
 _R = TypeVar("_R", bound=Record)

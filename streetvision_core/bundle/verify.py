@@ -28,16 +28,18 @@ class Verification:
     def summary(self) -> str:
         """Describe the bundle in a few lines a person can read."""
         bundle, manifest = self.bundle, self.bundle.contents.manifest
-        metrics, point = bundle.evaluation.metrics, bundle.record.operating_point
-        files, tested = manifest.output_artifacts, bundle.evaluation.counts.n
+        tested, point = bundle.tested, bundle.record.operating_point
+        files, pictures = manifest.output_artifacts, bundle.evaluation.counts.n
         size = sum(file.size_bytes for file in files.values()) / 1e6
         rows = {
             "good": str(bundle.contents.path),
             "model": f"{bundle.card.model_name} {bundle.card.version}, {bundle.record.architecture}",
             "files": f"{len(files)} ({size:.1f} MB), every byte as published",
-            "policy": f"{bundle.record.policy.type}; roadwork above probability {point.probability}",
+            "policy": f"{bundle.policy.type}; roadwork above probability {point.probability}",
+            "promise": bundle.policy.promise(),
             "folded in": f"temperature {point.temperature:.4g}, threshold {point.threshold:.4g}",
-            "val_test": f"MCC {metrics['mcc']:.3f}, accuracy {metrics['accuracy']:.3f}, {tested} pictures",
+            "val_test": f"MCC {tested.metrics['mcc']:.3f}, accuracy {tested.metrics['accuracy']:.3f},"
+            f" {tested.coverage.answered} of {pictures} pictures answered",
             "chain": ", ".join(sorted(bundle.lineage)),
             "golden": self._golden_text(),
             "made by": f"run {manifest.run_id}, code {manifest.git_sha}{' (dirty)' * manifest.git_dirty}",

@@ -19,6 +19,7 @@ MAY_READ = MappingProxyType(
         "backbone": ("train",),
         "phase1_checkpoint": ("train", "val_select"),
         "val_calib_logits": ("val_calib",),
+        "gate": ("train", "val_select"),
         "evaluation": ("val_test",),
         "bundle": ("val_test",),
     }
@@ -34,7 +35,9 @@ MAY_TAKE = MappingProxyType(
         "phase1_checkpoint": ("images", "splits", "backbone"),
         "val_calib_logits": ("images", "splits", "phase1_checkpoint"),
         "thresholds": ("phase1_checkpoint", "val_calib_logits"),
-        "evaluation": ("images", "splits", "phase1_checkpoint", "thresholds"),
+        "gate": ("images", "splits", "phase1_checkpoint"),
+        "scrc": ("phase1_checkpoint", "val_calib_logits"),
+        "evaluation": ("images", "splits", "phase1_checkpoint", "thresholds", "gate", "scrc"),
     }
 )
 

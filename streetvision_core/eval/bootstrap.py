@@ -58,9 +58,19 @@ def confusion_by_group(labels: Values, decisions: Values, groups: Groups | None 
     truth, decided = binary_vector(labels, name="labels"), binary_vector(decisions, name="decisions")
     require_equal_length(labels=truth, decisions=decided)
     right = truth == decided
-    cell = np.where(right, np.where(truth, 0, 1), np.where(decided, 2, 3))
-    unit, count = _units(groups, truth.size)
-    return np.bincount(unit * 4 + cell, minlength=4 * count).reshape(count, 4)
+    return cells_by_group(np.where(right, np.where(truth, 0, 1), np.where(decided, 2, 3)), 4, groups)
+
+
+def cells_by_group(cell: Integers, cells: int, groups: Groups | None = None) -> Integers:
+    """Count how often each group falls into each cell, int64 [G, cells], in the order of the groups' names.
+
+    `cell` [N] counts from 0; without groups each picture is one of its own.
+
+    Raises:
+        DataError: groups that are not one a picture.
+    """
+    unit, count = _units(groups, cell.size)
+    return np.bincount(unit * cells + cell, minlength=cells * count).reshape(count, cells)
 
 
 def mcc_of_counts(counts: Integers) -> Floats:

@@ -6,20 +6,16 @@ is judged once, by a fit that did not see it. The loss is the NLL in nats. A met
 one where its mean loss exceeds the best by at most one standard error of that difference, which is taken
 picture by picture (group by group), for the same pictures are hard for all methods. Among these the
 simplest is taken, in the order of `METHODS`, and fitted on all pictures.
-
-A probability is taken to be at least 2^-53 away from 0 and 1, so that a margin that saturates in float64
-costs at most 37 nats.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.eval.calibration import (
     fit_beta,
     fit_isotonic,
@@ -28,20 +24,22 @@ from streetvision_core.eval.calibration import (
     fit_venn_abers,
 )
 from streetvision_core.eval.calibrators import METHODS
+from streetvision_core.eval.folds import split_folds
 from streetvision_core.eval.inputs import (
     binary_vector,
     margin_vector,
     require_both_classes,
     require_equal_length,
 )
+from streetvision_core.eval.reliability import log_losses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from streetvision_core.eval.calibrators import Calibrator
-    from streetvision_core.eval.inputs import Bools, Floats, Values
+    from streetvision_core.eval.inputs import Floats, Values
 
 FITS: dict[str, Callable[[Values, Values], Calibrator]] = {
     "temperature": fit_temperature_scaling,
@@ -50,7 +48,6 @@ FITS: dict[str, Callable[[Values, Values], Calibrator]] = {
     "isotonic": fit_isotonic,
     "venn_abers": fit_venn_abers,
 }
-_LEAST = 2.0**-53
 
 
 @dataclass(frozen=True)
@@ -102,10 +99,11 @@ def choose_calibrator(
     group = np.arange(truth.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     require_equal_length(labels=truth, groups=group)
     losses = {method: np.empty(truth.size) for method in METHODS}
-    for fitting, judging in _folds(truth, group, folds=folds, seed=seed):
+    parts = split_folds(truth, group, folds=folds, seed=seed, purpose="the choice of a calibrator")
+    for fitting, judging in parts:
         for method in METHODS:
             calibrator = FITS[method](margins[fitting], truth[fitting])
-            losses[method][judging] = _losses(calibrator.apply(margins[judging]), truth[judging])
+            losses[method][judging] = log_losses(calibrator.apply(margins[judging]), truth[judging])
     judged = _judge(losses, group)
     simplest = next(one.method for one in judged if one.excess <= one.standard_error)
     return CalibratorChoice(FITS[simplest](margins, truth), judged)
@@ -128,38 +126,3 @@ def _standard_error(differences: Floats, group: npt.NDArray[np.intp]) -> float:
     """Standard error of the mean of differences [N] whose groups are independent of each other."""
     sums = np.bincount(group, weights=differences - differences.mean())
     return math.sqrt(float(np.sum(sums**2)) * sums.size / max(sums.size - 1, 1)) / differences.size
-
-
-def _losses(probabilities: Floats, truth: Bools) -> Floats:
-    """NLL of each picture in nats, float64 [N]."""
-    right = np.where(truth, probabilities, 1 - probabilities)
-    losses: Floats = -np.log(np.maximum(right, _LEAST))
-    return losses
-
-
-def _folds(
-    truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int
-) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Yield (fitting, judging) positions of each fold."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    _require_enough(truth, group, folds=folds)
-    settings: dict[str, Any] = {"n_splits": folds, "shuffle": True, "random_state": seed}
-    if np.unique(group).size == group.size:
-        yield from StratifiedKFold(**settings).split(truth, truth)
-    else:
-        yield from StratifiedGroupKFold(**settings).split(truth, truth, group)
-
-
-def _require_enough(truth: Bools, group: npt.NDArray[np.intp], *, folds: int) -> None:
-    if folds < 2:
-        raise ConfigError("at least 2 folds", f"{folds}", "the choice of a calibrator", "Use 5.")
-    for name, members in (("Roadwork", truth), ("None", ~truth)):
-        units = np.unique(group[members]).size
-        if units < folds:
-            raise DataError(
-                f"at least {folds} pictures or groups of {name} for {folds} folds",
-                f"{units}",
-                "the choice of a calibrator by cross-validation",
-                "Use fewer folds or more pictures, or fit_temperature_scaling, which needs no choice.",
-            )

@@ -1,4 +1,4 @@
-"""How the threshold is chosen, as configuration: the defaults stand here and nowhere else."""
+"""How the policies are fitted, as configuration: the defaults stand here and nowhere else."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streetvision_core.eval.objectives import Objective
 
 OBJECTIVES = ("mcc", "f_beta", "cost", "recall_at_least")
+PROMISES = ("error", "two_sided", "expected")
 
 
 class ThresholdsConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -41,12 +42,12 @@ class ThresholdsConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_in
     @pydantic.field_validator("objective")
     @classmethod
     def _check_objective(cls, value: str) -> str:
-        return _check_choice(value, choices=OBJECTIVES, field="objective")
+        return _check_choice(value, choices=OBJECTIVES, field="objective of the threshold")
 
     @pydantic.field_validator("at")
     @classmethod
     def _check_at(cls, value: str) -> str:
-        return _check_choice(value, choices=PLACES, field="at")
+        return _check_choice(value, choices=PLACES, field="at of the threshold")
 
     def chosen_objective(self) -> Objective:
         """Return the objective with its parameters."""
@@ -59,9 +60,35 @@ class ThresholdsConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_in
         return objectives[self.objective]
 
 
+class ScrcConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What is promised about the answered pictures, and how the promise is certified.
+
+    `alpha` is of the promises error and expected, `alpha_miss` and `alpha_alarm` are of two_sided.
+    """
+
+    promise: str = Field("error", description=f"what is promised: {', '.join(PROMISES)}")
+    alpha: float = Field(0.05, gt=0, lt=1, description="largest share of wrong answers among the answered")
+    alpha_miss: float = Field(
+        0.05, gt=0, lt=1, description="of two_sided: largest share of roadwork among those answered none"
+    )
+    alpha_alarm: float = Field(
+        0.05, gt=0, lt=1, description="of two_sided: largest share of none among those answered roadwork"
+    )
+    delta: float = Field(0.10, gt=0, lt=1, description="probability with which the promise may fail")
+    steps: int = Field(15, ge=1, le=1000, description="thresholds in the fixed sequence, strict to loose")
+    one_per_group: bool = Field(
+        True, description="count one picture of a group; false takes pictures of a group as independent"
+    )
+    folds: int = Field(5, ge=2, le=20, description="of the cross-validation that chooses the calibrator")
+    seed: int = Field(0, ge=0, description="seed of the folds, and of the picture that is drawn of a group")
+
+    @pydantic.field_validator("promise")
+    @classmethod
+    def _check_promise(cls, value: str) -> str:
+        return _check_choice(value, choices=PROMISES, field="promise of scrc")
+
+
 def _check_choice(value: str, *, choices: tuple[str, ...], field: str) -> str:
     if value not in choices:
-        raise ConfigError(
-            f"one of {', '.join(choices)}", repr(value), f"{field} of the threshold", "Choose one of them."
-        )
+        raise ConfigError(f"one of {', '.join(choices)}", repr(value), field, "Choose one of them.")
     return value

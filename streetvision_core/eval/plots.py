@@ -1,18 +1,27 @@
 """The pictures a person looks at first: PNG bytes about 640 pixels wide, from numbers alone.
 
-Every function is pure: no pyplot, no global figure, and no metadata in the file, so that the same
-numbers give the same bytes with the same matplotlib. Roadwork is orange and None is blue throughout
-(Okabe and Ito's palette, which colour-blind readers can tell apart).
+Every function is pure, and the same numbers give the same bytes (see `drawing`). Roadwork is orange and None
+is blue throughout. What only the final report draws is in `report_plots`.
 """
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streetvision_core.errors import DataError
+from streetvision_core.eval.drawing import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    dress,
+    legend,
+    new_figure,
+    png,
+    require_some,
+)
 from streetvision_core.eval.inputs import binary_vector, probability_vector
 from streetvision_core.eval.metrics import count_confusion
 from streetvision_core.eval.thresholds import mcc_curve
@@ -21,16 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from streetvision_core.eval.inputs import Bools, Floats, Values
     from streetvision_core.eval.metrics import Confusion
     from streetvision_core.eval.selective import SweepRow
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
-INK, MUTED, LINES = "#1F2933", "#616E7C", "#E4E7EB"
 LABEL_NAMES = ("None", "Roadwork")
-_WIDTH_INCHES, _DPI = 6.4, 100
 
 
 def plot_training_curve(rows: Sequence[Mapping[str, float]]) -> bytes:
@@ -42,7 +47,7 @@ def plot_training_curve(rows: Sequence[Mapping[str, float]]) -> bytes:
         DataError: no rows, or a row without `epoch` or `val_mcc`.
     """
     _require_columns(rows, ("epoch", "val_mcc"))
-    figure = _figure(height=3.4)
+    figure = new_figure(height=3.4)
     left, right = figure.subplots(1, 2)
     epochs, mcc = [row["epoch"] for row in rows], [row["val_mcc"] for row in rows]
     best = int(np.argmax(mcc))
@@ -52,14 +57,14 @@ def plot_training_curve(rows: Sequence[Mapping[str, float]]) -> bytes:
             left.plot(epochs, [row[key] for row in rows], style, color=colour, label=name, **_line(rows))
     right.plot(epochs, mcc, color=BLUE, **_line(rows))
     right.plot(epochs[best], mcc[best], "o", color=ORANGE, markersize=8, zorder=3)
-    _dress(left, title="Loss", x="epoch")
-    _dress(right, title=f"Best val MCC {mcc[best]:.3f}, epoch {epochs[best]:g}", x="epoch")
+    dress(left, title="Loss", x="epoch")
+    dress(right, title=f"Best val MCC {mcc[best]:.3f}, epoch {epochs[best]:g}", x="epoch")
     for axes in (left, right):
         axes.axvline(epochs[best], color=ORANGE, linewidth=1, linestyle=":", zorder=1)
         axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
         axes.locator_params(axis="x", integer=True, nbins=8, min_n_ticks=1)
-    _legend(left, place="upper right")
-    return _png(figure)
+    legend(left, place="upper right")
+    return png(figure)
 
 
 def plot_mcc_curve(probabilities: Values, labels: Values, threshold: float) -> bytes:
@@ -72,7 +77,7 @@ def plot_mcc_curve(probabilities: Values, labels: Values, threshold: float) -> b
     truth = binary_vector(labels, name="labels")
     thresholds, mcc = mcc_curve(scores, truth)
     reached = count_confusion(truth, scores > threshold).mcc
-    figure = _figure(height=4.4)
+    figure = new_figure(height=4.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
     upper.plot(thresholds, mcc, color=BLUE, linewidth=2, drawstyle="steps-post")
     upper.plot(threshold, reached, "o", color=ORANGE, markersize=8, zorder=3)
@@ -80,17 +85,17 @@ def plot_mcc_curve(probabilities: Values, labels: Values, threshold: float) -> b
     _histogram(lower, scores, truth)
     for axes in (upper, lower):
         axes.axvline(threshold, color=ORANGE, linewidth=1, linestyle=":", zorder=1)
-    _dress(upper, title=f"MCC {reached:.3f} at threshold {threshold:.4g}", y="MCC")
-    _dress(lower, x="probability of roadwork", y="pictures")
-    _legend(lower, place="upper center", columns=2)
-    return _png(figure)
+    dress(upper, title=f"MCC {reached:.3f} at threshold {threshold:.4g}", y="MCC")
+    dress(lower, x="probability of roadwork", y="pictures")
+    legend(lower, place="upper center", columns=2)
+    return png(figure)
 
 
 def plot_confusion_matrix(confusion: Confusion) -> bytes:
     """Draw the four counts, each with its share of its label's pictures and shaded by that share."""
     counts = np.array([[confusion.tn, confusion.fp], [confusion.fn, confusion.tp]])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = _figure(height=4.0)
+    figure = new_figure(height=4.0)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
@@ -100,12 +105,12 @@ def plot_confusion_matrix(confusion: Confusion) -> bytes:
     axes.set_xticks((0, 1), LABEL_NAMES)
     axes.set_yticks((0, 1), LABEL_NAMES)
     title = f"MCC {confusion.mcc:.3f}, accuracy {confusion.accuracy:.1%} on {confusion.total:,} pictures"
-    _dress(axes, title=title, x="decision", y="label", grid=False)
+    dress(axes, title=title, x="decision", y="label", grid=False)
     axes.axhline(0.5, color="white", linewidth=3)
     axes.axvline(0.5, color="white", linewidth=3)
     for side in axes.spines.values():
         side.set_visible(False)
-    return _png(figure)
+    return png(figure)
 
 
 def plot_risk_coverage(rows: Sequence[SweepRow]) -> bytes:
@@ -114,8 +119,8 @@ def plot_risk_coverage(rows: Sequence[SweepRow]) -> bytes:
     Raises:
         DataError: no rows.
     """
-    _require_some(rows)
-    figure = _figure(height=3.6)
+    require_some(rows)
+    figure = new_figure(height=3.6)
     axes = figure.subplots()
     ordered = sorted(rows, key=lambda row: row.coverage)
     coverage, risk = [row.coverage for row in ordered], [row.selective_risk for row in ordered]
@@ -126,10 +131,10 @@ def plot_risk_coverage(rows: Sequence[SweepRow]) -> bytes:
     title = (
         f"Selective risk {risk[-1]:.1%} at coverage {coverage[-1]:.0%}, {risk[0]:.1%} at {coverage[0]:.0%}"
     )
-    _dress(axes, title=title, x="coverage: share of the pictures answered", y="wrong among them")
+    dress(axes, title=title, x="coverage: share of the pictures answered", y="wrong among them")
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.1%}")
-    return _png(figure)
+    return png(figure)
 
 
 def _histogram(axes: Axes, scores: Floats, labels: Bools) -> None:
@@ -144,58 +149,13 @@ def _histogram(axes: Axes, scores: Floats, labels: Bools) -> None:
     axes.yaxis.set_major_formatter("{x:,.0f}")
 
 
-def _figure(*, height: float) -> Figure:
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    return Figure(figsize=(_WIDTH_INCHES, height), dpi=_DPI, facecolor="white", layout=layout)
-
-
 def _line(rows: Sequence[object]) -> dict[str, Any]:
     # Single epochs and coverages are worth a dot while there are few; later the dots hide the line.
     return {"linewidth": 2, "marker": "o" if len(rows) <= 20 else "", "markersize": 4}
 
 
-def _dress(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
-    axes.set_title(title, loc="left", size=10.5, weight="bold", color=INK, pad=9)
-    axes.set_xlabel(x, size=10, color=MUTED)
-    axes.set_ylabel(y, size=10, color=MUTED)
-    axes.tick_params(colors=MUTED, labelsize=9.5, length=0)
-    axes.minorticks_off()
-    axes.set_axisbelow(True)
-    if grid:
-        axes.grid(color=LINES, linewidth=0.8)
-    for name, side in axes.spines.items():
-        side.set_visible(name == "bottom")
-        side.set_color(LINES)
-
-
-def _legend(axes: Axes, *, place: Literal["upper right", "upper center"], columns: int = 1) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=place, ncols=columns, fontsize=9.5, frameon=False, labelcolor=INK)
-
-
-def _png(figure: Figure) -> bytes:
-    from PIL import Image
-
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
-    # A palette makes the file a third as large, and Pillow writes neither version nor time into it.
-    picture = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
-    picture.save(small, format="PNG", optimize=True)
-    return small.getvalue()
-
-
-def _require_some(rows: Sequence[object]) -> None:
-    if not rows:
-        raise DataError(
-            "at least one row to draw", "none", "the rows of a plot", "Plot after the step has run."
-        )
-
-
 def _require_columns(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> None:
-    _require_some(rows)
+    require_some(rows)
     for position, row in enumerate(rows):
         missing = [name for name in names if name not in row]
         if missing:

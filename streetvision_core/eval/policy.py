@@ -8,21 +8,27 @@ policy belongs to its weights. `verify_thresholds` fits again and compares.
 
 Not promised: the score on val_calib is that of the very pictures which chose the threshold, so it is
 optimistic; the recorded optimism estimates by how much, and val_test says what to expect.
-
-Later policies share the vocabulary of `decide` and may add "defer".
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
-from streetvision_core.errors import DataError, SchemaError
 from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
 from streetvision_core.eval.config import ThresholdsConfig
+from streetvision_core.eval.decisions import (
+    OperatingPoint,
+    Record,
+    decisions,
+    differences,
+    read_policy,
+    same_numbers,
+    threshold_between,
+)
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import count_confusion
 from streetvision_core.eval.optimism import choose_margin
@@ -34,40 +40,24 @@ from streetvision_core.io.manifest import Sha256
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from streetvision_core.eval.decisions import Decision, Extras, LabelledLogits
     from streetvision_core.eval.inputs import Floats, Values
     from streetvision_core.io import PublishedArtifact
 
 THRESHOLDS_NAME, SWEEP_NAME = "thresholds.json", "threshold_sweep.csv"
-Decision: TypeAlias = Literal["none", "roadwork"]
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
 DEFAULTS = ThresholdsConfig()
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
-class LabelledLogits(Protocol):
-    """Logits [N, 2] with the labels [N] of the same pictures."""
-
-    @property
-    def logits(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Logits of None and Roadwork, float32 [N, 2]."""
-
-    @property
-    def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Labels 0 or 1, int64 [N]."""
-
-
-class _Record(BaseModel, frozen=True, extra="forbid", strict=True):
-    """A record on disk: no unknown field, no silent conversion."""
-
-
-class FittedOn(_Record):
+class FittedOn(Record):
     """The data versions of what the policy was fitted on; val_select's logits are in the checkpoint."""
 
     phase1_checkpoint: Sha256
     val_calib_logits: Sha256
 
 
-class SelectFit(_Record):
+class SelectFit(Record):
     """How the temperature changed the NLL (nats a picture) on val_select."""
 
     n: int
@@ -75,7 +65,7 @@ class SelectFit(_Record):
     nll_after: FiniteFloat
 
 
-class CalibFit(_Record):
+class CalibFit(Record):
     """The counts of val_calib and the metrics at the threshold, on the pictures that chose it.
 
     `score` is the objective's, larger is better (a cost has a minus sign); `optimism` estimates by how much
@@ -90,7 +80,7 @@ class CalibFit(_Record):
     metrics: dict[str, int | FiniteFloat]
 
 
-class ThresholdPolicy(_Record):
+class ThresholdPolicy(Record):
     """Roadwork exactly where logit(Roadwork) - logit(None) > margin.
 
     That is where softmax(logits / temperature)[Roadwork] > threshold, but a probability saturates and a
@@ -111,17 +101,39 @@ class ThresholdPolicy(_Record):
     val_calib: CalibFit
     note: str = "The metrics of val_calib are optimistic: the same pictures chose the threshold."
 
-    def probabilities(self, logits: Values) -> Floats:
-        """Probability of roadwork after the temperature, float64 [N], of logits [N, 2] or [N]."""
-        return positive_probability(margin_vector(logits) / self.temperature)
+    @property
+    def point(self) -> OperatingPoint:
+        """Temperature and threshold, to be folded into the logits."""
+        return OperatingPoint(temperature=self.temperature, threshold=self.threshold)
 
-    def decide(self, logits: Values) -> tuple[Decision, ...]:
-        """Decide for each picture from its logits [N, 2] or [N], as the checkpoint gives them."""
-        return decide(margin_vector(logits), threshold=self.margin)
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """None: the logits are enough."""
+        return ()
+
+    def decide(self, logits: Values, _extras: Extras | None = None, /) -> tuple[Decision, ...]:
+        """Answer every picture by its folded logits [N, 2] or margins [N]."""
+        return decisions(logits)
+
+    def confidence(self, logits: Values, _extras: Extras | None = None, /) -> Floats:
+        """Distance of folded logits [N, 2] or margins [N] from the operating point, float64 [N]."""
+        return np.abs(margin_vector(logits))
+
+    def probabilities(self, logits: Values) -> Floats:
+        """Probability of roadwork after the temperature alone, float64 [N], of folded logits or margins."""
+        return positive_probability(margin_vector(logits) + self.point.shift)
 
     def degeneracies(self) -> list[str]:
         """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
         return one_class_only(self.val_calib.metrics, role="val_calib")
+
+    def promise(self) -> str:
+        """Say that it answers everything, and promises nothing about new pictures."""
+        return (
+            f"It answers every picture. The threshold is the best by {self.chosen_by.objective} on"
+            f" {self.val_calib.n} calibration pictures; about new pictures it promises nothing, and val_test"
+            " says what to expect."
+        )
 
     @classmethod
     def from_json(cls, content: Any, *, where: str) -> Self:
@@ -130,16 +142,7 @@ class ThresholdPolicy(_Record):
         Raises:
             SchemaError: an unknown or missing field, a wrong type, or another schema version.
         """
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-            raise SchemaError(
-                "a threshold policy of schema version 1",
-                faults,
-                where,
-                "Materialize thresholds again with this version, or update this installation.",
-            ) from error
+        return read_policy(cls, content, where=where)
 
 
 @dataclass(frozen=True)
@@ -179,11 +182,6 @@ class Thresholds:
         )
 
 
-def decide(scores: Values, *, threshold: float) -> tuple[Decision, ...]:
-    """Decide for probabilities or margins [N]: roadwork if and only if strictly above the threshold."""
-    return tuple("roadwork" if above else "none" for above in np.asarray(scores) > threshold)
-
-
 def fit_threshold_policy(
     select: LabelledLogits,
     calib: LabelledLogits,
@@ -212,18 +210,13 @@ def fit_threshold_policy(
         at=config.at,
         resamples=config.resamples,
         seed=config.seed,
+        groups=calib.groups,
     )
     choice = chosen.choice
-    low, threshold, high = positive_probability(
-        [margin / temperature for margin in (choice.plateau_low, choice.threshold, choice.plateau_high)]
+    threshold = threshold_between(choice.threshold / temperature, mcc=choice.mcc, role="val_calib")
+    low, high = positive_probability(
+        [choice.plateau_low / temperature, choice.plateau_high / temperature]
     ).tolist()
-    if not 0 < threshold < 1:
-        raise DataError(
-            "a threshold between 0 and 1 that tells roadwork from none",
-            f"{threshold:g}, with an MCC of {choice.mcc:.3f}",
-            "the logits of val_calib",
-            "The model separates nothing; look at its training curve and its labels before going on.",
-        )
     margins = margin_vector(calib.logits)
     confusion = count_confusion(calib.labels, margins > choice.threshold)
     policy = ThresholdPolicy(
@@ -245,7 +238,8 @@ def fit_threshold_policy(
             metrics=confusion.metrics(),
         ),
     )
-    sweep = selective_sweep(policy.probabilities(calib.logits), calib.labels, threshold=threshold)
+    calibrated = positive_probability(margins / temperature)
+    sweep = selective_sweep(calibrated, calib.labels, threshold=threshold)
     return Thresholds(policy, sweep)
 
 
@@ -259,14 +253,11 @@ def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: Lab
         logits_version=fitted_on.val_calib_logits,
         config=thresholds.policy.chosen_by,
     )
-    recorded, fitted = thresholds.policy.model_dump(), again.policy.model_dump()
-    differing = [
-        f"{name} is recorded as {recorded[name]}, but is {fitted[name]} when fitted again"
-        for name in recorded
-        if not _same(recorded[name], fitted[name])
-    ]
+    differing = differences(thresholds.policy, again.policy)
     sweeps = [[list(asdict(row).values()) for row in one.sweep] for one in (thresholds, again)]
-    return differing if _same(*sweeps) else [*differing, "the selective sweep is another when computed again"]
+    if not same_numbers(*sweeps):
+        differing.append("the selective sweep is another when computed again")
+    return differing
 
 
 def one_class_only(metrics: Mapping[str, float], *, role: str) -> list[str]:
@@ -289,14 +280,3 @@ def _select_fit(select: LabelledLogits, temperature: float) -> SelectFit:
 def _sweep_row(row: Mapping[str, str]) -> SweepRow:
     numbers: dict[str, Any] = {name: float(cell) for name, cell in row.items()}
     return SweepRow(**numbers | {"accepted": int(row["accepted"])})
-
-
-def _same(recorded: Any, fitted: Any) -> bool:
-    """Compare JSON values, floats up to what another machine's rounding may change (1e-9 relative)."""
-    if isinstance(recorded, dict):
-        return recorded.keys() == fitted.keys() and all(_same(recorded[key], fitted[key]) for key in recorded)
-    if isinstance(recorded, (list, tuple)):
-        return len(recorded) == len(fitted) and all(map(_same, recorded, fitted))
-    if isinstance(recorded, float):
-        return bool(np.isclose(recorded, fitted, rtol=1e-9, atol=1e-12))
-    return bool(recorded == fitted)

@@ -101,7 +101,7 @@ def risk_coverage_curve(confidence: Values, wrong: Values) -> RiskCoverageCurve:
     Raises:
         DataError: shapes that do not fit, nothing, or a confidence that is not finite.
     """
-    thresholds, errors, right = _steps(confidence, wrong, scores="confidence", flags="wrong")
+    thresholds, errors, right = falling_steps(confidence, wrong, scores="confidence", flags="wrong")
     return RiskCoverageCurve(thresholds, errors + right, errors)
 
 
@@ -114,9 +114,8 @@ def auroc(scores: Values, labels: Values) -> float:
     Raises:
         DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
     """
-    require_both_classes(binary_vector(labels, name="labels"), purpose="compute AUROC")
-    _, hits, alarms = _steps(scores, labels, scores="scores", flags="labels")
-    return float(np.trapezoid(np.append(0, hits) / hits[-1], np.append(0, alarms) / alarms[-1]))
+    false_alarms, found = roc_curve(scores, labels)
+    return float(np.trapezoid(found, false_alarms))
 
 
 def average_precision(scores: Values, labels: Values) -> float:
@@ -127,15 +126,48 @@ def average_precision(scores: Values, labels: Values) -> float:
     Raises:
         DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
     """
-    require_both_classes(binary_vector(labels, name="labels"), purpose="compute average precision")
-    _, hits, alarms = _steps(scores, labels, scores="scores", flags="labels")
-    return float(np.sum(np.diff(hits, prepend=0) * (hits / (hits + alarms))) / hits[-1])
+    recall, precision = precision_recall_curve(scores, labels)
+    return float(np.sum(np.diff(recall, prepend=0) * precision))
 
 
-def _steps(
+def roc_curve(scores: Values, labels: Values) -> tuple[Floats, Floats]:
+    """Return the false-positive rate and the recall at each threshold, from (0, 0) to (1, 1), both [K + 1].
+
+    Takes scores [N] on any scale, with K distinct values, and labels [N] of 0/1 or bool. AUROC is the area
+    below straight lines through these points.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
+    """
+    require_both_classes(binary_vector(labels, name="labels"), purpose="draw or measure a ROC curve")
+    _, hits, alarms = falling_steps(scores, labels, scores="scores", flags="labels")
+    return np.append(0, alarms) / alarms[-1], np.append(0, hits) / hits[-1]
+
+
+def precision_recall_curve(scores: Values, labels: Values) -> tuple[Floats, Floats]:
+    """Return recall and precision at each threshold, recall rising to 1, both [K].
+
+    Takes scores [N] on any scale, with K distinct values, and labels [N] of 0/1 or bool. No point is made up
+    at recall 0. Average precision is the area below steps: each precision holds back to the recall before.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
+    """
+    require_both_classes(binary_vector(labels, name="labels"), purpose="draw or measure a precision curve")
+    _, hits, alarms = falling_steps(scores, labels, scores="scores", flags="labels")
+    return hits / hits[-1], hits / (hits + alarms)
+
+
+def falling_steps(
     values: Values, flagged: Values, *, scores: str, flags: str
 ) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Distinct scores, falling, and how many with and without the flag have at least each of them."""
+    """Distinct scores, falling, and how many with and without the flag have at least each of them, all [K].
+
+    `scores` and `flags` name the two in errors.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, or scores that are not finite.
+    """
     score, flag = finite_vector(values, name=scores), binary_vector(flagged, name=flags)
     require_equal_length(**{scores: score, flags: flag})
     order = np.argsort(-score, kind="stable")

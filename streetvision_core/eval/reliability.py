@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from streetvision_core.eval.inputs import Bools, Floats, Values
 
 BINS = 15
+_LEAST = 2.0**-53
 Binning: TypeAlias = Literal["equal_width", "equal_mass"]
 
 
@@ -60,6 +61,20 @@ def brier_score(probabilities: Values, labels: Values) -> float:
     """
     p, truth = _pair(probabilities, labels)
     return float(np.mean((p - truth) ** 2))
+
+
+def log_losses(probabilities: Values, labels: Values) -> Floats:
+    """NLL of each picture in nats, float64 [N], of probabilities of roadwork [N] and labels [N].
+
+    A probability is taken to be at least 2^-53 away from 0 and 1, so that a margin that saturates in float64
+    costs at most 37 nats.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, or values outside [0, 1].
+    """
+    p, truth = _pair(probabilities, labels)
+    losses: Floats = -np.log(np.maximum(np.where(truth, p, 1 - p), _LEAST))
+    return losses
 
 
 def reliability_bins(

@@ -50,15 +50,16 @@ class Certificate:
     """What was certified on the calibration pictures; `threshold` None means: defer everything.
 
     Accepted is every picture with a confidence of at least `threshold`. `accepted` (m) and `errors` (k)
-    count the calibration pictures at that threshold; `upper_bound` is the Clopper-Pearson bound of the
-    risk at level 1 - delta, 1.0 where nothing is accepted. `coverage_low` and `coverage_high` hold the
+    count the calibration pictures at that threshold. `upper_bound` is the Clopper-Pearson bound of the risk
+    at level 1 - delta, 1.0 where nothing is accepted; without a delta the promise is about the mean, and it
+    is the corrected mean (errors + 1) / (pictures + 1). `coverage_low` and `coverage_high` hold the
     share of pictures that will be answered, with 95 % confidence. `tested` counts the thresholds that were
     looked at, `needed` the accepted pictures without an error that the smallest certificate takes.
     """
 
     threshold: float | None
     alpha: float
-    delta: float
+    delta: float | None
     pictures: int
     accepted: int
     errors: int
@@ -91,15 +92,13 @@ def certify_selective_risk(
         ConfigError: alpha or delta outside (0, 1), or thresholds that do not fall.
     """
     _require_levels(alpha=alpha, delta=delta)
-    grid = _falling(thresholds)
-    sure, mistaken = finite_vector(confidence, name="confidence"), binary_vector(wrong, name="wrong")
-    require_equal_length(confidence=sure, wrong=mistaken)
-    accepted, errors = _count_accepted(sure, mistaken, grid)
+    grid, sure, mistaken = _checked(confidence, wrong, thresholds)
+    accepted, errors = count_accepted(sure, mistaken, grid)
     stopped = (accepted == 0) | (risk_p_value(errors, accepted, alpha=alpha) > delta)
     passed = int(np.argmax(stopped)) if stopped.any() else grid.size
     tested = min(passed + 1, grid.size)
     if passed == 0:
-        return _certificate(None, 0, 0, pictures=sure.size, alpha=alpha, delta=delta, tested=tested)
+        return no_certificate(pictures=sure.size, alpha=alpha, delta=delta, tested=tested)
     best = passed - 1
     return _certificate(
         float(grid[best]),
@@ -110,6 +109,11 @@ def certify_selective_risk(
         delta=delta,
         tested=tested,
     )
+
+
+def no_certificate(*, pictures: int, alpha: float, delta: float | None, tested: int) -> Certificate:
+    """Return the certificate that defers everything; ``tested`` thresholds were looked at."""
+    return _certificate(None, 0, 0, pictures=pictures, alpha=alpha, delta=delta, tested=tested)
 
 
 def risk_p_value(errors: npt.ArrayLike, accepted: npt.ArrayLike, *, alpha: float) -> Floats:
@@ -130,20 +134,34 @@ def upper_risk_bound(errors: npt.ArrayLike, accepted: npt.ArrayLike, *, delta: f
     return bound
 
 
-def needed_without_error(*, alpha: float, delta: float) -> int:
-    """How many accepted pictures, none wrong, certify alpha: the smallest m with (1 - alpha)^m <= delta."""
+def risk_bound(errors: int, accepted: int, *, pictures: int, delta: float | None) -> float:
+    """Return what a certificate holds against alpha; see :class:`Certificate`."""
+    if delta is None:
+        return (errors + 1) / (pictures + 1)
+    return float(upper_risk_bound(errors, accepted, delta=delta))
+
+
+def needed_without_error(*, alpha: float, delta: float | None) -> int:
+    """How many accepted pictures, none wrong, certify alpha: the smallest m with (1 - alpha)^m <= delta.
+
+    Without a delta, how many pictures without a wrong accepted one: the smallest n with 1 / (n + 1) <= alpha.
+    """
+    if delta is None:
+        _require_levels(alpha=alpha)
+        return math.ceil(1 / alpha - 1 - 1e-9)
     _require_levels(alpha=alpha, delta=delta)
     return math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-9)
 
 
 def risk_grid(
-    confidence: Values, *, calibration_size: int, alpha: float, delta: float, steps: int = 15
+    confidence: Values, *, calibration_size: int, alpha: float, delta: float | None, steps: int = 15
 ) -> tuple[float, ...]:
     """Freeze the sequence of thresholds from confidences [N] on val_select, strict to loose.
 
     It starts where twice the smallest certifiable number of calibration pictures is expected to be
     accepted, since a stricter one could only fail for want of pictures, and goes in even steps of coverage
-    to accepting everything.
+    to accepting everything. A promise about the mean (no delta) begins at the first step: it cannot fail for
+    want of accepted pictures.
 
     Raises:
         DataError: confidence that is not [N] or not finite.
@@ -157,7 +175,8 @@ def risk_grid(
             "Give both as positive numbers.",
         )
     sure = finite_vector(confidence, name="confidence")
-    first = min(1.0, 2 * needed_without_error(alpha=alpha, delta=delta) / calibration_size)
+    needed = needed_without_error(alpha=alpha, delta=delta)
+    first = 1 / steps if delta is None else min(1.0, 2 * needed / calibration_size)
     coverages = np.linspace(first, 1.0, steps)
     quantiles = np.quantile(sure, 1 - coverages, method="inverted_cdf")
     return tuple(float(value) for value in np.unique(quantiles)[::-1])
@@ -165,7 +184,7 @@ def risk_grid(
 
 def control_expected_risk(
     confidence: Values, wrong: Values, *, thresholds: Sequence[float], alpha: float
-) -> float | None:
+) -> Certificate:
     """Choose the loosest threshold whose expected loss is at most alpha: conformal risk control.
 
     The promise is another one: E[wrong and accepted] <= alpha, the mean over calibration sets and new
@@ -173,19 +192,28 @@ def control_expected_risk(
     answered wrongly, never rises as the threshold does, so the rule (n R + 1) / (n + 1) <= alpha holds.
 
     Returns:
-        The threshold, or None where even the strictest is too loose.
+        A certificate without a delta; its threshold is None where even the strictest is too loose.
 
     Raises:
         DataError: arrays that do not fit, or hold what they may not.
         ConfigError: alpha outside (0, 1), or thresholds that do not fall.
     """
     _require_levels(alpha=alpha)
-    grid = _falling(thresholds)
-    sure, mistaken = finite_vector(confidence, name="confidence"), binary_vector(wrong, name="wrong")
-    require_equal_length(confidence=sure, wrong=mistaken)
-    _, errors = _count_accepted(sure, mistaken, grid)
+    grid, sure, mistaken = _checked(confidence, wrong, thresholds)
+    accepted, errors = count_accepted(sure, mistaken, grid)
     holds = (errors + 1) / (sure.size + 1) <= alpha
-    return float(grid[np.flatnonzero(holds)[-1]]) if holds.any() else None
+    if not holds.any():
+        return no_certificate(pictures=sure.size, alpha=alpha, delta=None, tested=grid.size)
+    best = int(np.flatnonzero(holds)[-1])
+    return _certificate(
+        float(grid[best]),
+        int(accepted[best]),
+        int(errors[best]),
+        pictures=sure.size,
+        alpha=alpha,
+        delta=None,
+        tested=grid.size,
+    )
 
 
 def one_per_group(groups: Sequence[str], *, seed: int) -> npt.NDArray[np.intp]:
@@ -201,14 +229,26 @@ def one_per_group(groups: Sequence[str], *, seed: int) -> npt.NDArray[np.intp]:
     return np.sort(order[first])
 
 
-def _count_accepted(
+def count_accepted(
     sure: Floats, mistaken: npt.NDArray[np.bool_], grid: Floats
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Count, for each threshold, the accepted pictures and the wrong ones among them."""
+    """Count, for each threshold of a grid, the accepted pictures and the wrong ones among them, int [K] each.
+
+    Takes finite confidences [N] and whether the answers are wrong, bool [N].
+    """
     order = np.argsort(-sure, kind="stable")
     accepted = np.searchsorted(-sure[order], -grid, side="right")
     errors = np.concatenate([[0], np.cumsum(mistaken[order])])
     return accepted, errors[accepted]
+
+
+def _checked(
+    confidence: Values, wrong: Values, thresholds: Sequence[float]
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    grid = _falling(thresholds)
+    sure, mistaken = finite_vector(confidence, name="confidence"), binary_vector(wrong, name="wrong")
+    require_equal_length(confidence=sure, wrong=mistaken)
+    return grid, sure, mistaken
 
 
 def _certificate(
@@ -218,7 +258,7 @@ def _certificate(
     *,
     pictures: int,
     alpha: float,
-    delta: float,
+    delta: float | None,
     tested: int,
 ) -> Certificate:
     side = (1 - COVERAGE_LEVEL) / 2
@@ -229,7 +269,7 @@ def _certificate(
         pictures=pictures,
         accepted=accepted,
         errors=errors,
-        upper_bound=float(upper_risk_bound(errors, accepted, delta=delta)),
+        upper_bound=risk_bound(errors, accepted, pictures=pictures, delta=delta),
         coverage_low=1 - float(upper_risk_bound(pictures - accepted, pictures, delta=side)),
         coverage_high=float(upper_risk_bound(accepted, pictures, delta=side)),
         tested=tested,

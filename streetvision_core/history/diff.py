@@ -1,7 +1,8 @@
 """Where two runs differ: configuration, code, inputs, content, packages, machine and metrics, by step.
 
 Inputs are compared by what they hold, not by the run that published them. Times are not compared: they
-always differ and mean nothing. A difference that every common step has is said once.
+always differ and mean nothing. A difference that every common step has is said once. Where both have tested
+the same pictures, their policies are compared by pairs (see `paired`).
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.history.order import in_order
+from streetvision_core.history.paired import compare_evaluations
 from streetvision_core.history.text import columns, count_text, cut, number_text, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from streetvision_core.history.find import Made
+    from streetvision_core.history.paired import PairedEvaluations
     from streetvision_core.io import StepManifest
 
 _WIDTH = 24
@@ -78,6 +81,7 @@ class Difference:
     only_b: Sequence[str]
     everywhere: Sequence[Change]
     by_step: Mapping[str, Sequence[Change]]
+    paired: PairedEvaluations | None = None
     good: bool = True
 
     @property
@@ -94,6 +98,7 @@ class Difference:
             "only_b": list(self.only_b),
             "every_step": [change.facts() for change in self.everywhere],
             "steps": {step: [change.facts() for change in found] for step, found in self.by_step.items()},
+            "paired": self.paired.facts() if self.paired else None,
         }
 
     def text(self) -> str:
@@ -109,7 +114,7 @@ class Difference:
         same = [step for step, found in self.by_step.items() if not found]
         if same:
             head.append(f"{'Otherwise the same' if self.everywhere else 'The same'}: {', '.join(same)}.")
-        return "\n".join([*head, *self._table()])
+        return "\n".join([*head, *self._table(), *(self.paired.lines() if self.paired else [])])
 
     def _table(self) -> Iterator[str]:
         sections = {"every step": self.everywhere} if self.everywhere else {}
@@ -125,7 +130,11 @@ class Difference:
 
 
 def compare(a: Made, b: Made) -> Difference:
-    """Return where ``b`` differs from ``a``."""
+    """Return where ``b`` differs from ``a``.
+
+    Raises:
+        IntegrityError: the predictions of one are not what was published.
+    """
     common = {step: manifest for step, manifest in a.manifests.items() if step in b.manifests}
     order = in_order({step: tuple(manifest.input_artifacts) for step, manifest in common.items()})
     found = {step: list(_changes(a.manifests[step], b.manifests[step])) for step in order}
@@ -142,6 +151,7 @@ def compare(a: Made, b: Made) -> Difference:
         sorted(b.manifests.keys() - a.manifests),
         everywhere,
         {step: [change for change in changes if change not in everywhere] for step, changes in found.items()},
+        compare_evaluations(a, b),
     )
 
 

@@ -7,7 +7,7 @@ separator, or of a folder here that holds a manifest, is the folder of a bundle.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +20,8 @@ from streetvision_core.io.names import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from streetvision_core.io import PublishedArtifact
 
 CURRENT = "current"
 _AT_MOST = 5
@@ -34,10 +36,19 @@ class Sealed(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """Manifests by step, under the name of the run or of the folder that they came from."""
+    """Manifests by step, under the name of the run or of the folder that they came from.
+
+    `artifacts` are the published steps themselves, where they lie in a store; a bundle tells manifests alone.
+    """
 
     name: str
     manifests: Mapping[str, StepManifest]
+    artifacts: Mapping[str, PublishedArtifact] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, artifacts: Mapping[str, PublishedArtifact]) -> Made:
+        """Return what was published under ``name``, with its manifests."""
+        return cls(name, {step: one.manifest for step, one in artifacts.items()}, artifacts)
 
 
 def open_store(path: str | None = None) -> ArtifactStore:
@@ -93,10 +104,10 @@ def find_made(name: str, *, store_path: str | None) -> Made:
         return Made(name, {step: sealed.manifest for step, sealed in read_chain(Path(name)).items()})
     store = open_store(store_path)
     if name == CURRENT:
-        return Made(CURRENT, {step: store.resolve(step).manifest for step in store.current_steps()})
+        return Made.of(CURRENT, {step: store.resolve(step) for step in store.current_steps()})
     run_id = find_run(store, name)
     published = [place for place in places(store.root, run_id) if place.published]
-    return Made(run_id, {place.step: read_artifact(place.path).manifest for place in published})
+    return Made.of(run_id, {place.step: read_artifact(place.path) for place in published})
 
 
 def read_chain(folder: Path) -> dict[str, Sealed]:

@@ -51,14 +51,24 @@ def predict_pixels(
     device: str | torch.device = "cpu",
 ) -> npt.NDArray[np.float32]:
     """Return the logits of pictures that are already cropped, uint8 [3, H, W] each; float32 [N, 2]."""
-    model = model.to(device=device, memory_format=memory_format(model)).eval()
     found = []
-    with torch.inference_mode():
-        for batch in _batches(pixels, batch_size):
-            stacked = torch.stack(batch).to(device)
-            logits = forward_batch(model, stacked, transform, batch_size=batch_size)
-            found.append(logits.cpu().numpy())
+    for batch in prepared_batches(model, pixels, batch_size=batch_size, device=device):
+        with torch.inference_mode():
+            found.append(forward_batch(model, batch, transform, batch_size=batch_size).cpu().numpy())
     return np.concatenate(found) if found else np.zeros((0, 2), dtype=np.float32)
+
+
+def prepared_batches(
+    model: Any, pixels: Iterable[torch.Tensor], *, batch_size: int, device: str | torch.device
+) -> Iterator[torch.Tensor]:
+    """Make the model ready, and yield the pictures as uint8 [at most batch_size, 3, H, W] on `device`.
+
+    The model is moved there in its layout and set to evaluation mode before the first batch.
+    """
+    model.to(device=device, memory_format=memory_format(model)).eval()
+    iterator = iter(pixels)
+    while batch := list(islice(iterator, batch_size)):
+        yield torch.stack(batch).to(device)
 
 
 def forward_batch(
@@ -92,9 +102,3 @@ def describe_device() -> str:
     """Return the name of the device that `choose_device` chooses: "cpu", or the GPU's name."""
     device = choose_device()
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _batches(pixels: Iterable[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
-    iterator = iter(pixels)
-    while batch := list(islice(iterator, size)):
-        yield batch

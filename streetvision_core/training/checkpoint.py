@@ -1,7 +1,8 @@
 """The trained classifier: the best epoch's weights, how to build their model, and how they came about.
 
 Files: `model_best.safetensors`, `config.json` (hub format), `metrics.csv` (a row an epoch, no times),
-`val_select_logits.safetensors` and `val_select_ids.json` (what the very weights in the file say).
+`val_select_logits.safetensors`, `val_select_ids.json` and `val_select_groups.json` (what the very weights in
+the file say, and of what).
 
 Round trip: `Checkpoint.from_artifact(published)` equals the checkpoint whose `to_artifact()` was published.
 """
@@ -58,7 +59,7 @@ class Checkpoint:
         return load_classifier(self.config, read_state(self.weights))
 
     def to_artifact(self) -> Artifact:
-        """Return the five files."""
+        """Return the six files."""
         rows = [row.to_csv_row() for row in self.epochs]
         files: dict[str, bytes | StagedFile] = {
             WEIGHTS_NAME: self.weights,

@@ -22,7 +22,7 @@ from streetvision_core.errors import TrainingError
 from streetvision_core.io import json_digest
 from streetvision_core.models import LABEL_NAMES, hub_config
 from streetvision_core.training.checkpoint import WEIGHTS_NAME, Checkpoint
-from streetvision_core.training.logits import Logits, labels_of
+from streetvision_core.training.logits import Logits, groups_of, labels_of
 from streetvision_core.training.report import best_of
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def fit_classifier(
             backbone,
             names=splits.roles,
             labels=labels,
+            groups=groups_of(splits.roles["val_select"], index),
             reader=pictures,
             config=config,
             directory=directory,
@@ -109,6 +110,7 @@ def _fit(
     *,
     names: Mapping[str, Sequence[str]],
     labels: dict[str, list[int]],
+    groups: tuple[str, ...],
     reader: PictureReader,
     config: TrainingConfig,
     directory: Path,
@@ -147,6 +149,7 @@ def _fit(
         backbone,
         names=names["val_select"],
         labels=labels["val_select"],
+        groups=groups,
         epochs=rows,
         best=best,
         speed=speed,
@@ -187,6 +190,7 @@ def _make_checkpoint(
     *,
     names: Sequence[str],
     labels: Sequence[int],
+    groups: tuple[str, ...],
     epochs: tuple[EpochRow, ...],
     best: BestEpoch,
     speed: float,
@@ -211,7 +215,7 @@ def _make_checkpoint(
         weights=best.weights,
         config=config,
         epochs=epochs,
-        val_select=Logits(tuple(names), logits, np.array(labels, dtype=np.int64)),
+        val_select=Logits(tuple(names), logits, np.array(labels, dtype=np.int64), groups),
         metrics={
             "val_mcc": best.row.val_mcc,
             "val_loss": best.row.val_loss,

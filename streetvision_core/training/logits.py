@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.data import ImageIndex
+    from streetvision_core.data.index import Picture
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.io import PublishedArtifact
     from streetvision_core.training.checkpoint import Checkpoint
 
 TENSORS_NAME = "logits.safetensors"
 IDS_NAME = "ids.json"
+GROUPS_NAME = "groups.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """Logits float32 [N, 2] and labels int64 [N] of the pictures `ids`, in one order; all finite.
+    """Logits float32 [N, 2], labels int64 [N] and groups of the pictures `ids`, in one order; all finite.
 
     Raises:
         DataError: shapes or dtypes that do not fit, labels that are not 0 or 1, numbers that are not finite.
@@ -38,6 +40,7 @@ class Logits:
     ids: tuple[str, ...]
     logits: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    groups: tuple[str, ...]
 
     def __post_init__(self) -> None:
         number = len(self.ids)
@@ -47,13 +50,15 @@ class Logits:
             or self.logits.dtype != np.float32
             or self.labels.dtype != np.int64
             or len(set(self.ids)) != number
+            or len(self.groups) != number
             or not np.isin(self.labels, (0, 1)).all()
             or not np.isfinite(self.logits).all()
         )
         if wrong:
             raise DataError(
-                f"finite float32 logits [{number}, 2] and int64 labels [{number}] for {number} names",
-                f"{self.logits.dtype} {self.logits.shape} and {self.labels.dtype} {self.labels.shape}",
+                f"finite float32 logits [{number}, 2], int64 labels [{number}] and {number} groups for the names",
+                f"{self.logits.dtype} {self.logits.shape}, {self.labels.dtype} {self.labels.shape}"
+                f" and {len(self.groups)} groups",
                 "the logits of a role",
                 "Materialize the step that makes them again.",
             )
@@ -62,6 +67,7 @@ class Logits:
         return (
             isinstance(other, Logits)
             and self.ids == other.ids
+            and self.groups == other.groups
             and np.array_equal(self.logits, other.logits)
             and np.array_equal(self.labels, other.labels)
         )
@@ -69,20 +75,22 @@ class Logits:
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash either
 
     def to_files(self, *, prefix: str = "") -> dict[str, bytes]:
-        """Return `logits.safetensors` and `ids.json`, with `prefix` before their names."""
+        """Return `logits.safetensors`, `ids.json` and `groups.json`, with `prefix` before their names."""
         return {
             prefix + TENSORS_NAME: tensors_bytes({"logits": self.logits, "labels": self.labels}),
             prefix + IDS_NAME: json_bytes(list(self.ids)),
+            prefix + GROUPS_NAME: json_bytes(list(self.groups)),
         }
 
     @classmethod
     def from_files(cls, published: PublishedArtifact, *, prefix: str = "") -> Self:
         """Read back what `to_files` gave."""
         tensors = published.read_tensors(prefix + TENSORS_NAME)
-        return cls(tuple(published.read_json(prefix + IDS_NAME)), tensors["logits"], tensors["labels"])
+        ids, groups = (tuple(published.read_json(prefix + name)) for name in (IDS_NAME, GROUPS_NAME))
+        return cls(ids, tensors["logits"], tensors["labels"], groups)
 
     def to_artifact(self) -> Artifact:
-        """Return `logits.safetensors` and `ids.json`."""
+        """Return `logits.safetensors`, `ids.json` and `groups.json`."""
         return Artifact(self.to_files(), {"pictures": len(self.ids), "roadwork": int(self.labels.sum())})
 
     @classmethod
@@ -97,16 +105,16 @@ def labels_of(names: Sequence[str], index: ImageIndex) -> list[int]:
     Raises:
         DataError: the index does not hold a picture.
     """
-    labels = {picture.name: picture.label for picture in index.pictures}
-    unknown = [name for name in names if name not in labels]
-    if unknown:
-        raise DataError(
-            "pictures of the index",
-            f"{len(unknown)} that it does not hold, {unknown[0]!r} for instance",
-            "the splits",
-            "Materialize splits again; they were made from another index.",
-        )
-    return [labels[name] for name in names]
+    return [picture.label for picture in _pictures_of(names, index)]
+
+
+def groups_of(names: Sequence[str], index: ImageIndex) -> tuple[str, ...]:
+    """Return the group of each named picture.
+
+    Raises:
+        DataError: the index does not hold a picture.
+    """
+    return tuple(picture.group for picture in _pictures_of(names, index))
 
 
 def predict_role(
@@ -134,4 +142,17 @@ def predict_role(
         eval_transform(checkpoint.config["pretrained_cfg"]),
         device=choose_device() if device is None else device,
     )
-    return Logits(tuple(names), logits, np.array(labels, dtype=np.int64))
+    return Logits(tuple(names), logits, np.array(labels, dtype=np.int64), groups_of(names, index))
+
+
+def _pictures_of(names: Sequence[str], index: ImageIndex) -> list[Picture]:
+    known = {picture.name: picture for picture in index.pictures}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise DataError(
+            "pictures of the index",
+            f"{len(unknown)} that it does not hold, {unknown[0]!r} for instance",
+            "the splits",
+            "Materialize splits again; they were made from another index.",
+        )
+    return [known[name] for name in names]

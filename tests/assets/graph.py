@@ -15,6 +15,8 @@ STEPS = (
     "phase1_checkpoint",
     "val_calib_logits",
     "thresholds",
+    "gate",
+    "scrc",
     "evaluation",
     "bundle",
 )

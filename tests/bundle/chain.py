@@ -9,11 +9,15 @@ from PIL import Image
 
 from streetvision_core.bundle import BundleConfig, Predictor, evaluate, export_bundle
 from streetvision_core.bundle.layout import RECORD, BundleRecord
+from streetvision_core.bundle.policies import published_policies
 from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
+from streetvision_core.eval.config import ScrcConfig
+from streetvision_core.eval.gate_config import GateConfig
 from streetvision_core.eval.policy import Thresholds, fit_threshold_policy
+from streetvision_core.eval.scrc_fit import fit_scrc
 from streetvision_core.io import (
     Artifact,
     ArtifactStore,
@@ -32,6 +36,7 @@ RUN = "20261121T093000-0a1b2c3d"
 ROLES = {
     "phase1_checkpoint": ("train", "val_select"),
     "val_calib_logits": ("val_calib",),
+    "gate": ("train", "val_select"),
     "evaluation": ("val_test",),
     "bundle": ("val_test",),
 }
@@ -140,22 +145,35 @@ def decide_and_evaluate(chain, *, run_id=RUN):
     """Run the steps behind the logits, as they are in ``chain`` now."""
     from streetvision_core.models.weights import read_state
     from streetvision_core.training.checkpoint import Checkpoint
+    from streetvision_core.training.gate import train_gate
     from streetvision_core.training.logits import Logits
 
     checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
-    thresholds = fit_threshold_policy(
-        checkpoint.val_select,
-        Logits.from_artifact(chain.upstream["val_calib_logits"]),
-        checkpoint_version=chain.upstream["phase1_checkpoint"].manifest.data_version,
-        logits_version=chain.upstream["val_calib_logits"].manifest.data_version,
-    )
+    version = chain.upstream["phase1_checkpoint"].manifest.data_version
+    given = {
+        "checkpoint_version": version,
+        "logits_version": chain.upstream["val_calib_logits"].manifest.data_version,
+    }
+    parts = (checkpoint.val_select, Logits.from_artifact(chain.upstream["val_calib_logits"]))
+    thresholds = fit_threshold_policy(*parts, **given)
     inputs = ("phase1_checkpoint", "val_calib_logits")
     chain.publish("thresholds", thresholds.to_artifact(), inputs=inputs, run_id=run_id)
-    predictor = Predictor.build(checkpoint.config, read_state(checkpoint.weights), thresholds.policy)
+    # Loose enough for the few pictures of a test to be certified.
+    scrc = fit_scrc(*parts, **given, config=ScrcConfig(alpha=0.4, delta=0.2))
+    chain.publish("scrc", scrc.to_artifact(), inputs=inputs, run_id=run_id)
+    gate = train_gate(
+        checkpoint, index=chain.index, splits=chain.splits, pictures=chain.pictures("train", "val_select"),
+        config=GateConfig(coverage=0.7), checkpoint_version=version,
+    )  # fmt: skip
+    chain.publish("gate", gate.to_artifact(), inputs=("images", "splits", "phase1_checkpoint"), run_id=run_id)
     evaluation = evaluate(
-        predictor, chain.splits.roles["val_test"], index=chain.index, pictures=chain.pictures("val_test")
+        Predictor.build(checkpoint.config, read_state(checkpoint.weights), thresholds.policy),
+        published_policies(chain.upstream),
+        chain.splits.roles["val_test"],
+        index=chain.index,
+        pictures=chain.pictures("val_test"),
     )
-    inputs = ("images", "splits", "phase1_checkpoint", "thresholds")
+    inputs = ("images", "splits", "phase1_checkpoint", "thresholds", "gate", "scrc")
     chain.publish("evaluation", evaluation.to_artifact(), inputs=inputs, run_id=run_id)
 
 

@@ -221,6 +221,6 @@ def test_the_promise_about_the_mean_holds_in_the_mean(trials):
     rng = np.random.default_rng(3)
     losses = []
     for _ in range(trials):
-        chosen = control_expected_risk(*draw(rng, curve, N), thresholds=grid, alpha=ALPHA)
+        chosen = control_expected_risk(*draw(rng, curve, N), thresholds=grid, alpha=ALPHA).threshold
         losses.append(0.0 if chosen is None else lost[chosen])
     assert np.mean(losses) <= ALPHA + 3 * np.std(losses) / math.sqrt(trials)

@@ -40,15 +40,19 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
     expected, seconds = undisturbed
     seed = random.SystemRandom().randrange(2**32)
     moments = random.Random(seed)
-    killed = 0
-    for attempt in range(KILLS):
+    killed, attempt = 0, 0
+    while killed < KILLS:
+        attempt += 1
         root = tmp_path / str(attempt)
         moment = moments.uniform(0, seconds)
         where = f"attempt {attempt} of seed {seed}, killed after {moment:.2f} s"
         pid = zygote.start(root, tiny_pictures)
         time.sleep(moment)
         zygote.kill(pid)
-        killed += zygote.wait(pid) == -9
+        if zygote.wait(pid) == -9:
+            killed += 1
+        else:  # it was quicker than the kill: whoever comes to draw a later moment learns nothing
+            seconds = moment
         store = ArtifactStore(root / "store")
         assert faults(store) == [], where
         assert zygote.run(root, tiny_pictures) == 0, f"{where}: {told(root)}"
@@ -57,7 +61,6 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
         assert leftovers(store) == [], where
         verify_bundle(store.resolve("bundle").directory)
         shutil.rmtree(root)
-    assert killed > KILLS / 2, "the kills came too late to say anything"
 
 
 @pytest.mark.timeout(600)

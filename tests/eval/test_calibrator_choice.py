@@ -53,14 +53,14 @@ def test_no_group_is_in_two_folds(monkeypatch):
     margins, labels = draw(n=90)
     groups = np.array([f"g{i // 3}" for i in range(90)])
     seen = []
-    original = calibrator_choice._folds
+    original = calibrator_choice.split_folds
 
     def watched(*args, **settings):
         for fitting, judging in original(*args, **settings):
             seen.append((set(groups[fitting]), set(groups[judging])))
             yield fitting, judging
 
-    monkeypatch.setattr(calibrator_choice, "_folds", watched)
+    monkeypatch.setattr(calibrator_choice, "split_folds", watched)
     choose_calibrator(margins, labels, groups=groups)
     assert len(seen) == 5
     assert all(not fitting & judging for fitting, judging in seen)

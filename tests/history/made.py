@@ -23,9 +23,12 @@ CHAIN = {
     "phase1_checkpoint": ("images", "splits", "backbone"),
     "val_calib_logits": ("images", "splits", "phase1_checkpoint"),
     "thresholds": ("phase1_checkpoint", "val_calib_logits"),
-    "evaluation": ("images", "splits", "phase1_checkpoint", "thresholds"),
+    "gate": ("images", "splits", "phase1_checkpoint"),
+    "scrc": ("phase1_checkpoint", "val_calib_logits"),
+    "evaluation": ("images", "splits", "phase1_checkpoint", "thresholds", "gate", "scrc"),
     "bundle": (
-        "backbone", "evaluation", "images", "phase1_checkpoint", "splits", "thresholds", "val_calib_logits",
+        "backbone", "evaluation", "gate", "images", "phase1_checkpoint", "scrc", "splits", "thresholds",
+        "val_calib_logits",
     ),
 }  # fmt: skip
 ROLES = {"backbone": ("train",), "phase1_checkpoint": ("train", "val_select"), "evaluation": ("val_test",)}

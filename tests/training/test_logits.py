@@ -23,7 +23,8 @@ FINITE = st.floats(-(2.0**99), 2.0**99, width=32)
 )
 def test_published_logits_read_back_as_they_were(numbers, tmp_path_factory):
     logits, labels = numbers
-    record = Logits(tuple(f"é{i}.jpg" for i in range(len(labels))), logits, labels)
+    names = tuple(f"é{i}.jpg" for i in range(len(labels)))
+    record = Logits(names, logits, labels, tuple(f"sequence {i // 2}" for i in range(len(labels))))
     again = Logits.from_artifact(publish(record.to_artifact(), tmp_path_factory.mktemp("store")))
     assert again == record
     assert again.to_artifact().digest == record.to_artifact().digest
@@ -34,6 +35,7 @@ def test_published_logits_read_back_as_they_were(numbers, tmp_path_factory):
     [
         {"ids": ("a",)},
         {"ids": ("a", "a")},
+        {"groups": ("g",)},
         {"logits": np.zeros((2, 3), np.float32)},
         {"logits": np.zeros((2, 2))},
         {"logits": np.array([[0, np.nan], [0, 0]], np.float32)},
@@ -42,7 +44,12 @@ def test_published_logits_read_back_as_they_were(numbers, tmp_path_factory):
     ],
 )
 def test_what_are_no_logits_of_a_role_is_refused(change):
-    good = {"ids": ("a", "b"), "logits": np.zeros((2, 2), np.float32), "labels": np.array([0, 1])}
+    good = {
+        "ids": ("a", "b"),
+        "logits": np.zeros((2, 2), np.float32),
+        "labels": np.array([0, 1]),
+        "groups": ("g", "g"),
+    }
     Logits(**good)
     with pytest.raises(DataError, match="finite float32 logits"):
         Logits(**{**good, **change})

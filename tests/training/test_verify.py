@@ -15,7 +15,7 @@ NAMES = ("a", "b", "c", "d")
 
 def logits(*, margins=(-1.0, -1.0, 1.0, 1.0), names=NAMES):
     margins = np.asarray(margins, np.float32)
-    return Logits(names, np.stack([-margins, margins], axis=1), np.array([0, 0, 1, 1]))
+    return Logits(names, np.stack([-margins, margins], axis=1), np.array([0, 0, 1, 1]), names)
 
 
 @pytest.fixture

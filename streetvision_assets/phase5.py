@@ -1,0 +1,72 @@
+"""Phase 5: selective conformal risk control, frozen on val_select and certified on val_calib."""
+
+from functools import partial
+
+import dagster as dg
+
+from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.conventions import stage_asset
+from streetvision_assets.pictures import markdown, picture, table
+from streetvision_assets.resources import StoreResource
+from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_core.eval.config import ScrcConfig
+from streetvision_core.eval.report_plots import plot_certificates
+from streetvision_core.eval.scrc import Scrc
+from streetvision_core.eval.scrc_fit import fit_scrc, sequence_table, verify_scrc
+from streetvision_core.io import PublishedArtifact
+from streetvision_core.training.checkpoint import Checkpoint
+from streetvision_core.training.logits import Logits
+
+
+class ScrcStep(ScrcConfig, StepConfig):
+    """Configuration of ``scrc``."""
+
+
+@stage_asset(group="phase_5", kinds={"numpy", "scipy"})
+def scrc(
+    context: dg.AssetExecutionContext,
+    config: ScrcStep,
+    store: StoreResource,
+    phase1_checkpoint: PublishedArtifact,
+    val_calib_logits: PublishedArtifact,
+) -> dg.MaterializeResult[StepOutput]:
+    """What may be answered so that the error among the answers stays within its promise."""
+    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
+    logits = Logits.from_artifact(val_calib_logits)
+    fitted = step.reused(Scrc.from_artifact) or fit_scrc(
+        Checkpoint.from_artifact(phase1_checkpoint).val_select,
+        logits,
+        checkpoint_version=phase1_checkpoint.manifest.data_version,
+        logits_version=val_calib_logits.manifest.data_version,
+        config=config,
+    )
+    for sentence in fitted.policy.infeasible():
+        context.log.warning(sentence)
+    return step.result(fitted, shown=partial(_show_scrc, fitted, logits), seed=config.seed)
+
+
+def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:
+    rows = sequence_table(fitted.policy, logits)
+    return {
+        "guarantee": markdown(fitted.policy.guarantee),
+        "risk_by_confidence": picture(plot_certificates(rows)),
+        "sequence": table(rows),
+    }
+
+
+@proof(
+    "scrc",
+    description="Calibrator, thresholds and certificate come out the same on the same logits.",
+)
+def recertified(scrc: PublishedArtifact, store: StoreResource) -> Verdict:
+    """Freeze and certify again on what it was fitted on, and compare."""
+    opened = store.open()
+    problems = verify_scrc(
+        Scrc.from_artifact(scrc),
+        Checkpoint.from_artifact(opened.input_of(scrc, "phase1_checkpoint")).val_select,
+        Logits.from_artifact(opened.input_of(scrc, "val_calib_logits")),
+    )
+    return Verdict(problems, good="frozen and certified again, the same")
+
+
+CHECKS = [*standard_checks("scrc"), recertified]

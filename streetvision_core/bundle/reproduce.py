@@ -1,0 +1,75 @@
+"""Whether a predictor gives again what was recorded of pictures, here, now, and with these libraries.
+
+Logits are compared within an absolute and relative tolerance, because processors round differently in the
+last digits and decoders of JPEG differ by a grey level. A decision must be one that logits within the
+tolerance can lead to: elsewhere than at a boundary there is only one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streetvision_core.eval.inputs import margin_vector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from streetvision_core.bundle.predictor import PictureLike, Predictor
+    from streetvision_core.eval.decisions import Decision, Policy
+    from streetvision_core.models.measure import Measured
+
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What was recorded of a picture: its folded logits of None and Roadwork, and the decision."""
+
+    name: str
+    logits: tuple[float, float]
+    decision: Decision
+
+
+def reproduction_problems(
+    predictor: Predictor,
+    recorded: Sequence[Recorded],
+    pictures: Iterable[PictureLike],
+    *,
+    tolerance: float = TOLERANCE,
+) -> list[str]:
+    """Decide the recorded pictures again; return what differs, one sentence a picture."""
+    problems: list[str] = []
+    begin = 0
+    for names, measured in predictor.measure(pictures, extras=bool(predictor.policy.extras)):
+        batch = recorded[begin : begin + len(names)]
+        problems += _differing(predictor.policy, batch, measured, tolerance=tolerance)
+        begin += len(names)
+    return problems
+
+
+def _differing(
+    policy: Policy, recorded: Sequence[Recorded], measured: Measured, *, tolerance: float
+) -> Iterator[str]:
+    was = np.array([one.logits for one in recorded])
+    close = np.abs(measured.logits - was) <= tolerance * np.maximum(1.0, np.abs(was))
+    decided = policy.decide(measured.logits, measured.extras)
+    possible = _possible(policy, measured, tolerance=tolerance)
+    for one, near, now, logits, allowed in zip(
+        recorded, close.all(axis=1).tolist(), decided, measured.logits.tolist(), possible, strict=True
+    ):
+        if not (near and one.decision in allowed):
+            yield (
+                f"{one.name} was decided {one.decision} with logits ({one.logits[0]:.4f},"
+                f" {one.logits[1]:.4f}), and is now decided {now} with ({logits[0]:.4f}, {logits[1]:.4f})"
+            )
+
+
+def _possible(policy: Policy, measured: Measured, *, tolerance: float) -> list[set[Decision]]:
+    """Return the decisions that logits within the tolerance lead to, for each picture."""
+    margins = margin_vector(measured.logits)
+    reach = 2 * tolerance * np.maximum(1.0, np.abs(measured.logits).max(axis=1))
+    shifted = (policy.decide(margins + by * reach, measured.extras) for by in (-1, 0, 1))
+    return [set(decisions) for decisions in zip(*shifted, strict=True)]

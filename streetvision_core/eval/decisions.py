@@ -1,0 +1,234 @@
+"""What every policy has in common: its vocabulary, its operating point, and the one interface.
+
+A policy answers pictures with roadwork or none, or defers: it hands the picture to a person. What it is
+asked about are logits with its operating point folded in, as the weights of a bundle give them, so that an
+answer is roadwork exactly where logit(Roadwork) - logit(None) is above 0, in this library and in any other.
+Whether a picture is answered at all may depend on more than its logits; that is what the extras are.
+
+An operating point is a temperature T and a threshold t on the probability: with logits (a, b) of the
+checkpoint the folded ones are (a / T + s / 2, b / T - s / 2), where s = logit(t).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from streetvision_core.errors import DataError, SchemaError
+from streetvision_core.eval.calibration import fit_temperature_scaling
+from streetvision_core.eval.inputs import margin_vector
+from streetvision_core.eval.thresholds import positive_probability, scan_margins
+from streetvision_core.io import json_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streetvision_core.eval.inputs import Bools, Floats, Values
+
+Answer: TypeAlias = Literal["none", "roadwork"]
+Decision: TypeAlias = Literal["none", "roadwork", "defer"]
+ANSWERS: tuple[Answer, ...] = ("none", "roadwork")
+# What another machine's rounding may change in a number that is computed from the same numbers.
+ROUNDING = 1e-9
+# What a policy can be told of pictures besides their logits, each an array [N] or [N, D].
+Extras: TypeAlias = "Mapping[str, Floats]"
+
+
+class Record(BaseModel, frozen=True, extra="forbid", strict=True):
+    """A record on disk: no unknown field, no silent conversion."""
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+class LabelledLogits(Protocol):
+    """Logits [N, 2] with the labels and groups [N] of the same pictures."""
+
+    @property
+    def logits(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Logits of None and Roadwork, float32 [N, 2]."""
+
+    @property
+    def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Labels 0 or 1, int64 [N]."""
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The group of each picture, [N]; pictures of one group are not independent."""
+
+
+class OperatingPoint(Record):
+    """A temperature and a threshold on the probability after it, above which the answer is roadwork."""
+
+    temperature: Annotated[FiniteFloat, Field(gt=0)]
+    threshold: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+
+    @property
+    def shift(self) -> float:
+        """The logit of the threshold."""
+        return math.log(self.threshold) - math.log1p(-self.threshold)
+
+    def fold(self, logits: Values) -> Floats:
+        """Fold the point into the checkpoint's logits: float64 [N, 2], roadwork where the second is larger.
+
+        Raises:
+            DataError: logits that are not [N, 2] or not finite.
+        """
+        return _pairs(logits) / self.temperature + self._halves
+
+    def unfold(self, logits: Values) -> Floats:
+        """Return the checkpoint's logits of folded ones, float64 [N, 2]: the inverse of `fold`.
+
+        Raises:
+            DataError: logits that are not [N, 2] or not finite.
+        """
+        return (_pairs(logits) - self._halves) * self.temperature
+
+    @property
+    def _halves(self) -> Floats:
+        return np.array([self.shift / 2, -self.shift / 2])
+
+
+class Policy(Protocol):
+    """How pictures are answered or deferred; exactly one is shipped in a bundle."""
+
+    @property
+    def type(self) -> str:
+        """The name of its kind."""
+
+    @property
+    def point(self) -> OperatingPoint:
+        """The operating point that is folded into the logits it is asked about."""
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The extras it needs; none where the logits are enough."""
+
+    @property
+    def fitted_on(self) -> Record:
+        """The data versions of the artifacts it was fitted on, by step."""
+
+    def decide(self, logits: Values, extras: Extras | None = None, /) -> tuple[Decision, ...]:
+        """Decide for pictures with folded logits [N, 2] or margins [N], and extras of the same pictures."""
+
+    def confidence(self, logits: Values, extras: Extras | None = None, /) -> Floats:
+        """How sure each answer is, float64 [N]: pictures are deferred in the order of it, lowest first."""
+
+    def probabilities(self, logits: Values) -> Floats:
+        """Probability of roadwork as a frequency, float64 [N], of folded logits [N, 2] or margins [N]."""
+
+    def degeneracies(self) -> list[str]:
+        """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
+
+    def promise(self) -> str:
+        """Say in words what it promises, and on what conditions."""
+
+
+def answers(logits: Values) -> Bools:
+    """Tell where folded logits [N, 2] or margins [N] say roadwork, bool [N]."""
+    return margin_vector(logits) > 0
+
+
+def decisions(logits: Values, *, accepted: Values | None = None) -> tuple[Decision, ...]:
+    """Answer each picture by its folded logits [N, 2] or margins [N]; defer it where it is not accepted."""
+    said = answers(logits)
+    taken = np.ones(said.size, dtype=bool) if accepted is None else np.asarray(accepted)
+    words: tuple[Decision, ...] = ("none", "roadwork", "defer")
+    return tuple(words[code] for code in np.where(taken, said.astype(int), 2).tolist())
+
+
+def freeze_operating_point(select: LabelledLogits) -> OperatingPoint:
+    """Fit temperature and threshold on val_select alone: the NLL's best, and then the MCC's.
+
+    It is for policies whose promise needs val_calib untouched.
+
+    Raises:
+        DataError: logits that are not finite, one class only, or no threshold that answers both classes.
+    """
+    temperature = fit_temperature_scaling(select.logits, select.labels).temperature
+    choice = scan_margins(select.logits, select.labels)
+    threshold = threshold_between(choice.threshold / temperature, mcc=choice.mcc, role="val_select")
+    return OperatingPoint(temperature=temperature, threshold=threshold)
+
+
+def threshold_between(margin: float, *, mcc: float, role: str) -> float:
+    """Return the probability of a margin after the temperature, which must lie between 0 and 1.
+
+    Raises:
+        DataError: it is 0 or 1 in float64.
+    """
+    threshold = float(positive_probability([margin])[0])
+    if not 0 < threshold < 1:
+        raise DataError(
+            "a threshold between 0 and 1 that tells roadwork from none",
+            f"{threshold:g}, with an MCC of {mcc:.3f}",
+            f"the logits of {role}",
+            "The model separates nothing; look at its training curve and its labels before going on.",
+        )
+    return threshold
+
+
+def read_policy(kind: type[_R], content: Any, *, where: str) -> _R:
+    """Read the decoded content of a policy's JSON strictly.
+
+    Raises:
+        SchemaError: an unknown or missing field, a wrong type, or another schema version.
+    """
+    try:
+        # As JSON, where a list may be read as a tuple however strictly.
+        return kind.model_validate_json(json_bytes(content))
+    except ValueError as error:  # pydantic's, or that of a number which JSON does not know
+        told = error.errors()[:5] if isinstance(error, ValidationError) else []
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in told) or str(error)
+        raise SchemaError(
+            f"a {kind.__name__} of this schema version",
+            faults,
+            where,
+            "Materialize the policy again with this version, or update this installation.",
+        ) from error
+
+
+def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> bool:
+    """Compare JSON values, floats within a relative tolerance (and an absolute one, 1,000 times smaller)."""
+    if isinstance(recorded, dict):
+        return recorded.keys() == fitted.keys() and all(
+            same_numbers(recorded[key], fitted[key], tolerance=tolerance) for key in recorded
+        )
+    if isinstance(recorded, (list, tuple)):
+        return len(recorded) == len(fitted) and all(
+            same_numbers(was, now, tolerance=tolerance) for was, now in zip(recorded, fitted, strict=True)
+        )
+    if isinstance(recorded, float):
+        return bool(np.isclose(recorded, fitted, rtol=tolerance, atol=tolerance / 1000))
+    return bool(recorded == fitted)
+
+
+def differences(recorded: Record, fitted: Record, *, tolerance: float = ROUNDING) -> list[str]:
+    """Return which fields of a policy come out otherwise when it is fitted again; one sentence each."""
+    was, is_now = recorded.model_dump(mode="json"), fitted.model_dump(mode="json")
+    return [
+        f"{name} is recorded as {_brief(was[name])}, but is {_brief(is_now[name])} when fitted again"
+        for name in was
+        if not same_numbers(was[name], is_now[name], tolerance=tolerance)
+    ]
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _pairs(logits: Values) -> Floats:
+    margin_vector(logits)  # refuses what is not finite
+    pairs = np.asarray(logits, dtype=np.float64)
+    if pairs.ndim != 2:
+        raise DataError(
+            "logits of None and Roadwork, [N, 2]",
+            f"shape {pairs.shape}",
+            "an operating point",
+            "Pass both logits of each picture.",
+        )
+    return pairs

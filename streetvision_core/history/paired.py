@@ -1,0 +1,201 @@
+"""Two runs on the same pictures of val_test: which policy is better, told by pairs and not by eye.
+
+Both evaluations are read verified. Their pictures are matched by SHA-256, so it does not matter under which
+name or in which source they lay; of pictures with equal bytes in one run the first counts. Labels must agree,
+or one of the runs was judged by another truth. Pictures that either run holds together in a group stay
+together in the resamples. The seed is fixed: the same two runs give the same text.
+
+What cannot be compared is said in a sentence: an evaluation of another version, labels that differ, no common
+pictures. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has
+none, or where both have the same. A damaged file is an error. Only a comparison loads NumPy and SciPy.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from streetvision_core.history.text import columns, count_text, wrap
+from streetvision_core.io import read_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from streetvision_core.eval.decisions import Decision
+    from streetvision_core.eval.paired import PairedComparison
+    from streetvision_core.history.find import Made
+    from streetvision_core.io import PublishedArtifact
+
+_STEP, _FILE = "evaluation", "predictions.csv"
+_NEEDED, _POLICY = ("sha256", "group", "label"), "by_"
+_LABELS, _DECISIONS = {"0", "1"}, {"none", "roadwork", "defer"}
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class PairedEvaluations:
+    """The policies of two runs on their `common` pictures, or the obstacle to comparing them."""
+
+    common: int = 0
+    policies: Mapping[str, PairedComparison] | None = None
+    obstacle: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        compared = (self.policies or {}).items()
+        return {
+            "role": "val_test",
+            "common": self.common,
+            "not_compared": self.obstacle or None,
+            "policies": {name: _facts(one) for name, one in compared},
+        }
+
+    def lines(self) -> list[str]:
+        """Return a section for a terminal, its title first."""
+        if self.policies is None:
+            return ["val_test, paired", *wrap("", [self.obstacle], column=2)]
+        head = ["  ", "n", "MCC A", "MCC B", "B - A", "95 % interval", "only A", "only B", "p"]
+        table = columns([head, *(_row(name, one) for name, one in self.policies.items())])
+        said = [wrap(name, [_sentence(one)]) for name, one in self.policies.items()]
+        return [
+            f"val_test, paired: {count_text(self.common, 'common picture')}",
+            *table,
+            "  n: both answer; only A, only B: are right there; p: McNemar's exact test.",
+            *(line for lines in said for line in lines),
+        ]
+
+
+class _Row(NamedTuple):
+    group: str
+    label: str
+    said: Mapping[str, Decision]
+
+
+def compare_evaluations(a: Made, b: Made) -> PairedEvaluations | None:
+    """Compare two runs by pairs; None where one has no predictions, or both have the same.
+
+    Raises:
+        IntegrityError: predictions are not what was published.
+    """
+    held = [made.artifacts.get(_STEP) for made in (a, b)]
+    files = [one.manifest.output_artifacts.get(_FILE) if one else None for one in held]
+    if files[0] is None or files[1] is None or files[0].sha256 == files[1].sha256:
+        return None
+    sides = [_read(side, one) for side, one in zip("AB", held, strict=True) if one]
+    obstacles = [one for one in sides if isinstance(one, str)]
+    if obstacles:
+        return PairedEvaluations(obstacle=" ".join(obstacles))
+    return _compare(*(one for one in sides if not isinstance(one, str)))
+
+
+def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:
+    """Return the predictions by the digest of the picture, or a sentence why they cannot be compared."""
+    data = published.read_bytes(_FILE)
+    try:
+        rows = read_csv(data)
+    except (UnicodeDecodeError, csv.Error) as error:
+        return _not_comparable(side, f"{_FILE} is no table: {error}")
+    names = list(rows[0]) if rows else []
+    policies = [name for name in names if (name or "").startswith(_POLICY)]
+    missing = [name for name in _NEEDED if name not in names] + ([] if policies else [f"{_POLICY}..."])
+    if missing:
+        return _not_comparable(side, f"{_FILE} has no {' and no '.join(missing)}")
+    found: dict[str, _Row] = {}
+    for row in rows:
+        said = {name: row[name] for name in policies}
+        if row["label"] not in _LABELS or not _DECISIONS.issuperset(said.values()):
+            return _not_comparable(side, f"{row['sha256'] or 'a picture'} has an unknown label or decision")
+        answers = cast("dict[str, Decision]", said)
+        found.setdefault(row["sha256"], _Row(row["group"], row["label"], answers))
+    return found
+
+
+def _not_comparable(side: str, why: str) -> str:
+    return (
+        f"The evaluation of {side} was written by another version and is not comparable: {why}."
+        f" Materialize evaluation of {side} again."
+    )
+
+
+def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
+    from streetvision_core.eval.paired import compare_decisions
+
+    common = [digest for digest in a if digest in b]
+    if not common:
+        return PairedEvaluations(obstacle="The two runs have no picture of val_test in common.")
+    rows_a, rows_b = [a[digest] for digest in common], [b[digest] for digest in common]
+    labels = [int(row.label) for row in rows_a]
+    other = sum(one.label != two.label for one, two in zip(rows_a, rows_b, strict=True))
+    if other:
+        obstacle = (
+            f"{other} of {count_text(len(common), 'common picture')} had another label in B than in A:"
+            " the two were judged by different truths, and are not comparable."
+        )
+        return PairedEvaluations(len(common), obstacle=obstacle)
+    policies = [name for name in rows_a[0].said if name in rows_b[0].said]
+    if not policies:
+        return PairedEvaluations(len(common), obstacle="The two runs have no policy in common.")
+    groups = _together([row.group for row in rows_a], [row.group for row in rows_b])
+    compared = {
+        name.removeprefix(_POLICY): compare_decisions(
+            labels, [row.said[name] for row in rows_a], [row.said[name] for row in rows_b], groups, seed=_SEED
+        )
+        for name in policies
+    }
+    return PairedEvaluations(len(common), compared)
+
+
+def _together(a: Sequence[str], b: Sequence[str]) -> Sequence[str] | np.ndarray[Any, Any]:
+    """Unite the groups that share a picture: pictures that either run holds together stay together."""
+    if a == b:
+        return a
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, group_a = np.unique(a, return_inverse=True)
+    others, group_b = np.unique(b, return_inverse=True)
+    shape = (names.size + others.size,) * 2
+    links = coo_array((np.ones(len(a)), (group_a, names.size + group_b)), shape=shape)
+    united: np.ndarray[Any, Any] = connected_components(links, directed=False)[1]
+    return united[group_a]
+
+
+def _facts(one: PairedComparison) -> dict[str, Any]:
+    figures = ("coverage_a", "coverage_b", "mcc_difference", "too_few", "better")
+    return {**asdict(one), **{name: getattr(one, name) for name in figures}, "sentence": _sentence(one)}
+
+
+def _row(name: str, one: PairedComparison) -> list[str]:
+    difference, interval = f"{one.mcc_difference:+.4f}", "-"
+    if one.interval is not None:
+        interval = f"[{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
+    counts = (str(one.only_a_right), str(one.only_b_right), f"{one.p_value:.2g}")
+    return [f"  {name}", str(one.n), f"{one.mcc_a:.4f}", f"{one.mcc_b:.4f}", difference, interval, *counts]
+
+
+def _sentence(one: PairedComparison) -> str:
+    alone = ""
+    if one.n < one.pictures:
+        alone = (
+            f" A answers {one.coverage_a:.1%} of the pictures, B {one.coverage_b:.1%};"
+            f" {one.only_a_answers} only A, {one.only_b_answers} only B."
+        )
+    return _verdict(one) + alone
+
+
+def _verdict(one: PairedComparison) -> str:
+    if not one.n:
+        return "No picture is answered by both."
+    if not one.differing_groups:
+        return "Both answer alike."
+    if one.better:
+        return f"{one.better} is better: the interval excludes 0."
+    if one.interval is None:
+        return "No difference can be told: all pictures are of one group."
+    if one.too_few:
+        return f"No difference can be told: they differ in {count_text(one.differing_groups, 'group')} only."
+    return "No difference can be told: the interval holds 0."

@@ -1,0 +1,263 @@
+"""`streetvision diff` of two runs that tested the same pictures: which policy is better, told by pairs."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from streetvision_core.cli import main
+from streetvision_core.eval.paired import compare_decisions
+from streetvision_core.history import paired
+from streetvision_core.io import csv_bytes, json_bytes
+from tests.history.conftest import FIRST, SECOND
+from tests.history.made import damage, make
+
+COLUMNS = ("name", "sha256", "group", "label", "logit_none", "logit_roadwork")
+POLICIES = ("by_threshold", "by_gate", "by_scrc")
+
+
+def predictions(count=200, *, wrong=20, deferred=0, first=0, policies=POLICIES, **overruled):
+    """Return rows of pictures with the numbers from `first`; `wrong` and `deferred` of them are spread."""
+    rows = []
+    for number in range(first, first + count):
+        label = number % 2
+        answer = ("none", "roadwork")[label if number % 100 >= wrong * 100 // count else 1 - label]
+        answers = {name: answer for name in policies if name != "by_scrc"}
+        scrc = {"by_scrc": "defer" if number % 10 < deferred else answer} if "by_scrc" in policies else {}
+        digest = hashlib.sha256(str(number).encode()).hexdigest()
+        row = {"name": f"{number}.png", "sha256": digest, "group": f"street {number // 2}", "label": label}
+        rows.append({**row, "logit_none": 0.5, "logit_roadwork": -0.5, **answers, **scrc, **overruled})
+    return rows
+
+
+def publish(store, run_id, rows, *, data=None):
+    columns = list(rows[0]) if rows else COLUMNS
+    data = csv_bytes(rows, columns=columns) if data is None else data
+    files = {"evaluation.json": json_bytes({}), "predictions.csv": data}
+    return make(store, run_id, "evaluation", inputs=(), files=files, reuse=False)
+
+
+def diff(store, capsys, *how):
+    code = main(["diff", FIRST, SECOND, "--store", str(store.root), *how])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture
+def told(empty, capsys):
+    """Publish two tables of predictions, and return what diff says of them: its section, and its facts."""
+
+    def tell(a, b):
+        publish(empty, FIRST, a)
+        publish(empty, SECOND, b)
+        code, text, _ = diff(empty, capsys)
+        assert code == 0
+        assert all(len(line) <= 100 for line in text.splitlines())
+        section = text.partition("val_test, paired")[2].splitlines()
+        code, facts, _ = diff(empty, capsys, "--json")
+        assert code == 0
+        return section, json.loads(facts)["paired"]
+
+    return tell
+
+
+def test_the_better_policy_is_named_with_its_interval(told):
+    section, facts = told(predictions(wrong=40), predictions(wrong=4))
+    assert section[0] == ": 200 common pictures"
+    assert [line.split()[0] for line in [*section[2:5], *section[6:]]] == ["threshold", "gate", "scrc"] * 2
+    assert section[6].split(maxsplit=1)[1] == "B is better: the interval excludes 0."
+    one = facts["policies"]["threshold"]
+    rows_a, rows_b = predictions(wrong=40), predictions(wrong=4)
+    expected = compare_decisions(
+        [row["label"] for row in rows_a],
+        *([row["by_threshold"] for row in rows] for rows in (rows_a, rows_b)),
+        [row["group"] for row in rows_a],
+        seed=0,
+    )
+    assert (one["mcc_a"], one["mcc_b"], one["p_value"]) == (expected.mcc_a, expected.mcc_b, expected.p_value)
+    assert (one["interval"]["low"], one["interval"]["high"]) == (
+        expected.interval.low,
+        expected.interval.high,
+    )
+    assert (one["better"], one["n"], one["only_b_right"]) == ("B", 200, 36)
+    assert facts["not_compared"] is None
+    low, high = f"[{expected.interval.low:+.4f},", f"{expected.interval.high:+.4f}]"
+    mccs = [f"{expected.mcc_a:.4f}", f"{expected.mcc_b:.4f}", f"{expected.mcc_difference:+.4f}"]
+    assert section[2].split() == ["threshold", "200", *mccs, low, high, "0", "36", f"{expected.p_value:.2g}"]
+
+
+def test_what_cannot_be_told_is_not_claimed(told):
+    section, _ = told(
+        predictions(wrong=10), [*predictions(100, wrong=4), *predictions(100, first=100, wrong=6)]
+    )
+    assert section[6].split(maxsplit=1)[1] == "No difference can be told: they differ in 2 groups only."
+
+
+def test_a_difference_both_ways_is_none(told):
+    a, b = predictions(wrong=0), predictions(wrong=0)
+    for rows, places in ((a, range(0, 60, 2)), (b, range(60, 120, 2))):
+        for place in places:
+            rows[place]["by_threshold"] = "roadwork"
+    section, facts = told(a, b)
+    assert section[6].split(maxsplit=1)[1] == "No difference can be told: the interval holds 0."
+    assert section[7].split(maxsplit=1)[1] == "Both answer alike."
+    assert facts["policies"]["threshold"]["p_value"] == 1
+
+
+def test_deferred_pictures_are_left_out_and_counted(told):
+    section, facts = told(predictions(wrong=40, deferred=3), predictions(wrong=4, deferred=4))
+    one = facts["policies"]["scrc"]
+    assert (one["pictures"], one["n"], one["only_a_answers"], one["only_b_answers"]) == (200, 120, 20, 0)
+    words = " ".join(" ".join(section).split())
+    assert "A answers 70.0% of the pictures, B 60.0%; 20 only A, 0 only B." in words
+
+
+def test_a_policy_that_defers_everything_is_compared_in_words(told):
+    section, facts = told(predictions(wrong=40), predictions(wrong=4, by_scrc="defer"))
+    assert facts["policies"]["scrc"]["interval"] is None
+    assert "scrc No picture is answered by both." in " ".join(" ".join(section).split())
+
+
+def test_pictures_are_matched_by_what_they_hold_and_the_common_ones_compared(told):
+    renamed = [{**row, "name": f"other {row['name']}"} for row in predictions(200, first=100, wrong=4)]
+    _, facts = told(predictions(200, wrong=40), renamed[::-1])
+    assert facts["common"] == facts["policies"]["gate"]["n"] == 100
+
+
+def test_equal_pictures_in_one_run_count_once(told):
+    _, facts = told(predictions(wrong=40) * 2, predictions(wrong=4))
+    assert facts["common"] == facts["policies"]["gate"]["n"] == 200
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_pictures_that_either_run_holds_together_stay_together(told, side):
+    whole = predictions(wrong=40), predictions(wrong=4)
+    for row in whole[side]:
+        row["group"] = "one video"
+    section, facts = told(*whole)
+    assert facts["policies"]["gate"]["interval"] is None
+    assert "No difference can be told: all pictures are of one group." in section[7]
+
+
+def test_groups_of_other_names_are_the_same_groups(told):
+    renamed = predictions(wrong=4)
+    for row in renamed:
+        row["group"] = f"another {row['group']}"
+    _, facts = told(predictions(wrong=40), renamed)
+    assert facts["policies"]["gate"]["differing_groups"] == 18
+    assert facts["policies"]["gate"]["better"] == "B"
+
+
+def test_only_policies_that_both_have_are_compared(told):
+    _, facts = told(predictions(), predictions(wrong=4, policies=("by_gate", "by_new")))
+    assert list(facts["policies"]) == ["gate"]
+
+
+def test_no_common_picture_is_said_in_a_sentence(told):
+    section, facts = told(predictions(), predictions(first=1000))
+    assert section == ["", "  The two runs have no picture of val_test in common."]
+    assert facts["policies"] == {}
+
+
+def test_no_common_policy_is_said_in_a_sentence(told):
+    section, _ = told(predictions(policies=("by_gate",)), predictions(policies=("by_threshold",)))
+    assert section == ["", "  The two runs have no policy in common."]
+
+
+def test_other_labels_are_another_truth(told):
+    relabelled = predictions(wrong=4)
+    relabelled[7]["label"] = 0
+    section, facts = told(predictions(), relabelled)
+    assert "1 of 200 common pictures had another label in B than in A" in " ".join(section)
+    assert facts["policies"] == {}
+    assert facts["not_compared"]
+
+
+OLDER = [
+    {"name": "1.png", "sha256": "0" * 64, "group": "x", "label": 1, "probability": 0.5, "decision": "none"}
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (OLDER, "predictions.csv has no by_..."),
+        ([{"name": "1.png", "by_gate": "none"}], "predictions.csv has no sha256 and no group and no label"),
+        (predictions(by_gate="perhaps"), "unknown label or decision"),
+        (predictions(label=2), "unknown label or decision"),
+        (predictions(by_gate=""), "unknown label or decision"),
+    ],
+)
+@pytest.mark.parametrize("side", ["A", "B"])
+def test_an_evaluation_of_another_version_is_said_to_be_not_comparable(told, rows, said, side):
+    section, facts = told(*((rows, predictions()) if side == "A" else (predictions(), rows)))
+    words = " ".join(" ".join(section).split())
+    start = f"The evaluation of {side} was written by another version and is not comparable:"
+    assert start in words
+    assert said in words
+    assert words.endswith(f"Materialize evaluation of {side} again.")
+    assert facts["policies"] == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff\xfe\x00", b'sha256,group,label,by_gate\n"', b"sha256,group,label,by_gate\n1,2\n"],
+    ids=["empty", "no text", "an open quote", "a short row"],
+)
+def test_a_table_that_is_none_is_a_sentence_too(empty, capsys, data):
+    publish(empty, FIRST, predictions())
+    publish(empty, SECOND, (), data=data)
+    code, text, error = diff(empty, capsys)
+    assert (code, error) == (0, "")
+    assert "The evaluation of B was written by another version" in text
+
+
+def test_damaged_predictions_are_an_error(empty, capsys):
+    publish(empty, FIRST, predictions())
+    published = publish(empty, SECOND, predictions(wrong=4))
+    damage(published.path("predictions.csv"))
+    code, text, error = diff(empty, capsys)
+    assert (code, text) == (1, "")
+    assert "predictions.csv" in error
+
+
+@pytest.mark.parametrize("missing", [FIRST, SECOND])
+def test_nothing_is_said_where_one_has_no_predictions(empty, capsys, missing):
+    make(empty, missing, "evaluation", inputs=())
+    publish(empty, SECOND if missing == FIRST else FIRST, predictions())
+    assert "paired" not in diff(empty, capsys)[1]
+    assert json.loads(diff(empty, capsys, "--json")[1])["paired"] is None
+
+
+def test_nothing_is_computed_where_both_have_the_same_predictions(empty, capsys, monkeypatch):
+    for run_id in (FIRST, SECOND):
+        publish(empty, run_id, predictions())
+    monkeypatch.setattr(paired, "_read", None)
+    assert diff(empty, capsys)[1].splitlines()[-1].startswith("Nothing differs: 1 step")
+
+
+def test_the_same_two_runs_give_the_same_text(empty, capsys):
+    random = np.random.default_rng(0)
+    for run_id in (FIRST, SECOND):
+        rows = predictions(wrong=4)
+        for row in rows:
+            row["by_gate"] = str(random.choice(["none", "roadwork", "defer"]))
+        publish(empty, run_id, rows)
+    assert diff(empty, capsys) == diff(empty, capsys)
+
+
+@pytest.mark.e2e
+def test_an_obstacle_is_found_without_loading_anything_heavy(empty):
+    publish(empty, FIRST, OLDER)
+    publish(empty, SECOND, predictions())
+    code = (
+        "import sys, streetvision_core.cli as cli\n"
+        "assert cli.main(sys.argv[1:]) == 0\n"
+        "print(sorted({'numpy', 'scipy', 'torch'} & set(sys.modules)))"
+    )
+    arguments = [sys.executable, "-c", code, "diff", FIRST, SECOND, "--store", str(empty.root)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
