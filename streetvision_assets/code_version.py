@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = streetvision_core.__name__
 _IO_THAT_DECIDES_BYTES = {f"{_PACKAGE}.io.{name}" for name in ("artifact", "encode", "tensors", "writers")}
-_ONLY_SHOWN = {
-    f"{_PACKAGE}.{name}" for name in ("errors", "eval.plots", "data.contact_sheet", "data.overview")
-}
+_ONLY_SHOWN = {f"{_PACKAGE}.errors"}
 # Helpers of this name draw for the UI what a step has made.
 _DRAWS = "_show"
 # Imports for the type checker are never run.

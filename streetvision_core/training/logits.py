@@ -56,7 +56,7 @@ class Logits:
         )
         if wrong:
             raise DataError(
-                f"finite float32 logits [{number}, 2], int64 labels [{number}] and {number} groups for the names",
+                f"finite float32 logits [{number}, 2], int64 labels [{number}] and as many groups and names",
                 f"{self.logits.dtype} {self.logits.shape}, {self.labels.dtype} {self.labels.shape}"
                 f" and {len(self.groups)} groups",
                 "the logits of a role",

@@ -150,8 +150,8 @@ def modules_of(step):
     return {name.removeprefix("streetvision_core.") for name in modules_behind(body)}
 
 
-READING = ("phase1_checkpoint", "val_calib_logits", "evaluation", "bundle")
-ALL = ("images", "splits", "backbone", "thresholds", *READING)
+READING = ("phase1_checkpoint", "val_calib_logits", "gate", "evaluation", "bundle")
+ALL = ("images", "splits", "backbone", "thresholds", "scrc", *READING)
 
 
 @pytest.mark.parametrize(
@@ -160,16 +160,19 @@ ALL = ("images", "splits", "backbone", "thresholds", *READING)
         ("data.demo.draw_works", ("images",)),
         ("data.sources.parquet", ("images", *READING)),
         ("data.duplicates", ("splits", *READING)),
-        ("models.zoo", ("backbone", "thresholds", *READING)),
+        ("models.zoo", ("backbone", "thresholds", "scrc", *READING)),
         ("models.fold", ("evaluation", "bundle")),
         ("training.module", ("phase1_checkpoint",)),
-        ("eval.calibration", ("phase1_checkpoint", "thresholds", "evaluation", "bundle")),
-        ("eval.policy", ("thresholds", "evaluation", "bundle")),
+        ("eval.calibration", ("phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle")),
+        ("eval.policy", ("thresholds", "scrc", "evaluation", "bundle")),
+        ("eval.scrc_fit", ("scrc", "evaluation", "bundle")),
+        ("eval.gate_fit", ("gate",)),
         ("bundle.export", ("bundle",)),
         ("io.encode", ALL),
         ("io.store", ()),
         ("errors", ()),
-        ("eval.plots", ()),
+        # Its pictures are files of the report; thresholds only shows them.
+        ("eval.plots", ("evaluation", "bundle")),
     ],
 )
 def test_a_change_of_a_module_counts_for_exactly_these_steps(changed, steps):
@@ -185,4 +188,4 @@ def test_every_step_of_the_graph_has_a_version_of_its_own():
         for asset in defs.resolve_asset_graph().assets_defs
         for version in asset.code_versions_by_key.values()
     ]
-    assert len(set(versions)) == len(versions) == 8
+    assert len(set(versions)) == len(versions) == len(ALL)

@@ -14,9 +14,18 @@ PICTURES_SHOWN = {
     "images": {"overview"},
     "phase1_checkpoint": {"training_curve"},
     "thresholds": {"mcc_by_threshold", "risk_by_coverage"},
-    "evaluation": {"confusion_matrix", "mistakes"},
+    "scrc": {"risk_by_confidence"},
+    "evaluation": {
+        "confusion_matrix", "mistakes", "reliability", "risk_coverage", "roc", "precision_recall",
+    },
+}  # fmt: skip
+TABLES_SHOWN = {
+    "splits": {"roles"},
+    "phase1_checkpoint": {"epochs"},
+    "gate": {"on_val_select"},
+    "scrc": {"sequence"},
+    "evaluation": {"policies", "slices"},
 }
-TABLES_SHOWN = {"splits": {"roles"}, "phase1_checkpoint": {"epochs"}, "evaluation": {"slices"}}
 
 
 def materializations(result):
@@ -113,7 +122,7 @@ def test_moving_the_pictures_changes_no_data_version(graph, pictures, tmp_path):
 def test_the_verify_job_runs_every_check_and_materializes_nothing(graph):
     result = graph.run("verify")
     assert result.success
-    assert len(evaluations(result)) == len(list(graph.instance.all_asset_keys())) * 2 + 5
+    assert len(evaluations(result)) == len(list(graph.instance.all_asset_keys())) * 2 + 7
     assert not materializations(result)
 
 

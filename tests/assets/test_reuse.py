@@ -11,7 +11,9 @@ from streetvision_core.errors import IntegrityError
 from tests.assets.graph import STEPS, Graph, evaluations, paragraph
 from tests.assets.test_graph import damage, materializations
 
-BEHIND_TRAINING = ("phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle")
+BEHIND_TRAINING = (
+    "phase1_checkpoint", "val_calib_logits", "thresholds", "gate", "scrc", "evaluation", "bundle",
+)  # fmt: skip
 # Whoever reads pictures of a user looks at them in every run.
 ALWAYS_RUN = {"images"}
 
@@ -273,6 +275,8 @@ def test_a_proof_is_taken_over_from_the_run_that_computed_and_verify_proves_it_a
         "phase1_checkpoint": "usable_model",
         "val_calib_logits": "complete_logits",
         "thresholds": "recomputed",
+        "gate": "refitted",
+        "scrc": "recertified",
         "bundle": "deployable",
     }
     taken, proved = evaluations(result), evaluations(graph.run("verify"))

@@ -25,13 +25,15 @@ OTHERS = [
 class Labelled:
     logits: np.ndarray
     labels: np.ndarray
+    groups: tuple[str, ...]
 
 
 def draw(seed, n=200):
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, n)
     margins = 3 * (labels - 0.5) + random.normal(0, 1.5, n)
-    return Labelled(np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32), labels)
+    groups = tuple(f"sequence {number // 2}" for number in range(n))
+    return Labelled(np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32), labels, groups)
 
 
 def fit(config=None):
@@ -56,7 +58,7 @@ def test_the_policy_is_fitted_as_configured_says_so_and_verifies(config):
     calib = draw(2)
     chosen = choose_margin(
         calib.logits, calib.labels, objective=config.chosen_objective(), at=config.at,
-        resamples=config.resamples, seed=config.seed,
+        resamples=config.resamples, seed=config.seed, groups=calib.groups,
     )  # fmt: skip
     policy = fitted.policy
     assert policy.chosen_by == config

@@ -21,10 +21,10 @@ CHAIN = {
     "splits": ("images",),
     "backbone": ("images", "splits"),
     "phase1_checkpoint": ("images", "splits", "backbone"),
-    "val_calib_logits": ("images", "splits", "phase1_checkpoint"),
-    "thresholds": ("phase1_checkpoint", "val_calib_logits"),
     "gate": ("images", "splits", "phase1_checkpoint"),
+    "val_calib_logits": ("images", "splits", "phase1_checkpoint"),
     "scrc": ("phase1_checkpoint", "val_calib_logits"),
+    "thresholds": ("phase1_checkpoint", "val_calib_logits"),
     "evaluation": ("images", "splits", "phase1_checkpoint", "thresholds", "gate", "scrc"),
     "bundle": (
         "backbone", "evaluation", "gate", "images", "phase1_checkpoint", "scrc", "splits", "thresholds",

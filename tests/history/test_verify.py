@@ -21,7 +21,9 @@ def test_a_whole_store_is_good_with_every_artifact_and_pointer_looked_at(store, 
     printed = capsys.readouterr().out.splitlines()
     keys = len(list(store.root.glob("keys/*/*.json")))
     assert len(printed) == 2 * len(CHAIN) + 1 + 1
-    assert printed[-1].startswith(f"17 artifacts and {keys + len(CHAIN)} pointers: all good; ")
+    assert printed[-1].startswith(
+        f"{2 * len(CHAIN) + 1} artifacts and {keys + len(CHAIN)} pointers: all good; "
+    )
     assert all(line.startswith("ok ") for line in printed[:-1])
 
 
