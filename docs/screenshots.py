@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import Page, sync_playwright
 
+from streetvision_core.io import ArtifactStore, default_store
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,10 +28,11 @@ BROWSER = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-# The pictures of each materialization, in the order in which its page lists them.
-ORDER = {
-    "phase1_checkpoint": ["training_curve"],
-    "evaluation": ["confusion_matrix", "mistakes"],
+# The pictures that are shown, and where they stand among those that the page of their asset hides at first.
+SHOWN = {
+    "phase1_checkpoint": {"training_curve": 0},
+    "scrc": {"risk_by_confidence": 0},
+    "evaluation": {"risk_coverage": 1, "mistakes": 5},
 }
 EVENTS = "/assets/{}?view=events"
 
@@ -73,27 +76,37 @@ def shoot_graph(page: Page, base: str) -> None:
     settle(page)
     page.keyboard.press("Alt+e")  # expand all groups
     settle(page)
-    page.screenshot(path=PICTURES / "graph.png", clip={"x": 545, "y": 110, "width": 944, "height": 500})
+    page.screenshot(path=PICTURES / "graph.png", clip={"x": 545, "y": 110, "width": 1054, "height": 790})
 
 
-def shoot_events(page: Page, base: str, asset: str, metadata: str) -> None:
+def shoot_events(page: Page, base: str, asset: str, metadata: str, position: int) -> None:
     """Photograph a materialization with one of its pictures opened."""
     page.goto(base + EVENTS.format(asset))
     settle(page)
-    page.get_by_text("[Show Markdown]").nth(ORDER[asset].index(metadata)).click()
+    page.get_by_text("[Show Markdown]").nth(position).click()
     page.wait_for_timeout(1500)
     page.screenshot(path=PICTURES / f"{asset}_{metadata}.png")
+
+
+def shoot_report(page: Page) -> None:
+    """Photograph the upper part of the newest report."""
+    report = ArtifactStore(default_store()).resolve("evaluation").path("report.html")
+    page.goto(report.resolve().as_uri())
+    page.screenshot(
+        path=PICTURES / "report.png", clip={"x": 0, "y": 0, "width": 1240, "height": 1500}, full_page=True
+    )
 
 
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     with running_ui() as base, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=BROWSER)
-        shoot_graph(browser.new_page(viewport={"width": 1490, "height": 620}), base)
+        shoot_graph(browser.new_page(viewport={"width": 1600, "height": 900}), base)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        for asset, names in ORDER.items():
-            for name in names:
-                shoot_events(page, base, asset, name)
+        for asset, names in SHOWN.items():
+            for name, position in names.items():
+                shoot_events(page, base, asset, name, position)
+        shoot_report(browser.new_page(viewport={"width": 1240, "height": 1500}))
         browser.close()
 
 

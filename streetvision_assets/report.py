@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import standard_checks
+from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import markdown, picture, table
 from streetvision_assets.resources import StoreResource
@@ -13,6 +13,7 @@ from streetvision_core.bundle.evaluation import Evaluation, evaluate
 from streetvision_core.bundle.pages import PLOT_PREFIX, policy_rows, slice_rows
 from streetvision_core.bundle.policies import published_policies
 from streetvision_core.bundle.predictor import Predictor
+from streetvision_core.bundle.recount import recount_problems
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
@@ -68,4 +69,17 @@ def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
     }
 
 
-CHECKS = standard_checks("evaluation")
+@proof("evaluation", description="Every figure of each policy comes out the same when it is counted again.")
+def recounted(evaluation: PublishedArtifact, store: StoreResource) -> Verdict:
+    """Count again from the published decisions."""
+    opened = store.open()
+    splits = Splits.from_artifact(opened.input_of(evaluation, "splits"))
+    problems = recount_problems(
+        Evaluation.from_artifact(evaluation),
+        names=splits.roles["val_test"],
+        index=ImageIndex.from_artifact(opened.input_of(evaluation, "images")),
+    )
+    return Verdict(problems, good="counted again, the same")
+
+
+CHECKS = [*standard_checks("evaluation"), recounted]

@@ -5,6 +5,7 @@ All of it follows from the content and the configuration: no time, no machine, n
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,18 +137,18 @@ The policy is `{policy.type}`. {policy.promise()}
 def _figures(report: Report, tested: PolicyReport) -> str:
     metrics, coverage = tested.metrics, tested.coverage
     rows = "\n".join(f"| {name} | {metrics[name]:.3f} |" for name in _SHOWN)
-    told = _uncertainty(tested.intervals) if tested.intervals else "It answers none of them."
+    told = (
+        f"Of the answered pictures:\n\n| | |\n|---|---|\n{rows}\n\n{_uncertainty(tested.intervals)}"
+        if tested.intervals
+        else "It answers none of them."
+    )
     return f"""\
 ## Figures
 
 On {report.counts.n} pictures that took no part in training, selection or calibration
 (`evaluation.json`) it answers {coverage.answered}, which is {coverage.share:.1%} (95 % interval
 {coverage.interval.low:.1%} to {coverage.interval.high:.1%}): {metrics["tp"]} hits, {metrics["fn"]} misses,
-{metrics["fp"]} false alarms. Of the answered pictures:
-
-| | |
-|---|---|
-{rows}
+{metrics["fp"]} false alarms.
 
 {told}
 """
@@ -208,7 +209,7 @@ Preprocessing is in `config.json` (input {size}).
 def _limits(tested: PolicyReport) -> str:
     weak = [part for part in tested.slices if not part.too_small and part.accuracy]
     lines = [
-        f"- {part.attribute} {part.value}: accuracy {part.metrics['accuracy']:.3f}"
+        f"- {_plain(part.attribute)} {_plain(part.value)}: accuracy {part.metrics['accuracy']:.3f}"
         f" ({part.accuracy.low:.3f} to {part.accuracy.high:.3f}) on {part.answered} of {part.n} pictures\n"
         for part in weak[:3]
         if part.accuracy
@@ -223,3 +224,8 @@ again.
 {worst}Nothing here says when or where it was made, except `manifest.json` and `lineage/`: they name the
 machine, the run, the code and the configuration, paths included.
 """
+
+
+def _plain(text: str) -> str:
+    """Escape what comes from a data set, so that Markdown shows it as it is."""
+    return re.sub(r"([^\w\s:/.,-])", r"\\\1", " ".join(text.split()))

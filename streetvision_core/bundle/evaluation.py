@@ -19,6 +19,7 @@ from streetvision_core.bundle.records import read_record
 from streetvision_core.bundle.report import Decided, Report, Tested, report_of
 from streetvision_core.bundle.reproduce import TOLERANCE, Recorded, reproduction_problems
 from streetvision_core.errors import DataError
+from streetvision_core.eval.decisions import DECISIONS
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ class TestedPicture:
     def from_csv_row(cls, row: Mapping[str, Any]) -> Self:
         """Read a row back."""
         decisions = {name.removeprefix(_BY): cell for name, cell in row.items() if name.startswith(_BY)}
+        if not set(decisions.values()) <= set(DECISIONS):
+            raise DataError(
+                f"decisions among {', '.join(DECISIONS)}",
+                ", ".join(sorted(set(decisions.values()) - set(DECISIONS))),
+                f"the row of {row['name']}",
+                "Materialize evaluation again.",
+            )
         numbers = {"label": int(row["label"])} | {
             name: float(row[name]) for name in ("logit_none", "logit_roadwork")
         }

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, cast
 
 import numpy as np
-from pydantic import AfterValidator, Field, FiniteFloat, field_validator
+from pydantic import AfterValidator, Field, FiniteFloat, field_validator, model_validator
 
 from streetvision_core.bundle.figures import (
     Calibrations,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 SMALLEST_SLICE, MOST_SLICES = 30, 20
 SCHEMA_VERSION: Literal[3] = 3
+KINDS = ("threshold", "gate", "scrc")
 AnyPolicy: TypeAlias = Annotated[ThresholdPolicy | GatePolicy | ScrcPolicy, Field(discriminator="type")]
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -105,6 +106,12 @@ class PolicyReport(Record):
     calibration: Calibrations
     slices: tuple[Slice, ...]
 
+    @model_validator(mode="after")
+    def _promises_what_its_policy_does(self) -> Self:
+        if self.promise != self.policy.promise():
+            raise ValueError(f"it promises {self.promise!r}, and its policy {self.policy.promise()!r}")
+        return self
+
     def degeneracies(self) -> list[str]:
         """Say why the policy decides nothing on val_test: one sentence a reason, none for a useful one."""
         if not self.coverage.answered:
@@ -124,9 +131,11 @@ class Report(Record):
     @field_validator("schema_version", mode="before")
     @classmethod
     def _check_version(cls, value: object) -> object:
+        # It is the first field, so this stands before what another version has or lacks.
         if value != SCHEMA_VERSION:
             raise ValueError(
-                f"version {value} instead of {SCHEMA_VERSION}: it was written by another version"
+                f"it is {value}, where this version reads {SCHEMA_VERSION};"
+                " materialize evaluation and bundle again, or use the version that wrote it"
             )
         return value
 
@@ -136,7 +145,8 @@ class Report(Record):
         wrong = {name: one.policy.type for name, one in value.items() if one.policy.type != name}
         if wrong or "threshold" not in value:
             raise ValueError(f"policies under their types, threshold among them, not {wrong or list(value)}")
-        return value
+        # JSON sorts names; a reader wants the same order everywhere.
+        return {kind: value[kind] for kind in KINDS if kind in value}
 
     def of(self, kind: str) -> PolicyReport:
         """Return the report of one policy.
@@ -193,7 +203,8 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
         DataError: shapes that do not fit, nothing, or logits that are not finite.
     """
     roadwork = int(tested.labels.sum())
-    attributes = {**tested.attributes, "group size": _group_sizes(tested.groups)}
+    # An attribute of that name in the index is somebody's own, and stays.
+    attributes = {"group size": _group_sizes(tested.groups), **tested.attributes}
     sliced = {name: values for name, values in attributes.items() if len(set(values)) <= MOST_SLICES}
     policies = {name: _policy_report(tested, one, sliced) for name, one in decided.items()}
     threshold = policies["threshold"].policy

@@ -1,8 +1,8 @@
 """Whether a predictor gives again what was recorded of pictures, here, now, and with these libraries.
 
 Logits are compared within an absolute and relative tolerance, because processors round differently in the
-last digits and decoders of JPEG differ by a grey level. A decision must be one that logits within the
-tolerance can lead to: elsewhere than at a boundary there is only one.
+last digits and decoders of JPEG differ by a grey level. A decision must be one that logits and extras within
+the tolerance can lead to: elsewhere than at a boundary there is only one.
 """
 
 from __future__ import annotations
@@ -68,8 +68,12 @@ def _differing(
 
 
 def _possible(policy: Policy, measured: Measured, *, tolerance: float) -> list[set[Decision]]:
-    """Return the decisions that logits within the tolerance lead to, for each picture."""
+    """Return the decisions that logits and extras within the tolerance lead to, for each picture."""
     margins = margin_vector(measured.logits)
     reach = 2 * tolerance * np.maximum(1.0, np.abs(measured.logits).max(axis=1))
-    shifted = (policy.decide(margins + by * reach, measured.extras) for by in (-1, 0, 1))
+    scaled = [
+        {name: values * (1 + by * tolerance) for name, values in measured.extras.items()}
+        for by in ((-1, 0, 1) if measured.extras else (0,))
+    ]
+    shifted = (policy.decide(margins + by * reach, extras) for by in (-1, 0, 1) for extras in scaled)
     return [set(decisions) for decisions in zip(*shifted, strict=True)]

@@ -6,6 +6,7 @@ pictures again: that the bundle still computes, here, what it computed when it w
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,12 @@ class Verification:
             "data": manifest.data_version,
             "manifest": bundle.contents.manifest_sha256,
         }
-        lines = [f"{name:10} {value}" for name, value in rows.items()]
+        lines = [
+            textwrap.fill(f"{name:10} {value}", width=100, subsequent_indent=" " * 11)
+            if name == "promise"
+            else f"{name:10} {value}"
+            for name, value in rows.items()
+        ]
         return "\n".join([*lines, *(f"DEGENERATE {reason}" for reason in bundle.record.degenerate)])
 
     def _golden_text(self) -> str:

@@ -9,8 +9,8 @@ beta         sigmoid(a ln p - b ln(1 - p) + c), p = sigmoid(m)     three
 isotonic     a rising line through points                          as many as the pictures call for
 venn_abers   p1 / (1 - p0 + p1), two rising staircases             as many as the pictures call for
 
-All of them keep the ranking of the margins, the last two up to ties. `calibration_fits` fits them, and
-`calibration_choice` chooses among them. `calibrator_from_json(to_json(c), where=...) == c`, and content
+All of them keep the ranking of the margins, the last two up to ties. `calibration` fits them, and
+`calibrator_choice` chooses among them. `calibrator_from_json(to_json(c), where=...) == c`, and content
 that no calibrator could have written is refused.
 
 Sources: Guo et al. (arXiv 1706.04599); J. Platt, Probabilistic Outputs for Support Vector Machines (1999);

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Answer: TypeAlias = Literal["none", "roadwork"]
 Decision: TypeAlias = Literal["none", "roadwork", "defer"]
 ANSWERS: tuple[Answer, ...] = ("none", "roadwork")
+DECISIONS: tuple[Decision, ...] = (*ANSWERS, "defer")
 # What another machine's rounding may change in a number that is computed from the same numbers.
 ROUNDING = 1e-9
 # What a policy can be told of pictures besides their logits, each an array [N] or [N, D].
@@ -136,8 +137,7 @@ def decisions(logits: Values, *, accepted: Values | None = None) -> tuple[Decisi
     """Answer each picture by its folded logits [N, 2] or margins [N]; defer it where it is not accepted."""
     said = answers(logits)
     taken = np.ones(said.size, dtype=bool) if accepted is None else np.asarray(accepted)
-    words: tuple[Decision, ...] = ("none", "roadwork", "defer")
-    return tuple(words[code] for code in np.where(taken, said.astype(int), 2).tolist())
+    return tuple(DECISIONS[code] for code in np.where(taken, said.astype(int), 2).tolist())
 
 
 def freeze_operating_point(select: LabelledLogits) -> OperatingPoint:
@@ -193,15 +193,15 @@ def read_policy(kind: type[_R], content: Any, *, where: str) -> _R:
 
 def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> bool:
     """Compare JSON values, floats within a relative tolerance (and an absolute one, 1,000 times smaller)."""
-    if isinstance(recorded, dict):
+    if isinstance(recorded, dict) and isinstance(fitted, dict):
         return recorded.keys() == fitted.keys() and all(
             same_numbers(recorded[key], fitted[key], tolerance=tolerance) for key in recorded
         )
-    if isinstance(recorded, (list, tuple)):
+    if isinstance(recorded, (list, tuple)) and isinstance(fitted, (list, tuple)):
         return len(recorded) == len(fitted) and all(
             same_numbers(was, now, tolerance=tolerance) for was, now in zip(recorded, fitted, strict=True)
         )
-    if isinstance(recorded, float):
+    if isinstance(recorded, float) and isinstance(fitted, float):
         return bool(np.isclose(recorded, fitted, rtol=tolerance, atol=tolerance / 1000))
     return bool(recorded == fitted)
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from streetvision_core.eval.inputs import Floats, Values
 
 COVERAGE_LEVEL = 0.95
+# Confidences this close (relatively) are one: two ways to compute the same number differ by less.
+_TIE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def certify_selective_risk(
     if passed == 0:
         return no_certificate(pictures=sure.size, alpha=alpha, delta=delta, tested=tested)
     best = passed - 1
-    return _certificate(
+    return certificate_of(
         float(grid[best]),
         int(accepted[best]),
         int(errors[best]),
@@ -113,7 +115,34 @@ def certify_selective_risk(
 
 def no_certificate(*, pictures: int, alpha: float, delta: float | None, tested: int) -> Certificate:
     """Return the certificate that defers everything; ``tested`` thresholds were looked at."""
-    return _certificate(None, 0, 0, pictures=pictures, alpha=alpha, delta=delta, tested=tested)
+    return certificate_of(None, 0, 0, pictures=pictures, alpha=alpha, delta=delta, tested=tested)
+
+
+def certificate_of(
+    threshold: float | None,
+    accepted: int,
+    errors: int,
+    *,
+    pictures: int,
+    alpha: float,
+    delta: float | None,
+    tested: int,
+) -> Certificate:
+    """Return the certificate that follows from its counts at a threshold; see :class:`Certificate`."""
+    side = (1 - COVERAGE_LEVEL) / 2
+    return Certificate(
+        threshold=threshold,
+        alpha=alpha,
+        delta=delta,
+        pictures=pictures,
+        accepted=accepted,
+        errors=errors,
+        upper_bound=risk_bound(errors, accepted, pictures=pictures, delta=delta),
+        coverage_low=1 - float(upper_risk_bound(pictures - accepted, pictures, delta=side)),
+        coverage_high=float(upper_risk_bound(accepted, pictures, delta=side)),
+        tested=tested,
+        needed=needed_without_error(alpha=alpha, delta=delta),
+    )
 
 
 def risk_p_value(errors: npt.ArrayLike, accepted: npt.ArrayLike, *, alpha: float) -> Floats:
@@ -161,7 +190,8 @@ def risk_grid(
     It starts where twice the smallest certifiable number of calibration pictures is expected to be
     accepted, since a stricter one could only fail for want of pictures, and goes in even steps of coverage
     to accepting everything. A promise about the mean (no delta) begins at the first step: it cannot fail for
-    want of accepted pictures.
+    want of accepted pictures. Each threshold lies in the middle between the last confidence that it accepts
+    and the next below, so that rounding moves no picture with a confidence of val_select across it.
 
     Raises:
         DataError: confidence that is not [N] or not finite.
@@ -179,7 +209,7 @@ def risk_grid(
     first = 1 / steps if delta is None else min(1.0, 2 * needed / calibration_size)
     coverages = np.linspace(first, 1.0, steps)
     quantiles = np.quantile(sure, 1 - coverages, method="inverted_cdf")
-    return tuple(float(value) for value in np.unique(quantiles)[::-1])
+    return tuple(float(value) for value in np.unique(_below(quantiles, sure))[::-1])
 
 
 def control_expected_risk(
@@ -205,7 +235,7 @@ def control_expected_risk(
     if not holds.any():
         return no_certificate(pictures=sure.size, alpha=alpha, delta=None, tested=grid.size)
     best = int(np.flatnonzero(holds)[-1])
-    return _certificate(
+    return certificate_of(
         float(grid[best]),
         int(accepted[best]),
         int(errors[best]),
@@ -234,12 +264,23 @@ def count_accepted(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Count, for each threshold of a grid, the accepted pictures and the wrong ones among them, int [K] each.
 
-    Takes finite confidences [N] and whether the answers are wrong, bool [N].
+    Takes finite confidences [N], whether the answers are wrong, bool [N], and a falling grid [K].
     """
-    order = np.argsort(-sure, kind="stable")
-    accepted = np.searchsorted(-sure[order], -grid, side="right")
-    errors = np.concatenate([[0], np.cumsum(mistaken[order])])
-    return accepted, errors[accepted]
+    # How many of the thresholds each picture reaches; nothing is sorted, since K is far below N.
+    reached = np.searchsorted(grid[::-1], sure, side="right")
+    accepted, errors = (
+        np.cumsum(np.bincount(some, minlength=grid.size + 1)[:0:-1]) for some in (reached, reached[mistaken])
+    )
+    return accepted, errors
+
+
+def _below(values: Floats, sure: Floats) -> Floats:
+    """Return the middles between values among the confidences and the next ones below them."""
+    ordered, tied = np.unique(sure), values - _TIE * np.abs(values)
+    smaller = np.searchsorted(ordered, tied)
+    following = np.where(smaller > 0, ordered[smaller - 1], 2 * tied - values)
+    middles: Floats = (values + following) / 2
+    return middles
 
 
 def _checked(
@@ -249,32 +290,6 @@ def _checked(
     sure, mistaken = finite_vector(confidence, name="confidence"), binary_vector(wrong, name="wrong")
     require_equal_length(confidence=sure, wrong=mistaken)
     return grid, sure, mistaken
-
-
-def _certificate(
-    threshold: float | None,
-    accepted: int,
-    errors: int,
-    *,
-    pictures: int,
-    alpha: float,
-    delta: float | None,
-    tested: int,
-) -> Certificate:
-    side = (1 - COVERAGE_LEVEL) / 2
-    return Certificate(
-        threshold=threshold,
-        alpha=alpha,
-        delta=delta,
-        pictures=pictures,
-        accepted=accepted,
-        errors=errors,
-        upper_bound=risk_bound(errors, accepted, pictures=pictures, delta=delta),
-        coverage_low=1 - float(upper_risk_bound(pictures - accepted, pictures, delta=side)),
-        coverage_high=float(upper_risk_bound(accepted, pictures, delta=side)),
-        tested=tested,
-        needed=needed_without_error(alpha=alpha, delta=delta),
-    )
 
 
 def _falling(thresholds: Sequence[float]) -> Floats:

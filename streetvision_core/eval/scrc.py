@@ -17,7 +17,7 @@ expected   On average over calibration sets, at most alpha of all pictures are a
            conformal risk control, and about this calibration set it promises nothing.
 
 `scrc_fit` freezes and certifies. A policy that is read is held against itself: its digests against what was
-frozen, each bound against its own counts.
+frozen, each bound against its own counts, and what is certified against what was chosen to be promised.
 
 Sources: Xu, Guo, Wei, Selective Conformal Risk Control (arXiv 2512.12844), and those of `risk_control`.
 """
@@ -34,6 +34,7 @@ from streetvision_core.eval.calibrators import calibrator_from_json
 from streetvision_core.eval.config import ScrcConfig
 from streetvision_core.eval.decisions import (
     ANSWERS,
+    ROUNDING,
     Answer,
     OperatingPoint,
     Record,
@@ -43,7 +44,8 @@ from streetvision_core.eval.decisions import (
 )
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.policy import FittedOn
-from streetvision_core.eval.risk_control import risk_bound
+from streetvision_core.eval.risk_control import certificate_of
+from streetvision_core.eval.scrc_words import percent, words_of
 from streetvision_core.io import Artifact, json_bytes, json_digest
 from streetvision_core.io.manifest import Sha256
 
@@ -56,7 +58,6 @@ SCRC_NAME = "scrcparams.json"
 Promise: TypeAlias = Literal["error", "two_sided", "expected"]
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 _Level = Annotated[FiniteFloat, Field(gt=0, lt=1)]
-_ROUNDING = 1e-9
 
 
 class Judged(Record):
@@ -109,26 +110,46 @@ class Certified(Record):
     upper_bound: _Share
     coverage_low: _Share
     coverage_high: _Share
-    tested: int
-    needed: int
+    tested: Annotated[int, Field(ge=0)]
+    needed: Annotated[int, Field(ge=1)]
 
     @model_validator(mode="after")
     def _holds(self) -> Self:
         if len(self.thresholds) != self.K:
             raise ValueError(f"K is {self.K}, but there are {len(self.thresholds)} thresholds")
+        if list(self.thresholds) != sorted(set(self.thresholds), reverse=True):
+            raise ValueError("the thresholds do not fall")
         if not self.k <= self.m <= self.n:
             raise ValueError(f"k = {self.k}, m = {self.m} and n = {self.n} do not rise")
-        if self.threshold is None:
-            return self
-        if self.threshold not in self.thresholds:
-            raise ValueError(f"the threshold {self.threshold} is none of the frozen sequence")
-        bound = risk_bound(self.k, self.m, pictures=self.n, delta=self.delta)
-        if abs(bound - self.upper_bound) > _ROUNDING or bound > self.alpha + _ROUNDING:
-            raise ValueError(
-                f"{self.k} errors in {self.m} accepted units bound the risk by {bound:.6g}, which is not"
-                f" {self.upper_bound:.6g} or not at most alpha, {self.alpha:g}"
-            )
+        if self.threshold is None and self.m:
+            raise ValueError(f"{self.m} units are accepted without a threshold")
+        if self.threshold is not None and self.threshold not in self.thresholds[: self.tested]:
+            raise ValueError(f"the threshold {self.threshold} is none of the {self.tested} that were tested")
+        self._follows_from_counts()
         return self
+
+    def _follows_from_counts(self) -> None:
+        again = certificate_of(
+            self.threshold,
+            self.m,
+            self.k,
+            pictures=self.n,
+            alpha=self.alpha,
+            delta=self.delta,
+            tested=self.tested,
+        )
+        for name in ("upper_bound", "coverage_low", "coverage_high", "needed"):
+            recorded, found = getattr(self, name), getattr(again, name)
+            if abs(recorded - found) > ROUNDING:
+                raise ValueError(
+                    f"{self.k} errors in {self.m} accepted of {self.n} units give {name} {found:.6g}, not"
+                    f" {recorded:.6g}"
+                )
+        if again.feasible and again.upper_bound > self.alpha + ROUNDING:
+            raise ValueError(
+                f"{self.k} errors in {self.m} accepted units bound the risk by {again.upper_bound:.6g}, which"
+                f" is not at most alpha, {self.alpha:g}"
+            )
 
 
 class ScrcPolicy(Record):
@@ -152,9 +173,15 @@ class ScrcPolicy(Record):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        covered = sorted(answer for one in self.certificates for answer in one.answers)
-        if covered != sorted(ANSWERS):
-            raise ValueError(f"there are certificates for the answers {covered}")
+        chosen = self.chosen_by
+        units = "groups" if chosen.one_per_group else "pictures"
+        if (self.promised, self.units) != (chosen.promise, units):
+            raise ValueError(f"it promises {self.promised} of {self.units}, but {chosen.promise} was chosen")
+        certified = tuple(Side(one.answers, one.alpha, one.delta) for one in self.certificates)
+        if certified != sides_of(chosen):
+            raise ValueError(f"it was chosen to certify {sides_of(chosen)}, but it certifies {certified}")
+        if self.guarantee != words_of(chosen):
+            raise ValueError("the words of the guarantee are not those of its numbers")
         if self.frozen != digests(self.point, self.calibrator, self.certificates):
             raise ValueError("point, calibrator or thresholds are not those that were frozen")
         calibrator_from_json(self.calibrator, where=SCRC_NAME)
@@ -206,7 +233,7 @@ class ScrcPolicy(Record):
 
     def _what_is_needed(self, one: Certified) -> str:
         return (
-            f"{one.alpha:.2%} takes at least {one.needed} answered {self.units} of val_calib without an"
+            f"{percent(one.alpha)} takes at least {one.needed} answered {self.units} of val_calib without an"
             f" error, more with every error, and there are {one.n}"
         )
 
@@ -219,6 +246,25 @@ class ScrcPolicy(Record):
                 certificate that does not follow from its own counts.
         """
         return read_policy(cls, content, where=where)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One certificate that a promise takes: about the pictures with some answers; see `Certified`."""
+
+    answers: tuple[Answer, ...]
+    alpha: float
+    delta: float | None
+
+
+def sides_of(config: ScrcConfig) -> tuple[Side, ...]:
+    """Return what has to be certified; the two sides of two_sided share delta, so that both hold together."""
+    if config.promise == "two_sided":
+        return (
+            Side(("none",), config.alpha_miss, config.delta / 2),
+            Side(("roadwork",), config.alpha_alarm, config.delta / 2),
+        )
+    return (Side(ANSWERS, config.alpha, None if config.promise == "expected" else config.delta),)
 
 
 @dataclass(frozen=True)

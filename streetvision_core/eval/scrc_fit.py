@@ -16,7 +16,7 @@ from streetvision_core.eval.calibration import fit_temperature_scaling, negative
 from streetvision_core.eval.calibrator_choice import CalibratorChoice, choose_calibrator
 from streetvision_core.eval.calibrators import calibrator_from_json
 from streetvision_core.eval.config import ScrcConfig
-from streetvision_core.eval.decisions import ANSWERS, answers, differences, freeze_operating_point
+from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.policy import FittedOn
 from streetvision_core.eval.risk_control import (
@@ -36,18 +36,23 @@ from streetvision_core.eval.scrc import (
     Scrc,
     ScrcPolicy,
     SelectFreeze,
+    Side,
     digests,
     has_answer,
+    sides_of,
 )
+from streetvision_core.eval.scrc_words import words_of
 
 if TYPE_CHECKING:
     from streetvision_core.eval.calibrators import Calibrator
-    from streetvision_core.eval.decisions import Answer, LabelledLogits, OperatingPoint
+    from streetvision_core.eval.decisions import LabelledLogits, OperatingPoint
     from streetvision_core.eval.inputs import Bools, Floats
     from streetvision_core.eval.risk_control import Certificate
     from streetvision_core.eval.scrc import Promise
 
 DEFAULTS = ScrcConfig()
+# How far a minimum that a search has found may lie from the one that it finds on another machine.
+REFITTED = 1e-6
 
 
 def fit_scrc(
@@ -74,7 +79,7 @@ def fit_scrc(
     chosen = _choose_calibrator(select, config)
     units = _units(calib, config)
     seen, new = (_side(pictures, point, chosen.calibrator) for pictures in (select, units))
-    certificates = tuple(_certify(side, seen, new, config) for side in _SIDES[config.promise])
+    certificates = tuple(_certify(side, seen, new, config) for side in sides_of(config))
     calibrator = chosen.calibrator.to_json()
     return Scrc(
         ScrcPolicy(
@@ -92,7 +97,7 @@ def fit_scrc(
                 nll_before=negative_log_likelihood(select.logits, select.labels),
                 judged=tuple(Judged(**vars(one)) for one in chosen.judged),
             ),
-            guarantee=_words(config),
+            guarantee=words_of(config),
         )
     )
 
@@ -107,7 +112,9 @@ def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> li
         logits_version=policy.fitted_on.val_calib_logits,
         config=policy.chosen_by,
     )
-    return differences(policy, again.policy)
+    # Digests tell last digits apart, which another machine rounds otherwise; what they are of is compared.
+    fitted = again.policy.model_copy(update={"frozen": policy.frozen})
+    return differences(policy, fitted, tolerance=REFITTED)
 
 
 def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
@@ -138,22 +145,6 @@ def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, 
                 }
             )
     return rows
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One promise about the pictures with some answers."""
-
-    answers: tuple[Answer, ...]
-    alpha: str
-    delta_share: float | None
-
-
-_SIDES = {
-    "error": (_Side(ANSWERS, "alpha", 1.0),),
-    "two_sided": (_Side(("none",), "alpha_miss", 0.5), _Side(("roadwork",), "alpha_alarm", 0.5)),
-    "expected": (_Side(ANSWERS, "alpha", None),),
-}
 
 
 def _choose_calibrator(select: LabelledLogits, config: ScrcConfig) -> CalibratorChoice:
@@ -190,14 +181,13 @@ def _side(pictures: Any, point: OperatingPoint, calibrator: Calibrator) -> tuple
 
 
 def _certify(
-    side: _Side,
+    side: Side,
     select: tuple[Bools, Floats, Bools],
     calib: tuple[Bools, Floats, Bools],
     config: ScrcConfig,
 ) -> Certified:
     """Freeze the sequence on val_select, then certify on the units of val_calib."""
-    alpha = getattr(config, side.alpha)
-    delta = None if side.delta_share is None else config.delta * side.delta_share
+    alpha, delta = side.alpha, side.delta
     frozen = has_answer(select[0], side.answers)
     # How many units will have these answers is told by val_select: val_calib is not looked at yet.
     expected = max(1, round(calib[0].size * float(frozen.mean())))
@@ -235,25 +225,3 @@ def _certificate(
     if delta is None:
         return control_expected_risk(sure, wrong, thresholds=grid, alpha=alpha)
     return certify_selective_risk(sure, wrong, thresholds=grid, alpha=alpha, delta=delta)
-
-
-def _words(config: ScrcConfig) -> str:
-    likely = f"With probability at least {1 - config.delta:.0%} over the calibration pictures, at most"
-    promised = {
-        "error": f"{likely} {config.alpha:.2%} of the answered pictures are answered wrongly.",
-        "two_sided": f"{likely} {config.alpha_miss:.2%} of the pictures answered none show roadwork, and at"
-        f" most {config.alpha_alarm:.2%} of those answered roadwork show none.",
-        "expected": f"On average over calibration sets and new pictures, at most {config.alpha:.2%} of all"
-        " pictures are answered wrongly; about this very calibration set nothing is promised.",
-    }
-    drawn = (
-        "one picture drawn from each group, the groups independent of each other"
-        if config.one_per_group
-        else "one by one, independently of each other, whatever group they belong to"
-    )
-    return (
-        f"{promised[config.promise]} Conditions: new pictures come as those of val_calib did, {drawn};"
-        " weights, preprocessing and this file are as they were certified; no other certificate was tried on"
-        " the same pictures before this one. A change of camera, place, season, share of roadwork or"
-        " preprocessing voids it."
-    )

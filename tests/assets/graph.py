@@ -13,10 +13,10 @@ STEPS = (
     "splits",
     "backbone",
     "phase1_checkpoint",
-    "val_calib_logits",
-    "thresholds",
     "gate",
+    "val_calib_logits",
     "scrc",
+    "thresholds",
     "evaluation",
     "bundle",
 )

@@ -277,6 +277,7 @@ def test_a_proof_is_taken_over_from_the_run_that_computed_and_verify_proves_it_a
         "thresholds": "recomputed",
         "gate": "refitted",
         "scrc": "recertified",
+        "evaluation": "recounted",
         "bundle": "deployable",
     }
     taken, proved = evaluations(result), evaluations(graph.run("verify"))

@@ -141,33 +141,64 @@ def make_chain(root, *, training, seed=0) -> Chain:
     return chain
 
 
+# Loose enough for the few pictures of a test to be certified; of one step, so that some are deferred.
+CERTIFIED = ScrcConfig(alpha=0.4, delta=0.2, steps=1)
+
+
 def decide_and_evaluate(chain, *, run_id=RUN):
     """Run the steps behind the logits, as they are in ``chain`` now."""
-    from streetvision_core.models.weights import read_state
-    from streetvision_core.training.checkpoint import Checkpoint
     from streetvision_core.training.gate import train_gate
-    from streetvision_core.training.logits import Logits
 
-    checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
-    version = chain.upstream["phase1_checkpoint"].manifest.data_version
-    given = {
-        "checkpoint_version": version,
-        "logits_version": chain.upstream["val_calib_logits"].manifest.data_version,
-    }
-    parts = (checkpoint.val_select, Logits.from_artifact(chain.upstream["val_calib_logits"]))
-    thresholds = fit_threshold_policy(*parts, **given)
+    checkpoint, given = _fitted_on(chain)
+    thresholds = fit_threshold_policy(**given)
     inputs = ("phase1_checkpoint", "val_calib_logits")
     chain.publish("thresholds", thresholds.to_artifact(), inputs=inputs, run_id=run_id)
-    # Loose enough for the few pictures of a test to be certified.
-    scrc = fit_scrc(*parts, **given, config=ScrcConfig(alpha=0.4, delta=0.2))
-    chain.publish("scrc", scrc.to_artifact(), inputs=inputs, run_id=run_id)
+    certify(chain, CERTIFIED, run_id=run_id)
     gate = train_gate(
         checkpoint, index=chain.index, splits=chain.splits, pictures=chain.pictures("train", "val_select"),
-        config=GateConfig(coverage=0.7), checkpoint_version=version,
+        config=GateConfig(coverage=0.7), checkpoint_version=given["checkpoint_version"],
     )  # fmt: skip
     chain.publish("gate", gate.to_artifact(), inputs=("images", "splits", "phase1_checkpoint"), run_id=run_id)
+    evaluate_again(chain, run_id=run_id)
+
+
+def certify(chain, config, *, run_id=RUN):
+    """Fit and publish scrc as ``config`` says."""
+    _, given = _fitted_on(chain)
+    scrc = fit_scrc(**given, config=config)
+    inputs = ("phase1_checkpoint", "val_calib_logits")
+    chain.publish("scrc", scrc.to_artifact(), inputs=inputs, run_id=run_id)
+    return scrc.policy
+
+
+def _fitted_on(chain):
+    from streetvision_core.training.checkpoint import Checkpoint
+    from streetvision_core.training.logits import Logits
+
+    published, logits = chain.upstream["phase1_checkpoint"], chain.upstream["val_calib_logits"]
+    checkpoint = Checkpoint.from_artifact(published)
+    return checkpoint, {
+        "select": checkpoint.val_select,
+        "calib": Logits.from_artifact(logits),
+        "checkpoint_version": published.manifest.data_version,
+        "logits_version": logits.manifest.data_version,
+    }
+
+
+def build_predictor(chain, kind="threshold") -> Predictor:
+    """Fold a policy of ``chain`` into its checkpoint, without a bundle."""
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
+    policy = published_policies(chain.upstream)[kind]
+    return Predictor.build(checkpoint.config, read_state(checkpoint.weights), policy)
+
+
+def evaluate_again(chain, *, run_id=RUN):
+    """Evaluate the policies as they are in ``chain`` now."""
     evaluation = evaluate(
-        Predictor.build(checkpoint.config, read_state(checkpoint.weights), thresholds.policy),
+        build_predictor(chain),
         published_policies(chain.upstream),
         chain.splits.roles["val_test"],
         index=chain.index,

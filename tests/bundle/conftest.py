@@ -29,6 +29,12 @@ def bundle(chain):
 
 
 @pytest.fixture(scope="session")
+def scrc_bundle(chain):
+    """The bundle of the same chain that ships scrc, which defers some pictures. Nobody writes here."""
+    return chain.bundle("20261121T093005-00000005", policy="scrc")
+
+
+@pytest.fixture(scope="session")
 def predictor(bundle):
     from streetvision_core.bundle import Predictor
 

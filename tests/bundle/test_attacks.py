@@ -7,7 +7,6 @@ refused by what it is, before anything in it is loaded.
 import json
 import os
 import pickle
-import re
 import socket
 import struct
 
@@ -16,21 +15,14 @@ import pytest
 
 from streetvision_core.bundle import Predictor, layout, load_bundle, verify_bundle
 from streetvision_core.errors import BundleError
-from streetvision_core.io import InputArtifact, OutputFile, StepManifest, bytes_digest
-from tests.bundle.chain import copy, forge, write_manifest
+from streetvision_core.io import OutputFile, StepManifest
+from tests.bundle.chain import copy, forge
+from tests.bundle.forging import forge_part, pin_lineage, refused
 
 
 @pytest.fixture
 def moved(bundle, tmp_path):
     return copy(bundle, tmp_path / "moved")
-
-
-def refused(path, match):
-    """The bundle is refused, and what was expected and found says why; the path has no part in the match."""
-    with pytest.raises(BundleError) as caught:
-        load_bundle(path)
-    assert re.search(match, f"{caught.value.expected}, but found {caught.value.found}"), caught.value
-    return str(caught.value)
 
 
 def forge_json(bundle, target, name, change):
@@ -113,7 +105,7 @@ def test_a_pickle_under_an_allowed_name_is_refused(bundle, tmp_path, name):
     [
         "preprocessor_config.json",
         "model-00001.safetensors",
-        "policy/scrcparams.json",
+        "policy/platt.json",
         "golden/a.svg",
         "x.txt",
     ],
@@ -242,57 +234,6 @@ def test_weights_that_do_not_fill_the_architecture_are_refused(bundle, tmp_path,
     refused(forge_state(bundle, tmp_path / "f", change), "test_resnet|float64")
 
 
-ORIGINS = {
-    "config.json": ("phase1_checkpoint", "config.json"),
-    "policy/thresholds.json": ("thresholds", "thresholds.json"),
-    "splits.json": ("splits", "splits.json"),
-    "evaluation.json": ("evaluation", "evaluation.json"),
-}
-
-
-def forge_part(bundle, target, name, change):
-    """Change a part and carry it through its step's manifest and bundle.json up to the top."""
-    content = json.loads((bundle / name).read_bytes())
-    change(content)
-    data = json.dumps(content).encode()
-    record = json.loads((bundle / "bundle.json").read_bytes())
-    if name == "config.json":
-        record["architecture"], record["preprocessing"] = content["architecture"], content["pretrained_cfg"]
-    record["checksums"][name] = bytes_digest(data)
-    copy(bundle, target)
-    (target / name).write_bytes(data)
-    text = json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False)
-    (target / "bundle.json").write_bytes(text.encode() + b"\n")
-    step, published = ORIGINS[name]
-    carry_origin(target, step, published, data)
-    return target
-
-
-def carry_origin(folder, step, name, data):
-    """Rewrite a step's manifest in lineage/ so that it published ``data``, its data version kept."""
-    path = folder / f"lineage/{step}.json"
-    manifest = StepManifest.load(path)
-    entry = OutputFile(sha256=bytes_digest(data), size_bytes=len(data))
-    outputs = {**manifest.output_artifacts, name: entry}
-    path.write_bytes(manifest.model_copy(update={"output_artifacts": outputs}).to_bytes())
-    pin_lineage(folder)
-
-
-def pin_lineage(folder):
-    """Make the bundle's manifest name the manifests in lineage/ as they are now."""
-    top = StepManifest.load(folder / "manifest.json")
-    inputs = {}
-    for path in (folder / "lineage").iterdir():
-        manifest = StepManifest.load(path)
-        inputs[path.stem] = InputArtifact(
-            data_version=manifest.data_version, run_id=manifest.run_id,
-            manifest_sha256=bytes_digest(path.read_bytes()),
-        )  # fmt: skip
-    names = {*top.output_artifacts, *(f"lineage/{step}.json" for step in inputs)}
-    kept = [name for name in names if (folder / name).exists()]
-    write_manifest(folder, top.model_copy(update={"input_artifacts": inputs}), names=kept)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -315,9 +256,14 @@ def test_a_config_that_leads_elsewhere_is_refused(bundle, tmp_path, change):
     refused(forge_part(bundle, tmp_path / "f", "config.json", change), r"config\.json|architecture")
 
 
-@pytest.mark.parametrize("name", list(ORIGINS))
+@pytest.mark.parametrize("name", ["config.json", "policy/thresholds.json", "splits.json", "evaluation.json"])
 def test_the_forged_part_is_otherwise_sound(bundle, tmp_path, name):
     load_bundle(forge_part(bundle, tmp_path / "f", name, lambda _: None))
+
+
+def own(report):
+    """The report of the policy in the bundle."""
+    return report["policies"]["threshold"]
 
 
 @pytest.mark.parametrize(
@@ -336,9 +282,12 @@ def test_the_forged_part_is_otherwise_sound(bundle, tmp_path, name):
         ("policy/thresholds.json", lambda c: c.update(note="other"), "evaluation of the policy"),
         ("policy/thresholds.json", lambda c: c.update(schema_version=2), "schema version"),
         ("evaluation.json", lambda c: c["counts"].update(n=5), "val_test"),
-        ("evaluation.json", lambda c: c["metrics"].pop("mcc"), "mcc"),
-        ("evaluation.json", lambda c: c["metrics"].update(tp=0, fp=0), "called so"),
-        ("evaluation.json", lambda c: c.update(schema_version=3), "schema_version"),
+        ("evaluation.json", lambda c: own(c)["metrics"].pop("mcc"), "mcc"),
+        ("evaluation.json", lambda c: own(c)["metrics"].update(tp=0, fp=0), "called so"),
+        ("evaluation.json", lambda c: own(c)["coverage"].update(answered=0), "called so"),
+        ("evaluation.json", lambda c: c["policies"].update(scrc=own(c)), "policies under their types"),
+        ("evaluation.json", lambda c: c["policies"].pop("threshold"), "threshold among them"),
+        ("evaluation.json", lambda c: c.update(schema_version=4), "schema_version"),
         ("splits.json", lambda c: c["roles"].pop("val_test"), "splits"),
         ("splits.json", lambda c: c["roles"].update(val_test=["a"]), "val_test"),
     ],
@@ -404,11 +353,12 @@ def test_a_bundle_without_a_policy_is_refused(bundle, tmp_path):
     refused(forged, "exactly one policy")
 
 
-def test_a_second_policy_is_refused(bundle, tmp_path, monkeypatch):
-    """With a second kind of policy, its file is one that a bundle may hold, but not besides the first."""
-    kinds = {**layout.POLICIES, "gate": layout.PolicyKind("gate", ("gate.json",))}
-    monkeypatch.setattr(layout, "POLICIES", kinds)
-    refused(forge(bundle, tmp_path / "f", files={"policy/gate.json": b"{}"}), "exactly one policy")
+@pytest.mark.parametrize("kind", ["gate", "scrc"])
+def test_a_second_policy_is_refused(chain, bundle, tmp_path, kind):
+    """It is the very policy of this chain, and a file that a bundle may hold, but not besides the first."""
+    one = layout.POLICIES[kind]
+    data = chain.upstream[one.step].read_bytes(one.file)
+    refused(forge(bundle, tmp_path / "f", files={one.path: data}), "exactly one policy")
 
 
 def test_an_exchanged_manifest_in_the_lineage_is_refused(bundle, tmp_path):

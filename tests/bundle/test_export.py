@@ -64,10 +64,10 @@ def test_the_layout_is_that_of_the_design(bundle):
     assert len(golden) == 9
     assert [name for name in names if name not in golden] == [
         "LICENSE", "README.md", "bundle.json", "config.json", "evaluation.json",
-        "lineage/backbone.json", "lineage/evaluation.json", "lineage/images.json",
-        "lineage/phase1_checkpoint.json", "lineage/splits.json", "lineage/thresholds.json",
-        "lineage/val_calib_logits.json", "manifest.json", "model.safetensors", "model_card.json",
-        "policy/thresholds.json", "splits.json",
+        "lineage/backbone.json", "lineage/evaluation.json", "lineage/gate.json", "lineage/images.json",
+        "lineage/phase1_checkpoint.json", "lineage/scrc.json", "lineage/splits.json",
+        "lineage/thresholds.json", "lineage/val_calib_logits.json", "manifest.json", "model.safetensors",
+        "model_card.json", "policy/thresholds.json", "splits.json",
     ]  # fmt: skip
 
 
@@ -161,11 +161,13 @@ def test_missing_policy_files_are_named(chain, branch, own_store, tmp_path):
 @pytest.mark.parametrize(
     ("step", "consumers"),
     [
-        ("phase1_checkpoint", ("val_calib_logits", "thresholds", "evaluation")),
-        ("val_calib_logits", ("thresholds",)),
+        ("phase1_checkpoint", ("val_calib_logits", "thresholds", "gate", "scrc", "evaluation")),
+        ("val_calib_logits", ("thresholds", "scrc")),
         ("thresholds", ("evaluation",)),
-        ("splits", ("phase1_checkpoint", "val_calib_logits", "evaluation")),
-        ("images", ("splits", "phase1_checkpoint", "val_calib_logits", "evaluation")),
+        ("gate", ("evaluation",)),
+        ("scrc", ("evaluation",)),
+        ("splits", ("phase1_checkpoint", "val_calib_logits", "gate", "evaluation")),
+        ("images", ("splits", "phase1_checkpoint", "val_calib_logits", "gate", "evaluation")),
         ("backbone", ("phase1_checkpoint",)),
     ],
 )
@@ -211,8 +213,10 @@ def test_a_policy_that_is_another_when_fitted_again_is_refused(branch, own_store
 
 def test_a_report_of_another_policy_is_refused(branch, own_store, tmp_path):
     evaluation = Evaluation.from_artifact(branch.upstream["evaluation"])
-    policy = evaluation.report.policy.model_copy(update={"note": "another"})
-    changed = replace(evaluation, report=evaluation.report.model_copy(update={"policy": policy}))
+    own = evaluation.report.of("threshold")
+    other = own.model_copy(update={"policy": own.policy.model_copy(update={"note": "another"})})
+    policies = {**evaluation.report.policies, "threshold": other}
+    changed = replace(evaluation, report=evaluation.report.model_copy(update={"policies": policies}))
     republish(branch, own_store, "evaluation", changed.to_artifact())
     refused(branch, tmp_path, "one of another policy")
 

@@ -1,6 +1,6 @@
 """The threshold policy: fitted where it says, decided strictly, recomputed exactly."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,31 +12,17 @@ from streetvision_core.eval import (
     positive_probability,
     select_threshold_max_mcc,
 )
+from streetvision_core.eval.decisions import decisions
 from streetvision_core.eval.policy import (
     ThresholdPolicy,
     Thresholds,
-    decide,
     fit_threshold_policy,
     verify_thresholds,
 )
 from streetvision_core.eval.thresholds import scan_margins
 from streetvision_core.io import ArtifactStore
 from tests.bundle.chain import publish
-
-CHECKPOINT, LOGITS = "c" * 64, "d" * 64
-
-
-@dataclass(frozen=True)
-class Labelled:
-    logits: np.ndarray
-    labels: np.ndarray
-
-
-def draw(seed, n=200, *, scale=3.0, shift=0.5):
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 2, n)
-    margins = scale * (labels - 0.5) + random.normal(0, scale / 2, n) + shift
-    return Labelled(np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32), labels)
+from tests.bundle.made import CHECKPOINT, LOGITS, Labelled, draw
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +52,8 @@ def test_a_temperature_that_val_select_does_not_determine_changes_no_decision():
     best = scan_margins(calib.logits, calib.labels).mcc
     assert fitted.policy.temperature == 1.0
     assert fitted.policy.val_calib.metrics["mcc"] == pytest.approx(best)
-    said = [one == "roadwork" for one in fitted.policy.decide(calib.logits)]
+    folded = fitted.policy.point.fold(calib.logits)
+    said = [one == "roadwork" for one in fitted.policy.decide(folded)]
     assert compute_mcc(calib.labels, said) == pytest.approx(best)
 
 
@@ -77,10 +64,22 @@ def test_margins_that_saturate_as_probabilities_are_told_apart():
     assert (choice.mcc, choice.threshold) == (1.0, 50.0)
 
 
-def test_a_probability_equal_to_the_threshold_is_not_roadwork():
-    assert decide([0.5, np.nextafter(0.5, 1), 0.0, 1.0], threshold=0.5) == (
-        "none", "roadwork", "none", "roadwork",
-    )  # fmt: skip
+def test_a_margin_at_the_operating_point_is_not_roadwork():
+    margins = [0.0, np.nextafter(0.0, 1), -1.0, 1.0]
+    assert decisions(margins) == ("none", "roadwork", "none", "roadwork")
+    assert decisions(margins, accepted=[False, True, True, False]) == ("defer", "roadwork", "none", "defer")
+
+
+def test_folded_logits_are_decided_as_the_margin_that_was_fitted(fitted):
+    thresholds, select, calib = fitted
+    policy = thresholds.policy
+    for one in (select, calib):
+        above = one.logits[:, 1] - one.logits[:, 0] > policy.margin
+        assert policy.decide(policy.point.fold(one.logits)) == tuple(
+            np.where(above, "roadwork", "none").tolist()
+        )
+    unfolded = policy.point.unfold(policy.point.fold(calib.logits))
+    np.testing.assert_allclose(unfolded, calib.logits, atol=1e-6)
 
 
 def test_thresholds_round_trip_through_the_store(fitted, tmp_path):

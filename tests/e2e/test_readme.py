@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.e2e.place import REPOSITORY
+from tests.e2e.test_presets import config_models
 
 pytestmark = pytest.mark.e2e
 README = (REPOSITORY / "README.md").read_text()
@@ -81,8 +82,12 @@ def test_what_was_made_is_shown_by_the_commands_of_the_readme(beside_the_store):
 
 
 def test_the_settings_of_the_readme_are_settings(place, capsys):
-    settings = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])["ops"]
-    changes = {step: entry["config"] for step, entry in settings.items()}
+    blocks = [yaml.safe_load(block)["ops"] for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
+    changes = {step: entry["config"] for block in blocks for step, entry in block.items()}
+    assert set(changes) == {"images", "phase1_checkpoint", "scrc", "bundle"}
+    models = config_models()
+    for step, given in changes.items():
+        models[step](**given)
     done = place.materialize_here(capsys, "images", images=changes["images"])
     assert done.code == 0, done.terminal
     assert changes["phase1_checkpoint"] == {"reuse": False}

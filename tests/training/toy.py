@@ -52,9 +52,8 @@ def make_toy(*, train=12, others=6):
         roles[role] = names
         for i, name in enumerate(names):
             data[name] = draw(len(data), i % 2)
-            pictures.append(
-                SimpleNamespace(name=name, label=i % 2, sha256=hashlib.sha256(data[name]).hexdigest())
-            )
+            digest, group = hashlib.sha256(data[name]).hexdigest(), f"{role}/{i // 2}"
+            pictures.append(SimpleNamespace(name=name, label=i % 2, sha256=digest, group=group))
     index = ImageIndex(tuple(sorted(pictures, key=lambda one: one.name)))
     return SimpleNamespace(index=index, splits=SimpleNamespace(roles=roles), reader=Reader(data))
 

@@ -1,0 +1,55 @@
+"""A report that does not follow from its own decisions is found."""
+
+from dataclasses import replace
+
+import pytest
+
+from streetvision_core.bundle import Evaluation
+from streetvision_core.bundle.recount import recount_problems
+
+
+@pytest.fixture
+def evaluation(chain):
+    return Evaluation.from_artifact(chain.upstream["evaluation"])
+
+
+def recount(evaluation, chain):
+    return recount_problems(evaluation, names=chain.splits.roles["val_test"], index=chain.index)
+
+
+def test_what_was_evaluated_counts_to_the_same(evaluation, chain):
+    assert recount(evaluation, chain) == []
+
+
+@pytest.mark.parametrize("kind", ["threshold", "gate", "scrc"])
+def test_one_changed_decision_is_found(evaluation, chain, kind):
+    first = evaluation.tested[0]
+    other = {"none": "roadwork", "roadwork": "defer", "defer": "none"}[first.decisions[kind]]
+    changed = replace(first, decisions={**first.decisions, kind: other})
+    faults = recount(replace(evaluation, tested=(changed, *evaluation.tested[1:])), chain)
+    assert faults
+    assert all(kind in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"label": 1}, "index"),
+        ({"sha256": "e" * 64}, "index"),
+        ({"group": "elsewhere"}, "index"),
+        ({"name": "stranger.jpg"}, "not exactly those of val_test"),
+    ],
+)
+def test_a_picture_that_is_not_the_one_of_the_role_is_found(evaluation, chain, change, fault):
+    position = next(place for place, one in enumerate(evaluation.tested) if one.label == 0)
+    tested = list(evaluation.tested)
+    tested[position] = replace(tested[position], **change)
+    assert any(fault in one for one in recount(replace(evaluation, tested=tuple(tested)), chain))
+
+
+def test_an_embellished_metric_is_found(evaluation, chain):
+    report = evaluation.report
+    threshold = report.policies["threshold"]
+    better = threshold.model_copy(update={"metrics": {**threshold.metrics, "mcc": 0.99}})
+    claimed = report.model_copy(update={"policies": {**report.policies, "threshold": better}})
+    assert any("metrics of threshold" in one for one in recount(replace(evaluation, report=claimed), chain))

@@ -1,0 +1,280 @@
+"""A bundle ships one of three policies, and keeps what that one promises wherever it is taken."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from streetvision_core.bundle import Evaluation, Predictor, decision_problems, load_bundle, verify_bundle
+from streetvision_core.bundle.layout import POLICIES
+from streetvision_core.bundle.policies import published_policies
+from streetvision_core.bundle.recheck import moved_bundle_problems
+from streetvision_core.cli import main
+from streetvision_core.errors import BundleError
+from streetvision_core.eval.config import ScrcConfig
+from streetvision_core.eval.gate import Gate, GatePolicy
+from streetvision_core.eval.gate_config import GateConfig
+from streetvision_core.eval.gate_fit import fit_gate
+from streetvision_core.eval.gate_head import EXTRAS
+from streetvision_core.eval.scrc import Scrc
+from streetvision_core.io import read_tensors
+from tests.bundle.chain import Chain, build_predictor, certify, copy, evaluate_again, names_in
+from tests.bundle.forging import forge_part, refused
+from tests.bundle.made import draw
+
+RUNS = {
+    "threshold": "20261121T093001-00000001",
+    "gate": "20261121T093002-00000002",
+    "scrc": "20261121T093003-00000003",
+    "learned": "20261121T093004-00000004",
+}
+OTHER_RUN = "20261122T101500-ffffffff"
+# No 18 pictures certify one error in a thousand.
+INFEASIBLE = ScrcConfig(alpha=0.001, delta=0.2)
+
+
+def learn_a_gate(chain):
+    """Fit a head to drawn errors, and let it defer half of the pictures of val_test.
+
+    Its operating point is unlike the threshold's, so that an extra in the wrong units shows.
+    """
+    pictures = chain.pictures("val_test")
+    data = [pictures.read(name) for name in chain.splits.roles["val_test"]]
+    model = build_predictor(chain)
+    ((_, real),) = model.measure(data, extras=True)
+    random, width = np.random.default_rng(0), real.extras["features"].shape[1]
+    select, wrong = draw(5, 400), random.random(400) < 0.2
+    tricked = replace(select, labels=np.where(wrong, 1 - select.labels, select.labels))
+    extras = {
+        "features": random.normal(real.extras["features"].mean(), 1, (400, width)).astype(np.float32),
+        "disagreement": np.abs(random.normal(0, 0.5, 400)) + 3 * wrong,
+        "sharpness": random.normal(real.extras["sharpness"].mean(), 0.5, 400),
+        "brightness": random.uniform(0.3, 0.7, 400),
+    }
+    reference = {"features": extras["features"], "labels": select.labels}
+    version = chain.upstream["phase1_checkpoint"].manifest.data_version
+    fitted = fit_gate(
+        tricked, checkpoint_version=version, config=GateConfig(resamples=200), extras=extras,
+        reference=reference,
+    ).policy  # fmt: skip
+    point = fitted.point.model_copy(update={"temperature": 2.5, "threshold": 0.6})
+    moved = fitted.model_copy(update={"point": point})
+    folded = point.fold(model.policy.point.unfold(real.logits))
+    disagreement = real.extras["disagreement"] * model.policy.point.temperature
+    sure = np.sort(moved.confidence(folded, {**real.extras, "disagreement": disagreement}))
+    middle = len(sure) // 2
+    bound = float(sure[middle - 1] + sure[middle]) / 2
+    return GatePolicy.from_json(moved.model_copy(update={"bound": bound}).model_dump(mode="json"), where="")
+
+
+@pytest.fixture(scope="module")
+def learned(chain, tmp_path_factory):
+    """The chain with a gate whose head needs extras."""
+    own = Chain(type(chain.store)(tmp_path_factory.mktemp("learned") / "store"), dict(chain.upstream))
+    policy = learn_a_gate(chain)
+    own.publish("gate", Gate(policy).to_artifact(), inputs=("images", "splits", "phase1_checkpoint"))
+    evaluate_again(own)
+    return own
+
+
+@pytest.fixture(scope="module", params=["gate", "scrc", "learned"])
+def shipped(request, chain):
+    """A chain, the kind of policy, and the bundle that ships it."""
+    kind = {"learned": "gate"}.get(request.param, request.param)
+    own = request.getfixturevalue("learned") if request.param == "learned" else chain
+    return own, kind, own.bundle(RUNS[request.param], policy=kind)
+
+
+@pytest.fixture
+def branch(chain, tmp_path):
+    return Chain(type(chain.store)(tmp_path / "store"), dict(chain.upstream))
+
+
+def evaluation_of(chain):
+    return Evaluation.from_artifact(chain.upstream["evaluation"])
+
+
+def test_a_moved_bundle_verifies_deeply_and_reproduces_the_report(shipped, tmp_path):
+    own, kind, bundle = shipped
+    moved = copy(bundle, tmp_path / "elsewhere")
+    verification = verify_bundle(moved, deep=True)
+    assert verification.golden == 8
+    assert verification.bundle.policy == published_policies(own.upstream)[kind]
+    loaded = Predictor.load(moved)
+    evaluation, pictures = evaluation_of(own), own.pictures("val_test")
+    assert decision_problems(loaded, evaluation, pictures=pictures) == []
+    assert moved_bundle_problems(bundle, evaluation=evaluation, pictures=pictures) == []
+
+
+def test_it_answers_some_pictures_and_defers_others_as_the_report_says(shipped):
+    own, kind, bundle = shipped
+    pictures, tested = own.pictures("val_test"), evaluation_of(own).tested
+    answers = list(Predictor.load(bundle).predict(pictures.read(one.name) for one in tested))
+    assert [one.decision for one in answers] == [one.decisions[kind] for one in tested]
+    assert {"defer"} < {one.decision for one in answers}
+    for one in answers:
+        assert one.decision in ("defer", "roadwork" if one.probability > 0.5 else "none")
+
+
+def test_exactly_one_policy_lies_in_it_byte_for_byte_as_it_was_published(shipped):
+    own, kind, bundle = shipped
+    one = POLICIES[kind]
+    assert [name for name in names_in(bundle) if name.startswith("policy/")] == [one.path]
+    assert (bundle / one.path).read_bytes() == own.upstream[one.step].read_bytes(one.file)
+    assert {name for name in names_in(bundle) if name.startswith("lineage/")} == {
+        f"lineage/{step}.json" for step in own.upstream
+    }
+
+
+def test_card_readme_and_summary_tell_of_the_policy_that_is_shipped(shipped):
+    own, kind, bundle = shipped
+    report = evaluation_of(own).report.of(kind)
+    card = json.loads((bundle / "model_card.json").read_bytes())
+    assert card["metrics"]["coverage"] == report.coverage.share
+    assert card["metrics"]["mcc"] == report.metrics["mcc"]
+    readme = " ".join((bundle / "README.md").read_text().split())
+    assert report.policy.promise() in readme
+    assert f"it answers {report.coverage.answered}, which is" in readme
+    assert "defers to a person. Only `streetvision` and `streetvision_core` do that" in readme
+    summary = verify_bundle(bundle).summary()
+    assert report.policy.promise() in " ".join(summary.split())
+    assert f"{report.coverage.answered} of 12 pictures answered" in summary
+
+
+def test_a_bundle_of_the_threshold_policy_says_nothing_of_deferring(bundle):
+    assert "defers" not in (bundle / "README.md").read_text()
+
+
+def test_the_readme_of_scrc_holds_the_guarantee_in_words_with_its_conditions(chain, scrc_bundle):
+    readme = " ".join((scrc_bundle / "README.md").read_text().split())
+    for words in (
+        "With probability at least 80", "at most 40", "of the answered pictures are answered wrongly",
+        "Conditions: new pictures come as those of val_calib did",
+        "A change of camera, place, season, share of roadwork or preprocessing voids it.",
+    ):  # fmt: skip
+        assert words in readme
+    assert published_policies(chain.upstream)["scrc"].guarantee in readme
+
+
+def test_the_command_line_says_defer(chain, scrc_bundle, capsys):
+    pictures = sorted(map(str, (scrc_bundle / "golden").glob("0*")))
+    assert main(["predict", str(scrc_bundle), *pictures]) == 0
+    said = [json.loads(line)["decision"] for line in capsys.readouterr().out.splitlines()]
+    expected = json.loads((scrc_bundle / "golden/expected.json").read_bytes())["pictures"]
+    assert said == [one["decision"] for one in expected]
+    assert "defer" in said
+
+
+def test_scrc_decides_as_it_was_certified_on_the_logits_of_the_checkpoint(chain, scrc_bundle):
+    """Of the very units that were counted, the folded weights accept m, and k of them wrongly."""
+    from streetvision_core.eval.risk_control import one_per_group
+
+    policy = load_bundle(scrc_bundle).policy
+    (certificate,) = policy.certificates
+    calib = chain.upstream["val_calib_logits"]
+    names, groups = calib.read_json("ids.json"), calib.read_json("groups.json")
+    labels = read_tensors(calib.read_bytes("logits.safetensors"))["labels"]
+    pictures, units = chain.pictures("val_calib"), one_per_group(groups, seed=policy.chosen_by.seed)
+    answers = list(Predictor.load(scrc_bundle).predict(pictures.read(names[unit]) for unit in units))
+    accepted = [number for number, one in enumerate(answers) if one.decision != "defer"]
+    wrong = [
+        number for number in accepted
+        if (answers[number].decision == "roadwork") != bool(labels[units[number]])
+    ]  # fmt: skip
+    assert (certificate.n, certificate.m, certificate.k) == (len(units), len(accepted), len(wrong))
+
+
+def test_a_learned_gate_is_told_the_extras_of_the_checkpoint_whatever_is_folded_in(learned):
+    """The oracle measures the checkpoint as it was trained: neither temperature nor threshold are in it."""
+    from streetvision_core.data.pictures import decode
+    from streetvision_core.models.measure import measure_pixels
+    from streetvision_core.models.preprocessing import eval_transform
+    from streetvision_core.training.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.from_artifact(learned.upstream["phase1_checkpoint"])
+    transform = eval_transform(checkpoint.config["pretrained_cfg"])
+    pictures, names = learned.pictures("val_test"), learned.splits.roles["val_test"]
+    pixels = [transform.pixels(decode(pictures.read(name))) for name in names]
+    (plain,) = measure_pixels(checkpoint.load_model(), pixels, transform, extras=True)
+    policy = published_policies(learned.upstream)["gate"]
+    assert policy.extras == EXTRAS
+    predictor = build_predictor(learned, "gate")
+    ((_, measured),) = predictor.measure(map(pictures.read, names), extras=True)
+    for name in EXTRAS:
+        np.testing.assert_allclose(measured.extras[name], plain.extras[name], rtol=1e-3, atol=1e-4)
+    folded = policy.point.fold(plain.logits)
+    said = policy.decide(folded, plain.extras)
+    assert said == tuple(one.decisions["gate"] for one in evaluation_of(learned).tested)
+    assert said != policy.model_copy(update={"head": None}).decide(folded)
+
+
+def test_a_scrc_that_defers_everything_is_never_exported_silently(branch, tmp_path):
+    certify(branch, INFEASIBLE)
+    evaluate_again(branch)
+    with pytest.raises(BundleError, match="a degenerate one: it defers every picture") as caught:
+        branch.export(tmp_path / "out", policy="scrc")
+    assert "it answers no picture of val_test" in caught.value.found
+    assert "allow_degenerate" in caught.value.action
+
+
+def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(branch):
+    policy = certify(branch, INFEASIBLE)
+    evaluate_again(branch)
+    bundle = branch.bundle(OTHER_RUN, policy="scrc", allow_degenerate=True)
+    verification = verify_bundle(bundle, deep=True)
+    (needed,) = policy.degeneracies()
+    assert verification.bundle.record.degenerate == (needed, "it answers no picture of val_test")
+    for name in ("bundle.json", "model_card.json", "README.md"):
+        assert needed in (bundle / name).read_text()
+    assert f"DEGENERATE {needed}" in verification.summary()
+    assert "It answers none of them." in (bundle / "README.md").read_text()
+    pictures = branch.pictures("val_test")
+    answers = Predictor.load(bundle).predict(map(pictures.read, branch.splits.roles["val_test"]))
+    assert {one.decision for one in answers} == {"defer"}
+
+
+def test_another_policy_of_that_chain_is_no_worse_for_it(branch, tmp_path):
+    certify(branch, INFEASIBLE)
+    evaluate_again(branch)
+    branch.export(tmp_path / "out", policy="threshold")
+
+
+@pytest.mark.parametrize("promise", ["two_sided", "expected"])
+def test_a_bundle_ships_the_other_promises_in_their_own_words(branch, promise):
+    config = ScrcConfig(promise=promise, alpha=0.4, alpha_miss=0.45, alpha_alarm=0.44, delta=0.4, steps=3)
+    policy = certify(branch, config)
+    evaluate_again(branch)
+    bundle = branch.bundle(OTHER_RUN, policy="scrc", allow_degenerate=True)
+    assert verify_bundle(bundle, deep=True).bundle.policy == policy
+    readme = " ".join((bundle / "README.md").read_text().split())
+    assert policy.guarantee in readme
+    assert ("about this very calibration set nothing is promised" in readme) == (promise == "expected")
+
+
+def test_an_evaluation_that_lacks_the_shipped_policy_is_refused(branch, tmp_path):
+    evaluation = evaluation_of(branch)
+    policies = {kind: one for kind, one in evaluation.report.policies.items() if kind != "scrc"}
+    lacking = replace(evaluation, report=evaluation.report.model_copy(update={"policies": policies}))
+    branch.publish(
+        "evaluation", lacking.to_artifact(), inputs=branch.upstream["evaluation"].manifest.input_artifacts
+    )
+    with pytest.raises(BundleError, match="an evaluation of the policy scrc, but found one of"):
+        branch.export(tmp_path / "out", policy="scrc")
+
+
+def test_a_bundle_whose_report_lacks_its_policy_is_refused(scrc_bundle, tmp_path):
+    forged = forge_part(scrc_bundle, tmp_path / "f", "evaluation.json", lambda c: c["policies"].pop("scrc"))
+    refused(forged, "an evaluation of the policy scrc")
+
+
+def test_a_scrc_that_comes_out_otherwise_when_fitted_again_is_refused(branch, tmp_path):
+    """It is sound in itself, and the report is of it; only the logits give it away."""
+    policy = certify(branch, ScrcConfig(alpha=0.4, delta=0.2, steps=1))
+    select = policy.val_select.model_copy(update={"nll_before": 0.1})
+    other = Scrc(policy.model_copy(update={"val_select": select}))
+    inputs = ("phase1_checkpoint", "val_calib_logits")
+    branch.publish("scrc", other.to_artifact(), inputs=inputs, run_id=OTHER_RUN)
+    evaluate_again(branch)
+    with pytest.raises(BundleError, match="comes out the same when fitted again"):
+        branch.export(tmp_path / "out", policy="scrc")
