@@ -48,7 +48,7 @@ def scrc(
 def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:
     rows = sequence_table(fitted.policy, logits)
     return {
-        "guarantee": markdown(fitted.policy.guarantee),
+        "promise": markdown(fitted.policy.promise()),
         "risk_by_confidence": picture(plot_certificates(rows)),
         "sequence": table(rows),
     }

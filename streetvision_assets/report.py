@@ -69,7 +69,10 @@ def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
     }
 
 
-@proof("evaluation", description="Every figure of each policy comes out the same when it is counted again.")
+@proof(
+    "evaluation",
+    description="Decisions and figures come out the same from the recorded logits.",
+)
 def recounted(evaluation: PublishedArtifact, store: StoreResource) -> Verdict:
     """Count again from the published decisions."""
     opened = store.open()
@@ -79,7 +82,7 @@ def recounted(evaluation: PublishedArtifact, store: StoreResource) -> Verdict:
         names=splits.roles["val_test"],
         index=ImageIndex.from_artifact(opened.input_of(evaluation, "images")),
     )
-    return Verdict(problems, good="counted again, the same")
+    return Verdict(problems, good="decided and counted again, the same")
 
 
 CHECKS = [*standard_checks("evaluation"), recounted]

@@ -91,20 +91,21 @@ class Evaluation:
 
     def recorded(self, policy: Policy) -> list[Recorded]:
         """Return what a predictor with this policy must give again, in the order of the role."""
+        folded = policy.point.fold([[one.logit_none, one.logit_roadwork] for one in self.tested])
         return [
-            Recorded(one.name, one.folded(policy.point), one.decisions[policy.type]) for one in self.tested
+            Recorded(one.name, (none, roadwork), one.decisions[policy.type])
+            for one, (none, roadwork) in zip(self.tested, folded.tolist(), strict=True)
         ]
 
     def to_artifact(self) -> Artifact:
         """Return `evaluation.json`, `predictions.csv`, `report.html` and the plots."""
         rows = [one.to_csv_row() for one in self.tested]
         threshold = self.report.of("threshold")
-        others = {
-            f"{kind}_{name}": value
-            for kind, one in self.report.policies.items()
-            if kind != "threshold"
-            for name, value in (("coverage", one.coverage.share), ("accuracy", one.metrics["accuracy"]))
-        }
+        others = {}
+        for kind, one in self.report.policies.items():
+            if kind != "threshold":
+                others[f"{kind}_coverage"] = one.coverage.share
+                others |= {f"{kind}_accuracy": one.metrics["accuracy"]} if one.coverage.answered else {}
         return Artifact(
             files={
                 EVALUATION_NAME: json_bytes(self.report.model_dump(mode="json")),
@@ -160,7 +161,7 @@ def evaluate(
         logits=logits,
         labels=np.array([one.label == 1 for one in chosen]),
         groups=[one.group for one in chosen],
-        attributes=_attributes(chosen),
+        attributes=attributes_of(chosen),
     )
     report = report_of(tested, decided)
     rows = tuple(
@@ -180,6 +181,12 @@ def decision_problems(
     again = (pictures.read(one.name) for one in evaluation.tested)
     recorded = evaluation.recorded(predictor.policy)
     return reproduction_problems(predictor, recorded, again, tolerance=tolerance)
+
+
+def attributes_of(chosen: Sequence[Picture]) -> dict[str, list[str]]:
+    """Return each attribute of the index as a column; "unknown" where a picture has none."""
+    names = sorted({name for one in chosen for name in one.attributes})
+    return {name: [one.attributes.get(name) or "unknown" for one in chosen] for name in names}
 
 
 def _decide(
@@ -215,9 +222,3 @@ def _choose(names: Sequence[str], index: ImageIndex) -> list[Picture]:
             "Materialize images and splits again, from the same source.",
         )
     return [by_name[name] for name in names]
-
-
-def _attributes(chosen: Sequence[Picture]) -> dict[str, list[str]]:
-    """Return each attribute of the index as a column; "unknown" where a picture has none."""
-    names = sorted({name for one in chosen for name in one.attributes})
-    return {name: [one.attributes.get(name) or "unknown" for one in chosen] for name in names}

@@ -33,6 +33,15 @@ if TYPE_CHECKING:
 PAGE_NAME, PLOT_PREFIX = "report.html", "plots/"
 MISTAKES_SHOWN = 20
 _NAN = float("nan")
+# What a plot shows, for those who do not see it; the figures stand in the tables.
+_SHOWN_BY = {
+    "confusion_matrix.png": "Confusion matrix of the threshold policy",
+    "risk_coverage.png": "Share of wrong answers against the share of pictures answered, for each policy",
+    "reliability.png": "Reliability diagram: share of roadwork against the mean probability, by bins",
+    "roc.png": "ROC curve with the point of each policy",
+    "precision_recall.png": "Precision-recall curve with the point of each policy",
+    "mistakes.jpg": "The most confident mistakes of the threshold policy, listed below",
+}
 
 
 def draw_report(
@@ -105,6 +114,7 @@ def write_page(
         slices=slice_rows(report),
         mistakes=mistakes,
         pictures={name: _data_url(name, data) for name, data in plots.items()},
+        told=_SHOWN_BY,
     )
 
 
@@ -115,9 +125,9 @@ def policy_rows(report: Report) -> list[dict[str, object]]:
             "policy": kind,
             "coverage": one.coverage.share,
             "answered": one.coverage.answered,
-            "mcc": one.metrics["mcc"],
+            "mcc": one.metrics["mcc"] if one.intervals else "-",
             "mcc 95 %": _range(one, "mcc"),
-            "accuracy": one.metrics["accuracy"],
+            "accuracy": one.metrics["accuracy"] if one.intervals else "-",
             "fnr 95 %": _range(one, "fnr"),
             "fpr 95 %": _range(one, "fpr"),
             "augrc": one.ranking.augrc,
@@ -127,7 +137,7 @@ def policy_rows(report: Report) -> list[dict[str, object]]:
 
 
 def slice_rows(report: Report) -> list[dict[str, object]]:
-    """Return one row a slice of the threshold policy, the worst first, beside the other policies' answers."""
+    """Return one row a slice of the threshold policy, the worst first, and how the others answer there."""
     others = {kind: one for kind, one in report.policies.items() if kind != "threshold"}
     known = {(kind, part.attribute, part.value): part for kind, one in others.items() for part in one.slices}
     return [
@@ -140,7 +150,7 @@ def slice_rows(report: Report) -> list[dict[str, object]]:
             "mcc": part.metrics["mcc"],
             "misses": part.metrics["fn"],
             "false alarms": part.metrics["fp"],
-            **{f"{kind} answers": known[kind, part.attribute, part.value].answered for kind in others},
+            **{kind: _answered(known[kind, part.attribute, part.value]) for kind in others},
             "reading": "too small to read" if part.too_small else "",
         }
         for part in report.policies["threshold"].slices
@@ -207,6 +217,11 @@ def _range(one: PolicyReport, name: str) -> str:
         return "-"
     found = getattr(one.intervals, name)
     return f"{found.low:.3f} to {found.high:.3f}"
+
+
+def _answered(part: Slice) -> str:
+    wrong = part.metrics["fp"] + part.metrics["fn"]
+    return f"{part.answered} answered, {wrong} wrong"
 
 
 def _accuracy_range(part: Slice) -> str:

@@ -4,9 +4,9 @@ What a policy answers is counted, what it defers is not: metrics are of the answ
 beside the coverage, the share that is answered. Ranking and calibration are of all pictures.
 
 Slices are the values of every attribute of the index, and the size of the group that a picture belongs to.
-A slice of fewer than 30 pictures is marked as too small to read; the worst readable one comes first. An
-attribute with more than 20 values is no way to slice and is only named. Optimism is the MCC on val_calib,
-whose pictures chose the threshold, minus the MCC of that policy here.
+A slice of fewer than 30 answered pictures is marked as too small to read; the worst readable one comes
+first. An attribute with more than 20 values is no way to slice and is only named. Optimism is the MCC on
+val_calib, whose pictures chose the threshold, minus the MCC of that policy here.
 
 A report is a function of logits, labels, groups and attributes: `report_of` needs no picture.
 """
@@ -30,6 +30,7 @@ from streetvision_core.bundle.figures import (
     range_of,
     ranking_of,
 )
+from streetvision_core.bundle.layout import POLICIES
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.decisions import Record, answers
 from streetvision_core.eval.gate import GatePolicy
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 SMALLEST_SLICE, MOST_SLICES = 30, 20
 SCHEMA_VERSION: Literal[3] = 3
-KINDS = ("threshold", "gate", "scrc")
 AnyPolicy: TypeAlias = Annotated[ThresholdPolicy | GatePolicy | ScrcPolicy, Field(discriminator="type")]
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -95,7 +95,7 @@ class Slice(Record):
 
 
 class PolicyReport(Record):
-    """How one policy does; `intervals` is None where it answers nothing."""
+    """How one policy does; where it answers nothing, `metrics` are all 0 and `intervals` None."""
 
     policy: AnyPolicy
     promise: str
@@ -146,7 +146,7 @@ class Report(Record):
         if wrong or "threshold" not in value:
             raise ValueError(f"policies under their types, threshold among them, not {wrong or list(value)}")
         # JSON sorts names; a reader wants the same order everywhere.
-        return {kind: value[kind] for kind in KINDS if kind in value}
+        return {kind: value[kind] for kind in POLICIES if kind in value}
 
     def of(self, kind: str) -> PolicyReport:
         """Return the report of one policy.
@@ -207,8 +207,7 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
     attributes = {"group size": _group_sizes(tested.groups), **tested.attributes}
     sliced = {name: values for name, values in attributes.items() if len(set(values)) <= MOST_SLICES}
     policies = {name: _policy_report(tested, one, sliced) for name, one in decided.items()}
-    threshold = policies["threshold"].policy
-    assert isinstance(threshold, ThresholdPolicy)
+    threshold = cast("ThresholdPolicy", policies["threshold"].policy)
     return Report(
         counts=Counts(n=tested.labels.size, roadwork=roadwork, none=tested.labels.size - roadwork),
         policies=policies,
@@ -255,7 +254,7 @@ def _slices(
                 value=value,
                 n=size,
                 answered=count,
-                too_small=size < SMALLEST_SLICE,
+                too_small=count < SMALLEST_SLICE,
                 metrics=_metrics(tested.labels, said, taken),
                 accuracy=range_of(clopper_pearson_interval(right, count)) if count else None,
             )

@@ -17,8 +17,11 @@ from streetvision_core.eval.inputs import margin_vector
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import numpy.typing as npt
+
     from streetvision_core.bundle.predictor import PictureLike, Predictor
-    from streetvision_core.eval.decisions import Decision, Policy
+    from streetvision_core.eval.decisions import Decision, Extras, Policy
+    from streetvision_core.eval.inputs import Floats
     from streetvision_core.models.measure import Measured
 
 TOLERANCE = 1e-3
@@ -47,6 +50,8 @@ def reproduction_problems(
         batch = recorded[begin : begin + len(names)]
         problems += _differing(predictor.policy, batch, measured, tolerance=tolerance)
         begin += len(names)
+    if begin != len(recorded):
+        problems.append(f"{begin} pictures were decided again, and {len(recorded)} are recorded")
     return problems
 
 
@@ -54,7 +59,7 @@ def _differing(
     policy: Policy, recorded: Sequence[Recorded], measured: Measured, *, tolerance: float
 ) -> Iterator[str]:
     was = np.array([one.logits for one in recorded])
-    close = np.abs(measured.logits - was) <= tolerance * np.maximum(1.0, np.abs(was))
+    close = np.abs(measured.logits - was) <= tolerance * _scale(was)[:, None]
     decided = policy.decide(measured.logits, measured.extras)
     possible = _possible(policy, measured, tolerance=tolerance)
     for one, near, now, logits, allowed in zip(
@@ -70,10 +75,22 @@ def _differing(
 def _possible(policy: Policy, measured: Measured, *, tolerance: float) -> list[set[Decision]]:
     """Return the decisions that logits and extras within the tolerance lead to, for each picture."""
     margins = margin_vector(measured.logits)
-    reach = 2 * tolerance * np.maximum(1.0, np.abs(measured.logits).max(axis=1))
-    scaled = [
-        {name: values * (1 + by * tolerance) for name, values in measured.extras.items()}
-        for by in ((-1, 0, 1) if measured.extras else (0,))
-    ]
-    shifted = (policy.decide(margins + by * reach, extras) for by in (-1, 0, 1) for extras in scaled)
+    reach = 2 * tolerance * _scale(measured.logits)
+    moved = [_moved(measured.extras, by, reach * policy.point.temperature, tolerance) for by in (-1, 0, 1)]
+    shifted = (policy.decide(margins + by * reach, extras) for by in (-1, 0, 1) for extras in moved)
     return [set(decisions) for decisions in zip(*shifted, strict=True)]
+
+
+def _moved(extras: Extras, by: int, reach: Floats, tolerance: float) -> Extras:
+    """Move extras by the tolerance; a disagreement is a difference of margins and moves as they do."""
+    moved = {name: values * (1 + by * tolerance) for name, values in extras.items()}
+    if "disagreement" in moved:
+        moved["disagreement"] = np.maximum(0.0, moved["disagreement"] + 2 * by * reach)
+    return moved
+
+
+def _scale(logits: npt.NDArray[np.floating]) -> Floats:
+    """Return what a tolerance of each pair of logits is relative to: half the margin, a little the size."""
+    half = np.abs(margin_vector(logits)) / 2
+    scale: Floats = np.maximum(1.0, half) + 0.01 * np.abs(logits).max(axis=1)
+    return scale

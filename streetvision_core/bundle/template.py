@@ -37,6 +37,7 @@ PAGE = """\
 {{ "{:,}".format(report.counts.roadwork) }} with roadwork, {{ "{:,}".format(report.counts.none) }} without. Each went
 through the network once; the policies decide from the same logits. Intervals are at 95 %.</p>
 
+<h2>Answering every picture, by the threshold policy</h2>
 <ul class="figures">
   <li><strong>{{ "%.3f" | format(threshold.metrics.mcc) }}</strong>MCC
     {% if threshold.intervals %}<br><span class="muted">{{ between(threshold.intervals.mcc) }}</span>{% endif %}</li>
@@ -47,29 +48,31 @@ through the network once; the policies decide from the same logits. Intervals ar
   <li><strong>{{ "%.4f" | format(threshold.ranking.auroc) }}</strong>AUROC</li>
   {% endif %}
   <li><strong>{{ "%.3f" | format(threshold.calibration.calibrated.ece_equal_mass) }}</strong>ECE, equal mass</li>
-  <li><strong>{{ "%+.3f" | format(report.optimism) }}</strong>optimism of val_calib's MCC</li>
+  <li><strong>{{ "%+.3f" | format(report.optimism) }}</strong>MCC on val_calib, which chose the threshold, minus this one</li>
 </ul>
 
 <h2>The policies side by side</h2>
 <div class="scroll"><table>
-<thead><tr><th class="word">policy</th><th>answered</th><th>coverage</th><th>MCC</th><th>accuracy</th>
-<th>missed (FNR)</th><th>false alarms (FPR)</th><th>AURC</th><th>AUGRC</th></tr></thead>
+<thead><tr><th scope="col" class="word">policy</th><th scope="col">answered</th><th scope="col">coverage</th><th scope="col">MCC</th><th scope="col">accuracy</th>
+<th scope="col">missed (FNR)</th><th scope="col">false alarms (FPR)</th><th scope="col">AURC</th><th scope="col">AUGRC</th></tr></thead>
 <tbody>
 {% for kind, one in policies.items() %}
 <tr><td class="word">{{ kind }}</td><td>{{ "{:,}".format(one.coverage.answered) }}</td>
 <td>{{ share(one.coverage.share) }}<br><span class="muted">{{ between(one.coverage.interval) }}</span></td>
 {% if one.intervals %}
 {% for name in ("mcc", "accuracy", "fnr", "fpr") %}
-<td>{{ "%.3f" | format(one.metrics[name]) }}<br><span class="muted">{{ between(one.intervals[name]) }}</span></td>
+<td>{{ "%.3f" | format(one.metrics[name]) }}<br><span class="muted">{{ between(one.intervals[name]) }}</span>
+{% if name == "mcc" and one.intervals.mcc_by_group %}<br><span class="muted">groups: {{ between(one.intervals.mcc_by_group) }}</span>{% endif %}</td>
 {% endfor %}
 {% else %}<td colspan="4" class="word">it answers nothing</td>{% endif %}
 <td>{{ "%.4f" | format(one.ranking.aurc) }}</td><td>{{ "%.4f" | format(one.ranking.augrc) }}</td></tr>
 {% endfor %}
 </tbody>
 <caption>Metrics are of the answered pictures. Intervals: Fisher-z for MCC, Clopper-Pearson for shares; both take the
-pictures as independent. By resampling whole groups the MCC of the threshold policy is
-{% if threshold.intervals and threshold.intervals.mcc_by_group %}{{ between(threshold.intervals.mcc_by_group) }}
-({{ threshold.intervals.bootstrap.groups }} groups).{% else %}not known: all pictures are of one group.{% endif %}</caption>
+pictures as independent. The interval marked "groups" resamples whole groups
+({% if threshold.intervals %}{{ threshold.intervals.bootstrap.groups }}{% else %}0{% endif %} in all), and is the one to
+believe where pictures of a group resemble each other. A certificate counts one picture of each group; these figures count
+every picture.</caption>
 </table></div>
 
 <h2>What each of them promises</h2>
@@ -80,7 +83,7 @@ pictures as independent. By resampling whole groups the MCC of the threshold pol
 <h2>Plots</h2>
 <div class="plots">
 {% for name in ("confusion_matrix.png", "risk_coverage.png", "reliability.png", "roc.png", "precision_recall.png") %}
-{% if name in pictures %}<figure><img src="{{ pictures[name] }}" alt="{{ name }}"></figure>{% endif %}
+{% if name in pictures %}<figure><img src="{{ pictures[name] }}" alt="{{ told[name] }}"></figure>{% endif %}
 {% endfor %}
 </div>
 <p class="muted">Confusion matrix and reliability are of the threshold policy; the reliability diagram is that of the
@@ -88,7 +91,7 @@ probability before its threshold is folded in.</p>
 
 <h2>Slices of the threshold policy, the worst first</h2>
 <div class="scroll"><table>
-<thead><tr>{% for name in slices[0] %}<th{% if name in ("attribute", "value", "reading") %} class="word"{% endif %}>
+<thead><tr>{% for name in slices[0] %}<th scope="col"{% if name in ("attribute", "value", "reading") %} class="word"{% endif %}>
 {{- name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in slices %}
@@ -99,18 +102,18 @@ probability before its threshold is folded in.</p>
 {% endfor %}</tr>
 {% endfor %}
 </tbody>
-<caption>A slice of fewer than 30 pictures is too small to read. Many slices are looked at: the worst of them looks worse
-than it is.
+<caption>A slice of fewer than 30 pictures is too small to read, and so is the share of wrong answers among fewer than
+30 answered. Many slices are looked at: the worst of them looks worse than it is. Intervals take the pictures as independent.
 {% if report.not_sliced %}Not sliced, for too many values: {{ report.not_sliced | join(", ") }}.{% endif %}</caption>
 </table></div>
 
 <h2>The most confident mistakes</h2>
 {% if mistakes %}
 {% if "mistakes.jpg" in pictures %}
-<figure><img src="{{ pictures["mistakes.jpg"] }}" alt="the most confident mistakes of the threshold policy"></figure>
+<figure><img src="{{ pictures["mistakes.jpg"] }}" alt="{{ told["mistakes.jpg"] }}"></figure>
 {% endif %}
 <div class="scroll"><table>
-<thead><tr>{% for name in mistakes[0] %}<th class="word">{{ name }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for name in mistakes[0] %}<th scope="col" class="word">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in mistakes %}<tr>{% for cell in row.values() %}<td class="word">{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
 <caption>Of the threshold policy, with the decision of each policy.</caption>

@@ -75,7 +75,12 @@ class ScrcConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=
         0.05, gt=0, lt=1, description="of two_sided: largest share of none among those answered roadwork"
     )
     delta: float = Field(0.10, gt=0, lt=1, description="probability with which the promise may fail")
-    steps: int = Field(15, ge=1, le=1000, description="thresholds in the fixed sequence, strict to loose")
+    steps: int = Field(
+        15,
+        ge=1,
+        le=1000,
+        description="thresholds in the fixed sequence, strict to loose; 1: the strictest alone",
+    )
     one_per_group: bool = Field(
         True, description="count one picture of a group; false takes pictures of a group as independent"
     )

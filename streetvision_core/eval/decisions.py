@@ -166,7 +166,10 @@ def threshold_between(margin: float, *, mcc: float, role: str) -> float:
             "a threshold between 0 and 1 that tells roadwork from none",
             f"{threshold:g}, with an MCC of {mcc:.3f}",
             f"the logits of {role}",
-            "The model separates nothing; look at its training curve and its labels before going on.",
+            "The model separates nothing; look at its training curve and its labels before going on."
+            if mcc <= 0
+            else "The logits are so large that every probability is 0 or 1; train with label smoothing or"
+            " weight decay, or check the head.",
         )
     return threshold
 
@@ -192,7 +195,7 @@ def read_policy(kind: type[_R], content: Any, *, where: str) -> _R:
 
 
 def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> bool:
-    """Compare JSON values, floats within a relative tolerance (and an absolute one, 1,000 times smaller)."""
+    """Compare JSON values, floats within a relative tolerance (and an absolute one, ten times smaller)."""
     if isinstance(recorded, dict) and isinstance(fitted, dict):
         return recorded.keys() == fitted.keys() and all(
             same_numbers(recorded[key], fitted[key], tolerance=tolerance) for key in recorded
@@ -202,7 +205,7 @@ def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> 
             same_numbers(was, now, tolerance=tolerance) for was, now in zip(recorded, fitted, strict=True)
         )
     if isinstance(recorded, float) and isinstance(fitted, float):
-        return bool(np.isclose(recorded, fitted, rtol=tolerance, atol=tolerance / 1000))
+        return bool(np.isclose(recorded, fitted, rtol=tolerance, atol=tolerance / 10))
     return bool(recorded == fitted)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
-from streetvision_core.eval.decisions import OperatingPoint, Record, decisions, read_policy
+from streetvision_core.eval.decisions import ROUNDING, OperatingPoint, Record, decisions, read_policy
 from streetvision_core.eval.gate_config import LEAST_ERRORS, GateConfig
 from streetvision_core.eval.gate_head import EXTRAS, GateHead
 from streetvision_core.eval.inputs import margin_vector
@@ -52,6 +52,20 @@ class AugrcComparison(Record):
     low: FiniteFloat
     high: FiniteFloat
     level: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if abs(self.difference - (self.gate - self.margin)) > ROUNDING or self.low > self.high:
+            raise ValueError(f"the interval [{self.low}, {self.high}] is none of {self.gate} - {self.margin}")
+        return self
+
+    def in_words(self) -> str:
+        """Say how the two compare, and whether that is enough."""
+        return (
+            f"AUGRC {self.gate:.5f} by the gate and {self.margin:.5f} by the margin on {self.errors}"
+            f" out-of-fold errors; the {self.level:.0%} interval of the difference, [{self.low:.5f},"
+            f" {self.high:.5f}], {'lies' if self.favours_gate else 'does not lie'} below 0"
+        )
 
     @property
     def favours_gate(self) -> bool:
@@ -107,6 +121,12 @@ class GatePolicy(Record):
         proven = self.compared is not None and self.compared.favours_gate
         if adopted != (self.head is not None) or adopted != proven:
             raise ValueError("a head is adopted exactly where its interval lies below 0")
+        if self.compared is not None and (
+            self.compared.errors < self.chosen_by.min_errors or self.compared.level != self.chosen_by.level
+        ):
+            raise ValueError("the comparison is not the one that was chosen")
+        if self.compared is not None and self.reason != self.compared.in_words():
+            raise ValueError("the reason is not what the comparison says")
         if adopted and self.val_select.errors < LEAST_ERRORS:
             raise ValueError(f"no head is trained on fewer than {LEAST_ERRORS} errors")
         return self
@@ -157,7 +177,8 @@ class GatePolicy(Record):
         given = self.val_select
         return (
             f"It answers the pictures it is surest about, by the {self.confidence_by} ({self.reason}):"
-            f" {given.answered} of {given.n} on val_select, {given.errors_answered} of them wrongly. About"
+            f" {given.answered} of {given.n} on val_select, which chose its threshold too,"
+            f" {given.errors_answered} of them wrongly. About"
             " new pictures it promises neither the share answered nor its errors; val_test says what to"
             " expect."
         )

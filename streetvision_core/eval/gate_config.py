@@ -23,4 +23,4 @@ class GateConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=
     min_errors: int = Field(
         LEAST_ERRORS, ge=LEAST_ERRORS, description="fewer errors on val_select than this train no gate"
     )
-    level: float = Field(LEVEL, gt=0, lt=1, description="of the interval that must exclude 0")
+    level: float = Field(LEVEL, ge=0.9, lt=1, description="of the interval that must exclude 0")

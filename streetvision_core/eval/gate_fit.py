@@ -24,7 +24,7 @@ import numpy as np
 
 from streetvision_core.errors import DataError
 from streetvision_core.eval.augrc_bootstrap import compare_augrc
-from streetvision_core.eval.decisions import ROUNDING, answers, differences, freeze_operating_point
+from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.gate import AugrcComparison, Gate, GateFittedOn, GatePolicy, GateSelect
 from streetvision_core.eval.gate_config import GateConfig
 from streetvision_core.eval.gate_crossfit import TooThinError, cross_fit
@@ -125,7 +125,11 @@ def verify_gate(
         extras=extras,
         reference=reference,
     )
-    return differences(policy, again.policy, tolerance=ROUNDING if policy.compared is None else MEASURED)
+    if policy.compared is None or again.policy.compared is None:
+        return differences(policy, again.policy)
+    # The reason is the comparison in words, held against it where a policy is read.
+    fitted = again.policy.model_copy(update={"reason": policy.reason})
+    return differences(policy, fitted, tolerance=MEASURED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +172,8 @@ def _choose(
     compared = _compare(fitted, group, config=config)
     if compared.favours_gate:
         head = GateHead(reference=training, odds=fitted.odds)
-        return _Choice(fitted.by_gate, _reason(compared), compared, head)
-    return _Choice(np.abs(margins), _reason(compared), compared)
+        return _Choice(fitted.by_gate, compared.in_words(), compared, head)
+    return _Choice(np.abs(margins), compared.in_words(), compared)
 
 
 def _compare(fitted: CrossFit, group: npt.NDArray[np.intp], *, config: GateConfig) -> AugrcComparison:
@@ -190,14 +194,6 @@ def _compare(fitted: CrossFit, group: npt.NDArray[np.intp], *, config: GateConfi
         low=found.interval.low,
         high=found.interval.high,
         level=found.interval.level,
-    )
-
-
-def _reason(compared: AugrcComparison) -> str:
-    return (
-        f"AUGRC {compared.gate:.5f} by the gate and {compared.margin:.5f} by the margin on {compared.errors}"
-        f" out-of-fold errors; the {compared.level:.0%} interval of the difference, [{compared.low:.5f},"
-        f" {compared.high:.5f}], {'lies' if compared.favours_gate else 'does not lie'} below 0"
     )
 
 

@@ -187,11 +187,12 @@ def risk_grid(
 ) -> tuple[float, ...]:
     """Freeze the sequence of thresholds from confidences [N] on val_select, strict to loose.
 
-    It starts where twice the smallest certifiable number of calibration pictures is expected to be
-    accepted, since a stricter one could only fail for want of pictures, and goes in even steps of coverage
-    to accepting everything. A promise about the mean (no delta) begins at the first step: it cannot fail for
-    want of accepted pictures. Each threshold lies in the middle between the last confidence that it accepts
-    and the next below, so that rounding moves no picture with a confidence of val_select across it.
+    It starts where twice the smallest certifiable number of calibration pictures is expected to be accepted
+    (1.2 times where there are few), since a stricter one would mostly fail for want of pictures, and goes in
+    even steps of coverage to accepting everything; a single step is the start alone. A promise about the mean
+    (no delta) begins at the first step: it cannot fail for want of accepted pictures. Each threshold lies in
+    the middle between the last confidence that it accepts and the next below, so that rounding moves no
+    picture with a confidence of val_select across it.
 
     Raises:
         DataError: confidence that is not [N] or not finite.
@@ -206,7 +207,9 @@ def risk_grid(
         )
     sure = finite_vector(confidence, name="confidence")
     needed = needed_without_error(alpha=alpha, delta=delta)
-    first = 1 / steps if delta is None else min(1.0, 2 * needed / calibration_size)
+    # Twice is a margin against bad luck; of few pictures less is taken, so that there is a sequence at all.
+    times = min(2.0, max(1.2, calibration_size / needed / 2))
+    first = 1 / steps if delta is None else min(1.0, times * needed / calibration_size)
     coverages = np.linspace(first, 1.0, steps)
     quantiles = np.quantile(sure, 1 - coverages, method="inverted_cdf")
     return tuple(float(value) for value in np.unique(_below(quantiles, sure))[::-1])

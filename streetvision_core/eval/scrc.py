@@ -123,10 +123,17 @@ class Certified(Record):
             raise ValueError(f"k = {self.k}, m = {self.m} and n = {self.n} do not rise")
         if self.threshold is None and self.m:
             raise ValueError(f"{self.m} units are accepted without a threshold")
-        if self.threshold is not None and self.threshold not in self.thresholds[: self.tested]:
-            raise ValueError(f"the threshold {self.threshold} is none of the {self.tested} that were tested")
+        if self.threshold is not None and self.threshold not in self._possible_ends():
+            raise ValueError(f"the threshold {self.threshold} is not where {self.tested} tests would end")
         self._follows_from_counts()
         return self
+
+    def _possible_ends(self) -> tuple[float, ...]:
+        """Return what so many tests can certify: the threshold before the last, or of all the last."""
+        if self.delta is None:
+            return self.thresholds
+        ends = self.thresholds[: self.tested][-2:]
+        return ends if self.tested == self.K else ends[:1] if self.tested > 1 else ()
 
     def _follows_from_counts(self) -> None:
         again = certificate_of(
@@ -217,25 +224,20 @@ class ScrcPolicy(Record):
         """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
         if any(one.threshold is not None for one in self.certificates):
             return []
-        return [f"it defers every picture: {self._what_is_needed(self.certificates[0])}"]
+        return [f"it defers every picture: {_shortfall(self.certificates[0], self.units)}"]
 
     def infeasible(self) -> list[str]:
-        """Say which answers are always deferred, and how many calibration pictures would be needed."""
+        """Say which answers are always deferred, and what a certificate would take."""
         return [
-            f"no answer {' or '.join(one.answers)} can be certified: {self._what_is_needed(one)}"
+            f"What would be answered {' or '.join(one.answers)} is always deferred, because it cannot be"
+            f" certified: {_shortfall(one, self.units)}."
             for one in self.certificates
             if one.threshold is None
         ]
 
     def promise(self) -> str:
-        """Say in words what it promises, and on what conditions."""
-        return self.guarantee
-
-    def _what_is_needed(self, one: Certified) -> str:
-        return (
-            f"{percent(one.alpha)} takes at least {one.needed} answered {self.units} of val_calib without an"
-            f" error, more with every error, and there are {one.n}"
-        )
+        """Say in words what it promises, on what conditions, and what it defers altogether."""
+        return " ".join([*self.infeasible(), self.guarantee])
 
     @classmethod
     def from_json(cls, content: Any, *, where: str) -> Self:
@@ -246,6 +248,16 @@ class ScrcPolicy(Record):
                 certificate that does not follow from its own counts.
         """
         return read_policy(cls, content, where=where)
+
+
+def _shortfall(one: Certified, units: str) -> str:
+    """Say what was missing for a certificate."""
+    wanted = "without a wrong answer among them" if one.delta is None else "accepted without an error"
+    least = f"at least {one.needed} {units} of val_calib {wanted}, more with each error"
+    takes = f"{percent(one.alpha)} takes {least}"
+    if one.n < one.needed:
+        return f"{takes}, and there are only {one.n}"
+    return f"{takes}; there are {one.n}, but too many of the surest answers are wrong"
 
 
 @dataclass(frozen=True)

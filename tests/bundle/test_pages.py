@@ -156,7 +156,7 @@ def test_the_tables_of_the_ui_say_the_same_as_the_report(plain):
         assert (row["n"], row["misses"], row["false alarms"]) == (
             part.n, part.metrics["fn"], part.metrics["fp"],
         )  # fmt: skip
-        assert row["scrc answers"] == other.answered
+        assert row["scrc"] == f"{other.answered} answered, {other.metrics['fp'] + other.metrics['fn']} wrong"
 
 
 def test_mistakes_are_the_wrong_pictures_and_the_most_confident_comes_first(plain, page):

@@ -52,4 +52,44 @@ def test_an_embellished_metric_is_found(evaluation, chain):
     threshold = report.policies["threshold"]
     better = threshold.model_copy(update={"metrics": {**threshold.metrics, "mcc": 0.99}})
     claimed = report.model_copy(update={"policies": {**report.policies, "threshold": better}})
-    assert any("metrics of threshold" in one for one in recount(replace(evaluation, report=claimed), chain))
+    assert any("of threshold, metrics" in one for one in recount(replace(evaluation, report=claimed), chain))
+
+
+@pytest.mark.parametrize("kind", ["threshold", "gate", "scrc"])
+@pytest.mark.parametrize("part", ["coverage", "intervals", "ranking", "calibration", "slices"])
+def test_every_other_figure_that_was_embellished_is_found(evaluation, chain, kind, part):
+    policies = evaluation.report.policies
+    was = policies[kind]
+    better = {
+        "coverage": was.coverage.model_copy(update={"share": 0.999}),
+        "intervals": was.intervals.model_copy(
+            update={"accuracy": was.intervals.accuracy.model_copy(update={"low": 0.99, "high": 1.0})}
+        ),
+        "ranking": was.ranking.model_copy(update={"auroc": 1.0}),
+        "calibration": was.calibration.model_copy(
+            update={"shipped": was.calibration.shipped.model_copy(update={"brier": 0.0})}
+        ),
+        "slices": was.slices[1:],
+    }[part]
+    claimed = evaluation.report.model_copy(
+        update={"policies": {**policies, kind: was.model_copy(update={part: better})}}
+    )
+    faults = recount(replace(evaluation, report=claimed), chain)
+    assert any(f"of {kind}, {part} is recorded as" in fault for fault in faults)
+
+
+def test_two_exchanged_deferrals_are_found(evaluation, chain):
+    """The counts stay the same."""
+    rows = list(evaluation.tested)
+    deferred = next(place for place, one in enumerate(rows) if one.decisions["scrc"] == "defer")
+    twin = next(
+        place
+        for place, one in enumerate(rows)
+        if one.decisions["scrc"] != "defer" and one.label == rows[deferred].label
+    )
+    for place, decision in ((deferred, rows[twin].decisions["scrc"]), (twin, "defer")):
+        rows[place] = replace(rows[place], decisions={**rows[place].decisions, "scrc": decision})
+    assert any(
+        "decided 2 pictures otherwise" in one
+        for one in recount(replace(evaluation, tested=tuple(rows)), chain)
+    )

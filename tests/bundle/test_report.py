@@ -155,7 +155,7 @@ def test_each_slice_is_counted_and_a_small_one_is_marked(report, tested, decided
         members = [one == value for one in columns[name]]
         cells, answered = count(tested.labels, decided[kind].decisions, members)
         assert {cell: part.metrics[cell] for cell in cells} == cells
-        assert (part.n, part.answered, part.too_small) == (sum(members), answered, sum(members) < 30)
+        assert (part.n, part.answered, part.too_small) == (sum(members), answered, answered < 30)
         if answered:
             assert ends(part.accuracy) == exact(cells["tp"] + cells["tn"], answered)
         else:
@@ -187,8 +187,10 @@ def test_a_slice_in_which_nothing_is_answered_follows_those_that_can_be_judged(t
     rain = [ATTRIBUTES["weather"][number] == "rain" for number in range(N)]
     deferring = ["defer" if wet else said for wet, said in zip(rain, scrc.decisions, strict=True)]
     report = report_of(tested, {**decided, "scrc": replace(scrc, decisions=deferring)})
-    readable = [part for part in report.of("scrc").slices if not part.too_small]
-    assert (readable[-1].value, readable[-1].answered, readable[-1].accuracy) == ("rain", 0, None)
+    slices = report.of("scrc").slices
+    place = next(number for number, part in enumerate(slices) if part.value == "rain")
+    assert (slices[place].answered, slices[place].accuracy, slices[place].too_small) == (0, None, True)
+    assert all(part.too_small for part in slices[place:])
 
 
 def test_an_attribute_of_too_many_values_is_named_and_not_sliced(report):

@@ -218,3 +218,24 @@ def test_the_promise_about_the_mean_holds_in_the_mean(trials):
         chosen = control_expected_risk(*draw(rng, curve, N), thresholds=grid, alpha=ALPHA).threshold
         losses.append(0.0 if chosen is None else lost[chosen])
     assert np.mean(losses) <= ALPHA + 3 * np.std(losses) / math.sqrt(trials)
+
+
+@pytest.mark.parametrize("size", [80, 100, 120])
+def test_little_more_than_the_least_number_of_pictures_is_often_enough(size):
+    """It takes 45 without an error: a sequence that began at twice as many would hold a single threshold."""
+    needed = needed_without_error(alpha=ALPHA, delta=0.10)
+    assert needed < size < 3 * needed
+
+    def curve(sure):
+        return np.where(sure < 0.15, 0.3, 0.005)
+
+    select, _ = draw(np.random.default_rng(12345), curve, 600)
+    grid = risk_grid(select, calibration_size=size, alpha=ALPHA, delta=0.10)
+    assert len(grid) > 1
+    rng = np.random.default_rng(0)
+    levels = {"alpha": ALPHA, "delta": 0.10}
+    feasible = [
+        certify_selective_risk(*draw(rng, curve, size), thresholds=grid, **levels).feasible
+        for _ in range(300)
+    ]
+    assert np.mean(feasible) > 0.5

@@ -350,13 +350,31 @@ def test_fitting_again_gives_the_same_policy_and_nothing_to_report(adopted):
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"bound": 0.25}, "bound"), ({"reason": "because"}, "reason")],
+    [({"bound": 0.25}, "bound"), ({"note": "because"}, "note")],
 )
 def test_an_edited_policy_is_found_out(adopted, change, field):
     policy, select, extras, reference = adopted
     edited = policy.model_copy(update=change)
     (problem,) = verify_gate(edited, select, extras=extras, reference=reference)
     assert problem.startswith(f"{field} is recorded as ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"reason": "because"}, "the reason is not what the comparison says"),
+        ({"compared": {"low": 5.0}}, "is none of"),
+        ({"compared": {"difference": -0.4}}, "is none of"),
+        ({"compared": {"errors": 29}}, "not the one that was chosen"),
+        ({"compared": {"level": 0.91}}, "not the one that was chosen"),
+    ],
+)
+def test_a_policy_that_contradicts_its_comparison_is_refused(adopted, changes, told):
+    content = adopted[0].model_dump(mode="json")
+    for name, value in changes.items():
+        content[name] = {**content[name], **value} if isinstance(value, dict) else value
+    with pytest.raises(SchemaError, match=told):
+        GatePolicy.from_json(content, where="here")
 
 
 def test_an_edited_head_is_found_out(adopted):
