@@ -207,8 +207,9 @@ def risk_grid(
         )
     sure = finite_vector(confidence, name="confidence")
     needed = needed_without_error(alpha=alpha, delta=delta)
-    # Twice is a margin against bad luck; of few pictures less is taken, so that there is a sequence at all.
-    times = min(2.0, max(1.2, calibration_size / needed / 2))
+    # Twice outlives an early error. Of few pictures less is taken, two thirds of them, so that there is a
+    # sequence at all.
+    times = min(2.0, max(1.2, calibration_size / needed / 1.5))
     first = 1 / steps if delta is None else min(1.0, times * needed / calibration_size)
     coverages = np.linspace(first, 1.0, steps)
     quantiles = np.quantile(sure, 1 - coverages, method="inverted_cdf")
