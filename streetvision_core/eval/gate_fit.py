@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     Reference = Mapping[str, npt.NDArray[Any]]
 
 DEFAULTS = GateConfig()
-MEASURED = 1e-3
+MEASURED = 1e-4
 
 
 def count_errors(select: LabelledLogits, point: OperatingPoint) -> int:
@@ -113,7 +113,7 @@ def verify_gate(
     """Fit again, as the policy records it, and return what differs: one sentence a difference, or none.
 
     `needs_extras(select, policy.chosen_by)` tells whether any extras are needed. Where they are, numbers are
-    compared within 1e-3, because another device measures other last digits.
+    compared within 1e-4, because another device measures other last digits.
 
     Raises:
         DataError: as `fit_gate`.
@@ -127,8 +127,8 @@ def verify_gate(
     )
     if policy.compared is None or again.policy.compared is None:
         return differences(policy, again.policy)
-    # The reason is the comparison in words, held against it where a policy is read.
-    fitted = again.policy.model_copy(update={"reason": policy.reason})
+    # The reason is the comparison in words, whose last digits may be others on another device.
+    fitted = again.policy.model_copy(update={"reason": policy.compared.in_words()})
     return differences(policy, fitted, tolerance=MEASURED)
 
 

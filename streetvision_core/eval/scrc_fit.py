@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = ScrcConfig()
 # How far a minimum that a search has found may lie from the one that it finds on another machine.
-REFITTED = 1e-6
+REFITTED = 1e-7
 
 
 def fit_scrc(
@@ -112,8 +112,11 @@ def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> li
         logits_version=policy.fitted_on.val_calib_logits,
         config=policy.chosen_by,
     )
-    # Digests tell last digits apart, which another machine rounds otherwise; what they are of is compared.
-    fitted = again.policy.model_copy(update={"frozen": policy.frozen})
+    fitted = again.policy
+    if policy.frozen != fitted.frozen:
+        # Digests tell last digits apart, which another machine rounds otherwise; they must fit their record.
+        own = digests(policy.point, policy.calibrator, policy.certificates)
+        fitted = fitted.model_copy(update={"frozen": own})
     return differences(policy, fitted, tolerance=REFITTED)
 
 

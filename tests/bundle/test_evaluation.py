@@ -178,7 +178,9 @@ def test_attributes_of_the_index_are_slices_and_a_missing_one_is_unknown(chain, 
     evaluation = evaluate(predictor, policies, names, index=index, pictures=chain.pictures(*ROLES))
     report = evaluation.report
     slices = {part.value: part for part in report.of("scrc").slices if part.attribute == "time"}
-    assert (slices["day"].n, slices["day"].too_small) == (30, slices["day"].answered < 30)
+    assert slices["day"].n == 30
+    (whole,) = [part for part in report.of("threshold").slices if part.value == "day"]
+    assert (whole.n, whole.answered, whole.too_small) == (30, 30, False)
     assert (slices["night"].n, slices["night"].too_small) == (len(names) - 31, True)
     assert slices["unknown"].n == 1
     for cell in ("tp", "tn", "fp", "fn"):
@@ -189,7 +191,8 @@ def test_attributes_of_the_index_are_slices_and_a_missing_one_is_unknown(chain, 
     assert len(rows) == len(report.of("threshold").slices)
     (day,) = [row for row in rows if row["value"] == "day"]
     assert (day["n"], day["reading"]) == (30, "")
-    assert day["scrc"].startswith(f"{slices['day'].answered} answered, ")
+    wrong = slices["day"].metrics["fp"] + slices["day"].metrics["fn"]
+    assert day["scrc"] == f"{slices['day'].answered} answered, {wrong} wrong"
     assert rows[-1]["reading"] == "too small to read"
 
 

@@ -488,7 +488,7 @@ CHANGES = [
     {"point": {"threshold": 0.51}}, {"point": {"temperature": 1.1}},
     {"calibrator": {"method": "temperature", "temperature": 0.9}},
     {"val_select": {"n": 1201}}, {"val_select": {"nll_before": 0.3}}, {"val_select": {"judged": ()}},
-    {"units": "pictures"}, {"promised": "two_sided"},
+    {"units": "pictures"}, {"promised": "two_sided"}, {"frozen": {"point": "0" * 64}},
 ]  # fmt: skip
 
 
@@ -508,7 +508,7 @@ def test_every_number_of_a_certificate_is_found_when_it_was_changed(certified, n
     one = certified.certificates[0]
     other = {"answers": ("none",), "thresholds": one.thresholds[:-1], "threshold": one.thresholds[0]}
     recorded = getattr(one, name)
-    value = other[name] if name in other else recorded + (1 if isinstance(recorded, int) else 1e-4)
+    value = other[name] if name in other else recorded + (1 if isinstance(recorded, int) else 1e-6)
     changed = certified.model_copy(update={"certificates": (one.model_copy(update={name: value}),)})
     (problem,) = verify_scrc(Scrc(changed), draw(1), draw(2))
     assert problem.startswith("certificates is recorded as ")
