@@ -39,15 +39,23 @@ _UPRIGHT = {
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a picture into upright RGB of at most `max_pixels`; raises UnusablePictureError."""
-    return decode_with_orientation(data, max_pixels=max_pixels)[0]
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
+    """Decode a picture into upright RGB of at most `max_pixels`; raises UnusablePictureError.
+
+    With `at_least` a JPEG comes at a half, a quarter or an eighth of its size where neither side is then
+    shorter than that: several times as fast, and nearly the picture that shrinking the whole one gives.
+    """
+    return decode_with_orientation(data, max_pixels=max_pixels, at_least=at_least)[0]
 
 
-def decode_with_orientation(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, int]:
+def decode_with_orientation(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None
+) -> tuple[Image.Image, int]:
     """Decode like `decode`, and return the EXIF orientation (1 to 8) that was applied as well."""
     image = _open(data, max_pixels)
     try:
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))  # of any other format than JPEG this does nothing
         image.load()
         orientation = _orientation(image)
         rgb = _to_rgb(image)

@@ -21,25 +21,41 @@ if TYPE_CHECKING:
     from streetvision_core.models.backbone import Backbone
 
 
-def build_classifier(backbone: Backbone, *, dropout: float = 0.0) -> Any:
-    """Return a `torch.nn.Module` with the backbone's weights and a head of two outputs that starts at zero.
-
-    A zero head says 0.5 of every picture: the first loss is ln 2 whatever the features are, where timm's
-    random head can start at a loss of 4 and spend the first epochs unlearning it.
+def build_classifier(backbone: Backbone, *, dropout: float = 0.0, head_hidden: int = 0, seed: int = 0) -> Any:
+    """Return a `torch.nn.Module` with the backbone's weights and a new head, which says 0.5 of everything.
 
     Args:
         backbone: The starting weights.
         dropout: Share of the features that training drops before the head.
+        head_hidden: Width of the head's hidden layer; 0 for a linear head.
+        seed: Seed of the hidden layer.
 
     Raises:
-        ConfigError: the weights do not fit the model.
+        ConfigError: the weights do not fit the model, or the architecture has no head of its own.
         IntegrityError: the weights are not those that were staged.
     """
+    from streetvision_core.models.head import deepen_head
+
     arguments = {**backbone.model_args, **({"drop_rate": dropout} if dropout else {})}
     model = create_model(backbone.architecture, seed=0, num_classes=len(LABEL_NAMES), **arguments)
     head = {name: tensor.zero_() for name, tensor in _head_state(model, backbone).items()}
     load_exactly(model, {**head, **backbone.read_state()}, where=f"the backbone {backbone.architecture}")
+    if head_hidden:
+        deepen_head(model, name=classifier_name(model), hidden=head_hidden, seed=seed)
     return model
+
+
+def classifier_name(model: Any) -> str:
+    """Return the name under which a timm model holds its classifier, "fc" or "head.fc" for instance.
+
+    Raises:
+        ConfigError: it has none, or several.
+    """
+    classifier = model.get_classifier()
+    for name, module in model.named_modules():
+        if module is classifier:
+            return str(name)
+    raise _no_classifier(type(model).__name__)
 
 
 def _head_state(model: Any, backbone: Backbone) -> dict[str, torch.Tensor]:
@@ -47,25 +63,30 @@ def _head_state(model: Any, backbone: Backbone) -> dict[str, torch.Tensor]:
     body = without_head(state, backbone.pretrained_cfg.get("classifier"))
     head = {name: tensor for name, tensor in state.items() if name not in body}
     if not head:
-        raise ConfigError(
-            "an architecture with a classifier",
-            "none in it",
-            backbone.architecture,
-            "Choose another architecture.",
-        )
+        raise _no_classifier(backbone.architecture)
     return head
 
 
-def hub_config(backbone: Backbone) -> dict[str, Any]:
-    """Return the config.json of a classifier on this backbone, in the format of the Hugging Face hub."""
+def _no_classifier(where: str) -> ConfigError:
+    return ConfigError(
+        "an architecture with a classifier", "none in it", where, "Choose another architecture."
+    )
+
+
+def hub_config(backbone: Backbone, *, head_hidden: int = 0) -> dict[str, Any]:
+    """Return the config.json of a classifier on this backbone, in the format of the Hugging Face hub.
+
+    A head with a hidden layer is one that neither timm nor transformers can build: its config says so under
+    `head_hidden`, and leaves out what makes transformers try.
+    """
+    opens = {"model_type": "timm_wrapper", "architectures": ["TimmWrapperForImageClassification"]}
     return {
         "architecture": backbone.architecture,
         "num_classes": len(LABEL_NAMES),
         "num_features": backbone.num_features,
         "label_names": list(LABEL_NAMES),
         **({"model_args": dict(backbone.model_args)} if backbone.model_args else {}),
-        "model_type": "timm_wrapper",
-        "architectures": ["TimmWrapperForImageClassification"],
+        **({"head_hidden": head_hidden} if head_hidden else opens),
         "pretrained_cfg": {
             **backbone.pretrained_cfg,
             "num_classes": len(LABEL_NAMES),
@@ -80,7 +101,11 @@ def load_classifier(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]
     Raises:
         ConfigError: timm has no such model, or the weights do not fit it.
     """
+    from streetvision_core.models.head import deepen_head
+
     arguments = config.get("model_args", {})
     model = create_model(config["architecture"], seed=0, num_classes=config["num_classes"], **arguments)
+    if hidden := config.get("head_hidden", 0):
+        deepen_head(model, name=classifier_name(model), hidden=hidden)
     load_exactly(model, state, where=f"the classifier {config['architecture']}")
     return model.eval()

@@ -52,7 +52,8 @@ def _fold(layer: nn.Linear, temperature: float, shift: float) -> None:
 def _last_linear(model: Any) -> nn.Linear:
     from torch import nn
 
-    layer = model.get_classifier() if hasattr(model, "get_classifier") else None
+    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    layer = head[-1] if isinstance(head, nn.Sequential) and len(head) else head
     if isinstance(layer, nn.Linear) and hasattr(layer.bias, "shape") and len(layer.bias) == len(LABEL_NAMES):
         return layer
     raise ConfigError(

@@ -1,7 +1,7 @@
 """The best epoch: its weights are durable before the next epoch starts, and training stops without a better.
 
-Better is a higher MCC on val_select, or the same MCC at a lower loss. What is staged are the averaged
-weights; each better epoch replaces the file atomically, so a kill leaves a whole checkpoint or none.
+Better is a higher MCC on val_select, or the same MCC at a lower loss. What is staged is what was trained,
+averaged; each better epoch replaces the file atomically, so a kill leaves a whole one or none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import lightning
 
-    from streetvision_core.training.module import ClassifierModule
+    from streetvision_core.training.module import TrainingModule
     from streetvision_core.training.report import EpochRow
 
 
@@ -34,12 +34,14 @@ class BestEpoch(Callback):
         """Take the best epoch of an earlier run, whose weights are staged at `path`."""
         self.row, self.weights = row, weights
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: ClassifierModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         """Judge the epoch that was just validated."""
         row = pl_module.rows[-1]
         if row.is_better_than(self.row):
-            self.weights = StagedFile.at(self.path, write_checkpoint_atomic(self.path, pl_module.ema.module))
             self.row = row
+            if trainer.is_global_zero:
+                digest = write_checkpoint_atomic(self.path, pl_module.trained_state())
+                self.weights = StagedFile.at(self.path, digest)
         elif self.is_exhausted(row):
             trainer.should_stop = True
 

@@ -2,7 +2,8 @@
 
 Files: `model_best.safetensors`, `config.json` (hub format), `metrics.csv` (a row an epoch, no times),
 `val_select_logits.safetensors`, `val_select_ids.json` and `val_select_groups.json` (what the very weights in
-the file say, and of what).
+the file say, and of what). Where a probe was trained also `probe_head.safetensors` (the best head) and `probe.csv`
+(a row a head), where adapters were trained `adapters.safetensors` (they and the head, before merging).
 
 Round trip: `Checkpoint.from_artifact(published)` equals the checkpoint whose `to_artifact()` was published.
 """
@@ -16,7 +17,13 @@ from streetvision_core.io import Artifact, StagedFile, csv_bytes, json_bytes, re
 from streetvision_core.models import load_classifier
 from streetvision_core.models.weights import published_file, read_state
 from streetvision_core.training.logits import Logits
-from streetvision_core.training.report import EPOCH_COLUMNS, EpochRow, best_of
+from streetvision_core.training.report import (
+    CANDIDATE_COLUMNS,
+    EPOCH_COLUMNS,
+    CandidateRow,
+    EpochRow,
+    best_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +33,9 @@ if TYPE_CHECKING:
 WEIGHTS_NAME = "model_best.safetensors"
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.csv"
+PROBE_NAME = "probe_head.safetensors"
+CANDIDATES_NAME = "probe.csv"
+ADAPTERS_NAME = "adapters.safetensors"
 VAL_SELECT = "val_select_"
 
 
@@ -33,7 +43,8 @@ VAL_SELECT = "val_select_"
 class Checkpoint:
     """Averaged weights of the best epoch; `config` is the hub's config.json, `epochs` every epoch trained.
 
-    `val_select` holds the logits of the staged weights on that role. `metrics` are numbers to show
+    `val_select` holds the logits of the staged weights on that role. `candidates` are the heads of a probe,
+    `parts` what was trained where that is not the whole of the weights, by file name. `metrics` are numbers to show
     (val_mcc, val_loss, best_epoch, epochs_run, pictures_per_second); times are in there and not in a
     file, so that the same training has the same digest. `device` is where it was trained.
     """
@@ -42,6 +53,8 @@ class Checkpoint:
     config: Mapping[str, Any]
     epochs: tuple[EpochRow, ...]
     val_select: Logits
+    candidates: tuple[CandidateRow, ...] = ()
+    parts: Mapping[str, StagedFile] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
 
@@ -59,25 +72,35 @@ class Checkpoint:
         return load_classifier(self.config, read_state(self.weights))
 
     def to_artifact(self) -> Artifact:
-        """Return the six files."""
+        """Return the files: six, and those of the parts."""
         rows = [row.to_csv_row() for row in self.epochs]
         files: dict[str, bytes | StagedFile] = {
             WEIGHTS_NAME: self.weights,
             CONFIG_NAME: json_bytes(self.config),
             METRICS_NAME: csv_bytes(rows, columns=EPOCH_COLUMNS),
             **self.val_select.to_files(prefix=VAL_SELECT),
+            **self.parts,
         }
+        if self.candidates:
+            sweep = [row.to_csv_row() for row in self.candidates]
+            files[CANDIDATES_NAME] = csv_bytes(sweep, columns=CANDIDATE_COLUMNS)
         return Artifact(files, self.metrics)
 
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave; the weights are verified when they are loaded."""
         rows = read_csv(published.read_bytes(METRICS_NAME))
+        names = published.manifest.output_artifacts
+        sweep = read_csv(published.read_bytes(CANDIDATES_NAME)) if CANDIDATES_NAME in names else []
         return cls(
             weights=published_file(published, WEIGHTS_NAME),
             config=published.read_json(CONFIG_NAME),
             epochs=tuple(EpochRow.from_csv_row(row) for row in rows),
             val_select=Logits.from_files(published, prefix=VAL_SELECT),
+            candidates=tuple(CandidateRow.from_csv_row(row) for row in sweep),
+            parts={
+                name: published_file(published, name) for name in (PROBE_NAME, ADAPTERS_NAME) if name in names
+            },
             metrics=published.manifest.metrics,
             device=published.manifest.device,
         )

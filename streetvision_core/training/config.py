@@ -7,18 +7,25 @@ from pydantic import Field
 
 from streetvision_core.errors import ConfigError
 
-CLASS_WEIGHTS = ("balanced", "none")
+FINETUNE = "finetune"
+PROBE = "probe"
+LP_FT = "lp_ft"
+LORA = "lora"
+METHODS = (FINETUNE, PROBE, LP_FT, LORA)
+CLASS_WEIGHTS = ("balanced", "effective", "none")
+LOSSES = ("cross_entropy", "focal")
+AUGMENTATIONS = ("crop", "trivial", "validator", "none")
 PRECISIONS = ("auto", "float32")
 # What changes how fast it trains, and not a bit of what comes out.
 SPEED_SETTINGS = ("num_workers", "cache_mb")
 
-
-def _check_choice(value: str, *, choices: tuple[str, ...], field: str) -> str:
-    if value not in choices:
-        raise ConfigError(
-            f"one of {', '.join(choices)}", repr(value), f"{field} of the training", "Choose one of them."
-        )
-    return value
+_CHOICES = {
+    "method": METHODS,
+    "class_weights": CLASS_WEIGHTS,
+    "loss": LOSSES,
+    "augmentation": AUGMENTATIONS,
+    "precision": PRECISIONS,
+}
 
 
 class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -27,17 +34,64 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     It is flat, because Dagster takes no nested pydantic models as configuration.
     """
 
+    method: str = Field(
+        FINETUNE,
+        description="'finetune' (all weights), 'probe' (the head alone, on features of the backbone as it is),"
+        " 'lp_ft' (a probe, then all weights from its head) or 'lora' (adapters on the attention, and the head)",
+    )
+    head_hidden: int = Field(
+        0, ge=0, le=8192, description="width of a hidden layer in the head; 0 for a linear head"
+    )
     epochs: int = Field(7, ge=1, le=10_000, description="passes over the train role")
-    batch_size: int = Field(32, ge=2, le=65_536, description="pictures a step")
+    batch_size: int = Field(32, ge=2, le=65_536, description="pictures a step of the optimizer")
+    accumulate: int = Field(
+        1, ge=1, le=1024, description="parts in which a batch goes through the model, to save memory"
+    )
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's largest learning rate")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor of the learning rate from each layer to the one below it"
+    )
     weight_decay: float = Field(0.05, ge=0, description="of all weights but norms and biases")
     warmup_epochs: float = Field(
         1.0, ge=0, description="epochs in which the learning rate rises linearly, before it falls as a cosine"
     )
+    probe_epochs: int = Field(30, ge=1, le=10_000, description="epochs of the probe that lp_ft begins with")
+    probe_batch_size: int = Field(64, ge=2, le=65_536, description="pictures a step of a probe")
+    probe_learning_rates: list[float] = Field(
+        [0.0003, 0.001, 0.003, 0.01], description="a probe trains a head for each of them at once"
+    )
+    probe_weight_decays: list[float] = Field(
+        [0.0, 0.05, 0.5], description="and for each of these; val_select chooses among all heads"
+    )
+    probe_views: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="augmented views of each picture that a probe keeps and takes in turn; 0 for the plain one",
+    )
+    cache_features: bool = Field(
+        True, description="let a probe keep the features of each picture instead of computing them each time"
+    )
+    lora_rank: int = Field(8, ge=1, le=1024, description="rank of the adapters")
+    lora_alpha: int = Field(16, ge=1, description="scale of the adapters, divided by their rank")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapters' inputs dropped")
+    lora_dora: bool = Field(False, description="decompose weights into magnitude and direction (DoRA)")
+    lora_rslora: bool = Field(False, description="divide alpha by the root of the rank (rsLoRA)")
+    loss: str = Field("cross_entropy", description="'cross_entropy' or 'focal'")
+    focal_gamma: float = Field(2.0, ge=0, le=10, description="how far focal loss discounts easy pictures")
     label_smoothing: float = Field(
         0.05, ge=0, lt=1, description="share of each label spread over both classes"
     )
-    class_weights: str = Field("balanced", description="'balanced' (both classes count the same) or 'none'")
+    class_weights: str = Field(
+        "balanced",
+        description="'balanced' (both classes count the same), 'effective' (by the effective number of"
+        " pictures) or 'none'",
+    )
+    effective_beta: float = Field(
+        0.999, ge=0, lt=1, description="how much a further picture of a class adds; for class_weights: effective"
+    )
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution; 0 for none")
+    cutmix: float = Field(0.0, ge=0, le=10, description="alpha of cutmix's Beta distribution; 0 for none")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the features dropped before the head")
     ema_decay: float = Field(
         0.99,
@@ -45,11 +99,15 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         lt=1,
         description="decay a step of the averaged weights, approached from below; 0 for none",
     )
-    freeze_backbone: bool = Field(
-        False, description="train the head alone, on features of a backbone that stays as it is (a probe)"
+    gradient_clip: float = Field(
+        1.0, ge=0, description="largest norm of a step's gradient, but for probes; 0 for no limit"
     )
-    gradient_clip: float = Field(1.0, ge=0, description="largest norm of a step's gradient; 0 for no limit")
     patience: int = Field(8, ge=1, description="epochs without a better one on val_select before it stops")
+    augmentation: str = Field(
+        "crop",
+        description="'crop' (random crop, mirror image, colours), 'trivial' (the same with TrivialAugment),"
+        " 'validator' (what the validators of the StreetVision subnet send) or 'none'",
+    )
     scale_min: float = Field(
         0.7, gt=0, le=1, description="smallest share of the area that a random crop keeps"
     )
@@ -63,6 +121,13 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     )
     seed: int = Field(0, ge=0, description="seed of the order of the pictures, the augmentation and dropout")
     precision: str = Field("auto", description="'auto' (bf16 where a GPU has it) or 'float32'")
+    compile: bool = Field(False, description="compile the model with torch.compile, where that works")
+    devices: int = Field(
+        1, ge=0, le=64, description="GPUs to train on, or processes where there is none; 0 for every GPU"
+    )
+    max_unreadable: int = Field(
+        0, ge=0, description="pictures of train that may turn out unreadable; with one more the step fails"
+    )
     num_workers: int = Field(
         0,
         ge=0,
@@ -74,12 +139,39 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         1024, ge=0, description="memory for decoded pictures in MiB; what does not fit is decoded each time"
     )
 
-    @pydantic.field_validator("class_weights")
+    @pydantic.field_validator(*_CHOICES)
     @classmethod
-    def _check_class_weights(cls, value: str) -> str:
-        return _check_choice(value, choices=CLASS_WEIGHTS, field="class_weights")
+    def _check_choice(cls, value: str, info: pydantic.ValidationInfo) -> str:
+        choices = _CHOICES[str(info.field_name)]
+        if value not in choices:
+            raise ConfigError(
+                f"one of {', '.join(choices)}",
+                repr(value),
+                f"{info.field_name} of the training",
+                "Choose one of them.",
+            )
+        return value
 
-    @pydantic.field_validator("precision")
+    @pydantic.field_validator("probe_learning_rates", "probe_weight_decays")
     @classmethod
-    def _check_precision(cls, value: str) -> str:
-        return _check_choice(value, choices=PRECISIONS, field="precision")
+    def _check_candidates(cls, values: list[float], info: pydantic.ValidationInfo) -> list[float]:
+        zero_too = info.field_name == "probe_weight_decays"
+        if not values or any(value < 0 or (value == 0 and not zero_too) for value in values):
+            raise ConfigError(
+                "one or more numbers that are not negative" if zero_too else "one or more positive numbers",
+                repr(values),
+                f"{info.field_name} of the training",
+                "Give at least one number that a head is to be trained with.",
+            )
+        return values
+
+    @pydantic.model_validator(mode="after")
+    def _check_parts(self) -> TrainingConfig:
+        if self.batch_size % (self.accumulate * max(1, self.devices)):
+            raise ConfigError(
+                "a batch_size that accumulate times devices divides",
+                f"{self.batch_size} pictures in {self.accumulate} parts on {self.devices} devices",
+                "batch_size of the training",
+                "Choose another batch_size, so that each part holds as many pictures.",
+            )
+        return self

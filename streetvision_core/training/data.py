@@ -1,12 +1,13 @@
 """Training pictures: read and verified once, kept decoded while memory allows, augmented for each look.
 
-Every picture is first shrunk so that its shorter side is at most twice the model's input, whether it is
-then kept or decoded again for each epoch: memory changes the speed and never the pixels. A look at a
-picture is named by (epoch, position), and everything random about it follows from that name, so it is
+Every picture is first shrunk, and a JPEG decoded at the smallest of its own scales that is enough, so that the
+smallest crop which the augmentation takes of it still has as many pixels as the model sees. That happens
+whether it is then kept or decoded again for each epoch: memory changes the speed and never the pixels. A
+look at a picture is named by (epoch, position), and everything random about it follows from that name, so it is
 the same in this process, in a worker and after a restart.
 
 Worker processes cannot raise our errors across the process boundary with their words intact; they return
-them, and `training_step` raises what it is given.
+them beside the pictures that could be read, and the main process decides whether training goes on.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import math
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.transforms_factory import create_transform
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from streetvision_core.data.pictures import decode
-from streetvision_core.errors import StreetVisionError
+from streetvision_core.errors import StreetVisionError, TrainingError
+from streetvision_core.training.augmentation import make_augmentation, smallest_share
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
@@ -35,44 +36,60 @@ if TYPE_CHECKING:
     from streetvision_core.training.config import TrainingConfig
 
 Look: TypeAlias = tuple[int, int]
-Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 READERS = 2
-SHRUNK_SIDES = 2
 _BYTES_A_PIXEL = 4  # Pillow keeps RGB in four bytes
 
 
-class DecodedPictures:
-    """Upright RGB pictures by position, shrunk; the first ones are kept, up to `cache_bytes`."""
+class Batch(NamedTuple):
+    """Pixels uint8 [B, 3, H, W] or features float32 [B, D], labels int64 [B], and the errors of missing pictures by name."""
 
-    def __init__(
-        self, reader: PictureReader, names: Sequence[str], *, input_side: int, cache_bytes: int
-    ) -> None:
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    unreadable: tuple[tuple[str, StreetVisionError], ...] = ()
+
+
+class DecodedPictures:
+    """Upright RGB pictures by position, shrunk; the first ones are kept, up to `cache_bytes`.
+
+    No picture is smaller than `side` pixels at its shorter side, but for those that were so before. One that
+    cannot be read raises when it is asked for, not before.
+    """
+
+    def __init__(self, reader: PictureReader, names: Sequence[str], *, side: int, cache_bytes: int) -> None:
+        self.names = names
         self._reader = reader
-        self._names = names
-        self._side = SHRUNK_SIDES * input_side
-        self._kept: list[Image.Image] = []
+        self._side = side
+        self._kept: list[Image.Image | None] = []
         self._fill(cache_bytes)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
     def __getitem__(self, position: int) -> Image.Image:
-        return self._kept[position] if position < len(self._kept) else self._decode(self._names[position])
+        kept = self._kept[position] if position < len(self._kept) else None
+        return self._decode(self.names[position]) if kept is None else kept
 
     def _fill(self, cache_bytes: int) -> None:
         """Decode ahead in threads, a chunk at a time, until the names or the memory end."""
         chunk = 16 * READERS
         with ThreadPoolExecutor(READERS) as pool:
-            for start in range(0, len(self._names), chunk):
-                for picture in pool.map(self._decode, self._names[start : start + chunk]):
-                    cache_bytes -= picture.width * picture.height * _BYTES_A_PIXEL
+            for start in range(0, len(self.names), chunk):
+                for picture in pool.map(self._try, self.names[start : start + chunk]):
+                    if picture is not None:
+                        cache_bytes -= picture.width * picture.height * _BYTES_A_PIXEL
                     if cache_bytes < 0:
                         return
                     self._kept.append(picture)
 
+    def _try(self, name: str) -> Image.Image | None:
+        try:
+            return self._decode(name)
+        except StreetVisionError:
+            return None  # it is told of in the epoch that needs it
+
     def _decode(self, name: str) -> Image.Image:
-        picture = decode(self._reader.read(name))
+        picture = decode(self._reader.read(name), at_least=self._side)
         shorter = min(picture.size)
         if shorter <= self._side:
             return picture
@@ -81,7 +98,7 @@ class DecodedPictures:
 
 
 class AugmentedPictures(Dataset[Batch | StreetVisionError]):
-    """Batches by the looks they consist of: uint8 [B, 3, H, W] and labels int64 [B]."""
+    """Batches by the looks they consist of; an error where none of a batch's pictures can be read."""
 
     def __init__(
         self,
@@ -97,12 +114,18 @@ class AugmentedPictures(Dataset[Batch | StreetVisionError]):
         self._seed = seed
 
     def __getitem__(self, looks: Sequence[Look]) -> Batch | StreetVisionError:
-        try:
-            with isolated_random():
-                pixels = torch.stack([self._look(*look) for look in looks])
-        except StreetVisionError as error:
-            return error
-        return pixels, self._labels[[position for _, position in looks]]
+        pixels, read, unreadable = [], [], []
+        with isolated_random():
+            for epoch, position in looks:
+                try:
+                    pixels.append(self._look(epoch, position))
+                except StreetVisionError as error:
+                    unreadable.append((self._pictures.names[position], error))
+                else:
+                    read.append(position)
+        if not pixels:
+            return unreadable[0][1]
+        return Batch(torch.stack(pixels), self._labels[read], tuple(unreadable))
 
     def _look(self, epoch: int, position: int) -> torch.Tensor:
         picture = self._pictures[position]
@@ -113,31 +136,52 @@ class AugmentedPictures(Dataset[Batch | StreetVisionError]):
 class EpochBatches(Sampler[list[Look]]):
     """The batches of an epoch in its own random order; what fills no whole batch waits for another epoch.
 
-    Lightning calls `set_epoch` before each epoch.
+    A batch comes in `parts` of one size, of which this process of `processes` gets its own share. Lightning
+    calls `set_epoch` before each epoch.
     """
 
-    def __init__(self, pictures: int, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, pictures: int, *, batch_size: int, seed: int, parts: int = 1, rank: int = 0, processes: int = 1
+    ) -> None:
+        shares = parts * processes
+        whole = min(batch_size, pictures)
+        self._batch_size = whole - whole % shares
+        if not self._batch_size:
+            raise TrainingError(
+                f"at least {shares} pictures of train",
+                str(pictures),
+                "the splits",
+                "Lower accumulate or devices, or train on more pictures.",
+            )
+        self.steps = pictures // self._batch_size
+        self.pictures_per_epoch = self.steps * self._batch_size
         self._pictures = pictures
-        self._batch_size = min(batch_size, pictures)
         self._seed = seed
         self._epoch = 0
+        self._shares = shares
+        self._own = [part * processes + rank for part in range(parts)]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, whose batches come next."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._pictures // self._batch_size
+        return self.steps * len(self._own)
 
     def __iter__(self) -> Iterator[list[Look]]:
         generator = np.random.default_rng(derive_seed(self._seed, Purpose.ORDER, self._epoch))
         order = generator.permutation(self._pictures).tolist()
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            yield [(self._epoch, position) for position in order[start : start + self._batch_size]]
+        for start in range(0, self.pictures_per_epoch, self._batch_size):
+            batch = order[start : start + self._batch_size]
+            for share in self._own:
+                yield [(self._epoch, position) for position in batch[share :: self._shares]]
 
 
 class EvaluationBatches:
-    """Pictures in their order as the model's crops, uint8, kept while memory allows; batches of one size."""
+    """Pictures in their order as the model's crops, uint8, kept while memory allows; batches of one size.
+
+    Of several processes each gets every so manieth batch; all can read every picture.
+    """
 
     def __init__(
         self,
@@ -148,9 +192,13 @@ class EvaluationBatches:
         transform: Preprocessing,
         batch_size: int,
         cache_bytes: int,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         self._reader = reader
         self._names = names
+        # Lightning wants a batch in each process: where they do not suffice, an empty one.
+        self._starts = list(range(0, len(names), batch_size)[rank::processes]) or [len(names)]
         self._labels = torch.tensor(labels, dtype=torch.int64)
         self._transform = transform
         self._batch_size = batch_size
@@ -159,12 +207,13 @@ class EvaluationBatches:
             self._kept = list(pool.map(self._load, names[:kept]))
 
     def __len__(self) -> int:
-        return math.ceil(len(self._names) / self._batch_size)
+        return len(self._starts)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self._names), self._batch_size):
+        for start in self._starts:
             stop = min(start + self._batch_size, len(self._names))
-            yield torch.stack([self[i] for i in range(start, stop)]), self._labels[start:stop]
+            pixels = [self[i] for i in range(start, stop)]
+            yield Batch(torch.stack(pixels) if pixels else self[0][None][:0], self._labels[start:stop])
 
     def __getitem__(self, position: int) -> torch.Tensor:
         return self._kept[position] if position < len(self._kept) else self._load(self._names[position])
@@ -177,26 +226,18 @@ class EvaluationBatches:
         return self._transform.pixels(decode(self._reader.read(name)))
 
 
-def make_augmentation(
-    config: TrainingConfig, *, transform: Preprocessing
-) -> Callable[[Image.Image], torch.Tensor]:
-    """Return timm's training transform: an RGB picture to uint8 [3, H, W], drawing from global generators."""
-    augment: Callable[[Image.Image], torch.Tensor] = create_transform(
-        transform.size,
-        is_training=True,
-        scale=(config.scale_min, 1.0),
-        ratio=(1 / config.ratio_max, config.ratio_max),
-        hflip=config.hflip,
-        vflip=config.vflip,
-        color_jitter=config.color_jitter or None,  # type: ignore[arg-type]  # None is what switches it off
-        interpolation=transform.interpolation,
-        use_prefetcher=True,
-    )
-    return augment
+def decoded_side(config: TrainingConfig, *, input_side: int) -> int:
+    """Return how many pixels the shorter side of a picture needs, so that no crop of it is enlarged."""
+    return math.ceil(input_side / math.sqrt(smallest_share(config)))
 
 
 def make_train_loader(
-    pictures: DecodedPictures, labels: Sequence[int], *, transform: Preprocessing, config: TrainingConfig
+    pictures: DecodedPictures,
+    labels: Sequence[int],
+    *,
+    transform: Preprocessing,
+    config: TrainingConfig,
+    batches: EpochBatches,
 ) -> DataLoader[Any]:
     """Return the loader of training batches, in worker processes where they can be forked."""
     dataset = AugmentedPictures(
@@ -213,7 +254,7 @@ def make_train_loader(
         return DataLoader(
             dataset,
             batch_size=None,
-            sampler=EpochBatches(len(pictures), batch_size=config.batch_size, seed=config.seed),
+            sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
             # Without one the loader draws from the global generator, once an epoch or once in all.

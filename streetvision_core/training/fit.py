@@ -2,26 +2,31 @@
 
 1. The roles are checked: train and val_select hold pictures, train holds both classes.
 2. What an earlier run of exactly this training has saved is taken, where there is such a thing.
-3. The pictures of both roles are read, verified and decoded, as many as the cache takes.
-4. Lightning runs the epochs that are missing. The best epoch's weights are staged in `directory`, the state
-   after each epoch is saved in `resume`, and nothing is written anywhere else.
-5. The staged weights are read back, and their logits on val_select are recorded from that very model.
+3. A probe takes the features of both roles, from the cache where they are known, and trains heads on them.
+   Everything else reads, verifies and decodes the pictures, as many as the memory for them takes, and trains
+   on those; `lp_ft` does both, one after the other.
+4. Lightning runs the epochs that are missing. What was trained is staged in `directory` whenever an epoch is
+   the best so far, the state after each epoch is saved in `resume`.
+5. What was trained becomes a plain classifier: a head is put on its backbone, adapters are merged. Its
+   staged weights are read back, and their logits on val_select are recorded from that very model.
 
 The same seed, pictures and configuration give the same weights bit for bit on the same machine with the
-same number of threads; neither the number of workers nor the size of the cache nor a kill matters.
+same number of threads; neither the number of workers nor the caches nor a kill matters.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streetvision_core.errors import TrainingError
-from streetvision_core.io import json_digest
+from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
 from streetvision_core.models import LABEL_NAMES, hub_config
-from streetvision_core.training.checkpoint import WEIGHTS_NAME, Checkpoint
+from streetvision_core.training.checkpoint import ADAPTERS_NAME, PROBE_NAME, WEIGHTS_NAME, Checkpoint
+from streetvision_core.training.config import LORA, LP_FT, PROBE, SPEED_SETTINGS, TrainingConfig
 from streetvision_core.training.logits import Logits, groups_of, labels_of
 from streetvision_core.training.report import best_of
 
@@ -29,17 +34,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+    import torch
+
     from streetvision_core.data import ImageIndex, Splits
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.best import BestEpoch
-    from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.data import EvaluationBatches
-    from streetvision_core.training.report import EpochReport, EpochRow
-    from streetvision_core.training.resume import ResumeState
+    from streetvision_core.training.probe import Features
+    from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
+    from streetvision_core.training.loop import Saving
     from streetvision_core.training.saved import SavedTraining
 
-MIB = 1024 * 1024
 ROLES = ("train", "val_select")
 
 
@@ -52,6 +59,7 @@ def fit_classifier(
     config: TrainingConfig,
     directory: Path,
     resume: Path | None = None,
+    features: Path | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint:
@@ -67,6 +75,7 @@ def fit_classifier(
         resume: Where the state after each epoch is saved, so that a killed training goes on in the next
             run; a directory of this training alone, for `io.progress.forget_progress` once it is
             published. None saves nothing.
+        features: The cache of features, which all trainings share. None keeps them in memory.
         on_epoch: Called after each epoch.
         on_notice: Told when an earlier run's epochs are taken or cannot be, or when another run trains this.
 
@@ -77,90 +86,200 @@ def fit_classifier(
         StoreError: the weights or the state cannot be written.
     """
     from streetvision_core.models.predict import choose_device
+    from streetvision_core.training.loop import Saving
     from streetvision_core.training.resume import open_state
     from streetvision_core.training.session import training_session
 
+    recipe = TrainingConfig(**config.model_dump(include=set(TrainingConfig.model_fields)))
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
     _check_roles(labels)
     with ExitStack() as stack:
         state = None
         if resume is not None:
-            training = _identify(backbone, index=index, splits=splits, config=config)
+            training = _identify(backbone, index=index, splits=splits, config=recipe)
             device = choose_device().type
             state = stack.enter_context(
                 open_state(resume, training=training, device=device, on_notice=on_notice)
             )
-        stack.enter_context(training_session(threads=config.threads))
-        return _fit(
-            backbone,
+        stack.enter_context(training_session(threads=recipe.threads))
+        task = _Task(
+            backbone=backbone,
             names=splits.roles,
             labels=labels,
             groups=groups_of(splits.roles["val_select"], index),
+            digests={picture.name: picture.sha256 for picture in index.pictures},
             reader=pictures,
-            config=config,
+            config=recipe,
             directory=directory,
-            state=state,
+            features=features,
             on_epoch=on_epoch,
             on_notice=on_notice,
         )
+        return _fit(task, Saving(state, state.load(on_notice=on_notice) if state else None))
 
 
-def _fit(
-    backbone: Backbone,
-    *,
-    names: Mapping[str, Sequence[str]],
-    labels: dict[str, list[int]],
-    groups: tuple[str, ...],
-    reader: PictureReader,
-    config: TrainingConfig,
-    directory: Path,
-    state: ResumeState | None,
-    on_epoch: Callable[[EpochReport], None],
-    on_notice: Callable[[str], None],
-) -> Checkpoint:
-    from streetvision_core.models.predict import BATCH_SIZE
-    from streetvision_core.models.preprocessing import eval_transform
+@dataclass(frozen=True)
+class _Task:
+    """What is to be trained, on what, and who is told."""
+
+    backbone: Backbone
+    names: Mapping[str, Sequence[str]]
+    labels: Mapping[str, list[int]]
+    groups: tuple[str, ...]
+    digests: Mapping[str, str]
+    reader: PictureReader
+    config: TrainingConfig
+    directory: Path
+    features: Path | None
+    on_epoch: Callable[[EpochReport], None]
+    on_notice: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What came out of a training: its epochs, the candidates of a probe, the best epoch, and numbers."""
+
+    rows: tuple[EpochRow, ...]
+    candidates: tuple[CandidateRow, ...]
+    best: BestEpoch
+    pictures_per_second: float = 0.0
+    unreadable: int = 0
+
+    @property
+    def weights(self) -> StagedFile:
+        """What was trained, as it was in the best epoch."""
+        assert self.best.weights is not None
+        return self.best.weights
+
+
+def _fit(task: _Task, saving: Saving) -> Checkpoint:
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.loop import Saving
+
+    config = task.config
+    if config.method == PROBE:
+        return _finish_probe(task, _train_probe(task, config, saving))
+    probe = None
+    if config.method == LP_FT:
+        # Not saved: on cached features it takes seconds, and done again it gives the same head.
+        recipe = config.model_copy(update={"epochs": config.probe_epochs})
+        probe = _train_probe(task, recipe, Saving())
+    head = read_state(probe.weights) if probe else None
+    return _finish_pixels(task, *_train_on_pixels(task, saving, head=head), probe=probe)
+
+
+def _train_probe(task: _Task, config: TrainingConfig, saving: Saving) -> _Trained:
+    """Train heads on the features of the backbone as it is."""
     from streetvision_core.training.best import BestEpoch
-    from streetvision_core.training.data import EvaluationBatches
+    from streetvision_core.training.methods import head_name
+    from streetvision_core.training.probe import train_probe
 
-    transform = eval_transform(backbone.pretrained_cfg)
-    half_cache = config.cache_mb * MIB // 2
-    best = BestEpoch(directory / WEIGHTS_NAME, patience=config.patience)
-    saved = state.load(on_notice=on_notice) if state else None
-    finished = saved is not None and _take_up(saved, best, epochs=config.epochs, on_notice=on_notice)
-    validation = EvaluationBatches(
-        reader,
-        names["val_select"],
-        labels["val_select"],
-        transform=transform,
-        batch_size=BATCH_SIZE,
-        cache_bytes=half_cache,
-    )
-    if saved is not None and finished:
-        rows, speed = saved.rows, 0.0
-    else:
-        from streetvision_core.training.loop import TrainingData, train
-
-        data = TrainingData(reader, names["train"], labels["train"], validation, transform, half_cache)
-        rows, speed = train(
-            backbone, data, config=config, best=best, state=state, saved=saved, on_epoch=on_epoch
-        )
-    return _make_checkpoint(
-        backbone,
-        names=names["val_select"],
-        labels=labels["val_select"],
-        groups=groups,
-        epochs=rows,
+    best = BestEpoch(task.directory / PROBE_NAME, patience=config.patience)
+    if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
+        return _Trained(saving.saved.rows, saving.saved.candidates, best)
+    module, speed = train_probe(
+        [_features(task, "train", view=view) for view in range(max(1, config.probe_views))],
+        task.labels["train"],
+        validation=_features(task, "val_select"),
+        validation_labels=task.labels["val_select"],
+        classifier=head_name(task.backbone, config=config),
+        config=config,
         best=best,
-        speed=speed,
-        validation=validation,
+        saving=saving,
+        on_epoch=task.on_epoch,
     )
+    return _Trained(tuple(module.rows), module.candidates, best, speed)
+
+
+def _train_on_pixels(
+    task: _Task, saving: Saving, *, head: Mapping[str, torch.Tensor] | None
+) -> tuple[_Trained, EvaluationBatches]:
+    """Train weights or adapters; return the crops of val_select as well, which are wanted again."""
+    from streetvision_core.training.best import BestEpoch
+    from streetvision_core.training.pixels import RolePictures, train_on_pixels, validation_batches
+    from streetvision_core.training.processes import companions, count_devices
+
+    config = task.config
+    name = ADAPTERS_NAME if config.method == LORA else WEIGHTS_NAME
+    best = BestEpoch(task.directory / name, patience=config.patience)
+    roles = {role: RolePictures(task.names[role], task.labels[role]) for role in ROLES}
+    validation = validation_batches(task.backbone, task.reader, roles["val_select"], config=config)
+    if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
+        return _Trained(saving.saved.rows, (), best), validation
+    work = {
+        "backbone": task.backbone,
+        "reader": task.reader,
+        **roles,
+        "config": config,
+        "head": head,
+        "best": best,
+        "saving": saving,
+    }
+    with companions(count_devices(config.devices), train_on_pixels, **work) as processes:
+        module, speed = train_on_pixels(
+            **work,
+            validation=validation if processes.count == 1 else None,
+            on_epoch=task.on_epoch,
+            on_notice=task.on_notice,
+            processes=processes,
+        )
+    return _Trained(tuple(module.rows), (), best, speed, len(module.unreadable.names)), validation
+
+
+def _features(task: _Task, role: str, *, view: int = 0) -> Features:
+    """Return what goes into the head for the pictures of a role, from the cache where that is known."""
+    raise NotImplementedError
+
+
+def _finish_probe(task: _Task, trained: _Trained) -> Checkpoint:
+    """Put the best head on its backbone; what it says of val_select follows from the features."""
+    from streetvision_core.models.classifier import load_classifier
+    from streetvision_core.models.features import classify_features
+    from streetvision_core.models.weights import read_state
+
+    weights = _stage_classifier(task, trained)
+    model = load_classifier(_hub_config(task), read_state(weights))
+    features = _features(task, "val_select")
+    logits = classify_features(model, features[range(len(features))])
+    return _make_checkpoint(task, trained, weights=weights, logits=logits, probe=trained)
+
+
+def _finish_pixels(
+    task: _Task, trained: _Trained, validation: EvaluationBatches, *, probe: _Trained | None
+) -> Checkpoint:
+    """Read the staged weights back, adapters merged into them, and ask them about val_select."""
+    from streetvision_core.models.classifier import load_classifier
+    from streetvision_core.models.predict import choose_device, predict_pixels
+    from streetvision_core.models.preprocessing import eval_transform
+    from streetvision_core.models.weights import read_state
+
+    lora = task.config.method == LORA
+    weights = _stage_classifier(task, trained) if lora else trained.weights
+    logits = predict_pixels(
+        load_classifier(_hub_config(task), read_state(weights)),
+        validation.pixels(),
+        eval_transform(task.backbone.pretrained_cfg),
+        device=choose_device(),
+    )
+    parts = {ADAPTERS_NAME: trained.weights} if lora else {}
+    return _make_checkpoint(task, trained, weights=weights, logits=logits, probe=probe, parts=parts)
+
+
+def _stage_classifier(task: _Task, trained: _Trained) -> StagedFile:
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.methods import finished_classifier
+
+    model = finished_classifier(task.backbone, read_state(trained.weights), config=task.config)
+    path = task.directory / WEIGHTS_NAME
+    return StagedFile.at(path, write_checkpoint_atomic(path, model))
+
+
+def _hub_config(task: _Task) -> dict[str, Any]:
+    return hub_config(task.backbone, head_hidden=task.config.head_hidden)
 
 
 def _identify(backbone: Backbone, *, index: ImageIndex, splits: Splits, config: TrainingConfig) -> str:
     """Return the digest of what decides how a training goes, besides the code."""
-    from streetvision_core.training.config import SPEED_SETTINGS, TrainingConfig
-
     recipe = config.model_dump(mode="json", include=set(TrainingConfig.model_fields) - set(SPEED_SETTINGS))
     known = {picture.name: [picture.sha256, picture.label] for picture in index.pictures}
     return json_digest(
@@ -186,43 +305,38 @@ def _take_up(saved: SavedTraining, best: BestEpoch, *, epochs: int, on_notice: C
 
 
 def _make_checkpoint(
-    backbone: Backbone,
+    task: _Task,
+    trained: _Trained,
     *,
-    names: Sequence[str],
-    labels: Sequence[int],
-    groups: tuple[str, ...],
-    epochs: tuple[EpochRow, ...],
-    best: BestEpoch,
-    speed: float,
-    validation: EvaluationBatches,
+    weights: StagedFile,
+    logits: npt.NDArray[np.float32],
+    probe: _Trained | None,
+    parts: Mapping[str, StagedFile] | None = None,
 ) -> Checkpoint:
-    """Read the staged weights back and record what they say of val_select."""
-    from streetvision_core.models.classifier import load_classifier
-    from streetvision_core.models.predict import choose_device, describe_device, predict_pixels
-    from streetvision_core.models.preprocessing import eval_transform
-    from streetvision_core.models.weights import read_state
+    from streetvision_core.models.predict import describe_device
 
-    assert best.row is not None
-    assert best.weights is not None
-    config = hub_config(backbone)
-    logits = predict_pixels(
-        load_classifier(config, read_state(best.weights)),
-        validation.pixels(),
-        eval_transform(backbone.pretrained_cfg),
-        device=choose_device(),
-    )
+    assert trained.best.row is not None
+    labels = np.array(task.labels["val_select"], dtype=np.int64)
+    metrics = {
+        "val_mcc": trained.best.row.val_mcc,
+        "val_loss": trained.best.row.val_loss,
+        "best_epoch": trained.best.row.epoch,
+        "epochs_run": len(trained.rows),
+        "pictures_per_second": round(trained.pictures_per_second, 1),
+    }
+    if trained.unreadable:
+        metrics["unreadable"] = trained.unreadable
+    if probe is not None and probe is not trained:
+        assert probe.best.row is not None
+        metrics["probe_val_mcc"] = probe.best.row.val_mcc
     return Checkpoint(
-        weights=best.weights,
-        config=config,
-        epochs=epochs,
-        val_select=Logits(tuple(names), logits, np.array(labels, dtype=np.int64), groups),
-        metrics={
-            "val_mcc": best.row.val_mcc,
-            "val_loss": best.row.val_loss,
-            "best_epoch": best.row.epoch,
-            "epochs_run": len(epochs),
-            "pictures_per_second": round(speed, 1),
-        },
+        weights=weights,
+        config=_hub_config(task),
+        epochs=trained.rows,
+        val_select=Logits(tuple(task.names["val_select"]), logits, labels, task.groups),
+        candidates=probe.candidates if probe else (),
+        parts={**(parts or {}), **({PROBE_NAME: probe.weights} if probe else {})},
+        metrics=metrics,
         device=describe_device(),
     )
 

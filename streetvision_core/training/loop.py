@@ -1,8 +1,8 @@
 """The training loop: Lightning's trainer, from the first epoch or from the one after an earlier run's last.
 
-Lightning logs nothing, writes nothing and keeps no checkpoints of its own. Where a training goes on, its
-checkpoint gives back weights, averages, optimizer, schedule and counters; the rows and the best epoch come
-from the same state.
+It runs any `TrainingModule`. Lightning logs nothing, writes nothing and keeps no checkpoints of its own.
+Where a training goes on, its checkpoint gives back weights, averages, optimizer, schedule and counters; the
+rows and the best epoch come from the same state.
 """
 
 from __future__ import annotations
@@ -12,127 +12,116 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 
-from streetvision_core.models import build_classifier
-from streetvision_core.models.predict import BATCH_SIZE, choose_device
-from streetvision_core.training.data import DecodedPictures, make_train_loader
-from streetvision_core.training.module import ClassifierModule, balanced_class_weights
+from streetvision_core.models.predict import choose_device
+from streetvision_core.training.processes import ONE, Environment, Processes
 from streetvision_core.training.progress import Progress
 from streetvision_core.training.saving import SaveEpoch, StateIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from torch.utils.data import DataLoader
 
-    from streetvision_core.data.pictures import PictureReader
-    from streetvision_core.models.backbone import Backbone
-    from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.data import EvaluationBatches
-    from streetvision_core.training.report import EpochReport, EpochRow
+    from streetvision_core.training.data import EpochBatches
+    from streetvision_core.training.module import TrainingModule
+    from streetvision_core.training.report import EpochReport
     from streetvision_core.training.resume import ResumeState
     from streetvision_core.training.saved import SavedTraining
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """What is trained on and validated on; `names` and `labels` are those of the train role."""
+class Saving:
+    """Where each epoch is saved, or None to save none, and what an earlier run has saved there."""
 
-    reader: PictureReader
-    names: Sequence[str]
-    labels: Sequence[int]
-    validation: EvaluationBatches
-    transform: Preprocessing
-    cache_bytes: int
+    state: ResumeState | None = None
+    saved: SavedTraining | None = None
 
 
-def train(
-    backbone: Backbone,
-    data: TrainingData,
+def run_training(
+    module: TrainingModule,
+    loader: DataLoader[Any],
+    validation: Iterable[Any],
     *,
+    batches: EpochBatches,
     config: TrainingConfig,
+    accumulate: int,
+    gradient_clip: float,
     best: BestEpoch,
-    state: ResumeState | None,
-    saved: SavedTraining | None,
+    saving: Saving,
     on_epoch: Callable[[EpochReport], None],
-) -> tuple[tuple[EpochRow, ...], float]:
-    """Train the epochs that are missing; return the rows of all, and pictures a second of those.
+    processes: Processes = ONE,
+) -> float:
+    """Train the epochs that are missing; return pictures a second of those. The module holds the rows.
 
     Args:
-        backbone: The starting weights.
-        data: What is trained on and validated on.
+        module: What learns.
+        loader: Batches of train, in the order of `batches`.
+        validation: Batches of val_select.
+        batches: The sampler of the loader.
         config: The recipe.
+        accumulate: Batches that make one step of the optimizer.
+        gradient_clip: Largest norm of a step's gradient; 0 for no limit.
         best: Stages the best weights.
-        state: Where each epoch is saved, or None to save none.
-        saved: The epochs that an earlier run has trained, or None to begin at the first.
+        saving: Where epochs are saved, and those that an earlier run has trained.
         on_epoch: Called after each epoch, when it is saved.
+        processes: The processes that train together, and which of them this is.
     """
-    decoded = DecodedPictures(
-        data.reader, data.names, input_side=max(data.transform.size), cache_bytes=data.cache_bytes
-    )
-    loader = make_train_loader(decoded, data.labels, transform=data.transform, config=config)
-    rows = saved.rows if saved else ()
+    epochs_done = len(module.rows)
     # Lightning tells the sampler its epoch too late for workers, which draw ahead as soon as they start.
-    loader.sampler.set_epoch(len(rows))  # type: ignore[attr-defined]  # it is an `EpochBatches`
-    balanced = config.class_weights == "balanced"
-    module = ClassifierModule(
-        build_classifier(backbone, dropout=config.dropout),
-        transform=data.transform,
-        config=config,
-        class_weights=balanced_class_weights(data.labels) if balanced else [1.0, 1.0],
-        validation_batch_size=BATCH_SIZE,
-        steps_per_epoch=len(loader),
-        rows=rows,
-    )
+    batches.set_epoch(epochs_done)
     progress = Progress(
         epochs=config.epochs,
-        steps_per_epoch=len(loader),
-        batch_size=min(config.batch_size, len(decoded)),
+        batches_per_epoch=len(batches),
+        pictures_per_epoch=batches.pictures_per_epoch,
         on_epoch=on_epoch,
     )
     callbacks: list[lightning.Callback] = [best]
-    plugins = []
-    if state is not None:
-        plugins = [StateIO(state, saved)]
-        callbacks.append(SaveEpoch(state, io=plugins[0], best=best))
-    trainer = _make_trainer(config, best.path.parent, callbacks=[*callbacks, progress], plugins=plugins)
-    _run(
-        trainer, module, loader, data.validation, path=state.epoch_path(len(rows)) if state and rows else None
-    )
-    return tuple(module.rows), progress.pictures_per_second
-
-
-def _make_trainer(
-    config: TrainingConfig, directory: Path, *, callbacks: list[Any], plugins: list[Any]
-) -> lightning.Trainer:
-    device = choose_device().type
-    bf16 = config.precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
-    return lightning.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        precision="bf16-mixed" if bf16 else "32-true",
+    plugins: list[Any] = []
+    if saving.state is not None:
+        plugins = [StateIO(saving.state, saving.saved)]
+        callbacks.append(SaveEpoch(saving.state, io=plugins[0], best=best))
+    trainer = lightning.Trainer(
+        **_hardware(config, processes),
         max_epochs=config.epochs,
-        gradient_clip_val=config.gradient_clip or None,
-        callbacks=callbacks,
-        plugins=plugins,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=gradient_clip or None,
+        callbacks=[*callbacks, progress],
+        plugins=[*plugins, Environment(processes)] if processes.count > 1 else plugins,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        default_root_dir=directory,
+        default_root_dir=best.path.parent,
     )
+    path = saving.state.epoch_path(epochs_done) if saving.state and epochs_done else None
+    _run(trainer, module, loader, validation, path=path)
+    return progress.pictures_per_second
+
+
+def _hardware(config: TrainingConfig, processes: Processes) -> dict[str, Any]:
+    """Return what Lightning is told of devices and precision; never fp16, in which features of ViTs overflow."""
+    device = choose_device().type
+    bf16 = config.precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
+    return {
+        "accelerator": "gpu" if device == "cuda" else "cpu",
+        "devices": processes.count,
+        "strategy": DDPStrategy() if processes.count > 1 else "auto",
+        "precision": "bf16-mixed" if bf16 else "32-true",
+    }
 
 
 def _run(
     trainer: lightning.Trainer,
-    module: ClassifierModule,
+    module: TrainingModule,
     loader: DataLoader[Any],
-    validation: EvaluationBatches,
+    validation: Iterable[Any],
     *,
     path: Path | None,
 ) -> None:

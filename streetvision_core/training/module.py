@@ -1,4 +1,9 @@
-"""What Lightning trains: the classifier, its averaged weights, its loss, its optimizer and its schedule.
+"""What Lightning trains: averaged weights, loss, optimizer and schedule, whatever it is that learns.
+
+`TrainingModule` is what all ways to train have in common. It holds a `learner`, which gives logits for one
+or more candidates at once (a probe trains many heads, everything else is one candidate), and adds up the
+losses of the candidates: none of them sees another one's gradient. `ClassifierModule` learns from pixels, a
+whole classifier or the adapters in it; the module of the probe stands in `probe`.
 
 The averaged weights (EMA, with a decay that warms up) are what is validated, staged and shipped; the raw
 ones only receive gradients. Validation runs in float32 by the same function as every later prediction.
@@ -7,36 +12,34 @@ ones only receive gradients. Validation runs in float32 by the same function as 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self
+from abc import abstractmethod
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
 import torch
-from timm.optim._param_groups import param_groups_weight_decay
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from timm.utils.model_ema import ModelEmaV3
-from torch.nn import functional
+from torchvision.transforms import v2
 
 from streetvision_core.errors import StreetVisionError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.models.predict import forward_batch, memory_format
-from streetvision_core.training.report import EpochRow
+from streetvision_core.training.data import Batch
+from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
+from streetvision_core.training.processes import gather_in_order
+from streetvision_core.training.report import CandidateRow, EpochRow, best_of
 from streetvision_core.training.seeds import Purpose, derive_seed
+from streetvision_core.training.unreadable import Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.data import Batch
 
 READ_EVERY = 10
-
-
-def balanced_class_weights(labels: Sequence[int]) -> list[float]:
-    """Return N / (classes * count) for classes 0 and 1, both present: each class weighs N / 2 in all."""
-    counts = np.bincount(labels, minlength=2)
-    return [float(len(labels) / (len(counts) * count)) for count in counts]
 
 
 def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:
@@ -47,86 +50,95 @@ def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> f
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-class ClassifierModule(lightning.LightningModule):
-    """The classifier in training; `rows` holds one `EpochRow` for each finished epoch, in any run."""
+class TrainingModule(lightning.LightningModule):
+    """A learner in training; `rows` holds one `EpochRow` for each finished epoch, in any run.
+
+    `candidates` holds a row for each candidate after the last epoch, of its best epoch so far; it is empty
+    where there is one only.
+    """
 
     def __init__(
         self,
-        model: Any,
+        learner: torch.nn.Module,
         *,
-        transform: Preprocessing,
         config: TrainingConfig,
         class_weights: Sequence[float],
-        validation_batch_size: int,
         steps_per_epoch: int,
         rows: Sequence[EpochRow] = (),
+        candidates: Sequence[CandidateRow] = (),
+        unreadable: Unreadable | None = None,
     ) -> None:
         super().__init__()
-        self.model = model.to(memory_format=memory_format(model)).train()
-        if config.freeze_backbone:
-            self.model.requires_grad_(requires_grad=False)
-            self.model.get_classifier().requires_grad_(requires_grad=True)
+        self.model = learner.train()
         self.ema = ModelEmaV3(self.model, decay=config.ema_decay, use_warmup=True)
         self.ema.requires_grad_(requires_grad=False)
         self.class_weights: torch.Tensor
         self.register_buffer("class_weights", torch.tensor(class_weights))
         self.rows = list(rows)
+        self.candidates = tuple(candidates)
         self.last_loss = math.nan
-        self._transform = transform
-        self._config = config
-        self._validation_batch_size = validation_batch_size
+        self.best_candidate = 0
+        self.config = config
+        self.unreadable = unreadable or Unreadable(config.max_unreadable)
         self._steps_per_epoch = steps_per_epoch
-        self._loss_sum = torch.zeros(())
+        self._loss_sums = torch.zeros(())
+        self._batches = 0
         self._validated: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training; a frozen backbone stays in evaluation mode, so that its statistics stay too."""
-        super().train(mode)
-        if self._config.freeze_backbone:
-            self.model.eval()
-        return self
+    @abstractmethod
+    def batch_losses(self, batch: Any) -> torch.Tensor:
+        """Return the mean loss of a batch for each candidate, float32 [S]."""
+
+    @abstractmethod
+    def validate_batch(self, batch: Any) -> torch.Tensor:
+        """Return the logits of the averaged weights, float32 [S, B, 2]."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the groups that the optimizer trains, each with its weight decay and learning rate."""
+
+    @abstractmethod
+    def trained_state(self) -> Mapping[str, torch.Tensor]:
+        """Return what was trained, averaged, by name: of several candidates the best one's."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the rows, which early stopping and the best epoch follow from."""
         checkpoint["rows"] = [asdict(row) for row in self.rows]
+        checkpoint["candidates"] = [asdict(row) for row in self.candidates]
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, without decay on norms and biases, and the schedule by step."""
-        config = self._config
-        groups = param_groups_weight_decay(self.model, weight_decay=config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-        warmup = round(config.warmup_epochs * self._steps_per_epoch)
-        total = config.epochs * self._steps_per_epoch
+        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=self.config.learning_rate, fused=True)
+        warmup = round(self.config.warmup_epochs * self._steps_per_epoch)
+        total = self.config.epochs * self._steps_per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, warmup_steps=warmup, total_steps=total)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Seed dropout for this epoch alone, so that an epoch depends on no earlier one's draws."""
-        torch.manual_seed(derive_seed(self._config.seed, Purpose.MODEL, self.current_epoch))
-        self._loss_sum = torch.zeros((), device=self.device)
+        """Seed dropout and mixing for this epoch alone, so that it depends on no earlier one's draws."""
+        rank = [self.global_rank] if self.global_rank else []
+        torch.manual_seed(derive_seed(self.config.seed, Purpose.MODEL, self.current_epoch, *rank))
+        self._loss_sums = torch.zeros((), device=self.device)
+        self._batches = 0
 
-    def on_before_batch_transfer(self, batch: Batch | StreetVisionError, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's signature
-        """Raise what went wrong in a worker."""
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002 - Lightning's signature
+        """Raise what went wrong in a worker, or count what was left out."""
         if isinstance(batch, StreetVisionError):
             raise batch
+        if isinstance(batch, Batch):
+            self.unreadable.meet(batch.unreadable)
         return batch
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Return the loss of a batch: cross-entropy, weighted by class, labels smoothed."""
-        pixels, labels = batch
-        inputs = self._transform.normalise(pixels).contiguous(memory_format=memory_format(self.model))
-        loss = functional.cross_entropy(
-            self.model(inputs),
-            labels,
-            weight=self.class_weights,
-            label_smoothing=self._config.label_smoothing,
-        )
-        self._loss_sum += loss.detach()
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Return the sum of the candidates' losses of a batch."""
+        losses = self.batch_losses(batch)
+        self._loss_sums = self._loss_sums + losses.detach()
+        self._batches += 1
         if batch_idx % READ_EVERY == 0:  # reading a GPU's number waits for the GPU
-            self.last_loss = self._finite(loss.item(), batch_idx)
-        return loss
+            self.last_loss = self._finite(losses.min().item(), batch_idx)
+        return losses.sum()
 
     def optimizer_step(
         self,
@@ -139,28 +151,48 @@ class ClassifierModule(lightning.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.ema.update(self.model, step=self.trainer.global_step)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Collect the logits of a batch of val_select, from the averaged weights."""
-        pixels, labels = batch
-        size = self._validation_batch_size
-        logits = forward_batch(self.ema.module, pixels, self._transform, batch_size=size)
-        self._validated.append((logits.cpu(), labels.cpu()))
+        self._validated.append((self.validate_batch(batch).cpu(), batch[1].cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Add the epoch's row; Lightning validates before it ends the training epoch."""
-        logits, labels = (torch.cat(parts).numpy() for parts in zip(*self._validated, strict=True))
+        """Add the epoch's row, the best candidate's; Lightning validates before it ends the training epoch."""
+        parts = gather_in_order(self._validated)
+        logits = torch.cat([part for part, _ in parts], dim=1).numpy()
+        labels = torch.cat([part for _, part in parts]).numpy()
         self._validated.clear()
-        train_loss = self._finite(self._loss_sum.item() / self._steps_per_epoch, self._steps_per_epoch - 1)
-        self._finite(float(np.abs(logits).max()), self._steps_per_epoch - 1, what="logits on val_select")
-        self.rows.append(
+        losses = self._mean_losses()
+        last = self._batches - 1
+        self._finite(float(np.abs(logits).max()), last, what="logits on val_select")
+        rates = self.learning_rates()
+        rows = [
             EpochRow(
                 epoch=self.current_epoch + 1,
-                train_loss=train_loss,
-                val_loss=negative_log_likelihood(logits, labels),
-                val_mcc=compute_mcc(labels, logits[:, 1] > logits[:, 0]),
-                learning_rate=float(self.trainer.optimizers[0].param_groups[0]["lr"]),
+                train_loss=self._finite(loss, last),
+                val_loss=negative_log_likelihood(said, labels),
+                val_mcc=compute_mcc(labels, said[:, 1] > said[:, 0]),
+                learning_rate=rate,
             )
+            for loss, said, rate in zip(losses, logits, rates, strict=True)
+        ]
+        best = best_of(rows)
+        self.best_candidate = rows.index(best)
+        self.rows.append(best)
+        self.candidates = tuple(
+            replace(known, epoch=row.epoch, val_loss=row.val_loss, val_mcc=row.val_mcc)
+            if known.epoch == 0 or (row.val_mcc, -row.val_loss) > (known.val_mcc, -known.val_loss)
+            else known
+            for known, row in zip(self.candidates, rows, strict=bool(self.candidates))
         )
+
+    def learning_rates(self) -> list[float]:
+        """Return the learning rate of each candidate at the last step."""
+        return [float(self.trainer.optimizers[0].param_groups[0]["lr"])]
+
+    def _mean_losses(self) -> list[float]:
+        """Return each candidate's mean loss of the epoch, over all processes."""
+        sums = [part for (part,) in gather_in_order([(self._loss_sums.cpu(),)])]
+        return [float(one) for one in torch.stack(sums).mean(0) / self._batches]
 
     def _finite(self, value: float, batch_idx: int, *, what: str = "training loss") -> float:
         if math.isfinite(value):
@@ -171,3 +203,70 @@ class ClassifierModule(lightning.LightningModule):
             f"epoch {self.current_epoch + 1}, batch {batch_idx + 1}",
             "Lower the learning rate, lengthen the warm-up, or lower gradient_clip.",
         )
+
+
+class ClassifierModule(TrainingModule):
+    """A classifier that learns from pixels: all of its weights, or those that require a gradient."""
+
+    def __init__(
+        self, model: Any, *, transform: Preprocessing, validation_batch_size: int, **common: Any
+    ) -> None:
+        super().__init__(model.to(memory_format=memory_format(model)), **common)
+        self._transform = transform
+        self._validation_batch_size = validation_batch_size
+        self._mixings = _mixings(self.config)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the groups of all weights that require a gradient; lower layers may learn more slowly."""
+        config = self.config
+        if config.layer_decay == 1:
+            return param_groups_weight_decay(self.model, weight_decay=config.weight_decay)  # type: ignore[no-any-return]
+        groups = param_groups_layer_decay(
+            self.model, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+        )
+        return [
+            {
+                "params": group["params"],
+                "weight_decay": group["weight_decay"],
+                "lr": config.learning_rate * group["lr_scale"],
+            }
+            for group in groups
+        ]
+
+    def learning_rates(self) -> list[float]:
+        """Return the largest learning rate of the last step, which is the head's."""
+        return [max(float(group["lr"]) for group in self.trainer.optimizers[0].param_groups)]
+
+    def trained_state(self) -> Mapping[str, torch.Tensor]:
+        """Return all averaged weights, or those alone that were trained where others are frozen."""
+        frozen = {name for name, one in self.model.named_parameters() if not one.requires_grad}
+        state = self.ema.module.state_dict()
+        return {name: tensor for name, tensor in state.items() if name not in frozen}
+
+    def batch_losses(self, batch: Batch) -> torch.Tensor:
+        """Return the mean loss of a batch of pixels uint8 [B, 3, H, W] and labels [B], float32 [1]."""
+        pixels, labels = batch[:2]
+        inputs = self._transform.normalise(pixels)
+        targets = soft_targets(labels, smoothing=0.0)
+        if self._mixings:
+            mixing = self._mixings[int(torch.randint(len(self._mixings), ()))]
+            inputs, targets = mixing(inputs, targets)
+        smoothing = self.config.label_smoothing
+        losses = picture_losses(
+            self.model(inputs.contiguous(memory_format=memory_format(self.model))),
+            targets * (1 - smoothing) + smoothing / CLASSES,
+            self.class_weights,
+            gamma=focal_gamma(self.config),
+        )
+        return losses.mean()[None]
+
+    def validate_batch(self, batch: Batch) -> torch.Tensor:
+        """Return the averaged weights' logits, float32 [1, B, 2]."""
+        size = self._validation_batch_size
+        return forward_batch(self.ema.module, batch[0], self._transform, batch_size=size)[None]
+
+
+def _mixings(config: TrainingConfig) -> list[Any]:
+    """Return what mixes pictures of a batch with each other, one of which each batch draws."""
+    chosen = {v2.MixUp: config.mixup, v2.CutMix: config.cutmix}
+    return [mixing(alpha=alpha, num_classes=None) for mixing, alpha in chosen.items() if alpha]

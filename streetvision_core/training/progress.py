@@ -21,18 +21,23 @@ if TYPE_CHECKING:
 
     import lightning
 
-    from streetvision_core.training.module import ClassifierModule
+    from streetvision_core.training.module import TrainingModule
 
 
 class Progress(Callback):
     """Reports epochs and draws the bar; `pictures_per_second` is that of this run so far."""
 
     def __init__(
-        self, *, epochs: int, steps_per_epoch: int, batch_size: int, on_epoch: Callable[[EpochReport], None]
+        self,
+        *,
+        epochs: int,
+        batches_per_epoch: int,
+        pictures_per_epoch: int,
+        on_epoch: Callable[[EpochReport], None],
     ) -> None:
         self._epochs = epochs
-        self._steps = steps_per_epoch
-        self._pictures = steps_per_epoch * batch_size
+        self._batches = batches_per_epoch
+        self._pictures = pictures_per_epoch
         self._on_epoch = on_epoch
         self._bar: tqdm[Any] | None = None
         self._begun = self._epoch_begun = self._trained_until = 0.0
@@ -48,8 +53,8 @@ class Progress(Callback):
         """Open the bar, at the epochs that an earlier run has trained."""
         self._begun = time.monotonic()
         self._bar = tqdm(
-            total=self._epochs * self._steps,
-            initial=trainer.current_epoch * self._steps,
+            total=self._epochs * self._batches,
+            initial=trainer.current_epoch * self._batches,
             unit="batch",
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
@@ -63,7 +68,7 @@ class Progress(Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: ClassifierModule,  # type: ignore[override]
+        pl_module: TrainingModule,  # type: ignore[override]
         outputs: Any,  # noqa: ARG002 - as above
         batch: Any,  # noqa: ARG002 - as above
         batch_idx: int,
@@ -73,7 +78,7 @@ class Progress(Callback):
             rows = pl_module.rows
             mcc = f", val MCC {rows[-1].val_mcc:.3f}" if rows else ""
             self._bar.set_description_str(
-                f"epoch {trainer.current_epoch + 1}/{self._epochs} batch {batch_idx + 1}/{self._steps}",
+                f"epoch {trainer.current_epoch + 1}/{self._epochs} batch {batch_idx + 1}/{self._batches}",
                 refresh=False,
             )
             self._bar.set_postfix_str(f"loss {pl_module.last_loss:.3f}{mcc}", refresh=False)
@@ -83,7 +88,7 @@ class Progress(Callback):
         """Stop the epoch's training clock."""
         self._trained_until = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: ClassifierModule) -> None:  # type: ignore[override]  # noqa: ARG002 - as above
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]  # noqa: ARG002 - as above
         """Report the epoch."""
         now = time.monotonic()
         trained = self._trained_until - self._epoch_begun

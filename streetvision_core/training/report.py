@@ -45,6 +45,30 @@ class EpochRow:
 EPOCH_COLUMNS = tuple(field.name for field in fields(EpochRow))
 
 
+@dataclass(frozen=True)
+class CandidateRow:
+    """One of the heads that a probe trains at once, at its best epoch so far; at epoch 0 not judged yet."""
+
+    learning_rate: float
+    weight_decay: float
+    epoch: int = 0
+    val_loss: float = 0.0
+    val_mcc: float = 0.0
+
+    def to_csv_row(self) -> dict[str, float]:
+        """Return the row by column name."""
+        return asdict(self)
+
+    @classmethod
+    def from_csv_row(cls, row: Mapping[str, str]) -> Self:
+        """Read back what `to_csv_row` gave, from text."""
+        numbers = {name: float(row[name]) for name in CANDIDATE_COLUMNS if name != "epoch"}
+        return cls(epoch=int(row["epoch"]), **numbers)
+
+
+CANDIDATE_COLUMNS = tuple(field.name for field in fields(CandidateRow))
+
+
 def best_of(rows: Sequence[EpochRow]) -> EpochRow:
     """Return the best of one or more epochs, the first of equals."""
     best = rows[0]

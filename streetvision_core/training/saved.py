@@ -14,15 +14,15 @@ import pydantic
 
 from streetvision_core.errors import IntegrityError, SchemaError
 from streetvision_core.io import StagedFile, bytes_digest, write_file_atomic
-from streetvision_core.training.report import EpochRow, best_of
+from streetvision_core.training.report import CandidateRow, EpochRow, best_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_PARTS = {"state_dict", "loops", "optimizer_states", "lr_schedulers", "rows"}
+_PARTS = {"state_dict", "loops", "optimizer_states", "lr_schedulers", "rows", "candidates"}
 _START_OVER = "Training starts from the beginning."
 
 
@@ -66,6 +66,7 @@ class SavedTraining:
 
     def __init__(self, checkpoint: dict[str, Any], *, weights: bytes) -> None:
         self.rows = tuple(EpochRow(**row) for row in checkpoint["rows"])
+        self.candidates = tuple(CandidateRow(**row) for row in checkpoint["candidates"])
         self._checkpoint = checkpoint
         self._weights = weights
 

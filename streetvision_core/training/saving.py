@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import lightning
 
     from streetvision_core.training.best import BestEpoch
-    from streetvision_core.training.module import ClassifierModule
+    from streetvision_core.training.module import TrainingModule
     from streetvision_core.training.resume import ResumeState
     from streetvision_core.training.saved import SavedTraining
 
@@ -51,12 +51,14 @@ class SaveEpoch(Callback):
         self._io = io
         self._best = best
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: ClassifierModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         """Make this epoch the one that a later run goes on from."""
-        assert self._best.row is not None
-        assert self._best.weights is not None
         epoch = pl_module.rows[-1].epoch
         trainer.save_checkpoint(self._state.epoch_path(epoch), weights_only=False)
+        if not trainer.is_global_zero:  # saving takes all processes, and the first one writes
+            return
+        assert self._best.row is not None
+        assert self._best.weights is not None
         self._state.record(
             epoch=epoch,
             epoch_sha256=self._io.sha256,

@@ -13,17 +13,17 @@ from streetvision_core.training.data import (
     DecodedPictures,
     EpochBatches,
     EvaluationBatches,
-    make_augmentation,
 )
+from streetvision_core.training.augmentation import make_augmentation
 from tests.training.toy import make_toy, recipe
 
 CFG = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
 TRANSFORM = eval_transform(CFG)
 
 
-def decoded(toy, *, cache_bytes=1 << 30, input_side=32):
+def decoded(toy, *, cache_bytes=1 << 30, side=64):
     names = toy.splits.roles["train"]
-    return DecodedPictures(toy.reader, names, input_side=input_side, cache_bytes=cache_bytes)
+    return DecodedPictures(toy.reader, names, side=side, cache_bytes=cache_bytes)
 
 
 def augmented(toy, *, seed=0, **options):
@@ -34,8 +34,8 @@ def augmented(toy, *, seed=0, **options):
 
 def test_a_look_is_the_same_alone_and_in_any_company():
     dataset = augmented(make_toy())
-    together, labels = dataset[[(0, 3), (0, 5), (0, 1)]]
-    alone, label = dataset[[(0, 5)]]
+    together, labels, _ = dataset[[(0, 3), (0, 5), (0, 1)]]
+    alone, label, _ = dataset[[(0, 5)]]
     assert torch.equal(together[1], alone[0])
     assert labels.tolist() == [1, 1, 1]
     assert label.tolist() == [1]
@@ -64,8 +64,8 @@ def test_augmenting_leaves_the_global_generators_alone():
 
 def test_pictures_are_the_same_whether_kept_or_decoded_again():
     toy = make_toy()
-    kept, again = decoded(toy, input_side=12), decoded(toy, input_side=12, cache_bytes=0)
-    part = decoded(toy, input_side=12, cache_bytes=5 * 24 * 24 * 4)
+    kept, again = decoded(toy, side=24), decoded(toy, side=24, cache_bytes=0)
+    part = decoded(toy, side=24, cache_bytes=5 * 24 * 24 * 4)
     reads = len(toy.reader.reads)
     for position in range(len(kept)):
         expected = np.asarray(kept[position])
@@ -81,8 +81,8 @@ def test_small_pictures_are_not_enlarged_and_shapes_are_kept():
     buffer = BytesIO()
     Image.new("RGB", (100, 50)).save(buffer, "PNG")
     toy.reader.pictures[name] = buffer.getvalue()
-    assert decoded(toy, input_side=64)[0].size == (100, 50)
-    assert decoded(toy, input_side=10)[0].size == (40, 20)
+    assert decoded(toy, side=128)[0].size == (100, 50)
+    assert decoded(toy, side=20)[0].size == (40, 20)
 
 
 def test_an_epoch_shows_each_picture_at_most_once_in_an_order_of_its_own():
@@ -112,11 +112,11 @@ def test_validation_pictures_come_in_order_as_the_preprocessing_makes_them():
             transform=TRANSFORM, batch_size=3, cache_bytes=cache_bytes,
         )  # fmt: skip
         found = list(batches)
-        assert [len(pixels) for pixels, _ in found] == [3, 3, 1]
+        assert [len(batch.inputs) for batch in found] == [3, 3, 1]
         assert len(batches) == 3
-        assert torch.cat([labels for _, labels in found]).tolist() == [0, 1, 0, 1, 0, 1, 0]
+        assert torch.cat([batch.labels for batch in found]).tolist() == [0, 1, 0, 1, 0, 1, 0]
         expected = [
             TRANSFORM.pixels(Image.open(BytesIO(toy.reader.pictures[n])).convert("RGB")) for n in names
         ]
-        assert torch.equal(torch.cat([pixels for pixels, _ in found]), torch.stack(expected))
+        assert torch.equal(torch.cat([batch.inputs for batch in found]), torch.stack(expected))
         assert torch.equal(torch.stack(list(batches.pixels())), torch.stack(expected))

@@ -18,7 +18,9 @@ from tests.training.interrupt import RECIPE, edit_checkpoint, fit_until
 from tests.training.toy import fit, make_toy
 
 # No epoch can be better than the first, because nothing changes: it stops after epoch 4.
-STOPPED = {"epochs": 40, "patience": 3, "learning_rate": 1e-30, "freeze_backbone": True}
+STOPPED = {
+    "method": "probe", "epochs": 40, "patience": 3, "probe_learning_rates": [1e-30], "probe_weight_decays": [0.0],
+}  # fmt: skip
 STEPS = "epoch_loop.automatic_optimization.optim_progress"
 
 
@@ -27,7 +29,8 @@ STEPS = "epoch_loop.automatic_optimization.optim_progress"
     [
         {"dropout": 0.3, "num_workers": 2},
         {"dropout": 0.3, "num_workers": 0, "cache_mb": 0},
-        {"freeze_backbone": True, "dropout": 0.3, "class_weights": "none"},
+        {"method": "probe", "dropout": 0.3, "class_weights": "none"},
+        {"method": "lp_ft", "probe_epochs": 3, "layer_decay": 0.7, "head_hidden": 8},
         {"gradient_clip": 0.05, "ema_decay": 0.0, "warmup_epochs": 3.0},
         {"gradient_clip": 0, "ema_decay": 0.99, "label_smoothing": 0.2, "hflip": 0.0},
         {"patience": 1, "learning_rate": 0.02, "epochs": 6},

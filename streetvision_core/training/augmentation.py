@@ -1,0 +1,122 @@
+"""What training does to a picture before the model sees it: from RGB to uint8 [3, H, W], drawn by chance.
+
+Each draws from the global generators of Python and torch, which the caller seeds for each picture.
+
+- "crop": timm's random crop, mirror image and colour jitter.
+- "trivial": the same after TrivialAugment (Mueller and Hutter, 2103.10158), one of its operations a picture.
+- "validator": what the validators of the StreetVision subnet send, at one of four levels with equal chance:
+  0 the picture as in validation; 1 a rotation up to 20 degrees, a random crop of 0.2 to 1 of the area,
+  horizontal and vertical mirror images; 2 the same with mild changes of saturation and contrast and a loss of
+  resolution; 3 with stronger ones, colour noise and blur. The subnet's own code is not copied: its levels are
+  described in words, and the strengths of 2 and 3 are chosen here.
+- "none": the picture as in validation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from timm.data.transforms_factory import create_transform
+from torchvision import transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+    from streetvision_core.models.preprocessing import Preprocessing
+    from streetvision_core.training.config import TrainingConfig
+
+LEVELS = 4
+_ROTATION = 20
+_VALIDATOR_SCALE = (0.2, 1.0)
+# Of level 2 and 3: saturation and contrast, smallest share of the side left by resampling, noise in 0..255.
+_SATURATION = {2: 0.2, 3: 0.5}
+_CONTRAST = {2: 0.2, 3: 0.5}
+_RESAMPLED = {2: 0.7, 3: 0.4}
+_NOISE = {2: 0.0, 3: 12.0}
+_BLUR_SIGMA = (0.1, 2.0)
+
+
+def make_augmentation(
+    config: TrainingConfig, *, transform: Preprocessing
+) -> Callable[[Image], torch.Tensor]:
+    """Return the configured augmentation: an RGB picture to uint8 [3, H, W] of the model's size."""
+    if config.augmentation == "none":
+        return transform.geometry
+    if config.augmentation == "validator":
+        return _validator(transform)
+    crop = create_transform(
+        transform.size,
+        is_training=True,
+        scale=(config.scale_min, 1.0),
+        ratio=(1 / config.ratio_max, config.ratio_max),
+        hflip=config.hflip,
+        vflip=config.vflip,
+        color_jitter=config.color_jitter or None,  # type: ignore[arg-type]  # None is what switches it off
+        interpolation=transform.interpolation,
+        use_prefetcher=True,
+    )
+    if config.augmentation == "crop":
+        return crop  # type: ignore[no-any-return]  # timm's transforms are callables
+    return transforms.Compose([transforms.TrivialAugmentWide(), crop])
+
+
+def smallest_share(config: TrainingConfig) -> float:
+    """Return the smallest share of a picture's area that the augmentation enlarges to the model's input."""
+    if config.augmentation == "validator":
+        return _VALIDATOR_SCALE[0]
+    return 1.0 if config.augmentation == "none" else config.scale_min
+
+
+def _validator(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
+    levels = [transform.geometry, *(_validator_level(level, transform) for level in range(1, LEVELS))]
+
+    def augment(picture: Image) -> torch.Tensor:
+        pixels: torch.Tensor = levels[int(torch.randint(LEVELS, ()))](picture)
+        return pixels
+
+    return augment
+
+
+def _validator_level(level: int, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
+    steps = [
+        transforms.RandomRotation(_ROTATION, interpolation=transforms.InterpolationMode.BILINEAR),
+        transforms.RandomResizedCrop(transform.size, scale=_VALIDATOR_SCALE),
+        transforms.RandomHorizontalFlip(),
+        transforms.RandomVerticalFlip(),
+    ]
+    if level > 1:
+        steps += [
+            transforms.ColorJitter(contrast=_CONTRAST[level], saturation=_SATURATION[level]),
+            _Resampled(_RESAMPLED[level]),
+        ]
+    if level == LEVELS - 1:
+        steps.append(transforms.GaussianBlur(5, _BLUR_SIGMA))
+    return transforms.Compose([*steps, transforms.PILToTensor(), _Noise(_NOISE.get(level, 0.0))])
+
+
+class _Resampled:
+    """Shrinks a picture by chance to no less than a share of its sides, and back."""
+
+    def __init__(self, smallest: float) -> None:
+        self._smallest = smallest
+
+    def __call__(self, picture: Image) -> Image:
+        share = self._smallest + (1 - self._smallest) * float(torch.rand(()))
+        width, height = (max(1, round(side * share)) for side in picture.size)
+        return picture.resize((width, height)).resize(picture.size)
+
+
+class _Noise:
+    """Adds normal noise of each channel's own to uint8 [3, H, W]; `sigma` in grey levels."""
+
+    def __init__(self, sigma: float) -> None:
+        self._sigma = sigma
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        if not self._sigma:
+            return pixels
+        noise = torch.randn(pixels.shape) * self._sigma
+        return (pixels + noise).round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,68 @@
+"""What training minimises: a loss for each picture, from logits and the share of each class in its target.
+
+The loss of a batch is the plain mean over its pictures, class weights included. So it is linear in the
+pictures: the mean over the parts of a batch, or over processes, is the loss of the whole batch, which
+dividing by the sum of a batch's weights (as torch does) would not be.
+
+- Cross-entropy: -sum_c w_c q_c log p_c, with targets q.
+- Focal loss (Lin et al., 1708.02002): the same with (1 - p_c) ** gamma before each logarithm.
+- Class weights: "balanced" N / (2 n_c); "effective" by the effective number of pictures
+  (1 - beta ** n_c) / (1 - beta) (Cui et al., 1901.05555). Both are scaled so that the mean over the pictures
+  of train is 1; weighing classes does not change the step size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from streetvision_core.training.config import TrainingConfig
+
+CLASSES = 2
+
+
+def class_weights(labels: Sequence[int], *, config: TrainingConfig) -> list[float]:
+    """Return the weight of classes 0 and 1, both present in `labels`; their mean over `labels` is 1."""
+    counts = np.bincount(labels, minlength=CLASSES).astype(np.float64)
+    if config.class_weights == "none":
+        return [1.0] * CLASSES
+    if config.class_weights == "balanced":
+        weights = 1 / counts
+    else:
+        beta = config.effective_beta
+        weights = (1 - beta) / (1 - beta**counts)
+    return [float(weight) for weight in weights * counts.sum() / (weights * counts).sum()]
+
+
+def soft_targets(labels: torch.Tensor, *, smoothing: float) -> torch.Tensor:
+    """Return targets float32 [..., 2] of labels int64 [...]: `smoothing` is spread over both classes."""
+    return functional.one_hot(labels, CLASSES).float() * (1 - smoothing) + smoothing / CLASSES
+
+
+def picture_losses(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, *, gamma: float
+) -> torch.Tensor:
+    """Return the loss of each picture, float32 [...].
+
+    Args:
+        logits: float [..., 2].
+        targets: The share of each class, float32 [..., 2].
+        weights: Of the classes, float32 [2].
+        gamma: Focal loss's discount of easy pictures; 0 gives cross-entropy.
+    """
+    log_p = logits.float().log_softmax(-1)
+    if gamma:
+        log_p = log_p * (1 - log_p.exp()) ** gamma
+    return -(targets * weights * log_p).sum(-1)
+
+
+def focal_gamma(config: TrainingConfig) -> float:
+    """Return the gamma of the configured loss; cross-entropy's is 0."""
+    return config.focal_gamma if config.loss == "focal" else 0.0

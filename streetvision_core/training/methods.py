@@ -1,0 +1,92 @@
+"""The ways to train, as what they make of a backbone: what learns, and what comes out of it.
+
+`trainable_classifier` is where training starts; `finished_classifier` puts what was trained (the staged
+tensors of the best epoch) into the plain classifier that everything after training uses. Where adapters were
+trained they are merged, and the merged model is proven to say what the adapted one says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.models import build_classifier
+from streetvision_core.models.adapters import add_adapters, merged_copy, require_parity
+from streetvision_core.models.classifier import classifier_name
+from streetvision_core.models.zoo import load_exactly
+from streetvision_core.training.config import LORA, TrainingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from streetvision_core.models.backbone import Backbone
+
+PARITY_PICTURES = 4
+
+
+def trainable_classifier(
+    backbone: Backbone, *, config: TrainingConfig, head: Mapping[str, torch.Tensor] | None = None
+) -> Any:
+    """Return the classifier whose parameters that require a gradient are to be trained.
+
+    Args:
+        backbone: The starting weights.
+        config: The recipe.
+        head: Tensors of the head by their names in the classifier; None for a new one.
+
+    Raises:
+        ConfigError: adapters are asked for, and the architecture has no attention to put them on.
+    """
+    model = build_classifier(
+        backbone, dropout=config.dropout, head_hidden=config.head_hidden, seed=config.seed
+    )
+    if head:
+        load_exactly(model, {**model.state_dict(), **head}, where="the head of the probe")
+    if config.method == LORA:
+        add_adapters(
+            model,
+            rank=config.lora_rank,
+            alpha=config.lora_alpha,
+            dropout=config.lora_dropout,
+            dora=config.lora_dora,
+            rslora=config.lora_rslora,
+            seed=config.seed,
+        )
+        model.get_classifier().requires_grad_(requires_grad=True)
+    return model
+
+
+def finished_classifier(
+    backbone: Backbone, trained: Mapping[str, torch.Tensor], *, config: TrainingConfig
+) -> Any:
+    """Return the plain classifier with what was trained in it.
+
+    Args:
+        backbone: The starting weights.
+        trained: The trained tensors by name, as `TrainingModule.trained_state` gives them.
+        config: The recipe.
+
+    Raises:
+        ConfigError: the tensors do not fit.
+        TrainingError: merged adapters do not say what they said before.
+    """
+    model = trainable_classifier(backbone, config=config)
+    load_exactly(model, {**model.state_dict(), **trained}, where="what was trained")
+    if config.method != LORA:
+        return model
+    merged = merged_copy(model)
+    require_parity(model, merged, _any_pictures(backbone))
+    return merged
+
+
+def head_name(backbone: Backbone, *, config: TrainingConfig) -> str:
+    """Return the name of the head in the classifier."""
+    return classifier_name(build_classifier(backbone, head_hidden=config.head_hidden))
+
+
+def _any_pictures(backbone: Backbone) -> torch.Tensor:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(PARITY_PICTURES, *backbone.pretrained_cfg["input_size"], generator=generator)

@@ -1,0 +1,150 @@
+"""Training on pixels: all weights of a classifier, or adapters in it, on augmented pictures of train.
+
+Several processes may run this at once with the same arguments, one for each device; only the first of them
+has something to tell and to save.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streetvision_core.models.predict import BATCH_SIZE
+from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.training.data import (
+    DecodedPictures,
+    EpochBatches,
+    EvaluationBatches,
+    decoded_side,
+    make_train_loader,
+)
+from streetvision_core.training.losses import class_weights
+from streetvision_core.training.loop import run_training
+from streetvision_core.training.module import ClassifierModule
+from streetvision_core.training.processes import ONE, Processes
+from streetvision_core.training.session import training_session
+from streetvision_core.training.unreadable import Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import torch
+
+    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.models.backbone import Backbone
+    from streetvision_core.training.best import BestEpoch
+    from streetvision_core.training.config import TrainingConfig
+    from streetvision_core.training.loop import Saving
+    from streetvision_core.training.report import EpochReport
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class RolePictures:
+    """The pictures of a role, in order."""
+
+    names: Sequence[str]
+    labels: Sequence[int]
+
+
+def validation_batches(
+    backbone: Backbone,
+    reader: PictureReader,
+    pictures: RolePictures,
+    *,
+    config: TrainingConfig,
+    processes: Processes = ONE,
+) -> EvaluationBatches:
+    """Return the pictures of val_select as the model's crops; they take half of the memory for pictures."""
+    return EvaluationBatches(
+        reader,
+        pictures.names,
+        pictures.labels,
+        transform=eval_transform(backbone.pretrained_cfg),
+        batch_size=BATCH_SIZE,
+        cache_bytes=_half_cache(config, processes),
+        rank=processes.rank,
+        processes=processes.count,
+    )
+
+
+def train_on_pixels(
+    backbone: Backbone,
+    *,
+    reader: PictureReader,
+    train: RolePictures,
+    val_select: RolePictures,
+    config: TrainingConfig,
+    head: Mapping[str, torch.Tensor] | None,
+    best: BestEpoch,
+    saving: Saving,
+    validation: EvaluationBatches | None = None,
+    on_epoch: Callable[[EpochReport], None] = lambda _: None,
+    on_notice: Callable[[str], None] = lambda _: None,
+    processes: Processes = ONE,
+) -> tuple[ClassifierModule, float]:
+    """Train a classifier or its adapters; return the module with its rows, and pictures a second.
+
+    Args:
+        backbone: The starting weights.
+        reader: Reads the pictures of both roles.
+        train: What is trained on.
+        val_select: What is validated on.
+        config: The recipe.
+        head: The weights that the head starts from, or None for a new one.
+        best: Stages the best weights.
+        saving: Where epochs are saved, and those that an earlier run has trained.
+        validation: The crops of `val_select`, where they are at hand.
+        on_epoch: Called after each epoch.
+        on_notice: Told of pictures that are left out.
+        processes: The processes that train together, and which of them this is.
+    """
+    from streetvision_core.training.methods import trainable_classifier
+
+    with training_session(threads=config.threads):
+        transform = eval_transform(backbone.pretrained_cfg)
+        decoded = DecodedPictures(
+            reader,
+            train.names,
+            side=decoded_side(config, input_side=max(transform.size)),
+            cache_bytes=_half_cache(config, processes),
+        )
+        batches = EpochBatches(
+            len(decoded),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            parts=config.accumulate,
+            rank=processes.rank,
+            processes=processes.count,
+        )
+        loader = make_train_loader(decoded, train.labels, transform=transform, config=config, batches=batches)
+        module = ClassifierModule(
+            trainable_classifier(backbone, config=config, head=head),
+            transform=transform,
+            validation_batch_size=BATCH_SIZE,
+            config=config,
+            class_weights=class_weights(train.labels, config=config),
+            steps_per_epoch=batches.steps,
+            rows=saving.saved.rows if saving.saved else (),
+            unreadable=Unreadable(config.max_unreadable, on_notice=on_notice),
+        )
+        speed = run_training(
+            module,
+            loader,
+            validation
+            or validation_batches(backbone, reader, val_select, config=config, processes=processes),
+            batches=batches,
+            config=config,
+            accumulate=config.accumulate,
+            gradient_clip=config.gradient_clip,
+            best=best,
+            saving=saving,
+            on_epoch=on_epoch,
+            processes=processes,
+        )
+        return module, speed
+
+
+def _half_cache(config: TrainingConfig, processes: Processes) -> int:
+    return config.cache_mb * MIB // (2 * processes.count)

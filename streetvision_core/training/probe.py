@@ -1,0 +1,245 @@
+"""The probe: heads on features of a backbone that stays as it is, many at once.
+
+One head for each pair of a learning rate and a weight decay, all of one shape, trained in one pass on the
+same batches; each has a loss, gradients and averaged weights of its own, as if it were alone. The epoch's
+row is that of the head which does best on val_select, and the best epoch's best head is the result.
+
+Features are standardised with the mean and the standard deviation of train, so that one range of learning
+rates fits every backbone. That is folded into the head's first layer in the end: what comes out is a head on
+the backbone's own features.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from streetvision_core.models.head import head_layers, make_head
+from streetvision_core.training.data import Batch, EpochBatches, Look
+from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
+from streetvision_core.training.loop import run_training
+from streetvision_core.training.module import TrainingModule
+from streetvision_core.training.report import CandidateRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from streetvision_core.training.best import BestEpoch
+    from streetvision_core.training.config import TrainingConfig
+    from streetvision_core.training.loop import Saving
+    from streetvision_core.training.report import EpochReport
+
+ROWS = 4096
+_SMALLEST_SPREAD = 1e-3
+
+
+class Features(Protocol):
+    """Features of pictures by position, float32 [B, D]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Sequence[int]) -> npt.NDArray[np.float32]: ...
+
+
+class Heads(nn.Module):
+    """Heads of one shape on features [B, D] with this mean and standard deviation [D]; each starts alike."""
+
+    def __init__(
+        self, count: int, *, mean: torch.Tensor, std: torch.Tensor, hidden: int, dropout: float, seed: int
+    ) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(make_head(len(mean), hidden=hidden, seed=seed) for _ in range(count))
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", std.float())
+        self._dropout = dropout
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logits of each head, float32 [S, B, 2]."""
+        standard = (features - self.mean) / self.std
+        dropped = functional.dropout(standard, self._dropout, training=self.training)
+        values = dropped.expand(len(self.heads), *dropped.shape)
+        columns = zip(*(head_layers(head) for head in self.heads), strict=True)
+        for depth, layers in enumerate(columns):
+            weight = torch.stack([layer.weight for layer in layers])
+            bias = torch.stack([layer.bias for layer in layers])[:, None]
+            values = torch.baddbmm(bias, functional.gelu(values) if depth else values, weight.mT)
+        return values
+
+    def folded(self, number: int) -> nn.Module:
+        """Return a copy of one head that takes features as they are."""
+        head: nn.Module = copy.deepcopy(self.heads[number])
+        first = head_layers(head)[0]
+        with torch.no_grad():
+            weight = first.weight.double() / self.std.double()
+            first.bias.copy_(first.bias.double() - weight @ self.mean.double())
+            first.weight.copy_(weight)
+        return head
+
+
+class ProbeModule(TrainingModule):
+    """The heads in training."""
+
+    def __init__(self, heads: Heads, *, classifier: str, **common: Any) -> None:
+        super().__init__(heads, **common)
+        self._classifier = classifier
+        if not self.candidates:
+            self.candidates = candidates_of(self.config)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return a group for the weights of each head in their order, then one for the biases of each."""
+        heads = [head_layers(head) for head in self.model.heads]
+        weights = [
+            {
+                "params": [layer.weight for layer in layers],
+                "lr": one.learning_rate,
+                "weight_decay": one.weight_decay,
+            }
+            for layers, one in zip(heads, self.candidates, strict=True)
+        ]
+        biases = [
+            {"params": [layer.bias for layer in layers], "lr": one.learning_rate, "weight_decay": 0.0}
+            for layers, one in zip(heads, self.candidates, strict=True)
+        ]
+        return weights + biases
+
+    def learning_rates(self) -> list[float]:
+        """Return the learning rate of each head at the last step."""
+        groups = self.trainer.optimizers[0].param_groups
+        return [float(group["lr"]) for group in groups[: len(self.candidates)]]
+
+    def trained_state(self) -> Mapping[str, torch.Tensor]:
+        """Return the best head's averaged weights under the names that they have in the classifier."""
+        head = self.ema.module.folded(self.best_candidate)
+        return {f"{self._classifier}.{name}": tensor for name, tensor in head.state_dict().items()}
+
+    def batch_losses(self, batch: Batch) -> torch.Tensor:
+        """Return each head's mean loss of a batch of features [B, D], float32 [S]."""
+        targets = soft_targets(batch.labels, smoothing=self.config.label_smoothing)
+        losses = picture_losses(
+            self.model(batch.inputs), targets, self.class_weights, gamma=focal_gamma(self.config)
+        )
+        return losses.mean(-1)
+
+    def validate_batch(self, batch: Batch) -> torch.Tensor:
+        """Return each averaged head's logits, float32 [S, B, 2]."""
+        logits: torch.Tensor = self.ema.module.eval()(batch.inputs)
+        return logits
+
+
+def candidates_of(config: TrainingConfig) -> tuple[CandidateRow, ...]:
+    """Return what each head is trained with."""
+    return tuple(
+        CandidateRow(learning_rate=rate, weight_decay=decay)
+        for rate in config.probe_learning_rates
+        for decay in config.probe_weight_decays
+    )
+
+
+def train_probe(
+    views: Sequence[Features],
+    labels: Sequence[int],
+    *,
+    validation: Features,
+    validation_labels: Sequence[int],
+    classifier: str,
+    config: TrainingConfig,
+    best: BestEpoch,
+    saving: Saving,
+    on_epoch: Callable[[EpochReport], None],
+) -> tuple[ProbeModule, float]:
+    """Train the heads; return the module with its rows and candidates, and pictures a second.
+
+    Args:
+        views: Features of train, one or more views of each picture, which the epochs take in turn.
+        labels: Of train.
+        validation: Features of val_select.
+        validation_labels: Of val_select.
+        classifier: The name of the head in the classifier.
+        config: The recipe.
+        best: Stages the best head.
+        saving: Where epochs are saved, and those that an earlier run has trained.
+        on_epoch: Called after each epoch.
+    """
+    mean, std = spread_of(views)
+    batches = EpochBatches(len(labels), batch_size=config.probe_batch_size, seed=config.seed)
+    known = saving.saved
+    heads = Heads(
+        len(candidates_of(config)),
+        mean=mean,
+        std=std,
+        hidden=config.head_hidden,
+        dropout=config.dropout,
+        seed=config.seed,
+    )
+    module = ProbeModule(
+        heads,
+        classifier=classifier,
+        config=config,
+        class_weights=class_weights(labels, config=config),
+        steps_per_epoch=batches.steps,
+        rows=known.rows if known else (),
+        candidates=known.candidates if known else (),
+    )
+    loader = DataLoader(
+        _FeatureBatches(views, labels), batch_size=None, sampler=batches, generator=torch.Generator()
+    )
+    speed = run_training(
+        module,
+        loader,
+        list(_in_chunks(validation, validation_labels)),
+        batches=batches,
+        config=config,
+        accumulate=1,
+        gradient_clip=0.0,
+        best=best,
+        saving=saving,
+        on_epoch=on_epoch,
+    )
+    return module, speed
+
+
+def spread_of(views: Sequence[Features]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of features over all pictures and views, float64 [D] each.
+
+    A feature that hardly varies counts as if it varied a thousandth as much as the others do.
+    """
+    total = number = 0
+    chunks = [(view, range(start, min(start + ROWS, len(view)))) for view in views for start in range(0, len(view), ROWS)]
+    for view, rows in chunks:
+        values = view[rows].astype(np.float64)
+        total, number = total + values.sum(0), number + len(values)
+    mean = total / number
+    squares = sum(((view[rows].astype(np.float64) - mean) ** 2).sum(0) for view, rows in chunks)
+    std = np.sqrt(squares / number)
+    floor = _SMALLEST_SPREAD * float(np.sqrt(np.mean(std**2))) or 1.0
+    return torch.from_numpy(mean), torch.from_numpy(np.maximum(std, floor))
+
+
+class _FeatureBatches(Dataset[Batch]):
+    """Batches of features by looks; each epoch takes the next view."""
+
+    def __init__(self, views: Sequence[Features], labels: Sequence[int]) -> None:
+        self._views = views
+        self._labels = torch.tensor(labels, dtype=torch.int64)
+
+    def __getitem__(self, looks: Sequence[Look]) -> Batch:
+        epoch = looks[0][0]
+        positions = [position for _, position in looks]
+        rows = self._views[epoch % len(self._views)][positions]
+        return Batch(torch.from_numpy(rows), self._labels[positions])
+
+
+def _in_chunks(features: Features, labels: Sequence[int]) -> Iterator[Batch]:
+    for start in range(0, len(features), ROWS):
+        rows = range(start, min(start + ROWS, len(features)))
+        yield Batch(torch.from_numpy(features[rows]), torch.tensor(labels[rows.start : rows.stop]))
