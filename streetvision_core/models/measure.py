@@ -17,14 +17,13 @@ computed on the CPU, in integers up to the mean, so they do not depend on the de
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.models.features import classifier_inputs, only_features
 from streetvision_core.models.predict import BATCH_SIZE, forward_batch, prepared_batches
 
 if TYPE_CHECKING:
@@ -72,47 +71,18 @@ def _measure(
 ) -> Measured:
     if not extras:
         return Measured(forward_batch(model, batch, transform, batch_size=batch_size).cpu().numpy())
-    with _classifier_inputs(model) as seen:
+    with classifier_inputs(model) as seen:
         logits = forward_batch(model, batch, transform, batch_size=batch_size).cpu().numpy()
     mirrored = forward_batch(model, batch.flip(-1), transform, batch_size=batch_size).cpu().numpy()
     sharpness, brightness = _quality(batch.cpu().numpy())
     return Measured(
         logits,
         {
-            "features": _only_features(seen)[: len(batch)],
+            "features": only_features(seen)[: len(batch)].cpu().numpy(),
             "disagreement": np.abs(_margins(logits) - _margins(mirrored)),
             "sharpness": sharpness,
             "brightness": brightness,
         },
-    )
-
-
-@contextmanager
-def _classifier_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
-    """Collect what goes into the model's last layer meanwhile."""
-    classifier, seen = model.get_classifier(), []
-    if not isinstance(classifier, torch.nn.Module):
-        raise _no_features(f"a {type(classifier).__name__} of layers")
-    hook = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        yield seen
-    finally:
-        hook.remove()
-
-
-def _only_features(seen: list[torch.Tensor]) -> npt.NDArray[np.float32]:
-    if len(seen) != 1 or seen[0].ndim != 2:
-        raise _no_features(" and ".join(str(list(one.shape)) for one in seen) or "one that is not called")
-    features: npt.NDArray[np.float32] = seen[0].float().cpu().numpy()
-    return features
-
-
-def _no_features(found: str) -> ConfigError:
-    return ConfigError(
-        "a classifier of one layer that takes features [N, D]",
-        found,
-        "the features of the gate",
-        "Choose another architecture, or leave the gate to the margin.",
     )
 
 

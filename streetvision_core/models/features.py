@@ -1,0 +1,128 @@
+"""The features of a classifier: what goes into its last layer, read while the model runs.
+
+They are read with a hook on the very pass that gives the logits, so no architecture needs a second way
+through, and features and logits belong together bit for bit.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from streetvision_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from streetvision_core.models.preprocessing import Preprocessing
+
+
+@contextmanager
+def classifier_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
+    """Collect what goes into the model's last layer meanwhile.
+
+    Raises:
+        ConfigError: the model's classifier is not one layer.
+    """
+    classifier, seen = model.get_classifier(), []
+    if not isinstance(classifier, torch.nn.Module):
+        raise _no_features(f"a {type(classifier).__name__} of layers")
+    hook = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def only_features(seen: list[torch.Tensor], *, passes: int = 1) -> torch.Tensor:
+    """Return what `classifier_inputs` collected in so many passes of the model, float32 [N, D].
+
+    Raises:
+        ConfigError: the layer was not called once a pass, or takes something else than [N, D].
+    """
+    if len(seen) != passes or any(one.ndim != 2 for one in seen):
+        raise _no_features(" and ".join(str(list(one.shape)) for one in seen) or "one that is not called")
+    return torch.cat(seen).float()
+
+
+@torch.inference_mode()
+def batch_features(
+    model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int
+) -> npt.NDArray[np.float32]:
+    """Return the features [N, D] of N <= batch_size pictures, computed as `predict.forward_batch` does.
+
+    Raises:
+        ConfigError: the classifier does not take features [N, D].
+    """
+    from streetvision_core.models.predict import forward_batch
+
+    with classifier_inputs(model) as seen:
+        forward_batch(model, pixels, transform, batch_size=batch_size)
+    features: npt.NDArray[np.float32] = only_features(seen)[: len(pixels)].cpu().numpy()
+    return features
+
+
+def find_row_shape(model: Any, transform: Preprocessing) -> tuple[int, ...] | None:
+    """Return the shape of one picture's features, or None where the logits are not made from them alone.
+
+    One blank picture passes the model, which is set to evaluation mode.
+    """
+    from streetvision_core.models.predict import forward_batch
+
+    device = next(model.parameters()).device
+    blank = transform.pixels(Image.new("RGB", (transform.size[1], transform.size[0])))[None].to(device)
+    model.eval()
+    with torch.inference_mode():
+        logits = forward_batch(model, blank, transform, batch_size=1).cpu().numpy()
+    try:
+        features = batch_features(model, blank, transform, batch_size=1)
+    except ConfigError:
+        return None
+    again = classify_features(model, features, batch_size=1)
+    return features.shape[1:] if np.allclose(again, logits, equal_nan=True) else None
+
+
+def classify_features(
+    model: Any, features: npt.NDArray[np.float32], *, batch_size: int | None = None
+) -> npt.NDArray[np.float32]:
+    """Return the logits [..., 2] that the classifier layer makes of features float32 [..., D].
+
+    In batches of the size of every prediction, the last one filled up and cut: so they are those of the whole
+    model, bit for bit. The model is set to evaluation mode, and used where it is.
+    """
+    from streetvision_core.models.predict import BATCH_SIZE
+
+    size = BATCH_SIZE if batch_size is None else batch_size
+    classifier = model.eval().get_classifier()
+    device = next(classifier.parameters()).device
+    rows = torch.from_numpy(np.ascontiguousarray(features).reshape(-1, features.shape[-1]))
+    found = [
+        _classify(classifier, rows[start : start + size].to(device), size=size)
+        for start in range(0, len(rows), size)
+    ]
+    logits = np.concatenate(found) if found else np.zeros((0, 2), dtype=np.float32)
+    return logits.reshape(*features.shape[:-1], 2)
+
+
+@torch.inference_mode()
+def _classify(classifier: torch.nn.Module, rows: torch.Tensor, *, size: int) -> npt.NDArray[np.float32]:
+    filled = functional.pad(rows, (0, 0, 0, size - len(rows)))
+    with torch.autocast(rows.device.type, enabled=False):
+        logits: npt.NDArray[np.float32] = classifier(filled)[: len(rows)].float().cpu().numpy()
+    return logits
+
+
+def _no_features(found: str) -> ConfigError:
+    return ConfigError(
+        "a classifier of one layer that takes features [N, D]",
+        found,
+        "the features of the gate",
+        "Choose another architecture, or leave the gate to the margin.",
+    )

@@ -1,0 +1,399 @@
+"""Features of pictures on disk, shared by all runs: each is computed once, proven when opened, and mapped.
+
+A feature set holds what one computation (`FeatureKey`) gives for each picture, by the SHA-256 of the
+picture's bytes. It is the directory ``<features>/<SHA-256 of the key's canonical JSON>/``::
+
+    key.json                    the key, for people; its modification time says when it was used last
+    <SHA-256 of the file>.npy   a shard: at most 4096 rows (picture V32, value), NumPy's own format
+    .<random>.claim             held by a process that has the set open
+
+Shards are written by the one write protocol (``io/atomic.py``) and never changed, so a shard is there whole
+or not at all, and two runs that fill a set at once write different files. Of two rows for one picture that
+in the shard whose name sorts first counts; the same computation gave both.
+
+A shard's name proves its content: it is hashed once when a set is opened, from the very pages that are read
+later. A shard that is not what its name says, or not of this key, is removed with a notice, and its pictures
+count as missing. Nothing is unpickled. Merging replaces small shards by a larger one; who has a set open
+meanwhile finds the rows again by themselves.
+
+In memory are 44 bytes a picture that was asked for, and at most `MAPS` mapped shards. The values stay on
+the disk until they are indexed.
+
+Not promised: that a set outlives a collection (``streetvision gc``) when nobody has it open, and protection
+from someone who can write to the store and forges the name too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import secrets
+import weakref
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streetvision_core.errors import MissingArtifactError, StoreError
+from streetvision_core.io import bytes_digest, json_bytes, make_directory, write_file_atomic
+from streetvision_core.io.atomic import write_chunks_atomic
+from streetvision_core.io.claims import claim, clear_abandoned, release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+KEY_NAME = "key.json"
+SHARD_SUFFIX = ".npy"
+LOCK_NAME = ".lock"
+SHARD_ROWS = 4096
+MAPS = 128
+_HASHERS = 2
+_NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """Everything that decides a feature besides the picture.
+
+    Attributes:
+        weights: SHA-256 (hex) of the body's tensors; empty where no model takes part.
+        architecture: timm's name of the model.
+        model_args: Its constructor arguments, JSON.
+        preprocessing: How a picture becomes pixels, JSON.
+        precision: What the model computes in, "float32" for instance.
+        view: Which look at the picture: "plain", "mirrored", "quality", "augmented:<digest>:<k>".
+        computed_by: The device and the libraries that decide the last bits, JSON.
+        shape: Of one row.
+        dtype: Of one row, in NumPy's spelling with the byte order.
+    """
+
+    weights: str
+    architecture: str
+    model_args: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
+    precision: str
+    view: str
+    computed_by: Mapping[str, str]
+    shape: tuple[int, ...]
+    dtype: str = "<f4"
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON."""
+        return json_bytes({**asdict(self), "shape": list(self.shape)})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical JSON: the name of the set's directory."""
+        return bytes_digest(self.to_bytes())
+
+    @property
+    def row_dtype(self) -> np.dtype[np.void]:
+        """The structured type of a shard's rows."""
+        return np.dtype([("picture", "V32"), ("value", self.dtype, self.shape)])
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A verified shard: `signature` (size, inode, modification time in ns) is of the file that was hashed."""
+
+    path: Path
+    signature: tuple[int, int, int]
+    offset: int
+    rows: int
+
+
+class _NotAShard(Exception):  # noqa: N818 - says what it found; never leaves this module
+    """The bytes of a file are not those of a shard of this set."""
+
+
+class FeatureSet:
+    """The rows of the pictures that were asked for, by their positions in that order.
+
+    `features[positions]` gives [B, *shape] for an int array or list [B], or for a slice. A set is claimed
+    while the object lives: no collection removes it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        key: FeatureKey,
+        digests: Sequence[str],
+        *,
+        on_notice: Callable[[str], None],
+        owner: object = None,
+    ) -> None:
+        self.directory = directory
+        self.key = key
+        self._on_notice = on_notice
+        self._owner = owner  # what has to live as long as the set: a temporary directory
+        asked = np.frombuffer(bytes.fromhex("".join(digests)), dtype="S32")
+        pictures, of = np.unique(asked, return_inverse=True)
+        self._pictures: npt.NDArray[np.bytes_] = pictures
+        self._of: npt.NDArray[np.int32] = of.astype(np.int32)
+        self._shard = np.full(len(pictures), _NOWHERE, dtype=np.int32)
+        self._row = np.zeros(len(pictures), dtype=np.int32)
+        self._shards: list[_Shard] = []
+        self._maps: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
+        self._claim()
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    @property
+    def missing(self) -> npt.NDArray[np.int64]:
+        """Positions of the pictures without a row, each picture once, in ascending order."""
+        _, first = np.unique(self._of, return_index=True)
+        return np.sort(first[self._shard == _NOWHERE]).astype(np.int64)
+
+    def lacks(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell of each position [B] whether its picture has no row."""
+        lacking: npt.NDArray[np.bool_] = self._shard[self._of[positions]] == _NOWHERE
+        return lacking
+
+    def __getitem__(self, positions: npt.NDArray[np.int64] | Sequence[int] | slice) -> npt.NDArray[Any]:
+        """Return the rows at `positions`, a copy [B, *shape].
+
+        Raises:
+            MissingArtifactError: one has no row, or its shard is gone for good.
+        """
+        asked = self._of[positions]
+        try:
+            return self._gather(asked)
+        except (FileNotFoundError, _NotAShard):
+            # Merged by another run, which has written the rows elsewhere.
+            self.refresh()
+        try:
+            return self._gather(asked)
+        except (FileNotFoundError, _NotAShard) as error:
+            raise _no_row(self.directory) from error
+
+    def batches(self, size: int = SHARD_ROWS) -> Iterator[npt.NDArray[Any]]:
+        """Give all rows in their order, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def publish(self, positions: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> None:
+        """Write the rows [B, *shape] of distinct pictures durably, for this and every other run.
+
+        Raises:
+            StoreError: the file system refused.
+        """
+        for start in range(0, len(positions), SHARD_ROWS):
+            part = slice(start, start + SHARD_ROWS)
+            shard = np.zeros(len(positions[part]), dtype=self.key.row_dtype)
+            shard["picture"] = self._pictures[self._of[positions[part]]].view("V32")
+            shard["value"] = rows[part]
+            self._adopt(_write_shard(self.directory, shard))
+
+    def refresh(self) -> None:
+        """Take up what other runs have published, and let go what is gone."""
+        known = {shard.path for shard in self._shards}
+        found = _shard_paths(self.directory)
+        self._forget({shard.path for shard in self._shards} - set(found))
+        new = [path for path in found if path not in known]
+        with ThreadPoolExecutor(_HASHERS) as pool:
+            for path, opened in zip(new, pool.map(self._verify, new), strict=True):
+                if isinstance(opened, _NotAShard):
+                    self._discard(path, opened)
+                elif opened is not None:
+                    self._adopt(opened)
+
+    def _verify(self, path: Path) -> _Shard | _NotAShard | None:
+        """Return the shard, what is wrong with it, or None where it is gone."""
+        try:
+            return _verified(path, self.key.row_dtype)
+        except FileNotFoundError:
+            return None
+        except _NotAShard as fault:
+            return fault
+
+    def _discard(self, path: Path, fault: _NotAShard) -> None:
+        self._on_notice(f"A shard of cached features is damaged and left out: {fault} ({path}).")
+        with suppress(OSError):  # it stays left out; each later run says so again
+            path.unlink()
+
+    def _adopt(self, shard: _Shard) -> None:
+        """Note where the asked pictures lie that have no row yet."""
+        number = len(self._shards)
+        self._shards.append(shard)
+        held = np.ascontiguousarray(self._map(number)["picture"]).view("S32")
+        at = np.searchsorted(self._pictures, held)
+        at[at == len(self._pictures)] = 0
+        rows = np.flatnonzero((self._pictures[at] == held) if len(self._pictures) else np.zeros(0))
+        # Reversed: of two rows of one picture the first is assigned last.
+        rows = rows[self._shard[at[rows]] == _NOWHERE][::-1]
+        self._shard[at[rows]] = number
+        self._row[at[rows]] = rows
+
+    def _forget(self, gone: set[Path]) -> None:
+        numbers = [number for number, shard in enumerate(self._shards) if shard.path in gone]
+        self._shard[np.isin(self._shard, numbers)] = _NOWHERE
+        for number in numbers:
+            self._maps.pop(number, None)
+
+    def _gather(self, asked: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+        shards, rows = self._shard[asked], self._row[asked]
+        if (shards == _NOWHERE).any():
+            raise _no_row(self.directory)
+        gathered = np.empty((len(asked), *self.key.shape), dtype=self.key.dtype)
+        order = np.argsort(shards, kind="stable")
+        numbers, starts = np.unique(shards[order], return_index=True)
+        for number, places in zip(numbers, np.split(order, starts[1:]), strict=True):
+            gathered[places] = self._map(int(number))["value"][rows[places]]
+        return gathered
+
+    def _map(self, number: int) -> npt.NDArray[Any]:
+        if number in self._maps:
+            self._maps.move_to_end(number)
+            return self._maps[number]
+        shard = self._shards[number]
+        pages, signature = _mapped(shard.path)
+        if signature != shard.signature:
+            raise _NotAShard("it was replaced")
+        rows: npt.NDArray[Any] = np.ndarray(shard.rows, self.key.row_dtype, buffer=pages, offset=shard.offset)
+        self._maps[number] = rows
+        if len(self._maps) > MAPS:
+            self._maps.popitem(last=False)
+        return rows
+
+    def _claim(self) -> None:
+        """Claim the set, make its directory, and say that it was used now."""
+        token = self.directory / secrets.token_hex(8)
+        with features_locked(self.directory.parent), _writing(self.directory):
+            make_directory(self.directory)
+            clear_abandoned(self.directory)
+            claim(token)
+            weakref.finalize(self, _release, token, os.getpid())
+            path, content = self.directory / KEY_NAME, self.key.to_bytes()
+            if not path.is_file() or path.read_bytes() != content:
+                write_file_atomic(path, content)
+            os.utime(path)
+
+
+def open_features(
+    features: Path,
+    key: FeatureKey,
+    digests: Sequence[str],
+    *,
+    on_notice: Callable[[str], None] = lambda _: None,
+    owner: object = None,
+) -> FeatureSet:
+    """Open the set of `key` below the directory `features` for these pictures; it is made where it is not.
+
+    Args:
+        features: The directory of all sets.
+        key: What computes the features.
+        digests: SHA-256 (hex) of the bytes of each picture, [N]; copies may occur.
+        on_notice: Told of each shard that is damaged.
+        owner: Kept alive as long as the set.
+
+    Raises:
+        StoreError: the file system refused.
+    """
+    return FeatureSet(features / key.digest, key, digests, on_notice=on_notice, owner=owner)
+
+
+@contextmanager
+def features_locked(features: Path) -> Iterator[None]:
+    """Hold the directory of all sets alone: nobody claims a set or removes one meanwhile."""
+    from filelock import FileLock
+
+    with _writing(features):
+        make_directory(features)
+        lock = FileLock(features / LOCK_NAME)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _release(token: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked worker has a copy of the object, not the claim
+        with suppress(OSError):  # the directory may be gone, and the claim ends with the process anyway
+            release(token)
+
+
+def _shard_paths(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if _is_shard_name(path.name))
+    except FileNotFoundError:
+        return []
+
+
+def _is_shard_name(name: str) -> bool:
+    stem = name.removesuffix(SHARD_SUFFIX)
+    return name.endswith(SHARD_SUFFIX) and len(stem) == 64 and set(stem) <= set("0123456789abcdef")
+
+
+def _mapped(path: Path) -> tuple[mmap.mmap, tuple[int, int, int]]:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if not status.st_size:
+            raise _NotAShard("it is empty")
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return pages, (status.st_size, status.st_ino, status.st_mtime_ns)
+
+
+def _verified(path: Path, dtype: np.dtype[np.void]) -> _Shard:
+    """Hash a shard and look at its header.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        _NotAShard: its content is not what its name says, or it holds something else than rows of `dtype`.
+    """
+    pages, signature = _mapped(path)
+    if hashlib.sha256(pages).hexdigest() != path.name.removesuffix(SHARD_SUFFIX):
+        raise _NotAShard("its content is not that of its name")
+    head = BytesIO(pages[:4096])
+    try:
+        np.lib.format.read_magic(head)
+        shape, _, found = np.lib.format.read_array_header_1_0(head)
+    except ValueError as error:
+        raise _NotAShard(f"no NumPy array of format 1.0: {error}") from error
+    if found != dtype or len(shape) != 1 or head.tell() + shape[0] * dtype.itemsize != len(pages):
+        raise _NotAShard(f"it holds {found} {shape} instead of rows of {dtype}")
+    return _Shard(path, signature, head.tell(), shape[0])
+
+
+def _write_shard(directory: Path, rows: npt.NDArray[Any]) -> _Shard:
+    """Write rows under the digest of the file's bytes."""
+    head = BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(rows))
+    body = memoryview(rows.tobytes())
+    digest = hashlib.sha256(head.getvalue())
+    digest.update(body)
+    path = directory / f"{digest.hexdigest()}{SHARD_SUFFIX}"
+    write_chunks_atomic(path, [memoryview(head.getvalue()), body])
+    return _verified(path, rows.dtype)
+
+
+@contextmanager
+def _writing(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "a directory of features that can be written",
+            f"the error '{error.strerror}'",
+            where,
+            "Check the store's free space and permissions.",
+        ) from error
+
+
+def _no_row(directory: Path) -> MissingArtifactError:
+    return MissingArtifactError(
+        "features of every picture that was asked for",
+        "some without",
+        directory,
+        "They were removed meanwhile; run the step again, it computes them.",
+    )

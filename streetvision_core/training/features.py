@@ -1,0 +1,331 @@
+"""Features of pictures through the cache: what is there is read, what is missing is computed, once for all.
+
+A picture that lacks a feature is read, proven by its SHA-256 and decoded once, however many features of it
+are wanted; two threads do so ahead of the model, at most `AHEAD` crops are waiting. The model sees batches
+of the one size of every prediction, so a picture's features do not depend on which others are missing: a
+cold, a warm and a half-filled cache give the same numbers, bit for bit on the CPU.
+
+What is computed is published every `feature_cache.SHARD_ROWS` pictures, every minute, and when the
+computation ends, also by an error: the next run goes on from there.
+
+The key of a set names everything that decides the numbers, the device and the libraries included; the
+number of threads does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from streetvision_core.data.pictures import decode
+from streetvision_core.errors import ConfigError, IntegrityError
+from streetvision_core.io.encode import json_bytes
+from streetvision_core.models.features import batch_features, find_row_shape
+from streetvision_core.models.predict import BATCH_SIZE, choose_device, prepared_batches
+from streetvision_core.training.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
+from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+    from streetvision_core.models.preprocessing import Preprocessing
+
+    Crop = Callable[[Image, str], torch.Tensor]
+
+FLOAT32 = "float32"
+PLAIN, MIRRORED, QUALITY = "plain", "mirrored", "quality"
+AHEAD = 2 * BATCH_SIZE
+READERS = 2
+SECONDS_A_SHARD = 60.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is wanted of pictures: `rows` makes [B, *key.shape] of a batch of crops, uint8 [B, 3, H, W]."""
+
+    key: FeatureKey
+    rows: Callable[[torch.Tensor], npt.NDArray[Any]]
+
+
+def body_digest(model: Any) -> str:
+    """Return the SHA-256 (hex) of the model's tensors without its classifier: names, dtypes, shapes, bytes.
+
+    Classifiers that share a frozen body share its features.
+    """
+    classifier = model.get_classifier()
+    heads = {id(one) for one in (classifier if isinstance(classifier, tuple | list) else (classifier,))}
+    prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in heads)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if prefixes and name.startswith(prefixes):
+            continue
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(json_bytes([name, str(plain.dtype), list(plain.shape)]))
+        digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def feature_measure(
+    model: Any,
+    transform: Preprocessing,
+    *,
+    config: Mapping[str, Any],
+    view: str = PLAIN,
+    device: str | torch.device | None = None,
+) -> Measure:
+    """Describe the features of a model: what goes into its classifier layer, float32 [D] a picture.
+
+    Args:
+        model: A timm classifier.
+        transform: Its preprocessing.
+        config: Its config.json, of which `architecture` and `model_args` count.
+        view: "mirrored" mirrors each crop; every other view takes the crops as they are given.
+        device: Where it will be computed; by default on the first GPU where there is one.
+
+    Raises:
+        ConfigError: the model's logits are not made of one vector of features.
+    """
+    shape = find_row_shape(model, transform)
+    if shape is None:
+        raise ConfigError(
+            "a classifier of one layer that takes features [N, D] and gives the logits",
+            str(config["architecture"]),
+            "the features of pictures",
+            "Choose another architecture.",
+        )
+    key = FeatureKey(
+        weights=body_digest(model),
+        architecture=str(config["architecture"]),
+        model_args=dict(config.get("model_args", {})),
+        preprocessing=describe_preprocessing(transform),
+        precision=FLOAT32,
+        view=view,
+        computed_by={
+            "device": _device_name(device),
+            **{name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
+        },
+        shape=shape,
+    )
+
+    def rows(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
+        crops = pixels.flip(-1) if view == MIRRORED else pixels
+        return batch_features(model, crops, transform, batch_size=BATCH_SIZE)
+
+    return Measure(key, rows)
+
+
+def picture_features(
+    model: Any,
+    names: Sequence[str],
+    *,
+    digests: Sequence[str],
+    read: Callable[[str], bytes],
+    transform: Preprocessing,
+    config: Mapping[str, Any],
+    cache: Path | None,
+    view: str = PLAIN,
+    crop: Crop | None = None,
+    device: str | torch.device | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> FeatureSet:
+    """Return what goes into the model's classifier layer, float32 [D], for each named picture.
+
+    Args:
+        model: A timm classifier; it is moved to `device` and set to evaluation mode.
+        names: The pictures, [N].
+        digests: SHA-256 (hex) of their bytes, in the same order.
+        read: Returns the bytes of a named picture.
+        transform: The model's preprocessing.
+        config: The model's config.json, of which `architecture` and `model_args` count.
+        cache: The directory of all feature sets; None computes into a temporary one, which goes with the
+            result.
+        view: Which look it is. Whoever gives a `crop` names it here, with everything that decides it.
+        crop: Turns a picture and its SHA-256 into uint8 [3, H, W], in place of `transform.pixels`; called by
+            several threads.
+        device: By default the first GPU where there is one.
+        on_notice: Told of damaged shards.
+
+    Raises:
+        ConfigError: the model's logits are not made of one vector of features.
+        DataError: a picture cannot be read.
+        IntegrityError: a picture's bytes are not those of its digest.
+        StoreError: the cache cannot be written.
+    """
+    return measure_pictures(
+        model,
+        [feature_measure(model, transform, config=config, view=view, device=device)],
+        names,
+        digests=digests,
+        read=read,
+        crop=crop or plain_crop(transform),
+        cache=cache,
+        device=device,
+        on_notice=on_notice,
+    )[0]
+
+
+def measure_pictures(
+    model: Any,
+    measures: Sequence[Measure],
+    names: Sequence[str],
+    *,
+    digests: Sequence[str],
+    read: Callable[[str], bytes],
+    crop: Crop,
+    cache: Path | None,
+    device: str | torch.device | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> list[FeatureSet]:
+    """Return a set for each measure; a picture is decoded and cropped once for all that lack it.
+
+    Arguments and errors as for `picture_features`.
+    """
+    temporary = None if cache else tempfile.TemporaryDirectory(prefix="streetvision-features-")
+    features = Path(temporary.name) if temporary else cache
+    assert features is not None
+    sets = [
+        open_features(features, measure.key, digests, on_notice=on_notice, owner=temporary)
+        for measure in measures
+    ]
+    missing = np.unique(np.concatenate([one.missing for one in sets]))
+
+    def load(position: int) -> torch.Tensor:
+        return crop(decode(_proven(read, names[position], digests[position])), digests[position])
+
+    where = choose_device() if device is None else device
+    writers = [_Writer(one) for one in sets]
+    try:
+        pixels = _run_ahead(load, missing.tolist())
+        batches = prepared_batches(model, pixels, batch_size=BATCH_SIZE, device=where)
+        for start, batch in zip(range(0, len(missing), BATCH_SIZE), batches, strict=True):
+            positions = missing[start : start + BATCH_SIZE]
+            for measure, writer in zip(measures, writers, strict=True):
+                writer.take(positions, measure.rows, batch)
+    finally:
+        for writer in writers:
+            writer.publish()
+    return sets
+
+
+def plain_crop(transform: Preprocessing) -> Crop:
+    """Return the crop of every prediction."""
+    return lambda picture, _: transform.pixels(picture)
+
+
+def augmented_crop(augment: Callable[[Image], torch.Tensor], *, seed: int, k: int) -> Crop:
+    """Return the crop of the k-th augmented view.
+
+    What is drawn follows from the seed, k and the picture's content: neither the order nor the threads
+    matter, and the global generators are left as they were.
+
+    Args:
+        augment: An RGB picture to uint8 [3, H, W], drawing from the global generators
+            (`data.make_augmentation`).
+        seed: Of the augmentation.
+        k: Which view.
+    """
+    alone = threading.Lock()  # the generators are global
+
+    def crop(picture: Image, sha256: str) -> torch.Tensor:
+        with alone, isolated_random():
+            seed_transforms(derive_seed(seed, Purpose.VIEW, k, int(sha256, 16)))
+            return augment(picture)
+
+    return crop
+
+
+def augmented_view(recipe: Mapping[str, Any], *, seed: int, k: int) -> str:
+    """Return the name of the k-th augmented view under a recipe (JSON)."""
+    return f"augmented:{hashlib.sha256(json_bytes([recipe, seed])).hexdigest()}:{k}"
+
+
+def describe_preprocessing(transform: Preprocessing) -> dict[str, Any]:
+    """Return everything that decides what the model sees of a picture, as JSON values."""
+    return {
+        "geometry": repr(transform.geometry),
+        "size": list(transform.size),
+        "mean": list(transform.mean),
+        "std": list(transform.std),
+        "interpolation": transform.interpolation,
+    }
+
+
+@dataclass
+class _Writer:
+    """Collects the rows of one set until they make a shard."""
+
+    features: FeatureSet
+    positions: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    rows: list[npt.NDArray[Any]] = field(default_factory=list)
+    published: float = field(default_factory=time.monotonic)
+
+    def take(
+        self,
+        positions: npt.NDArray[np.int64],
+        compute: Callable[[torch.Tensor], npt.NDArray[Any]],
+        batch: torch.Tensor,
+    ) -> None:
+        """Compute the rows of a batch if any of them is missing, and keep those that are."""
+        lacking = self.features.lacks(positions)
+        if not lacking.any():
+            return
+        self.positions.append(positions[lacking])
+        self.rows.append(compute(batch)[lacking])
+        full = sum(map(len, self.positions)) >= SHARD_ROWS
+        if full or time.monotonic() - self.published > SECONDS_A_SHARD:
+            self.publish()
+
+    def publish(self) -> None:
+        """Make what was collected durable."""
+        if self.positions:
+            self.features.publish(np.concatenate(self.positions), np.concatenate(self.rows))
+        self.positions.clear()
+        self.rows.clear()
+        self.published = time.monotonic()
+
+
+def _run_ahead(load: Callable[[int], torch.Tensor], positions: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Give what `load` returns in order, computed in threads, at most `AHEAD` before it is asked for."""
+    pool = ThreadPoolExecutor(READERS)
+    try:
+        waiting = deque(pool.submit(load, position) for position in positions[:AHEAD])
+        for following in range(AHEAD, AHEAD + len(positions)):
+            pixels = waiting.popleft().result()
+            if following < len(positions):
+                waiting.append(pool.submit(load, positions[following]))
+            yield pixels
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:
+    """Read a picture; what stays in the cache under its digest is of these bytes and no others."""
+    data = read(name)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise IntegrityError(
+            f"the picture {name} with SHA-256 {sha256}",
+            f"other bytes, with SHA-256 {found}",
+            "the features of pictures",
+            "Restore the picture, or materialize images with rescan: true, and everything after it.",
+        )
+    return data
+
+
+def _device_name(device: str | torch.device | None) -> str:
+    where = choose_device() if device is None else torch.device(device)
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else str(where)
