@@ -6,6 +6,7 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.models.config import ViewsConfig
 
 CLASS_WEIGHTS = ("balanced", "none")
 PRECISIONS = ("auto", "float32")
@@ -21,7 +22,7 @@ def _check_choice(value: str, *, choices: tuple[str, ...], field: str) -> str:
     return value
 
 
-class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
     """The training recipe; the defaults train the default backbone on the demo pictures.
 
     It is flat, because Dagster takes no nested pydantic models as configuration.

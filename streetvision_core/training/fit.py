@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from streetvision_core.data import ImageIndex, Splits
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.models.backbone import Backbone
+    from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.data import EvaluationBatches
@@ -120,10 +121,11 @@ def _fit(
 ) -> Checkpoint:
     from streetvision_core.models.predict import BATCH_SIZE
     from streetvision_core.models.preprocessing import eval_transform
+    from streetvision_core.models.views import make_views
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.data import EvaluationBatches
 
-    transform = eval_transform(backbone.pretrained_cfg)
+    transform = eval_transform(backbone.pretrained_cfg, views=make_views(config))
     half_cache = config.cache_mb * MIB // 2
     best = BestEpoch(directory / WEIGHTS_NAME, patience=config.patience)
     saved = state.load(on_notice=on_notice) if state else None
@@ -154,6 +156,8 @@ def _fit(
         best=best,
         speed=speed,
         validation=validation,
+        transform=transform,
+        on_notice=on_notice,
     )
 
 
@@ -195,33 +199,38 @@ def _make_checkpoint(
     best: BestEpoch,
     speed: float,
     validation: EvaluationBatches,
+    transform: Preprocessing,
+    on_notice: Callable[[str], None],
 ) -> Checkpoint:
     """Read the staged weights back and record what they say of val_select."""
     from streetvision_core.models.classifier import load_classifier
     from streetvision_core.models.predict import choose_device, describe_device, predict_pixels
-    from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.models.weights import read_state
+    from streetvision_core.training.views import compare_views
 
     assert best.row is not None
     assert best.weights is not None
-    config = hub_config(backbone)
-    logits = predict_pixels(
-        load_classifier(config, read_state(best.weights)),
-        validation.pixels(),
-        eval_transform(backbone.pretrained_cfg),
-        device=choose_device(),
-    )
+    config, device = hub_config(backbone, views=transform.views), choose_device()
+    model = load_classifier(config, read_state(best.weights))
+    logits = predict_pixels(model, validation.pixels(), transform, device=device)
+    said = Logits(tuple(names), logits, np.array(labels, dtype=np.int64), groups)
+    gained: dict[str, float] = {}
+    if transform.views is not None:
+        gain = compare_views(model, said, validation, transform=transform, device=device)
+        on_notice(str(gain))
+        gained = gain.to_metrics()
     return Checkpoint(
         weights=best.weights,
         config=config,
         epochs=epochs,
-        val_select=Logits(tuple(names), logits, np.array(labels, dtype=np.int64), groups),
+        val_select=said,
         metrics={
             "val_mcc": best.row.val_mcc,
             "val_loss": best.row.val_loss,
             "best_epoch": best.row.epoch,
             "epochs_run": len(epochs),
             "pictures_per_second": round(speed, 1),
+            **gained,
         },
         device=describe_device(),
     )
