@@ -55,12 +55,12 @@ class Predictor:
     """A classifier with its policy folded in; build it in memory, or load it from a bundle."""
 
     def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], policy: Policy) -> None:
-        from streetvision_core.models.preprocessing import eval_transform
+        from streetvision_core.models.preprocessing import hub_transform
 
         self.model = model
         self.config = config
         self.policy = policy
-        self._transform = eval_transform(config["pretrained_cfg"])
+        self._transform = hub_transform(config)
 
     @classmethod
     def build(cls, config: Mapping[str, Any], state: Mapping[str, torch.Tensor], policy: Policy) -> Self:

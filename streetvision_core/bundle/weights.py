@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.bundle.layout import CONFIG, WEIGHTS
-from streetvision_core.errors import BundleError, StreetVisionError
+from streetvision_core.errors import BundleError, ConfigError, StreetVisionError
 from streetvision_core.io import StagedFile
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ def _check_config(config: Any, *, where: str) -> str:
     if not isinstance(preprocessing, dict) or not isinstance(arguments, dict):
         raise BundleError(f"preprocessing in {CONFIG}", repr(preprocessing), where, _ACTION)
     unknown = {*preprocessing} - _PREPROCESSING | {*arguments} - _ARGUMENTS
-    if unknown or settings != _as_written(settings, arguments, preprocessing):
+    try:
+        written = _as_written(settings, arguments, preprocessing)
+    except ConfigError as error:
+        raise BundleError(error.expected, error.found, where, _ACTION) from error
+    if unknown or settings != written:
         found = f"the settings {', '.join(map(repr, sorted(unknown)))}" if unknown else "other settings"
         raise BundleError(f"{CONFIG} as StreetVision writes it", found, where, _ACTION)
     return architecture
@@ -79,6 +83,7 @@ def _as_written(
 ) -> dict[str, Any]:
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.models.classifier import hub_config
+    from streetvision_core.models.views import find_views
 
     backbone = Backbone(
         architecture=settings["architecture"],
@@ -89,7 +94,7 @@ def _as_written(
         source="",
         weights=StagedFile(Path(), "", (0, 0, 0)),
     )
-    return hub_config(backbone)
+    return hub_config(backbone, views=find_views(settings))
 
 
 def _read_state(data: bytes, *, where: str) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from streetvision_core.data.sources.entry import LABEL_NAMES
 from streetvision_core.errors import ConfigError
+from streetvision_core.models.views import KEY, find_views
 from streetvision_core.models.zoo import create_model, load_exactly, without_head
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from streetvision_core.models.backbone import Backbone
+    from streetvision_core.models.views import Views
 
 
 def build_classifier(backbone: Backbone, *, dropout: float = 0.0, head_hidden: int = 0, seed: int = 0) -> Any:
@@ -73,11 +75,12 @@ def _no_classifier(where: str) -> ConfigError:
     )
 
 
-def hub_config(backbone: Backbone, *, head_hidden: int = 0) -> dict[str, Any]:
+def hub_config(backbone: Backbone, *, head_hidden: int = 0, views: Views | None = None) -> dict[str, Any]:
     """Return the config.json of a classifier on this backbone, in the format of the Hugging Face hub.
 
     A head with a hidden layer is one that neither timm nor transformers can build: its config says so under
-    `head_hidden`, and leaves out what makes transformers try.
+    `head_hidden`, and leaves out what makes transformers try. Many views stand in it under a key of their
+    own, which timm and transformers leave alone: they open the same weights and look at the whole picture.
     """
     opens = {"model_type": "timm_wrapper", "architectures": ["TimmWrapperForImageClassification"]}
     return {
@@ -92,20 +95,29 @@ def hub_config(backbone: Backbone, *, head_hidden: int = 0) -> dict[str, Any]:
             "num_classes": len(LABEL_NAMES),
             "custom_load": False,
         },
+        **({KEY: views.to_config()} if views else {}),
     }
 
 
 def load_classifier(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> Any:
     """Build the `torch.nn.Module` of a hub config with these weights, in evaluation mode on the CPU.
 
+    Many views of a picture are no part of the module: `hub_transform` makes them, and `forward_batch` pools
+    what the module says of each.
+
     Raises:
-        ConfigError: timm has no such model, or the weights do not fit it.
+        ConfigError: timm has no such model, the weights do not fit it, or its views are none of ours.
     """
     from streetvision_core.models.head import deepen_head
 
+    views = find_views(config)
     arguments = config.get("model_args", {})
     model = create_model(config["architecture"], seed=0, num_classes=config["num_classes"], **arguments)
     if hidden := config.get("head_hidden", 0):
         deepen_head(model, name=classifier_name(model), hidden=hidden)
     load_exactly(model, state, where=f"the classifier {config['architecture']}")
+    if views is not None:
+        from streetvision_core.models.pooling import check_attention
+
+        check_attention(views, model.get_classifier())
     return model.eval()

@@ -1,15 +1,23 @@
-"""Which model training starts from, as configuration: its defaults stand here and nowhere else."""
+"""Which model training starts from and how it looks at a picture, as configuration.
+
+The defaults stand here and nowhere else.
+"""
 
 from __future__ import annotations
+
+from typing import Self
 
 import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.models.views import GRID, LARGEST_GRID, LARGEST_OVERLAP, POOLINGS, TOP_K
 
 RANDOM = "random"
 PRETRAINED = "pretrained"
 CROP_MODES = ("center", "squash", "border")
+WHOLE = "whole"
+VIEWS = (WHOLE, GRID)
 
 
 class BackboneConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -46,11 +54,58 @@ class BackboneConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     @pydantic.field_validator("crop_mode")
     @classmethod
     def _check_crop_mode(cls, value: str) -> str:
-        if value not in CROP_MODES:
+        return _check_choice(value, choices=CROP_MODES, where="crop_mode of the backbone")
+
+
+class ViewsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """What the classifier looks at: the whole picture, or the whole picture and a grid of crops of it.
+
+    It is flat, because Dagster takes no nested pydantic models as configuration.
+    """
+
+    views: str = Field(
+        WHOLE,
+        description="'whole' looks at the picture once; 'grid' at the picture and at overlapping crops of it,"
+        " which see what is small, at a multiple of the time",
+    )
+    view_grid: int = Field(3, ge=1, le=LARGEST_GRID, description="rows and columns of the grid of crops")
+    view_overlap: float = Field(
+        0.15,
+        ge=0,
+        le=LARGEST_OVERLAP,
+        description="part of a crop's side that it shares with its neighbour",
+    )
+    view_pooling: str = Field(
+        TOP_K,
+        description="how the views become one answer: 'mean' of all, 'top_k' (mean of those that say roadwork"
+        " the loudest), 'max' (the loudest), or 'attention' (learned by method: probe)",
+    )
+    view_top_k: int = Field(2, ge=1, description="how many views 'top_k' takes the mean of")
+
+    @pydantic.field_validator("views")
+    @classmethod
+    def _check_views(cls, value: str) -> str:
+        return _check_choice(value, choices=VIEWS, where="views of the training")
+
+    @pydantic.field_validator("view_pooling")
+    @classmethod
+    def _check_view_pooling(cls, value: str) -> str:
+        return _check_choice(value, choices=POOLINGS, where="view_pooling of the training")
+
+    @pydantic.model_validator(mode="after")
+    def _check_top_k(self) -> Self:
+        number = 1 + self.view_grid**2
+        if self.view_top_k > number:
             raise ConfigError(
-                f"one of {', '.join(CROP_MODES)}",
-                repr(value),
-                "crop_mode of the backbone",
-                "Choose one of them.",
+                f"at most {number}, the number of views of a grid of {self.view_grid}",
+                str(self.view_top_k),
+                "view_top_k of the training",
+                "Lower it, or choose a larger view_grid.",
             )
-        return value
+        return self
+
+
+def _check_choice(value: str, *, choices: tuple[str, ...], where: str) -> str:
+    if value not in choices:
+        raise ConfigError(f"one of {', '.join(choices)}", repr(value), where, "Choose one of them.")
+    return value

@@ -56,17 +56,19 @@ def only_features(seen: list[torch.Tensor], *, passes: int = 1) -> torch.Tensor:
 def batch_features(
     model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int
 ) -> npt.NDArray[np.float32]:
-    """Return the features [N, D] of N <= batch_size pictures, computed as `predict.forward_batch` does.
+    """Return the features of N <= batch_size pictures, computed as `predict.forward_batch` does.
+
+    They are [N, D], or [N, V, D] where the preprocessing makes many views of a picture.
 
     Raises:
         ConfigError: the classifier does not take features [N, D].
     """
-    from streetvision_core.models.predict import forward_batch
+    from streetvision_core.models.predict import forward_views
 
-    with classifier_inputs(model) as seen:
-        forward_batch(model, pixels, transform, batch_size=batch_size)
-    features: npt.NDArray[np.float32] = only_features(seen)[: len(pixels)].cpu().numpy()
-    return features
+    _, features = forward_views(model, pixels, transform, batch_size=batch_size, features=True)
+    assert features is not None
+    rows: npt.NDArray[np.float32] = (features if transform.views else features[:, 0]).cpu().numpy()
+    return rows
 
 
 def find_row_shape(model: Any, transform: Preprocessing) -> tuple[int, ...] | None:
@@ -74,18 +76,19 @@ def find_row_shape(model: Any, transform: Preprocessing) -> tuple[int, ...] | No
 
     One blank picture passes the model, which is set to evaluation mode.
     """
-    from streetvision_core.models.predict import forward_batch
+    from streetvision_core.models.predict import forward_views
 
     device = next(model.parameters()).device
     blank = transform.pixels(Image.new("RGB", (transform.size[1], transform.size[0])))[None].to(device)
     model.eval()
     with torch.inference_mode():
-        logits = forward_batch(model, blank, transform, batch_size=1).cpu().numpy()
+        said, _ = forward_views(model, blank, transform, batch_size=1, features=False)
     try:
         features = batch_features(model, blank, transform, batch_size=1)
     except ConfigError:
         return None
     again = classify_features(model, features, batch_size=1)
+    logits = said.cpu().numpy().reshape(again.shape)
     return features.shape[1:] if np.allclose(again, logits, equal_nan=True) else None
 
 

@@ -1,6 +1,6 @@
 """What the gate looks at besides the logits, measured from the very pixels that the model sees.
 
-Each batch is one pass of `forward_batch`, the path of every other prediction, so the logits are the same
+Each batch takes the path of every other prediction (`predict.forward_views`), so the logits are the same
 bit for bit. The features are read on the way: they are what goes into the last linear layer. With extras
 the pictures pass once more, mirrored.
 
@@ -10,6 +10,9 @@ the pictures pass once more, mirrored.
 - sharpness, float64 [B]: log1p of the variance of the Laplacian (four neighbours, inside the border) of the
   grey picture, 0 to 255;
 - brightness, float64 [B]: the mean of the grey picture / 255.
+
+Of a picture of many views (`models.views`), the features are those of its views, pooled (`models.pooling`);
+each view is mirrored; sharpness and brightness are those of the whole picture.
 
 Grey is ITU-R BT.601's 0.299 R + 0.587 G + 0.114 B of the cropped picture, not rounded. The last two are
 computed on the CPU, in integers up to the mean, so they do not depend on the device.
@@ -23,8 +26,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from streetvision_core.models.features import classifier_inputs, only_features
-from streetvision_core.models.predict import BATCH_SIZE, forward_batch, prepared_batches
+from streetvision_core.models.predict import (
+    BATCH_SIZE,
+    forward_batch,
+    forward_with_features,
+    prepared_batches,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +60,7 @@ def measure_pixels(
     device: str | torch.device = "cpu",
     extras: bool,
 ) -> Iterator[Measured]:
-    """Measure pictures that are already cropped, uint8 [3, H, W] each, a batch at a time.
+    """Measure pictures as `transform.pixels` gives them, a batch at a time.
 
     The model is a timm model; it is moved to `device` and set to evaluation mode. Without extras there is
     one pass a batch and nothing but logits.
@@ -71,14 +78,15 @@ def _measure(
 ) -> Measured:
     if not extras:
         return Measured(forward_batch(model, batch, transform, batch_size=batch_size).cpu().numpy())
-    with classifier_inputs(model) as seen:
-        logits = forward_batch(model, batch, transform, batch_size=batch_size).cpu().numpy()
+    pooled, features = forward_with_features(model, batch, transform, batch_size=batch_size)
+    logits = pooled.cpu().numpy()
     mirrored = forward_batch(model, batch.flip(-1), transform, batch_size=batch_size).cpu().numpy()
-    sharpness, brightness = _quality(batch.cpu().numpy())
+    whole = batch if transform.views is None else batch[:, 0]
+    sharpness, brightness = _quality(whole.cpu().numpy())
     return Measured(
         logits,
         {
-            "features": only_features(seen)[: len(batch)].cpu().numpy(),
+            "features": features.cpu().numpy(),
             "disagreement": np.abs(_margins(logits) - _margins(mirrored)),
             "sharpness": sharpness,
             "brightness": brightness,

@@ -3,16 +3,24 @@
 Always float32, whatever training ran in. Every batch has the same size (the last one is filled up and
 cut), so a picture's logits do not depend on how many pictures follow it: with the same machine, batch
 size and threads the numbers are the same bit for bit.
+
+The views of a picture, where there are many, are pictures of their own to the network: the views of a batch
+follow each other through it, as many at a time as there are pictures in a batch, and are then pooled. So
+memory on the device does not grow with the grid, but for the 8-bit pixels of the batch.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional
+
+from streetvision_core.models.features import classifier_inputs, only_features
+from streetvision_core.models.pooling import pool_features, pool_logits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,7 +58,7 @@ def predict_pixels(
     batch_size: int = BATCH_SIZE,
     device: str | torch.device = "cpu",
 ) -> npt.NDArray[np.float32]:
-    """Return the logits of pictures that are already cropped, uint8 [3, H, W] each; float32 [N, 2]."""
+    """Return the logits of pictures as `transform.pixels` gives them, float32 [N, 2]."""
     found = []
     for batch in prepared_batches(model, pixels, batch_size=batch_size, device=device):
         with torch.inference_mode():
@@ -61,7 +69,7 @@ def predict_pixels(
 def prepared_batches(
     model: Any, pixels: Iterable[torch.Tensor], *, batch_size: int, device: str | torch.device
 ) -> Iterator[torch.Tensor]:
-    """Make the model ready, and yield the pictures as uint8 [at most batch_size, 3, H, W] on `device`.
+    """Make the model ready, and yield the pictures, uint8 [at most batch_size, ...], on `device`.
 
     The model is moved there in its layout and set to evaluation mode before the first batch.
     """
@@ -74,7 +82,64 @@ def prepared_batches(
 def forward_batch(
     model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int
 ) -> torch.Tensor:
-    """Return float32 logits [N, 2] of uint8 [N, 3, H, W], N <= batch_size, computed as a full batch."""
+    """Return float32 logits [N, 2] of N <= batch_size pictures, computed as full batches.
+
+    Args:
+        model: A timm classifier on the device of the pixels.
+        pixels: What `transform.pixels` gives, stacked: uint8 [N, 3, H, W], or [N, V, 3, H, W] of many views.
+        transform: The preprocessing.
+        batch_size: How many pictures, or views of pictures, pass the network at a time.
+
+    Raises:
+        ConfigError: the views are pooled by attention, and the classifier does not take features [N, D].
+    """
+    views = transform.views
+    attends = views is not None and views.attention is not None
+    logits, features = forward_views(model, pixels, transform, batch_size=batch_size, features=attends)
+    return pool_logits(logits, features, views=views)
+
+
+def forward_with_features(
+    model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits of `forward_batch` bit for bit, and the features [N, D] of the same pass.
+
+    Raises:
+        ConfigError: the classifier does not take features [N, D].
+    """
+    logits, features = forward_views(model, pixels, transform, batch_size=batch_size, features=True)
+    assert features is not None
+    pooled = pool_logits(logits, features, views=transform.views)
+    return pooled, pool_features(features, views=transform.views)
+
+
+def forward_views(
+    model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int, features: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return what each view says before it is pooled; arguments as for `forward_batch`.
+
+    Returns:
+        Logits float32 [N, V, 2] and, where asked for, features float32 [N, V, D]; V is 1 for whole pictures.
+
+    Raises:
+        ConfigError: features of a classifier that does not take [N, D].
+    """
+    count = 1 if transform.views is None else transform.views.count
+    crops = pixels if transform.views is None else pixels.flatten(0, 1)
+    chunks = torch.split(crops, batch_size)
+    watched: AbstractContextManager[list[torch.Tensor]] = (
+        classifier_inputs(model) if features else nullcontext([])
+    )
+    with watched as seen:
+        said = torch.cat([_forward(model, chunk, transform, batch_size=batch_size) for chunk in chunks])
+    logits = said.reshape(-1, count, said.shape[-1])
+    if not features:
+        return logits, None
+    found = only_features(seen, passes=len(chunks))[: len(crops)]
+    return logits, found.reshape(-1, count, found.shape[-1])
+
+
+def _forward(model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int) -> torch.Tensor:
     filling = (0, 0, 0, 0, 0, 0, 0, batch_size - len(pixels))
     inputs = transform.normalise(functional.pad(pixels, filling))
     with torch.autocast(inputs.device.type, enabled=False):

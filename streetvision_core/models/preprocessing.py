@@ -3,36 +3,60 @@
 It is timm's evaluation transform of the model's `pretrained_cfg`, in two halves: `pixels` (resize and
 crop, still 8 bits a channel, cheap to keep) and `normalise` (float32, for a whole batch at once, on any
 device). Together they give the very numbers of timm's transform; transformers' TimmWrapper uses the same.
+
+Where a classifier looks at many views of a picture (`models.views`), each of them goes through this very
+transform: the whole picture first, then the cells of the grid.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
+from streetvision_core.models.views import find_views
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from PIL.Image import Image
 
+    from streetvision_core.models.views import Views
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize and crop to `size` (height, width) pixels, then (value / 255 - mean) / std per channel."""
+    """Resize and crop to `size` (height, width) pixels, then (value / 255 - mean) / std per channel.
+
+    `views` is None where the whole picture is the only view.
+    """
 
     geometry: Callable[[Image], torch.Tensor]
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
+    views: Views | None = None
+
+    @property
+    def pixel_bytes(self) -> int:
+        """The size of what `pixels` returns, in bytes."""
+        return (self.views.count if self.views else 1) * 3 * self.size[0] * self.size[1]
+
+    @property
+    def whole(self) -> Preprocessing:
+        """The same, of the whole picture alone."""
+        return replace(self, views=None)
 
     def pixels(self, picture: Image) -> torch.Tensor:
-        """Return an RGB picture as the model's crop of it, uint8 [3, H, W]."""
-        return self.geometry(picture)
+        """Return what the model sees of an RGB picture: uint8 [3, H, W], or [V, 3, H, W] of its views."""
+        if self.views is None:
+            return self.geometry(picture)
+        cells = map(picture.crop, self.views.boxes(*picture.size))
+        return torch.stack([self.geometry(view) for view in (picture, *cells)])
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, 3, H, W] for uint8 [N, 3, H, W], on the same device."""
@@ -41,7 +65,16 @@ class Preprocessing:
         return pixels.float().div_(255).sub_(mean).div_(std)
 
 
-def eval_transform(pretrained_cfg: Mapping[str, Any]) -> Preprocessing:
+def hub_transform(config: Mapping[str, Any]) -> Preprocessing:
+    """Return the preprocessing of a classifier, from the whole of its config.json (`hub_config`).
+
+    Raises:
+        ConfigError: it asks for views in a way that StreetVision does not write.
+    """
+    return eval_transform(config["pretrained_cfg"], views=find_views(config))
+
+
+def eval_transform(pretrained_cfg: Mapping[str, Any], *, views: Views | None = None) -> Preprocessing:
     """Return the preprocessing of a model, from the `pretrained_cfg` of its backbone or its config.json."""
     resolved: dict[str, Any] = resolve_data_config(pretrained_cfg=dict(pretrained_cfg))  # type: ignore[no-untyped-call]
     height, width = resolved["input_size"][-2:]
@@ -51,4 +84,5 @@ def eval_transform(pretrained_cfg: Mapping[str, Any]) -> Preprocessing:
         mean=tuple(resolved["mean"]),
         std=tuple(resolved["std"]),
         interpolation=str(resolved["interpolation"]),
+        views=views,
     )

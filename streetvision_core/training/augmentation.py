@@ -39,9 +39,7 @@ _NOISE = {2: 0.0, 3: 12.0}
 _BLUR_SIGMA = (0.1, 2.0)
 
 
-def make_augmentation(
-    config: TrainingConfig, *, transform: Preprocessing
-) -> Callable[[Image], torch.Tensor]:
+def make_augmentation(config: TrainingConfig, *, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
     """Return the configured augmentation: an RGB picture to uint8 [3, H, W] of the model's size."""
     if config.augmentation == "none":
         return transform.geometry

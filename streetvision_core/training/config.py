@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.models.config import WHOLE, ViewsConfig
 
 FINETUNE = "finetune"
 PROBE = "probe"
@@ -16,8 +19,10 @@ CLASS_WEIGHTS = ("balanced", "effective", "none")
 LOSSES = ("cross_entropy", "focal")
 AUGMENTATIONS = ("crop", "trivial", "validator", "none")
 PRECISIONS = ("auto", "float32")
+# What decides how a picture is augmented.
+AUGMENTATION_SETTINGS = ("augmentation", "scale_min", "ratio_max", "hflip", "vflip", "color_jitter")
 # What changes how fast it trains, and not a bit of what comes out.
-SPEED_SETTINGS = ("num_workers", "cache_mb")
+SPEED_SETTINGS = ("num_workers", "cache_mb", "cache_features")
 
 _CHOICES = {
     "method": METHODS,
@@ -28,7 +33,7 @@ _CHOICES = {
 }
 
 
-class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
+class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
     """The training recipe; the defaults train the default backbone on the demo pictures.
 
     It is flat, because Dagster takes no nested pydantic models as configuration.
@@ -88,7 +93,10 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         " pictures) or 'none'",
     )
     effective_beta: float = Field(
-        0.999, ge=0, lt=1, description="how much a further picture of a class adds; for class_weights: effective"
+        0.999,
+        ge=0,
+        lt=1,
+        description="how much a further picture of a class adds; for class_weights: effective",
     )
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution; 0 for none")
     cutmix: float = Field(0.0, ge=0, le=10, description="alpha of cutmix's Beta distribution; 0 for none")
@@ -166,7 +174,18 @@ class TrainingConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         return values
 
     @pydantic.model_validator(mode="after")
-    def _check_parts(self) -> TrainingConfig:
+    def _check_views_of_probe(self) -> Self:
+        if self.probe_views and self.views != WHOLE:
+            raise ConfigError(
+                "augmented views of whole pictures, or a grid of views",
+                f"probe_views: {self.probe_views} and views: {self.views}",
+                "probe_views of the training",
+                "Set probe_views to 0, or views to whole.",
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _check_parts(self) -> Self:
         if self.batch_size % (self.accumulate * max(1, self.devices)):
             raise ConfigError(
                 "a batch_size that accumulate times devices divides",

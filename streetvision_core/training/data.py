@@ -202,7 +202,7 @@ class EvaluationBatches:
         self._labels = torch.tensor(labels, dtype=torch.int64)
         self._transform = transform
         self._batch_size = batch_size
-        kept = cache_bytes // (3 * transform.size[0] * transform.size[1])
+        kept = cache_bytes // transform.pixel_bytes
         with ThreadPoolExecutor(READERS) as pool:
             self._kept = list(pool.map(self._load, names[:kept]))
 
@@ -219,8 +219,17 @@ class EvaluationBatches:
         return self._kept[position] if position < len(self._kept) else self._load(self._names[position])
 
     def pixels(self) -> Iterator[torch.Tensor]:
-        """Give the crops one by one, uint8 [3, H, W]."""
+        """Give what the model sees of the pictures, one by one, as `Preprocessing.pixels`."""
         return (self[position] for position in range(len(self._names)))
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures there are."""
+        return len(self._names)
+
+    def picture(self, position: int) -> Image.Image:
+        """Read and decode a picture anew, upright RGB of its own size."""
+        return decode(self._reader.read(self._names[position]))
 
     def _load(self, name: str) -> torch.Tensor:
         return self._transform.pixels(decode(self._reader.read(name)))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.data import EvaluationBatches
-    from streetvision_core.training.probe import Features
+    from streetvision_core.training.frozen import FrozenBackbone
     from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.saved import SavedTraining
@@ -153,36 +153,74 @@ class _Trained:
 
 
 def _fit(task: _Task, saving: Saving) -> Checkpoint:
+    from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
     from streetvision_core.training.loop import Saving
 
     config = task.config
     if config.method == PROBE:
-        return _finish_probe(task, _train_probe(task, config, saving))
+        return _fit_probe(task, saving)
+    make_views(config)  # refuses views that only a probe learns to weigh, before anything is spent
     probe = None
     if config.method == LP_FT:
         # Not saved: on cached features it takes seconds, and done again it gives the same head.
         recipe = config.model_copy(update={"epochs": config.probe_epochs})
-        probe = _train_probe(task, recipe, Saving())
+        probe = _train_probe(task, recipe, Saving(), backbone=_freeze(task))
     head = read_state(probe.weights) if probe else None
     return _finish_pixels(task, *_train_on_pixels(task, saving, head=head), probe=probe)
 
 
-def _train_probe(task: _Task, config: TrainingConfig, saving: Saving) -> _Trained:
+def _fit_probe(task: _Task, saving: Saving) -> Checkpoint:
+    """Train a probe and put its best head on the backbone; what it says of val_select follows from features."""
+    from streetvision_core.models.classifier import load_classifier
+    from streetvision_core.models.views import make_views
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.frozen import logits_of_features
+    from streetvision_core.training.methods import finished_classifier, learned_attention
+
+    backbone = _freeze(task)
+    trained = _train_probe(task, task.config, saving, backbone=backbone)
+    state = read_state(trained.weights)
+    views = make_views(task.config, attention=learned_attention(state))
+    weights = _stage_classifier(task, finished_classifier(task.backbone, state, config=task.config))
+    config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
+    model = load_classifier(config, read_state(weights))
+    logits = logits_of_features(model, backbone.features(task.names["val_select"]), config=config)
+    return _make_checkpoint(
+        task, trained, config=config, model=model, weights=weights, logits=logits, probe=trained
+    )
+
+
+def _freeze(task: _Task) -> FrozenBackbone:
+    from streetvision_core.training.frozen import FrozenBackbone
+
+    return FrozenBackbone(
+        task.backbone,
+        config=task.config,
+        reader=task.reader,
+        digests=task.digests,
+        cache=task.features,
+        on_notice=task.on_notice,
+    )
+
+
+def _train_probe(
+    task: _Task, config: TrainingConfig, saving: Saving, *, backbone: FrozenBackbone
+) -> _Trained:
     """Train heads on the features of the backbone as it is."""
     from streetvision_core.training.best import BestEpoch
-    from streetvision_core.training.methods import head_name
     from streetvision_core.training.probe import train_probe
 
     best = BestEpoch(task.directory / PROBE_NAME, patience=config.patience)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
         return _Trained(saving.saved.rows, saving.saved.candidates, best)
     module, speed = train_probe(
-        [_features(task, "train", view=view) for view in range(max(1, config.probe_views))],
+        backbone.train_views(task.names["train"]),
         task.labels["train"],
-        validation=_features(task, "val_select"),
+        validation=backbone.features(task.names["val_select"]),
         validation_labels=task.labels["val_select"],
-        classifier=head_name(task.backbone, config=config),
+        classifier=backbone.classifier,
+        pooling=backbone.views,
         config=config,
         best=best,
         saving=saving,
@@ -226,56 +264,34 @@ def _train_on_pixels(
     return _Trained(tuple(module.rows), (), best, speed, len(module.unreadable.names)), validation
 
 
-def _features(task: _Task, role: str, *, view: int = 0) -> Features:
-    """Return what goes into the head for the pictures of a role, from the cache where that is known."""
-    raise NotImplementedError
-
-
-def _finish_probe(task: _Task, trained: _Trained) -> Checkpoint:
-    """Put the best head on its backbone; what it says of val_select follows from the features."""
-    from streetvision_core.models.classifier import load_classifier
-    from streetvision_core.models.features import classify_features
-    from streetvision_core.models.weights import read_state
-
-    weights = _stage_classifier(task, trained)
-    model = load_classifier(_hub_config(task), read_state(weights))
-    features = _features(task, "val_select")
-    logits = classify_features(model, features[range(len(features))])
-    return _make_checkpoint(task, trained, weights=weights, logits=logits, probe=trained)
-
-
 def _finish_pixels(
     task: _Task, trained: _Trained, validation: EvaluationBatches, *, probe: _Trained | None
 ) -> Checkpoint:
     """Read the staged weights back, adapters merged into them, and ask them about val_select."""
     from streetvision_core.models.classifier import load_classifier
     from streetvision_core.models.predict import choose_device, predict_pixels
-    from streetvision_core.models.preprocessing import eval_transform
-    from streetvision_core.models.weights import read_state
-
-    lora = task.config.method == LORA
-    weights = _stage_classifier(task, trained) if lora else trained.weights
-    logits = predict_pixels(
-        load_classifier(_hub_config(task), read_state(weights)),
-        validation.pixels(),
-        eval_transform(task.backbone.pretrained_cfg),
-        device=choose_device(),
-    )
-    parts = {ADAPTERS_NAME: trained.weights} if lora else {}
-    return _make_checkpoint(task, trained, weights=weights, logits=logits, probe=probe, parts=parts)
-
-
-def _stage_classifier(task: _Task, trained: _Trained) -> StagedFile:
+    from streetvision_core.models.preprocessing import hub_transform
+    from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
     from streetvision_core.training.methods import finished_classifier
 
-    model = finished_classifier(task.backbone, read_state(trained.weights), config=task.config)
+    weights, parts = trained.weights, {}
+    if task.config.method == LORA:
+        merged = finished_classifier(task.backbone, read_state(trained.weights), config=task.config)
+        weights, parts = _stage_classifier(task, merged), {ADAPTERS_NAME: trained.weights}
+    views = make_views(task.config)
+    config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
+    model = load_classifier(config, read_state(weights))
+    logits = predict_pixels(model, validation.pixels(), hub_transform(config), device=choose_device())
+    return _make_checkpoint(
+        task, trained, config=config, model=model, weights=weights, logits=logits, probe=probe, parts=parts,
+        validation=validation,
+    )  # fmt: skip
+
+
+def _stage_classifier(task: _Task, model: Any) -> StagedFile:
     path = task.directory / WEIGHTS_NAME
     return StagedFile.at(path, write_checkpoint_atomic(path, model))
-
-
-def _hub_config(task: _Task) -> dict[str, Any]:
-    return hub_config(task.backbone, head_hidden=task.config.head_hidden)
 
 
 def _identify(backbone: Backbone, *, index: ImageIndex, splits: Splits, config: TrainingConfig) -> str:
@@ -308,37 +324,68 @@ def _make_checkpoint(
     task: _Task,
     trained: _Trained,
     *,
+    config: dict[str, Any],
+    model: Any,
     weights: StagedFile,
     logits: npt.NDArray[np.float32],
     probe: _Trained | None,
     parts: Mapping[str, StagedFile] | None = None,
+    validation: EvaluationBatches | None = None,
 ) -> Checkpoint:
     from streetvision_core.models.predict import describe_device
 
-    assert trained.best.row is not None
+    row = _row_of(trained)
     labels = np.array(task.labels["val_select"], dtype=np.int64)
+    said = Logits(tuple(task.names["val_select"]), logits, labels, task.groups)
     metrics = {
-        "val_mcc": trained.best.row.val_mcc,
-        "val_loss": trained.best.row.val_loss,
-        "best_epoch": trained.best.row.epoch,
+        "val_mcc": row.val_mcc,
+        "val_loss": row.val_loss,
+        "best_epoch": row.epoch,
         "epochs_run": len(trained.rows),
         "pictures_per_second": round(trained.pictures_per_second, 1),
+        **({"unreadable": trained.unreadable} if trained.unreadable else {}),
+        **({"probe_val_mcc": _row_of(probe).val_mcc} if probe and probe is not trained else {}),
+        **_views_metrics(task, model, said, config=config, validation=validation),
     }
-    if trained.unreadable:
-        metrics["unreadable"] = trained.unreadable
-    if probe is not None and probe is not trained:
-        assert probe.best.row is not None
-        metrics["probe_val_mcc"] = probe.best.row.val_mcc
     return Checkpoint(
         weights=weights,
-        config=_hub_config(task),
+        config=config,
         epochs=trained.rows,
-        val_select=Logits(tuple(task.names["val_select"]), logits, labels, task.groups),
+        val_select=said,
         candidates=probe.candidates if probe else (),
         parts={**(parts or {}), **({PROBE_NAME: probe.weights} if probe else {})},
         metrics=metrics,
         device=describe_device(),
     )
+
+
+def _row_of(trained: _Trained) -> EpochRow:
+    assert trained.best.row is not None
+    return trained.best.row
+
+
+def _views_metrics(
+    task: _Task,
+    model: Any,
+    said: Logits,
+    *,
+    config: Mapping[str, Any],
+    validation: EvaluationBatches | None,
+) -> dict[str, float]:
+    """Measure what many views gain and cost, where there are many."""
+    from streetvision_core.models.predict import choose_device
+    from streetvision_core.models.preprocessing import hub_transform
+    from streetvision_core.training.pixels import RolePictures, validation_batches
+    from streetvision_core.training.views import compare_views
+
+    transform = hub_transform(config)
+    if transform.views is None:
+        return {}
+    pictures = RolePictures(task.names["val_select"], task.labels["val_select"])
+    crops = validation or validation_batches(task.backbone, task.reader, pictures, config=task.config)
+    gain = compare_views(model, said, crops, transform=transform, device=choose_device())
+    task.on_notice(str(gain))
+    return gain.to_metrics()
 
 
 def _check_roles(labels: dict[str, list[int]]) -> None:

@@ -85,9 +85,9 @@ def _measure(checkpoint: Checkpoint, names: Sequence[str], pictures: PictureRead
     from streetvision_core.data.pictures import decode
     from streetvision_core.models.measure import measure_pixels
     from streetvision_core.models.predict import choose_device
-    from streetvision_core.models.preprocessing import eval_transform
+    from streetvision_core.models.preprocessing import hub_transform
 
-    transform = eval_transform(checkpoint.config["pretrained_cfg"])
+    transform = hub_transform(checkpoint.config)
     batches = [
         measured.extras
         for measured in measure_pixels(

@@ -133,13 +133,13 @@ def predict_role(
     """
     from streetvision_core.data.pictures import decode
     from streetvision_core.models.predict import choose_device, predict_logits
-    from streetvision_core.models.preprocessing import eval_transform
+    from streetvision_core.models.preprocessing import hub_transform
 
     labels = labels_of(names, index)
     logits = predict_logits(
         checkpoint.load_model(),
         (decode(pictures.read(name)) for name in names),
-        eval_transform(checkpoint.config["pretrained_cfg"]),
+        hub_transform(checkpoint.config),
         device=choose_device() if device is None else device,
     )
     return Logits(tuple(names), logits, np.array(labels, dtype=np.int64), groups_of(names, index))

@@ -14,6 +14,7 @@ from streetvision_core.models.adapters import add_adapters, merged_copy, require
 from streetvision_core.models.classifier import classifier_name
 from streetvision_core.models.zoo import load_exactly
 from streetvision_core.training.config import LORA, TrainingConfig
+from streetvision_core.training.probe import POOLING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,12 +73,19 @@ def finished_classifier(
         TrainingError: merged adapters do not say what they said before.
     """
     model = trainable_classifier(backbone, config=config)
-    load_exactly(model, {**model.state_dict(), **trained}, where="what was trained")
+    own = {name: one for name, one in trained.items() if not name.startswith(POOLING_PREFIX)}
+    load_exactly(model, {**model.state_dict(), **own}, where="what was trained")
     if config.method != LORA:
         return model
     merged = merged_copy(model)
     require_parity(model, merged, _any_pictures(backbone))
     return merged
+
+
+def learned_attention(trained: Mapping[str, torch.Tensor]) -> tuple[float, ...] | None:
+    """Return the parameters of a learned attention as `make_views` takes them, or None where there is none."""
+    tensors = [trained.get(f"{POOLING_PREFIX}attention.{part}") for part in ("weight", "bias")]
+    return tuple(float(one) for tensor in tensors if tensor is not None for one in tensor.flatten()) or None
 
 
 def head_name(backbone: Backbone, *, config: TrainingConfig) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.models.predict import BATCH_SIZE
 from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.models.views import make_views
 from streetvision_core.training.data import (
     DecodedPictures,
     EpochBatches,
@@ -61,7 +62,7 @@ def validation_batches(
         reader,
         pictures.names,
         pictures.labels,
-        transform=eval_transform(backbone.pretrained_cfg),
+        transform=eval_transform(backbone.pretrained_cfg, views=make_views(config)),
         batch_size=BATCH_SIZE,
         cache_bytes=_half_cache(config, processes),
         rank=processes.rank,
@@ -103,7 +104,7 @@ def train_on_pixels(
     from streetvision_core.training.methods import trainable_classifier
 
     with training_session(threads=config.threads):
-        transform = eval_transform(backbone.pretrained_cfg)
+        transform = eval_transform(backbone.pretrained_cfg, views=make_views(config))
         decoded = DecodedPictures(
             reader,
             train.names,

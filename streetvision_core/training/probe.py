@@ -4,9 +4,12 @@ One head for each pair of a learning rate and a weight decay, all of one shape, 
 same batches; each has a loss, gradients and averaged weights of its own, as if it were alone. The epoch's
 row is that of the head which does best on val_select, and the best epoch's best head is the result.
 
+Where a picture is many views, a head says something of each, and that is pooled to what it says of the
+picture. With the pooling "attention" each head learns how to weigh the views as well.
+
 Features are standardised with the mean and the standard deviation of train, so that one range of learning
 rates fits every backbone. That is folded into the head's first layer in the end: what comes out is a head on
-the backbone's own features.
+the backbone's own features. So is the attention's score.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from streetvision_core.models.head import head_layers, make_head
+from streetvision_core.models.pooling import ViewPooling
 from streetvision_core.training.data import Batch, EpochBatches, Look
 from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.loop import run_training
@@ -32,17 +36,20 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from streetvision_core.models.views import Views
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.report import EpochReport
 
 ROWS = 4096
+# Before the names of the attention's tensors, which are no part of the classifier.
+POOLING_PREFIX = "views."
 _SMALLEST_SPREAD = 1e-3
 
 
 class Features(Protocol):
-    """Features of pictures by position, float32 [B, D]."""
+    """Features of pictures by position, float32 [B, D], or [B, V, D] of many views."""
 
     def __len__(self) -> int: ...
 
@@ -50,13 +57,24 @@ class Features(Protocol):
 
 
 class Heads(nn.Module):
-    """Heads of one shape on features [B, D] with this mean and standard deviation [D]; each starts alike."""
+    """Heads of one shape on features with this mean and standard deviation [D]; each starts alike."""
 
     def __init__(
-        self, count: int, *, mean: torch.Tensor, std: torch.Tensor, hidden: int, dropout: float, seed: int
+        self,
+        count: int,
+        *,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        hidden: int,
+        dropout: float,
+        seed: int,
+        views: Views | None = None,
     ) -> None:
         super().__init__()
         self.heads = nn.ModuleList(make_head(len(mean), hidden=hidden, seed=seed) for _ in range(count))
+        self.poolings = nn.ModuleList(
+            ViewPooling(views, num_features=len(mean)) for _ in range(count if views else 0)
+        )
         self.mean: torch.Tensor
         self.std: torch.Tensor
         self.register_buffer("mean", mean.float())
@@ -64,10 +82,18 @@ class Heads(nn.Module):
         self._dropout = dropout
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the logits of each head, float32 [S, B, 2]."""
+        """Return the logits of each head, float32 [S, B, 2], of features [B, D] or [B, V, D]."""
         standard = (features - self.mean) / self.std
         dropped = functional.dropout(standard, self._dropout, training=self.training)
-        values = dropped.expand(len(self.heads), *dropped.shape)
+        logits = self._classify(dropped.flatten(0, -2)).unflatten(1, features.shape[:-1])
+        if not self.poolings:
+            return logits
+        pooled = [pool(said, standard) for pool, said in zip(self.poolings, logits, strict=True)]
+        return torch.stack(pooled)
+
+    def _classify(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return what each head says of rows [N, D]: all heads at once, [S, N, 2]."""
+        values = rows.expand(len(self.heads), *rows.shape)
         columns = zip(*(head_layers(head) for head in self.heads), strict=True)
         for depth, layers in enumerate(columns):
             weight = torch.stack([layer.weight for layer in layers])
@@ -75,15 +101,16 @@ class Heads(nn.Module):
             values = torch.baddbmm(bias, functional.gelu(values) if depth else values, weight.mT)
         return values
 
-    def folded(self, number: int) -> nn.Module:
-        """Return a copy of one head that takes features as they are."""
-        head: nn.Module = copy.deepcopy(self.heads[number])
-        first = head_layers(head)[0]
-        with torch.no_grad():
-            weight = first.weight.double() / self.std.double()
-            first.bias.copy_(first.bias.double() - weight @ self.mean.double())
-            first.weight.copy_(weight)
-        return head
+    def folded(self, number: int) -> tuple[nn.Module, Mapping[str, torch.Tensor]]:
+        """Return a copy of one head that takes features as they are, and the tensors of its pooling."""
+        head = copy.deepcopy(self.heads[number])
+        pooling = copy.deepcopy(self.poolings[number]) if self.poolings else nn.Module()
+        for layer in (head_layers(head)[0], *head_layers(pooling)):
+            with torch.no_grad():
+                weight = layer.weight.double() / self.std.double()
+                layer.bias.copy_(layer.bias.double() - weight @ self.mean.double())
+                layer.weight.copy_(weight)
+        return head, pooling.state_dict()
 
 
 class ProbeModule(TrainingModule):
@@ -98,6 +125,11 @@ class ProbeModule(TrainingModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return a group for the weights of each head in their order, then one for the biases of each."""
         heads = [head_layers(head) for head in self.model.heads]
+        if self.model.poolings:
+            heads = [
+                layers + head_layers(pooling)
+                for layers, pooling in zip(heads, self.model.poolings, strict=True)
+            ]
         weights = [
             {
                 "params": [layer.weight for layer in layers],
@@ -118,9 +150,12 @@ class ProbeModule(TrainingModule):
         return [float(group["lr"]) for group in groups[: len(self.candidates)]]
 
     def trained_state(self) -> Mapping[str, torch.Tensor]:
-        """Return the best head's averaged weights under the names that they have in the classifier."""
-        head = self.ema.module.folded(self.best_candidate)
-        return {f"{self._classifier}.{name}": tensor for name, tensor in head.state_dict().items()}
+        """Return the best head's averaged weights by their names in the classifier, and its attention's."""
+        head, pooling = self.ema.module.folded(self.best_candidate)
+        return {
+            **{f"{self._classifier}.{name}": tensor for name, tensor in head.state_dict().items()},
+            **{POOLING_PREFIX + name: tensor for name, tensor in pooling.items()},
+        }
 
     def batch_losses(self, batch: Batch) -> torch.Tensor:
         """Return each head's mean loss of a batch of features [B, D], float32 [S]."""
@@ -156,6 +191,7 @@ def train_probe(
     best: BestEpoch,
     saving: Saving,
     on_epoch: Callable[[EpochReport], None],
+    pooling: Views | None = None,
 ) -> tuple[ProbeModule, float]:
     """Train the heads; return the module with its rows and candidates, and pictures a second.
 
@@ -169,6 +205,7 @@ def train_probe(
         best: Stages the best head.
         saving: Where epochs are saved, and those that an earlier run has trained.
         on_epoch: Called after each epoch.
+        pooling: How views [B, V, D] are pooled; None for features [B, D].
     """
     mean, std = spread_of(views)
     batches = EpochBatches(len(labels), batch_size=config.probe_batch_size, seed=config.seed)
@@ -180,6 +217,7 @@ def train_probe(
         hidden=config.head_hidden,
         dropout=config.dropout,
         seed=config.seed,
+        views=pooling,
     )
     module = ProbeModule(
         heads,
@@ -214,15 +252,23 @@ def spread_of(views: Sequence[Features]) -> tuple[torch.Tensor, torch.Tensor]:
     A feature that hardly varies counts as if it varied a thousandth as much as the others do.
     """
     total = number = 0
-    chunks = [(view, range(start, min(start + ROWS, len(view)))) for view in views for start in range(0, len(view), ROWS)]
+    chunks = [
+        (view, range(start, min(start + ROWS, len(view))))
+        for view in views
+        for start in range(0, len(view), ROWS)
+    ]
     for view, rows in chunks:
-        values = view[rows].astype(np.float64)
+        values = _flat(view[rows])
         total, number = total + values.sum(0), number + len(values)
     mean = total / number
-    squares = sum(((view[rows].astype(np.float64) - mean) ** 2).sum(0) for view, rows in chunks)
+    squares = sum(((_flat(view[rows]) - mean) ** 2).sum(0) for view, rows in chunks)
     std = np.sqrt(squares / number)
     floor = _SMALLEST_SPREAD * float(np.sqrt(np.mean(std**2))) or 1.0
     return torch.from_numpy(mean), torch.from_numpy(np.maximum(std, floor))
+
+
+def _flat(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return features.reshape(-1, features.shape[-1]).astype(np.float64)
 
 
 class _FeatureBatches(Dataset[Batch]):

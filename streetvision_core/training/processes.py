@@ -77,7 +77,12 @@ def count_devices(wanted: int) -> int:
     """
     there = torch.cuda.device_count()
     if there and wanted > there:
-        raise ConfigError(f"devices up to the {there} GPUs of this machine", str(wanted), "devices of the training", "Lower it.")
+        raise ConfigError(
+            f"devices up to the {there} GPUs of this machine",
+            str(wanted),
+            "devices of the training",
+            "Lower it.",
+        )
     return wanted or max(1, there)
 
 

@@ -40,7 +40,9 @@ def assert_same_training(found, expected):
     for name, tensor in read_state(found.weights).items():
         if name.endswith("attn.qkv.bias"):
             tensor, wanted[name] = (one.reshape(3, -1)[[0, 2]] for one in (tensor, wanted[name]))
-        torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=TOLERANCE, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            tensor, wanted[name], rtol=0, atol=TOLERANCE, msg=lambda m, n=name: f"{n}: {m}"
+        )
     for one, other in zip(found.epochs, expected.epochs, strict=True):
         assert one.train_loss == pytest.approx(other.train_loss, abs=1e-4)
         assert one.val_loss == pytest.approx(other.val_loss, abs=1e-4)

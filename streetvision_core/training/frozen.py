@@ -1,0 +1,131 @@
+"""A backbone that stays as it is, as a source of features: from the cache, or computed each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from streetvision_core.io import bytes_digest
+from streetvision_core.models import build_classifier, hub_config
+from streetvision_core.models.classifier import classifier_name
+from streetvision_core.models.features import classify_features
+from streetvision_core.models.pooling import pool_logits
+from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.models.views import find_views, make_views
+from streetvision_core.training import augmentation
+from streetvision_core.training.config import AUGMENTATION_SETTINGS
+from streetvision_core.training.features import (
+    PLAIN,
+    ComputedFeatures,
+    augmented_crop,
+    augmented_view,
+    picture_features,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.models.backbone import Backbone
+    from streetvision_core.training.config import TrainingConfig
+    from streetvision_core.training.features import Crop
+    from streetvision_core.training.probe import Features
+
+ROWS = 4096
+
+
+class FrozenBackbone:
+    """Gives features of named pictures; `classifier` is the name of the head that would take them.
+
+    `views` says how many views a picture is; a pooling by attention has parameters of zero in it.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        config: TrainingConfig,
+        reader: PictureReader,
+        digests: Mapping[str, str],
+        cache: Path | None,
+        on_notice: Callable[[str], None],
+    ) -> None:
+        self._model = build_classifier(backbone)
+        self.classifier = classifier_name(self._model)
+        width = self._model.get_classifier().in_features
+        self.views = make_views(config, attention=(0.0,) * (width + 1))
+        self._hub = hub_config(backbone)
+        self._config = config
+        self._transform = eval_transform(backbone.pretrained_cfg, views=self.views)
+        self._reader = reader
+        self._digests = digests
+        self._cache = cache
+        self._on_notice = on_notice
+
+    def features(self, names: Sequence[str], *, view: str = PLAIN, crop: Crop | None = None) -> Features:
+        """Return the features of pictures in their order; of whole pictures [D], of many views [V, D] each."""
+        digests = [self._digests[name] for name in names]
+        read = self._reader.read
+        if not self._config.cache_features:
+            return ComputedFeatures(
+                self._model, names, digests=digests, read=read, transform=self._transform, crop=crop
+            )
+        return picture_features(
+            self._model,
+            names,
+            digests=digests,
+            read=read,
+            transform=self._transform,
+            config=self._hub,
+            cache=self._cache,
+            view=view,
+            crop=crop,
+            on_notice=self._on_notice,
+        )
+
+    def train_views(self, names: Sequence[str]) -> list[Features]:
+        """Return the views of the pictures of train that epochs take in turn: plain, or augmented ones."""
+        config = self._config
+        if not config.probe_views:
+            return [self.features(names)]
+        recipe = {
+            "augmentation": config.model_dump(mode="json", include=set(AUGMENTATION_SETTINGS)),
+            "code": bytes_digest(Path(augmentation.__file__).read_bytes()),
+        }
+        augment = augmentation.make_augmentation(config, transform=self._transform)
+        return [
+            self.features(
+                names,
+                view=augmented_view(recipe, seed=config.seed, k=k),
+                crop=augmented_crop(augment, seed=config.seed, k=k),
+            )
+            for k in range(config.probe_views)
+        ]
+
+
+def logits_of_features(
+    model: Any, features: Features, *, config: Mapping[str, Any]
+) -> npt.NDArray[np.float32]:
+    """Return the logits [N, 2] that a classifier makes of features of its own body.
+
+    Args:
+        model: The classifier.
+        features: Of the pictures, as `FrozenBackbone.features` gives them.
+        config: The classifier's config.json, which says how views are pooled.
+    """
+    views = find_views(config)
+    found = []
+    for start in range(0, len(features), ROWS):
+        rows = features[range(start, min(start + ROWS, len(features)))]
+        logits = classify_features(model, rows)
+        if views is None:
+            found.append(logits)
+            continue
+        pooled = pool_logits(torch.from_numpy(logits), torch.from_numpy(rows), views=views)
+        found.append(pooled.numpy())
+    return np.concatenate(found)
