@@ -47,6 +47,7 @@ def phase1_checkpoint(
         config=config,
         directory=step.directory,
         resume=step.resume,
+        features=store.open().features_directory(),
         on_notice=context.log.info,
         on_epoch=lambda report: context.log.info(str(report)),
     )

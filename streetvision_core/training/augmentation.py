@@ -14,7 +14,7 @@ Each draws from the global generators of Python and torch, which the caller seed
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.data.transforms_factory import create_transform
@@ -45,7 +45,7 @@ def make_augmentation(config: TrainingConfig, *, transform: Preprocessing) -> Ca
         return transform.geometry
     if config.augmentation == "validator":
         return _validator(transform)
-    crop = create_transform(
+    crop: Callable[[Image], torch.Tensor] = create_transform(
         transform.size,
         is_training=True,
         scale=(config.scale_min, 1.0),
@@ -57,8 +57,8 @@ def make_augmentation(config: TrainingConfig, *, transform: Preprocessing) -> Ca
         use_prefetcher=True,
     )
     if config.augmentation == "crop":
-        return crop  # type: ignore[no-any-return]  # timm's transforms are callables
-    return transforms.Compose([transforms.TrivialAugmentWide(), crop])
+        return crop
+    return _in_turn(transforms.TrivialAugmentWide(), crop)
 
 
 def smallest_share(config: TrainingConfig) -> float:
@@ -92,7 +92,12 @@ def _validator_level(level: int, transform: Preprocessing) -> Callable[[Image], 
         ]
     if level == LEVELS - 1:
         steps.append(transforms.GaussianBlur(5, _BLUR_SIGMA))
-    return transforms.Compose([*steps, transforms.PILToTensor(), _Noise(_NOISE.get(level, 0.0))])
+    return _in_turn(*steps, transforms.PILToTensor(), _Noise(_NOISE.get(level, 0.0)))
+
+
+def _in_turn(*steps: Any) -> Callable[[Image], torch.Tensor]:
+    composed: Callable[[Image], torch.Tensor] = transforms.Compose(steps)
+    return composed
 
 
 class _Resampled:

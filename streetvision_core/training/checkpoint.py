@@ -2,8 +2,9 @@
 
 Files: `model_best.safetensors`, `config.json` (hub format), `metrics.csv` (a row an epoch, no times),
 `val_select_logits.safetensors`, `val_select_ids.json` and `val_select_groups.json` (what the very weights in
-the file say, and of what). Where a probe was trained also `probe_head.safetensors` (the best head) and `probe.csv`
-(a row a head), where adapters were trained `adapters.safetensors` (they and the head, before merging).
+the file say, and of what). Where a probe was trained also `probe_head.safetensors` (the best head) and
+`probe.csv` (a row a head), where adapters were trained `adapters.safetensors` (they and the head, before
+merging).
 
 Round trip: `Checkpoint.from_artifact(published)` equals the checkpoint whose `to_artifact()` was published.
 """
@@ -44,9 +45,10 @@ class Checkpoint:
     """Averaged weights of the best epoch; `config` is the hub's config.json, `epochs` every epoch trained.
 
     `val_select` holds the logits of the staged weights on that role. `candidates` are the heads of a probe,
-    `parts` what was trained where that is not the whole of the weights, by file name. `metrics` are numbers to show
-    (val_mcc, val_loss, best_epoch, epochs_run, pictures_per_second); times are in there and not in a
-    file, so that the same training has the same digest. `device` is where it was trained.
+    `parts` what was trained where that is not the whole of the weights, by file name. `metrics` are numbers
+    to show (val_mcc, val_loss, best_epoch, epochs_run, pictures_per_second and what else there is); times are
+    in there and not in a file, so that the same training has the same digest. `device` is where it was
+    trained.
     """
 
     weights: StagedFile

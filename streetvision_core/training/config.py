@@ -41,8 +41,9 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
 
     method: str = Field(
         FINETUNE,
-        description="'finetune' (all weights), 'probe' (the head alone, on features of the backbone as it is),"
-        " 'lp_ft' (a probe, then all weights from its head) or 'lora' (adapters on the attention, and the head)",
+        description="'finetune' (all weights), 'probe' (the head alone, on features of the backbone as it"
+        " is), 'lp_ft' (a probe, then all weights from its head) or 'lora' (adapters on the attention, and"
+        " the head)",
     )
     head_hidden: int = Field(
         0, ge=0, le=8192, description="width of a hidden layer in the head; 0 for a linear head"
@@ -72,7 +73,7 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
         0,
         ge=0,
         le=1000,
-        description="augmented views of each picture that a probe keeps and takes in turn; 0 for the plain one",
+        description="augmented views of each picture that a probe takes in turn; 0 for the plain one",
     )
     cache_features: bool = Field(
         True, description="let a probe keep the features of each picture instead of computing them each time"

@@ -1,10 +1,10 @@
 """Training pictures: read and verified once, kept decoded while memory allows, augmented for each look.
 
-Every picture is first shrunk, and a JPEG decoded at the smallest of its own scales that is enough, so that the
-smallest crop which the augmentation takes of it still has as many pixels as the model sees. That happens
+Every picture is first shrunk, and a JPEG decoded at the smallest of its own scales that is enough, so that
+the smallest crop which the augmentation takes of it still has as many pixels as the model sees. That happens
 whether it is then kept or decoded again for each epoch: memory changes the speed and never the pixels. A
-look at a picture is named by (epoch, position), and everything random about it follows from that name, so it is
-the same in this process, in a worker and after a restart.
+look at a picture is named by (epoch, position), and everything random about it follows from that name, so it
+is the same in this process, in a worker and after a restart.
 
 Worker processes cannot raise our errors across the process boundary with their words intact; they return
 them beside the pictures that could be read, and the main process decides whether training goes on.
@@ -42,7 +42,10 @@ _BYTES_A_PIXEL = 4  # Pillow keeps RGB in four bytes
 
 
 class Batch(NamedTuple):
-    """Pixels uint8 [B, 3, H, W] or features float32 [B, D], labels int64 [B], and the errors of missing pictures by name."""
+    """Pixels uint8 [B, 3, H, W] or features float32 [B, D], and labels int64 [B].
+
+    `unreadable` holds the errors of the pictures that are missing, by name.
+    """
 
     inputs: torch.Tensor
     labels: torch.Tensor

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +34,6 @@ from streetvision_core.training.report import best_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
     import torch
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.data import EvaluationBatches
     from streetvision_core.training.frozen import FrozenBackbone
-    from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
     from streetvision_core.training.loop import Saving
+    from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
     from streetvision_core.training.saved import SavedTraining
 
 ROLES = ("train", "val_select")
@@ -75,7 +76,7 @@ def fit_classifier(
         resume: Where the state after each epoch is saved, so that a killed training goes on in the next
             run; a directory of this training alone, for `io.progress.forget_progress` once it is
             published. None saves nothing.
-        features: The cache of features, which all trainings share. None keeps them in memory.
+        features: The cache of features, which all trainings share. None takes a temporary one.
         on_epoch: Called after each epoch.
         on_notice: Told when an earlier run's epochs are taken or cannot be, or when another run trains this.
 
@@ -102,6 +103,7 @@ def fit_classifier(
                 open_state(resume, training=training, device=device, on_notice=on_notice)
             )
         stack.enter_context(training_session(threads=recipe.threads))
+        cache = features or Path(stack.enter_context(TemporaryDirectory(prefix="streetvision-features-")))
         task = _Task(
             backbone=backbone,
             names=splits.roles,
@@ -111,7 +113,7 @@ def fit_classifier(
             reader=pictures,
             config=recipe,
             directory=directory,
-            features=features,
+            features=cache,
             on_epoch=on_epoch,
             on_notice=on_notice,
         )
@@ -130,7 +132,7 @@ class _Task:
     reader: PictureReader
     config: TrainingConfig
     directory: Path
-    features: Path | None
+    features: Path
     on_epoch: Callable[[EpochReport], None]
     on_notice: Callable[[str], None]
 
@@ -171,7 +173,7 @@ def _fit(task: _Task, saving: Saving) -> Checkpoint:
 
 
 def _fit_probe(task: _Task, saving: Saving) -> Checkpoint:
-    """Train a probe and put its best head on the backbone; what it says of val_select follows from features."""
+    """Train a probe and put its best head on the backbone; what that says follows from the features."""
     from streetvision_core.models.classifier import load_classifier
     from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
@@ -233,6 +235,8 @@ def _train_on_pixels(
     task: _Task, saving: Saving, *, head: Mapping[str, torch.Tensor] | None
 ) -> tuple[_Trained, EvaluationBatches]:
     """Train weights or adapters; return the crops of val_select as well, which are wanted again."""
+    from streetvision_core.models.preprocessing import eval_transform
+    from streetvision_core.models.views import make_views
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.pixels import RolePictures, train_on_pixels, validation_batches
     from streetvision_core.training.processes import companions, count_devices
@@ -241,10 +245,11 @@ def _train_on_pixels(
     name = ADAPTERS_NAME if config.method == LORA else WEIGHTS_NAME
     best = BestEpoch(task.directory / name, patience=config.patience)
     roles = {role: RolePictures(task.names[role], task.labels[role]) for role in ROLES}
-    validation = validation_batches(task.backbone, task.reader, roles["val_select"], config=config)
+    transform = eval_transform(task.backbone.pretrained_cfg, views=make_views(config))
+    validation = validation_batches(task.reader, roles["val_select"], transform=transform, config=config)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
         return _Trained(saving.saved.rows, (), best), validation
-    work = {
+    work: dict[str, Any] = {
         "backbone": task.backbone,
         "reader": task.reader,
         **roles,
@@ -382,7 +387,7 @@ def _views_metrics(
     if transform.views is None:
         return {}
     pictures = RolePictures(task.names["val_select"], task.labels["val_select"])
-    crops = validation or validation_batches(task.backbone, task.reader, pictures, config=task.config)
+    crops = validation or validation_batches(task.reader, pictures, transform=transform, config=task.config)
     gain = compare_views(model, said, crops, transform=transform, device=choose_device())
     task.on_notice(str(gain))
     return gain.to_metrics()

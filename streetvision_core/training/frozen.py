@@ -52,7 +52,7 @@ class FrozenBackbone:
         config: TrainingConfig,
         reader: PictureReader,
         digests: Mapping[str, str],
-        cache: Path | None,
+        cache: Path,
         on_notice: Callable[[str], None],
     ) -> None:
         self._model = build_classifier(backbone)
@@ -68,7 +68,7 @@ class FrozenBackbone:
         self._on_notice = on_notice
 
     def features(self, names: Sequence[str], *, view: str = PLAIN, crop: Crop | None = None) -> Features:
-        """Return the features of pictures in their order; of whole pictures [D], of many views [V, D] each."""
+        """Return the features of pictures in their order; of many views [V, D] a picture, else [D]."""
         digests = [self._digests[name] for name in names]
         read = self._reader.read
         if not self._config.cache_features:

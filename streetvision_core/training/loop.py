@@ -106,7 +106,7 @@ def run_training(
 
 
 def _hardware(config: TrainingConfig, processes: Processes) -> dict[str, Any]:
-    """Return what Lightning is told of devices and precision; never fp16, in which features of ViTs overflow."""
+    """Return what Lightning is told of devices and precision; never fp16, where features of ViTs overflow."""
     device = choose_device().type
     bf16 = config.precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
     return {

@@ -83,7 +83,7 @@ def finished_classifier(
 
 
 def learned_attention(trained: Mapping[str, torch.Tensor]) -> tuple[float, ...] | None:
-    """Return the parameters of a learned attention as `make_views` takes them, or None where there is none."""
+    """Return the parameters of a learned attention as `make_views` takes them, None where there is none."""
     tensors = [trained.get(f"{POOLING_PREFIX}attention.{part}") for part in ("weight", "bias")]
     return tuple(float(one) for tensor in tensors if tensor is not None for one in tensor.flatten()) or None
 

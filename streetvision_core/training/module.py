@@ -25,7 +25,9 @@ from torchvision.transforms import v2
 
 from streetvision_core.errors import StreetVisionError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
+from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.models.predict import forward_batch, memory_format
+from streetvision_core.training.config import LORA
 from streetvision_core.training.data import Batch
 from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
@@ -156,19 +158,19 @@ class TrainingModule(lightning.LightningModule):
         self._validated.append((self.validate_batch(batch).cpu(), batch[1].cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Add the epoch's row, the best candidate's; Lightning validates before it ends the training epoch."""
+        """Add the epoch's row, the best candidate's: Lightning validates before it ends the epoch."""
         parts = gather_in_order(self._validated)
         logits = torch.cat([part for part, _ in parts], dim=1).numpy()
         labels = torch.cat([part for _, part in parts]).numpy()
         self._validated.clear()
-        losses = self._mean_losses()
         last = self._batches - 1
+        losses = [self._finite(loss, last) for loss in self._mean_losses()]
         self._finite(float(np.abs(logits).max()), last, what="logits on val_select")
         rates = self.learning_rates()
         rows = [
             EpochRow(
                 epoch=self.current_epoch + 1,
-                train_loss=self._finite(loss, last),
+                train_loss=loss,
                 val_loss=negative_log_likelihood(said, labels),
                 val_mcc=compute_mcc(labels, said[:, 1] > said[:, 0]),
                 learning_rate=rate,
@@ -236,6 +238,11 @@ class ClassifierModule(TrainingModule):
     def learning_rates(self) -> list[float]:
         """Return the largest learning rate of the last step, which is the head's."""
         return [max(float(group["lr"]) for group in self.trainer.optimizers[0].param_groups)]
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:  # noqa: ARG002 - Lightning's signature
+        """Prove that adapters learn, once the head, which starts at zero, lets a gradient through."""
+        if self.config.method == LORA and self.trainer.global_step == 1:
+            require_live_adapters(self.model)
 
     def trained_state(self) -> Mapping[str, torch.Tensor]:
         """Return all averaged weights, or those alone that were trained where others are frozen."""

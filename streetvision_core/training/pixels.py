@@ -19,8 +19,8 @@ from streetvision_core.training.data import (
     decoded_side,
     make_train_loader,
 )
-from streetvision_core.training.losses import class_weights
 from streetvision_core.training.loop import run_training
+from streetvision_core.training.losses import class_weights
 from streetvision_core.training.module import ClassifierModule
 from streetvision_core.training.processes import ONE, Processes
 from streetvision_core.training.session import training_session
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.models.backbone import Backbone
+    from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.loop import Saving
@@ -50,10 +51,10 @@ class RolePictures:
 
 
 def validation_batches(
-    backbone: Backbone,
     reader: PictureReader,
     pictures: RolePictures,
     *,
+    transform: Preprocessing,
     config: TrainingConfig,
     processes: Processes = ONE,
 ) -> EvaluationBatches:
@@ -62,7 +63,7 @@ def validation_batches(
         reader,
         pictures.names,
         pictures.labels,
-        transform=eval_transform(backbone.pretrained_cfg, views=make_views(config)),
+        transform=transform,
         batch_size=BATCH_SIZE,
         cache_bytes=_half_cache(config, processes),
         rank=processes.rank,
@@ -134,7 +135,9 @@ def train_on_pixels(
             module,
             loader,
             validation
-            or validation_batches(backbone, reader, val_select, config=config, processes=processes),
+            or validation_batches(
+                reader, val_select, transform=transform, config=config, processes=processes
+            ),
             batches=batches,
             config=config,
             accumulate=config.accumulate,

@@ -15,6 +15,7 @@ the backbone's own features. So is the attention's score.
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from streetvision_core.models.head import head_layers, make_head
 from streetvision_core.models.pooling import ViewPooling
 from streetvision_core.training.data import Batch, EpochBatches, Look
-from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.loop import run_training
+from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
 from streetvision_core.training.report import CandidateRow
 
@@ -72,9 +73,8 @@ class Heads(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = nn.ModuleList(make_head(len(mean), hidden=hidden, seed=seed) for _ in range(count))
-        self.poolings = nn.ModuleList(
-            ViewPooling(views, num_features=len(mean)) for _ in range(count if views else 0)
-        )
+        poolings = [ViewPooling(views, num_features=len(mean)) for _ in range(count)] if views else []
+        self.poolings = nn.ModuleList(poolings)
         self.mean: torch.Tensor
         self.std: torch.Tensor
         self.register_buffer("mean", mean.float())
@@ -85,7 +85,8 @@ class Heads(nn.Module):
         """Return the logits of each head, float32 [S, B, 2], of features [B, D] or [B, V, D]."""
         standard = (features - self.mean) / self.std
         dropped = functional.dropout(standard, self._dropout, training=self.training)
-        logits = self._classify(dropped.flatten(0, -2)).unflatten(1, features.shape[:-1])
+        rows = self._classify(dropped.flatten(0, -2))
+        logits = rows.reshape(len(rows), *features.shape[:-1], rows.shape[-1])
         if not self.poolings:
             return logits
         pooled = [pool(said, standard) for pool, said in zip(self.poolings, logits, strict=True)]
@@ -118,6 +119,7 @@ class ProbeModule(TrainingModule):
 
     def __init__(self, heads: Heads, *, classifier: str, **common: Any) -> None:
         super().__init__(heads, **common)
+        self.model: Heads
         self._classifier = classifier
         if not self.candidates:
             self.candidates = candidates_of(self.config)
@@ -234,7 +236,7 @@ def train_probe(
     speed = run_training(
         module,
         loader,
-        list(_in_chunks(validation, validation_labels)),
+        _Chunks(validation, validation_labels),
         batches=batches,
         config=config,
         accumulate=1,
@@ -285,7 +287,17 @@ class _FeatureBatches(Dataset[Batch]):
         return Batch(torch.from_numpy(rows), self._labels[positions])
 
 
-def _in_chunks(features: Features, labels: Sequence[int]) -> Iterator[Batch]:
-    for start in range(0, len(features), ROWS):
-        rows = range(start, min(start + ROWS, len(features)))
-        yield Batch(torch.from_numpy(features[rows]), torch.tensor(labels[rows.start : rows.stop]))
+class _Chunks:
+    """All features in their order, as batches of at most `ROWS`."""
+
+    def __init__(self, features: Features, labels: Sequence[int]) -> None:
+        self._features = features
+        self._labels = torch.tensor(labels, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._features) / ROWS)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self._features), ROWS):
+            rows = range(start, min(start + ROWS, len(self._features)))
+            yield Batch(torch.from_numpy(self._features[rows]), self._labels[rows.start : rows.stop])

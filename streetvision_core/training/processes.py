@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lightning.fabric.plugins.environments.lightning import find_free_network_port
-from lightning.pytorch.plugins.environments import LightningEnvironment
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
 from torch import distributed
 
 from streetvision_core.errors import ConfigError, TrainingError

@@ -1,4 +1,4 @@
-"""Pictures that turn out unreadable in the middle of training: told of, left out, and too many of them an error."""
+"""Pictures that turn out unreadable while training: told of and left out; too many of them are an error."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.training.augmentation import make_augmentation
 from streetvision_core.training.data import (
     AugmentedPictures,
     DecodedPictures,
     EpochBatches,
     EvaluationBatches,
 )
-from streetvision_core.training.augmentation import make_augmentation
 from tests.training.toy import make_toy, recipe
 
 CFG = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}

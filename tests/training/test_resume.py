@@ -19,7 +19,8 @@ from tests.training.toy import fit, make_toy
 
 # No epoch can be better than the first, because nothing changes: it stops after epoch 4.
 STOPPED = {
-    "method": "probe", "epochs": 40, "patience": 3, "probe_learning_rates": [1e-30], "probe_weight_decays": [0.0],
+    "method": "probe", "epochs": 40, "patience": 3,
+    "probe_learning_rates": [1e-30], "probe_weight_decays": [0.0],
 }  # fmt: skip
 STEPS = "epoch_loop.automatic_optimization.optim_progress"
 

@@ -78,8 +78,9 @@ def recipe(**changes):
 
 
 def fit(
-    backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, on_notice=lambda _: None, **changes
-):
+    backbone, toy, directory, *, resume=None, features=None, on_epoch=lambda _: None, on_notice=lambda _: None,
+    **changes,
+):  # fmt: skip
     return fit_classifier(
         backbone,
         index=toy.index,
@@ -88,6 +89,7 @@ def fit(
         config=recipe(**changes),
         directory=directory,
         resume=resume,
+        features=features,
         on_epoch=on_epoch,
         on_notice=on_notice,
     )

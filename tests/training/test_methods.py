@@ -1,0 +1,201 @@
+"""The ways to train: each learns, and what comes out is the plain classifier that it was proven to be."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from streetvision_core.errors import ConfigError, TrainingError
+from streetvision_core.models import build_classifier, load_classifier
+from streetvision_core.models.preprocessing import hub_transform
+from streetvision_core.models.weights import read_state
+from streetvision_core.training import Checkpoint
+from streetvision_core.training.methods import trainable_classifier
+from streetvision_core.training.module import ClassifierModule
+from tests.training.toy import fit, make_backbone, make_toy, publish, recipe
+
+PROBE = {
+    "method": "probe", "epochs": 6, "probe_batch_size": 4, "warmup_epochs": 0, "patience": 6,
+    "probe_learning_rates": [1e-4, 1e-2, 3e-2], "probe_weight_decays": [0.0, 0.1],
+}  # fmt: skip
+LORA = {
+    "method": "lora",
+    "epochs": 3,
+    "batch_size": 6,
+    "learning_rate": 1e-2,
+    "lora_rank": 4,
+    "ema_decay": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    return make_backbone(tmp_path_factory.mktemp("vit"), architecture="test_vit", input_size=32)
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory):
+    return make_backbone(tmp_path_factory.mktemp("cnn"))
+
+
+def body_of(state):
+    return {name: one for name, one in state.items() if not name.startswith(("head.", "fc."))}
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_a_probe_leaves_the_backbone_and_its_statistics_as_they_are(cnn, tmp_path, hidden):
+    checkpoint = fit(cnn, make_toy(), tmp_path, head_hidden=hidden, **PROBE)
+    assert {name: one.tolist() for name, one in body_of(read_state(checkpoint.weights)).items()} == {
+        name: one.tolist() for name, one in cnn.read_state().items()
+    }
+    assert ("head_hidden" in checkpoint.config) == bool(hidden)
+    assert ("model_type" in checkpoint.config) != bool(hidden)
+
+
+def test_a_probe_on_cached_features_is_one_on_features_computed_each_time(cnn, tmp_path):
+    """Bit for bit, cold and warm, plain and augmented; a warm cache reads no picture of train."""
+    for views in (0, 2):
+        options = {**PROBE, "probe_views": views, "epochs": 3}
+        toy = make_toy()
+        uncached = fit(cnn, toy, tmp_path / f"uncached{views}", cache_features=False, **options)
+        for run in ("cold", "warm"):
+            toy = make_toy()
+            found = fit(cnn, toy, tmp_path / f"{run}{views}", features=tmp_path / "features", **options)
+            assert found.to_artifact().digest == uncached.to_artifact().digest
+        assert toy.reader.reads == []
+
+
+def test_without_the_view_in_its_name_a_cached_look_would_be_another(cnn, tmp_path):
+    plain = fit(cnn, make_toy(), tmp_path / "plain", features=tmp_path / "features", **PROBE)
+    views = {**PROBE, "probe_views": 1}
+    augmented = fit(cnn, make_toy(), tmp_path / "augmented", features=tmp_path / "features", **views)
+    reseeded = fit(cnn, make_toy(), tmp_path / "reseeded", features=tmp_path / "features", seed=1, **views)
+    assert len({one.epochs[0].train_loss for one in (plain, augmented, reseeded)}) == 3
+
+
+def test_each_head_of_a_probe_learns_as_if_it_were_alone(cnn, tmp_path):
+    together = fit(cnn, make_toy(), tmp_path / "together", **PROBE)
+    best = min(together.candidates, key=lambda one: (-one.val_mcc, one.val_loss))
+    assert together.best.val_loss == best.val_loss
+    for number, one in enumerate(together.candidates):
+        alone = {"probe_learning_rates": [one.learning_rate], "probe_weight_decays": [one.weight_decay]}
+        (found,) = fit(cnn, make_toy(), tmp_path / str(number), **{**PROBE, **alone}).candidates
+        assert found.epoch == one.epoch
+        assert found.val_loss == pytest.approx(one.val_loss, rel=1e-5)
+    assert len({one.val_loss for one in together.candidates}) == 6
+
+
+def test_a_probe_learns_what_the_features_tell(cnn, tmp_path):
+    checkpoint = fit(cnn, make_toy(train=40, others=20), tmp_path, **{**PROBE, "epochs": 20})
+    assert checkpoint.best.val_mcc > 0.8
+    assert checkpoint.epochs[-1].train_loss < checkpoint.epochs[0].train_loss
+
+
+def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path):
+    """The attention travels in config.json; what was recorded is what the loaded classifier says."""
+    from streetvision_core.data.pictures import decode
+    from streetvision_core.models.predict import predict_logits
+
+    toy, told = make_toy(train=20, others=10), []
+    checkpoint = fit(
+        cnn,
+        toy,
+        tmp_path,
+        on_notice=told.append,
+        views="grid",
+        view_grid=2,
+        view_pooling="attention",
+        **PROBE,
+    )
+    attention = checkpoint.config["views"]["attention"]
+    assert np.any(attention)
+    pictures = [decode(toy.reader.pictures[name]) for name in toy.splits.roles["val_select"]]
+    said = predict_logits(checkpoint.load_model(), pictures, hub_transform(checkpoint.config))
+    np.testing.assert_array_equal(said, checkpoint.val_select.logits)
+    assert checkpoint.best.val_loss == pytest.approx(
+        float(
+            torch.nn.functional.cross_entropy(torch.tensor(said), torch.tensor(checkpoint.val_select.labels))
+        ),
+        rel=1e-4,
+    )
+    assert "5 views" in told[-1]
+    with pytest.raises(ConfigError, match="method: probe"):
+        fit(cnn, toy, tmp_path / "other", views="grid", view_pooling="attention")
+
+
+def test_lp_ft_starts_from_the_head_of_the_probe(cnn, tmp_path):
+    probe = {**PROBE, "epochs": 2, "probe_epochs": 4}
+    checkpoint = fit(
+        cnn, make_toy(), tmp_path / "both", **{**probe, "method": "lp_ft", "learning_rate": 1e-30}
+    )
+    alone = fit(cnn, make_toy(), tmp_path / "probe", **{**PROBE, "epochs": 4})
+    head, expected = read_state(checkpoint.weights), read_state(alone.weights)
+    for name in ("fc.weight", "fc.bias"):
+        torch.testing.assert_close(head[name], expected[name])
+    assert checkpoint.metrics["probe_val_mcc"] == alone.best.val_mcc
+    assert checkpoint.candidates == alone.candidates
+
+
+def test_adapters_learn_are_merged_and_say_what_they_said(vit, tmp_path):
+    toy = make_toy(train=24, others=12)
+    checkpoint = fit(vit, toy, tmp_path, **LORA)
+    trained = read_state(checkpoint.parts["adapters.safetensors"])
+    assert any("lora_B" in name for name in trained)
+    state, before = read_state(checkpoint.weights), vit.read_state()
+    changed = {name for name in before if not torch.equal(state[name], before[name])}
+    assert changed == {name for name in before if name.endswith("attn.qkv.weight")}
+    width = state["blocks.0.attn.qkv.weight"].shape[1]
+    keys = state["blocks.0.attn.qkv.weight"][width : 2 * width]
+    assert torch.equal(keys, before["blocks.0.attn.qkv.weight"][width : 2 * width])
+    # What was validated were the adapters, what is recorded is said by the merged weights.
+    said = torch.nn.functional.cross_entropy(
+        torch.tensor(checkpoint.val_select.logits), torch.tensor(checkpoint.val_select.labels)
+    )
+    assert float(said) == pytest.approx(checkpoint.best.val_loss, rel=1e-4)
+
+
+def test_an_adapter_that_does_not_learn_ends_the_training(vit, tmp_path, monkeypatch):
+    def one_is_dead(*args, **options):
+        model = trainable_classifier(*args, **options)
+        next(p for name, p in model.named_parameters() if "lora_B" in name).register_hook(torch.zeros_like)
+        return model
+
+    monkeypatch.setattr("streetvision_core.training.methods.trainable_classifier", one_is_dead)
+    with pytest.raises(TrainingError, match="lora_B"):
+        fit(vit, make_toy(), tmp_path, **LORA)
+
+
+def test_adapters_need_attention(cnn, tmp_path):
+    with pytest.raises(ConfigError, match="attention"):
+        fit(cnn, make_toy(), tmp_path, **LORA)
+
+
+def test_lower_layers_learn_more_slowly(vit):
+    module = ClassifierModule(
+        build_classifier(vit), transform=None, validation_batch_size=4, class_weights=[1, 1],
+        steps_per_epoch=10, config=recipe(layer_decay=0.5, learning_rate=0.1, weight_decay=0.3),
+    )  # fmt: skip
+    rates = {}
+    for group in module.configure_optimizers()["optimizer"].param_groups:
+        rates |= {id(parameter): group["initial_lr"] for parameter in group["params"]}
+    by_name = {name: rates[id(one)] for name, one in module.model.named_parameters()}
+    assert by_name["head.weight"] == 0.1
+    blocks = sorted({by_name[name] for name in by_name if name.startswith("blocks.")})
+    assert blocks == pytest.approx([0.1 / 2 ** (len(blocks) - i) for i in range(len(blocks))])
+    assert by_name["patch_embed.proj.weight"] < blocks[0]
+
+
+@pytest.mark.parametrize("options", [PROBE, LORA, {"method": "lp_ft", "probe_epochs": 2}])
+def test_a_published_checkpoint_is_the_one_that_was_made(vit, tmp_path, options):
+    directory = tmp_path / "runs" / "run" / "step"
+    directory.mkdir(parents=True)
+    made = fit(vit, make_toy(), directory, **{**options, "epochs": 2})
+    read = Checkpoint.from_artifact(publish(made.to_artifact(), tmp_path))
+    assert (read.config, read.epochs, read.candidates) == (
+        json.loads(json.dumps(made.config)),
+        made.epochs,
+        made.candidates,
+    )
+    assert read.to_artifact().digest == made.to_artifact().digest
+    load_classifier(read.config, read_state(read.weights))
