@@ -140,7 +140,16 @@ def _introduction(facts: CardFacts) -> str:
 {warning}The architecture is {facts.backbone["architecture"]}; it answers with the probability of roadwork.
 Above 0.5 means roadwork, in every library: the temperature {point.temperature:.4g} and the threshold
 {point.threshold:.4g} of its policy are folded into the last layer.
-"""
+{_restrictions(facts)}"""
+
+
+def _restrictions(facts: CardFacts) -> str:
+    """Return the line that a receiver should not miss, where the weights they started from are not free."""
+    licence, terms = facts.backbone["licence"], terms_of(facts.backbone["licence"])
+    if terms is not None and terms.is_free:
+        return ""
+    words = " and ".join(terms.words) if terms else "whose terms are not known here"
+    return f"\n**It started from weights of the licence {licence}, {words}: see `LICENSE`.**\n"
 
 
 def _promise(policy: Policy) -> str:
