@@ -166,10 +166,11 @@ def export_obstacle(licence: str, *, text: str, accepted: str = "", chosen: str 
     terms = terms_of(licence)
     if (terms is None or terms.is_restricted) and not accepted:
         words = " and ".join(terms.words) if terms else "whose terms StreetVision does not know"
-        state = " If you know their licence, state it as license of the backbone." * (licence in _UNSTATED)
+        unstated = licence in _UNSTATED
+        state = " If you know their licence, state it as license of the backbone." * unstated
         return BundleError(
             "weights that may be handed on for any use",
-            f"{licence}, {words}",
+            f"{licence}: nobody states their licence" if unstated else f"{licence}: {words}",
             where,
             f"Start from other weights; or, if you may act by those terms, set accept_license: {licence} of"
             f" the bundle.{state}",

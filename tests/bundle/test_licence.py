@@ -55,7 +55,8 @@ def refusal(chain, tmp_path, **config):
     [
         ("cc-by-nc-4.0", "for non-commercial use only"),
         ("cc-by-nd-4.0", "may not be handed on"),
-        ("unknown", "terms StreetVision does not know"),
+        ("unknown", "nobody states their licence"),
+        ("seer-license", "terms StreetVision does not know"),
     ],
 )
 def test_weights_of_a_restricting_licence_are_exported_only_when_it_is_accepted_by_name(
