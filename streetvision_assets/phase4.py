@@ -7,7 +7,8 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.models.backbone import Backbone, prepare_backbone
-from streetvision_core.models.config import PRETRAINED, RANDOM, BackboneConfig
+from streetvision_core.models.config import BackboneConfig
+from streetvision_core.models.licences import export_obstacle
 
 
 class BackboneStep(BackboneConfig, StepConfig):
@@ -19,9 +20,10 @@ def backbone(
     context: dg.AssetExecutionContext, config: BackboneStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
     """The starting weights: a timm model from the hub, from a local file, or random."""
-    # A local file may hold other weights than the last time, under the same path.
-    step = Step.begin(context, store, config, reusable=config.weights in (PRETRAINED, RANDOM))
+    step = Step.begin(context, store, config, reusable=config.is_decisive)
     prepared = step.reused(Backbone.from_artifact) or prepare_backbone(config, directory=step.directory)
+    if obstacle := export_obstacle(prepared.licence, text=prepared.licence_text):
+        context.log.warning("the bundle will be refused unless its configuration says more. %s", obstacle)
     return step.result(prepared, seed=config.seed)
 
 

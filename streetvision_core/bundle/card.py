@@ -13,6 +13,7 @@ from pydantic import FiniteFloat
 
 from streetvision_core.eval.decisions import Record
 from streetvision_core.io import json_bytes
+from streetvision_core.models.licences import TEXT_NAME, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +50,7 @@ class CardFacts:
     backbone: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     degenerate: Sequence[str]
+    has_licence_text: bool = False
 
     @property
     def tested(self) -> PolicyReport:
@@ -87,7 +89,29 @@ def license_text(facts: CardFacts) -> bytes:
         f"Licence of what they started from: {backbone['licence']}\n\n"
         "Terms of what they started from apply to the weights as far as they are derived from it. The\n"
         "pictures in golden/ belong to whoever published the data set that they were taken from.\n"
+        f"{_terms_of_start(facts)}"
     ).encode()
+
+
+def _terms_of_start(facts: CardFacts) -> str:
+    """Return who states the licence of given weights, its terms and its text; nothing of random ones."""
+    backbone = facts.backbone
+    if "origin" not in backbone:
+        return ""
+    licence, terms = backbone["licence"], terms_of(backbone["licence"])
+    words = " and ".join(terms.words) or "may be handed on for any use" if terms else "not known"
+    stated = {
+        "timm": "timm, which describes the weights",
+        "configuration": "whoever gave the weights",
+        "nobody": "nobody",
+    }
+    lines = [
+        f"Licence of what they started from is stated by: {stated[backbone['origin']['licence_stated_by']]}",
+        f"Weights that are derived under {licence}: {words}",
+        f"Text of {licence}: {TEXT_NAME}" if facts.has_licence_text else "",
+        f"Accepted by name by whoever exported this: {licence}" if facts.config.accept_license else "",
+    ]
+    return "\n" + "".join(f"{line}\n" for line in lines if line)
 
 
 def readme(facts: CardFacts) -> bytes:
@@ -116,7 +140,16 @@ def _introduction(facts: CardFacts) -> str:
 {warning}The architecture is {facts.backbone["architecture"]}; it answers with the probability of roadwork.
 Above 0.5 means roadwork, in every library: the temperature {point.temperature:.4g} and the threshold
 {point.threshold:.4g} of its policy are folded into the last layer.
-"""
+{_restrictions(facts)}"""
+
+
+def _restrictions(facts: CardFacts) -> str:
+    """Return the line that a receiver should not miss, where the weights they started from are not free."""
+    licence, terms = facts.backbone["licence"], terms_of(facts.backbone["licence"])
+    if terms is not None and terms.is_free:
+        return ""
+    words = " and ".join(terms.words) if terms else "whose terms are not known here"
+    return f"\n**It started from weights of the licence {licence}, {words}: see `LICENSE`.**\n"
 
 
 def _promise(policy: Policy) -> str:

@@ -32,6 +32,12 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         max_length=200,
         description="licence of the weights; empty: that of the starting weights, or MIT for random ones",
     )
+    accept_license: str = Field(
+        "",
+        max_length=100,
+        description="name of the starting weights' licence, where it is unknown, non-commercial or forbids to"
+        " hand them on, and you may do so all the same",
+    )
     golden: int = Field(
         8, ge=2, le=64, description="how many val_test pictures are shipped with the logits they must give"
     )

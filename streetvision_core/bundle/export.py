@@ -3,9 +3,10 @@
 1. Every step behind the bundle is there, and their manifests form one chain (`lineage.py`).
 2. What the policy and the evaluation say about themselves agrees with that chain, and the policy comes
    out the same when it is fitted again on the same logits.
-3. A policy that answers one class only, or nothing, is refused, unless the configuration allows it; then
+3. What the licence of the starting weights demands is done, or the weights are refused (`licences.py`).
+4. A policy that answers one class only, or nothing, is refused, unless the configuration allows it; then
    the bundle says so.
-4. The predictor is built from the checkpoint and the policy, as the evaluation's was, and must answer
+5. The predictor is built from the checkpoint and the policy, as the evaluation's was, and must answer
    the golden pictures as the evaluation did. Its folded weights are what is written.
 
 The content depends on the upstream's content and the configuration alone: no time, run or path.
@@ -43,6 +44,7 @@ from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.data.splits import Splits
 from streetvision_core.errors import BundleError
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
+from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text
 from streetvision_core.models.weights import published_file, read_state
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class _Parts:
     splits: Splits
     evaluation: Evaluation
     backbone: Mapping[str, Any]
+    licence_text: str
 
 
 def export_bundle(
@@ -87,17 +90,26 @@ def export_bundle(
         The files of the bundle, without its manifest; the weights as a staged file.
 
     Raises:
-        BundleError: a part is missing, the parts come from different chains, or the policy is degenerate.
+        BundleError: a part is missing, the parts come from different chains, the licence of the starting
+            weights is in the way, or the policy is degenerate.
     """
     kind = POLICIES[config.policy]
     _require_chain(upstream, kind)
     parts = _read_parts(upstream, config.policy)
+    _require_licence(parts, config)
     degenerate = _require_useful(parts, allowed=config.allow_degenerate)
     model_config = parts.checkpoint.config
     predictor = Predictor.build(model_config, read_state(parts.checkpoint.weights), parts.policy)
     facts = CardFacts(
-        config, parts.policy, parts.evaluation, parts.backbone, model_config["pretrained_cfg"], degenerate
+        config,
+        parts.policy,
+        parts.evaluation,
+        parts.backbone,
+        model_config["pretrained_cfg"],
+        degenerate,
+        has_licence_text=bool(parts.licence_text),
     )
+    licence_text = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
         WEIGHTS: _stage_weights(predictor, directory),
@@ -106,6 +118,7 @@ def export_bundle(
         CARD: model_card(facts),
         README: readme(facts),
         LICENSE: license_text(facts),
+        **licence_text,
         kind.path: upstream[kind.step].read_bytes(kind.file),
         **golden_files(predictor, parts.evaluation, count=config.golden, pictures=pictures),
     }
@@ -171,7 +184,7 @@ def _read_parts(upstream: Mapping[str, PublishedArtifact], policy_type: str) -> 
     for role, names in splits.roles.items():
         _require_relative(names, role=role)
     backbone = upstream["backbone"].read_json("backbone.json")
-    return _Parts(checkpoint, policy, splits, evaluation, backbone)
+    return _Parts(checkpoint, policy, splits, evaluation, backbone, read_text(upstream["backbone"]))
 
 
 def _require_own_policy(policy: Policy, upstream: Mapping[str, PublishedArtifact]) -> None:
@@ -183,6 +196,17 @@ def _require_own_policy(policy: Policy, upstream: Mapping[str, PublishedArtifact
                 f"one that was fitted on another ({claimed[:12]})",
                 "the policy",
             )
+
+
+def _require_licence(parts: _Parts, config: BundleConfig) -> None:
+    obstacle = export_obstacle(
+        parts.backbone["licence"],
+        text=parts.licence_text,
+        accepted=config.accept_license,
+        chosen=config.license,
+    )
+    if obstacle:
+        raise obstacle
 
 
 def _require_useful(parts: _Parts, *, allowed: bool) -> tuple[str, ...]:

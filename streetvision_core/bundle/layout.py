@@ -8,7 +8,8 @@
     splits.json, evaluation.json      byte for byte as their steps published them
     golden/                           a few pictures, and golden/expected.json: what they must give
     lineage/STEP.json                 the manifests of everything upstream, byte for byte
-    model_card.json, README.md, LICENSE...
+    model_card.json, README.md, LICENSE
+    LICENSE-weights.txt               the starting weights' licence, byte for byte, where its text is known
     manifest.json                     last
 
 Nothing else may lie in a bundle: a file of any other name is refused, so that no weights, code or

@@ -47,6 +47,7 @@ from streetvision_core.bundle.report import PolicyReport, Report
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.errors import BundleError, StreetVisionError
 from streetvision_core.io import StepManifest, bytes_digest
+from streetvision_core.models.licences import TEXT_NAME
 
 if TYPE_CHECKING:
     import os
@@ -162,9 +163,12 @@ def _check_origins(contents: Contents, lineage: Mapping[str, StepManifest], kind
         CONFIG: (CHECKPOINT, "config.json"),
         kind.path: (kind.step, kind.file),
     }
+    if TEXT_NAME in {*lineage["backbone"].output_artifacts, *contents.files}:
+        origins[TEXT_NAME] = ("backbone", TEXT_NAME)
     for name, (step, published) in origins.items():
         listed = lineage[step].output_artifacts.get(published)
-        if listed is None or listed.sha256 != contents.manifest.output_artifacts[name].sha256:
+        shipped = contents.manifest.output_artifacts.get(name)
+        if listed is None or shipped is None or listed.sha256 != shipped.sha256:
             _refuse(f"{name} as the step {step} published it", "another file", str(contents.path))
 
 

@@ -71,6 +71,10 @@ class ArtifactStore:
             / check_segment(step_key, kind="step key")
         )
 
+    def features_directory(self) -> Path:
+        """Return where features of pictures are kept, for all runs (``training/feature_cache.py``)."""
+        return self.root / "features"
+
     def stage(self, run_id: str, step: str) -> Path:
         """Return the empty directory in which ``step`` of ``run_id`` stages its files.
 

@@ -1,5 +1,9 @@
 """The starting weights of a classifier: a timm model without its head, from the hub, a file or a seed.
 
+Weights of the hub and of a local file go one way: the bytes are hashed, compared with the digest that is
+pinned, if one is, and only then read; they fit tensor by tensor or are refused. What they are of is recorded,
+and what may be done with them (`licences.py`) goes along.
+
 `prepare_backbone` builds the model at the configured input size, proves with one picture that it runs at
 that size, and stages its weights. From there on nothing asks the hub or the local file again: everything
 downstream builds from `model.safetensors` and `backbone.json`.
@@ -9,11 +13,11 @@ Round trip: `Backbone.from_artifact(published)` equals the backbone whose `to_ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.io import (
     Artifact,
     StagedFile,
@@ -21,7 +25,15 @@ from streetvision_core.io import (
     json_bytes,
     write_checkpoint_atomic,
 )
-from streetvision_core.models.config import PRETRAINED, RANDOM
+from streetvision_core.models.config import NO_LICENCE, PRETRAINED, RANDOM
+from streetvision_core.models.hub import fetch_weights
+from streetvision_core.models.licences import (
+    TEXT_NAME,
+    Licence,
+    licence_of_file,
+    licence_of_hub,
+    read_text,
+)
 from streetvision_core.models.weights import published_file, read_state
 from streetvision_core.models.zoo import (
     convert_foreign,
@@ -55,7 +67,9 @@ class Backbone:
     `architecture` is timm's name without a tag, `model_args` its constructor arguments, `pretrained_cfg`
     its preprocessing in timm's terms (JSON), `num_features` the width of its features. `licence` is that
     of the weights: "none" for random ones, "unknown" where their origin does not say. `source` says in
-    words where they come from.
+    words where they come from, `origin` in fields; random weights have none. Of the hub these are repository,
+    commit, file and sha256, of a local file file and sha256; licence_stated_by is timm, configuration or
+    nobody. `licence_text` is the text of the licence, if somebody gave it.
     """
 
     architecture: str
@@ -65,13 +79,15 @@ class Backbone:
     licence: str
     source: str
     weights: StagedFile
+    origin: Mapping[str, str] = field(default_factory=dict)
+    licence_text: str = ""
 
     def read_state(self) -> dict[str, torch.Tensor]:
         """Return the weights by name, verified against their SHA-256; raises IntegrityError."""
         return read_state(self.weights)
 
     def to_artifact(self) -> Artifact:
-        """Return `model.safetensors` and `backbone.json`."""
+        """Return `model.safetensors`, `backbone.json` and, if there is one, the text of the licence."""
         record = {
             "architecture": self.architecture,
             "model_args": dict(self.model_args),
@@ -79,15 +95,18 @@ class Backbone:
             "num_features": self.num_features,
             "licence": self.licence,
             "source": self.source,
+            **({"origin": dict(self.origin)} if self.origin else {}),
         }
+        text = {TEXT_NAME: self.licence_text.encode()} if self.licence_text else {}
         metrics = {"num_features": self.num_features, "weights_bytes": self.weights.size_bytes}
-        return Artifact({WEIGHTS_NAME: self.weights, RECORD_NAME: json_bytes(record)}, metrics)
+        return Artifact({WEIGHTS_NAME: self.weights, RECORD_NAME: json_bytes(record), **text}, metrics)
 
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave; the weights are verified when they are read."""
         record = published.read_json(RECORD_NAME)
-        return cls(**record, weights=published_file(published, WEIGHTS_NAME))
+        weights = published_file(published, WEIGHTS_NAME)
+        return cls(**record, weights=weights, licence_text=read_text(published))
 
 
 def prepare_backbone(config: BackboneConfig, *, directory: Path) -> Backbone:
@@ -95,12 +114,13 @@ def prepare_backbone(config: BackboneConfig, *, directory: Path) -> Backbone:
 
     Raises:
         ConfigError: an unknown model or tag, weights that do not fit, a hub that cannot be reached, an
-            input size at which the model does not run.
+            input size at which the model does not run, a licence that is not the one timm states.
+        IntegrityError: weights of another digest than the one that is pinned.
         StoreError: the weights cannot be written.
     """
     described = find_pretrained_cfg(config.architecture)
     arguments = size_arguments(described, config.input_size)
-    model, licence, source = _load(config, described, arguments)
+    model, start = _load(config, described, arguments)
     _try_once(model, config)
     path = Path(directory) / WEIGHTS_NAME
     return Backbone(
@@ -108,52 +128,55 @@ def prepare_backbone(config: BackboneConfig, *, directory: Path) -> Backbone:
         model_args=arguments,
         pretrained_cfg=_describe_input(described, config),
         num_features=int(model.num_features),
-        licence=licence,
-        source=source,
+        licence=start.licence.name,
+        source=start.source,
         weights=StagedFile.at(path, write_checkpoint_atomic(path, model)),
+        origin={**start.origin, "licence_stated_by": start.licence.stated_by} if start.origin else {},
+        licence_text=start.licence.text,
     )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is known of weights beside their values."""
+
+    licence: Licence
+    source: str
+    origin: Mapping[str, str]
 
 
 def _load(
     config: BackboneConfig, described: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> tuple[Any, str, str]:
-    """Return the model with its weights, their licence and where they come from."""
-    if config.weights == PRETRAINED:
-        origin = str(described.get("hf_hub_id") or described.get("url") or "")
-        model = _load_from_hub(config.architecture, origin, arguments)
-        return model, str(described.get("license") or "unknown"), f"hub: {origin}"
-    model = create_model(config.architecture, seed=config.seed, num_classes=0, **arguments)
+) -> tuple[Any, _Start]:
+    """Return the model with its weights, and what is known of them."""
     if config.weights == RANDOM:
-        return model, "none", f"random weights of seed {config.seed}"
-    path = Path(config.weights).expanduser()
-    digest = _load_from_file(model, path, classifier=described.get("classifier"))
-    return model, "unknown", f"file: {path.name}, SHA-256 {digest}"
+        model = create_model(config.architecture, seed=config.seed, num_classes=0, **arguments)
+        return model, _Start(Licence(NO_LICENCE), f"random weights of seed {config.seed}", {})
+    # What can be refused without a model is refused before one is built or anything is downloaded.
+    hub = config.weights == PRETRAINED
+    licence = licence_of_hub(described, config) if hub else licence_of_file(config)
+    if hub:
+        fetched = fetch_weights(described, revision=config.revision)
+        path, promised = fetched.path, fetched.sha256
+        named = {"repository": fetched.repository, "commit": fetched.commit, "file": fetched.name}
+    else:
+        path, promised = Path(config.weights).expanduser(), ""
+        named = {"file": path.name}
+    data = _read_file(path)
+    digest = bytes_digest(data)
+    _require_digest(digest, pinned=config.sha256, promised=promised, path=path)
+    model = create_model(config.architecture, seed=0, num_classes=0, **arguments)
+    _load_bytes(model, data, path=path, classifier=described.get("classifier"))
+    words = (
+        f"hub: {named['repository']}, commit {named['commit']}, {named['file']}"
+        if hub
+        else f"file: {path.name}"
+    )
+    source = f"{words}, SHA-256 {digest}"
+    return model, _Start(licence, source, {**named, "sha256": digest})
 
 
-def _load_from_hub(architecture: str, origin: str, arguments: Mapping[str, Any]) -> Any:
-    expected, where = f"pretrained weights of {architecture}", "weights of the backbone"
-    if not origin:
-        raise ConfigError(
-            expected, "no weights that timm knows", where, "Choose another tag, or weights: random."
-        )
-    try:
-        return create_model(architecture, seed=0, num_classes=0, pretrained=True, **arguments)
-    except (OSError, RuntimeError) as error:
-        # The hub's client raises OSError for everything the network does; timm adds RuntimeError.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(
-            f"{expected} from {origin}",
-            f"the error '{reason}'",
-            where,
-            "Check the network, or fetch model.safetensors elsewhere and give its path as weights.",
-        ) from error
-
-
-def _load_from_file(model: Any, path: Path, *, classifier: Any) -> str:
-    """Load a local file into the model, its head left out; return the file's SHA-256."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
+def _read_file(path: Path) -> bytes:
     if not path.is_file():
         raise ConfigError(
             "a .safetensors file",
@@ -161,8 +184,33 @@ def _load_from_file(model: Any, path: Path, *, classifier: Any) -> str:
             path,
             "Correct the path; it is relative to the working directory.",
         )
+    return path.read_bytes()
+
+
+def _require_digest(digest: str, *, pinned: str, promised: str, path: Path) -> None:
+    """Refuse bytes that are not those which the configuration, or the hub, says."""
+    if pinned and digest != pinned:
+        raise IntegrityError(
+            f"weights with the pinned SHA-256 {pinned}",
+            digest,
+            path,
+            "Take the file that was meant, or correct sha256 (and revision) if this one is.",
+        )
+    if promised and digest != promised:
+        raise IntegrityError(
+            f"the file with SHA-256 {promised}, as the hub gave it",
+            digest,
+            path,
+            "The copy in the hub's cache was changed or is damaged; delete it, and it is downloaded again.",
+        )
+
+
+def _load_bytes(model: Any, data: bytes, *, path: Path, classifier: Any) -> None:
+    """Load the bytes of a safetensors file into the model, its head left out."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
-        data = path.read_bytes()
         state = without_head(load(data), classifier)
     except SafetensorError as error:
         raise ConfigError(
@@ -171,7 +219,6 @@ def _load_from_file(model: Any, path: Path, *, classifier: Any) -> str:
     if find_mismatches(model.state_dict(), state):
         state = without_head(convert_foreign(model, state), classifier)
     load_exactly(model, state, where=str(path))
-    return bytes_digest(data)
 
 
 def _try_once(model: Any, config: BackboneConfig) -> None:

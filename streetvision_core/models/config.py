@@ -5,6 +5,7 @@ The defaults stand here and nowhere else.
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 import pydantic
@@ -18,6 +19,8 @@ PRETRAINED = "pretrained"
 CROP_MODES = ("center", "squash", "border")
 WHOLE = "whole"
 VIEWS = (WHOLE, GRID)
+# What the licence of random weights is called; nobody can state it of others.
+NO_LICENCE = "none"
 
 
 class BackboneConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -38,6 +41,27 @@ class BackboneConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         " 'border' the whole picture with borders",
     )
     seed: int = Field(0, ge=0, description="seed of random weights")
+    revision: str = Field(
+        "", description="branch, tag or commit of the hub's repository; empty: its main branch"
+    )
+    sha256: str = Field(
+        "", description="SHA-256 that the file of the weights must have; empty: any, and it is recorded"
+    )
+    license: str = Field(
+        "", max_length=100, description="licence of the weights, where timm does not say; mit, for example"
+    )
+    license_file: str = Field(
+        "", description="path of the text of that licence, which then goes along into the bundle"
+    )
+
+    @property
+    def is_decisive(self) -> bool:
+        """Whether the same settings are meant to give the same result, so that an earlier one will do.
+
+        A local file may hold something else the next time, unless its digest is given. What the hub's main
+        branch says may change as well; but who names no revision takes what was taken before.
+        """
+        return not self.license_file and (self.weights in (RANDOM, PRETRAINED) or bool(self.sha256))
 
     @pydantic.field_validator("weights")
     @classmethod
@@ -55,6 +79,56 @@ class BackboneConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _check_crop_mode(cls, value: str) -> str:
         return _check_choice(value, choices=CROP_MODES, where="crop_mode of the backbone")
+
+    @pydantic.field_validator("sha256")
+    @classmethod
+    def _check_sha256(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ConfigError(
+                "64 hexadecimal digits in lower case, or nothing",
+                repr(value),
+                "sha256 of the backbone",
+                "Take it from backbone.json of a run with these weights, or from sha256sum.",
+            )
+        return value
+
+    @pydantic.field_validator("revision")
+    @classmethod
+    def _check_revision(cls, value: str) -> str:
+        if value and (not re.fullmatch(r"\w[\w./-]*", value, re.ASCII) or ".." in value):
+            raise ConfigError(
+                "a branch, a tag or a commit, or nothing",
+                repr(value),
+                "revision of the backbone",
+                "The hub's page of the repository lists its commits.",
+            )
+        return value
+
+    @pydantic.field_validator("license")
+    @classmethod
+    def _check_license(cls, value: str) -> str:
+        if value and (not re.fullmatch(r"[\w.+-]+", value, re.ASCII) or value == NO_LICENCE):
+            raise ConfigError(
+                "the identifier of a licence, mit or cc-by-4.0 for example, or nothing",
+                repr(value),
+                "license of the backbone",
+                "Leave it empty if you do not know the licence; 'none' is what random weights have.",
+            )
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _check_together(self) -> Self:
+        about_given_weights = ("sha256", "license", "license_file") if self.weights == RANDOM else ()
+        about_the_hub = ("revision",) if self.weights != PRETRAINED else ()
+        for name in (*about_given_weights, *about_the_hub):
+            if getattr(self, name):
+                raise ConfigError(
+                    f"no {name} with weights: {self.weights}",
+                    repr(getattr(self, name)),
+                    f"{name} of the backbone",
+                    "Leave it empty, or choose the weights that it is about.",
+                )
+        return self
 
 
 class ViewsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):

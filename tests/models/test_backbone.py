@@ -134,5 +134,5 @@ def test_a_local_file_that_is_missing_or_no_safetensors_is_named(tmp_path):
 def test_a_hub_that_cannot_be_reached_is_one_readable_paragraph(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     config = BackboneConfig(architecture="test_vit2", weights="pretrained", input_size=64)
-    with pytest.raises(ConfigError, match=r"pretrained weights of test_vit2 .*Check the network"):
+    with pytest.raises(ConfigError, match=r"hub's timm/test_vit2\S+, but .*offline.*Check the network"):
         prepare_backbone(config, directory=tmp_path)

@@ -78,9 +78,16 @@ def recipe(**changes):
 
 
 def fit(
-    backbone, toy, directory, *, resume=None, features=None, on_epoch=lambda _: None, on_notice=lambda _: None,
+    backbone,
+    toy,
+    directory,
+    *,
+    resume=None,
+    features=None,
+    on_epoch=lambda _: None,
+    on_notice=lambda _: None,
     **changes,
-):  # fmt: skip
+):
     return fit_classifier(
         backbone,
         index=toy.index,
