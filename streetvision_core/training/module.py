@@ -27,6 +27,7 @@ from streetvision_core.errors import StreetVisionError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.models.predict import forward_batch, memory_format
+from streetvision_core.training.compiling import compile_if_possible
 from streetvision_core.training.config import LORA
 from streetvision_core.training.data import Batch
 from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
@@ -211,12 +212,29 @@ class ClassifierModule(TrainingModule):
     """A classifier that learns from pixels: all of its weights, or those that require a gradient."""
 
     def __init__(
-        self, model: Any, *, transform: Preprocessing, validation_batch_size: int, **common: Any
+        self,
+        model: Any,
+        *,
+        transform: Preprocessing,
+        validation_batch_size: int,
+        on_notice: Callable[[str], None] = lambda _: None,
+        **common: Any,
     ) -> None:
         super().__init__(model.to(memory_format=memory_format(model)), **common)
         self._transform = transform
         self._validation_batch_size = validation_batch_size
+        self._on_notice = on_notice
         self._mixings = _mixings(self.config)
+
+    def on_fit_start(self) -> None:
+        """Compile the model, where that is configured and works."""
+        if self.config.compile:
+            parts = self.config.accumulate * self.trainer.world_size
+            shape = (self.config.batch_size // parts, 3, *self._transform.size)
+            example = torch.zeros(shape, device=self.device).contiguous(
+                memory_format=memory_format(self.model)
+            )
+            compile_if_possible(self.model, example, on_notice=self._on_notice)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the groups of all weights that require a gradient; lower layers may learn more slowly."""

@@ -129,6 +129,7 @@ def train_on_pixels(
             class_weights=class_weights(train.labels, config=config),
             steps_per_epoch=batches.steps,
             rows=saving.saved.rows if saving.saved else (),
+            on_notice=on_notice,
             unreadable=Unreadable(config.max_unreadable, on_notice=on_notice),
         )
         speed = run_training(
