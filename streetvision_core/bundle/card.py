@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from streetvision_core.bundle.figures import Intervals
     from streetvision_core.bundle.report import PolicyReport, Report
     from streetvision_core.eval.decisions import Policy
+    from streetvision_core.models.views import Views
 
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 
@@ -49,6 +50,7 @@ class CardFacts:
     backbone: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     degenerate: Sequence[str]
+    views: Views | None = None
 
     @property
     def tested(self) -> PolicyReport:
@@ -94,6 +96,7 @@ def readme(facts: CardFacts) -> bytes:
     """Return README.md for whoever receives the bundle."""
     sections = (
         _introduction(facts),
+        *([_looking(facts.views)] if facts.views else []),
         _promise(facts.policy),
         _figures(facts.evaluation.report, facts.tested),
         _verifying(),
@@ -108,14 +111,27 @@ def _introduction(facts: CardFacts) -> str:
     warning = "".join(
         f"**Degenerate: {reason}. Do not use it for decisions.**\n\n" for reason in facts.degenerate
     )
+    everywhere = "" if facts.views else ", in every library"
     return f"""\
 # {config.model_name} {config.version}
 
 {config.description}
 
 {warning}The architecture is {facts.backbone["architecture"]}; it answers with the probability of roadwork.
-Above 0.5 means roadwork, in every library: the temperature {point.temperature:.4g} and the threshold
+Above 0.5 means roadwork{everywhere}: the temperature {point.temperature:.4g} and the threshold
 {point.threshold:.4g} of its policy are folded into the last layer.
+"""
+
+
+def _looking(views: Views) -> str:
+    return f"""\
+## It looks {views.count} times
+
+It sees {views.describe()}.
+Only `streetvision` and `streetvision_core` do that. timm and transformers open the same weights and see the
+whole picture alone: the operating point of 0.5 was tuned for the pooled views and not for that, and the
+figures below do not hold there. Who serves it with those libraries, a StreetVision miner for instance, needs
+a model that was trained with `views: whole`.
 """
 
 
@@ -185,6 +201,11 @@ trust and compare.
 
 def _loading(facts: CardFacts) -> str:
     size = facts.preprocessing.get("input_size", "")
+    elsewhere = (
+        "looking at the whole picture alone, for which 0.5 was not tuned"
+        if facts.views
+        else "with the same operating point of 0.5"
+    )
     return f"""\
 ## Use it
 
@@ -194,7 +215,7 @@ def _loading(facts: CardFacts) -> str:
     for answer in Predictor.load(".").predict(["street.jpg"]):
         print(answer.probability, answer.decision)
 
-Without StreetVision, unverified and with the same operating point of 0.5:
+Without StreetVision, unverified and {elsewhere}:
 
     import timm
     model = timm.create_model("local-dir:.", pretrained=True).eval()     # logits of None, Roadwork

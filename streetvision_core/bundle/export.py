@@ -43,6 +43,7 @@ from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.data.splits import Splits
 from streetvision_core.errors import BundleError
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
+from streetvision_core.models.views import find_views
 from streetvision_core.models.weights import published_file, read_state
 
 if TYPE_CHECKING:
@@ -96,7 +97,13 @@ def export_bundle(
     model_config = parts.checkpoint.config
     predictor = Predictor.build(model_config, read_state(parts.checkpoint.weights), parts.policy)
     facts = CardFacts(
-        config, parts.policy, parts.evaluation, parts.backbone, model_config["pretrained_cfg"], degenerate
+        config,
+        parts.policy,
+        parts.evaluation,
+        parts.backbone,
+        model_config["pretrained_cfg"],
+        degenerate,
+        find_views(model_config),
     )
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
