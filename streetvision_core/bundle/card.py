@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streetvision_core.bundle.figures import Intervals
     from streetvision_core.bundle.report import PolicyReport, Report
     from streetvision_core.eval.decisions import Policy
+    from streetvision_core.models.views import Views
 
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 
@@ -51,6 +52,8 @@ class CardFacts:
     preprocessing: Mapping[str, Any]
     degenerate: Sequence[str]
     has_licence_text: bool = False
+    views: Views | None = None
+    head_hidden: int = 0
 
     @property
     def tested(self) -> PolicyReport:
@@ -118,6 +121,7 @@ def readme(facts: CardFacts) -> bytes:
     """Return README.md for whoever receives the bundle."""
     sections = (
         _introduction(facts),
+        *([_looking(facts.views)] if facts.views else []),
         _promise(facts.policy),
         _figures(facts.evaluation.report, facts.tested),
         _verifying(),
@@ -132,13 +136,14 @@ def _introduction(facts: CardFacts) -> str:
     warning = "".join(
         f"**Degenerate: {reason}. Do not use it for decisions.**\n\n" for reason in facts.degenerate
     )
+    everywhere = "" if facts.views or facts.head_hidden else ", in every library"
     return f"""\
 # {config.model_name} {config.version}
 
 {config.description}
 
 {warning}The architecture is {facts.backbone["architecture"]}; it answers with the probability of roadwork.
-Above 0.5 means roadwork, in every library: the temperature {point.temperature:.4g} and the threshold
+Above 0.5 means roadwork{everywhere}: the temperature {point.temperature:.4g} and the threshold
 {point.threshold:.4g} of its policy are folded into the last layer.
 {_restrictions(facts)}"""
 
@@ -150,6 +155,18 @@ def _restrictions(facts: CardFacts) -> str:
         return ""
     words = " and ".join(terms.words) if terms else "whose terms are not known here"
     return f"\n**It started from weights of the licence {licence}, {words}: see `LICENSE`.**\n"
+
+
+def _looking(views: Views) -> str:
+    return f"""\
+## It looks {views.count} times
+
+It sees {views.describe()}.
+Only `streetvision` and `streetvision_core` do that. timm and transformers open the same weights and see the
+whole picture alone: the operating point of 0.5 was tuned for the pooled views and not for that, and the
+figures below do not hold there. Who serves it with those libraries, a StreetVision miner for instance, needs
+a model that was trained with `views: whole`.
+"""
 
 
 def _promise(policy: Policy) -> str:
@@ -227,15 +244,30 @@ def _loading(facts: CardFacts) -> str:
     for answer in Predictor.load(".").predict(["street.jpg"]):
         print(answer.probability, answer.decision)
 
-Without StreetVision, unverified and with the same operating point of 0.5:
+{_loading_elsewhere(facts)}
+Preprocessing is in `config.json` (input {size}).
+"""
+
+
+def _loading_elsewhere(facts: CardFacts) -> str:
+    if facts.head_hidden:
+        return (
+            f"timm and transformers cannot open it: its head has a hidden layer of {facts.head_hidden}, which"
+            " they cannot build.\n"
+        )
+    elsewhere = (
+        "looking at the whole picture alone, for which 0.5 was not tuned"
+        if facts.views
+        else "with the same operating point of 0.5"
+    )
+    return f"""\
+Without StreetVision, unverified and {elsewhere}:
 
     import timm
     model = timm.create_model("local-dir:.", pretrained=True).eval()     # logits of None, Roadwork
 
     from transformers import pipeline
     pipeline("image-classification", model=".")("street.jpg")
-
-Preprocessing is in `config.json` (input {size}).
 """
 
 

@@ -45,6 +45,7 @@ from streetvision_core.data.splits import Splits
 from streetvision_core.errors import BundleError
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
 from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text
+from streetvision_core.models.views import find_views
 from streetvision_core.models.weights import published_file, read_state
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def export_bundle(
         model_config["pretrained_cfg"],
         degenerate,
         has_licence_text=bool(parts.licence_text),
+        views=find_views(model_config),
+        head_hidden=model_config.get("head_hidden", 0),
     )
     licence_text = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
     files: dict[str, bytes | StagedFile] = {

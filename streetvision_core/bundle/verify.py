@@ -14,6 +14,7 @@ from streetvision_core.bundle.golden import golden_problems
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.errors import BundleError
+from streetvision_core.models.views import find_views
 
 if TYPE_CHECKING:
     import os
@@ -32,9 +33,11 @@ class Verification:
         tested, point = bundle.tested, bundle.record.operating_point
         files, pictures = manifest.output_artifacts, bundle.evaluation.counts.n
         size = sum(file.size_bytes for file in files.values()) / 1e6
+        views = find_views(bundle.config)
         rows = {
             "good": str(bundle.contents.path),
             "model": f"{bundle.card.model_name} {bundle.card.version}, {bundle.record.architecture}",
+            **({"views": f"sees {views.describe()}"} if views else {}),
             "files": f"{len(files)} ({size:.1f} MB), every byte as published",
             "policy": f"{bundle.policy.type}; roadwork above probability {point.probability}",
             "promise": bundle.policy.promise(),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from streetvision_core.bundle.layout import CONFIG, WEIGHTS
 from streetvision_core.errors import BundleError, ConfigError, StreetVisionError
 from streetvision_core.io import StagedFile
+from streetvision_core.models.config import LARGEST_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,9 @@ def _check_config(config: Any, *, where: str) -> str:
     preprocessing = settings.get("pretrained_cfg")
     if not isinstance(preprocessing, dict) or not isinstance(arguments, dict):
         raise BundleError(f"preprocessing in {CONFIG}", repr(preprocessing), where, _ACTION)
+    hidden = settings.get("head_hidden", 0)
+    if type(hidden) is not int or not 0 <= hidden <= LARGEST_HEAD:
+        raise BundleError(f"head_hidden up to {LARGEST_HEAD} in {CONFIG}", repr(hidden), where, _ACTION)
     unknown = {*preprocessing} - _PREPROCESSING | {*arguments} - _ARGUMENTS
     try:
         written = _as_written(settings, arguments, preprocessing)
@@ -94,7 +98,7 @@ def _as_written(
         source="",
         weights=StagedFile(Path(), "", (0, 0, 0)),
     )
-    return hub_config(backbone, views=find_views(settings))
+    return hub_config(backbone, head_hidden=settings.get("head_hidden", 0), views=find_views(settings))
 
 
 def _read_state(data: bytes, *, where: str) -> dict[str, torch.Tensor]:

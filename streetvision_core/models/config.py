@@ -17,6 +17,7 @@ from streetvision_core.models.views import GRID, LARGEST_GRID, LARGEST_OVERLAP, 
 RANDOM = "random"
 PRETRAINED = "pretrained"
 CROP_MODES = ("center", "squash", "border")
+LARGEST_HEAD = 8192
 WHOLE = "whole"
 VIEWS = (WHOLE, GRID)
 # What the licence of random weights is called; nobody can state it of others.

@@ -1,7 +1,7 @@
 """Many views of one picture: the whole of it, and a grid of overlapping crops.
 
-What a network sees of a frame of 1280 x 720 at 224 pixels is a sixth of its width: a cone at the edge is two
-pixels wide. Each crop of the grid goes through the same preprocessing and the same network as the whole, and
+What a network sees of a frame of 1280 x 720 at 224 pixels is a sixth of its width: a cone 12 pixels wide
+is two. Each crop of the grid goes through the same preprocessing and the same network as the whole, and
 the logits of all views are pooled to one pair (`models.pooling`).
 
 The cells of a grid are of one size, neighbours share a given part of a cell's side, and together they cover
@@ -70,6 +70,19 @@ class Views(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
     def count(self) -> int:
         """The number of views of a picture: the whole, and the cells."""
         return 1 + self.grid**2
+
+    def describe(self) -> str:
+        """Say in words what is looked at and how it becomes one answer."""
+        pooled = {
+            MEAN: "their mean",
+            TOP_K: f"the mean of the {self.top_k} that say roadwork the loudest",
+            MAX: "the one that says roadwork the loudest",
+            ATTENTION: "their mean, weighed by what was learned of their features",
+        }[self.pooling]
+        return (
+            f"the whole picture and {self.grid} x {self.grid} crops of it that overlap by {self.overlap:.0%},"
+            f" and answers by {pooled}"
+        )
 
     def boxes(self, width: int, height: int) -> list[Box]:
         """Return the cells of a picture of this size; see `grid_boxes`."""

@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.models.config import WHOLE, ViewsConfig
+from streetvision_core.models.config import LARGEST_HEAD, WHOLE, ViewsConfig
 
 FINETUNE = "finetune"
 PROBE = "probe"
@@ -46,7 +46,7 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
         " the head)",
     )
     head_hidden: int = Field(
-        0, ge=0, le=8192, description="width of a hidden layer in the head; 0 for a linear head"
+        0, ge=0, le=LARGEST_HEAD, description="width of a hidden layer in the head; 0 for a linear head"
     )
     epochs: int = Field(7, ge=1, le=10_000, description="passes over the train role")
     batch_size: int = Field(32, ge=2, le=65_536, description="pictures a step of the optimizer")

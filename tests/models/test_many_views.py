@@ -152,3 +152,24 @@ def test_the_hubs_config_carries_the_views_and_is_unchanged_without(tmp_path):
     narrow = hub_config(backbone, views=grid_of("attention", attention=(1.0, 0.0)))
     with pytest.raises(ConfigError, match="attention over the 96 features"):
         load_classifier(narrow, state)
+
+
+class Loudest(nn.Module):
+    """Says roadwork by how orange the most orange point of a picture is."""
+
+    def forward(self, inputs):
+        margins = (inputs[:, 0] - inputs[:, 2]).amax((1, 2)) - 0.5
+        return torch.stack([-margins / 2, margins / 2], dim=1)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (1277, 0), (0, 717), (1277, 717), (420, 250)])
+def test_works_too_small_for_the_whole_picture_are_seen_by_a_crop(corner):
+    frame = Image.new("RGB", (1280, 720), (90, 90, 90))
+    frame.paste((255, 110, 0), (*corner, corner[0] + 3, corner[1] + 3))
+    cfg = {"input_size": [3, 224, 224], "mean": [0, 0, 0], "std": [1, 1, 1], "crop_pct": 1.0}
+    transform = eval_transform({**cfg, "crop_mode": "squash"}, views=grid_of("max", grid=3))
+    whole, views = (
+        predict_logits(Loudest(), [frame], one, batch_size=2) for one in (transform.whole, transform)
+    )
+    assert whole[0, 1] < whole[0, 0]
+    assert views[0, 1] > views[0, 0]

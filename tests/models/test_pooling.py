@@ -107,6 +107,8 @@ def test_of_equal_margins_the_earlier_views_count():
     assert pool_logits(tied, None, views=POOLINGS["max"]).tolist() == [[0, 3]]
     pooled = pool_logits(tied, None, views=POOLINGS["top_k"])[0].tolist()
     assert pooled == pytest.approx([(0 + 4 + 1) / 3, (3 + 5 + 2) / 3])
+    alike = torch.arange(37.0)[None, :, None].expand(3, 37, 2)  # so many that sorting might mix them up
+    assert pool_logits(alike, None, views=Views(grid=6, overlap=0.15, pooling="max")).tolist() == [[0, 0]] * 3
 
 
 def test_one_view_is_left_as_it_is():
