@@ -6,6 +6,7 @@
     latest/<step>.json                                which manifest is current, with its SHA-256
     keys/<step>/<step_key>.json                       which manifest was computed from exactly these inputs
     resume/<step>/<step_key>/                         how far an unfinished computation has come
+    features/<key>/                                   what frozen models made of pictures; all of it can go
 
 A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
 digest. Publishing makes sure that the directory holds the files of the manifest and no others, then
@@ -70,6 +71,10 @@ class ArtifactStore:
             / check_segment(step, kind="step name")
             / check_segment(step_key, kind="step key")
         )
+
+    def features_directory(self) -> Path:
+        """Return where features of pictures are kept, for all runs (``training/feature_cache.py``)."""
+        return self.root / "features"
 
     def stage(self, run_id: str, step: str) -> Path:
         """Return the empty directory in which ``step`` of ``run_id`` stages its files.

@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from streetvision_core.data.pictures import decode
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.io.encode import json_bytes
 from streetvision_core.models.features import batch_features, find_row_shape
+from streetvision_core.models.measure import picture_quality
 from streetvision_core.models.predict import BATCH_SIZE, choose_device, prepared_batches
 from streetvision_core.training.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
@@ -79,21 +80,21 @@ def body_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def feature_measure(
+def feature_measures(
     model: Any,
     transform: Preprocessing,
     *,
     config: Mapping[str, Any],
-    view: str = PLAIN,
+    views: Sequence[str] = (PLAIN,),
     device: str | torch.device | None = None,
-) -> Measure:
-    """Describe the features of a model: what goes into its classifier layer, float32 [D] a picture.
+) -> list[Measure]:
+    """Describe the features of a model in each view: what goes into its classifier layer, float32 [D].
 
     Args:
         model: A timm classifier.
         transform: Its preprocessing.
         config: Its config.json, of which `architecture` and `model_args` count.
-        view: "mirrored" mirrors each crop; every other view takes the crops as they are given.
+        views: "mirrored" mirrors each crop; every other view takes the crops as they are given.
         device: Where it will be computed; by default on the first GPU where there is one.
 
     Raises:
@@ -107,24 +108,43 @@ def feature_measure(
             "the features of pictures",
             "Choose another architecture.",
         )
-    key = FeatureKey(
+    plain = FeatureKey(
         weights=body_digest(model),
         architecture=str(config["architecture"]),
         model_args=dict(config.get("model_args", {})),
         preprocessing=describe_preprocessing(transform),
         precision=FLOAT32,
-        view=view,
-        computed_by={
-            "device": _device_name(device),
-            **{name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
-        },
+        view=PLAIN,
+        computed_by={"device": _device_name(device), **_versions("torch", "torchvision", "timm", "pillow")},
         shape=shape,
     )
 
     def rows(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
-        crops = pixels.flip(-1) if view == MIRRORED else pixels
-        return batch_features(model, crops, transform, batch_size=BATCH_SIZE)
+        return batch_features(model, pixels, transform, batch_size=BATCH_SIZE)
 
+    def mirrored_rows(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
+        return rows(pixels.flip(-1))
+
+    return [Measure(replace(plain, view=view), mirrored_rows if view == MIRRORED else rows) for view in views]
+
+
+def quality_measure(transform: Preprocessing) -> Measure:
+    """Describe sharpness and brightness of the crops, float64 [2]: no model takes part, and no device."""
+
+    def rows(pixels: torch.Tensor) -> npt.NDArray[np.float64]:
+        return np.stack(picture_quality(pixels.cpu().numpy()), axis=1)
+
+    key = FeatureKey(
+        weights="",
+        architecture="",
+        model_args={},
+        preprocessing=describe_preprocessing(transform),
+        precision="float64",
+        view=QUALITY,
+        computed_by=_versions("numpy", "torchvision", "timm", "pillow"),
+        shape=(2,),
+        dtype="<f8",
+    )
     return Measure(key, rows)
 
 
@@ -167,7 +187,7 @@ def picture_features(
     """
     return measure_pictures(
         model,
-        [feature_measure(model, transform, config=config, view=view, device=device)],
+        feature_measures(model, transform, config=config, views=[view], device=device),
         names,
         digests=digests,
         read=read,
@@ -324,6 +344,10 @@ def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:
             "Restore the picture, or materialize images with rescan: true, and everything after it.",
         )
     return data
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {name: version(name) for name in packages}
 
 
 def _device_name(device: str | torch.device | None) -> str:
