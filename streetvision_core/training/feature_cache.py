@@ -28,21 +28,21 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import secrets
 import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streetvision_core.errors import MissingArtifactError, StoreError
-from streetvision_core.io import bytes_digest, json_bytes, make_directory, write_file_atomic
+from streetvision_core.errors import MissingArtifactError
+from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.atomic import write_chunks_atomic
-from streetvision_core.io.claims import claim, clear_abandoned, release
+from streetvision_core.io.claims import release
+from streetvision_core.io.features import claim_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,9 +50,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-KEY_NAME = "key.json"
 SHARD_SUFFIX = ".npy"
-LOCK_NAME = ".lock"
 SHARD_ROWS = 4096
 MAPS = 128
 _HASHERS = 2
@@ -142,7 +140,7 @@ class FeatureSet:
         self._row = np.zeros(len(pictures), dtype=np.int32)
         self._shards: list[_Shard] = []
         self._maps: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
-        self._claim()
+        weakref.finalize(self, _release, claim_features(directory, key.to_bytes()), os.getpid())
         self.refresh()
 
     def __len__(self) -> int:
@@ -265,19 +263,6 @@ class FeatureSet:
             self._maps.popitem(last=False)
         return rows
 
-    def _claim(self) -> None:
-        """Claim the set, make its directory, and say that it was used now."""
-        token = self.directory / secrets.token_hex(8)
-        with features_locked(self.directory.parent), _writing(self.directory):
-            make_directory(self.directory)
-            clear_abandoned(self.directory)
-            claim(token)
-            weakref.finalize(self, _release, token, os.getpid())
-            path, content = self.directory / KEY_NAME, self.key.to_bytes()
-            if not path.is_file() or path.read_bytes() != content:
-                write_file_atomic(path, content)
-            os.utime(path)
-
 
 def open_features(
     features: Path,
@@ -300,21 +285,6 @@ def open_features(
         StoreError: the file system refused.
     """
     return FeatureSet(features / key.digest, key, digests, on_notice=on_notice, owner=owner)
-
-
-@contextmanager
-def features_locked(features: Path) -> Iterator[None]:
-    """Hold the directory of all sets alone: nobody claims a set or removes one meanwhile."""
-    from filelock import FileLock
-
-    with _writing(features):
-        make_directory(features)
-        lock = FileLock(features / LOCK_NAME)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _release(token: Path, pid: int) -> None:
@@ -375,19 +345,6 @@ def _write_shard(directory: Path, rows: npt.NDArray[Any]) -> _Shard:
     path = directory / f"{digest.hexdigest()}{SHARD_SUFFIX}"
     write_chunks_atomic(path, [memoryview(head.getvalue()), body])
     return _verified(path, rows.dtype)
-
-
-@contextmanager
-def _writing(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            "a directory of features that can be written",
-            f"the error '{error.strerror}'",
-            where,
-            "Check the store's free space and permissions.",
-        ) from error
 
 
 def _no_row(directory: Path) -> MissingArtifactError:
