@@ -139,6 +139,7 @@ class FeatureSet:
         self._shard = np.full(len(pictures), _NOWHERE, dtype=np.int32)
         self._row = np.zeros(len(pictures), dtype=np.int32)
         self._shards: list[_Shard] = []
+        self._numbers: dict[Path, int] = {}
         self._maps: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
         weakref.finalize(self, _release, claim_features(directory, key.to_bytes()), os.getpid())
         self.refresh()
@@ -163,7 +164,7 @@ class FeatureSet:
         Raises:
             MissingArtifactError: one has no row, or its shard is gone for good.
         """
-        asked = self._of[positions]
+        asked = self._of[positions if isinstance(positions, slice) else np.asarray(positions, dtype=np.int64)]
         try:
             return self._gather(asked)
         except (FileNotFoundError, _NotAShard):
@@ -194,10 +195,8 @@ class FeatureSet:
 
     def refresh(self) -> None:
         """Take up what other runs have published, and let go what is gone."""
-        known = {shard.path for shard in self._shards}
-        found = _shard_paths(self.directory)
-        self._forget({shard.path for shard in self._shards} - set(found))
-        new = [path for path in found if path not in known]
+        self._forget({path for path, number in self._numbers.items() if not _is_still(self._shards[number])})
+        new = [path for path in _shard_paths(self.directory) if path not in self._numbers]
         with ThreadPoolExecutor(_HASHERS) as pool:
             for path, opened in zip(new, pool.map(self._verify, new), strict=True):
                 if isinstance(opened, _NotAShard):
@@ -221,7 +220,7 @@ class FeatureSet:
 
     def _adopt(self, shard: _Shard) -> None:
         """Note where the asked pictures lie that have no row yet."""
-        number = len(self._shards)
+        number = self._numbers[shard.path] = len(self._shards)
         self._shards.append(shard)
         held = np.ascontiguousarray(self._map(number)["picture"]).view("S32")
         at = np.searchsorted(self._pictures, held)
@@ -233,7 +232,7 @@ class FeatureSet:
         self._row[at[rows]] = rows
 
     def _forget(self, gone: set[Path]) -> None:
-        numbers = [number for number, shard in enumerate(self._shards) if shard.path in gone]
+        numbers = [self._numbers.pop(path) for path in gone]
         self._shard[np.isin(self._shard, numbers)] = _NOWHERE
         for number in numbers:
             self._maps.pop(number, None)
@@ -245,7 +244,7 @@ class FeatureSet:
         gathered = np.empty((len(asked), *self.key.shape), dtype=self.key.dtype)
         order = np.argsort(shards, kind="stable")
         numbers, starts = np.unique(shards[order], return_index=True)
-        for number, places in zip(numbers, np.split(order, starts[1:]), strict=True):
+        for number, places in zip(numbers, np.split(order, starts)[1:], strict=True):
             gathered[places] = self._map(int(number))["value"][rows[places]]
         return gathered
 
@@ -305,13 +304,24 @@ def _is_shard_name(name: str) -> bool:
     return name.endswith(SHARD_SUFFIX) and len(stem) == 64 and set(stem) <= set("0123456789abcdef")
 
 
+def _is_still(shard: _Shard) -> bool:
+    try:
+        return _signature(shard.path.stat()) == shard.signature
+    except FileNotFoundError:
+        return False
+
+
+def _signature(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_ino, status.st_mtime_ns
+
+
 def _mapped(path: Path) -> tuple[mmap.mmap, tuple[int, int, int]]:
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if not status.st_size:
             raise _NotAShard("it is empty")
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pages, (status.st_size, status.st_ino, status.st_mtime_ns)
+    return pages, _signature(status)
 
 
 def _verified(path: Path, dtype: np.dtype[np.void]) -> _Shard:
@@ -326,10 +336,11 @@ def _verified(path: Path, dtype: np.dtype[np.void]) -> _Shard:
         raise _NotAShard("its content is not that of its name")
     head = BytesIO(pages[:4096])
     try:
-        np.lib.format.read_magic(head)
+        if np.lib.format.read_magic(head) != (1, 0):
+            raise _NotAShard("it is not of format 1.0")
         shape, _, found = np.lib.format.read_array_header_1_0(head)
     except ValueError as error:
-        raise _NotAShard(f"no NumPy array of format 1.0: {error}") from error
+        raise _NotAShard(f"no NumPy array: {error}") from error
     if found != dtype or len(shape) != 1 or head.tell() + shape[0] * dtype.itemsize != len(pages):
         raise _NotAShard(f"it holds {found} {shape} instead of rows of {dtype}")
     return _Shard(path, signature, head.tell(), shape[0])
