@@ -15,9 +15,12 @@ number of threads does not.
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -214,11 +217,10 @@ def measure_pictures(
 
     Arguments and errors as for `picture_features`.
     """
-    temporary = None if cache else tempfile.TemporaryDirectory(prefix="streetvision-features-")
-    features = Path(temporary.name) if temporary else cache
-    assert features is not None
+    place = _Temporary() if cache is None else cache
+    features = place.path if isinstance(place, _Temporary) else place
     sets = [
-        open_features(features, measure.key, digests, on_notice=on_notice, owner=temporary)
+        open_features(features, measure.key, digests, on_notice=on_notice, owner=place)
         for measure in measures
     ]
     missing = np.unique(np.concatenate([one.missing for one in sets]))
@@ -282,6 +284,19 @@ def describe_preprocessing(transform: Preprocessing) -> dict[str, Any]:
         "std": list(transform.std),
         "interpolation": transform.interpolation,
     }
+
+
+class _Temporary:
+    """A directory that goes with the last object that holds this one."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="streetvision-features-"))
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(path: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked worker has a copy of the object, and the directory is not its own
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass
