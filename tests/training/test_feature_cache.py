@@ -76,8 +76,7 @@ def test_rows_come_back_exactly_at_the_positions_that_are_asked_for(features, sh
 
 
 def test_many_shards_with_copies_are_what_a_mapping_from_pictures_says(features, monkeypatch):
-    """Two openers fill the same set side by side; few shards are mapped at a time."""
-    monkeypatch.setattr(feature_cache, "MAPS", 2)
+    """Two openers fill the same set side by side."""
     monkeypatch.setattr(feature_cache, "SHARD_ROWS", 7)
     random = np.random.default_rng(0)
     one, other = (features.open(range(60)) for _ in range(2))
@@ -90,7 +89,6 @@ def test_many_shards_with_copies_are_what_a_mapping_from_pictures_says(features,
     known = np.flatnonzero(~found.lacks(np.arange(300)))
     assert 0 < len(known) < 300
     assert np.array_equal(found[known], rows_of([asked[i] for i in known]))
-    assert len(found._maps) == 2
     assert {asked[i] for i in found.missing} == set(asked) - {asked[i] for i in known}
     one.refresh()
     assert {asked[i] for i in found.missing} == set(one.missing.tolist()) & set(asked)
@@ -201,8 +199,7 @@ def test_a_shard_that_is_gone_counts_as_missing(features):
     assert features.notices == []
 
 
-def test_rows_that_moved_to_another_shard_meanwhile_are_found_there(features, monkeypatch):
-    monkeypatch.setattr(feature_cache, "MAPS", 0)
+def test_rows_that_moved_to_another_shard_meanwhile_are_found_there(features):
     found = features.fill(range(3))
     (before,) = features.shards()
     features.open(range(5)).publish(np.arange(5), rows_of(range(5)))
@@ -214,8 +211,7 @@ def test_rows_that_moved_to_another_shard_meanwhile_are_found_there(features, mo
         found[[0]]
 
 
-def test_a_shard_that_is_replaced_after_it_was_proven_is_not_read(features, monkeypatch):
-    monkeypatch.setattr(feature_cache, "MAPS", 0)
+def test_a_shard_that_is_replaced_after_it_was_proven_is_not_read(features):
     found = features.fill(range(3))
     (path,) = features.shards()
     data = bytearray(path.read_bytes())
