@@ -163,6 +163,7 @@ FOREIGN = {
     "cut": lambda data: data[:-4],
     "cut in its header": lambda data: data[:40],
     "of another key": lambda _: saved(np.zeros(3, replace(KEY, shape=(4,)).row_dtype)),
+    "of another type": lambda _: saved(np.zeros(3, replace(KEY, dtype="<i4").row_dtype)),
     "a plain matrix": lambda _: saved(np.zeros((3, 3), "<f4")),
     "a pickle": lambda _: saved(np.array([{"a": 1}], dtype=object), allow_pickle=True),
     "of another format": lambda data: data[:6] + b"\x09" + data[7:],
