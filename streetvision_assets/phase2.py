@@ -45,6 +45,8 @@ def val_calib_logits(
         roles.roles["val_calib"],
         index=ImageIndex.from_artifact(images),
         pictures=open_pictures(images, roles, roles=step.roles),
+        cache=store.open().features_directory(),
+        on_notice=context.log.info,
     )
     return step.result(logits)
 

@@ -44,6 +44,8 @@ def gate(
         pictures=open_pictures(images, roles, roles=step.roles),
         config=config,
         checkpoint_version=phase1_checkpoint.manifest.data_version,
+        cache=store.open().features_directory(),
+        on_notice=context.log.info,
     )
     context.log.info("deferring by the %s: %s", fitted.policy.confidence_by, fitted.policy.reason)
     return step.result(fitted, shown=partial(_show_gate, fitted), seed=config.seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -214,6 +215,13 @@ def _add_gc(commands: Commands) -> None:
     gc.add_argument(
         "--keep-runs", metavar="N", type=_count, default=5, help="newest runs to keep (default: 5)"
     )
+    gc.add_argument(
+        "--features-gib",
+        metavar="G",
+        type=_size,
+        default=20.0,
+        help="cached features to keep, those used last, in GiB (default: 20)",
+    )
     how = gc.add_mutually_exclusive_group()
     how.add_argument("--delete", action="store_true", help="remove it, instead of saying what would go")
     how.add_argument("--dry-run", action="store_true", help="only say what would go, as without it")
@@ -226,12 +234,13 @@ def _gc(parsed: argparse.Namespace) -> int:
 
     store = open_store(parsed.store)
     if parsed.delete:
-        from streetvision_core.history.remove import collect
+        from streetvision_core.history.remove import collect as answer
+    else:
+        from streetvision_core.history.gc import plan_collection as answer
 
-        return _show(collect(store, keep_runs=parsed.keep_runs), as_json=parsed.json)
-    from streetvision_core.history.gc import plan_collection
-
-    return _show(plan_collection(store, keep_runs=parsed.keep_runs), as_json=parsed.json)
+    features_bytes = int(parsed.features_gib * 2**30)
+    found = answer(store, keep_runs=parsed.keep_runs, features_bytes=features_bytes)
+    return _show(found, as_json=parsed.json)
 
 
 def _add_predict(commands: Commands) -> None:
@@ -264,6 +273,12 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"a whole number from 0 is expected, not {text!r}")
     return int(text)
+
+
+def _size(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise argparse.ArgumentTypeError(f"a number from 0 is expected, not {text!r}")
+    return float(text)
 
 
 def _show(answer: Answer, *, as_json: bool) -> int:

@@ -2,7 +2,8 @@
 
 Free to go are published artifacts that nothing keeps (``keep.py``), with the pointers of ``keys/`` to them;
 what killed processes left half-made, temporary files included; and the resume state of a training that is
-published, or was left alone for 30 days, unless somebody holds its lock.
+published, or was left alone for 30 days, unless somebody holds its lock. Sets of cached features go when
+nobody has used them for 30 days, and the oldest of them while all together exceed a bound.
 
 A file may have several names, in other runs for instance. Its bytes are free when its last name goes, and
 only then are they counted. No link is followed.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import StoreError
+from streetvision_core.history.features import FEATURES_BYTES, feature_partials, spare_features
 from streetvision_core.history.keep import kept_artifacts, live_runs
 from streetvision_core.history.pointers import key_files, read_pointers
 from streetvision_core.history.resumes import stale_states
@@ -35,7 +37,7 @@ OLD_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Plan:
-    """What may go: directories of steps, pointers, temporary files, resume states, and empty directories.
+    """What may go: directories of steps, pointers, temporary files, states, feature sets, empty directories.
 
     ``frees`` has the bytes by run, and by what they are where they belong to no run.
     """
@@ -46,6 +48,7 @@ class Plan:
     pointers: Sequence[Path]
     partials: Sequence[Path]
     states: Sequence[Path]
+    features: Sequence[Path]
     empty: Sequence[Path]
     frees: Mapping[str, int]
     deleted: bool = False
@@ -68,6 +71,7 @@ class Plan:
             "pointers": [str(path) for path in self.pointers],
             "partials": [str(path) for path in self.partials],
             "resume": [str(path) for path in self.states],
+            "features": [str(path) for path in self.features],
         }
 
     def text(self) -> str:
@@ -96,14 +100,20 @@ class Plan:
             "pointers": self.pointers,
             "temporary files": self.partials,
             "resume states": self.states,
+            "feature sets": self.features,
         }
         for kind, paths in leftovers.items():
             if paths:
                 yield ["", f"{len(paths)} {kind}", size_text(self.frees.get(kind, 0))]
 
 
-def plan_collection(store: ArtifactStore, *, keep_runs: int) -> Plan:
+def plan_collection(store: ArtifactStore, *, keep_runs: int, features_bytes: int = FEATURES_BYTES) -> Plan:
     """Return what may go; nothing is changed.
+
+    Args:
+        store: The store.
+        keep_runs: How many of the newest runs to keep.
+        features_bytes: How much all cached features may take together.
 
     Raises:
         StoreError: something to keep is damaged, so that what it was made from is unknown; or the store's
@@ -120,18 +130,21 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int) -> Plan:
     half_made = [place for place in found if not place.published and _is_abandoned(place)]
     staying = {place.key for place in found if place.published} - {place.key for place in artifacts}
     pointers = [one.path for one in read_pointers(key_files(store.root))[0] if one.key not in staying]
-    partials = [path for top in ("latest", "keys") for path in _partials(store.root / top)]
     states = stale_states(store.root)
+    features = spare_features(store.root, limit_bytes=features_bytes)
+    partials = [path for top in ("latest", "keys") for path in _partials(store.root / top)]
+    partials += feature_partials(store.root, going=features)
     tally = _Tally()
     for place in (*artifacts, *half_made):
         tally.add(place.run_id, (file.stat(follow_symlinks=False) for file in files_below(place.location)))
     for kind, paths in {"pointers": pointers, "temporary files": partials}.items():
         tally.add(kind, (path.lstat() for path in paths))
-    for state in states:
-        tally.add("resume states", (file.stat(follow_symlinks=False) for file in files_below(state)))
+    for kind, paths in {"resume states": states, "feature sets": features}.items():
+        for path in paths:
+            tally.add(kind, (file.stat(follow_symlinks=False) for file in files_below(path)))
     quiet = {run_id: places for run_id, places in runs.items() if run_id not in live}
     empty = _emptied(store.root, quiet, going={*artifacts, *half_made})
-    return Plan(len(kept), artifacts, half_made, pointers, partials, states, empty, tally.frees)
+    return Plan(len(kept), artifacts, half_made, pointers, partials, states, features, empty, tally.frees)
 
 
 @dataclass
@@ -162,7 +175,7 @@ def _require_current(store: ArtifactStore, found: Sequence[Place]) -> None:
 
 
 def _refuse_links(root: Path) -> None:
-    for name in ("runs", "latest", "keys", "resume"):
+    for name in ("runs", "latest", "keys", "resume", "features"):
         if (root / name).is_symlink():
             raise StoreError(
                 "the store's own directories",

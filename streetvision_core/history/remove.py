@@ -6,7 +6,7 @@ It holds the store alone and decides again inside. Then, each step before the ne
 2. The manifests, those of later steps before what they were made from; after each depth of the chain the
    directories are flushed. From here on these directories are what a kill leaves half-made: nobody reads
    them, and the next run or collection clears them away.
-3. The files, and what was half-made before; what is empty then.
+3. The files, and what was half-made before; sets of features, of which any part is whole; what is empty then.
 
 Whoever takes over an artifact at this moment either has links of his own or finds it missing and computes
 it again.
@@ -21,9 +21,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError, StreetVisionError
+from streetvision_core.history.features import FEATURES_BYTES
 from streetvision_core.history.gc import Plan, plan_collection
 from streetvision_core.history.order import depths
 from streetvision_core.io.claims import abandoned, clear_abandoned
+from streetvision_core.io.features import remove_features
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.progress import forget_progress
@@ -37,15 +39,17 @@ if TYPE_CHECKING:
     from streetvision_core.io import ArtifactStore
 
 
-def collect(store: ArtifactStore, *, keep_runs: int) -> Plan:
+def collect(store: ArtifactStore, *, keep_runs: int, features_bytes: int = FEATURES_BYTES) -> Plan:
     """Remove what ``plan_collection`` finds, alone in the store, and return what that was.
+
+    Arguments as for ``plan_collection``.
 
     Raises:
         StoreError: something to keep is damaged, or the file system refused.
         SchemaError: a pointer to what is current is damaged.
     """
     with store.exclusive():
-        plan = plan_collection(store, keep_runs=keep_runs)
+        plan = plan_collection(store, keep_runs=keep_runs, features_bytes=features_bytes)
         try:
             _remove(plan)
         except OSError as error:
@@ -70,6 +74,8 @@ def _remove(plan: Plan) -> None:
                 shutil.rmtree(place.path)
     for state in plan.states:
         forget_progress(state)
+    for features in plan.features:
+        remove_features(features)
     for run in plan.empty:
         clear_abandoned(run)
         with contextlib.suppress(OSError):  # somebody has put something into it

@@ -6,6 +6,7 @@
     latest/<step>.json                                which manifest is current, with its SHA-256
     keys/<step>/<step_key>.json                       which manifest was computed from exactly these inputs
     resume/<step>/<step_key>/                         how far an unfinished computation has come
+    features/<key>/                                   what frozen models made of pictures; all of it can go
 
 A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
 digest. Publishing makes sure that the directory holds the files of the manifest and no others, then

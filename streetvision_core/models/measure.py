@@ -82,26 +82,27 @@ def _measure(
     logits = pooled.cpu().numpy()
     mirrored = forward_batch(model, batch.flip(-1), transform, batch_size=batch_size).cpu().numpy()
     whole = batch if transform.views is None else batch[:, 0]
-    sharpness, brightness = _quality(whole.cpu().numpy())
+    sharpness, brightness = picture_quality(whole.cpu().numpy())
     return Measured(
         logits,
         {
             "features": features.cpu().numpy(),
-            "disagreement": np.abs(_margins(logits) - _margins(mirrored)),
+            "disagreement": np.abs(margins(logits) - margins(mirrored)),
             "sharpness": sharpness,
             "brightness": brightness,
         },
     )
 
 
-def _margins(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def margins(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return roadwork - none of logits [B, 2], [B]."""
     return np.subtract(logits[:, 1], logits[:, 0], dtype=np.float64)
 
 
-def _quality(
+def picture_quality(
     pixels: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Sharpness and brightness of uint8 [B, 3, H, W], float64 [B] each."""
+    """Return sharpness and brightness of uint8 [B, 3, H, W], [B] each."""
     grey = np.einsum("c,bchw->bhw", _GREY, pixels.astype(np.int32))
     across = grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     along = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1]

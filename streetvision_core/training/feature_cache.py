@@ -1,4 +1,4 @@
-"""Features of pictures on disk, shared by all runs: each is computed once, proven when opened, and mapped.
+"""Features of pictures on disk, shared by all runs: each is computed once and proven when it is opened.
 
 A feature set holds what one computation (`FeatureKey`) gives for each picture, by the SHA-256 of the
 picture's bytes. It is the directory ``<features>/<SHA-256 of the key's canonical JSON>/``::
@@ -11,13 +11,14 @@ Shards are written by the one write protocol (``io/atomic.py``) and never change
 or not at all, and two runs that fill a set at once write different files. Of two rows for one picture that
 in the shard whose name sorts first counts; the same computation gave both.
 
-A shard's name proves its content: it is hashed once when a set is opened, from the very pages that are read
-later. A shard that is not what its name says, or not of this key, is removed with a notice, and its pictures
-count as missing. Nothing is unpickled. Merging replaces small shards by a larger one; who has a set open
-meanwhile finds the rows again by themselves.
+A shard's name proves its content: it is hashed once when a set is opened, and read later only while it is
+still that file. A shard that is not what its name says, or not of this key, is removed with a notice, and
+its pictures count as missing. Nothing is unpickled. Who has a set open finds rows again that another run has
+moved to another shard.
 
-In memory are 44 bytes a picture that was asked for, and at most `MAPS` mapped shards. The values stay on
-the disk until they are indexed.
+In memory are 44 bytes a picture that was asked for; the values stay on the disk until they are indexed. They
+are read and not mapped, though `np.load(path, mmap_mode="r")` maps a shard: each mapping costs a file
+descriptor for as long as it lasts, and every page that was touched counts as memory of the process.
 
 Not promised: that a set outlives a collection (``streetvision gc``) when nobody has it open, and protection
 from someone who can write to the store and forges the name too.
@@ -26,23 +27,22 @@ from someone who can write to the store and forges the name too.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
-import secrets
 import weakref
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from io import BytesIO
+from io import BytesIO, FileIO
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streetvision_core.errors import MissingArtifactError, StoreError
-from streetvision_core.io import bytes_digest, json_bytes, make_directory, write_file_atomic
+from streetvision_core.errors import MissingArtifactError
+from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.atomic import write_chunks_atomic
-from streetvision_core.io.claims import claim, clear_abandoned, release
+from streetvision_core.io.claims import release
+from streetvision_core.io.features import claim_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,13 +50,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-KEY_NAME = "key.json"
 SHARD_SUFFIX = ".npy"
-LOCK_NAME = ".lock"
 SHARD_ROWS = 4096
-MAPS = 128
 _HASHERS = 2
 _NOWHERE = -1
+_SHARD = 2**32
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,6 @@ class _Shard:
     path: Path
     signature: tuple[int, int, int]
     offset: int
-    rows: int
 
 
 class _NotAShard(Exception):  # noqa: N818 - says what it found; never leaves this module
@@ -132,17 +129,17 @@ class FeatureSet:
     ) -> None:
         self.directory = directory
         self.key = key
+        self._row_dtype = key.row_dtype
         self._on_notice = on_notice
         self._owner = owner  # what has to live as long as the set: a temporary directory
         asked = np.frombuffer(bytes.fromhex("".join(digests)), dtype="S32")
         pictures, of = np.unique(asked, return_inverse=True)
         self._pictures: npt.NDArray[np.bytes_] = pictures
         self._of: npt.NDArray[np.int32] = of.astype(np.int32)
-        self._shard = np.full(len(pictures), _NOWHERE, dtype=np.int32)
-        self._row = np.zeros(len(pictures), dtype=np.int32)
+        self._place = np.full(len(pictures), _NOWHERE, dtype=np.int64)  # shard * _SHARD + row
         self._shards: list[_Shard] = []
-        self._maps: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
-        self._claim()
+        self._numbers: dict[Path, int] = {}
+        weakref.finalize(self, _release, claim_features(directory, key.to_bytes()), os.getpid())
         self.refresh()
 
     def __len__(self) -> int:
@@ -152,11 +149,11 @@ class FeatureSet:
     def missing(self) -> npt.NDArray[np.int64]:
         """Positions of the pictures without a row, each picture once, in ascending order."""
         _, first = np.unique(self._of, return_index=True)
-        return np.sort(first[self._shard == _NOWHERE]).astype(np.int64)
+        return np.sort(first[self._place == _NOWHERE]).astype(np.int64)
 
     def lacks(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Tell of each position [B] whether its picture has no row."""
-        lacking: npt.NDArray[np.bool_] = self._shard[self._of[positions]] == _NOWHERE
+        lacking: npt.NDArray[np.bool_] = self._place[self._of[positions]] == _NOWHERE
         return lacking
 
     def __getitem__(self, positions: npt.NDArray[np.int64] | Sequence[int] | slice) -> npt.NDArray[Any]:
@@ -165,7 +162,7 @@ class FeatureSet:
         Raises:
             MissingArtifactError: one has no row, or its shard is gone for good.
         """
-        asked = self._of[positions]
+        asked = self._of[positions if isinstance(positions, slice) else np.asarray(positions, dtype=np.int64)]
         try:
             return self._gather(asked)
         except (FileNotFoundError, _NotAShard):
@@ -189,28 +186,26 @@ class FeatureSet:
         """
         for start in range(0, len(positions), SHARD_ROWS):
             part = slice(start, start + SHARD_ROWS)
-            shard = np.zeros(len(positions[part]), dtype=self.key.row_dtype)
+            shard = np.zeros(len(positions[part]), dtype=self._row_dtype)
             shard["picture"] = self._pictures[self._of[positions[part]]].view("V32")
             shard["value"] = rows[part]
-            self._adopt(_write_shard(self.directory, shard))
+            self._adopt(*_verified(_write_shard(self.directory, shard), shard.dtype))
 
     def refresh(self) -> None:
         """Take up what other runs have published, and let go what is gone."""
-        known = {shard.path for shard in self._shards}
-        found = _shard_paths(self.directory)
-        self._forget({shard.path for shard in self._shards} - set(found))
-        new = [path for path in found if path not in known]
+        self._forget({path for path, number in self._numbers.items() if not _is_still(self._shards[number])})
+        new = [path for path in _shard_paths(self.directory) if path not in self._numbers]
         with ThreadPoolExecutor(_HASHERS) as pool:
             for path, opened in zip(new, pool.map(self._verify, new), strict=True):
                 if isinstance(opened, _NotAShard):
                     self._discard(path, opened)
                 elif opened is not None:
-                    self._adopt(opened)
+                    self._adopt(*opened)
 
-    def _verify(self, path: Path) -> _Shard | _NotAShard | None:
+    def _verify(self, path: Path) -> tuple[_Shard, npt.NDArray[np.bytes_]] | _NotAShard | None:
         """Return the shard, what is wrong with it, or None where it is gone."""
         try:
-            return _verified(path, self.key.row_dtype)
+            return _verified(path, self._row_dtype)
         except FileNotFoundError:
             return None
         except _NotAShard as fault:
@@ -221,62 +216,36 @@ class FeatureSet:
         with suppress(OSError):  # it stays left out; each later run says so again
             path.unlink()
 
-    def _adopt(self, shard: _Shard) -> None:
-        """Note where the asked pictures lie that have no row yet."""
-        number = len(self._shards)
+    def _adopt(self, shard: _Shard, held: npt.NDArray[np.bytes_]) -> None:
+        """Note where the asked pictures lie that have no row yet; `held` are those of the shard's rows."""
+        number = self._numbers[shard.path] = len(self._shards)
         self._shards.append(shard)
-        held = np.ascontiguousarray(self._map(number)["picture"]).view("S32")
         at = np.searchsorted(self._pictures, held)
         at[at == len(self._pictures)] = 0
         rows = np.flatnonzero((self._pictures[at] == held) if len(self._pictures) else np.zeros(0))
         # Reversed: of two rows of one picture the first is assigned last.
-        rows = rows[self._shard[at[rows]] == _NOWHERE][::-1]
-        self._shard[at[rows]] = number
-        self._row[at[rows]] = rows
+        rows = rows[self._place[at[rows]] == _NOWHERE][::-1]
+        self._place[at[rows]] = number * _SHARD + rows
 
     def _forget(self, gone: set[Path]) -> None:
-        numbers = [number for number, shard in enumerate(self._shards) if shard.path in gone]
-        self._shard[np.isin(self._shard, numbers)] = _NOWHERE
-        for number in numbers:
-            self._maps.pop(number, None)
+        numbers = [self._numbers.pop(path) for path in gone]
+        self._place[np.isin(self._place // _SHARD, numbers)] = _NOWHERE
 
     def _gather(self, asked: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
-        shards, rows = self._shard[asked], self._row[asked]
-        if (shards == _NOWHERE).any():
+        """Return the rows of these pictures; rows that follow each other in a shard are read in one go."""
+        places, back = np.unique(self._place[asked], return_inverse=True)
+        if len(places) and places[0] == _NOWHERE:
             raise _no_row(self.directory)
-        gathered = np.empty((len(asked), *self.key.shape), dtype=self.key.dtype)
-        order = np.argsort(shards, kind="stable")
-        numbers, starts = np.unique(shards[order], return_index=True)
-        for number, places in zip(numbers, np.split(order, starts[1:]), strict=True):
-            gathered[places] = self._map(int(number))["value"][rows[places]]
-        return gathered
-
-    def _map(self, number: int) -> npt.NDArray[Any]:
-        if number in self._maps:
-            self._maps.move_to_end(number)
-            return self._maps[number]
-        shard = self._shards[number]
-        pages, signature = _mapped(shard.path)
-        if signature != shard.signature:
-            raise _NotAShard("it was replaced")
-        rows: npt.NDArray[Any] = np.ndarray(shard.rows, self.key.row_dtype, buffer=pages, offset=shard.offset)
-        self._maps[number] = rows
-        if len(self._maps) > MAPS:
-            self._maps.popitem(last=False)
-        return rows
-
-    def _claim(self) -> None:
-        """Claim the set, make its directory, and say that it was used now."""
-        token = self.directory / secrets.token_hex(8)
-        with features_locked(self.directory.parent), _writing(self.directory):
-            make_directory(self.directory)
-            clear_abandoned(self.directory)
-            claim(token)
-            weakref.finalize(self, _release, token, os.getpid())
-            path, content = self.directory / KEY_NAME, self.key.to_bytes()
-            if not path.is_file() or path.read_bytes() != content:
-                write_file_atomic(path, content)
-            os.utime(path)
+        records = np.empty(len(places), dtype=self._row_dtype)
+        target, size = memoryview(records.view(np.uint8)), self._row_dtype.itemsize  # type: ignore[arg-type]
+        for number, runs in groupby(_runs(places), key=lambda run: int(places[run[0]]) // _SHARD):
+            shard = self._shards[number]
+            with _reopened(shard) as file:
+                for start, stop in runs:
+                    file.seek(shard.offset + int(places[start]) % _SHARD * size)
+                    if file.readinto(target[start * size : stop * size]) != (stop - start) * size:
+                        raise _NotAShard("it was cut")
+        return records["value"][back]
 
 
 def open_features(
@@ -302,21 +271,6 @@ def open_features(
     return FeatureSet(features / key.digest, key, digests, on_notice=on_notice, owner=owner)
 
 
-@contextmanager
-def features_locked(features: Path) -> Iterator[None]:
-    """Hold the directory of all sets alone: nobody claims a set or removes one meanwhile."""
-    from filelock import FileLock
-
-    with _writing(features):
-        make_directory(features)
-        lock = FileLock(features / LOCK_NAME)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _release(token: Path, pid: int) -> None:
     if os.getpid() == pid:  # a forked worker has a copy of the object, not the claim
         with suppress(OSError):  # the directory may be gone, and the claim ends with the process anyway
@@ -335,38 +289,57 @@ def _is_shard_name(name: str) -> bool:
     return name.endswith(SHARD_SUFFIX) and len(stem) == 64 and set(stem) <= set("0123456789abcdef")
 
 
-def _mapped(path: Path) -> tuple[mmap.mmap, tuple[int, int, int]]:
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if not status.st_size:
-            raise _NotAShard("it is empty")
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pages, (status.st_size, status.st_ino, status.st_mtime_ns)
+def _runs(places: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return start and stop of each run of places that follow each other."""
+    breaks = (np.flatnonzero(np.diff(places) != 1) + 1).tolist()
+    return list(pairwise([0, *breaks, len(places)])) if len(places) else []
 
 
-def _verified(path: Path, dtype: np.dtype[np.void]) -> _Shard:
-    """Hash a shard and look at its header.
+@contextmanager
+def _reopened(shard: _Shard) -> Iterator[FileIO]:
+    with FileIO(shard.path) as file:
+        if _signature(os.fstat(file.fileno())) != shard.signature:
+            raise _NotAShard("it was replaced")
+        yield file
+
+
+def _is_still(shard: _Shard) -> bool:
+    try:
+        return _signature(shard.path.stat()) == shard.signature
+    except FileNotFoundError:
+        return False
+
+
+def _signature(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_ino, status.st_mtime_ns
+
+
+def _verified(path: Path, dtype: np.dtype[np.void]) -> tuple[_Shard, npt.NDArray[np.bytes_]]:
+    """Hash a shard and look at its header; return it, and the pictures of its rows.
 
     Raises:
         FileNotFoundError: it is gone.
         _NotAShard: its content is not what its name says, or it holds something else than rows of `dtype`.
     """
-    pages, signature = _mapped(path)
-    if hashlib.sha256(pages).hexdigest() != path.name.removesuffix(SHARD_SUFFIX):
+    with path.open("rb") as file:
+        signature, data = _signature(os.fstat(file.fileno())), file.read()
+    if bytes_digest(data) != path.name.removesuffix(SHARD_SUFFIX):
         raise _NotAShard("its content is not that of its name")
-    head = BytesIO(pages[:4096])
+    head = BytesIO(data[:4096])
     try:
-        np.lib.format.read_magic(head)
+        if np.lib.format.read_magic(head) != (1, 0):
+            raise _NotAShard("it is not of format 1.0")
         shape, _, found = np.lib.format.read_array_header_1_0(head)
     except ValueError as error:
-        raise _NotAShard(f"no NumPy array of format 1.0: {error}") from error
-    if found != dtype or len(shape) != 1 or head.tell() + shape[0] * dtype.itemsize != len(pages):
+        raise _NotAShard(f"no NumPy array: {error}") from error
+    if found != dtype or len(shape) != 1 or head.tell() + shape[0] * dtype.itemsize != len(data):
         raise _NotAShard(f"it holds {found} {shape} instead of rows of {dtype}")
-    return _Shard(path, signature, head.tell(), shape[0])
+    rows = np.frombuffer(data, dtype, offset=head.tell())
+    return _Shard(path, signature, head.tell()), np.ascontiguousarray(rows["picture"]).view("S32")
 
 
-def _write_shard(directory: Path, rows: npt.NDArray[Any]) -> _Shard:
-    """Write rows under the digest of the file's bytes."""
+def _write_shard(directory: Path, rows: npt.NDArray[Any]) -> Path:
+    """Write rows under the digest of the file's bytes, and return where."""
     head = BytesIO()
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(rows))
     body = memoryview(rows.tobytes())
@@ -374,20 +347,7 @@ def _write_shard(directory: Path, rows: npt.NDArray[Any]) -> _Shard:
     digest.update(body)
     path = directory / f"{digest.hexdigest()}{SHARD_SUFFIX}"
     write_chunks_atomic(path, [memoryview(head.getvalue()), body])
-    return _verified(path, rows.dtype)
-
-
-@contextmanager
-def _writing(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            "a directory of features that can be written",
-            f"the error '{error.strerror}'",
-            where,
-            "Check the store's free space and permissions.",
-        ) from error
+    return path
 
 
 def _no_row(directory: Path) -> MissingArtifactError:

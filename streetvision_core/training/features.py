@@ -15,15 +15,18 @@ number of threads does not.
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +34,9 @@ import torch
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.io.encode import json_bytes
-from streetvision_core.models.features import batch_features, find_row_shape
+from streetvision_core.models.features import batch_features, classify_features, find_row_shape
+from streetvision_core.models.measure import picture_quality
+from streetvision_core.models.pooling import pool_logits
 from streetvision_core.models.predict import BATCH_SIZE, choose_device, prepared_batches
 from streetvision_core.training.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from streetvision_core.models.preprocessing import Preprocessing
+    from streetvision_core.models.views import Views
 
     Crop = Callable[[Image, str], torch.Tensor]
 
@@ -79,21 +85,21 @@ def body_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def feature_measure(
+def feature_measures(
     model: Any,
     transform: Preprocessing,
     *,
     config: Mapping[str, Any],
-    view: str = PLAIN,
+    views: Sequence[str] = (PLAIN,),
     device: str | torch.device | None = None,
-) -> Measure:
-    """Describe the features of a model: what goes into its classifier layer, float32 [D] a picture.
+) -> list[Measure]:
+    """Describe the features of a model in each view: what goes into its classifier layer, float32 [D].
 
     Args:
         model: A timm classifier.
         transform: Its preprocessing.
         config: Its config.json, of which `architecture` and `model_args` count.
-        view: "mirrored" mirrors each crop; every other view takes the crops as they are given.
+        views: "mirrored" mirrors each crop; every other view takes the crops as they are given.
         device: Where it will be computed; by default on the first GPU where there is one.
 
     Raises:
@@ -107,24 +113,44 @@ def feature_measure(
             "the features of pictures",
             "Choose another architecture.",
         )
-    key = FeatureKey(
+    plain = FeatureKey(
         weights=body_digest(model),
         architecture=str(config["architecture"]),
         model_args=dict(config.get("model_args", {})),
         preprocessing=describe_preprocessing(transform),
         precision=FLOAT32,
-        view=view,
-        computed_by={
-            "device": _device_name(device),
-            **{name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
-        },
+        view=PLAIN,
+        computed_by={"device": _device_name(device), **_versions("torch", "torchvision", "timm", "pillow")},
         shape=shape,
     )
 
     def rows(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
-        crops = pixels.flip(-1) if view == MIRRORED else pixels
-        return batch_features(model, crops, transform, batch_size=BATCH_SIZE)
+        return batch_features(model, pixels, transform, batch_size=BATCH_SIZE)
 
+    def mirrored_rows(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
+        return rows(pixels.flip(-1))
+
+    return [Measure(replace(plain, view=view), mirrored_rows if view == MIRRORED else rows) for view in views]
+
+
+def quality_measure(transform: Preprocessing) -> Measure:
+    """Describe sharpness and brightness of the crops, float64 [2]: no model takes part, and no device."""
+
+    def rows(pixels: torch.Tensor) -> npt.NDArray[np.float64]:
+        whole = pixels if transform.views is None else pixels[:, 0]
+        return np.stack(picture_quality(whole.cpu().numpy()), axis=1)
+
+    key = FeatureKey(
+        weights="",
+        architecture="",
+        model_args={},
+        preprocessing=describe_preprocessing(transform),
+        precision="float64",
+        view=QUALITY,
+        computed_by=_versions("numpy", "torchvision", "timm", "pillow"),
+        shape=(2,),
+        dtype="<f8",
+    )
     return Measure(key, rows)
 
 
@@ -167,7 +193,7 @@ def picture_features(
     """
     return measure_pictures(
         model,
-        [feature_measure(model, transform, config=config, view=view, device=device)],
+        feature_measures(model, transform, config=config, views=[view], device=device),
         names,
         digests=digests,
         read=read,
@@ -194,11 +220,10 @@ def measure_pictures(
 
     Arguments and errors as for `picture_features`.
     """
-    temporary = None if cache else tempfile.TemporaryDirectory(prefix="streetvision-features-")
-    features = Path(temporary.name) if temporary else cache
-    assert features is not None
+    place = _Temporary() if cache is None else cache
+    features = place.path if isinstance(place, _Temporary) else place
     sets = [
-        open_features(features, measure.key, digests, on_notice=on_notice, owner=temporary)
+        open_features(features, measure.key, digests, on_notice=on_notice, owner=place)
         for measure in measures
     ]
     missing = np.unique(np.concatenate([one.missing for one in sets]))
@@ -219,6 +244,29 @@ def measure_pictures(
         for writer in writers:
             writer.publish()
     return sets
+
+
+class Features(Protocol):
+    """Features of pictures by position, float32 [B, D], or [B, V, D] of many views."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Sequence[int]) -> npt.NDArray[np.float32]: ...
+
+
+def feature_logits(model: Any, features: Features, *, views: Views | None) -> npt.NDArray[np.float32]:
+    """Return the logits [N, 2] that a classifier makes of the features of its own body.
+
+    They are those of the whole model, bit for bit.
+    """
+    found = [np.zeros((0, 2), dtype=np.float32)]
+    for start in range(0, len(features), SHARD_ROWS):
+        rows = features[range(start, min(start + SHARD_ROWS, len(features)))]
+        said = torch.from_numpy(classify_features(model, rows))
+        if views is not None:
+            said = pool_logits(said, torch.from_numpy(rows), views=views)
+        found.append(said.numpy())
+    return np.concatenate(found)
 
 
 class ComputedFeatures:
@@ -304,6 +352,19 @@ def describe_preprocessing(transform: Preprocessing) -> dict[str, Any]:
     }
 
 
+class _Temporary:
+    """A directory that goes with the last object that holds this one."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="streetvision-features-"))
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(path: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked worker has a copy of the object, and the directory is not its own
+        shutil.rmtree(path, ignore_errors=True)
+
+
 @dataclass
 class _Writer:
     """Collects the rows of one set until they make a shard."""
@@ -364,6 +425,10 @@ def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:
             "Restore the picture, or materialize images with rescan: true, and everything after it.",
         )
     return data
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {name: version(name) for name in packages}
 
 
 def _device_name(device: str | torch.device | None) -> str:

@@ -177,7 +177,7 @@ def _fit_probe(task: _Task, saving: Saving) -> Checkpoint:
     from streetvision_core.models.classifier import load_classifier
     from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
-    from streetvision_core.training.frozen import logits_of_features
+    from streetvision_core.training.features import feature_logits
     from streetvision_core.training.methods import finished_classifier, learned_attention
 
     backbone = _freeze(task)
@@ -187,7 +187,7 @@ def _fit_probe(task: _Task, saving: Saving) -> Checkpoint:
     weights = _stage_classifier(task, finished_classifier(task.backbone, state, config=task.config))
     config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
     model = load_classifier(config, read_state(weights))
-    logits = logits_of_features(model, backbone.features(task.names["val_select"]), config=config)
+    logits = feature_logits(model, backbone.features(task.names["val_select"]), views=views)
     return _make_checkpoint(
         task, trained, config=config, model=model, weights=weights, logits=logits, probe=trained
     )

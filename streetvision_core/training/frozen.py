@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from streetvision_core.io import bytes_digest
 from streetvision_core.models import build_classifier, hub_config
 from streetvision_core.models.classifier import classifier_name
-from streetvision_core.models.features import classify_features
-from streetvision_core.models.pooling import pool_logits
 from streetvision_core.models.preprocessing import eval_transform
-from streetvision_core.models.views import find_views, make_views
+from streetvision_core.models.views import make_views
 from streetvision_core.training import augmentation
 from streetvision_core.training.config import AUGMENTATION_SETTINGS
 from streetvision_core.training.features import (
@@ -28,15 +23,10 @@ from streetvision_core.training.features import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy.typing as npt
-
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.features import Crop
-    from streetvision_core.training.probe import Features
-
-ROWS = 4096
+    from streetvision_core.training.features import Crop, Features
 
 
 class FrozenBackbone:
@@ -106,26 +96,3 @@ class FrozenBackbone:
             )
             for k in range(config.probe_views)
         ]
-
-
-def logits_of_features(
-    model: Any, features: Features, *, config: Mapping[str, Any]
-) -> npt.NDArray[np.float32]:
-    """Return the logits [N, 2] that a classifier makes of features of its own body.
-
-    Args:
-        model: The classifier.
-        features: Of the pictures, as `FrozenBackbone.features` gives them.
-        config: The classifier's config.json, which says how views are pooled.
-    """
-    views = find_views(config)
-    found = []
-    for start in range(0, len(features), ROWS):
-        rows = features[range(start, min(start + ROWS, len(features)))]
-        logits = classify_features(model, rows)
-        if views is None:
-            found.append(logits)
-            continue
-        pooled = pool_logits(torch.from_numpy(logits), torch.from_numpy(rows), views=views)
-        found.append(pooled.numpy())
-    return np.concatenate(found)

@@ -6,15 +6,17 @@ role is read. Where the errors are too few for a gate no picture is read at all.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streetvision_core.eval.gate_fit import fit_gate, needs_extras, verify_gate
-from streetvision_core.training.logits import labels_of
+from streetvision_core.training.logits import digests_of, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from streetvision_core.data import ImageIndex
     from streetvision_core.data.pictures import PictureReader
@@ -32,6 +34,8 @@ def train_gate(
     pictures: PictureReader,
     config: GateConfig,
     checkpoint_version: str,
+    cache: Path | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Gate:
     """Fit the gate policy of a checkpoint on val_select.
 
@@ -42,45 +46,63 @@ def train_gate(
         pictures: Reads the pictures of train and val_select.
         config: Recorded in the policy.
         checkpoint_version: The data version of the checkpoint.
+        cache: Where features of pictures are kept (`training.features`): one that is there is not computed
+            again, and its picture not read. The gate is the same.
+        on_notice: Told of damage in the cache.
 
     Raises:
         DataError: val_select is of one class, or a picture is not in the index.
         IntegrityError: the weights or a picture are not what they were.
     """
-    measured = _measure_if_needed(checkpoint, config, index=index, splits=splits, pictures=pictures)
+    where = _Where(index, pictures, cache, on_notice)
+    measured = _measure_if_needed(checkpoint, config, splits=splits, where=where)
     return fit_gate(checkpoint.val_select, checkpoint_version=checkpoint_version, config=config, **measured)
 
 
 def gate_problems(
-    gate: Gate, checkpoint: Checkpoint, *, index: ImageIndex, splits: Splits, pictures: PictureReader
-) -> list[str]:
-    """Measure and fit again; return what differs, one sentence a difference. Arguments as `train_gate`."""
-    config = gate.policy.chosen_by
-    measured = _measure_if_needed(checkpoint, config, index=index, splits=splits, pictures=pictures)
-    return verify_gate(gate.policy, checkpoint.val_select, **measured)
-
-
-def _measure_if_needed(
+    gate: Gate,
     checkpoint: Checkpoint,
-    config: GateConfig,
     *,
     index: ImageIndex,
     splits: Splits,
     pictures: PictureReader,
+    cache: Path | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> list[str]:
+    """Measure and fit again; return what differs, one sentence a difference. Arguments as `train_gate`."""
+    config = gate.policy.chosen_by
+    where = _Where(index, pictures, cache, on_notice)
+    measured = _measure_if_needed(checkpoint, config, splits=splits, where=where)
+    return verify_gate(gate.policy, checkpoint.val_select, **measured)
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Where pictures and what is known of them come from."""
+
+    index: ImageIndex
+    pictures: PictureReader
+    cache: Path | None
+    on_notice: Callable[[str], None]
+
+
+def _measure_if_needed(
+    checkpoint: Checkpoint, config: GateConfig, *, splits: Splits, where: _Where
 ) -> dict[str, Any]:
     """Return `extras` of val_select and the `reference` of train; nothing where no gate will be trained."""
     if not needs_extras(checkpoint.val_select, config):
         return {}
     train = splits.roles["train"]
-    extras = _measure(checkpoint, checkpoint.val_select.ids, pictures)
-    features = _measure(checkpoint, train, pictures)["features"]
+    measure = _measure if where.cache is None else _measure_cached
+    extras = measure(checkpoint, checkpoint.val_select.ids, where)
+    features = measure(checkpoint, train, where)["features"]
     return {
         "extras": extras,
-        "reference": {"features": features, "labels": np.array(labels_of(train, index))},
+        "reference": {"features": features, "labels": np.array(labels_of(train, where.index))},
     }
 
 
-def _measure(checkpoint: Checkpoint, names: Sequence[str], pictures: PictureReader) -> dict[str, Any]:
+def _measure(checkpoint: Checkpoint, names: Sequence[str], where: _Where) -> dict[str, Any]:
     """Return the extras of the named pictures in their order, arrays [N] or [N, D] by name."""
     from streetvision_core.data.pictures import decode
     from streetvision_core.models.measure import measure_pixels
@@ -92,10 +114,53 @@ def _measure(checkpoint: Checkpoint, names: Sequence[str], pictures: PictureRead
         measured.extras
         for measured in measure_pixels(
             checkpoint.load_model(),
-            (transform.pixels(decode(pictures.read(name))) for name in names),
+            (transform.pixels(decode(where.pictures.read(name))) for name in names),
             transform,
             device=choose_device(),
             extras=True,
         )
     ]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _measure_cached(checkpoint: Checkpoint, names: Sequence[str], where: _Where) -> dict[str, Any]:
+    """Return the very numbers of `_measure`, computing only what the cache lacks."""
+    import torch
+
+    from streetvision_core.models.measure import margins
+    from streetvision_core.models.pooling import pool_features
+    from streetvision_core.models.preprocessing import hub_transform
+    from streetvision_core.training.features import (
+        MIRRORED,
+        PLAIN,
+        feature_logits,
+        feature_measures,
+        measure_pictures,
+        plain_crop,
+        quality_measure,
+    )
+
+    model, transform = checkpoint.load_model(), hub_transform(checkpoint.config)
+    measures = feature_measures(model, transform, config=checkpoint.config, views=(PLAIN, MIRRORED))
+    plain, mirrored, quality = measure_pictures(
+        model,
+        [*measures, quality_measure(transform)],
+        names,
+        digests=digests_of(names, where.index),
+        read=where.pictures.read,
+        crop=plain_crop(transform),
+        cache=where.cache,
+        on_notice=where.on_notice,
+    )
+    views = transform.views
+    straight, turned = (
+        margins(feature_logits(model, features, views=views)) for features in (plain, mirrored)
+    )
+    rows = plain[:]
+    sharpness, brightness = quality[:].T
+    return {
+        "features": rows if views is None else pool_features(torch.from_numpy(rows), views=views).numpy(),
+        "disagreement": np.abs(straight - turned),
+        "sharpness": sharpness,
+        "brightness": brightness,
+    }

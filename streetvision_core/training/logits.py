@@ -14,7 +14,8 @@ from streetvision_core.errors import DataError
 from streetvision_core.io import Artifact, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -117,6 +118,15 @@ def groups_of(names: Sequence[str], index: ImageIndex) -> tuple[str, ...]:
     return tuple(picture.group for picture in _pictures_of(names, index))
 
 
+def digests_of(names: Sequence[str], index: ImageIndex) -> list[str]:
+    """Return the SHA-256 (hex) of each named picture's bytes.
+
+    Raises:
+        DataError: the index does not hold a picture.
+    """
+    return [picture.sha256 for picture in _pictures_of(names, index)]
+
+
 def predict_role(
     checkpoint: Checkpoint,
     names: Sequence[str],
@@ -124,24 +134,52 @@ def predict_role(
     index: ImageIndex,
     pictures: PictureReader,
     device: Any = None,
+    cache: Path | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Logits:
     """Return the checkpoint's logits of the named pictures, on the first GPU where there is one.
+
+    Args:
+        checkpoint: The classifier.
+        names: The pictures, in the order of the result.
+        index: Holds their labels, groups and digests.
+        pictures: Reads them.
+        device: Another device.
+        cache: Where features of pictures are kept (`training.features`): one that is there is not computed
+            again, and its picture not read. The logits are the same.
+        on_notice: Told of damage in the cache.
 
     Raises:
         DataError: the index does not hold a picture.
         IntegrityError: the weights or a picture are not what they were.
     """
     from streetvision_core.data.pictures import decode
+    from streetvision_core.models.features import find_row_shape
     from streetvision_core.models.predict import choose_device, predict_logits
     from streetvision_core.models.preprocessing import hub_transform
 
     labels = labels_of(names, index)
-    logits = predict_logits(
-        checkpoint.load_model(),
-        (decode(pictures.read(name)) for name in names),
-        hub_transform(checkpoint.config),
-        device=choose_device() if device is None else device,
-    )
+    model, transform = checkpoint.load_model(), hub_transform(checkpoint.config)
+    where = choose_device() if device is None else device
+    if cache is not None and find_row_shape(model, transform) is not None:
+        from streetvision_core.training.features import feature_logits, picture_features
+
+        features = picture_features(
+            model,
+            names,
+            digests=digests_of(names, index),
+            read=pictures.read,
+            transform=transform,
+            config=checkpoint.config,
+            cache=cache,
+            device=where,
+            on_notice=on_notice,
+        )
+        logits = feature_logits(model, features, views=transform.views)
+    else:
+        logits = predict_logits(
+            model, (decode(pictures.read(name)) for name in names), transform, device=where
+        )
     return Logits(tuple(names), logits, np.array(labels, dtype=np.int64), groups_of(names, index))
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from streetvision_core.models.views import Views
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
+    from streetvision_core.training.features import Features
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.report import EpochReport
 
@@ -47,14 +48,6 @@ ROWS = 4096
 # Before the names of the attention's tensors, which are no part of the classifier.
 POOLING_PREFIX = "views."
 _SMALLEST_SPREAD = 1e-3
-
-
-class Features(Protocol):
-    """Features of pictures by position, float32 [B, D], or [B, V, D] of many views."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, positions: Sequence[int]) -> npt.NDArray[np.float32]: ...
 
 
 class Heads(nn.Module):

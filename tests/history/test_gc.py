@@ -157,6 +157,92 @@ def test_the_state_of_a_published_training_goes_unless_it_is_locked(store, state
     assert collect(store, keep_runs=9).states == []
 
 
+@pytest.fixture
+def features(store):
+    """Three sets of features, used 3, 2 and 1 days ago, of 1,000 bytes and a key each."""
+    import numpy as np
+
+    from streetvision_core.training.feature_cache import FeatureKey, open_features
+
+    sets = {}
+    for days in (3, 2, 1):
+        key = FeatureKey("", "", {}, {}, "float32", f"of {days} days", {}, shape=(100,))
+        one = open_features(store.features_directory(), key, ["ab" * 32])
+        one.publish(np.array([0]), np.zeros((1, 100), np.float32))
+        sets[days] = one.directory
+        age(one.directory, days * 24 * 3600)
+    return sets
+
+
+def test_features_stay_while_they_are_used_and_fit_the_bound(store, features):
+    before = snapshot(store.root / "features")
+    plan = collect(store, keep_runs=9)
+    assert (plan.features, plan.frees) == ([], {})
+    assert snapshot(store.root / "features") == before
+    assert verify_everything(store).good
+
+
+def test_features_that_nobody_used_for_a_month_go(store, features):
+    age(features[2], MONTH)
+    size = usage(features[2])
+    plan = collect(store, keep_runs=9)
+    assert (plan.features, plan.frees) == ([features[2]], {"feature sets": size})
+    assert [path.exists() for path in features.values()] == [True, False, True]
+
+
+def test_of_features_beyond_the_bound_those_used_last_stay(store, features):
+    sizes = {days: usage(path) for days, path in features.items()}
+    exactly = sizes[1] + sizes[2]
+    assert plan_collection(store, keep_runs=9, features_bytes=exactly).features == [features[3]]
+    both = plan_collection(store, keep_runs=9, features_bytes=exactly - 1)
+    assert both.features == sorted([features[3], features[2]])
+    assert both.frees == {"feature sets": sizes[3] + sizes[2]}
+
+
+def test_the_command_says_which_features_go_and_none_are_left_with_a_bound_of_0(store, features, capsys):
+    assert main(["gc", "--keep-runs", "9", "--features-gib", "0.000001", "--store", str(store.root)]) == 0
+    assert "2 feature sets" in capsys.readouterr().out
+    assert main(["gc", "--json", "--features-gib", "0", "--delete", "--store", str(store.root)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["features"] == sorted(map(str, features.values()))
+    assert not any(path.exists() for path in features.values())
+    for wrong in ("-1", "nan", "x"):
+        with pytest.raises(SystemExit):
+            main(["gc", f"--features-gib={wrong}", "--store", str(store.root)])
+
+
+def test_opening_features_makes_them_the_last_used_and_keeps_them_while_they_are_open(store, features):
+    from streetvision_core.io.features import remove_features
+    from streetvision_core.training.feature_cache import FeatureKey, open_features
+
+    age(features[3], MONTH)
+    key = FeatureKey("", "", {}, {}, "float32", "of 3 days", {}, shape=(100,))
+    opened = open_features(store.features_directory(), key, ["ab" * 32])
+    del opened
+    going = plan_collection(store, keep_runs=9, features_bytes=usage(features[3])).features
+    assert going == sorted([features[1], features[2]])
+    opened = open_features(store.features_directory(), key, ["ab" * 32])
+    remove_features(features[3])  # as a collection does that planned it before it was opened
+    plan = collect(store, keep_runs=9, features_bytes=0)
+    assert plan.features == sorted([features[1], features[2]])
+    assert opened[:].tolist() == [[0.0] * 100]
+    del opened
+    assert collect(store, keep_runs=9, features_bytes=0).features == [features[3]]
+
+
+def test_what_a_killed_writer_left_among_features_goes_unless_they_are_open(store, features):
+    from streetvision_core.io.claims import claim
+
+    left = features[1] / f".{'a' * 64}.npy.0123456789abcdef.partial"
+    left.write_bytes(b"x" * 10)
+    claim(features[1] / "reader")
+    assert collect(store, keep_runs=9).partials == []
+    release(features[1] / "reader")
+    plan = collect(store, keep_runs=9)
+    assert (plan.partials, plan.frees) == ([left], {"temporary files": 10})
+    assert not left.exists()
+
+
 def test_no_link_is_followed(store, tmp_path):
     outside = tmp_path / "outside"
     make_run(type(store)(outside), FIRST, steps=("images",))
@@ -174,9 +260,10 @@ def test_no_link_is_followed(store, tmp_path):
     assert (store.root / "runs" / "20200101T000000-eeeeeeee").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["runs", "latest", "keys", "resume"])
+@pytest.mark.parametrize("name", ["runs", "latest", "keys", "resume", "features"])
 def test_a_store_whose_own_directories_are_links_is_refused(store, tmp_path, name):
-    (store.root / "resume").mkdir()
+    for late in ("resume", "features"):
+        (store.root / late).mkdir()
     (store.root / name).rename(tmp_path / name)
     (store.root / name).symlink_to(tmp_path / name)
     with pytest.raises(StoreError, match="follows no link"):

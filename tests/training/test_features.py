@@ -1,0 +1,308 @@
+"""Features through the cache: the very numbers of a prediction, each computed once."""
+
+import random
+import tempfile
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from streetvision_core.data.pictures import decode
+from streetvision_core.errors import IntegrityError
+from streetvision_core.io import StagedFile, write_checkpoint_atomic
+from streetvision_core.models import features as model_features
+from streetvision_core.models.classifier import build_classifier, hub_config
+from streetvision_core.models.features import classify_features, find_row_shape
+from streetvision_core.models.predict import predict_logits
+from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.training import features
+from streetvision_core.training.checkpoint import Checkpoint
+from streetvision_core.training.data import make_augmentation
+from streetvision_core.training.features import augmented_crop, augmented_view, body_digest
+from streetvision_core.training.gate import _measure, _measure_cached, _Where
+from streetvision_core.training.logits import predict_role
+from tests.models.test_measure import TwoHeads
+from tests.training.filling import ROWS_A_SHARD, barrier, fill, start, toy_of_the_cache
+from tests.training.toy import make_backbone, recipe
+
+ARCHITECTURES = ("test_resnet", "test_vit", "mobilenetv3_small_050")
+
+
+def make_checkpoint(architecture, directory):
+    """A classifier with a random head; test_vit wants a larger picture."""
+    backbone = make_backbone(directory, architecture=architecture)
+    model = build_classifier(backbone)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.nn.init.normal_(model.get_classifier().weight)
+    path = directory / "classifier.safetensors"
+    staged = StagedFile.at(path, write_checkpoint_atomic(path, model))
+    return Checkpoint(weights=staged, config=hub_config(backbone), epochs=(), val_select=None)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return toy_of_the_cache()
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def each_checkpoint(request, tmp_path_factory):
+    return make_checkpoint(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return make_checkpoint("test_resnet", tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "features"
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The sizes of the batches of which features were computed."""
+    sizes = []
+
+    def counted(model, pixels, *args, **settings):
+        sizes.append(len(pixels))
+        return model_features.batch_features(model, pixels, *args, **settings)
+
+    monkeypatch.setattr(features, "batch_features", counted)
+    return sizes
+
+
+def uncached(checkpoint, names, toy):
+    """What the gate's measurement, which knows no cache, sees in front of the classifier."""
+    return _measure(checkpoint, names, SimpleNamespace(pictures=toy.reader))["features"]
+
+
+def names_of(toy, number=70):
+    return toy.splits.roles["train"][:number]
+
+
+def test_cold_warm_grown_and_in_another_order_the_bits_are_those_of_a_prediction(each_checkpoint, toy, cache):
+    names = names_of(toy)
+    expected = uncached(each_checkpoint, names, toy)
+    assert len(np.unique(expected, axis=0)) == len(names)
+    assert np.array_equal(fill(each_checkpoint, cache / "cold", names, toy)[:], expected)
+    assert np.array_equal(fill(each_checkpoint, cache / "cold", names, toy)[:], expected)
+    for start_at, stop in ((40, 53), (7, 45), (0, 70)):
+        grown = fill(each_checkpoint, cache / "grown", names[start_at:stop], toy)
+        assert np.array_equal(grown[:], expected[start_at:stop])
+    order = np.random.default_rng(0).permutation(len(names))
+    shuffled = fill(each_checkpoint, cache / "shuffled", [names[i] for i in order], toy)
+    assert np.array_equal(shuffled[:], expected[order])
+
+
+def test_only_new_pictures_are_read_and_pass_the_model(checkpoint, toy, cache, passes):
+    names = names_of(toy)
+    toy.reader.reads.clear()
+    fill(checkpoint, cache, names[:40], toy)
+    assert (sorted(toy.reader.reads), passes) == (sorted(names[:40]), [32, 8])
+    fill(checkpoint, cache, names[:40][::-1], toy)
+    assert len(toy.reader.reads) == 40
+    fill(checkpoint, cache, names, toy)
+    assert (sorted(toy.reader.reads), passes) == (sorted(names), [32, 8, 30])
+
+
+def test_copies_of_a_picture_are_computed_once(checkpoint, toy, cache, passes):
+    names = [*names_of(toy, 3), *names_of(toy, 5)]
+    found = fill(checkpoint, cache, names, toy)
+    assert passes == [5]
+    assert np.array_equal(found[:3], found[3:6])
+
+
+def test_a_damaged_shard_is_computed_again(checkpoint, toy, cache, passes):
+    names, notices = names_of(toy, 40), []
+    expected = fill(checkpoint, cache, names, toy)[:]
+    (shard,) = cache.glob("*/*.npy")
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    again = fill(checkpoint, cache, names, toy, on_notice=notices.append)
+    assert np.array_equal(again[:], expected)
+    assert (len(notices), passes) == (1, [32, 8, 32, 8])
+
+
+def test_other_weights_pixels_and_views_are_computed_anew(checkpoint, toy, cache, passes, tmp_path):
+    names = names_of(toy, 4)
+    straight = fill(checkpoint, cache, names, toy)
+    transform = eval_transform(checkpoint.config["pretrained_cfg"])
+    mirrored = fill(checkpoint, cache, names, toy, view="mirrored")
+    darker = fill(checkpoint, cache, names, toy, transform=replace(transform, mean=(0.6, 0.6, 0.6)))
+    (tmp_path / "other").mkdir()
+    other = make_checkpoint("test_vit", tmp_path / "other")
+    fill(other, cache, names, toy)
+    assert passes == [4, 4, 4, 4]
+    assert len(list(cache.iterdir())) == 4 + 1  # and the lock
+    for found in (mirrored, darker):
+        assert not np.array_equal(found[:], straight[:])
+
+
+def test_without_a_cache_nothing_is_left_behind(checkpoint, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = names_of(toy, 5)
+    found = fill(checkpoint, None, names, toy)
+    assert np.array_equal(found[:], uncached(checkpoint, names, toy))
+    assert len(list(tmp_path.iterdir())) == 1
+    del found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_that_are_not_those_of_the_index_never_enter_and_what_came_before_stays(
+    checkpoint, toy, cache, monkeypatch
+):
+    names = names_of(toy)
+    expected = uncached(checkpoint, names, toy)
+    swapped = {**toy.reader.pictures, names[50]: toy.reader.pictures[names[0]]}
+    with pytest.raises(IntegrityError, match=names[50]):
+        fill(checkpoint, cache, names, toy, read=swapped.__getitem__)
+    toy.reader.reads.clear()
+    assert np.array_equal(fill(checkpoint, cache, names, toy)[:], expected)
+    assert sorted(toy.reader.reads) == sorted(names[32:])
+
+
+def test_the_reader_runs_ahead_by_a_bounded_number_of_pictures(monkeypatch):
+    monkeypatch.setattr(features, "AHEAD", 5)
+    loaded = []
+
+    def load(position):
+        loaded.append(position)
+        return position
+
+    ahead = features._run_ahead(load, range(20))
+    for taken in range(20):
+        assert next(ahead) == taken
+        assert len(loaded) <= taken + 1 + 5
+    assert list(ahead) == []
+    assert sorted(loaded) == list(range(20))
+    assert list(features._run_ahead(load, [])) == []
+
+
+def test_augmented_views_follow_from_seed_number_and_content_alone(checkpoint, toy, cache):
+    names = names_of(toy, 40)
+    transform = eval_transform(checkpoint.config["pretrained_cfg"])
+    augment = make_augmentation(recipe(), transform=transform)
+
+    def look(some, where, *, seed=0, k=0):
+        view = augmented_view({"scale_min": 0.6}, seed=seed, k=k)
+        crop = augmented_crop(augment, seed=seed, k=k)
+        return fill(checkpoint, where, some, toy, view=view, crop=crop)[:]
+
+    torch.manual_seed(1)
+    random.seed(1)
+    first = look(names, cache)
+    assert (torch.rand(1).item(), random.random()) == _drawn_with_seed_1()
+    assert np.array_equal(look(names[::-1], cache / "again"), first[::-1])
+    assert np.array_equal(look(names, cache), first)
+    others = [look(names, cache, k=1), look(names, cache, seed=1), fill(checkpoint, cache, names, toy)[:]]
+    assert all(not np.array_equal(other, first) for other in others)
+    crop, picture = augmented_crop(augment, seed=0, k=0), decode(toy.reader.read(names[0]))
+    assert torch.equal(crop(picture, "ab" * 32), crop(picture, "ab" * 32))
+    assert not torch.equal(crop(picture, "ab" * 32), crop(picture, "cd" * 32))
+
+
+def _drawn_with_seed_1():
+    torch.manual_seed(1)
+    random.seed(1)
+    return torch.rand(1).item(), random.random()
+
+
+def test_features_classified_alone_give_the_logits_of_the_whole_model(each_checkpoint, toy, cache):
+    names = names_of(toy)
+    model = each_checkpoint.load_model()
+    rows = fill(each_checkpoint, cache, names, toy)[:]
+    transform = eval_transform(each_checkpoint.config["pretrained_cfg"])
+    expected = predict_logits(model, (decode(toy.reader.read(name)) for name in names), transform)
+    assert np.array_equal(classify_features(model, rows), expected)
+    assert np.array_equal(classify_features(model, rows[5:11]), expected[5:11])
+    assert np.array_equal(classify_features(model, rows.reshape(35, 2, -1)), expected.reshape(35, 2, 2))
+    assert classify_features(model, rows[:0]).shape == (0, 2)
+
+
+def test_logits_of_a_role_are_the_same_with_the_cache_and_read_pictures_once(each_checkpoint, toy, cache):
+    names = toy.splits.roles["val_calib"]
+    where = {"index": toy.index, "pictures": toy.reader, "device": "cpu"}
+    expected = predict_role(each_checkpoint, names, **where)
+    toy.reader.reads.clear()
+    for _ in range(2):
+        assert predict_role(each_checkpoint, names, **where, cache=cache) == expected
+    assert len(toy.reader.reads) == len(names)
+    assert predict_role(each_checkpoint, (), **where, cache=cache).logits.shape == (0, 2)
+
+
+def test_a_model_without_one_vector_of_features_predicts_beside_the_cache(toy, cache, checkpoint):
+    model = TwoHeads()
+    assert find_row_shape(model, eval_transform(checkpoint.config["pretrained_cfg"])) is None
+    config = checkpoint.config
+    two = SimpleNamespace(config=config, load_model=lambda: model)
+    names = toy.splits.roles["val_calib"]
+    where = {"index": toy.index, "pictures": toy.reader, "device": "cpu"}
+    assert predict_role(two, names, **where, cache=cache) == predict_role(two, names, **where)
+    assert not cache.exists()
+
+
+def test_what_the_gate_measures_is_the_same_with_the_cache_whatever_lay_there(each_checkpoint, toy, cache):
+    names = toy.splits.roles["val_select"]
+    where = _Where(toy.index, toy.reader, cache, lambda _: None)
+    expected = _measure(each_checkpoint, names, where)
+    predict_role(each_checkpoint, names[3:20], index=toy.index, pictures=toy.reader, cache=cache)
+    for reads in (len(names), 0):
+        toy.reader.reads.clear()
+        found = _measure_cached(each_checkpoint, names, where)
+        assert len(toy.reader.reads) == reads
+        assert list(found) == list(expected)
+        for name, values in expected.items():
+            assert found[name].dtype == values.dtype
+            assert np.array_equal(found[name], values), name
+
+
+def test_the_digest_of_a_body_is_of_everything_but_the_head():
+    from tests.models.test_measure import build
+
+    model = build("test_resnet")
+    before = body_digest(model)
+    torch.nn.init.normal_(model.get_classifier().weight)
+    assert body_digest(model.to(memory_format=torch.channels_last)) == before
+    model.to(memory_format=torch.contiguous_format)
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("fc."):
+            kept = tensor.clone()
+            tensor.reshape(-1)[-1:].add_(1)
+            assert body_digest(model) != before, name
+            tensor.copy_(kept)
+    assert body_digest(model) == before
+    assert body_digest(model.half()) != before
+
+
+def test_two_processes_that_fill_at_once_end_with_the_right_rows(checkpoint, toy, cache):
+    begin = barrier(2)
+    runs = [start(checkpoint, cache, role="train", reverse=reverse, begin=begin) for reverse in (False, True)]
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0, 0]
+    toy.reader.reads.clear()
+    names = toy.splits.roles["train"]
+    notices = []
+    found = fill(checkpoint, cache, names, toy, on_notice=notices.append)
+    assert (toy.reader.reads, notices) == ([], [])
+    assert np.array_equal(found[:], uncached(checkpoint, names, toy))
+    assert not list(cache.rglob("*.partial"))
+
+
+def test_a_killed_run_leaves_what_it_had_published(checkpoint, toy, cache):
+    run = start(checkpoint, cache, role="train", kill_at_shard=2)
+    run.join()
+    assert run.exitcode == -9
+    assert len(list(cache.glob("*/*.npy"))) == 2
+    assert len(list(cache.rglob("*.partial"))) == 1
+    names = toy.splits.roles["train"]
+    toy.reader.reads.clear()
+    found = fill(checkpoint, cache, names, toy)
+    assert sorted(toy.reader.reads) == sorted(names[2 * ROWS_A_SHARD :])
+    assert np.array_equal(found[:], uncached(checkpoint, names, toy))
+    assert not list(cache.rglob("*.partial"))
