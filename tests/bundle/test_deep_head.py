@@ -1,4 +1,4 @@
-"""A bundle whose head has a hidden layer, from a probe: it verifies, answers as tested, and says what it is."""
+"""A bundle whose head has a hidden layer: it verifies, answers as tested, and says what it is."""
 
 import json
 
