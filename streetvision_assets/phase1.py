@@ -54,6 +54,7 @@ def phase1_checkpoint(
     return step.result(
         checkpoint,
         shown=partial(_show_epochs, checkpoint),
+        whole=checkpoint.is_whole,
         device=checkpoint.device,
         seed=config.seed,
     )

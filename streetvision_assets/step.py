@@ -36,6 +36,8 @@ R = TypeVar("R")
 NOT_THE_RECIPE = {"reuse", "rescan", *SPEED_SETTINGS}
 # The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
 EDITED = "edited while it ran"
+# Nor of what was made without some of its input.
+INCOMPLETE = "left out what could not be read"
 
 
 class StepConfig(dg.Config):
@@ -135,6 +137,7 @@ class Step:
         record: Record | Artifact,
         *,
         shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
+        whole: bool = True,
         device: str = "cpu",
         seed: int | None = None,
     ) -> dg.MaterializeResult[StepOutput]:
@@ -143,6 +146,7 @@ class Step:
         Args:
             record: What the core has made.
             shown: Draws the pictures and tables of it for the UI, when no earlier run has.
+            whole: Whether it is made of all of its input; if not, no later run takes it over.
             device: Where it was computed.
             seed: The seed that was used, if any.
         """
@@ -153,6 +157,11 @@ class Step:
                 "the code of %s was edited while it ran; no later run will take over what it made", self.name
             )
             step = replace(self, code_version=EDITED)
+        if not whole:
+            self.log.warning(
+                "some pictures could not be read; no later run will take over what %s made", self.name
+            )
+            step = replace(self, code_version=INCOMPLETE)
         digest = self.origin.manifest.data_version if self.origin else artifact.digest
         return dg.MaterializeResult(
             value=StepOutput(step=step, artifact=artifact, device=device, seed=seed),

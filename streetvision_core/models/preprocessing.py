@@ -10,6 +10,7 @@ transform: the whole picture first, then the cells of the grid.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 class Preprocessing:
     """Resize and crop to `size` (height, width) pixels, then (value / 255 - mean) / std per channel.
 
-    `views` is None where the whole picture is the only view.
+    Before the crop the picture's shorter side has at most `resized_side` pixels. `views` is None where the
+    whole picture is the only view.
     """
 
     geometry: Callable[[Image], torch.Tensor]
     size: tuple[int, int]
+    resized_side: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
@@ -81,6 +84,7 @@ def eval_transform(pretrained_cfg: Mapping[str, Any], *, views: Views | None = N
     return Preprocessing(
         geometry=create_transform(**resolved, is_training=False, use_prefetcher=True),
         size=(height, width),
+        resized_side=math.floor(max(height, width) / resolved["crop_pct"]),
         mean=tuple(resolved["mean"]),
         std=tuple(resolved["std"]),
         interpolation=str(resolved["interpolation"]),

@@ -68,8 +68,13 @@ def smallest_share(config: TrainingConfig) -> float:
     return 1.0 if config.augmentation == "none" else config.scale_min
 
 
+def crops_as_validation(config: TrainingConfig) -> bool:
+    """Tell whether some pictures are seen as in validation, which may resize them to more than the crop."""
+    return config.augmentation in {"validator", "none"}
+
+
 def _validator(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
-    levels = [transform.geometry, *(_validator_level(level, transform) for level in range(1, LEVELS))]
+    levels = [transform.geometry, *(validator_level(level, transform) for level in range(1, LEVELS))]
 
     def augment(picture: Image) -> torch.Tensor:
         pixels: torch.Tensor = levels[int(torch.randint(LEVELS, ()))](picture)
@@ -78,7 +83,8 @@ def _validator(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
     return augment
 
 
-def _validator_level(level: int, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
+def validator_level(level: int, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
+    """Return what level 1, 2 or 3 of the validators does to a picture."""
     steps = [
         transforms.RandomRotation(_ROTATION, interpolation=transforms.InterpolationMode.BILINEAR),
         transforms.RandomResizedCrop(transform.size, scale=_VALIDATOR_SCALE),

@@ -38,6 +38,7 @@ PROBE_NAME = "probe_head.safetensors"
 CANDIDATES_NAME = "probe.csv"
 ADAPTERS_NAME = "adapters.safetensors"
 VAL_SELECT = "val_select_"
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Checkpoint:
     parts: Mapping[str, StagedFile] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no picture of train was left out: only then code, recipe and inputs decide what it is."""
+        return UNREADABLE not in self.metrics
 
     @property
     def best(self) -> EpochRow:

@@ -135,13 +135,17 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
         1, ge=0, le=64, description="GPUs to train on, or processes where there is none; 0 for every GPU"
     )
     max_unreadable: int = Field(
-        0, ge=0, description="pictures of train that may turn out unreadable; with one more the step fails"
-    )
-    num_workers: int = Field(
         0,
         ge=0,
+        description="pictures of train that may turn out unreadable and are left out; with one more the step"
+        " fails. No later run takes over what was trained without some",
+    )
+    num_workers: int = Field(
+        -1,
+        ge=-1,
         le=64,
-        description="processes that augment pictures ahead; changes the speed, not the weights",
+        description="processes that augment pictures ahead; changes the speed, not the weights; -1 chooses:"
+        " none on a CPU, one for each core but one (16 at most) on a GPU",
     )
     threads: int = Field(0, ge=0, description="threads torch computes with; 0 leaves its own choice")
     cache_mb: int = Field(

@@ -2,9 +2,10 @@
 
 Every picture is first shrunk, and a JPEG decoded at the smallest of its own scales that is enough, so that
 the smallest crop which the augmentation takes of it still has as many pixels as the model sees. That happens
-whether it is then kept or decoded again for each epoch: memory changes the speed and never the pixels. A
-look at a picture is named by (epoch, position), and everything random about it follows from that name, so it
-is the same in this process, in a worker and after a restart.
+whether it is then kept or decoded again for each epoch: memory changes the speed and never the pixels. What
+of a batch is not kept is decoded by several threads at once, which draw nothing by chance. A look at a
+picture is named by (epoch, position), and everything random about it follows from that name, so it is the
+same in this process, in a worker and after a restart.
 
 Worker processes cannot raise our errors across the process boundary with their words intact; they return
 them beside the pictures that could be read, and the main process decides whether training goes on.
@@ -13,6 +14,7 @@ them beside the pictures that could be read, and the main process decides whethe
 from __future__ import annotations
 
 import math
+import os
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +23,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import StreetVisionError, TrainingError
-from streetvision_core.training.augmentation import make_augmentation, smallest_share
+from streetvision_core.training.augmentation import (
+    crops_as_validation,
+    make_augmentation,
+    smallest_share,
+)
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
 Look: TypeAlias = tuple[int, int]
 
 READERS = 2
+MOST_WORKERS = 16
 _BYTES_A_PIXEL = 4  # Pillow keeps RGB in four bytes
 
 
@@ -73,6 +80,26 @@ class DecodedPictures:
         kept = self._kept[position] if position < len(self._kept) else None
         return self._decode(self.names[position]) if kept is None else kept
 
+    def load(self, positions: Sequence[int]) -> list[Image.Image | StreetVisionError]:
+        """Return the pictures at these positions, or why one cannot be read; decoded by several threads.
+
+        A worker process is one of many already and decodes one after the other.
+        """
+        threads = READERS if get_worker_info() is None else 1
+        if threads == 1 or all(self._is_kept(position) for position in positions):
+            return [self._attempt(position) for position in positions]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self._attempt, positions))
+
+    def _is_kept(self, position: int) -> bool:
+        return position < len(self._kept) and self._kept[position] is not None
+
+    def _attempt(self, position: int) -> Image.Image | StreetVisionError:
+        try:
+            return self[position]
+        except StreetVisionError as error:
+            return error
+
     def _fill(self, cache_bytes: int) -> None:
         """Decode ahead in threads, a chunk at a time, until the names or the memory end."""
         chunk = 16 * READERS
@@ -100,8 +127,8 @@ class DecodedPictures:
         return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-class AugmentedPictures(Dataset[Batch | StreetVisionError]):
-    """Batches by the looks they consist of; an error where none of a batch's pictures can be read."""
+class AugmentedPictures(Dataset[Batch]):
+    """Batches by the looks they consist of; where none of its pictures can be read it is an empty one."""
 
     def __init__(
         self,
@@ -116,24 +143,19 @@ class AugmentedPictures(Dataset[Batch | StreetVisionError]):
         self._augment = augment
         self._seed = seed
 
-    def __getitem__(self, looks: Sequence[Look]) -> Batch | StreetVisionError:
+    def __getitem__(self, looks: Sequence[Look]) -> Batch:
         pixels, read, unreadable = [], [], []
+        pictures = self._pictures.load([position for _, position in looks])
         with isolated_random():
-            for epoch, position in looks:
-                try:
-                    pixels.append(self._look(epoch, position))
-                except StreetVisionError as error:
-                    unreadable.append((self._pictures.names[position], error))
-                else:
-                    read.append(position)
-        if not pixels:
-            return unreadable[0][1]
-        return Batch(torch.stack(pixels), self._labels[read], tuple(unreadable))
-
-    def _look(self, epoch: int, position: int) -> torch.Tensor:
-        picture = self._pictures[position]
-        seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position))
-        return self._augment(picture)
+            for (epoch, position), picture in zip(looks, pictures, strict=True):
+                if isinstance(picture, StreetVisionError):
+                    unreadable.append((self._pictures.names[position], picture))
+                    continue
+                seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position))
+                pixels.append(self._augment(picture))
+                read.append(position)
+        stacked = torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8)
+        return Batch(stacked, self._labels[read], tuple(unreadable))
 
 
 class EpochBatches(Sampler[list[Look]]):
@@ -238,9 +260,25 @@ class EvaluationBatches:
         return self._transform.pixels(decode(self._reader.read(name)))
 
 
-def decoded_side(config: TrainingConfig, *, input_side: int) -> int:
+def decoded_side(config: TrainingConfig, *, transform: Preprocessing) -> int:
     """Return how many pixels the shorter side of a picture needs, so that no crop of it is enlarged."""
-    return math.ceil(input_side / math.sqrt(smallest_share(config)))
+    side = math.ceil(max(transform.size) / math.sqrt(smallest_share(config)))
+    return max(side, transform.resized_side) if crops_as_validation(config) else side
+
+
+def choose_workers(config: TrainingConfig, *, device: str, processes: int) -> int:
+    """Return how many worker processes augment pictures for one of so many processes on a kind of device.
+
+    On a CPU the network computes on every core, and another process would only take them away; a GPU waits
+    for the pictures. Where worker processes cannot be forked there are none: a new interpreter would get
+    every decoded picture through a pipe.
+    """
+    if sys.platform != "linux":
+        return 0
+    if config.num_workers >= 0:
+        return config.num_workers
+    cores = len(os.sched_getaffinity(0))
+    return 0 if device == "cpu" else min(MOST_WORKERS, max(1, (cores - 1) // processes))
 
 
 def make_train_loader(
@@ -250,16 +288,15 @@ def make_train_loader(
     transform: Preprocessing,
     config: TrainingConfig,
     batches: EpochBatches,
+    workers: int,
 ) -> DataLoader[Any]:
-    """Return the loader of training batches, in worker processes where they can be forked."""
+    """Return the loader of training batches, made in so many worker processes; 0 makes them in this one."""
     dataset = AugmentedPictures(
         pictures,
         labels,
         augment=make_augmentation(config, transform=transform),
         seed=config.seed,
     )
-    # Elsewhere a worker is a new interpreter that gets every decoded picture through a pipe: no gain.
-    workers = config.num_workers if sys.platform == "linux" else 0
     with warnings.catch_warnings():
         # torch finds more workers than cores suspicious; the configuration asked for them.
         warnings.filterwarnings("ignore", message="This DataLoader will create")

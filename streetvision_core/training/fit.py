@@ -11,7 +11,9 @@
    staged weights are read back, and their logits on val_select are recorded from that very model.
 
 The same seed, pictures and configuration give the same weights bit for bit on the same machine with the
-same number of threads; neither the number of workers nor the caches nor a kill matters.
+same number of threads; neither the number of workers nor the caches nor a kill matters. That is so as long as
+every picture can be read. Up to `max_unreadable` pictures of train may turn out unreadable: each is told of,
+left out, and counted in the checkpoint's metrics, which is then no longer what its inputs stand for.
 """
 
 from __future__ import annotations
@@ -27,7 +29,13 @@ import numpy as np
 from streetvision_core.errors import TrainingError
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
 from streetvision_core.models import LABEL_NAMES, hub_config
-from streetvision_core.training.checkpoint import ADAPTERS_NAME, PROBE_NAME, WEIGHTS_NAME, Checkpoint
+from streetvision_core.training.checkpoint import (
+    ADAPTERS_NAME,
+    PROBE_NAME,
+    UNREADABLE,
+    WEIGHTS_NAME,
+    Checkpoint,
+)
 from streetvision_core.training.config import LORA, LP_FT, PROBE, SPEED_SETTINGS, TrainingConfig
 from streetvision_core.training.logits import Logits, groups_of, labels_of
 from streetvision_core.training.report import best_of
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
     from streetvision_core.training.saved import SavedTraining
+    from streetvision_core.training.unreadable import Unreadable
 
 ROLES = ("train", "val_select")
 
@@ -78,7 +87,8 @@ def fit_classifier(
             published. None saves nothing.
         features: The cache of features, which all trainings share. None takes a temporary one.
         on_epoch: Called after each epoch.
-        on_notice: Told when an earlier run's epochs are taken or cannot be, or when another run trains this.
+        on_notice: Told when an earlier run's epochs are taken or cannot be, when another run trains this, and
+            of each picture of train that is left out because it cannot be read.
 
     Raises:
         TrainingError: an empty role, one class only in train, or a loss that is not finite.
@@ -90,6 +100,7 @@ def fit_classifier(
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.resume import open_state
     from streetvision_core.training.session import training_session
+    from streetvision_core.training.unreadable import Unreadable
 
     recipe = TrainingConfig(**config.model_dump(include=set(TrainingConfig.model_fields)))
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
@@ -103,6 +114,7 @@ def fit_classifier(
                 open_state(resume, training=training, device=device, on_notice=on_notice)
             )
         stack.enter_context(training_session(threads=recipe.threads))
+        saving = Saving(state, state.load(on_notice=on_notice) if state else None)
         cache = features or Path(stack.enter_context(TemporaryDirectory(prefix="streetvision-features-")))
         task = _Task(
             backbone=backbone,
@@ -116,13 +128,18 @@ def fit_classifier(
             features=cache,
             on_epoch=on_epoch,
             on_notice=on_notice,
+            unreadable=Unreadable(
+                recipe.max_unreadable,
+                known=saving.saved.unreadable if saving.saved else (),
+                on_notice=on_notice,
+            ),
         )
-        return _fit(task, Saving(state, state.load(on_notice=on_notice) if state else None))
+        return _fit(task, saving)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What is to be trained, on what, and who is told."""
+    """What is to be trained, on what, and who is told; `unreadable` counts what was left out of it."""
 
     backbone: Backbone
     names: Mapping[str, Sequence[str]]
@@ -135,6 +152,7 @@ class _Task:
     features: Path
     on_epoch: Callable[[EpochReport], None]
     on_notice: Callable[[str], None]
+    unreadable: Unreadable
 
 
 @dataclass(frozen=True)
@@ -145,7 +163,6 @@ class _Trained:
     candidates: tuple[CandidateRow, ...]
     best: BestEpoch
     pictures_per_second: float = 0.0
-    unreadable: int = 0
 
     @property
     def weights(self) -> StagedFile:
@@ -216,9 +233,12 @@ def _train_probe(
     best = BestEpoch(task.directory / PROBE_NAME, patience=config.patience)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
         return _Trained(saving.saved.rows, saving.saved.candidates, best)
+    views, kept = backbone.train_views(task.names["train"], unreadable=task.unreadable)
+    labels = [task.labels["train"][position] for position in kept]
+    _check_roles({"train": labels})
     module, speed = train_probe(
-        backbone.train_views(task.names["train"]),
-        task.labels["train"],
+        views,
+        labels,
         validation=backbone.features(task.names["val_select"]),
         validation_labels=task.labels["val_select"],
         classifier=backbone.classifier,
@@ -227,6 +247,7 @@ def _train_probe(
         best=best,
         saving=saving,
         on_epoch=task.on_epoch,
+        unreadable=task.unreadable,
     )
     return _Trained(tuple(module.rows), module.candidates, best, speed)
 
@@ -264,9 +285,10 @@ def _train_on_pixels(
             validation=validation if processes.count == 1 else None,
             on_epoch=task.on_epoch,
             on_notice=task.on_notice,
+            unreadable=task.unreadable,
             processes=processes,
         )
-    return _Trained(tuple(module.rows), (), best, speed, len(module.unreadable.names)), validation
+    return _Trained(tuple(module.rows), (), best, speed), validation
 
 
 def _finish_pixels(
@@ -348,7 +370,7 @@ def _make_checkpoint(
         "best_epoch": row.epoch,
         "epochs_run": len(trained.rows),
         "pictures_per_second": round(trained.pictures_per_second, 1),
-        **({"unreadable": trained.unreadable} if trained.unreadable else {}),
+        **({UNREADABLE: len(task.unreadable.names)} if task.unreadable.names else {}),
         **({"probe_val_mcc": _row_of(probe).val_mcc} if probe and probe is not trained else {}),
         **_views_metrics(task, model, said, config=config, validation=validation),
     }

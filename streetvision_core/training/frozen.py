@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streetvision_core.errors import StreetVisionError
 from streetvision_core.io import bytes_digest
 from streetvision_core.models import build_classifier, hub_config
 from streetvision_core.models.classifier import classifier_name
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.features import Crop, Features
+    from streetvision_core.training.unreadable import Unreadable
 
 
 class FrozenBackbone:
@@ -56,11 +58,12 @@ class FrozenBackbone:
         self._digests = digests
         self._cache = cache
         self._on_notice = on_notice
+        self._failed: dict[str, StreetVisionError] = {}
 
     def features(self, names: Sequence[str], *, view: str = PLAIN, crop: Crop | None = None) -> Features:
         """Return the features of pictures in their order; of many views [V, D] a picture, else [D]."""
         digests = [self._digests[name] for name in names]
-        read = self._reader.read
+        read = self._read
         if not self._config.cache_features:
             return ComputedFeatures(
                 self._model, names, digests=digests, read=read, transform=self._transform, crop=crop
@@ -78,8 +81,27 @@ class FrozenBackbone:
             on_notice=self._on_notice,
         )
 
-    def train_views(self, names: Sequence[str]) -> list[Features]:
-        """Return the views of the pictures of train that epochs take in turn: plain, or augmented ones."""
+    def train_views(
+        self, names: Sequence[str], *, unreadable: Unreadable
+    ) -> tuple[list[Features], list[int]]:
+        """Return the views of the pictures of train that epochs take in turn: plain, or augmented ones.
+
+        With them come the positions [N] in `names` of the pictures they are of. Left out is a picture whose
+        features are not cached and that cannot be read now. Where nothing is cached no picture is left out:
+        one that cannot be read ends the training when it is asked for.
+        """
+        while True:
+            kept = [position for position, name in enumerate(names) if name not in self._failed]
+            try:
+                return self._train_views([names[position] for position in kept]), kept
+            except StreetVisionError:
+                missing = [names[position] for position in kept if names[position] in self._failed]
+                if not missing:
+                    raise  # it was no picture
+                # What was computed so far is in the cache; the rest goes on without these.
+                unreadable.meet((name, self._failed[name]) for name in missing)
+
+    def _train_views(self, names: Sequence[str]) -> list[Features]:
         config = self._config
         if not config.probe_views:
             return [self.features(names)]
@@ -96,3 +118,10 @@ class FrozenBackbone:
             )
             for k in range(config.probe_views)
         ]
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return self._reader.read(name)
+        except StreetVisionError as error:
+            self._failed[name] = error
+            raise

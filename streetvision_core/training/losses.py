@@ -59,7 +59,9 @@ def picture_losses(
     """
     log_p = logits.float().log_softmax(-1)
     if gamma:
-        log_p = log_p * (1 - log_p.exp()) ** gamma
+        # 1 - p_c is the other class's share. Its power is taken of the logarithm: below gamma 1 the gradient
+        # of the plain one is not a number where a picture is so easy that 1 - p_c is rounded to 0.
+        log_p = log_p * (gamma * log_p.flip(-1)).exp()
     return -(targets * weights * log_p).sum(-1)
 
 

@@ -23,7 +23,7 @@ from timm.optim._param_groups import param_groups_layer_decay, param_groups_weig
 from timm.utils.model_ema import ModelEmaV3
 from torchvision.transforms import v2
 
-from streetvision_core.errors import StreetVisionError, TrainingError
+from streetvision_core.errors import TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.models.predict import forward_batch, memory_format
@@ -105,9 +105,10 @@ class TrainingModule(lightning.LightningModule):
         """Return what was trained, averaged, by name: of several candidates the best one's."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the rows, which early stopping and the best epoch follow from."""
+        """Add the rows, which early stopping and the best epoch follow from, and what was left out."""
         checkpoint["rows"] = [asdict(row) for row in self.rows]
         checkpoint["candidates"] = [asdict(row) for row in self.candidates]
+        checkpoint["unreadable"] = sorted(self.unreadable.names)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, without decay on norms and biases, and the schedule by step."""
@@ -127,9 +128,7 @@ class TrainingModule(lightning.LightningModule):
         self._batches = 0
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002 - Lightning's signature
-        """Raise what went wrong in a worker, or count what was left out."""
-        if isinstance(batch, StreetVisionError):
-            raise batch
+        """Count what was left out."""
         if isinstance(batch, Batch):
             self.unreadable.meet(batch.unreadable)
         return batch
@@ -160,6 +159,8 @@ class TrainingModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Add the epoch's row, the best candidate's: Lightning validates before it ends the epoch."""
+        for missing in gather_in_order([self.unreadable.take_untold()]):
+            self.unreadable.meet(missing)
         parts = gather_in_order(self._validated)
         logits = torch.cat([part for part, _ in parts], dim=1).numpy()
         labels = torch.cat([part for _, part in parts]).numpy()
@@ -224,7 +225,7 @@ class ClassifierModule(TrainingModule):
         self._transform = transform
         self._validation_batch_size = validation_batch_size
         self._on_notice = on_notice
-        self._mixings = _mixings(self.config)
+        self._mixings = make_mixings(self.config)
 
     def on_fit_start(self) -> None:
         """Compile the model, where that is configured and works."""
@@ -269,8 +270,18 @@ class ClassifierModule(TrainingModule):
         return {name: tensor for name, tensor in state.items() if name not in frozen}
 
     def batch_losses(self, batch: Batch) -> torch.Tensor:
-        """Return the mean loss of a batch of pixels uint8 [B, 3, H, W] and labels [B], float32 [1]."""
+        """Return the loss of a batch of pixels uint8 [B, 3, H, W] and labels [B], float32 [1].
+
+        It is the mean over the pictures that belong to the batch; those that cannot be read count as 0. So
+        the loss of a batch is still the mean of its parts', and a part of which nothing is left adds nothing.
+        """
         pixels, labels = batch[:2]
+        if not len(labels):
+            # Every process needs a gradient, and a network with batch statistics takes no empty batch.
+            return (
+                torch.stack([one.sum() for one in self.model.parameters() if one.requires_grad]).sum()[None]
+                * 0
+            )
         inputs = self._transform.normalise(pixels)
         targets = soft_targets(labels, smoothing=0.0)
         if self._mixings:
@@ -283,7 +294,7 @@ class ClassifierModule(TrainingModule):
             self.class_weights,
             gamma=focal_gamma(self.config),
         )
-        return losses.mean()[None]
+        return losses.sum()[None] / (len(labels) + len(batch.unreadable))
 
     def validate_batch(self, batch: Batch) -> torch.Tensor:
         """Return the averaged weights' logits, float32 [1, B, 2]."""
@@ -291,7 +302,7 @@ class ClassifierModule(TrainingModule):
         return forward_batch(self.ema.module, batch[0], self._transform, batch_size=size)[None]
 
 
-def _mixings(config: TrainingConfig) -> list[Any]:
+def make_mixings(config: TrainingConfig) -> list[Any]:
     """Return what mixes pictures of a batch with each other, one of which each batch draws."""
     chosen = {v2.MixUp: config.mixup, v2.CutMix: config.cutmix}
     return [mixing(alpha=alpha, num_classes=None) for mixing, alpha in chosen.items() if alpha]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streetvision_core.models.predict import BATCH_SIZE
+from streetvision_core.models.predict import BATCH_SIZE, choose_device
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.models.views import make_views
 from streetvision_core.training.data import (
     DecodedPictures,
     EpochBatches,
     EvaluationBatches,
+    choose_workers,
     decoded_side,
     make_train_loader,
 )
@@ -84,6 +85,7 @@ def train_on_pixels(
     validation: EvaluationBatches | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
     on_notice: Callable[[str], None] = lambda _: None,
+    unreadable: Unreadable | None = None,
     processes: Processes = ONE,
 ) -> tuple[ClassifierModule, float]:
     """Train a classifier or its adapters; return the module with its rows, and pictures a second.
@@ -99,7 +101,8 @@ def train_on_pixels(
         saving: Where epochs are saved, and those that an earlier run has trained.
         validation: The crops of `val_select`, where they are at hand.
         on_epoch: Called after each epoch.
-        on_notice: Told of pictures that are left out.
+        on_notice: Told where the model cannot be compiled.
+        unreadable: Counts the pictures that are left out.
         processes: The processes that train together, and which of them this is.
     """
     from streetvision_core.training.methods import trainable_classifier
@@ -109,7 +112,7 @@ def train_on_pixels(
         decoded = DecodedPictures(
             reader,
             train.names,
-            side=decoded_side(config, input_side=max(transform.size)),
+            side=decoded_side(config, transform=transform),
             cache_bytes=_half_cache(config, processes),
         )
         batches = EpochBatches(
@@ -120,7 +123,15 @@ def train_on_pixels(
             rank=processes.rank,
             processes=processes.count,
         )
-        loader = make_train_loader(decoded, train.labels, transform=transform, config=config, batches=batches)
+        loader = make_train_loader(
+            decoded,
+            train.labels,
+            transform=transform,
+            config=config,
+            batches=batches,
+            workers=choose_workers(config, device=choose_device().type, processes=processes.count),
+        )
+        known = saving.saved
         module = ClassifierModule(
             trainable_classifier(backbone, config=config, head=head),
             transform=transform,
@@ -128,9 +139,10 @@ def train_on_pixels(
             config=config,
             class_weights=class_weights(train.labels, config=config),
             steps_per_epoch=batches.steps,
-            rows=saving.saved.rows if saving.saved else (),
+            rows=known.rows if known else (),
+            unreadable=unreadable
+            or Unreadable(config.max_unreadable, known=known.unreadable if known else ()),
             on_notice=on_notice,
-            unreadable=Unreadable(config.max_unreadable, on_notice=on_notice),
         )
         speed = run_training(
             module,

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.features import Features
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.report import EpochReport
+    from streetvision_core.training.unreadable import Unreadable
 
 ROWS = 4096
 # Before the names of the attention's tensors, which are no part of the classifier.
@@ -187,6 +188,7 @@ def train_probe(
     saving: Saving,
     on_epoch: Callable[[EpochReport], None],
     pooling: Views | None = None,
+    unreadable: Unreadable | None = None,
 ) -> tuple[ProbeModule, float]:
     """Train the heads; return the module with its rows and candidates, and pictures a second.
 
@@ -201,6 +203,7 @@ def train_probe(
         saving: Where epochs are saved, and those that an earlier run has trained.
         on_epoch: Called after each epoch.
         pooling: How views [B, V, D] are pooled; None for features [B, D].
+        unreadable: The pictures that were left out of the features already.
     """
     mean, std = spread_of(views)
     batches = EpochBatches(len(labels), batch_size=config.probe_batch_size, seed=config.seed)
@@ -222,6 +225,7 @@ def train_probe(
         steps_per_epoch=batches.steps,
         rows=known.rows if known else (),
         candidates=known.candidates if known else (),
+        unreadable=unreadable,
     )
     loader = DataLoader(
         _FeatureBatches(views, labels), batch_size=None, sampler=batches, generator=torch.Generator()

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-_PARTS = {"state_dict", "loops", "optimizer_states", "lr_schedulers", "rows", "candidates"}
+_PARTS = {"state_dict", "loops", "optimizer_states", "lr_schedulers", "rows", "candidates", "unreadable"}
 _START_OVER = "Training starts from the beginning."
 
 
@@ -62,11 +62,12 @@ def best_name(epoch: int) -> str:
 
 
 class SavedTraining:
-    """A training as it was after the last of its `rows`."""
+    """A training as it was after the last of its `rows`; `unreadable` are the pictures that it left out."""
 
     def __init__(self, checkpoint: dict[str, Any], *, weights: bytes) -> None:
         self.rows = tuple(EpochRow(**row) for row in checkpoint["rows"])
         self.candidates = tuple(CandidateRow(**row) for row in checkpoint["candidates"])
+        self.unreadable = tuple(str(name) for name in checkpoint["unreadable"])
         self._checkpoint = checkpoint
         self._weights = weights
 

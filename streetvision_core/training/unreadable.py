@@ -1,4 +1,8 @@
-"""Pictures that turn out unreadable while training: told of and left out; too many of them are an error."""
+"""Pictures that turn out unreadable while training: told of and left out; too many of them are an error.
+
+A picture counts once, however often it is met, in whichever stage or process of the training, and also when
+the run that met it was killed and another one goes on.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,21 @@ if TYPE_CHECKING:
 
     from streetvision_core.errors import StreetVisionError
 
+    Missing = tuple[str, StreetVisionError]
+
 
 class Unreadable:
-    """Counts pictures by name, each once, up to `limit`; `on_notice` is told of each."""
+    """Counts pictures by name up to `limit`, those `known` before too; `on_notice` is told."""
 
-    def __init__(self, limit: int, *, on_notice: Callable[[str], None] = lambda _: None) -> None:
-        self.names: set[str] = set()
+    def __init__(
+        self, limit: int, *, known: Iterable[str] = (), on_notice: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.names = set(known)
         self._limit = limit
         self._on_notice = on_notice
+        self._untold: list[Missing] = []
 
-    def meet(self, missing: Iterable[tuple[str, StreetVisionError]]) -> None:
+    def meet(self, missing: Iterable[Missing]) -> None:
         """Count pictures by name and error.
 
         Raises:
@@ -40,4 +49,10 @@ class Unreadable:
                     name,
                     "Restore the pictures, or allow more with max_unreadable.",
                 ) from error
+            self._untold.append((name, error))
             self._on_notice(f"Left out of training, {len(self.names)} of {self._limit} allowed: {error}")
+
+    def take_untold(self) -> list[Missing]:
+        """Return what was met since the last call, for the other processes that train."""
+        untold, self._untold = self._untold, []
+        return untold

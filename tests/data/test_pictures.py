@@ -167,3 +167,47 @@ def test_a_picture_that_was_not_indexed_or_is_gone_is_named(reader, tmp_path):
     (tmp_path / "2.jpg").unlink()
     with pytest.raises(DataError, match=r"missing.*2\.jpg"):
         reader.read("2.jpg")
+
+
+SIZES = [(96, 64), (640, 360), (641, 333), (1280, 720), (64, 1000)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("at_least", [1, 33, 80, 224, 720, 5000])
+def test_a_jpeg_is_decoded_smaller_but_never_smaller_than_asked(size, at_least):
+    found = decode(encode(scene(2, size=size), quality=90), at_least=at_least)
+    scales = [scale for scale in (8, 4, 2) if min(size) // scale >= at_least]
+    assert found.size == tuple(-(-side // max([1, *scales])) for side in size)
+    assert min(found.size) >= min(at_least, *size)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_other_formats_are_decoded_whole(kind):
+    data = encode(scene(1, size=(640, 360)), kind)
+    assert np.array_equal(np.asarray(decode(data, at_least=32)), np.asarray(decode(data)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_a_smaller_decode_is_upright_and_nearly_the_whole_one_shrunk(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(scene(4, size=(642, 360)), kind, quality=90, exif=exif)
+    whole, smaller = decode(data), decode(data, at_least=100)
+    assert smaller.size == tuple(-(-side // 2) for side in whole.size)
+    shrunk = whole.resize(smaller.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(smaller).astype(int) - np.asarray(shrunk)).mean() < 1.5
+    assert dict(smaller.getexif()) == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no picture", jpeg(1)[:-200], jpeg(1)[:12], jpeg(1, progressive=True)[:-300], bomb(8_000, 7_000)],
+    ids=["empty", "text", "cut", "header", "progressive", "bomb"],
+)
+def test_a_smaller_decode_refuses_what_the_whole_one_refuses(data):
+    with pytest.raises(UnusablePictureError) as whole:
+        decode(data)
+    with pytest.raises(UnusablePictureError) as smaller:
+        decode(data, at_least=8)
+    assert smaller.value.reason is whole.value.reason

@@ -1,19 +1,23 @@
 """Training's data: every look at a picture is decided by its name alone."""
 
 import random
+import threading
 from io import BytesIO
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.training import data
 from streetvision_core.training.augmentation import make_augmentation
 from streetvision_core.training.data import (
     AugmentedPictures,
     DecodedPictures,
     EpochBatches,
     EvaluationBatches,
+    choose_workers,
 )
 from tests.training.toy import make_toy, recipe
 
@@ -73,6 +77,47 @@ def test_pictures_are_the_same_whether_kept_or_decoded_again():
         assert np.array_equal(np.asarray(again[position]), expected)
         assert np.array_equal(np.asarray(part[position]), expected)
     assert len(toy.reader.reads) - reads == 12 + (12 - 5)
+
+
+def test_a_batch_that_is_not_kept_is_decoded_by_threads_to_the_same_pixels(monkeypatch):
+    toy, looks = make_toy(), [(0, position) for position in (3, 11, 0, 5, 5, 8)]
+    kept = augmented(toy)[looks]
+    decoders, real = set(), data.decode
+    monkeypatch.setattr(
+        data, "decode", lambda *args, **options: decoders.add(threading.get_ident()) or real(*args, **options)
+    )
+    again = augmented(toy, cache_bytes=5 * 40 * 40 * 4)
+    decoders.clear()
+    found = again[looks]
+    assert threading.get_ident() not in decoders
+    assert decoders
+    monkeypatch.setattr(data, "READERS", 1)
+    alone = augmented(toy, cache_bytes=0)[looks]
+    assert torch.equal(found.inputs, kept.inputs)
+    assert torch.equal(alone.inputs, kept.inputs)
+    assert torch.equal(found.labels, kept.labels)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "machine", "workers"),
+    [
+        (-1, ("cpu", 8, 1), 0),
+        (-1, ("cuda", 8, 1), 7),
+        (-1, ("cuda", 64, 1), 16),
+        (-1, ("cuda", 64, 8), 7),
+        (-1, ("cuda", 1, 1), 1),
+        (3, ("cpu", 8, 1), 3),
+        (0, ("cuda", 8, 1), 0),
+    ],
+)
+def test_workers_are_chosen_where_a_gpu_would_wait(wanted, machine, workers, monkeypatch):
+    device, cores, processes = machine
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    config = recipe(num_workers=wanted)
+    assert choose_workers(config, device=device, processes=processes) == workers
+    monkeypatch.setattr("sys.platform", "win32")
+    assert choose_workers(config, device=device, processes=processes) == 0
 
 
 def test_small_pictures_are_not_enlarged_and_shapes_are_kept():
