@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_NAME = "model.safetensors"
 RECORD_NAME = "backbone.json"
+ADAPTERS_NAME = "adapters.safetensors"
 
 # What of timm's description is about pixels and the head, and so goes on into the bundle.
 _CARRIED = ("fixed_input_size", "interpolation", "mean", "std", "first_conv", "classifier")
@@ -55,7 +56,8 @@ class Backbone:
     `architecture` is timm's name without a tag, `model_args` its constructor arguments, `pretrained_cfg`
     its preprocessing in timm's terms (JSON), `num_features` the width of its features. `licence` is that
     of the weights: "none" for random ones, "unknown" where their origin does not say. `source` says in
-    words where they come from.
+    words where they come from. `adaptation` is the record of an ExPLoRA adaptation (JSON) and `adapters` what
+    it trained, whether or not `weights` are the adapted ones; both None where there was none.
     """
 
     architecture: str
@@ -65,13 +67,15 @@ class Backbone:
     licence: str
     source: str
     weights: StagedFile
+    adaptation: Mapping[str, Any] | None = None
+    adapters: StagedFile | None = None
 
     def read_state(self) -> dict[str, torch.Tensor]:
         """Return the weights by name, verified against their SHA-256; raises IntegrityError."""
         return read_state(self.weights)
 
     def to_artifact(self) -> Artifact:
-        """Return `model.safetensors` and `backbone.json`."""
+        """Return `model.safetensors` and `backbone.json`, and `adapters.safetensors` after an adaptation."""
         record = {
             "architecture": self.architecture,
             "model_args": dict(self.model_args),
@@ -81,13 +85,19 @@ class Backbone:
             "source": self.source,
         }
         metrics = {"num_features": self.num_features, "weights_bytes": self.weights.size_bytes}
-        return Artifact({WEIGHTS_NAME: self.weights, RECORD_NAME: json_bytes(record)}, metrics)
+        files = {WEIGHTS_NAME: self.weights}
+        if self.adaptation is not None and self.adapters is not None:
+            record["adaptation"] = dict(self.adaptation)
+            files[ADAPTERS_NAME] = self.adapters
+            metrics |= {name: self.adaptation[name] for name in ("probe_mcc_before", "probe_mcc_after")}
+        return Artifact({**files, RECORD_NAME: json_bytes(record)}, metrics)
 
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave; the weights are verified when they are read."""
         record = published.read_json(RECORD_NAME)
-        return cls(**record, weights=published_file(published, WEIGHTS_NAME))
+        adapters = published_file(published, ADAPTERS_NAME) if "adaptation" in record else None
+        return cls(**record, weights=published_file(published, WEIGHTS_NAME), adapters=adapters)
 
 
 def prepare_backbone(config: BackboneConfig, *, directory: Path) -> Backbone:

@@ -205,15 +205,21 @@ def make_train_loader(
         augment=make_augmentation(config, transform=transform),
         seed=config.seed,
     )
+    batches = EpochBatches(len(pictures), batch_size=config.batch_size, seed=config.seed)
+    return make_loader(dataset, batches, num_workers=config.num_workers)
+
+
+def make_loader(dataset: Dataset[Any], batches: EpochBatches, *, num_workers: int) -> DataLoader[Any]:
+    """Return the loader of a dataset of whole batches, in worker processes where they can be forked."""
     # Elsewhere a worker is a new interpreter that gets every decoded picture through a pipe: no gain.
-    workers = config.num_workers if sys.platform == "linux" else 0
+    workers = num_workers if sys.platform == "linux" else 0
     with warnings.catch_warnings():
         # torch finds more workers than cores suspicious; the configuration asked for them.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         return DataLoader(
             dataset,
             batch_size=None,
-            sampler=EpochBatches(len(pictures), batch_size=config.batch_size, seed=config.seed),
+            sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
             # Without one the loader draws from the global generator, once an epoch or once in all.

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     ORDER = 1
     AUGMENTATION = 2
     MODEL = 3
+    ADAPTATION = 10
 
 
 def derive_seed(seed: int, purpose: Purpose, *path: int) -> int:
