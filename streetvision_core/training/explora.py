@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streetvision_core.errors import TrainingError
+from streetvision_core.errors import ConfigError, TrainingError
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
 from streetvision_core.models.explora_config import NONE, ExploraConfig
@@ -136,6 +136,7 @@ def _adapt_and_judge(
         return probe_decisions(features["train"], labels["train"], features["val_select"])
 
     model = _build(backbone)
+    _check_depth(model, config)
     before = decide(model)
     adapted = learn_from_views(
         model,
@@ -188,6 +189,20 @@ def _build(backbone: Backbone) -> Any:
     model = create_model(backbone.architecture, seed=0, num_classes=0, **backbone.model_args)
     load_exactly(model, backbone.read_state(), where=f"the backbone {backbone.architecture}")
     return model
+
+
+def _check_depth(model: Any, config: ExploraConfig) -> None:
+    """Refuse what cannot be adapted before every picture has been looked at."""
+    from streetvision_core.models.adapters import block_count
+
+    depth = block_count(model)
+    if config.explora_unfrozen_blocks >= depth:
+        raise ConfigError(
+            f"fewer unfrozen blocks than the {depth} of the model",
+            str(config.explora_unfrozen_blocks),
+            "explora_unfrozen_blocks of the backbone",
+            "Unfreeze one or two; all others get adapters.",
+        )
 
 
 def _features(model: Any, crops: EvaluationBatches, backbone: Backbone) -> npt.NDArray[np.float32]:

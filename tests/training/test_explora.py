@@ -228,6 +228,21 @@ def test_parts_of_a_batch_learn_what_the_whole_batch_learns(squares, tmp_path, o
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_both_passes_over_a_part_drop_the_same(squares, tmp_path, monkeypatch):
+    from streetvision_core.training import ssl_learners
+
+    original, pairs = ssl_learners.backward_in_parts, []
+
+    def looked_at(encode, parts, loss_of):
+        pairs.append((encode(0).detach(), encode(0).detach()))
+        return original(encode, parts, loss_of)
+
+    monkeypatch.setattr(ssl_learners, "backward_in_parts", looked_at)
+    adapt(squares.start, squares.toy, tmp_path, explora_dropout=0.5, explora_learning_rate=0.1)
+    assert len(pairs) == 3
+    assert all(torch.equal(*pair) for pair in pairs)
+
+
 def test_a_loss_that_is_not_finite_ends_the_adaptation(squares, tmp_path):
     with pytest.raises(TrainingError, match="a finite loss of the adaptation"):
         adapt(squares.start, squares.toy, tmp_path, explora_learning_rate=1e30, explora_gradient_clip=0)
@@ -246,9 +261,12 @@ def test_an_adapter_that_is_not_reached_ends_the_adaptation_at_its_first_step(sq
         adapt(squares.start, squares.toy, tmp_path)
 
 
-def test_a_convolutional_backbone_is_refused(squares, tmp_path):
+def test_what_cannot_be_adapted_is_refused_before_pictures_are_looked_at(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr("streetvision_core.training.explora._features", None)
     with pytest.raises(ConfigError, match="vision transformer"):
         adapt(make_backbone(tmp_path), squares.toy, tmp_path)
+    with pytest.raises(ConfigError, match="fewer unfrozen blocks than the 6 of the model"):
+        adapt(squares.start, squares.toy, tmp_path, explora_unfrozen_blocks=6)
 
 
 @pytest.mark.parametrize("role", ["train", "val_select"])
