@@ -1,6 +1,6 @@
 """What every asset of the graph has in common: owner, group, kinds, code version."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -14,15 +14,12 @@ IO_MANAGER_KEY = "artifacts"
 BODIES: dict[str, Body] = {}
 
 
-def stage_asset(
-    *, group: str, kinds: set[str], deps: Sequence[str] = ()
-) -> Callable[[Body], dg.AssetsDefinition]:
+def stage_asset(*, group: str, kinds: set[str]) -> Callable[[Body], dg.AssetsDefinition]:
     """Return ``dg.asset`` with what the assets of this graph have in common.
 
     Args:
         group: The stage, as the UI groups it.
         kinds: What it is made with; the UI shows an icon for each.
-        deps: Assets that have to come before it, though it reads nothing of them.
     """
 
     def define(body: Body) -> dg.AssetsDefinition:
@@ -33,7 +30,6 @@ def stage_asset(
             owners=OWNERS,
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body),
-            deps=list(deps),
         )
         return decorate(body)
 

@@ -1,30 +1,69 @@
-"""Phase 4: the starting weights."""
+"""Phase 4: the starting weights, adapted to the train role where that is asked for."""
+
+from functools import partial
 
 import dagster as dg
 
 from streetvision_assets.checks import standard_checks
 from streetvision_assets.conventions import stage_asset
+from streetvision_assets.pictures import markdown, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.opening import open_pictures
+from streetvision_core.data.splits import Splits
+from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone, prepare_backbone
 from streetvision_core.models.config import BackboneConfig
+from streetvision_core.models.explora_config import NONE
 from streetvision_core.models.licences import export_obstacle
+from streetvision_core.training.explora import adapt_backbone, used_device
+
+ROLES = ("train", "val_select")
 
 
 class BackboneStep(BackboneConfig, StepConfig):
     """Configuration of ``backbone``."""
 
 
-@stage_asset(group="phase_4", kinds={"timm", "pytorch"}, deps=["splits"])
+@stage_asset(group="phase_4", kinds={"timm", "pytorch"})
 def backbone(
-    context: dg.AssetExecutionContext, config: BackboneStep, store: StoreResource
+    context: dg.AssetExecutionContext,
+    config: BackboneStep,
+    store: StoreResource,
+    images: PublishedArtifact,
+    splits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
-    """The starting weights: a timm model from the hub, from a local file, or random."""
-    step = Step.begin(context, store, config, reusable=config.is_decisive)
-    prepared = step.reused(Backbone.from_artifact) or prepare_backbone(config, directory=step.directory)
-    if obstacle := export_obstacle(prepared.licence, text=prepared.licence_text):
+    """The starting weights: a timm model from the hub, from a local file, or random; adapted, when asked."""
+    # What is not adapted reads no picture, and so is the same whatever the pictures and the splits are.
+    read = (images, splits) if config.adaptation != NONE else ()
+    roles_read = ROLES if read else ()
+    step = Step.begin(context, store, config, *read, roles=roles_read, reusable=config.is_decisive)
+    made = step.reused(Backbone.from_artifact) or prepare_backbone(config, directory=step.directory)
+    if read and made.adaptation is None:
+        roles = Splits.from_artifact(splits)
+        made = adapt_backbone(
+            made,
+            index=ImageIndex.from_artifact(images),
+            splits=roles,
+            pictures=open_pictures(images, roles, roles=step.roles),
+            config=config,
+            directory=step.directory,
+            on_epoch=lambda epoch: context.log.info(str(epoch)),
+            on_notice=context.log.info,
+        )
+    if obstacle := export_obstacle(made.licence, text=made.licence_text):
         context.log.warning("the bundle will be refused unless its configuration says more. %s", obstacle)
-    return step.result(prepared, seed=config.seed)
+    return step.result(
+        made, shown=partial(_show_adaptation, made), device=used_device(config), seed=config.seed
+    )
+
+
+def _show_adaptation(made: Backbone) -> dict[str, dg.MetadataValue]:
+    if made.adaptation is None:
+        return {}
+    losses = [{"epoch": i, "loss": loss} for i, loss in enumerate(made.adaptation["losses"], start=1)]
+    return {"adaptation": markdown(made.adaptation["sentence"]), "adaptation_losses": table(losses)}
 
 
 CHECKS = standard_checks("backbone")

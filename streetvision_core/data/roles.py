@@ -16,7 +16,7 @@ ROLES = ("train", "val_select", "val_calib", "val_test")
 
 MAY_READ = MappingProxyType(
     {
-        "backbone": ("train",),
+        "backbone": ("train", "val_select"),
         "phase1_checkpoint": ("train", "val_select"),
         "val_calib_logits": ("val_calib",),
         "gate": ("train", "val_select"),

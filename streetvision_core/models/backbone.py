@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_NAME = "model.safetensors"
 RECORD_NAME = "backbone.json"
+ADAPTERS_NAME = "adapters.safetensors"
 
 # What of timm's description is about pixels and the head, and so goes on into the bundle.
 _CARRIED = ("fixed_input_size", "interpolation", "mean", "std", "first_conv", "classifier")
@@ -69,7 +70,9 @@ class Backbone:
     of the weights: "none" for random ones, "unknown" where their origin does not say. `source` says in
     words where they come from, `origin` in fields; random weights have none. Of the hub these are repository,
     commit, file and sha256, of a local file file and sha256; licence_stated_by is timm, configuration or
-    nobody. `licence_text` is the text of the licence, if somebody gave it.
+    nobody. `licence_text` is the text of the licence, if somebody gave it. `adaptation` is the
+    record of an ExPLoRA adaptation (JSON) and `adapters` what it trained, whether or not `weights` are the
+    adapted ones; both None where there was none.
     """
 
     architecture: str
@@ -81,13 +84,18 @@ class Backbone:
     weights: StagedFile
     origin: Mapping[str, str] = field(default_factory=dict)
     licence_text: str = ""
+    adaptation: Mapping[str, Any] | None = None
+    adapters: StagedFile | None = None
 
     def read_state(self) -> dict[str, torch.Tensor]:
         """Return the weights by name, verified against their SHA-256; raises IntegrityError."""
         return read_state(self.weights)
 
     def to_artifact(self) -> Artifact:
-        """Return `model.safetensors`, `backbone.json` and, if there is one, the text of the licence."""
+        """Return `model.safetensors`, `backbone.json`, and what else there is.
+
+        That is `adapters.safetensors` after an adaptation, and the text of the licence if it was given.
+        """
         record = {
             "architecture": self.architecture,
             "model_args": dict(self.model_args),
@@ -99,14 +107,20 @@ class Backbone:
         }
         text = {TEXT_NAME: self.licence_text.encode()} if self.licence_text else {}
         metrics = {"num_features": self.num_features, "weights_bytes": self.weights.size_bytes}
-        return Artifact({WEIGHTS_NAME: self.weights, RECORD_NAME: json_bytes(record), **text}, metrics)
+        files: dict[str, bytes | StagedFile] = {WEIGHTS_NAME: self.weights, **text}
+        if self.adaptation is not None and self.adapters is not None:
+            record["adaptation"] = dict(self.adaptation)
+            files[ADAPTERS_NAME] = self.adapters
+            metrics |= {name: self.adaptation[name] for name in ("probe_mcc_before", "probe_mcc_after")}
+        return Artifact({**files, RECORD_NAME: json_bytes(record)}, metrics)
 
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave; the weights are verified when they are read."""
         record = published.read_json(RECORD_NAME)
         weights = published_file(published, WEIGHTS_NAME)
-        return cls(**record, weights=weights, licence_text=read_text(published))
+        adapters = published_file(published, ADAPTERS_NAME) if "adaptation" in record else None
+        return cls(**record, weights=weights, adapters=adapters, licence_text=read_text(published))
 
 
 def prepare_backbone(config: BackboneConfig, *, directory: Path) -> Backbone:

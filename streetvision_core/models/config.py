@@ -12,6 +12,7 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.models.explora_config import ExploraConfig
 from streetvision_core.models.views import GRID, LARGEST_GRID, LARGEST_OVERLAP, POOLINGS, TOP_K
 
 RANDOM = "random"
@@ -24,8 +25,8 @@ VIEWS = (WHOLE, GRID)
 NO_LICENCE = "none"
 
 
-class BackboneConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """A timm model, its weights and the size at which it sees pictures."""
+class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
+    """A timm model, its weights, the size at which it sees pictures, and how it is adapted, if at all."""
 
     architecture: str = Field(
         "test_resnet", min_length=1, description="timm model name, with or without a weights tag"

@@ -266,7 +266,7 @@ def decoded_side(config: TrainingConfig, *, transform: Preprocessing) -> int:
     return max(side, transform.resized_side) if crops_as_validation(config) else side
 
 
-def choose_workers(config: TrainingConfig, *, device: str, processes: int) -> int:
+def choose_workers(wanted: int, *, device: str, processes: int = 1) -> int:
     """Return how many worker processes augment pictures for one of so many processes on a kind of device.
 
     On a CPU the network computes on every core, and another process would only take them away; a GPU waits
@@ -275,8 +275,8 @@ def choose_workers(config: TrainingConfig, *, device: str, processes: int) -> in
     """
     if sys.platform != "linux":
         return 0
-    if config.num_workers >= 0:
-        return config.num_workers
+    if wanted >= 0:
+        return wanted
     cores = len(os.sched_getaffinity(0))
     return 0 if device == "cpu" else min(MOST_WORKERS, max(1, (cores - 1) // processes))
 
@@ -297,6 +297,11 @@ def make_train_loader(
         augment=make_augmentation(config, transform=transform),
         seed=config.seed,
     )
+    return make_loader(dataset, batches, workers=workers)
+
+
+def make_loader(dataset: Dataset[Any], batches: EpochBatches, *, workers: int) -> DataLoader[Any]:
+    """Return the loader of whole batches, made in so many worker processes; 0 makes them in this one."""
     with warnings.catch_warnings():
         # torch finds more workers than cores suspicious; the configuration asked for them.
         warnings.filterwarnings("ignore", message="This DataLoader will create")

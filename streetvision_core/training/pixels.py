@@ -129,7 +129,9 @@ def train_on_pixels(
             transform=transform,
             config=config,
             batches=batches,
-            workers=choose_workers(config, device=choose_device().type, processes=processes.count),
+            workers=choose_workers(
+                config.num_workers, device=choose_device().type, processes=processes.count
+            ),
         )
         known = saving.saved
         module = ClassifierModule(

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     AUGMENTATION = 2
     MODEL = 3
     VIEW = 4
+    ADAPTATION = 10
 
 
 def derive_seed(seed: int, purpose: Purpose, *path: int) -> int:

@@ -150,8 +150,8 @@ def modules_of(step):
     return {name.removeprefix("streetvision_core.") for name in modules_behind(body)}
 
 
-READING = ("phase1_checkpoint", "val_calib_logits", "gate", "evaluation", "bundle")
-ALL = ("images", "splits", "backbone", "thresholds", "scrc", *READING)
+READING = ("backbone", "phase1_checkpoint", "val_calib_logits", "gate", "evaluation", "bundle")
+ALL = ("images", "splits", "thresholds", "scrc", *READING)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,13 @@ ALL = ("images", "splits", "backbone", "thresholds", "scrc", *READING)
         ("data.demo.draw_works", ("images",)),
         ("data.sources.parquet", ("images", *READING)),
         ("data.duplicates", ("splits", *READING)),
-        ("models.zoo", ("backbone", "thresholds", "scrc", *READING)),
+        ("models.zoo", ("thresholds", "scrc", *READING)),
         ("models.fold", ("evaluation", "bundle")),
-        ("training.module", ("phase1_checkpoint",)),
-        ("eval.calibration", ("phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle")),
+        ("training.module", ("backbone", "phase1_checkpoint")),
+        (
+            "eval.calibration",
+            ("backbone", "phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle"),
+        ),
         ("eval.policy", ("thresholds", "scrc", "evaluation", "bundle")),
         ("eval.scrc_fit", ("scrc", "evaluation", "bundle")),
         ("eval.gate_fit", ("gate",)),

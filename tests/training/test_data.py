@@ -114,10 +114,9 @@ def test_workers_are_chosen_where_a_gpu_would_wait(wanted, machine, workers, mon
     device, cores, processes = machine
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr("sys.platform", "linux")
-    config = recipe(num_workers=wanted)
-    assert choose_workers(config, device=device, processes=processes) == workers
+    assert choose_workers(wanted, device=device, processes=processes) == workers
     monkeypatch.setattr("sys.platform", "win32")
-    assert choose_workers(config, device=device, processes=processes) == 0
+    assert choose_workers(wanted, device=device, processes=processes) == 0
 
 
 def test_small_pictures_are_not_enlarged_and_shapes_are_kept():

@@ -1,0 +1,268 @@
+"""ExPLoRA: starting weights that go on learning without labels, on the train role, before they are trained.
+
+1. The model of the backbone is built; a linear probe is fitted on its features.
+2. The last blocks are unfrozen, the others get adapters on queries and values, and the model learns from
+   pairs of views of the train role (`ssl_loop.py`), no label and no other role in sight.
+3. The adapters are merged; the merged model is proved to say what the adapted one says.
+4. A second probe is fitted on the merged model's features. The adapted weights are taken only where it beats
+   the first on val_select beyond the paired interval; elsewhere the starting weights go on, and the record
+   says so.
+5. The weights that go on are staged, and beside them what was trained, in either case: from the starting
+   weights and `adapters.safetensors` anyone can make the adapted ones.
+
+A probe is scikit-learn's logistic regression on standardised features, fitted on train's labels and classes
+weighing the same. It is for this one decision, and is no classifier that anyone would ship.
+
+The same seed, pictures and configuration give the same weights bit for bit on the same machine with the
+same number of threads. A killed adaptation starts over: only finished files are staged, in a directory that
+is published as a whole or not at all.
+
+Source: Khanna et al., ExPLoRA, 2406.10973.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streetvision_core.errors import ConfigError, TrainingError
+from streetvision_core.io import StagedFile, write_checkpoint_atomic
+from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
+from streetvision_core.models.explora_config import NONE, ExploraConfig
+from streetvision_core.training.adaptation import Verdict
+from streetvision_core.training.logits import groups_of, labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from streetvision_core.data import ImageIndex, Splits
+    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.models.backbone import Backbone
+    from streetvision_core.training.adaptation import AdaptationEpoch
+    from streetvision_core.training.data import EvaluationBatches
+    from streetvision_core.training.ssl_loop import Adapted
+
+MIB = 1024 * 1024
+ROLES = ("train", "val_select")
+_PARITY_PICTURES = 8
+_PROBE_ITERATIONS = 2000
+
+
+def adapt_backbone(
+    backbone: Backbone,
+    *,
+    index: ImageIndex,
+    splits: Splits,
+    pictures: PictureReader,
+    config: ExploraConfig,
+    directory: Path,
+    on_epoch: Callable[[AdaptationEpoch], None] = lambda _: None,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> Backbone:
+    """Adapt starting weights to the train role, and return those that go on with the record of it.
+
+    Args:
+        backbone: The starting weights, of a vision transformer, staged in `directory`.
+        index: The pictures; the labels of train and val_select are for the probes alone.
+        splits: Which picture plays which role; only train and val_select are read.
+        pictures: Reads the pictures of the index.
+        config: The recipe; `adaptation` is not "none".
+        directory: Where the weights and what was trained are staged.
+        on_epoch: Called after each epoch.
+        on_notice: Told whether the adapted weights are taken.
+
+    Raises:
+        ConfigError: the architecture cannot be adapted.
+        TrainingError: too few pictures, a loss that is not finite, an adapter that is not reached, or a
+            merge that changes what the model says.
+        DataError: the splits name pictures that the index does not hold.
+        IntegrityError: a picture or the starting weights are not what they were.
+        StoreError: the weights cannot be written.
+    """
+    from streetvision_core.training.session import training_session
+
+    labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
+    _check_roles(labels)
+    with training_session(threads=config.explora_threads):
+        adapted, verdict = _adapt_and_judge(
+            backbone,
+            names=splits.roles,
+            labels=labels,
+            groups=groups_of(splits.roles["val_select"], index),
+            reader=pictures,
+            config=config,
+            on_epoch=on_epoch,
+        )
+    on_notice(str(verdict))
+    return _stage(
+        backbone, adapted, verdict, config=config, directory=directory, pictures=len(labels["train"])
+    )
+
+
+def _adapt_and_judge(
+    backbone: Backbone,
+    *,
+    names: Mapping[str, Sequence[str]],
+    labels: Mapping[str, Sequence[int]],
+    groups: Sequence[str],
+    reader: PictureReader,
+    config: ExploraConfig,
+    on_epoch: Callable[[AdaptationEpoch], None],
+) -> tuple[Adapted, Verdict]:
+    import torch
+
+    from streetvision_core.eval.paired import compare_decisions
+    from streetvision_core.models.predict import BATCH_SIZE
+    from streetvision_core.models.preprocessing import eval_transform
+    from streetvision_core.training.data import DecodedPictures, EvaluationBatches
+    from streetvision_core.training.ssl_loop import learn_from_views
+
+    transform = eval_transform(backbone.pretrained_cfg)
+    side = math.ceil(max(transform.size) / math.sqrt(config.explora_scale_min))
+    share = config.cache_mb * MIB // 3  # the views' pictures, and each role's crops for the probes
+    crops = {
+        role: EvaluationBatches(
+            reader, names[role], labels[role], transform=transform, batch_size=BATCH_SIZE, cache_bytes=share
+        )
+        for role in ROLES
+    }
+
+    def decide(model: Any) -> list[Any]:
+        features = {role: _features(model, crops[role], backbone) for role in ROLES}
+        return probe_decisions(features["train"], labels["train"], features["val_select"])
+
+    model = _build(backbone)
+    _check_depth(model, config)
+    before = decide(model)
+    adapted = learn_from_views(
+        model,
+        DecodedPictures(reader, names["train"], side=side, cache_bytes=share),
+        sample=torch.stack([crops["train"][i] for i in range(min(_PARITY_PICTURES, len(names["train"])))]),
+        transform=transform,
+        config=config,
+        on_epoch=on_epoch,
+    )
+    compared = compare_decisions(
+        np.array(labels["val_select"]), before, decide(adapted.model), groups, seed=config.explora_seed
+    )
+    return adapted, Verdict(compared)
+
+
+def used_device(config: ExploraConfig) -> str:
+    """Return where a backbone of this configuration is made: a device's name, "cpu" without adaptation."""
+    if config.adaptation == NONE:
+        return "cpu"
+    from streetvision_core.models.predict import describe_device
+
+    return describe_device()
+
+
+def probe_decisions(
+    features: npt.NDArray[np.float32], labels: Sequence[int], others: npt.NDArray[np.float32]
+) -> list[Any]:
+    """Return what a linear probe says of other pictures, "none" or "roadwork" each.
+
+    Args:
+        features: What it is fitted on, [N, D].
+        labels: Their labels, both classes.
+        others: The features of the pictures it decides, [M, D].
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=_PROBE_ITERATIONS)
+    )
+    said = probe.fit(features.astype(np.float64), labels).predict(others.astype(np.float64))
+    return ["roadwork" if one else "none" for one in said]
+
+
+def _build(backbone: Backbone) -> Any:
+    """Return the backbone's model without a head."""
+    from streetvision_core.models.zoo import create_model, load_exactly
+
+    model = create_model(backbone.architecture, seed=0, num_classes=0, **backbone.model_args)
+    load_exactly(model, backbone.read_state(), where=f"the backbone {backbone.architecture}")
+    return model
+
+
+def _check_depth(model: Any, config: ExploraConfig) -> None:
+    """Refuse what cannot be adapted before every picture has been looked at."""
+    from streetvision_core.models.adapters import block_count
+
+    depth = block_count(model)
+    if config.explora_unfrozen_blocks >= depth:
+        raise ConfigError(
+            f"fewer unfrozen blocks than the {depth} of the model",
+            str(config.explora_unfrozen_blocks),
+            "explora_unfrozen_blocks of the backbone",
+            "Unfreeze one or two; all others get adapters.",
+        )
+
+
+def _features(model: Any, crops: EvaluationBatches, backbone: Backbone) -> npt.NDArray[np.float32]:
+    from streetvision_core.models.predict import choose_device, predict_pixels
+    from streetvision_core.models.preprocessing import eval_transform
+
+    transform = eval_transform(backbone.pretrained_cfg)
+    return predict_pixels(model, crops.pixels(), transform, device=choose_device())
+
+
+def _stage(
+    backbone: Backbone,
+    adapted: Adapted,
+    verdict: Verdict,
+    *,
+    config: ExploraConfig,
+    directory: Path,
+    pictures: int,
+) -> Backbone:
+    """Stage what was trained, and the merged weights where they are taken; return the backbone of both."""
+    path = directory / ADAPTERS_NAME
+    record = {
+        **verdict.to_record(),
+        "recipe": _recipe(config),
+        "pictures": pictures,
+        "adapters": asdict(adapted.adapters),
+        "losses": list(adapted.losses),
+        "merge_parity": adapted.parity,
+    }
+    judged = replace(
+        backbone,
+        adaptation=record,
+        adapters=StagedFile.at(path, write_checkpoint_atomic(path, adapted.trained)),
+    )
+    if not verdict.adopted:
+        return judged
+    weights = directory / WEIGHTS_NAME
+    return replace(
+        judged,
+        source=f"{backbone.source}; adapted by {config.adaptation} to {pictures} pictures of train",
+        weights=StagedFile.at(weights, write_checkpoint_atomic(weights, adapted.model)),
+    )
+
+
+def _recipe(config: ExploraConfig) -> dict[str, Any]:
+    """Return the recipe without what only changes the speed, whatever record it is part of."""
+    from streetvision_core.training.config import SPEED_SETTINGS
+
+    fields = set(ExploraConfig.model_fields) - set(SPEED_SETTINGS)
+    return config.model_dump(mode="json", include=fields)
+
+
+def _check_roles(labels: Mapping[str, Sequence[int]]) -> None:
+    for role, needed in (("train", "pictures of both classes"), ("val_select", "pictures")):
+        if len(set(labels[role])) < (2 if role == "train" else 1):
+            raise TrainingError(
+                f"{needed} in the role {role}",
+                f"{len(labels[role])} of one class" if labels[role] else "none",
+                "the splits",
+                "Materialize splits again, with more pictures or groups, or without adaptation.",
+            )

@@ -1,0 +1,136 @@
+"""What self-supervision minimises, as pure functions of embeddings, and how a batch is gone through in parts.
+
+Two views of each picture go in, row i of one beside row i of the other; no label does.
+
+- `contrastive_loss` is NT-Xent (SimCLR, Chen et al., 2002.05709): each view has to find the other view of
+  its picture among all other views of the batch, by cosine similarity over a temperature.
+- `distillation_loss` is DINO's cross-entropy (Caron et al., 2104.14294): the student says of one view what
+  the teacher says of the other. Centring keeps the teacher from always saying the same, sharpening (a lower
+  temperature than the student's) keeps it from saying everything at once.
+
+Negatives come from all processes: embeddings are gathered together with their gradients. Each process
+returns the mean over its own rows, so gradients averaged over the processes, as data parallelism does, are
+those of one process with the whole batch. One process gathers nothing.
+
+The contrastive loss does not add up over parts of a batch: a part on its own lacks the others' negatives.
+`backward_in_parts` therefore takes the way of GradCache (Gao et al., 2101.06983): embeddings of all parts
+without a graph, the gradient of the loss by the embeddings, then each part once more with its share of that
+gradient. Memory is that of one part, and the gradient that of the whole batch, up to rounding. That holds
+for models whose rows do not see each other (no batch normalisation) and that draw the same in both passes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def contrastive_loss(first: torch.Tensor, second: torch.Tensor, *, temperature: float) -> torch.Tensor:
+    """Return NT-Xent in nats: a scalar, the mean over the 2 * N views of this process.
+
+    Args:
+        first: Embeddings [N, D] of one view of each picture, of any length.
+        second: Those of the other view, row by row. N is the same in every process.
+        temperature: Cosine similarities are divided by it.
+    """
+    own = functional.normalize(torch.cat([first, second]).float(), dim=1)
+    count, size = len(first), len(own)
+    rank, world = _place()
+    everyone = _gather(own)
+    similarity = own @ everyone.T / temperature
+    rows = torch.arange(size, device=own.device)
+    similarity = similarity.masked_fill(
+        functional.one_hot(rank * size + rows, num_classes=world * size).bool(), -torch.inf
+    )
+    return functional.cross_entropy(similarity, rank * size + (rows + count) % size)
+
+
+def distillation_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    *,
+    centre: torch.Tensor,
+    student_temperature: float,
+    teacher_temperature: float,
+) -> torch.Tensor:
+    """Return DINO's cross-entropy in nats: a scalar, the mean over the 2 * N views of this process.
+
+    Args:
+        student: What the student says of both views, [2 * N, K], the second views after the first.
+        teacher: What the teacher says of the same views, [2 * N, K]; no gradient goes there.
+        centre: What the teacher says on average, [K].
+        student_temperature: Of the student's softmax.
+        teacher_temperature: Of the teacher's, lower.
+    """
+    wanted = functional.softmax((teacher.detach().float() - centre) / teacher_temperature, dim=1)
+    said = functional.log_softmax(student.float() / student_temperature, dim=1)
+    return -(wanted.roll(len(wanted) // 2, dims=0) * said).sum(dim=1).mean()
+
+
+def mean_of(said: torch.Tensor) -> torch.Tensor:
+    """Return the mean row [K] of what was said in all processes, [M, K] in each; no gradient goes there."""
+    return _gather(said.detach().float()).mean(dim=0)
+
+
+def backward_in_parts(
+    encode: Callable[[int], torch.Tensor],
+    parts: int,
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Add the gradient of the whole batch's loss to the model, a part at a time; return the loss.
+
+    Args:
+        encode: Returns the embeddings [n, D] of part i; called twice a part, and has to draw the same.
+        parts: How many parts there are.
+        loss_of: The loss of the embeddings of all parts, one part behind the other.
+    """
+    if parts == 1:
+        loss = loss_of(encode(0))
+        loss.backward()  # type: ignore[no-untyped-call]  # torch declares no return type
+        return loss.detach()
+    with torch.no_grad():
+        found = [encode(part) for part in range(parts)]
+    whole = torch.cat(found).requires_grad_()
+    loss = loss_of(whole)
+    (gradient,) = torch.autograd.grad(loss, whole)
+    for part, share in enumerate(torch.split(gradient, [len(one) for one in found])):
+        torch.autograd.backward(encode(part), share)
+    return loss.detach()
+
+
+def _place() -> tuple[int, int]:
+    """Return the rank of this process and how many there are."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _gather(own: torch.Tensor) -> torch.Tensor:
+    """Return the rows of all processes in the order of their ranks; gradients find their way back."""
+    if _place()[1] == 1:
+        return own
+    gathered: torch.Tensor = _Gather.apply(own)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """all_gather, whose gradient is the sum of what every process wants of the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:  # noqa: ARG004 - autograd's signature
+        found = [torch.empty_like(own) for _ in range(_place()[1])]
+        distributed.all_gather(found, own.contiguous())
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:  # noqa: ARG004 - as above
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        rank, world = _place()
+        return total.chunk(world)[rank]
