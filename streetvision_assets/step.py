@@ -135,6 +135,7 @@ class Step:
         record: Record | Artifact,
         *,
         shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
+        told: Mapping[str, str] | None = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> dg.MaterializeResult[StepOutput]:
@@ -143,6 +144,7 @@ class Step:
         Args:
             record: What the core has made.
             shown: Draws the pictures and tables of it for the UI, when no earlier run has.
+            told: Lines of text for the UI, by name.
             device: Where it was computed.
             seed: The seed that was used, if any.
         """
@@ -157,7 +159,7 @@ class Step:
         return dg.MaterializeResult(
             value=StepOutput(step=step, artifact=artifact, device=device, seed=seed),
             data_version=dg.DataVersion(digest),
-            metadata=self._drawn_before() or shown(),
+            metadata={**(self._drawn_before() or shown()), **(told or {})},
         )
 
     def _drawn_before(self) -> Mapping[str, dg.MetadataValue]:
