@@ -2,13 +2,16 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
 from streetvision_core.history.curves import orphaned_curves
 from streetvision_core.history.gc import plan_collection
-from streetvision_core.history.runs import find_runs
+from streetvision_core.history.runs import list_runs
+from streetvision_core.history.verify import verify_everything
 from streetvision_core.io import ArtifactStore
+from tests.history.made import make
 
 
 def write_curve(store, run_id, *, age):
@@ -36,3 +39,15 @@ def test_a_curve_goes_with_the_step_of_its_run_and_not_before(store):
 
 def test_a_store_without_curves_has_none_to_remove(store):
     assert orphaned_curves(store.root) == []
+
+
+def test_a_curve_disturbs_neither_runs_nor_verify_nor_a_collection(store):
+    make(store, "run0", "images")
+    before = look(store)
+    write_curve(store, "run0", age=0)
+    assert look(store) == before
+
+
+def look(store):
+    verified = replace(verify_everything(store), seconds=0.0)
+    return list_runs(store), verified, plan_collection(store, keep_runs=1)
