@@ -6,6 +6,7 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
+from streetvision_assets.observing import observed_epochs
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
@@ -18,6 +19,7 @@ from streetvision_core.models.backbone import Backbone
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.config import TrainingConfig
 from streetvision_core.training.fit import fit_classifier
+from streetvision_core.training.throughput import limited_by
 from streetvision_core.training.verify import checkpoint_problems
 
 ROLES = ("train", "val_select")
@@ -38,7 +40,8 @@ def phase1_checkpoint(
 ) -> dg.MaterializeResult[StepOutput]:
     """The classifier, trained on train; its best epoch is chosen by MCC on val_select."""
     step = Step.begin(context, store, config, images, splits, backbone, roles=ROLES)
-    roles = Splits.from_artifact(splits)
+    roles, opened = Splits.from_artifact(splits), store.open()
+    epochs = observed_epochs(context)
     checkpoint = step.reused(Checkpoint.from_artifact) or fit_classifier(
         Backbone.from_artifact(backbone),
         index=ImageIndex.from_artifact(images),
@@ -47,14 +50,17 @@ def phase1_checkpoint(
         config=config,
         directory=step.directory,
         resume=step.resume,
-        features=store.open().features_directory(),
+        features=opened.features_directory(),
+        tensorboard=opened.tensorboard_directory(step.run_id, step.name),
         on_notice=context.log.info,
-        on_epoch=lambda report: context.log.info(str(report)),
+        on_epoch=epochs,
     )
+    epochs.finish()
     return step.result(
         checkpoint,
         shown=partial(_show_epochs, checkpoint),
         whole=checkpoint.is_whole,
+        told={"limited_by": limited_by(checkpoint.metrics, method=config.method)},
         device=checkpoint.device,
         seed=config.seed,
     )

@@ -138,6 +138,7 @@ class Step:
         *,
         shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
         whole: bool = True,
+        told: Mapping[str, str] | None = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> dg.MaterializeResult[StepOutput]:
@@ -147,6 +148,7 @@ class Step:
             record: What the core has made.
             shown: Draws the pictures and tables of it for the UI, when no earlier run has.
             whole: Whether it is made of all of its input; if not, no later run takes it over.
+            told: Lines of text for the UI, by name.
             device: Where it was computed.
             seed: The seed that was used, if any.
         """
@@ -166,7 +168,7 @@ class Step:
         return dg.MaterializeResult(
             value=StepOutput(step=step, artifact=artifact, device=device, seed=seed),
             data_version=dg.DataVersion(digest),
-            metadata=self._drawn_before() or shown(),
+            metadata={**(self._drawn_before() or shown()), **(told or {})},
         )
 
     def _drawn_before(self) -> Mapping[str, dg.MetadataValue]:

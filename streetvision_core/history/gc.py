@@ -3,7 +3,8 @@
 Free to go are published artifacts that nothing keeps (``keep.py``), with the pointers of ``keys/`` to them;
 what killed processes left half-made, temporary files included; and the resume state of a training that is
 published, or was left alone for 30 days, unless somebody holds its lock. Sets of cached features go when
-nobody has used them for 30 days, and the oldest of them while all together exceed a bound.
+nobody has used them for 30 days, and the oldest of them while all together exceed a bound; learning curves
+with the runs they are of.
 
 A file may have several names, in other runs for instance. Its bytes are free when its last name goes, and
 only then are they counted. No link is followed.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import StoreError
+from streetvision_core.history.curves import orphaned_curves
 from streetvision_core.history.features import FEATURES_BYTES, feature_partials, spare_features
 from streetvision_core.history.keep import kept_artifacts, live_runs
 from streetvision_core.history.pointers import key_files, read_pointers
@@ -37,7 +39,7 @@ OLD_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Plan:
-    """What may go: directories of steps, pointers, temporary files, states, feature sets, empty directories.
+    """What may go: directories of steps, pointers, temporary files, states, features, curves, empty ones.
 
     ``frees`` has the bytes by run, and by what they are where they belong to no run.
     """
@@ -49,6 +51,7 @@ class Plan:
     partials: Sequence[Path]
     states: Sequence[Path]
     features: Sequence[Path]
+    curves: Sequence[Path]
     empty: Sequence[Path]
     frees: Mapping[str, int]
     deleted: bool = False
@@ -72,6 +75,7 @@ class Plan:
             "partials": [str(path) for path in self.partials],
             "resume": [str(path) for path in self.states],
             "features": [str(path) for path in self.features],
+            "curves": [str(path) for path in self.curves],
         }
 
     def text(self) -> str:
@@ -101,6 +105,7 @@ class Plan:
             "temporary files": self.partials,
             "resume states": self.states,
             "feature sets": self.features,
+            "learning curves": self.curves,
         }
         for kind, paths in leftovers.items():
             if paths:
@@ -134,17 +139,33 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int, features_bytes: int
     features = spare_features(store.root, limit_bytes=features_bytes)
     partials = [path for top in ("latest", "keys") for path in _partials(store.root / top)]
     partials += feature_partials(store.root, going=features)
+    curves = orphaned_curves(store.root)
     tally = _Tally()
     for place in (*artifacts, *half_made):
         tally.add(place.run_id, (file.stat(follow_symlinks=False) for file in files_below(place.location)))
     for kind, paths in {"pointers": pointers, "temporary files": partials}.items():
         tally.add(kind, (path.lstat() for path in paths))
-    for kind, paths in {"resume states": states, "feature sets": features}.items():
+    for kind, paths in {
+        "resume states": states,
+        "feature sets": features,
+        "learning curves": curves,
+    }.items():
         for path in paths:
             tally.add(kind, (file.stat(follow_symlinks=False) for file in files_below(path)))
     quiet = {run_id: places for run_id, places in runs.items() if run_id not in live}
     empty = _emptied(store.root, quiet, going={*artifacts, *half_made})
-    return Plan(len(kept), artifacts, half_made, pointers, partials, states, features, empty, tally.frees)
+    return Plan(
+        kept=len(kept),
+        artifacts=artifacts,
+        half_made=half_made,
+        pointers=pointers,
+        partials=partials,
+        states=states,
+        features=features,
+        curves=curves,
+        empty=empty,
+        frees=tally.frees,
+    )
 
 
 @dataclass
@@ -175,7 +196,7 @@ def _require_current(store: ArtifactStore, found: Sequence[Place]) -> None:
 
 
 def _refuse_links(root: Path) -> None:
-    for name in ("runs", "latest", "keys", "resume", "features"):
+    for name in ("runs", "latest", "keys", "resume", "features", "tensorboard"):
         if (root / name).is_symlink():
             raise StoreError(
                 "the store's own directories",

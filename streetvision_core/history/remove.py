@@ -76,6 +76,8 @@ def _remove(plan: Plan) -> None:
         forget_progress(state)
     for features in plan.features:
         remove_features(features)
+    for curve in plan.curves:
+        shutil.rmtree(curve)
     for run in plan.empty:
         clear_abandoned(run)
         with contextlib.suppress(OSError):  # somebody has put something into it

@@ -7,6 +7,7 @@
     keys/<step>/<step_key>.json                       which manifest was computed from exactly these inputs
     resume/<step>/<step_key>/                         how far an unfinished computation has come
     features/<key>/                                   what frozen models made of pictures; all of it can go
+    tensorboard/<step>/<run_id>/                      learning curves to look at; nothing is read from there
 
 A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
 digest. Publishing makes sure that the directory holds the files of the manifest and no others, then
@@ -75,6 +76,11 @@ class ArtifactStore:
     def features_directory(self) -> Path:
         """Return where features of pictures are kept, for all runs (``training/feature_cache.py``)."""
         return self.root / "features"
+
+    def tensorboard_directory(self, run_id: str, step: str) -> Path:
+        """Return where ``step`` of ``run_id`` writes its learning curve (``training/curves.py``)."""
+        name = check_segment(run_id, kind="run id")
+        return self.root / "tensorboard" / check_segment(step, kind="step name") / name
 
     def stage(self, run_id: str, step: str) -> Path:
         """Return the empty directory in which ``step`` of ``run_id`` stages its files.

@@ -21,8 +21,8 @@ AUGMENTATIONS = ("crop", "trivial", "validator", "none")
 PRECISIONS = ("auto", "float32")
 # What decides how a picture is augmented.
 AUGMENTATION_SETTINGS = ("augmentation", "scale_min", "ratio_max", "hflip", "vflip", "color_jitter")
-# What changes how fast it trains, and not a bit of what comes out.
-SPEED_SETTINGS = ("num_workers", "cache_mb", "cache_features")
+# What changes how fast it trains, or what is told of it, and not a bit of what comes out.
+SPEED_SETTINGS = ("num_workers", "cache_mb", "cache_features", "tensorboard")
 
 _CHOICES = {
     "method": METHODS,
@@ -150,6 +150,9 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
     threads: int = Field(0, ge=0, description="threads torch computes with; 0 leaves its own choice")
     cache_mb: int = Field(
         1024, ge=0, description="memory for decoded pictures in MiB; what does not fit is decoded each time"
+    )
+    tensorboard: bool = Field(
+        True, description="write the learning curve for TensorBoard, below tensorboard/ in the store"
     )
 
     @pydantic.field_validator(*_CHOICES)

@@ -39,6 +39,7 @@ from streetvision_core.training.checkpoint import (
 from streetvision_core.training.config import LORA, LP_FT, PROBE, SPEED_SETTINGS, TrainingConfig
 from streetvision_core.training.logits import Logits, groups_of, labels_of
 from streetvision_core.training.report import best_of
+from streetvision_core.training.throughput import NOTHING_TRAINED, Throughput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,7 @@ def fit_classifier(
     directory: Path,
     resume: Path | None = None,
     features: Path | None = None,
+    tensorboard: Path | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint:
@@ -86,6 +88,8 @@ def fit_classifier(
             run; a directory of this training alone, for `io.progress.forget_progress` once it is
             published. None saves nothing.
         features: The cache of features, which all trainings share. None takes a temporary one.
+        tensorboard: Where the learning curve of this run is written for TensorBoard, epoch by epoch. None
+            writes none.
         on_epoch: Called after each epoch.
         on_notice: Told when an earlier run's epochs are taken or cannot be, when another run trains this, and
             of each picture of train that is left out because it cannot be read.
@@ -97,6 +101,7 @@ def fit_classifier(
         StoreError: the weights or the state cannot be written.
     """
     from streetvision_core.models.predict import choose_device
+    from streetvision_core.training.curves import Curves
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.resume import open_state
     from streetvision_core.training.session import training_session
@@ -115,6 +120,8 @@ def fit_classifier(
             )
         stack.enter_context(training_session(threads=recipe.threads))
         saving = Saving(state, state.load(on_notice=on_notice) if state else None)
+        curves = Curves(tensorboard if recipe.tensorboard else None, config=recipe, on_notice=on_notice)
+        curves.begin(saving.saved.rows if saving.saved else ())
         cache = features or Path(stack.enter_context(TemporaryDirectory(prefix="streetvision-features-")))
         task = _Task(
             backbone=backbone,
@@ -126,7 +133,7 @@ def fit_classifier(
             config=recipe,
             directory=directory,
             features=cache,
-            on_epoch=on_epoch,
+            on_epoch=curves.before(on_epoch),
             on_notice=on_notice,
             unreadable=Unreadable(
                 recipe.max_unreadable,
@@ -162,7 +169,7 @@ class _Trained:
     rows: tuple[EpochRow, ...]
     candidates: tuple[CandidateRow, ...]
     best: BestEpoch
-    pictures_per_second: float = 0.0
+    throughput: Throughput = NOTHING_TRAINED
 
     @property
     def weights(self) -> StagedFile:
@@ -369,7 +376,7 @@ def _make_checkpoint(
         "val_loss": row.val_loss,
         "best_epoch": row.epoch,
         "epochs_run": len(trained.rows),
-        "pictures_per_second": round(trained.pictures_per_second, 1),
+        **trained.throughput.to_metrics(),
         **({UNREADABLE: len(task.unreadable.names)} if task.unreadable.names else {}),
         **({"probe_val_mcc": _row_of(probe).val_mcc} if probe and probe is not trained else {}),
         **_views_metrics(task, model, said, config=config, validation=validation),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.report import EpochReport
     from streetvision_core.training.resume import ResumeState
     from streetvision_core.training.saved import SavedTraining
+    from streetvision_core.training.throughput import Throughput
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def run_training(
     saving: Saving,
     on_epoch: Callable[[EpochReport], None],
     processes: Processes = ONE,
-) -> float:
-    """Train the epochs that are missing; return pictures a second of those. The module holds the rows.
+) -> Throughput:
+    """Train the epochs that are missing; return how fast these were. The module holds the rows.
 
     Args:
         module: What learns.
@@ -102,7 +103,7 @@ def run_training(
     )
     path = saving.state.epoch_path(epochs_done) if saving.state and epochs_done else None
     _run(trainer, module, loader, validation, path=path)
-    return progress.pictures_per_second
+    return progress.throughput
 
 
 def _hardware(config: TrainingConfig, processes: Processes) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.models.predict import forward_batch, memory_format
 from streetvision_core.training.compiling import compile_if_possible
-from streetvision_core.training.config import LORA
+from streetvision_core.training.config import FINETUNE, LORA, LP_FT
 from streetvision_core.training.data import Batch
 from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
@@ -57,8 +57,10 @@ class TrainingModule(lightning.LightningModule):
     """A learner in training; `rows` holds one `EpochRow` for each finished epoch, in any run.
 
     `candidates` holds a row for each candidate after the last epoch, of its best epoch so far; it is empty
-    where there is one only.
+    where there is one only. `on_arrival` is called with each batch that has come from a loader.
     """
+
+    kind = FINETUNE
 
     def __init__(
         self,
@@ -83,10 +85,16 @@ class TrainingModule(lightning.LightningModule):
         self.best_candidate = 0
         self.config = config
         self.unreadable = unreadable or Unreadable(config.max_unreadable)
+        self.on_arrival: Callable[[], None] = lambda: None
         self._steps_per_epoch = steps_per_epoch
         self._loss_sums = torch.zeros(())
         self._batches = 0
         self._validated: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def phase(self) -> str:
+        """Which training this is where one follows the other, "probe" or "finetune"; else empty."""
+        return self.kind if self.config.method == LP_FT else ""
 
     @abstractmethod
     def batch_losses(self, batch: Any) -> torch.Tensor:
@@ -128,7 +136,8 @@ class TrainingModule(lightning.LightningModule):
         self._batches = 0
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002 - Lightning's signature
-        """Count what was left out."""
+        """Note that it is here, and count what was left out of it."""
+        self.on_arrival()
         if isinstance(batch, Batch):
             self.unreadable.meet(batch.unreadable)
         return batch

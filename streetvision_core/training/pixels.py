@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.report import EpochReport
+    from streetvision_core.training.throughput import Throughput
 
 MIB = 1024 * 1024
 
@@ -87,8 +88,8 @@ def train_on_pixels(
     on_notice: Callable[[str], None] = lambda _: None,
     unreadable: Unreadable | None = None,
     processes: Processes = ONE,
-) -> tuple[ClassifierModule, float]:
-    """Train a classifier or its adapters; return the module with its rows, and pictures a second.
+) -> tuple[ClassifierModule, Throughput]:
+    """Train a classifier or its adapters; return the module with its rows, and how fast it was.
 
     Args:
         backbone: The starting weights.

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from streetvision_core.models.head import head_layers, make_head
 from streetvision_core.models.pooling import ViewPooling
+from streetvision_core.training.config import PROBE
 from streetvision_core.training.data import Batch, EpochBatches, Look
 from streetvision_core.training.loop import run_training
 from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.features import Features
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.report import EpochReport
+    from streetvision_core.training.throughput import Throughput
     from streetvision_core.training.unreadable import Unreadable
 
 ROWS = 4096
@@ -110,6 +112,8 @@ class Heads(nn.Module):
 
 class ProbeModule(TrainingModule):
     """The heads in training."""
+
+    kind = PROBE
 
     def __init__(self, heads: Heads, *, classifier: str, **common: Any) -> None:
         super().__init__(heads, **common)
@@ -189,8 +193,8 @@ def train_probe(
     on_epoch: Callable[[EpochReport], None],
     pooling: Views | None = None,
     unreadable: Unreadable | None = None,
-) -> tuple[ProbeModule, float]:
-    """Train the heads; return the module with its rows and candidates, and pictures a second.
+) -> tuple[ProbeModule, Throughput]:
+    """Train the heads; return the module with its rows and candidates, and how fast it was.
 
     Args:
         views: Features of train, one or more views of each picture, which the epochs take in turn.

@@ -79,7 +79,11 @@ def best_of(rows: Sequence[EpochRow]) -> EpochRow:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """An epoch while it is trained; times in seconds, `pictures_per_second` without the validation."""
+    """An epoch while it is trained; times in seconds, speed and share of waiting without the validation.
+
+    `phase` says which training it belongs to where one follows the other, else it is empty. Memory is in MiB
+    and at its peak so far (`throughput`).
+    """
 
     epoch: int
     epochs: int
@@ -90,11 +94,18 @@ class EpochReport:
     pictures_per_second: float
     seconds: float
     seconds_left: float
+    data_wait_share: float
+    peak_memory_mb: float
+    gpu_peak_memory_mb: float | None = None
+    phase: str = ""
 
     def __str__(self) -> str:
         minutes, seconds = divmod(round(self.seconds_left), 60)
+        gpu = "" if self.gpu_peak_memory_mb is None else f" and {self.gpu_peak_memory_mb:.0f} MB of the GPU"
         return (
-            f"epoch {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, "
+            f"{f'{self.phase} epoch'.lstrip()} {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, "
             f"val loss {self.val_loss:.4f}, val MCC {self.val_mcc:.3f}, "
-            f"{self.pictures_per_second:.0f} pictures/s, {minutes}:{seconds:02d} left"
+            f"{self.pictures_per_second:.0f} pictures/s "
+            f"({self.data_wait_share:.0%} waiting for data), {self.peak_memory_mb:.0f} MB{gpu}, "
+            f"{minutes}:{seconds:02d} left"
         )

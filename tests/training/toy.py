@@ -84,6 +84,7 @@ def fit(
     *,
     resume=None,
     features=None,
+    tensorboard_to=None,
     on_epoch=lambda _: None,
     on_notice=lambda _: None,
     **changes,
@@ -97,6 +98,7 @@ def fit(
         directory=directory,
         resume=resume,
         features=features,
+        tensorboard=tensorboard_to,
         on_epoch=on_epoch,
         on_notice=on_notice,
     )
