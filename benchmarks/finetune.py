@@ -1,6 +1,7 @@
 """Fine-tuning, pictures a second: ours against the shortest honest loop of timm and PyTorch.
 
 Usage: python benchmarks/finetune.py [--device cuda] [--model NAME] [--pictures N] [--epochs N] [--batch N]
+    [--rounds N]
 
 The peer decodes each picture for each look (Pillow, timm's transforms, a DataLoader without and with worker
 processes), trains timm's model with AdamW and averages its weights with timm's ModelEmaV3, as ours does. Both
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from _task import Task
 
 PEAK_FLOPS = 790e12
-ROUNDS = 3
 VALIDATION = 32
 LEARNING_RATE, WEIGHT_DECAY, EMA_DECAY, JITTER, SCALE, RATIO = 1e-3, 0.05, 0.99, 0.2, 0.7, 1.4
 
@@ -47,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     on_gpu = given.device == "cuda"
     given.model = given.model or ("vit_base_patch16_224" if on_gpu else "vit_tiny_patch16_224")
@@ -206,7 +207,7 @@ def measure(given: argparse.Namespace) -> dict[str, list[float]]:
         backbone = prepare_backbone(
             BackboneConfig(architecture=given.model, input_size=224), directory=Path(place) / "backbone"
         )
-        for _ in range(ROUNDS):
+        for _ in range(given.rounds):
             whole, steady = train_ours(task, backbone, given)
             plain = {count: train_theirs(task, given, workers=count) for count in (0, workers)}
             for what, rate in (
@@ -242,7 +243,8 @@ def main() -> None:
             row.append(f"{100 * passes * flops * rate / PEAK_FLOPS:.2f} %")
     print_table(
         f"{given.model} on {given.device}: {given.pictures} JPEGs of 1280 x 720, {given.epochs} epochs, batch"
-        f" {given.batch}, {os.cpu_count()} threads, {flops / 1e9:.1f} GFLOP a forward pass, {ROUNDS} rounds",
+        f" {given.batch}, {os.cpu_count()} threads, {flops / 1e9:.1f} GFLOP a forward pass,"
+        f" {given.rounds} rounds",
         machine=machine_line("torch", "timm", "lightning"),
         columns=["what", "pictures/s", "times the better plain loop", "of 790 TFLOP/s"][: len(rows[0])],
         rows=rows,
