@@ -54,6 +54,11 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
+def spread(values: Sequence[float]) -> str:
+    """Return median, least and most."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
 def machine_line(*packages: str) -> str:
     """Name the processor, the cores and the versions; no host name."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)

@@ -22,7 +22,7 @@ from typing import Self
 import numpy as np
 import psutil
 import torch
-from _common import machine_line, megabytes, print_table
+from _common import machine_line, megabytes, print_table, spread
 from safetensors.numpy import save_file
 
 from streetvision_core.io import Artifact, ArtifactStore, StagedFile, describe_step, write_tensors_atomic
@@ -134,10 +134,6 @@ def measure(size: str, *, rounds: int, scratch: str) -> list[list[str]]:
         ]
         for name, taken in seconds.items()
     ]
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def main() -> None:

@@ -50,7 +50,9 @@ class Unreadable:
                     "Restore the pictures, or allow more with max_unreadable.",
                 ) from error
             self._untold.append((name, error))
-            self._on_notice(f"Left out of training, {len(self.names)} of {self._limit} allowed: {error}")
+            self._on_notice(
+                f"Left out of training, {len(self.names)} of {self._limit} allowed: {name}. {error}"
+            )
 
     def take_untold(self) -> list[Missing]:
         """Return what was met since the last call, for the other processes that train."""
