@@ -32,6 +32,7 @@ from streetvision_core.training.loop import run_training
 from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
 from streetvision_core.training.report import CandidateRow
+from streetvision_core.training.session import torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -234,18 +235,20 @@ def train_probe(
     loader = DataLoader(
         _FeatureBatches(views, labels), batch_size=None, sampler=batches, generator=torch.Generator()
     )
-    speed = run_training(
-        module,
-        loader,
-        _Chunks(validation, validation_labels),
-        batches=batches,
-        config=config,
-        accumulate=1,
-        gradient_clip=0.0,
-        best=best,
-        saving=saving,
-        on_epoch=on_epoch,
-    )
+    # On so little work a second thread costs more than it does, far more where the cores are busy.
+    with torch_threads(1 if config.cache_features else 0):
+        speed = run_training(
+            module,
+            loader,
+            _Chunks(validation, validation_labels),
+            batches=batches,
+            config=config,
+            accumulate=1,
+            gradient_clip=0.0,
+            best=best,
+            saving=saving,
+            on_epoch=on_epoch,
+        )
     return module, speed
 
 

@@ -37,7 +37,7 @@ def training_session(*, threads: int) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(isolated_random())
         stack.enter_context(_deterministic())
-        stack.enter_context(_threads(threads))
+        stack.enter_context(torch_threads(threads))
         stack.enter_context(_quiet())
         yield
 
@@ -63,7 +63,8 @@ def _deterministic() -> Iterator[None]:
 
 
 @contextmanager
-def _threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads for the block; 0 leaves its own number."""
     before = torch.get_num_threads()
     try:
         if threads:
