@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.models.head import head_layers
 from streetvision_core.models.views import ATTENTION, MAX, MEAN, Views
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def check_attention(views: Views | None, classifier: nn.Module) -> None:
     """
     if views is None or views.attention is None:
         return
-    width = getattr(classifier, "in_features", None)
+    layers = head_layers(classifier)
+    width = layers[0].in_features if layers else None
     if width != len(views.attention) - 1:
         raise ConfigError(
             f"an attention over the {width} features of the classifier",

@@ -22,7 +22,7 @@ PRECISIONS = ("auto", "float32")
 # What decides how a picture is augmented.
 AUGMENTATION_SETTINGS = ("augmentation", "scale_min", "ratio_max", "hflip", "vflip", "color_jitter")
 # What changes how fast it trains, or what is told of it, and not a bit of what comes out.
-SPEED_SETTINGS = ("num_workers", "cache_mb", "cache_features", "tensorboard")
+SPEED_SETTINGS = ("num_workers", "cache_mb", "tensorboard")
 
 _CHOICES = {
     "method": METHODS,
@@ -132,7 +132,7 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
     precision: str = Field("auto", description="'auto' (bf16 where a GPU has it) or 'float32'")
     compile: bool = Field(False, description="compile the model with torch.compile, where that works")
     devices: int = Field(
-        1, ge=0, le=64, description="GPUs to train on, or processes where there is none; 0 for every GPU"
+        1, ge=1, le=64, description="GPUs to train on together, or processes where there is none"
     )
     max_unreadable: int = Field(
         0,
@@ -193,8 +193,19 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
         return self
 
     @pydantic.model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ConfigError(
+                f"a warm-up within the {self.epochs} epochs",
+                f"one of {self.warmup_epochs:g} epochs",
+                "warmup_epochs of the training",
+                "Lower it, or train longer: the learning rate would never reach its largest value.",
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _check_parts(self) -> Self:
-        if self.batch_size % (self.accumulate * max(1, self.devices)):
+        if self.method != PROBE and self.batch_size % (self.accumulate * self.devices):
             raise ConfigError(
                 "a batch_size that accumulate times devices divides",
                 f"{self.batch_size} pictures in {self.accumulate} parts on {self.devices} devices",

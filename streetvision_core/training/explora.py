@@ -123,6 +123,8 @@ def _adapt_and_judge(
     from streetvision_core.training.data import DecodedPictures, EvaluationBatches
     from streetvision_core.training.ssl_loop import learn_from_views
 
+    model = _build(backbone)
+    _check_depth(model, config)
     transform = eval_transform(backbone.pretrained_cfg)
     side = math.ceil(max(transform.size) / math.sqrt(config.explora_scale_min))
     share = config.cache_mb * MIB // 3  # the views' pictures, and each role's crops for the probes
@@ -137,8 +139,6 @@ def _adapt_and_judge(
         features = {role: _features(model, crops[role], backbone) for role in ROLES}
         return probe_decisions(features["train"], labels["train"], features["val_select"])
 
-    model = _build(backbone)
-    _check_depth(model, config)
     before = decide(model)
     adapted = learn_from_views(
         model,

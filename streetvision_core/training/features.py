@@ -24,6 +24,7 @@ import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,13 +32,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from streetvision_core.data import pictures
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import ConfigError, IntegrityError
-from streetvision_core.io.encode import json_bytes
+from streetvision_core.io.encode import bytes_digest, json_bytes
+from streetvision_core.models import features, measure, pooling, predict, preprocessing, views
 from streetvision_core.models.features import batch_features, classify_features, find_row_shape
 from streetvision_core.models.measure import picture_quality
 from streetvision_core.models.pooling import pool_logits
 from streetvision_core.models.predict import BATCH_SIZE, choose_device, prepared_batches
+from streetvision_core.training import seeds
 from streetvision_core.training.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
 FLOAT32 = "float32"
 PLAIN, MIRRORED, QUALITY = "plain", "mirrored", "quality"
 AHEAD = 2 * BATCH_SIZE
+_CODE = (features, measure, pictures, pooling, predict, preprocessing, seeds, views)
 READERS = 2
 SECONDS_A_SHARD = 60.0
 
@@ -120,7 +125,11 @@ def feature_measures(
         preprocessing=describe_preprocessing(transform),
         precision=FLOAT32,
         view=PLAIN,
-        computed_by={"device": _device_name(device), **_versions("torch", "torchvision", "timm", "pillow")},
+        computed_by={
+            "device": _device_name(device),
+            "code": _code_digest(),
+            **_versions("torch", "torchvision", "timm", "pillow"),
+        },
         shape=shape,
     )
 
@@ -147,7 +156,7 @@ def quality_measure(transform: Preprocessing) -> Measure:
         preprocessing=describe_preprocessing(transform),
         precision="float64",
         view=QUALITY,
-        computed_by=_versions("numpy", "torchvision", "timm", "pillow"),
+        computed_by={"code": _code_digest(), **_versions("numpy", "torchvision", "timm", "pillow")},
         shape=(2,),
         dtype="<f8",
     )
@@ -429,6 +438,12 @@ def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:
 
 def _versions(*packages: str) -> dict[str, str]:
     return {name: version(name) for name in packages}
+
+
+@cache
+def _code_digest() -> str:
+    """Return the SHA-256 (hex) of our own code between a picture's bytes and its features."""
+    return bytes_digest(b"".join(Path(str(module.__file__)).read_bytes() for module in _CODE))
 
 
 def _device_name(device: str | torch.device | None) -> str:

@@ -182,11 +182,14 @@ def _fit(task: _Task, saving: Saving) -> Checkpoint:
     from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
     from streetvision_core.training.loop import Saving
+    from streetvision_core.training.methods import trainable_classifier
 
     config = task.config
     if config.method == PROBE:
         return _fit_probe(task, saving)
     make_views(config)  # refuses views that only a probe learns to weigh, before anything is spent
+    if config.method == LORA:
+        trainable_classifier(task.backbone, config=config)  # refuses what has no attention, likewise
     probe = None
     if config.method == LP_FT:
         # Not saved: on cached features it takes seconds, and done again it gives the same head.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.errors import StreetVisionError
+from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.io import bytes_digest
 from streetvision_core.models import build_classifier, hub_config
 from streetvision_core.models.classifier import classifier_name
+from streetvision_core.models.head import head_layers
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.models.views import make_views
 from streetvision_core.training import augmentation
@@ -49,7 +50,15 @@ class FrozenBackbone:
     ) -> None:
         self._model = build_classifier(backbone)
         self.classifier = classifier_name(self._model)
-        width = self._model.get_classifier().in_features
+        layers = head_layers(self._model.get_classifier())
+        if not layers:
+            raise ConfigError(
+                "an architecture whose classifier is a linear layer",
+                f"a {type(self._model.get_classifier()).__name__}",
+                backbone.architecture,
+                "Choose another architecture for a probe, or train it with method: finetune.",
+            )
+        width = layers[0].in_features
         self.views = make_views(config, attention=(0.0,) * (width + 1))
         self._hub = hub_config(backbone)
         self._config = config
@@ -91,7 +100,8 @@ class FrozenBackbone:
         one that cannot be read ends the training when it is asked for.
         """
         while True:
-            kept = [position for position, name in enumerate(names) if name not in self._failed]
+            gone = self._failed.keys() | unreadable.names  # an earlier run may have left some out
+            kept = [position for position, name in enumerate(names) if name not in gone]
             try:
                 return self._train_views([names[position] for position in kept]), kept
             except StreetVisionError:

@@ -56,6 +56,7 @@ def run_training(
     saving: Saving,
     on_epoch: Callable[[EpochReport], None],
     processes: Processes = ONE,
+    precision: str = "float32",
 ) -> Throughput:
     """Train the epochs that are missing; return how fast these were. The module holds the rows.
 
@@ -71,6 +72,7 @@ def run_training(
         saving: Where epochs are saved, and those that an earlier run has trained.
         on_epoch: Called after each epoch, when it is saved.
         processes: The processes that train together, and which of them this is.
+        precision: "float32", or "auto" for bf16 where a GPU has it.
     """
     epochs_done = len(module.rows)
     # Lightning tells the sampler its epoch too late for workers, which draw ahead as soon as they start.
@@ -87,7 +89,7 @@ def run_training(
         plugins = [StateIO(saving.state, saving.saved)]
         callbacks.append(SaveEpoch(saving.state, io=plugins[0], best=best))
     trainer = lightning.Trainer(
-        **_hardware(config, processes),
+        **_hardware(precision, processes),
         max_epochs=config.epochs,
         accumulate_grad_batches=accumulate,
         gradient_clip_val=gradient_clip or None,
@@ -106,10 +108,10 @@ def run_training(
     return progress.throughput
 
 
-def _hardware(config: TrainingConfig, processes: Processes) -> dict[str, Any]:
+def _hardware(precision: str, processes: Processes) -> dict[str, Any]:
     """Return what Lightning is told of devices and precision; never fp16, where features of ViTs overflow."""
     device = choose_device().type
-    bf16 = config.precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
+    bf16 = precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
     return {
         "accelerator": "gpu" if device == "cuda" else "cpu",
         "devices": processes.count,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -33,24 +33,19 @@ from streetvision_core.training.data import Batch
 from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
 from streetvision_core.training.report import CandidateRow, EpochRow, best_of
+from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
 from streetvision_core.training.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy.typing as npt
+
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
 
 READ_EVERY = 10
-
-
-def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:
-    """Return the share of the largest learning rate at a step from 0: a linear rise, then half a cosine."""
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 class TrainingModule(lightning.LightningModule):
@@ -148,8 +143,24 @@ class TrainingModule(lightning.LightningModule):
         self._loss_sums = self._loss_sums + losses.detach()
         self._batches += 1
         if batch_idx % READ_EVERY == 0:  # reading a GPU's number waits for the GPU
-            self.last_loss = self._finite(losses.min().item(), batch_idx)
+            # A candidate that diverged is out of the race; the others go on.
+            smallest = losses.detach().nan_to_num(nan=math.inf).min()
+            self.last_loss = self._finite(smallest.item(), batch_idx)
         return losses.sum()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,  # noqa: ARG002 - Lightning's signature
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002 - as above
+    ) -> None:
+        """Clip the norm of the gradient.
+
+        Lightning refuses to beside a fused optimizer in mixed precision, because a scaler of fp16 might be at
+        work in it; bf16 has none.
+        """
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
 
     def optimizer_step(
         self,
@@ -174,11 +185,22 @@ class TrainingModule(lightning.LightningModule):
         logits = torch.cat([part for part, _ in parts], dim=1).numpy()
         labels = torch.cat([part for _, part in parts]).numpy()
         self._validated.clear()
-        last = self._batches - 1
-        losses = [self._finite(loss, last) for loss in self._mean_losses()]
-        self._finite(float(np.abs(logits).max()), last, what="logits on val_select")
-        rates = self.learning_rates()
-        rows = [
+        rows = self._judge(logits, labels)
+        best = best_of([row for row in rows if row is not None])
+        self.best_candidate = rows.index(best)
+        self.rows.append(best)
+        if self.candidates:
+            judged = zip(self.candidates, rows, strict=True)
+            self.candidates = tuple(known.after(row) if row else known for known, row in judged)
+
+    def _judge(self, logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> list[EpochRow | None]:
+        """Return the row of each candidate, None for one that has diverged; logits are [S, N, 2]."""
+        last, losses = self._batches - 1, self._mean_losses()
+        self._finite(min((loss for loss in losses if math.isfinite(loss)), default=math.nan), last)
+        whole = np.isfinite(logits).all(axis=(1, 2)) & np.isfinite(losses)
+        self._finite(0.0 if whole.any() else math.nan, last, what="logits on val_select")
+        judged = zip(whole, losses, logits, self.learning_rates(), strict=True)
+        return [
             EpochRow(
                 epoch=self.current_epoch + 1,
                 train_loss=loss,
@@ -186,17 +208,10 @@ class TrainingModule(lightning.LightningModule):
                 val_mcc=compute_mcc(labels, said[:, 1] > said[:, 0]),
                 learning_rate=rate,
             )
-            for loss, said, rate in zip(losses, logits, rates, strict=True)
+            if good
+            else None
+            for good, loss, said, rate in judged
         ]
-        best = best_of(rows)
-        self.best_candidate = rows.index(best)
-        self.rows.append(best)
-        self.candidates = tuple(
-            replace(known, epoch=row.epoch, val_loss=row.val_loss, val_mcc=row.val_mcc)
-            if known.epoch == 0 or (row.val_mcc, -row.val_loss) > (known.val_mcc, -known.val_loss)
-            else known
-            for known, row in zip(self.candidates, rows, strict=bool(self.candidates))
-        )
 
     def learning_rates(self) -> list[float]:
         """Return the learning rate of each candidate at the last step."""
@@ -244,7 +259,8 @@ class ClassifierModule(TrainingModule):
             example = torch.zeros(shape, device=self.device).contiguous(
                 memory_format=memory_format(self.model)
             )
-            compile_if_possible(self.model, example, on_notice=self._on_notice)
+            with self.trainer.precision_plugin.forward_context():  # it is to be tried as it will be used
+                compile_if_possible(self.model, example, on_notice=self._on_notice)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the groups of all weights that require a gradient; lower layers may learn more slowly."""

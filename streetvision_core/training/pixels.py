@@ -23,7 +23,7 @@ from streetvision_core.training.data import (
 from streetvision_core.training.loop import run_training
 from streetvision_core.training.losses import class_weights
 from streetvision_core.training.module import ClassifierModule
-from streetvision_core.training.processes import ONE, Processes
+from streetvision_core.training.processes import ONE, Processes, group_of
 from streetvision_core.training.session import training_session
 from streetvision_core.training.unreadable import Unreadable
 
@@ -108,7 +108,7 @@ def train_on_pixels(
     """
     from streetvision_core.training.methods import trainable_classifier
 
-    with training_session(threads=config.threads):
+    with training_session(threads=config.threads), group_of(processes):
         transform = eval_transform(backbone.pretrained_cfg, views=make_views(config))
         decoded = DecodedPictures(
             reader,
@@ -162,6 +162,7 @@ def train_on_pixels(
             saving=saving,
             on_epoch=on_epoch,
             processes=processes,
+            precision=config.precision,
         )
         return module, speed
 

@@ -1,75 +1,75 @@
 """Several processes that train one model together, one for each device; this one is the first of them.
 
 The others are new interpreters (a fork would inherit a GPU that is in use, and locks of threads that are
-not there). They run the same function with the same arguments and talk to this one over the loopback
-interface. They write nothing: what is staged, saved and reported is this process's. They end with it, and
-an error of theirs ends the training with their words.
+not there). They run the same function with the same arguments, write nothing, and end with this process,
+however it ends: what is staged, saved and reported is this one's. An error of theirs ends the training with
+their words, unless this process has an error of its own to tell.
+
+They find each other through a file in a directory that only this user can enter, and talk over the loopback
+interface. Nobody else can join, which matters, because torch's processes believe each other.
+
+Where another process dies at once, the first one learns it when the group's time is over (`MEETING`).
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import distributed
 
-from streetvision_core.errors import ConfigError, TrainingError
+from streetvision_core.errors import ConfigError, StreetVisionError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
 T = TypeVar("T")
+MEETING = timedelta(minutes=10)
 _JOIN_SECONDS = 30
+_INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes train together, which of them this is (from 0), and the port they meet at."""
+    """How many processes train together, which of them this is (from 0), and the file they meet at."""
 
     count: int = 1
     rank: int = 0
-    port: int = 0
+    meeting: str = ""
 
 
 ONE = Processes()
 
 
 class Environment(LightningEnvironment):
-    """Tells Lightning of processes that are there already."""
+    """Tells Lightning of processes that are there already, and know each other."""
 
     def __init__(self, processes: Processes) -> None:
         super().__init__()
         self._processes = processes
-        self._main_port = processes.port
 
     @property
     def creates_processes_externally(self) -> bool:
         """Whether Lightning is to leave the other processes to us."""
         return True
 
-    @property
-    def main_address(self) -> str:
-        """The loopback interface."""
-        return "127.0.0.1"
-
     def local_rank(self) -> int:
         """Return which process of this machine this is."""
         return self._processes.rank
 
-    def teardown(self) -> None:
-        """Leave no group of processes behind: another training may follow."""
-        super().teardown()
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-
 
 def count_devices(wanted: int) -> int:
-    """Return how many processes train: as many as wanted, for 0 one for each GPU, and one without any.
+    """Return how many processes train, one for each device.
 
     Raises:
         ConfigError: more GPUs are wanted than there are, on a machine that has some.
@@ -82,7 +82,7 @@ def count_devices(wanted: int) -> int:
             "devices of the training",
             "Lower it.",
         )
-    return wanted or max(1, there)
+    return wanted
 
 
 def gather_in_order(parts: list[T]) -> list[T]:
@@ -93,6 +93,43 @@ def gather_in_order(parts: list[T]) -> list[T]:
     distributed.all_gather_object(everyone, parts)
     longest = max(map(len, everyone))
     return [own[i] for i in range(longest) for own in everyone if i < len(own)]
+
+
+@contextmanager
+def group_of(processes: Processes) -> Iterator[None]:
+    """Hold the group of the processes for the block, which Lightning then finds; of one there is none."""
+    if processes.count == 1:
+        yield
+        return
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(processes.rank)
+    with _on_loopback():
+        distributed.init_process_group(
+            "nccl" if gpu else "gloo",
+            store=distributed.FileStore(processes.meeting, processes.count),  # type: ignore[attr-defined]  # it is
+            rank=processes.rank,
+            world_size=processes.count,
+            timeout=MEETING,
+        )
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _INTERFACES}
+    os.environ.update(dict.fromkeys(_INTERFACES, "lo"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
@@ -111,49 +148,79 @@ def companions(count: int, work: Callable[..., object], **arguments: Any) -> Ite
         yield ONE
         return
     context = multiprocessing.get_context("spawn")
-    port = find_free_network_port()
-    here, there = context.Pipe(duplex=False)
-    others = [
-        context.Process(
-            target=_follow, args=(there, work, Processes(count, rank, port), arguments), daemon=True
-        )
-        for rank in range(1, count)
-    ]
-    try:
-        for other in others:
-            other.start()
-        there.close()
-        yield Processes(count, 0, port)
-    except RuntimeError as error:
-        # When another process dies, this one fails to talk to it; theirs is the error that explains it.
-        raise _explained(here, error) from error
-    else:
-        for other in others:
-            other.join(_JOIN_SECONDS)
-    finally:
-        for other in others:
-            if other.pid is not None:
-                other.kill()
-                other.join()
+    with TemporaryDirectory(prefix="streetvision-processes-") as directory:
+        meeting = str(Path(directory) / "meeting")
+        heard, telling = context.Pipe(duplex=False)
+        lifeline, held = context.Pipe(duplex=False)
+        others = [
+            context.Process(
+                target=_follow,
+                args=(work, Processes(count, rank, meeting), arguments),
+                kwargs={"telling": telling, "lifeline": lifeline, "held": held},
+            )
+            for rank in range(1, count)
+        ]
+        try:
+            for other in others:
+                other.start()
+            telling.close()
+            lifeline.close()
+            yield Processes(count, 0, meeting)
+        except RuntimeError as error:
+            # When another process dies, this one fails to talk to it; theirs is the error that explains it.
+            if isinstance(error, StreetVisionError) or not (told := _told(heard)):
+                raise
+            raise TrainingError(
+                "every process to train its share",
+                told,
+                "training on several devices",
+                "Mend that, and run again.",
+            ) from error
+        else:
+            for other in others:
+                other.join(_JOIN_SECONDS)
+        finally:
+            for other in others:
+                if other.pid is not None:
+                    other.kill()
+                    other.join()
+            held.close()
+            heard.close()
 
 
 def _follow(
-    errors: Connection, work: Callable[..., object], processes: Processes, arguments: dict[str, Any]
+    work: Callable[..., object],
+    processes: Processes,
+    arguments: dict[str, Any],
+    *,
+    telling: Connection,
+    lifeline: Connection,
+    held: Connection,
 ) -> None:
+    held.close()  # so that the first process alone holds it, and its end is noticed
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     try:
         work(processes=processes, **arguments)
     except BaseException as error:
-        errors.send(f"process {processes.rank}: {error}")
+        telling.send((isinstance(error, StreetVisionError), f"process {processes.rank}: {error}"))
         raise
 
 
-def _explained(errors: Connection, error: RuntimeError) -> RuntimeError:
+def _end_with(lifeline: Connection) -> None:
+    """Wait until the first process is gone, and end at once: nobody is left to train with."""
     try:
-        told = errors.recv() if errors.poll(1) else ""
+        lifeline.recv()
     except EOFError:
-        told = ""
-    if not told:
-        return error
-    return TrainingError(
-        "every process to train its share", told, "training on several devices", "Mend that, and run again."
-    )
+        os._exit(1)
+
+
+def _told(heard: Connection) -> str:
+    """Return what another process has said of its end: rather an error of ours than what followed from it."""
+    told: list[tuple[bool, str]] = []
+    try:
+        while heard.poll(1):
+            told.append(heard.recv())
+    except EOFError:
+        pass  # they are all gone
+    ours = [text for is_ours, text in told if is_ours]
+    return next(iter([*ours, *(text for _, text in told)]), "")

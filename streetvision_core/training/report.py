@@ -6,7 +6,7 @@ The report adds times, which differ from run to run and are shown only.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -54,6 +54,12 @@ class CandidateRow:
     epoch: int = 0
     val_loss: float = 0.0
     val_mcc: float = 0.0
+
+    def after(self, row: EpochRow) -> Self:
+        """Return it after another epoch, which counts where it is the best of this head so far."""
+        if self.epoch and (self.val_mcc, -self.val_loss) >= (row.val_mcc, -row.val_loss):
+            return self
+        return replace(self, epoch=row.epoch, val_loss=row.val_loss, val_mcc=row.val_mcc)
 
     def to_csv_row(self) -> dict[str, float]:
         """Return the row by column name."""

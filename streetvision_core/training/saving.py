@@ -7,11 +7,13 @@ those counters, and early stopping from the rows.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning import Callback
 from lightning.pytorch.plugins import CheckpointIO
+from torch import distributed
 
 if TYPE_CHECKING:
     import lightning
@@ -37,7 +39,9 @@ class StateIO(CheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:  # noqa: ARG002 - as above
         """Return the checkpoint that was verified and loaded when the state was opened."""
         assert self._saved is not None
-        return self._saved.take_checkpoint()
+        checkpoint = self._saved.take_checkpoint()
+        # Processes are sent tensors in memory that they share, and optimizers go on in what they are given.
+        return copy.deepcopy(checkpoint) if distributed.is_initialized() else checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
         """Do nothing: the resume state removes what it does not name."""

@@ -30,7 +30,7 @@ from streetvision_core.models.adapters import (
 from streetvision_core.models.explora_config import SIMCLR
 from streetvision_core.models.predict import choose_device, memory_format
 from streetvision_core.training.adaptation import AdaptationEpoch
-from streetvision_core.training.module import learning_rate_factor
+from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
 from streetvision_core.training.ssl_learners import Contrastive, Distillation
 from streetvision_core.training.ssl_views import make_view_loader

@@ -1,11 +1,21 @@
 """Ways to compute the same training: in parts, in processes, with and without the cache of features."""
 
-import numpy as np
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 import torch
 
-from streetvision_core.errors import TrainingError
+from streetvision_core.errors import StoreError, TrainingError
 from streetvision_core.models.weights import read_state
+from streetvision_core.training import loop
+from tests.e2e.place import REPOSITORY
+from tests.training.interrupt import fit_until
 from tests.training.toy import fit, make_backbone, make_toy
 
 # A network without batch statistics: those of a part are not those of the batch.
@@ -63,13 +73,89 @@ def test_two_processes_train_what_one_does(vit, single, tmp_path):
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.parametrize("way", [{"method": "lora", "lora_dropout": 0.2}, {"devices": 2}, {"accumulate": 2}])
+def test_each_way_goes_on_after_an_interruption_as_if_there_had_been_none(vit, way, tmp_path):
+    options = {**RECIPE, "epochs": 3, **way}
+    whole = fit(vit, unbalanced(), tmp_path / "whole", **options)
+    fit_until(2, vit, unbalanced(), tmp_path / "until", resume=tmp_path / "resume", **options)
+    told = []
+    resumed = fit(
+        vit, unbalanced(), tmp_path / "on", resume=tmp_path / "resume", on_notice=told.append, **options
+    )
+    assert resumed.to_artifact().digest == whole.to_artifact().digest
+    assert told == ["Going on after epoch 2 of 3, which an earlier run had finished."]
+
+
+class FailsElsewhere(type(make_toy().reader)):
+    """Reads pictures here, and fails with words of its own in the process that it is sent to."""
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.damaged = set(self.pictures)
+
+
 def test_an_error_in_another_process_is_told_in_its_words(vit, tmp_path):
     toy = unbalanced()
-    order = np.random.default_rng
-    assert order is not None
-    toy.reader.damaged.update(toy.splits.roles["train"])
-    with pytest.raises((TrainingError, ValueError), match="Restore it"):
+    toy.reader = FailsElsewhere(toy.reader.pictures)
+    with pytest.raises(TrainingError, match=r"process 1: Expected the picture .* Restore it"):
         fit(vit, toy, tmp_path, devices=2, **RECIPE)
+    assert not torch.distributed.is_initialized()
+
+
+def test_an_error_here_is_not_hidden_by_what_it_does_to_others(vit, tmp_path):
+    def full_disk(report):
+        raise StoreError("room", "a full disk", "here", "Free some.")
+
+    with pytest.raises(StoreError, match="a full disk"):
+        fit(vit, unbalanced(), tmp_path, devices=2, on_epoch=full_disk, **RECIPE)
+    assert multiprocessing.active_children() == []
+
+
+def test_processes_have_workers_of_their_own_and_leave_no_address_behind(vit, single, tmp_path):
+    before = dict(os.environ)
+    assert_same_training(fit(vit, unbalanced(), tmp_path, devices=2, num_workers=1, **RECIPE), single)
+    assert {name for name in os.environ.keys() - before if "MASTER" in name or "SOCKET" in name} == set()
+
+
+def test_the_others_end_with_the_first_one_however_it_ends(tmp_path):
+    """Killed without a last word, it leaves nobody behind."""
+    code = (
+        "import os, sys, time\n"
+        "from tests.training.test_equivalence import sleep_long\n"
+        "from streetvision_core.training.processes import companions\n"
+        "if __name__ == '__main__':\n"
+        "    with companions(2, sleep_long, place=sys.argv[1]):\n"
+        "        time.sleep(60)\n"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY)
+    deadline = time.monotonic() + 120
+    while not (found := list(tmp_path.glob("*.pid"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    other = psutil.Process(int(found[0].stem))
+    first.kill()
+    first.wait()
+    other.wait(timeout=30)
+
+
+def sleep_long(*, processes, place):
+    Path(place, f"{os.getpid()}.pid").touch()
+    time.sleep(60)
+
+
+def test_mixed_precision_trains_with_a_clipped_gradient(vit, single, tmp_path, monkeypatch):
+    """bf16 on the CPU stands for the GPU: the same plugin of Lightning, and a fused optimizer."""
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    hardware = loop._hardware
+
+    def in_bf16(precision, processes):
+        return hardware(precision, processes) | ({"precision": "bf16-mixed"} if precision == "auto" else {})
+
+    monkeypatch.setattr(loop, "_hardware", in_bf16)
+    mixed = fit(vit, unbalanced(), tmp_path / "mixed", **RECIPE)
+    assert mixed.weights.sha256 != single.weights.sha256
+    assert mixed.epochs[0].train_loss == pytest.approx(single.epochs[0].train_loss, abs=0.02)
+    probe = {"method": "probe", "epochs": 2, "probe_batch_size": 8}
+    fit(vit, unbalanced(), tmp_path / "probe", **probe)
 
 
 def test_parts_that_do_not_divide_a_batch_are_refused(vit, tmp_path):

@@ -120,6 +120,37 @@ def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path):
         fit(cnn, toy, tmp_path / "other", views="grid", view_pooling="attention")
 
 
+def test_attention_in_front_of_a_hidden_layer_is_carried_too(cnn, tmp_path):
+    views = {"views": "grid", "view_grid": 2, "view_pooling": "attention", "head_hidden": 6}
+    checkpoint = fit(cnn, make_toy(), tmp_path, **{**PROBE, **views, "epochs": 2})
+    assert checkpoint.config["head_hidden"] == 6
+    checkpoint.load_model()
+
+
+def test_a_head_that_diverges_does_not_end_the_others(cnn, tmp_path):
+    rates = {"probe_learning_rates": [1e-2, 1e38], "probe_weight_decays": [0.0]}
+    found = fit(cnn, make_toy(), tmp_path / "both", **{**PROBE, **rates})
+    rates["probe_learning_rates"] = [1e-2]
+    alone = fit(cnn, make_toy(), tmp_path / "alone", **{**PROBE, **rates})
+    assert found.weights.sha256 == alone.weights.sha256
+    with pytest.raises(TrainingError, match="finite"):
+        fit(cnn, make_toy(), tmp_path / "none", **{**PROBE, **rates, "probe_learning_rates": [1e38]})
+
+
+def test_a_classifier_that_is_no_linear_layer_is_refused_readably(tmp_path):
+    (tmp_path / "b").mkdir()
+    backbone = make_backbone(tmp_path / "b", architecture="resnetv2_50x1_bit", input_size=32)
+    with pytest.raises(ConfigError, match="Conv2d"):
+        fit(backbone, make_toy(), tmp_path, **PROBE)
+
+
+def test_what_cannot_be_adapted_is_refused_before_a_picture_is_read(cnn, tmp_path):
+    toy = make_toy()
+    with pytest.raises(ConfigError, match="attention"):
+        fit(cnn, toy, tmp_path, **LORA)
+    assert toy.reader.reads == []
+
+
 def test_lp_ft_starts_from_the_head_of_the_probe(cnn, tmp_path):
     both = {**PROBE, "method": "lp_ft", "epochs": 2, "probe_epochs": 4, "learning_rate": 1e-30}
     checkpoint = fit(cnn, make_toy(), tmp_path / "both", **both)
@@ -155,11 +186,6 @@ def test_an_adapter_that_does_not_learn_ends_the_training(vit, tmp_path, monkeyp
     monkeypatch.setattr("streetvision_core.training.methods.trainable_classifier", one_is_dead)
     with pytest.raises(TrainingError, match="lora_B"):
         fit(vit, make_toy(), tmp_path, **LORA)
-
-
-def test_adapters_need_attention(cnn, tmp_path):
-    with pytest.raises(ConfigError, match="attention"):
-        fit(cnn, make_toy(), tmp_path, **LORA)
 
 
 def test_lower_layers_learn_more_slowly(vit):
