@@ -68,7 +68,12 @@ def phase1_checkpoint(
 
 def _show_epochs(checkpoint: Checkpoint) -> dict[str, dg.MetadataValue]:
     rows = [row.to_csv_row() for row in checkpoint.epochs]
-    return {"training_curve": picture(plot_training_curve(rows)), "epochs": table(rows)}
+    heads = [row.to_csv_row() for row in checkpoint.candidates]
+    return {
+        "training_curve": picture(plot_training_curve(rows)),
+        "epochs": table(rows),
+        **({"heads_of_the_probe": table(heads)} if heads else {}),
+    }
 
 
 @proof(

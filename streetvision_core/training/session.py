@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 _WARNINGS = (
     ".*does not have many workers.*",  # the number of workers is configured, and measured
+    "This DataLoader will create",  # more workers than cores: the configuration asked for them
     ".*module\\(s\\) in eval mode at the start.*",  # the averaged weights, which are never trained
     ".*is smaller than the logging interval.*",  # nothing is logged through Lightning
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own use of torch

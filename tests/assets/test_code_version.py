@@ -162,10 +162,10 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
         ("data.duplicates", ("splits", *READING)),
         ("models.zoo", ("thresholds", "scrc", *READING)),
         ("models.fold", ("evaluation", "bundle")),
-        ("training.module", ("backbone", "phase1_checkpoint")),
+        ("training.module", ("phase1_checkpoint",)),
         (
             "eval.calibration",
-            ("backbone", "phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle"),
+            ("phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle"),
         ),
         ("eval.policy", ("thresholds", "scrc", "evaluation", "bundle")),
         ("eval.scrc_fit", ("scrc", "evaluation", "bundle")),
