@@ -106,9 +106,10 @@ def test_an_error_here_is_not_hidden_by_what_it_does_to_others(vit, tmp_path):
     def full_disk(report):
         raise StoreError("room", "a full disk", "here", "Free some.")
 
+    before = {one.pid for one in multiprocessing.active_children()}
     with pytest.raises(StoreError, match="a full disk"):
         fit(vit, unbalanced(), tmp_path, devices=2, on_epoch=full_disk, **RECIPE)
-    assert multiprocessing.active_children() == []
+    assert {one.pid for one in multiprocessing.active_children()} <= before
 
 
 def test_processes_have_workers_of_their_own_and_leave_no_address_behind(vit, single, tmp_path):
