@@ -84,7 +84,7 @@ def test_what_was_made_is_shown_by_the_commands_of_the_readme(beside_the_store):
 def test_the_settings_of_the_readme_are_settings(place, capsys):
     blocks = [yaml.safe_load(block)["ops"] for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
     changes = {step: entry["config"] for block in blocks for step, entry in block.items()}
-    assert set(changes) == {"images", "phase1_checkpoint", "scrc", "bundle"}
+    assert set(changes) == {"images", "backbone", "phase1_checkpoint", "scrc", "bundle"}
     models = config_models()
     for step, given in changes.items():
         models[step](**given)
