@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -28,6 +29,13 @@ class StreetVisionError(Exception):
 
 class ConfigError(StreetVisionError, ValueError):
     """A setting cannot mean anything, or names something that does not exist."""
+
+
+def check_choice(value: str, *, choices: Sequence[str], where: str) -> str:
+    """Return a setting that is one of the choices; raises ConfigError for any other."""
+    if value not in choices:
+        raise ConfigError(f"one of {', '.join(choices)}", repr(value), where, "Choose one of them.")
+    return value
 
 
 class DataError(StreetVisionError, ValueError):

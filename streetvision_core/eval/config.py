@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pydantic
 from pydantic import Field
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import check_choice
 from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
 from streetvision_core.eval.optimism import PLACES
 
@@ -42,12 +42,12 @@ class ThresholdsConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_in
     @pydantic.field_validator("objective")
     @classmethod
     def _check_objective(cls, value: str) -> str:
-        return _check_choice(value, choices=OBJECTIVES, field="objective of the threshold")
+        return check_choice(value, choices=OBJECTIVES, where="objective of the threshold")
 
     @pydantic.field_validator("at")
     @classmethod
     def _check_at(cls, value: str) -> str:
-        return _check_choice(value, choices=PLACES, field="at of the threshold")
+        return check_choice(value, choices=PLACES, where="at of the threshold")
 
     def chosen_objective(self) -> Objective:
         """Return the objective with its parameters."""
@@ -90,10 +90,4 @@ class ScrcConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=
     @pydantic.field_validator("promise")
     @classmethod
     def _check_promise(cls, value: str) -> str:
-        return _check_choice(value, choices=PROMISES, field="promise of scrc")
-
-
-def _check_choice(value: str, *, choices: tuple[str, ...], field: str) -> str:
-    if value not in choices:
-        raise ConfigError(f"one of {', '.join(choices)}", repr(value), field, "Choose one of them.")
-    return value
+        return check_choice(value, choices=PROMISES, where="promise of scrc")

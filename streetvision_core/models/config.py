@@ -11,7 +11,7 @@ from typing import Self
 import pydantic
 from pydantic import Field
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import ConfigError, check_choice
 from streetvision_core.models.explora_config import ExploraConfig
 from streetvision_core.models.views import GRID, LARGEST_GRID, LARGEST_OVERLAP, POOLINGS, TOP_K
 
@@ -80,7 +80,7 @@ class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
     @pydantic.field_validator("crop_mode")
     @classmethod
     def _check_crop_mode(cls, value: str) -> str:
-        return _check_choice(value, choices=CROP_MODES, where="crop_mode of the backbone")
+        return check_choice(value, choices=CROP_MODES, where="crop_mode of the backbone")
 
     @pydantic.field_validator("sha256")
     @classmethod
@@ -161,12 +161,12 @@ class ViewsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     @pydantic.field_validator("views")
     @classmethod
     def _check_views(cls, value: str) -> str:
-        return _check_choice(value, choices=VIEWS, where="views of the training")
+        return check_choice(value, choices=VIEWS, where="views of the training")
 
     @pydantic.field_validator("view_pooling")
     @classmethod
     def _check_view_pooling(cls, value: str) -> str:
-        return _check_choice(value, choices=POOLINGS, where="view_pooling of the training")
+        return check_choice(value, choices=POOLINGS, where="view_pooling of the training")
 
     @pydantic.model_validator(mode="after")
     def _check_top_k(self) -> Self:
@@ -179,9 +179,3 @@ class ViewsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
                 "Lower it, or choose a larger view_grid.",
             )
         return self
-
-
-def _check_choice(value: str, *, choices: tuple[str, ...], where: str) -> str:
-    if value not in choices:
-        raise ConfigError(f"one of {', '.join(choices)}", repr(value), where, "Choose one of them.")
-    return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pydantic
 from pydantic import Field
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import check_choice
 
 NONE, SIMCLR, DISTILLATION = "none", "simclr", "distillation"
 ADAPTATIONS = (NONE, SIMCLR, DISTILLATION)
@@ -73,11 +73,4 @@ class ExploraConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     @pydantic.field_validator("adaptation")
     @classmethod
     def _check_adaptation(cls, value: str) -> str:
-        if value not in ADAPTATIONS:
-            raise ConfigError(
-                f"one of {', '.join(ADAPTATIONS)}",
-                repr(value),
-                "adaptation of the backbone",
-                "Choose one of them.",
-            )
-        return value
+        return check_choice(value, choices=ADAPTATIONS, where="adaptation of the backbone")

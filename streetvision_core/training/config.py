@@ -7,7 +7,7 @@ from typing import Self
 import pydantic
 from pydantic import Field
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import ConfigError, check_choice
 from streetvision_core.models.config import LARGEST_HEAD, WHOLE, ViewsConfig
 
 FINETUNE = "finetune"
@@ -158,15 +158,8 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
     @pydantic.field_validator(*_CHOICES)
     @classmethod
     def _check_choice(cls, value: str, info: pydantic.ValidationInfo) -> str:
-        choices = _CHOICES[str(info.field_name)]
-        if value not in choices:
-            raise ConfigError(
-                f"one of {', '.join(choices)}",
-                repr(value),
-                f"{info.field_name} of the training",
-                "Choose one of them.",
-            )
-        return value
+        name = str(info.field_name)
+        return check_choice(value, choices=_CHOICES[name], where=f"{name} of the training")
 
     @pydantic.field_validator("probe_learning_rates", "probe_weight_decays")
     @classmethod
