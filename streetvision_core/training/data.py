@@ -95,10 +95,8 @@ class DecodedPictures:
         return position < len(self._kept) and self._kept[position] is not None
 
     def _attempt(self, position: int) -> Image.Image | StreetVisionError:
-        try:
-            return self[position]
-        except StreetVisionError as error:
-            return error
+        kept = self._kept[position] if self._is_kept(position) else None
+        return self._try(self.names[position]) if kept is None else kept
 
     def _fill(self, cache_bytes: int) -> None:
         """Decode ahead in threads, a chunk at a time, until the names or the memory end."""
@@ -106,17 +104,19 @@ class DecodedPictures:
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(self.names), chunk):
                 for picture in pool.map(self._try, self.names[start : start + chunk]):
-                    if picture is not None:
-                        cache_bytes -= picture.width * picture.height * _BYTES_A_PIXEL
+                    if isinstance(picture, StreetVisionError):
+                        self._kept.append(None)  # it is told of in the epoch that needs it
+                        continue
+                    cache_bytes -= picture.width * picture.height * _BYTES_A_PIXEL
                     if cache_bytes < 0:
                         return
                     self._kept.append(picture)
 
-    def _try(self, name: str) -> Image.Image | None:
+    def _try(self, name: str) -> Image.Image | StreetVisionError:
         try:
             return self._decode(name)
-        except StreetVisionError:
-            return None  # it is told of in the epoch that needs it
+        except StreetVisionError as error:
+            return error
 
     def _decode(self, name: str) -> Image.Image:
         picture = decode(self._reader.read(name), at_least=self._side)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from streetvision_core.models import build_classifier
 from streetvision_core.models.adapters import add_adapters, merged_copy, require_parity
-from streetvision_core.models.classifier import classifier_name
 from streetvision_core.models.zoo import load_exactly
 from streetvision_core.training.config import LORA, TrainingConfig
 from streetvision_core.training.probe import POOLING_PREFIX
@@ -86,11 +85,6 @@ def learned_attention(trained: Mapping[str, torch.Tensor]) -> tuple[float, ...] 
     """Return the parameters of a learned attention as `make_views` takes them, None where there is none."""
     tensors = [trained.get(f"{POOLING_PREFIX}attention.{part}") for part in ("weight", "bias")]
     return tuple(float(one) for tensor in tensors if tensor is not None for one in tensor.flatten()) or None
-
-
-def head_name(backbone: Backbone, *, config: TrainingConfig) -> str:
-    """Return the name of the head in the classifier."""
-    return classifier_name(build_classifier(backbone, head_hidden=config.head_hidden))
 
 
 def _any_pictures(backbone: Backbone) -> torch.Tensor:
