@@ -42,6 +42,7 @@ from streetvision_core.models.measure import picture_quality
 from streetvision_core.models.pooling import pool_logits
 from streetvision_core.models.predict import BATCH_SIZE, choose_device, prepared_batches
 from streetvision_core.training import seeds
+from streetvision_core.training.data import READERS
 from streetvision_core.training.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
@@ -60,7 +61,6 @@ FLOAT32 = "float32"
 PLAIN, MIRRORED, QUALITY = "plain", "mirrored", "quality"
 AHEAD = 2 * BATCH_SIZE
 _CODE = (features, measure, pictures, pooling, predict, preprocessing, seeds, views)
-READERS = 2
 SECONDS_A_SHARD = 60.0
 
 
@@ -70,6 +70,10 @@ class Measure:
 
     key: FeatureKey
     rows: Callable[[torch.Tensor], npt.NDArray[Any]]
+
+    def seen_as(self, view: str) -> Measure:
+        """Return the same of another look at the pictures."""
+        return replace(self, key=replace(self.key, view=view))
 
 
 def body_digest(model: Any) -> str:
@@ -329,7 +333,7 @@ def augmented_crop(augment: Callable[[Image], torch.Tensor], *, seed: int, k: in
 
     Args:
         augment: An RGB picture to uint8 [3, H, W], drawing from the global generators
-            (`data.make_augmentation`).
+            (`augmentation.make_augmentation`).
         seed: Of the augmentation.
         k: Which view.
     """

@@ -19,7 +19,9 @@ from streetvision_core.training.features import (
     ComputedFeatures,
     augmented_crop,
     augmented_view,
-    picture_features,
+    feature_measures,
+    measure_pictures,
+    plain_crop,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +62,6 @@ class FrozenBackbone:
             )
         width = layers[0].in_features
         self.views = make_views(config, attention=(0.0,) * (width + 1))
-        self._hub = hub_config(backbone)
         self._config = config
         self._transform = eval_transform(backbone.pretrained_cfg, views=self.views)
         self._reader = reader
@@ -68,6 +69,8 @@ class FrozenBackbone:
         self._cache = cache
         self._on_notice = on_notice
         self._failed: dict[str, StreetVisionError] = {}
+        # Once for all roles and views: it hashes the weights.
+        (self._measure,) = feature_measures(self._model, self._transform, config=hub_config(backbone))
 
     def features(self, names: Sequence[str], *, view: str = PLAIN, crop: Crop | None = None) -> Features:
         """Return the features of pictures in their order; of many views [V, D] a picture, else [D]."""
@@ -77,18 +80,17 @@ class FrozenBackbone:
             return ComputedFeatures(
                 self._model, names, digests=digests, read=read, transform=self._transform, crop=crop
             )
-        return picture_features(
+        (found,) = measure_pictures(
             self._model,
+            [self._measure.seen_as(view)],
             names,
             digests=digests,
             read=read,
-            transform=self._transform,
-            config=self._hub,
+            crop=crop or plain_crop(self._transform),
             cache=self._cache,
-            view=view,
-            crop=crop,
             on_notice=self._on_notice,
         )
+        return found
 
     def train_views(
         self, names: Sequence[str], *, unreadable: Unreadable
