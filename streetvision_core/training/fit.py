@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -277,9 +278,12 @@ def _train_on_pixels(
     best = BestEpoch(task.directory / name, patience=config.patience)
     roles = {role: RolePictures(task.names[role], task.labels[role]) for role in ROLES}
     transform = eval_transform(task.backbone.pretrained_cfg, views=make_views(config))
-    validation = validation_batches(task.reader, roles["val_select"], transform=transform, config=config)
+    devices = count_devices(config.devices)
+    crops = partial(validation_batches, task.reader, roles["val_select"], transform=transform, config=config)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
-        return _Trained(saving.saved.rows, (), best), validation
+        return _Trained(saving.saved.rows, (), best), crops()
+    # One process keeps all of val_select for its training and for later; of several each keeps its share.
+    validation = crops() if devices == 1 else None
     work: dict[str, Any] = {
         "backbone": task.backbone,
         "reader": task.reader,
@@ -289,16 +293,16 @@ def _train_on_pixels(
         "best": best,
         "saving": saving,
     }
-    with companions(count_devices(config.devices), train_on_pixels, **work) as processes:
+    with companions(devices, train_on_pixels, **work) as processes:
         module, speed = train_on_pixels(
             **work,
-            validation=validation if processes.count == 1 else None,
+            validation=validation,
             on_epoch=task.on_epoch,
             on_notice=task.on_notice,
             unreadable=task.unreadable,
             processes=processes,
         )
-    return _Trained(tuple(module.rows), (), best, speed), validation
+    return _Trained(tuple(module.rows), (), best, speed), validation or crops()
 
 
 def _finish_pixels(
