@@ -14,6 +14,7 @@ import torch
 from streetvision_core.errors import StoreError, TrainingError
 from streetvision_core.models.weights import read_state
 from streetvision_core.training import loop
+from streetvision_core.training.processes import companions, gather_in_order, group_of
 from tests.e2e.place import REPOSITORY
 from tests.training.interrupt import fit_until
 from tests.training.toy import fit, make_backbone, make_toy
@@ -136,6 +137,27 @@ def test_the_others_end_with_the_first_one_however_it_ends(tmp_path):
     first.kill()
     first.wait()
     other.wait(timeout=30)
+
+
+def test_nobody_else_can_reach_the_processes(tmp_path):
+    """Whatever they listen on is the loopback interface, and where they meet only this user can enter."""
+    with companions(2, tell_where_it_listens, place=tmp_path) as processes:
+        meeting = Path(processes.meeting).parent
+        assert meeting.stat().st_mode & 0o077 == 0
+        tell_where_it_listens(processes=processes, place=tmp_path)
+    told = [path.read_text().split() for path in tmp_path.glob("*.addresses")]
+    assert len(told) == 2
+    assert all(told)
+    assert {address for addresses in told for address in addresses} <= {"127.0.0.1", "::1"}
+
+
+def tell_where_it_listens(*, processes, place):
+    with group_of(processes):
+        gather_in_order([processes.rank])
+        connections = psutil.Process().net_connections(kind="tcp")
+        addresses = [one.laddr.ip for one in connections if one.laddr]
+        Path(place, f"{processes.rank}.addresses").write_text(" ".join(addresses))
+        gather_in_order([processes.rank])
 
 
 def sleep_long(*, processes, place):

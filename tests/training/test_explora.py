@@ -265,8 +265,10 @@ def test_what_cannot_be_adapted_is_refused_before_pictures_are_looked_at(squares
     monkeypatch.setattr("streetvision_core.training.explora._features", None)
     with pytest.raises(ConfigError, match="vision transformer"):
         adapt(make_backbone(tmp_path), squares.toy, tmp_path)
+    reads = len(squares.toy.reader.reads)
     with pytest.raises(ConfigError, match="fewer unfrozen blocks than the 6 of the model"):
         adapt(squares.start, squares.toy, tmp_path, explora_unfrozen_blocks=6)
+    assert len(squares.toy.reader.reads) == reads
 
 
 @pytest.mark.parametrize("role", ["train", "val_select"])

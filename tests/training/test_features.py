@@ -3,6 +3,7 @@
 import random
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -306,3 +307,23 @@ def test_a_killed_run_leaves_what_it_had_published(checkpoint, toy, cache):
     assert sorted(toy.reader.reads) == sorted(names[2 * ROWS_A_SHARD :])
     assert np.array_equal(found[:], uncached(checkpoint, names, toy))
     assert not list(cache.rglob("*.partial"))
+
+
+def test_other_code_between_a_picture_and_its_features_is_another_key(checkpoint, tmp_path, monkeypatch):
+    """Who mends the decoder is not served what the old one saw."""
+    model, transform = checkpoint.load_model(), eval_transform(checkpoint.config["pretrained_cfg"])
+
+    def key():
+        features._code_digest.cache_clear()
+        (measure,) = features.feature_measures(model, transform, config=checkpoint.config)
+        return measure.key.digest
+
+    before = key()
+    mended = tmp_path / "pictures.py"
+    mended.write_bytes(Path(features.pictures.__file__).read_bytes() + b"# mended\n")
+    others = [module for module in features._CODE if module is not features.pictures]
+    assert len(others) == len(features._CODE) - 1
+    monkeypatch.setattr(features, "_CODE", (SimpleNamespace(__file__=mended), *others))
+    changed = key()
+    monkeypatch.undo()
+    assert key() == before != changed

@@ -10,9 +10,11 @@ from streetvision_core.errors import ConfigError, TrainingError
 from streetvision_core.models import build_classifier, load_classifier
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.models.weights import read_state
-from streetvision_core.training import Checkpoint
+from streetvision_core.training import Checkpoint, TrainingConfig, features
+from streetvision_core.training.frozen import FrozenBackbone
 from streetvision_core.training.methods import trainable_classifier
 from streetvision_core.training.module import ClassifierModule
+from streetvision_core.training.unreadable import Unreadable
 from tests.training.toy import fit, make_backbone, make_toy, publish, recipe
 
 PROBE = {
@@ -213,3 +215,37 @@ def test_a_published_checkpoint_is_the_one_that_was_made(vit, tmp_path, options)
     assert (read.epochs, read.candidates) == (made.epochs, made.candidates)
     assert read.to_artifact().digest == made.to_artifact().digest
     load_classifier(read.config, read_state(read.weights))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"epochs": 2, "warmup_epochs": 2.5}, "a warm-up within the 2 epochs"),
+        ({"devices": 0}, "greater than or equal to 1"),
+        ({"probe_views": 2, "views": "grid"}, "augmented views of whole pictures"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        TrainingConfig(**settings)
+
+
+def test_a_picture_that_an_earlier_run_left_out_stays_out(cnn, tmp_path):
+    """Its features would change the order and the weights of the classes under a training that goes on."""
+    toy = make_toy()
+    backbone = FrozenBackbone(
+        cnn, config=recipe(**PROBE), reader=toy.reader, cache=tmp_path, on_notice=print,
+        digests={picture.name: picture.sha256 for picture in toy.index.pictures},
+    )  # fmt: skip
+    names = toy.splits.roles["train"]
+    (features,), kept = backbone.train_views(names, unreadable=Unreadable(2, known=[names[3]]))
+    assert kept == [position for position in range(len(names)) if position != 3]
+    assert len(features) == len(kept)
+
+
+def test_the_weights_are_hashed_once_for_all_views(cnn, tmp_path, monkeypatch):
+    hashed = []
+    original = features.body_digest
+    monkeypatch.setattr(features, "body_digest", lambda model: hashed.append(1) or original(model))
+    fit(cnn, make_toy(), tmp_path, **{**PROBE, "epochs": 2, "probe_views": 3})
+    assert hashed == [1]
