@@ -7,6 +7,8 @@ import dagster as dg
 
 from streetvision_assets.code_version import code_version
 
+# What an asset takes where it was published, and does without where it was not (`optional_inputs`).
+OPTIONAL = "streetvision/optional"
 Body = Callable[..., dg.MaterializeResult[Any]]
 OWNERS = ["team:streetvision"]
 IO_MANAGER_KEY = "artifacts"
@@ -14,18 +16,27 @@ IO_MANAGER_KEY = "artifacts"
 BODIES: dict[str, Body] = {}
 
 
-def stage_asset(*, group: str, kinds: set[str]) -> Callable[[Body], dg.AssetsDefinition]:
+def optional_inputs(*names: str) -> dict[str, dg.AssetIn]:
+    """Return inputs by name that the IO manager gives as None where nothing was published."""
+    return {name: dg.AssetIn(metadata={OPTIONAL: True}) for name in names}
+
+
+def stage_asset(
+    *, group: str, kinds: set[str], ins: dict[str, dg.AssetIn] | None = None
+) -> Callable[[Body], dg.AssetsDefinition]:
     """Return ``dg.asset`` with what the assets of this graph have in common.
 
     Args:
         group: The stage, as the UI groups it.
         kinds: What it is made with; the UI shows an icon for each.
+        ins: Inputs that are more than a name, by name.
     """
 
     def define(body: Body) -> dg.AssetsDefinition:
         BODIES[body.__name__] = body
         decorate = dg.asset(
             group_name=group,
+            ins=ins,
             kinds=kinds,
             owners=OWNERS,
             io_manager_key=IO_MANAGER_KEY,

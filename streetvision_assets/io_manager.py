@@ -8,6 +8,7 @@ readers verify every byte they hand over.
 
 import dagster as dg
 
+from streetvision_assets.conventions import OPTIONAL
 from streetvision_assets.resources import StoreResource, resolve_published
 from streetvision_assets.step import StepOutput
 from streetvision_core.io import (
@@ -44,15 +45,22 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
             published.directory,
         )
 
-    def load_input(self, context: dg.InputContext) -> PublishedArtifact:
-        """Find the artifact that this step should read; its readers verify what they return."""
+    def load_input(self, context: dg.InputContext) -> PublishedArtifact | None:
+        """Find the artifact that this step should read; its readers verify what they return.
+
+        None stands for an optional input of which nothing was ever published.
+        """
         named = context.upstream_output.run_id if context.upstream_output else _OUTSIDE_THE_RUN
+        outside = named == _OUTSIDE_THE_RUN
+        store, step = self.store.open(), context.asset_key.path[-1]
+        if outside and OPTIONAL in (context.definition_metadata or {}) and step not in store.current_steps():
+            return None
         return resolve_published(
-            self.store.open(),
+            store,
             context.instance,
             context.asset_key,
             current_run=context.step_context.run_id,
-            named_run=None if named == _OUTSIDE_THE_RUN else named,
+            named_run=None if outside else named,
         )
 
 

@@ -5,26 +5,28 @@ from functools import partial
 import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
-from streetvision_assets.conventions import stage_asset
+from streetvision_assets.conventions import optional_inputs, stage_asset
 from streetvision_assets.pictures import markdown
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
+from streetvision_core.bundle.parts import choose_parts
 from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.io import PublishedArtifact
 
 ROLES = ("val_test",)
+OPTIONAL_STEPS = ("val_calib_logits", "thresholds", "gate", "scrc", "evaluation")
 
 
 class BundleStep(BundleConfig, StepConfig):
     """Configuration of ``bundle``."""
 
 
-@stage_asset(group="phase_6", kinds={"pytorch", "huggingface"})
+@stage_asset(group="phase_6", kinds={"pytorch", "huggingface"}, ins=optional_inputs(*OPTIONAL_STEPS))
 def bundle(
     context: dg.AssetExecutionContext,
     config: BundleStep,
@@ -33,19 +35,24 @@ def bundle(
     splits: PublishedArtifact,
     backbone: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
-    val_calib_logits: PublishedArtifact,
-    thresholds: PublishedArtifact,
-    gate: PublishedArtifact,
-    scrc: PublishedArtifact,
-    evaluation: PublishedArtifact,
+    val_calib_logits: PublishedArtifact | None,
+    thresholds: PublishedArtifact | None,
+    gate: PublishedArtifact | None,
+    scrc: PublishedArtifact | None,
+    evaluation: PublishedArtifact | None,
 ) -> dg.MaterializeResult[StepOutput]:
-    """The deployment bundle: one model, one policy, the report, and the lineage of every byte."""
-    policies = (thresholds, gate, scrc)
-    parts = (images, splits, backbone, phase1_checkpoint, val_calib_logits, *policies, evaluation)
-    step = Step.begin(context, store, config, *parts, roles=ROLES)
-    upstream = {part.manifest.step_name: part for part in parts}
-    exported = step.reused(partial(adopt_bundle, upstream=upstream)) or export_bundle(
-        upstream,
+    """The deployment bundle: one model, one policy, its report, and the lineage of every byte."""
+    published = {
+        "images": images, "splits": splits, "backbone": backbone, "phase1_checkpoint": phase1_checkpoint,
+        "val_calib_logits": val_calib_logits, "thresholds": thresholds, "gate": gate, "scrc": scrc,
+        "evaluation": evaluation,
+    }  # fmt: skip
+    parts = choose_parts(published, config=config, input_of=store.open().input_of)
+    for sentence in parts.left_out:
+        context.log.info(sentence)
+    step = Step.begin(context, store, config, *parts.upstream.values(), roles=ROLES)
+    exported = step.reused(partial(adopt_bundle, upstream=parts.upstream)) or export_bundle(
+        parts.upstream,
         config=config,
         pictures=open_pictures(images, Splits.from_artifact(splits), roles=step.roles),
         directory=step.directory,
@@ -55,12 +62,14 @@ def bundle(
 
 @proof(
     "bundle",
-    description="The bundle verifies in another directory and decides the report's pictures as reported.",
+    description="The bundle verifies in another directory, and decides as its report says where it has one.",
     always=lambda bundle: moved_copy_problems(bundle.directory),
 )
 def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     """Use the bundle as its receiver would: moved, verified, loaded, asked."""
     opened = store.open()
+    if "evaluation" not in bundle.manifest.input_artifacts:
+        return Verdict(moved_copy_problems(bundle.directory, deep=True), good="verified after being moved")
     splits = Splits.from_artifact(opened.input_of(bundle, "splits"))
     problems = moved_bundle_problems(
         bundle.directory,

@@ -5,26 +5,26 @@ from functools import partial
 import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
-from streetvision_assets.conventions import stage_asset
+from streetvision_assets.conventions import optional_inputs, stage_asset
 from streetvision_assets.pictures import markdown, picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.evaluation import Evaluation, evaluate
 from streetvision_core.bundle.pages import PLOT_PREFIX, policy_rows, slice_rows
-from streetvision_core.bundle.policies import published_policies
+from streetvision_core.bundle.policies import judged_policies
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.recount import recount_problems
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.io import PublishedArtifact
-from streetvision_core.models.weights import read_state
 from streetvision_core.training.checkpoint import Checkpoint
 
 ROLES = ("val_test",)
+POLICY_STEPS = ("thresholds", "gate", "scrc")
 
 
-@stage_asset(group="report", kinds={"pytorch", "matplotlib"})
+@stage_asset(group="report", kinds={"pytorch", "matplotlib"}, ins=optional_inputs(*POLICY_STEPS))
 def evaluation(
     context: dg.AssetExecutionContext,
     config: StepConfig,
@@ -32,19 +32,20 @@ def evaluation(
     images: PublishedArtifact,
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
-    thresholds: PublishedArtifact,
-    gate: PublishedArtifact,
-    scrc: PublishedArtifact,
+    thresholds: PublishedArtifact | None,
+    gate: PublishedArtifact | None,
+    scrc: PublishedArtifact | None,
 ) -> dg.MaterializeResult[StepOutput]:
-    """Every decision on val_test by every policy, with intervals, slices, plots and what went wrong."""
-    parts = (images, splits, phase1_checkpoint, thresholds, gate, scrc)
-    step = Step.begin(context, store, config, *parts, roles=ROLES)
+    """Every decision on val_test by every policy of this checkpoint, with intervals, slices and plots."""
+    required = {"images": images, "splits": splits, "phase1_checkpoint": phase1_checkpoint}
+    judged = judged_policies(required, {"thresholds": thresholds, "gate": gate, "scrc": scrc})
+    for sentence in judged.left_out:
+        context.log.info(sentence)
+    step = Step.begin(context, store, config, *required.values(), *judged.published.values(), roles=ROLES)
     roles = Splits.from_artifact(splits)
-    policies = published_policies({part.manifest.step_name: part for part in parts})
-    checkpoint = Checkpoint.from_artifact(phase1_checkpoint)
     report = step.reused(Evaluation.from_artifact) or evaluate(
-        Predictor.build(checkpoint.config, read_state(checkpoint.weights), policies["threshold"]),
-        policies,
+        Predictor.of_checkpoint(Checkpoint.from_artifact(phase1_checkpoint), judged.lead),
+        judged.policies,
         roles.roles["val_test"],
         index=ImageIndex.from_artifact(images),
         pictures=open_pictures(images, roles, roles=step.roles),

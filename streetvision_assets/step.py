@@ -21,6 +21,7 @@ from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.io import Artifact, json_digest, step_key
+from streetvision_core.io.chain import require_one_chain
 from streetvision_core.io.progress import forget_progress
 from streetvision_core.io.provenance import utc_now
 from streetvision_core.training.config import SPEED_SETTINGS
@@ -97,8 +98,12 @@ class Step:
             inputs: The artifacts that it reads.
             roles: The roles of the pictures that it opens.
             reusable: Whether code, configuration and inputs are all that decides the result.
+
+        Raises:
+            IntegrityError: the inputs were not made from each other.
         """
         run_id, name = store_run_id(context.instance, context.run.run_id), context.asset_key.path[-1]
+        require_one_chain({given.manifest.step_name: given for given in inputs}, step=name)
         opened = store.open()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
         recipe = config.model_dump(mode="json", exclude=NOT_THE_RECIPE)

@@ -3,13 +3,11 @@
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation, TestedPicture, decision_problems, evaluate
 from streetvision_core.bundle.export import export_bundle
-from streetvision_core.bundle.lineage import STEPS_BEHIND
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.predictor import Prediction, Predictor
 from streetvision_core.bundle.verify import Verification, verify_bundle
 
 __all__ = [
-    "STEPS_BEHIND",
     "Bundle",
     "BundleConfig",
     "Evaluation",

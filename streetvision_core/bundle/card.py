@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.models.views import Views
 
+_NO_FIGURES = """\
+## Figures
+
+None: this policy was exported before it was evaluated on images that it had not seen.
+"""
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 
 
@@ -47,7 +52,7 @@ class CardFacts:
 
     config: BundleConfig
     policy: Policy
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     backbone: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     degenerate: Sequence[str]
@@ -56,9 +61,9 @@ class CardFacts:
     head_hidden: int = 0
 
     @property
-    def tested(self) -> PolicyReport:
-        """What the policy in the bundle does on val_test."""
-        return self.evaluation.report.of(self.policy.type)
+    def tested(self) -> PolicyReport | None:
+        """What the policy in the bundle does on val_test, where it was evaluated."""
+        return self.evaluation.report.of(self.policy.type) if self.evaluation else None
 
     @property
     def licence(self) -> str:
@@ -69,7 +74,8 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> bytes:
     """Return model_card.json."""
-    config, metrics = facts.config, facts.tested.metrics
+    config, tested = facts.config, facts.tested
+    figures = {name: tested.metrics[name] for name in _SHOWN} if tested else {}
     card = ModelCard(
         model_name=config.model_name,
         description=config.description,
@@ -77,7 +83,7 @@ def model_card(facts: CardFacts) -> bytes:
         submitted_by=config.submitted_by,
         submission_time=config.submission_time,
         license=facts.licence,
-        metrics={"coverage": facts.tested.coverage.share, **{name: metrics[name] for name in _SHOWN}},
+        metrics={"coverage": tested.coverage.share, **figures} if tested else {},
         degenerate=tuple(facts.degenerate),
     )
     return json_bytes(card.model_dump(mode="json"))
@@ -123,7 +129,7 @@ def readme(facts: CardFacts) -> bytes:
         _introduction(facts),
         *([_looking(facts.views)] if facts.views else []),
         _promise(facts.policy),
-        _figures(facts.evaluation.report, facts.tested),
+        _figures(facts.evaluation.report, facts.tested) if facts.evaluation and facts.tested else _NO_FIGURES,
         _verifying(),
         _loading(facts),
         _limits(facts.tested),
@@ -271,8 +277,9 @@ Without StreetVision, unverified and {elsewhere}:
 """
 
 
-def _limits(tested: PolicyReport) -> str:
-    weak = [part for part in tested.slices if not part.too_small and part.accuracy]
+def _limits(tested: PolicyReport | None) -> str:
+    slices = tested.slices if tested else ()
+    weak = [part for part in slices if not part.too_small and part.accuracy]
     lines = [
         f"- {_plain(part.attribute)} {_plain(part.value)}: accuracy {part.metrics['accuracy']:.3f}"
         f" ({part.accuracy.low:.3f} to {part.accuracy.high:.3f}) on {part.answered} of {part.n} pictures\n"
@@ -280,11 +287,16 @@ def _limits(tested: PolicyReport) -> str:
         if part.accuracy
     ]
     worst = "The weakest slices of the test pictures:\n\n" + "".join(lines) + "\n" if lines else ""
+    hold = (
+        "The figures hold for images like those it was tested on; for another camera, country or season\n"
+        "measure again."
+        if tested
+        else "How good it is was not measured. Evaluate it on images that it has not seen, before it decides."
+    )
     return f"""\
 ## Limits
 
-The figures hold for pictures like those it was tested on; for another camera, country or season measure
-again.
+{hold}
 
 {worst}Nothing here says when or where it was made, except `manifest.json` and `lineage/`: they name the
 machine, the run, the code and the configuration, paths included.

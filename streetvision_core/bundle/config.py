@@ -39,7 +39,13 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         " hand them on, and you may do so all the same",
     )
     golden: int = Field(
-        8, ge=2, le=64, description="how many val_test pictures are shipped with the logits they must give"
+        8,
+        ge=0,
+        le=64,
+        description="how many val_test images are shipped, pixels only, with the logits they must give",
+    )
+    require_evaluation: bool = Field(
+        False, description="refuse a policy that evaluation has not judged on val_test"
     )
     allow_degenerate: bool = Field(
         False, description="export a policy that answers one class only; the bundle then says so"

@@ -100,10 +100,10 @@ class Evaluation:
     def to_artifact(self) -> Artifact:
         """Return `evaluation.json`, `predictions.csv`, `report.html` and the plots."""
         rows = [one.to_csv_row() for one in self.tested]
-        threshold = self.report.of("threshold")
-        others = {}
+        lead = self.report.lead
+        others = {} if self.report.optimism is None else {"optimism": self.report.optimism}
         for kind, one in self.report.policies.items():
-            if kind != "threshold":
+            if one.policy.type != "threshold":
                 others[f"{kind}_coverage"] = one.coverage.share
                 others |= {f"{kind}_accuracy": one.metrics["accuracy"]} if one.coverage.answered else {}
         return Artifact(
@@ -112,7 +112,7 @@ class Evaluation:
                 PREDICTIONS_NAME: csv_bytes(rows, columns=list(rows[0])),
                 **self.pages,
             },
-            metrics={**threshold.metrics, "optimism": self.report.optimism, **others},
+            metrics={**lead.metrics, **others},
         )
 
     @classmethod
@@ -146,7 +146,7 @@ def evaluate(
 
     Args:
         predictor: The classifier, with the operating point of any policy folded in.
-        policies: The policies side by side, by their types; the threshold policy among them.
+        policies: The policies side by side, by their types; at least one.
         names: The pictures of val_test.
         index: Labels, digests, groups and attributes of at least these pictures.
         pictures: Reads their bytes, each verified against the index.

@@ -1,13 +1,14 @@
 """How a bundle is made: prove the chain, build the predictor, write down what it must answer.
 
-1. Every step behind the bundle is there, and their manifests form one chain (`lineage.py`).
+1. Every step behind the policy is there, and their manifests form one chain (`lineage.py`); an evaluation
+   is there where one judged this policy (`parts.py`).
 2. What the policy and the evaluation say about themselves agrees with that chain, and the policy comes
    out the same when it is fitted again on the same logits.
 3. What the licence of the starting weights demands is done, or the weights are refused (`licences.py`).
 4. A policy that answers one class only, or nothing, is refused, unless the configuration allows it; then
    the bundle says so.
 5. The predictor is built from the checkpoint and the policy, as the evaluation's was, and must answer
-   the golden pictures as the evaluation did. Its folded weights are what is written.
+   the golden images as the evaluation did. Its folded weights are what is written.
 
 The content depends on the upstream's content and the configuration alone: no time, run or path.
 """
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from streetvision_core.bundle.card import CardFacts, license_text, model_card, readme
 from streetvision_core.bundle.evaluation import EVALUATION_NAME, Evaluation
-from streetvision_core.bundle.golden import golden_files
+from streetvision_core.bundle.golden import evaluated_candidates, golden_files, measured_candidates
 from streetvision_core.bundle.layout import (
     CARD,
     CONFIG,
@@ -37,16 +38,17 @@ from streetvision_core.bundle.layout import (
     FoldedPoint,
     PolicyEntry,
 )
-from streetvision_core.bundle.lineage import CHECKPOINT, LOGITS, STEPS_BEHIND, chain_problems
+from streetvision_core.bundle.lineage import CHECKPOINT, chain_problems, steps_behind
 from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
 from streetvision_core.bundle.policies import parse_policy, refit_problems
 from streetvision_core.bundle.predictor import Predictor
+from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import Splits
 from streetvision_core.errors import BundleError
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
 from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text
 from streetvision_core.models.views import find_views
-from streetvision_core.models.weights import published_file, read_state
+from streetvision_core.models.weights import published_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.bundle.config import BundleConfig
     from streetvision_core.bundle.layout import PolicyKind
+    from streetvision_core.bundle.report import PolicyReport
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.io import PublishedArtifact
@@ -67,9 +70,14 @@ class _Parts:
     checkpoint: Checkpoint
     policy: Policy
     splits: Splits
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     backbone: Mapping[str, Any]
     licence_text: str
+
+    @property
+    def tested(self) -> PolicyReport | None:
+        """What the policy does on val_test, where it was evaluated."""
+        return self.evaluation.report.of(self.policy.type) if self.evaluation else None
 
 
 def export_bundle(
@@ -82,7 +90,7 @@ def export_bundle(
     """Make the bundle of everything in ``upstream``.
 
     Args:
-        upstream: What each step of `lineage.STEPS_BEHIND` published, by the name of the step.
+        upstream: What each step behind the bundle published, by the name of the step (`parts.choose_parts`).
         config: The bundle's settings.
         pictures: Reads the pictures of val_test.
         directory: Where the large file of the weights is staged.
@@ -100,7 +108,7 @@ def export_bundle(
     _require_licence(parts, config)
     degenerate = _require_useful(parts, allowed=config.allow_degenerate)
     model_config = parts.checkpoint.config
-    predictor = Predictor.build(model_config, read_state(parts.checkpoint.weights), parts.policy)
+    predictor = Predictor.of_checkpoint(parts.checkpoint, parts.policy)
     facts = CardFacts(
         config,
         parts.policy,
@@ -113,24 +121,43 @@ def export_bundle(
         head_hidden=model_config.get("head_hidden", 0),
     )
     licence_text = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
+    report = {EVALUATION: upstream[EVALUATION_STEP].read_bytes(EVALUATION_NAME)} if parts.evaluation else {}
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
         WEIGHTS: _stage_weights(predictor, directory),
         SPLITS: upstream["splits"].read_bytes("splits.json"),
-        EVALUATION: upstream[EVALUATION_STEP].read_bytes(EVALUATION_NAME),
+        **report,
         CARD: model_card(facts),
         README: readme(facts),
         LICENSE: license_text(facts),
         **licence_text,
         kind.path: upstream[kind.step].read_bytes(kind.file),
-        **golden_files(predictor, parts.evaluation, count=config.golden, pictures=pictures),
+        **_golden(predictor, parts, upstream, count=config.golden, pictures=pictures),
     }
     record = _describe(files, facts, PolicyEntry(type=config.policy, path=kind.path))
-    report = parts.evaluation.report.of(config.policy)
+    tested = parts.tested
     return Artifact(
         {**files, RECORD: record.to_bytes(), **_lineage(upstream)},
-        metrics={"coverage": report.coverage.share, **report.metrics},
+        metrics={"coverage": tested.coverage.share, **tested.metrics} if tested else {},
     )
+
+
+def _golden(
+    predictor: Predictor,
+    parts: _Parts,
+    upstream: Mapping[str, PublishedArtifact],
+    *,
+    count: int,
+    pictures: PictureReader,
+) -> dict[str, bytes]:
+    if parts.evaluation is not None:
+        chosen = evaluated_candidates(predictor, parts.evaluation, count=count, pictures=pictures)
+    else:
+        names = frozenset(parts.splits.roles["val_test"])
+        index = ImageIndex.from_artifact(upstream["images"])
+        tested = [image for image in index.pictures if image.name in names]
+        chosen = measured_candidates(predictor, tested, count=count, pictures=pictures)
+    return golden_files(predictor, chosen, pictures=pictures)
 
 
 def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, PublishedArtifact]) -> Artifact:
@@ -155,12 +182,13 @@ def _lineage(upstream: Mapping[str, PublishedArtifact]) -> dict[str, bytes]:
 
 
 def _require_chain(upstream: Mapping[str, PublishedArtifact], kind: PolicyKind) -> None:
-    for step in STEPS_BEHIND:
+    for step in steps_behind(kind.step):
         if step not in upstream:
             _refuse("every step behind the bundle", f"no {step}", step)
     if kind.file not in upstream[kind.step].manifest.output_artifacts:
         _refuse(f"the policy's file {kind.file}", f"{kind.step} without it", kind.step)
-    problems = chain_problems({step: one.manifest for step, one in upstream.items()})
+    manifests = {step: artifact.manifest for step, artifact in upstream.items()}
+    problems = chain_problems(manifests, policy_step=kind.step)
     if problems:
         _refuse("parts of one chain", "; ".join(problems), "the manifests of the upstream")
 
@@ -168,26 +196,33 @@ def _require_chain(upstream: Mapping[str, PublishedArtifact], kind: PolicyKind) 
 def _read_parts(upstream: Mapping[str, PublishedArtifact], policy_type: str) -> _Parts:
     """Read the records, and refuse those which contradict the chain that their manifests form."""
     from streetvision_core.training.checkpoint import Checkpoint
-    from streetvision_core.training.logits import Logits
 
     kind = POLICIES[policy_type]
     published = upstream[kind.step]
     policy = parse_policy(policy_type, published.read_json(kind.file), where=str(published.path(kind.file)))
     checkpoint = Checkpoint.from_artifact(upstream[CHECKPOINT])
-    logits = Logits.from_artifact(upstream[LOGITS])
     splits = Splits.from_artifact(upstream["splits"])
-    evaluation = Evaluation.from_artifact(upstream[EVALUATION_STEP])
     _require_own_policy(policy, upstream)
-    if problems := refit_problems(policy_type, published, select=checkpoint.val_select, calib=logits):
+    if problems := refit_problems(policy_type, upstream, select=checkpoint.val_select):
         _refuse("a policy that comes out the same when fitted again", "; ".join(problems), kind.step)
-    if evaluation.report.of(policy_type).policy != policy:
-        _refuse("an evaluation of this policy", "one of another policy", EVALUATION_STEP)
-    if sorted(one.name for one in evaluation.tested) != sorted(splits.roles["val_test"]):
-        _refuse("an evaluation of all of val_test", "other pictures", EVALUATION_STEP)
+    evaluation = _read_evaluation(upstream, policy, splits)
     for role, names in splits.roles.items():
         _require_relative(names, role=role)
     backbone = upstream["backbone"].read_json("backbone.json")
     return _Parts(checkpoint, policy, splits, evaluation, backbone, read_text(upstream["backbone"]))
+
+
+def _read_evaluation(
+    upstream: Mapping[str, PublishedArtifact], policy: Policy, splits: Splits
+) -> Evaluation | None:
+    if EVALUATION_STEP not in upstream:
+        return None
+    evaluation = Evaluation.from_artifact(upstream[EVALUATION_STEP])
+    if evaluation.report.of(policy.type).policy != policy:
+        _refuse("an evaluation of this policy", "one of another policy", EVALUATION_STEP)
+    if sorted(one.name for one in evaluation.tested) != sorted(splits.roles["val_test"]):
+        _refuse("an evaluation of all of val_test", "other images", EVALUATION_STEP)
+    return evaluation
 
 
 def _require_own_policy(policy: Policy, upstream: Mapping[str, PublishedArtifact]) -> None:
@@ -213,8 +248,8 @@ def _require_licence(parts: _Parts, config: BundleConfig) -> None:
 
 
 def _require_useful(parts: _Parts, *, allowed: bool) -> tuple[str, ...]:
-    tested = parts.evaluation.report.of(parts.policy.type)
-    reasons = (*parts.policy.degeneracies(), *tested.degeneracies())
+    tested = parts.tested
+    reasons = (*parts.policy.degeneracies(), *(tested.degeneracies() if tested else ()))
     if reasons and not allowed:
         raise BundleError(
             "a policy that answers pictures of both classes",
@@ -239,6 +274,11 @@ def _stage_weights(predictor: Predictor, directory: Path) -> StagedFile:
 
 def _describe(files: Mapping[str, bytes | StagedFile], facts: CardFacts, policy: PolicyEntry) -> BundleRecord:
     return BundleRecord(
+        model_checkpoint=WEIGHTS,
+        policy_file=policy.path,
+        splits_json=SPLITS,
+        backbone_id=facts.backbone["architecture"],
+        num_classes=len(LABELS),
         architecture=facts.backbone["architecture"],
         label_names=LABELS,
         preprocessing=dict(facts.preprocessing),

@@ -1,15 +1,19 @@
-"""The golden pictures: a few of val_test, as their original bytes, with the logits they must give.
+"""The golden images: the pixels of a few images of val_test, with the logits they must give.
 
 They prove on another machine, after any copy and with any version of a library, that the bundle still
 computes what it computed when it was exported. Both classes are there; the choice depends on the
-pictures' digests alone. A picture whose margin another machine's rounding could turn is passed over
+images' digests alone. An image whose margin another machine's rounding could turn is passed over
 where there are others.
 
-What counts as the same is told in `reproduce`.
+What a camera writes beside the pixels (position, serial number, time, comments) does not leave the machine:
+each image is decoded, reduced where it is large, and encoded anew; its logits are those of the bytes that
+are shipped. What counts as the same is told in `reproduce`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, FiniteFloat
@@ -22,18 +26,23 @@ from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.manifest import Sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from streetvision_core.bundle.evaluation import Evaluation, TestedPicture
+    from streetvision_core.bundle.evaluation import Evaluation
     from streetvision_core.bundle.predictor import Predictor
+    from streetvision_core.data.index import Picture
     from streetvision_core.data.pictures import PictureReader
-    from streetvision_core.eval.decisions import OperatingPoint
 
-_SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"RIFF", ".webp"), (b"BM", ".bmp"))
+LONGEST_SIDE = 1024
+# How many images are looked at for each golden one, where no evaluation has looked at all of them.
+_LOOKED_AT = 4
 
 
 class GoldenPicture(Record):
-    """One golden picture: its file in the bundle, its name in the splits, and what it must give."""
+    """One golden image: its file in the bundle, its name in the splits, and what it must give.
+
+    ``sha256`` is that of the file.
+    """
 
     file: str
     name: str
@@ -48,32 +57,36 @@ class Expected(Record):
     """``golden/expected.json``."""
 
     tolerance: Annotated[FiniteFloat, Field(gt=0, le=0.1)] = TOLERANCE
-    pictures: Annotated[tuple[GoldenPicture, ...], Field(min_length=1)]
+    pictures: tuple[GoldenPicture, ...]
 
 
-def choose_golden(
-    tested: Sequence[TestedPicture], *, point: OperatingPoint, count: int
-) -> list[TestedPicture]:
-    """Choose up to ``count`` pictures, half of each label, the clearly answered ones first."""
-    ranked = sorted(tested, key=lambda one: (_is_close(one.folded(point)), one.sha256, one.name))
-    per_label = {
-        label: [one for one in ranked if one.label == label][: (count + label) // 2] for label in (0, 1)
-    }
-    return sorted((*per_label[0], *per_label[1]), key=lambda one: one.name)
+@dataclass(frozen=True)
+class Candidate:
+    """An image of val_test that may become golden, with its folded logits of None and Roadwork."""
+
+    name: str
+    sha256: str
+    label: int
+    logits: tuple[float, float]
 
 
-def golden_files(
+def evaluated_candidates(
     predictor: Predictor, evaluation: Evaluation, *, count: int, pictures: PictureReader
-) -> dict[str, bytes]:
-    """Return the files of ``golden/``: the pictures, and what ``predictor`` answers for them.
+) -> list[Candidate]:
+    """Return `count` images of an evaluation, which must answer here as they did there.
 
     Raises:
         BundleError: the predictor does not answer what the evaluation recorded.
     """
-    chosen = choose_golden(evaluation.tested, point=predictor.policy.point, count=count)
-    data = [pictures.read(one.name) for one in chosen]
-    recorded = {one.name: one for one in evaluation.recorded(predictor.policy)}
-    problems = reproduction_problems(predictor, [recorded[one.name] for one in chosen], data)
+    point = predictor.policy.point
+    tested = [Candidate(row.name, row.sha256, row.label, row.folded(point)) for row in evaluation.tested]
+    chosen = choose_golden(tested, count=count)
+    recorded = {row.name: row for row in evaluation.recorded(predictor.policy)}
+    problems = reproduction_problems(
+        predictor,
+        [recorded[candidate.name] for candidate in chosen],
+        (pictures.read(candidate.name) for candidate in chosen),
+    )
     if problems:
         raise BundleError(
             "an evaluation that this very model and policy made",
@@ -81,20 +94,65 @@ def golden_files(
             "the evaluation",
             "Materialize evaluation and bundle again.",
         )
-    files: dict[str, bytes] = {}
-    records = []
-    answers = predictor.predict(data)
-    for number, (one, content, answer) in enumerate(zip(chosen, data, answers, strict=True), start=1):
-        file = f"{GOLDEN_PREFIX}{number:03d}{_suffix(content)}"
-        files[file] = content
-        records.append(
-            GoldenPicture(
-                file=file, name=one.name, sha256=one.sha256, label=one.label,
-                logits=answer.logits, probability=answer.probability, decision=answer.decision,
-            )
-        )  # fmt: skip
-    expected = Expected(pictures=tuple(records))
-    return {**files, EXPECTED: json_bytes(expected.model_dump(mode="json"))}
+    return chosen
+
+
+def measured_candidates(
+    predictor: Predictor, tested: Iterable[Picture], *, count: int, pictures: PictureReader
+) -> list[Candidate]:
+    """Return `count` images of val_test, answered here; a few more are looked at than are taken."""
+    by_digest = sorted(tested, key=lambda image: (image.sha256, image.name))
+    looked_at = [
+        image
+        for label in (0, 1)
+        for image in [image for image in by_digest if image.label == label][: _LOOKED_AT * count]
+    ]
+    answers = predictor.predict(pictures.read(image.name) for image in looked_at)
+    measured = [
+        Candidate(image.name, image.sha256, image.label, answer.logits)
+        for image, answer in zip(looked_at, answers, strict=True)
+    ]
+    return choose_golden(measured, count=count)
+
+
+def choose_golden(candidates: Sequence[Candidate], *, count: int) -> list[Candidate]:
+    """Choose up to ``count`` images, half of each label, the clearly answered ones first."""
+    ranked = sorted(candidates, key=lambda image: (_is_close(image.logits), image.sha256, image.name))
+    per_label = {
+        label: [image for image in ranked if image.label == label][: (count + label) // 2] for label in (0, 1)
+    }
+    return sorted((*per_label[0], *per_label[1]), key=lambda image: image.name)
+
+
+def golden_files(
+    predictor: Predictor, chosen: Sequence[Candidate], *, pictures: PictureReader
+) -> dict[str, bytes]:
+    """Return the files of ``golden/``: the pixels of the chosen images, and what ``predictor`` answers."""
+    names = [f"{GOLDEN_PREFIX}{number:03d}.jpg" for number in range(1, len(chosen) + 1)]
+    files = {name: pixels_alone(pictures.read(image.name)) for name, image in zip(names, chosen, strict=True)}
+    answers = predictor.predict(files.values())
+    records = tuple(
+        GoldenPicture(
+            file=name, name=image.name, sha256=bytes_digest(files[name]), label=image.label,
+            logits=answer.logits, probability=answer.probability, decision=answer.decision,
+        )
+        for name, image, answer in zip(names, chosen, answers, strict=True)
+    )  # fmt: skip
+    return {**files, EXPECTED: json_bytes(Expected(pictures=records).model_dump(mode="json"))}
+
+
+def pixels_alone(data: bytes) -> bytes:
+    """Encode an image anew, upright, at most 1,024 pixels wide and high, with no metadata of any kind."""
+    from PIL import Image
+
+    from streetvision_core.data.pictures import decode
+
+    image = decode(data)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    image.info.clear()  # Pillow would write a comment again that it remembers
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
 
 
 def golden_problems(expected: Expected, files: Mapping[str, bytes], predictor: Predictor) -> list[str]:
@@ -122,15 +180,3 @@ def listing_problems(expected: Expected, files: Mapping[str, bytes]) -> list[str
 
 def _is_close(logits: tuple[float, float]) -> bool:
     return abs(logits[1] - logits[0]) < 10 * TOLERANCE * max(1.0, *map(abs, logits))
-
-
-def _suffix(data: bytes) -> str:
-    for signature, suffix in _SUFFIXES:
-        if data.startswith(signature):
-            return suffix
-    raise BundleError(
-        "a golden picture in JPEG, PNG, WebP or BMP",
-        f"bytes that start with {data[:4]!r}",
-        "golden/",
-        "Materialize images again; the picture was indexed by another version.",
-    )

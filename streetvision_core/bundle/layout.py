@@ -5,7 +5,8 @@
     bundle.json                       the record below
     config.json, model.safetensors    timm hub format, the operating point folded into the last layer
     policy/NAME                       the files of exactly one policy
-    splits.json, evaluation.json      byte for byte as their steps published them
+    splits.json                       byte for byte as its step published it
+    evaluation.json                   likewise, where the policy was evaluated
     golden/                           a few pictures, and golden/expected.json: what they must give
     lineage/STEP.json                 the manifests of everything upstream, byte for byte
     model_card.json, README.md, LICENSE
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from streetvision_core.bundle.records import parse_json, read_record
 from streetvision_core.errors import BundleError
@@ -31,12 +32,12 @@ from streetvision_core.eval.decisions import OperatingPoint, Record
 from streetvision_core.io import json_bytes
 from streetvision_core.io.manifest import Sha256
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 has none of the fields that say where model, policy and splits lie
 RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
 SPLITS, EVALUATION, EXPECTED = "splits.json", "evaluation.json", "golden/expected.json"
 CARD, README, LICENSE = "model_card.json", "README.md", "LICENSE"
 POLICY_PREFIX, GOLDEN_PREFIX, LINEAGE_PREFIX = "policy/", "golden/", "lineage/"
-FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EVALUATION, EXPECTED, CARD, README, LICENSE)
+FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EXPECTED, CARD, README, LICENSE)
 LABELS = ("None", "Roadwork")
 _GOLDEN = re.compile(r"golden/\d+\.(jpg|png|webp|bmp)")
 _LINEAGE = re.compile(r"lineage/[A-Za-z0-9_]+\.json")
@@ -80,9 +81,20 @@ class FoldedPoint(OperatingPoint):
 
 
 class BundleRecord(Record):
-    """``bundle.json``; ``checksums`` holds every file but itself, the manifest and ``lineage/``."""
+    """``bundle.json``; ``checksums`` holds every file but itself, the manifest and ``lineage/``.
+
+    ``model_checkpoint``, ``policy_file`` and ``splits_json`` are relative to the folder of the bundle;
+    ``backbone_id`` is timm's name of the backbone, its weights' tag included. A record of schema 1 has none
+    of these. When a bundle was made stands in its ``manifest.json`` alone (``finished_at``), so that the same
+    content has the same digest whenever it is made.
+    """
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    model_checkpoint: str | None = None
+    policy_file: str | None = None
+    splits_json: str | None = None
+    backbone_id: str | None = None
+    num_classes: Annotated[int, Field(ge=2)] | None = None
     architecture: str
     label_names: tuple[str, ...]
     preprocessing: dict[str, Any]
@@ -91,9 +103,22 @@ class BundleRecord(Record):
     degenerate: tuple[str, ...] = ()
     checksums: dict[str, Sha256]
 
+    @model_validator(mode="after")
+    def _has_what_its_schema_asks_for(self) -> Self:
+        places = (self.model_checkpoint, self.policy_file, self.splits_json)
+        described = (*places, self.backbone_id, self.num_classes)
+        if self.schema_version == 1:
+            if described != (None,) * len(described):
+                raise ValueError("a record of schema 1 with fields of a later one")
+        elif (*places, self.num_classes) != (WEIGHTS, self.policy.path, SPLITS, len(self.label_names)):
+            raise ValueError(f"model, policy, splits and classes as {(*places, self.num_classes)}")
+        elif not self.backbone_id:
+            raise ValueError("no backbone_id")
+        return self
+
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the record."""
-        return json_bytes(self.model_dump(mode="json"))
+        return json_bytes(self.model_dump(mode="json", exclude_none=True))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
@@ -126,4 +151,5 @@ def is_known(name: str) -> bool:
     """Tell whether a file of this relative name belongs into a bundle."""
     policy_files = {kind.path for kind in POLICIES.values()}
     patterns = (_GOLDEN, _LINEAGE, _LICENSE)
-    return name in FIXED or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)
+    fixed = (*FIXED, EVALUATION)
+    return name in fixed or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)

@@ -1,16 +1,18 @@
-"""The chain that a bundle stands on: evaluation <- policies <- logits <- checkpoint <- splits <- images.
+"""The chain that a bundle stands on: policy <- logits <- checkpoint <- splits <- images, and the evaluation.
 
 It is proved from the manifests. Every manifest names, with its data version, each input that its step
 read; a chain holds when each of these is the data version of the manifest that lies beside it, and when
 no link is left out. What records such as ``thresholds.json`` say about themselves is checked besides,
 and never instead.
 
-Each manifest also records which roles of pictures its step opened; a step that opened one it may not
+A bundle ships one policy and needs only what that policy was made from. Where an evaluation is shipped, it
+must have judged this policy; the other policies that it set beside it are part of the chain as well.
+
+Each manifest also records which roles of images its step opened; a step that opened one it may not
 (`data/roles.py`) breaks the chain as well.
 
-A link is compared by data version and not by run: the same content published again by a later run is
-the same input. The manifests that lie in a bundle are themselves pinned by their SHA-256, in the
-manifest of the bundle.
+A link is compared by data version and not by run (`io/chain.py`). The manifests that lie in a bundle are
+themselves pinned by their SHA-256, in the manifest of the bundle.
 """
 
 from __future__ import annotations
@@ -19,15 +21,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from streetvision_core.data.roles import role_violations
+from streetvision_core.io.chain import disagreements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from streetvision_core.io import StepManifest
 
 CHECKPOINT, LOGITS, EVALUATION = "phase1_checkpoint", "val_calib_logits", "evaluation"
-# The evaluation sets every policy side by side, so a bundle stands on all of them, whichever it ships.
-POLICY_STEPS = ("thresholds", "gate", "scrc")
 
 # Which inputs each step must have read; it may have read more, and those are checked as well.
 CHAIN = MappingProxyType(
@@ -38,37 +39,60 @@ CHAIN = MappingProxyType(
         "thresholds": ("phase1_checkpoint", "val_calib_logits"),
         "gate": ("images", "splits", "phase1_checkpoint"),
         "scrc": ("phase1_checkpoint", "val_calib_logits"),
-        "evaluation": ("images", "splits", "phase1_checkpoint", *POLICY_STEPS),
+        "evaluation": ("images", "splits", "phase1_checkpoint"),
     }
 )
-STEPS_BEHIND = ("images", "splits", "backbone", CHECKPOINT, LOGITS, *POLICY_STEPS, EVALUATION)
 
 
-def chain_problems(manifests: Mapping[str, StepManifest]) -> list[str]:
-    """Return where the chain is broken, or read a role it may not; none when it is whole."""
-    missing = [step for step in STEPS_BEHIND if step not in manifests]
+def steps_behind(policy_step: str) -> tuple[str, ...]:
+    """Return every step that a bundle with the policy of ``policy_step`` stands on, the policy's last."""
+    steps: dict[str, None] = {}
+    for step in CHAIN.get(policy_step, ()):
+        steps |= dict.fromkeys(steps_behind(step))
+    return (*steps, policy_step)
+
+
+def chain_problems(manifests: Mapping[str, StepManifest], *, policy_step: str) -> list[str]:
+    """Return where the chain is broken, or read a role it may not; none when it is whole.
+
+    Args:
+        manifests: The manifests by step: of everything behind the bundle, and nothing else.
+        policy_step: The step that made the bundle's policy.
+    """
+    missing = [step for step in steps_behind(policy_step) if step not in manifests]
     if missing:
         return [f"the manifest of {step} is missing" for step in missing]
     problems = []
     for step, manifest in sorted(manifests.items()):
         if manifest.step_name != step:
             problems.append(f"the manifest given for {step} is one of {manifest.step_name}")
-        problems += _link_problems(manifests, step)
+        problems += _missing_links(manifests, step)
         problems += role_violations(step, manifest.roles, manifest.input_artifacts)
-    return problems
+    judged = manifests[EVALUATION].input_artifacts if EVALUATION in manifests else (policy_step,)
+    if policy_step not in judged:
+        problems.append(f"evaluation was not made from {policy_step}, whose policy is shipped")
+    ends = (policy_step, EVALUATION) if EVALUATION in manifests else (policy_step,)
+    strangers = sorted(manifests.keys() - _reached(manifests, ends))
+    problems += [f"nothing here was made from {step}, whose manifest lies here" for step in strangers]
+    return problems + disagreements(dict(sorted(manifests.items())))
 
 
-def _link_problems(manifests: Mapping[str, StepManifest], step: str) -> Iterator[str]:
+def _missing_links(manifests: Mapping[str, StepManifest], step: str) -> Iterator[str]:
     inputs = manifests[step].input_artifacts
     for name in CHAIN.get(step, ()):
         if name not in inputs:
             yield f"{step} does not say which {name} it was made from"
-    for name, given in sorted(inputs.items()):
-        if name not in manifests:
-            yield f"{step} was made from {name}, whose manifest is missing"
-        elif given.data_version != manifests[name].data_version:
-            found = manifests[name].data_version
-            yield (
-                f"{step} was made from another {name} (data version {given.data_version[:12]})"
-                f" than the one here ({found[:12]})"
-            )
+    for name in sorted(inputs.keys() - manifests.keys()):
+        yield f"{step} was made from {name}, whose manifest is missing"
+
+
+def _reached(manifests: Mapping[str, StepManifest], ends: Iterable[str]) -> set[str]:
+    """Return the steps that these ends were made from, directly or not, and the ends."""
+    reached: set[str] = set()
+    waiting = list(ends)
+    while waiting:
+        step = waiting.pop()
+        if step in manifests and step not in reached:
+            reached.add(step)
+            waiting += manifests[step].input_artifacts
+    return reached

@@ -3,10 +3,10 @@
 1. Every file is there in the bytes that the manifest lists, and nothing besides (`folder.py`).
 2. ``bundle.json`` says the same of them as the manifest.
 3. The manifests in ``lineage/`` are those that the bundle's manifest names by SHA-256, and they form one
-   chain from the policy to the pictures (`lineage.py`); what is shipped byte for byte has the digest under
+   chain from the policy to the images (`lineage.py`); what is shipped byte for byte has the digest under
    which its step published it.
 4. There is exactly one policy; it was fitted on this chain, its numbers are the operating point, and a
-   degenerate one is called so.
+   degenerate one is called so. Where it was evaluated, the evaluation is of this policy and all of val_test.
 5. The golden pictures are pictures of val_test, and those that are listed (`golden.py`).
 6. The weights fill the architecture with finite numbers (`weights.py`).
 
@@ -41,6 +41,7 @@ from streetvision_core.bundle.layout import (
     PolicyKind,
 )
 from streetvision_core.bundle.lineage import CHECKPOINT, chain_problems
+from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
 from streetvision_core.bundle.policies import parse_policy
 from streetvision_core.bundle.records import parse_json, read_record
 from streetvision_core.bundle.report import PolicyReport, Report
@@ -64,7 +65,8 @@ _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 class Bundle:
     """A verified bundle: its record and what was read from its files.
 
-    ``evaluation`` is the whole report, ``tested`` that of the policy here; ``model`` is in eval mode.
+    ``evaluation`` is the whole report, ``tested`` that of the policy here, both None where the policy was
+    shipped without one; ``model`` is in eval mode.
     """
 
     contents: Contents
@@ -72,38 +74,94 @@ class Bundle:
     config: Mapping[str, Any]
     card: ModelCard
     policy: Policy
-    evaluation: Report
-    tested: PolicyReport
+    evaluation: Report | None
+    tested: PolicyReport | None
     expected: Expected
     lineage: Mapping[str, StepManifest]
     model: torch.nn.Module
 
+    @property
+    def model_checkpoint(self) -> str:
+        """Where the weights lie, relative to the folder of the bundle."""
+        return WEIGHTS
 
-def load_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Verify the bundle in the folder ``path`` and return what was read from the verified bytes.
+    @property
+    def policy_file(self) -> str:
+        """Where the policy lies, relative to the folder of the bundle."""
+        return self.record.policy.path
+
+    @property
+    def splits_json(self) -> str:
+        """Where the roles of the images lie, relative to the folder of the bundle."""
+        return SPLITS
+
+    @property
+    def backbone_id(self) -> str:
+        """The name of the backbone in timm."""
+        return self.record.backbone_id or self.record.architecture
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model tells apart."""
+        return len(self.record.label_names)
+
+    @property
+    def created_at(self) -> str:
+        """When the bundle was made, ISO 8601 in UTC."""
+        return self.contents.manifest.finished_at
+
+
+def load_bundle(
+    bundle_path: str | os.PathLike[str], output_dir: str | os.PathLike[str] | None = None
+) -> Bundle:
+    """Verify a bundle and return what was read from the verified bytes.
+
+    Args:
+        bundle_path: The folder of the bundle, or the path of its ``bundle.json``.
+        output_dir: The folder that the relative paths in ``bundle.json`` start from; by default the one that
+            ``bundle_path`` names or lies in.
 
     Raises:
         BundleError: the first thing that is wrong with it.
     """
-    contents = read_folder(Path(path))
+    contents = _read_contents(Path(bundle_path), None if output_dir is None else Path(output_dir))
     where = str(contents.path)
     for name in FIXED:
         if name not in contents.files:
             _refuse(f"{name} in a bundle", "none", where)
     record = BundleRecord.from_bytes(contents.files[RECORD], where=f"{where}/{RECORD}")
     kind = _check_record(record, contents)
-    lineage = _read_lineage(contents)
+    lineage = _read_lineage(contents, kind)
     _check_origins(contents, lineage, kind)
     policy = _read_policy(record, contents, lineage)
     tested = _read_tested(contents)
-    evaluation = _read_evaluation(record, contents, policy, tested=len(tested))
+    evaluation = _read_evaluation(contents, lineage, policy, tested=len(tested))
+    own = evaluation.of(policy.type) if evaluation else None
+    _check_degenerate(record, policy, own, where=where)
     expected = _read_golden(contents, tested)
     config = _json(contents, CONFIG)
     _check_config(config, record, where=where)
     model = load_weights(contents.files[WEIGHTS], config=config, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
-    own = evaluation.of(policy.type)
     return Bundle(contents, record, config, card, policy, evaluation, own, expected, lineage, model)
+
+
+def _read_contents(bundle_path: Path, output_dir: Path | None) -> Contents:
+    """Read the folder of a bundle; where its ``bundle.json`` was named, it must be the one in the folder."""
+    if bundle_path.name != RECORD or bundle_path.is_dir():
+        if output_dir is not None and output_dir.resolve() != bundle_path.resolve():
+            _refuse(f"the path of {RECORD} beside an output_dir", "another folder", str(bundle_path))
+        return read_folder(bundle_path)
+    contents = read_folder(bundle_path.parent if output_dir is None else output_dir)
+    try:
+        data = bundle_path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"a {RECORD} that can be read", f"the error '{error.strerror}'", bundle_path, "Check the path."
+        ) from error
+    if data != contents.files.get(RECORD):
+        _refuse(f"the {RECORD} of the bundle in {contents.path}", "another one", str(bundle_path))
+    return contents
 
 
 def _check_record(record: BundleRecord, contents: Contents) -> PolicyKind:
@@ -125,7 +183,7 @@ def _check_record(record: BundleRecord, contents: Contents) -> PolicyKind:
     return kind
 
 
-def _read_lineage(contents: Contents) -> dict[str, StepManifest]:
+def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifest]:
     """Read the upstream's manifests, each pinned by the bundle's manifest, and prove the chain."""
     where = f"{contents.path}/{LINEAGE_PREFIX}"
     inputs = contents.manifest.input_artifacts
@@ -142,7 +200,7 @@ def _read_lineage(contents: Contents) -> dict[str, StepManifest]:
         manifests[step] = _parse_manifest(data, where=f"{contents.path}/{name}")
         if manifests[step].data_version != given.data_version:
             _refuse(f"{step} of data version {given.data_version}", manifests[step].data_version, where)
-    problems = chain_problems(manifests)
+    problems = chain_problems(manifests, policy_step=kind.step)
     if problems:
         _refuse("parts of one chain", "; ".join(problems), where)
     return manifests
@@ -159,14 +217,15 @@ def _check_origins(contents: Contents, lineage: Mapping[str, StepManifest], kind
     """Prove that what is shipped byte for byte is what its step published."""
     origins = {
         SPLITS: ("splits", "splits.json"),
-        EVALUATION: ("evaluation", "evaluation.json"),
         CONFIG: (CHECKPOINT, "config.json"),
         kind.path: (kind.step, kind.file),
     }
+    if EVALUATION in contents.files or EVALUATION_STEP in lineage:
+        origins[EVALUATION] = (EVALUATION_STEP, "evaluation.json")
     if TEXT_NAME in {*lineage["backbone"].output_artifacts, *contents.files}:
         origins[TEXT_NAME] = ("backbone", TEXT_NAME)
     for name, (step, published) in origins.items():
-        listed = lineage[step].output_artifacts.get(published)
+        listed = lineage[step].output_artifacts.get(published) if step in lineage else None
         shipped = contents.manifest.output_artifacts.get(name)
         if listed is None or shipped is None or listed.sha256 != shipped.sha256:
             _refuse(f"{name} as the step {step} published it", "another file", str(contents.path))
@@ -188,7 +247,11 @@ def _read_policy(record: BundleRecord, contents: Contents, lineage: Mapping[str,
     return policy
 
 
-def _read_evaluation(record: BundleRecord, contents: Contents, policy: Policy, *, tested: int) -> Report:
+def _read_evaluation(
+    contents: Contents, lineage: Mapping[str, StepManifest], policy: Policy, *, tested: int
+) -> Report | None:
+    if EVALUATION_STEP not in lineage:
+        return None
     where = f"{contents.path}/{EVALUATION}"
     report = read_record(Report, contents.files[EVALUATION], where=where)
     own = report.of(policy.type)
@@ -196,10 +259,14 @@ def _read_evaluation(record: BundleRecord, contents: Contents, policy: Policy, *
         _refuse("an evaluation of the policy in this bundle", "one of another policy", where)
     if report.counts.n != tested:
         _refuse(f"an evaluation of all {tested} pictures of val_test", f"one of {report.counts.n}", where)
-    reasons = (*policy.degeneracies(), *own.degeneracies())
-    if record.degenerate != reasons:
-        _refuse("a degenerate policy to be called so", f"{list(record.degenerate)}", str(contents.path))
     return report
+
+
+def _check_degenerate(
+    record: BundleRecord, policy: Policy, tested: PolicyReport | None, *, where: str
+) -> None:
+    if record.degenerate != (*policy.degeneracies(), *(tested.degeneracies() if tested else ())):
+        _refuse("a degenerate policy to be called so", f"{list(record.degenerate)}", where)
 
 
 def _read_tested(contents: Contents) -> frozenset[str]:

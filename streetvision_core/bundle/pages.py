@@ -35,12 +35,12 @@ MISTAKES_SHOWN = 20
 _NAN = float("nan")
 # What a plot shows, for those who do not see it; the figures stand in the tables.
 _SHOWN_BY = {
-    "confusion_matrix.png": "Confusion matrix of the threshold policy",
+    "confusion_matrix.png": "Confusion matrix of the leading policy",
     "risk_coverage.png": "Share of wrong answers against the share of pictures answered, for each policy",
     "reliability.png": "Reliability diagram: share of roadwork against the mean probability, by bins",
     "roc.png": "ROC curve with the point of each policy",
     "precision_recall.png": "Precision-recall curve with the point of each policy",
-    "mistakes.jpg": "The most confident mistakes of the threshold policy, listed below",
+    "mistakes.jpg": "The most confident mistakes of the leading policy, listed below",
 }
 
 
@@ -61,29 +61,30 @@ def draw_report(
         chosen: The same pictures, of the index.
         pictures: Reads their bytes, for the mistakes.
     """
-    wrong = _mistakes(tested, decided["threshold"])[:MISTAKES_SHOWN]
+    lead = decided[report.lead.policy.type]
+    wrong = _mistakes(tested, lead)[:MISTAKES_SHOWN]
     plots = draw_plots(tested, decided, report)
     if wrong:
-        plots["mistakes.jpg"] = _draw_mistakes(tested, decided["threshold"], wrong, chosen, pictures)
+        plots["mistakes.jpg"] = _draw_mistakes(tested, lead, wrong, chosen, pictures)
     files = {f"{PLOT_PREFIX}{name}": data for name, data in plots.items()}
-    rows = [_mistake_row(tested, decided, position, chosen[position]) for position in wrong]
+    rows = [_mistake_row(tested, decided, lead, position, chosen[position]) for position in wrong]
     return {**files, PAGE_NAME: write_page(report, plots=plots, mistakes=rows).encode()}
 
 
 def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -> dict[str, bytes]:
     """Return the plots by name; without both classes there is no ROC and no precision-recall curve."""
-    policies, threshold = report.policies, decided["threshold"]
-    margins = np.diff(threshold.policy.point.fold(tested.logits), axis=1)[:, 0]
+    policies, lead = report.policies, decided[report.lead.policy.type]
+    margins = np.diff(lead.policy.point.fold(tested.logits), axis=1)[:, 0]
     curves = {
         kind: risk_coverage_curve(one.confidence, one.answers(tested) != tested.labels)
         for kind, one in decided.items()
     }
     plots = {
-        "confusion_matrix.png": plot_confusion_matrix(_confusion(policies["threshold"])),
+        "confusion_matrix.png": plot_confusion_matrix(_confusion(report.lead)),
         "risk_coverage.png": plot_risk_coverages(
             curves, points={kind: (one.coverage.share, _risk(one)) for kind, one in policies.items()}
         ),
-        "reliability.png": plot_reliability(threshold.policy.probabilities(margins), tested.labels),
+        "reliability.png": plot_reliability(lead.policy.probabilities(margins), tested.labels),
     }
     if tested.labels.any() and not tested.labels.all():
         stands = {kind: _rates(one) for kind, one in policies.items()}
@@ -109,7 +110,7 @@ def write_page(
     )
     return environment.from_string(PAGE).render(
         report=report,
-        threshold=report.policies["threshold"],
+        lead=report.lead,
         policies=report.policies,
         slices=slice_rows(report),
         mistakes=mistakes,
@@ -137,8 +138,9 @@ def policy_rows(report: Report) -> list[dict[str, object]]:
 
 
 def slice_rows(report: Report) -> list[dict[str, object]]:
-    """Return one row a slice of the threshold policy, the worst first, and how the others answer there."""
-    others = {kind: one for kind, one in report.policies.items() if kind != "threshold"}
+    """Return one row a slice of the leading policy, the worst first, and how the others answer there."""
+    lead = report.lead
+    others = {kind: one for kind, one in report.policies.items() if one is not lead}
     known = {(kind, part.attribute, part.value): part for kind, one in others.items() for part in one.slices}
     return [
         {
@@ -153,13 +155,13 @@ def slice_rows(report: Report) -> list[dict[str, object]]:
             **{kind: _answered(known[kind, part.attribute, part.value]) for kind in others},
             "reading": "too small to read" if part.too_small else "",
         }
-        for part in report.policies["threshold"].slices
+        for part in lead.slices
     ]
 
 
 def _mistakes(tested: Tested, decided: Decided) -> list[int]:
     """Return the positions of the wrongly answered pictures, the most confident mistake first."""
-    wrong = np.flatnonzero(decided.answers(tested) != tested.labels)
+    wrong = np.flatnonzero(decided.answered & (decided.answers(tested) != tested.labels))
     return [int(one) for one in wrong[np.argsort(-decided.confidence[wrong], kind="stable")]]
 
 
@@ -179,13 +181,13 @@ def _draw_mistakes(
 
 
 def _mistake_row(
-    tested: Tested, decided: Mapping[str, Decided], position: int, picture: Picture
+    tested: Tested, decided: Mapping[str, Decided], lead: Decided, position: int, picture: Picture
 ) -> dict[str, object]:
     return {
         "name": picture.name,
         "group": picture.group,
         "label": "roadwork" if picture.label else "none",
-        "probability": f"{_probability(tested, decided['threshold'], position):.3f}",
+        "probability": f"{_probability(tested, lead, position):.3f}",
         **{kind: one.decisions[position] for kind, one in decided.items()},
     }
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.bundle.layout import POLICIES
+from streetvision_core.bundle.lineage import LOGITS
+from streetvision_core.errors import BundleError
 from streetvision_core.eval.gate import Gate, GatePolicy
 from streetvision_core.eval.policy import ThresholdPolicy, Thresholds, verify_thresholds
 from streetvision_core.eval.scrc import Scrc, ScrcPolicy
 from streetvision_core.eval.scrc_fit import verify_scrc
+from streetvision_core.io.chain import belonging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,17 +51,67 @@ def published_policies(upstream: Mapping[str, PublishedArtifact]) -> dict[str, P
     }
 
 
+@dataclass(frozen=True)
+class Judged:
+    """The policies of one checkpoint: as they were published, by step, and read, by type; at least one.
+
+    `left_out` holds a sentence for each published policy that belongs to another chain.
+    """
+
+    published: Mapping[str, PublishedArtifact]
+    policies: Mapping[str, Policy]
+    left_out: tuple[str, ...]
+
+    @property
+    def lead(self) -> Policy:
+        """The first policy in the order of the kinds."""
+        return next(iter(self.policies.values()))
+
+
+def judged_policies(
+    required: Mapping[str, PublishedArtifact], published: Mapping[str, PublishedArtifact | None]
+) -> Judged:
+    """Choose the policies that an evaluation judges: those that exist for its checkpoint.
+
+    Args:
+        required: Images, splits and checkpoint of the evaluation, by step.
+        published: What each policy's step has published, by step; None where nothing was.
+
+    Raises:
+        BundleError: there is no policy for this checkpoint.
+        SchemaError: one was written by another version.
+    """
+    kept, left_out = belonging(required, published)
+    if not kept:
+        raise BundleError(
+            "a policy for this checkpoint, to be judged on val_test",
+            " ".join(left_out) or f"none of {', '.join(published)}",
+            "evaluation",
+            "Materialize one first: dagster asset materialize --select thresholds.",
+        )
+    return Judged(kept, published_policies(kept), tuple(left_out))
+
+
 def refit_problems(
-    kind: str, published: PublishedArtifact, *, select: LabelledLogits, calib: LabelledLogits
+    kind: str, upstream: Mapping[str, PublishedArtifact], *, select: LabelledLogits
 ) -> list[str]:
     """Fit a policy again on the logits that it was fitted on; return what differs.
 
-    A gate needs pictures for that, which the check of its own asset reads; here it is held against its own
+    A gate needs images for that, which the check of its own asset reads; here it is held against its own
     record alone.
+
+    Args:
+        kind: The type of the policy.
+        upstream: What it was made from, and itself, by step.
+        select: The logits of val_select that its checkpoint holds.
     """
+    from streetvision_core.training.logits import Logits
+
+    published = upstream[POLICIES[kind].step]
+    if kind == "gate":
+        Gate.from_artifact(published)
+        return []
+    calib = Logits.from_artifact(upstream[LOGITS])
     if kind == "threshold":
         return verify_thresholds(Thresholds.from_artifact(published), select, calib)
-    if kind == "scrc":
-        return verify_scrc(Scrc.from_artifact(published), select, calib)
-    Gate.from_artifact(published)
-    return []
+    return verify_scrc(Scrc.from_artifact(published), select, calib)

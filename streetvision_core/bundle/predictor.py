@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.eval.decisions import Decision, Policy
     from streetvision_core.models.measure import Measured
+    from streetvision_core.training.checkpoint import Checkpoint
 
     PictureLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
@@ -85,15 +86,24 @@ class Predictor:
         return cls(model, config=config, policy=policy)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Load the bundle in the folder ``path``; every byte is verified before anything is loaded.
+    def of_checkpoint(cls, checkpoint: Checkpoint, policy: Policy) -> Self:
+        """Fold ``policy`` into a checkpoint, whose weights are verified on the way; see :meth:`build`."""
+        from streetvision_core.models.weights import read_state
+
+        return cls.build(checkpoint.config, read_state(checkpoint.weights), policy)
+
+    @classmethod
+    def load(
+        cls, bundle_path: str | os.PathLike[str], output_dir: str | os.PathLike[str] | None = None
+    ) -> Self:
+        """Load a bundle as `load_bundle` does; every byte is verified before anything is loaded.
 
         Raises:
             BundleError: the folder is no bundle, or is not to be trusted.
         """
         from streetvision_core.bundle.load import load_bundle
 
-        bundle = load_bundle(path)
+        bundle = load_bundle(bundle_path, output_dir)
         return cls(bundle.model, config=bundle.config, policy=bundle.policy)
 
     def predict(

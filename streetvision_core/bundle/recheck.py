@@ -40,11 +40,15 @@ def moved_bundle_problems(directory: Path, *, evaluation: Evaluation, pictures: 
         return decision_problems(predictor, evaluation, pictures=pictures)
 
 
-def moved_copy_problems(directory: Path) -> list[str]:
-    """Copy the bundle elsewhere and verify it there, without asking it anything; one sentence a fault."""
+def moved_copy_problems(directory: Path, *, deep: bool = False) -> list[str]:
+    """Copy the bundle elsewhere and verify it there; with `deep` it also answers its golden images again.
+
+    Returns:
+        What is wrong, one sentence a fault.
+    """
     with _moved(directory) as moved:
         try:
-            verify_bundle(moved)
+            verify_bundle(moved, deep=deep)
         except BundleError as error:
             return [str(error)]
     return []

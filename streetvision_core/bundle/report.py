@@ -53,8 +53,12 @@ AnyPolicy: TypeAlias = Annotated[ThresholdPolicy | GatePolicy | ScrcPolicy, Fiel
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
+# The figures that a report of schema 3 promises; what is counted besides, older reports do not have.
+METRICS = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr", "tp", "tn", "fp", "fn")
+
+
 def _complete(metrics: dict[str, int | float]) -> dict[str, int | float]:
-    missing = Confusion(0, 0, 0, 0).metrics().keys() - metrics.keys()
+    missing = {*METRICS} - metrics.keys()
     if missing:
         raise ValueError(f"no {', '.join(sorted(missing))}")
     return metrics
@@ -120,13 +124,13 @@ class PolicyReport(Record):
 
 
 class Report(Record):
-    """``evaluation.json``; ``policies`` are by type, and ``optimism`` is that of the threshold policy."""
+    """``evaluation.json``; ``policies`` are by type, ``optimism`` is that of the threshold policy, if any."""
 
     schema_version: Literal[3] = SCHEMA_VERSION
     counts: Counts
     policies: dict[str, PolicyReport]
     not_sliced: tuple[str, ...] = ()
-    optimism: FiniteFloat
+    optimism: FiniteFloat | None
 
     @field_validator("schema_version", mode="before")
     @classmethod
@@ -143,10 +147,21 @@ class Report(Record):
     @classmethod
     def _check_policies(cls, value: dict[str, PolicyReport]) -> dict[str, PolicyReport]:
         wrong = {name: one.policy.type for name, one in value.items() if one.policy.type != name}
-        if wrong or "threshold" not in value:
-            raise ValueError(f"policies under their types, threshold among them, not {wrong or list(value)}")
+        if wrong or not value:
+            raise ValueError(f"at least one policy, each under its type, not {wrong or 'none'}")
         # JSON sorts names; a reader wants the same order everywhere.
         return {kind: value[kind] for kind in POLICIES if kind in value}
+
+    @model_validator(mode="after")
+    def _optimism_is_of_the_threshold(self) -> Self:
+        if (self.optimism is None) == ("threshold" in self.policies):
+            raise ValueError(f"optimism {self.optimism} beside the policies {', '.join(self.policies)}")
+        return self
+
+    @property
+    def lead(self) -> PolicyReport:
+        """The policy whose figures are the headline: the threshold policy where there is one."""
+        return next(iter(self.policies.values()))
 
     def of(self, kind: str) -> PolicyReport:
         """Return the report of one policy.
@@ -207,13 +222,19 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
     attributes = {"group size": _group_sizes(tested.groups), **tested.attributes}
     sliced = {name: values for name, values in attributes.items() if len(set(values)) <= MOST_SLICES}
     policies = {name: _policy_report(tested, one, sliced) for name, one in decided.items()}
-    threshold = cast("ThresholdPolicy", policies["threshold"].policy)
     return Report(
         counts=Counts(n=tested.labels.size, roadwork=roadwork, none=tested.labels.size - roadwork),
         policies=policies,
         not_sliced=tuple(sorted(attributes.keys() - sliced.keys())),
-        optimism=threshold.val_calib.metrics["mcc"] - policies["threshold"].metrics["mcc"],
+        optimism=_optimism(policies.get("threshold")),
     )
+
+
+def _optimism(threshold: PolicyReport | None) -> float | None:
+    if threshold is None:
+        return None
+    policy = cast("ThresholdPolicy", threshold.policy)
+    return float(policy.val_calib.metrics["mcc"] - threshold.metrics["mcc"])
 
 
 def _policy_report(tested: Tested, decided: Decided, sliced: Mapping[str, Sequence[str]]) -> PolicyReport:

@@ -37,18 +37,20 @@ PAGE = """\
 {{ "{:,}".format(report.counts.roadwork) }} with roadwork, {{ "{:,}".format(report.counts.none) }} without. Each went
 through the network once; the policies decide from the same logits. Intervals are at 95 %.</p>
 
-<h2>Answering every picture, by the threshold policy</h2>
+<h2>{{ "Answering every image" if lead.policy.type == "threshold" else "What is answered" }}, by the {{ lead.policy.type }} policy</h2>
 <ul class="figures">
-  <li><strong>{{ "%.3f" | format(threshold.metrics.mcc) }}</strong>MCC
-    {% if threshold.intervals %}<br><span class="muted">{{ between(threshold.intervals.mcc) }}</span>{% endif %}</li>
-  <li><strong>{{ share(threshold.metrics.accuracy) }}</strong>accuracy
-    {% if threshold.intervals %}<br><span class="muted">{{ between(threshold.intervals.accuracy) }}</span>{% endif %}</li>
-  <li><strong>{{ threshold.metrics.fn }} and {{ threshold.metrics.fp }}</strong>misses and false alarms</li>
-  {% if threshold.ranking.auroc is not none %}
-  <li><strong>{{ "%.4f" | format(threshold.ranking.auroc) }}</strong>AUROC</li>
+  <li><strong>{{ "%.3f" | format(lead.metrics.mcc) }}</strong>MCC
+    {% if lead.intervals %}<br><span class="muted">{{ between(lead.intervals.mcc) }}</span>{% endif %}</li>
+  <li><strong>{{ share(lead.metrics.accuracy) }}</strong>accuracy
+    {% if lead.intervals %}<br><span class="muted">{{ between(lead.intervals.accuracy) }}</span>{% endif %}</li>
+  <li><strong>{{ lead.metrics.fn }} and {{ lead.metrics.fp }}</strong>misses and false alarms</li>
+  {% if lead.ranking.auroc is not none %}
+  <li><strong>{{ "%.4f" | format(lead.ranking.auroc) }}</strong>AUROC</li>
   {% endif %}
-  <li><strong>{{ "%.3f" | format(threshold.calibration.calibrated.ece_equal_mass) }}</strong>ECE, equal mass</li>
+  <li><strong>{{ "%.3f" | format(lead.calibration.calibrated.ece_equal_mass) }}</strong>ECE, equal mass</li>
+  {% if report.optimism is not none %}
   <li><strong>{{ "%+.3f" | format(report.optimism) }}</strong>MCC on val_calib, which chose the threshold, minus this one</li>
+  {% endif %}
 </ul>
 
 <h2>The policies side by side</h2>
@@ -70,7 +72,7 @@ through the network once; the policies decide from the same logits. Intervals ar
 </tbody>
 <caption>Metrics are of the answered pictures. Intervals: Fisher-z for MCC, Clopper-Pearson for shares; both take the
 pictures as independent. The interval marked "groups" resamples whole groups
-({% if threshold.intervals %}{{ threshold.intervals.bootstrap.groups }}{% else %}0{% endif %} in all), and is the one to
+({% if lead.intervals %}{{ lead.intervals.bootstrap.groups }}{% else %}0{% endif %} in all), and is the one to
 believe where pictures of a group resemble each other. A certificate counts one picture of each group; these figures count
 every picture.</caption>
 </table></div>
@@ -86,10 +88,10 @@ every picture.</caption>
 {% if name in pictures %}<figure><img src="{{ pictures[name] }}" alt="{{ told[name] }}"></figure>{% endif %}
 {% endfor %}
 </div>
-<p class="muted">Confusion matrix and reliability are of the threshold policy; the reliability diagram is that of the
+<p class="muted">Confusion matrix and reliability are of the {{ lead.policy.type }} policy; the reliability diagram is that of the
 probability before its threshold is folded in.</p>
 
-<h2>Slices of the threshold policy, the worst first</h2>
+<h2>Slices of the {{ lead.policy.type }} policy, the worst first</h2>
 <div class="scroll"><table>
 <thead><tr>{% for name in slices[0] %}<th scope="col"{% if name in ("attribute", "value", "reading") %} class="word"{% endif %}>
 {{- name }}</th>{% endfor %}</tr></thead>
@@ -116,7 +118,7 @@ probability before its threshold is folded in.</p>
 <thead><tr>{% for name in mistakes[0] %}<th scope="col" class="word">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in mistakes %}<tr>{% for cell in row.values() %}<td class="word">{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
-<caption>Of the threshold policy, with the decision of each policy.</caption>
+<caption>Of the {{ lead.policy.type }} policy, with the decision of each policy.</caption>
 </table></div>
 {% else %}<p>There are none.</p>{% endif %}
 </body>

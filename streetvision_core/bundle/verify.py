@@ -30,8 +30,7 @@ class Verification:
     def summary(self) -> str:
         """Describe the bundle in a few lines a person can read."""
         bundle, manifest = self.bundle, self.bundle.contents.manifest
-        tested, point = bundle.tested, bundle.record.operating_point
-        files, pictures = manifest.output_artifacts, bundle.evaluation.counts.n
+        point, files = bundle.record.operating_point, manifest.output_artifacts
         size = sum(file.size_bytes for file in files.values()) / 1e6
         views = find_views(bundle.config)
         rows = {
@@ -42,8 +41,7 @@ class Verification:
             "policy": f"{bundle.policy.type}; roadwork above probability {point.probability}",
             "promise": bundle.policy.promise(),
             "folded in": f"temperature {point.temperature:.4g}, threshold {point.threshold:.4g}",
-            "val_test": f"MCC {tested.metrics['mcc']:.3f}, accuracy {tested.metrics['accuracy']:.3f},"
-            f" {tested.coverage.answered} of {pictures} pictures answered",
+            "val_test": self._tested_text(),
             "chain": ", ".join(sorted(bundle.lineage)),
             "golden": self._golden_text(),
             "made by": f"run {manifest.run_id}, code {manifest.git_sha}{' (dirty)' * manifest.git_dirty}",
@@ -58,10 +56,19 @@ class Verification:
         ]
         return "\n".join([*lines, *(f"DEGENERATE {reason}" for reason in bundle.record.degenerate)])
 
+    def _tested_text(self) -> str:
+        evaluation, tested = self.bundle.evaluation, self.bundle.tested
+        if evaluation is None or tested is None:
+            return "not evaluated"
+        return (
+            f"MCC {tested.metrics['mcc']:.3f}, accuracy {tested.metrics['accuracy']:.3f},"
+            f" {tested.coverage.answered} of {evaluation.counts.n} images answered"
+        )
+
     def _golden_text(self) -> str:
         if self.golden is None:
-            return f"{len(self.bundle.expected.pictures)} pictures, not answered again (--deep does)"
-        return f"{self.golden} pictures answered again, as expected"
+            return f"{len(self.bundle.expected.pictures)} images, not answered again (--deep does)"
+        return f"{self.golden} images answered again, as expected"
 
 
 def verify_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Verification:

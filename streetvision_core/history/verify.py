@@ -2,8 +2,8 @@
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
 read only the roles it may (``data/roles.py``). A file with several names, as reuse makes them, is hashed
-once. Of the whole store also: every pointer names a manifest that is there, with the digest it vouches for,
-and no link or stray file lies among the runs.
+once. What is current must be of one chain: of one checkpoint, say. Of the whole store also: every pointer
+names a manifest that is there, with the digest it vouches for, and no link or stray file lies among the runs.
 
 A directory without a manifest was never published, so it is no fault.
 """
@@ -14,7 +14,8 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from streetvision_core.history.pointers import Pointer, key_files, latest_files,
 from streetvision_core.history.scan import all_places, places, strangers
 from streetvision_core.history.text import count_text, size_text
 from streetvision_core.io import PublishedArtifact, compute_file_sha256, content_digest, read_artifact
+from streetvision_core.io.chain import disagreements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -112,7 +114,20 @@ def verify_current(store: ArtifactStore) -> StoreVerification:
     """Verify everything that is current in the store."""
     pointers, faults = read_pointers(latest_files(store.root))
     faults += _not_pointed_to(store)
-    return _verify(store, [pointer.key for pointer in pointers], pointers=pointers, faults=faults)
+    found = _verify(store, [pointer.key for pointer in pointers], pointers=pointers, faults=faults)
+    return replace(found, faults=[*found.faults, *_not_of_one_chain(store, pointers)])
+
+
+def _not_of_one_chain(store: ArtifactStore, pointers: Sequence[Pointer]) -> list[str]:
+    """Return where what is current was not made from what is current: of two checkpoints, for instance."""
+    manifests = {}
+    for pointer in pointers:
+        with suppress(StreetVisionError):  # it is a fault of the artifact, which is told already
+            manifests[pointer.step] = read_artifact(store.directory(*pointer.key)).manifest
+    return [
+        f"current is not of one chain: {fault}; materialize again what is behind"
+        for fault in disagreements(manifests)
+    ]
 
 
 def _not_pointed_to(store: ArtifactStore) -> list[str]:

@@ -30,7 +30,7 @@ def test_verify_prints_one_summary(bundle, capsys):
 
 def test_verify_deep_answers_the_golden_pictures(bundle, capsys):
     assert main(["verify", "--deep", str(bundle)]) == 0
-    assert "8 pictures answered again" in capsys.readouterr().out
+    assert "8 images answered again" in capsys.readouterr().out
 
 
 def test_verify_of_a_changed_bundle_is_one_paragraph_and_exit_1(moved, capsys):

@@ -139,7 +139,7 @@ def test_card_readme_and_summary_tell_of_the_policy_that_is_shipped(shipped):
     assert "defers to a person. Only `streetvision` and `streetvision_core` do that" in readme
     summary = verify_bundle(bundle).summary()
     assert report.policy.promise() in " ".join(summary.split())
-    assert f"{report.coverage.answered} of 12 pictures answered" in summary
+    assert f"{report.coverage.answered} of 12 images answered" in summary
 
 
 def test_a_bundle_of_the_threshold_policy_says_nothing_of_deferring(bundle):

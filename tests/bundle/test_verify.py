@@ -34,7 +34,7 @@ def refused(path, match=""):
 def test_a_copied_bundle_verifies_and_answers_its_golden_pictures(moved):
     verification = verify_bundle(moved, deep=True)
     assert verification.golden == 8
-    assert "8 pictures answered again" in verification.summary()
+    assert "8 images answered again" in verification.summary()
 
 
 def test_the_summary_says_what_the_bundle_is(bundle):

@@ -59,7 +59,7 @@ def test_the_bundle_carries_the_views_that_were_trained_for(bundle, config):
     assert config["views"] == {"grid": 2, "overlap": 0.15, "pooling": "top_k", "top_k": 2}
     summary = verify_bundle(bundle, deep=True).summary()
     assert "whole picture and 2 x 2 crops of it that overlap by 15%" in summary
-    assert "8 pictures answered again, as expected" in summary
+    assert "8 images answered again, as expected" in summary
 
 
 def test_a_moved_bundle_gives_the_very_numbers_of_the_predictor_in_memory(chain, bundle, files, tmp_path):

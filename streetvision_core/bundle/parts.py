@@ -1,0 +1,90 @@
+"""Which published artifacts a bundle is made from: its policy's chain, and the evaluation where one fits.
+
+A bundle needs its own policy and what that was made from, and nothing else. An evaluation goes along where it
+judged this very policy on this chain; then the other policies that it judged are part of the lineage, as they
+were when it did. An evaluation of another checkpoint or policy is left out, unless the release asks for one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streetvision_core.bundle.layout import POLICIES
+from streetvision_core.bundle.lineage import EVALUATION, steps_behind
+from streetvision_core.errors import BundleError
+from streetvision_core.io.chain import belonging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from streetvision_core.bundle.config import BundleConfig
+    from streetvision_core.io import PublishedArtifact
+
+    # Gives the artifact that another one was made from, by its name.
+    InputOf = Callable[[PublishedArtifact, str], PublishedArtifact]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything behind a bundle by step, and a sentence for each artifact that was left out."""
+
+    upstream: Mapping[str, PublishedArtifact]
+    left_out: tuple[str, ...]
+
+
+def choose_parts(
+    published: Mapping[str, PublishedArtifact | None], *, config: BundleConfig, input_of: InputOf
+) -> Parts:
+    """Choose what a bundle is made from.
+
+    Args:
+        published: What each step has published, by step; None where nothing was.
+        config: The bundle's settings: its policy, and whether it needs an evaluation.
+        input_of: Gives an artifact that another was made from, current or not.
+
+    Raises:
+        BundleError: the policy or a step behind it was not published, or the evaluation that the release
+            asks for.
+        MissingArtifactError: what the evaluation was made from is gone.
+    """
+    policy_step = POLICIES[config.policy].step
+    required = {step: _require(published, step, policy=config.policy) for step in steps_behind(policy_step)}
+    kept, left_out = belonging(required, {EVALUATION: published.get(EVALUATION)})
+    evaluation = kept.get(EVALUATION)
+    if evaluation is not None and policy_step not in evaluation.manifest.input_artifacts:
+        left_out = [f"evaluation is left out: it did not judge the policy of {policy_step}"]
+        evaluation = None
+    if evaluation is None and config.require_evaluation:
+        raise BundleError(
+            "an evaluation of this policy, as require_evaluation asks for",
+            left_out[0] if left_out else "no evaluation",
+            EVALUATION,
+            "Materialize evaluation, then the bundle.",
+        )
+    upstream = dict(required)
+    if evaluation is not None:
+        _add(upstream, evaluation, input_of)
+    return Parts(upstream, tuple(left_out))
+
+
+def _require(
+    published: Mapping[str, PublishedArtifact | None], step: str, *, policy: str
+) -> PublishedArtifact:
+    artifact = published.get(step)
+    if artifact is None:
+        raise BundleError(
+            f"everything that a bundle with the policy {policy} is made from",
+            f"no {step} in this store",
+            step,
+            f"Materialize it first: dagster asset materialize --select '*{step}'.",
+        )
+    return artifact
+
+
+def _add(upstream: dict[str, PublishedArtifact], artifact: PublishedArtifact, input_of: InputOf) -> None:
+    """Add an artifact and everything that it was made from."""
+    upstream[artifact.manifest.step_name] = artifact
+    for name in artifact.manifest.input_artifacts:
+        if name not in upstream:
+            _add(upstream, input_of(artifact, name), input_of)

@@ -1,0 +1,135 @@
+"""The phases as they were asked for: each subset runs on an empty store, and again after a full run."""
+
+import shutil
+
+import pytest
+
+from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
+from streetvision_core.bundle.evaluation import Evaluation
+from streetvision_core.cli import main
+from tests.assets.graph import evaluations, paragraph
+from tests.contract.conftest import Graph
+
+DATA = ("images", "splits", "backbone")
+PHASE_1 = (*DATA, "phase1_checkpoint")
+PHASE_1_2 = (*PHASE_1, "val_calib_logits", "thresholds")
+SUBSETS = {
+    "[phase1]": PHASE_1,
+    "[phase1, phase2]": PHASE_1_2,
+    "[phase1, phase2, phase6]": (*PHASE_1_2, "bundle"),
+    "[phase1, phase3, phase6]": (*PHASE_1, "gate", "bundle"),
+}
+
+
+def materialize(graph, pictures, *steps, **changes):
+    result = graph.materialize(pictures, *steps, **changes)
+    assert result.success, paragraph(result)
+    assert all(check.passed for check in evaluations(result).values())
+    return result
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, pictures):
+    """A store of phases 1, 2 and 6, in which nothing else was ever made. Nobody writes here."""
+    graph = Graph(tmp_path_factory.mktemp("subset"))
+    materialize(graph, pictures, *SUBSETS["[phase1, phase2, phase6]"])
+    yield graph
+    graph.instance.dispose()
+
+
+@pytest.mark.parametrize("subset", ["[phase1]", "[phase1, phase3, phase6]"])
+def test_a_subset_runs_on_an_empty_store(empty, pictures, subset):
+    materialize(empty, pictures, *SUBSETS[subset], bundle={"policy": "gate"})
+    assert empty.store.current_steps() == sorted(SUBSETS[subset])
+
+
+def test_phases_1_2_and_6_make_a_bundle_without_an_evaluation(made, capsys):
+    assert made.store.current_steps() == sorted(SUBSETS["[phase1, phase2, phase6]"])
+    folder = made.current("bundle").directory
+    bundle = load_bundle(folder)
+    assert bundle.policy.type == "threshold"
+    assert bundle.evaluation is bundle.tested is None
+    assert sorted(bundle.lineage) == sorted(PHASE_1_2)
+    verification = verify_bundle(folder, deep=True)
+    assert verification.golden == 8
+    assert "not evaluated" in verification.summary()
+    assert "before it was evaluated" in (folder / "README.md").read_text()
+    answers = list(Predictor.load(folder).predict(sorted(folder.glob("golden/*.jpg"))))
+    assert {answer.decision for answer in answers} == {"none", "roadwork"}
+    assert main(["verify", "--store", str(made.store.root)]) == 0
+    assert "all good" in capsys.readouterr().out
+
+
+def test_a_release_that_asks_for_an_evaluation_is_refused_without_one(made, pictures):
+    result = made.materialize(pictures, "bundle", bundle={"require_evaluation": True})
+    assert not result.success
+    assert "as require_evaluation asks for" in paragraph(result)
+
+
+def test_a_policy_that_was_never_fitted_is_named_with_what_to_do(made, pictures):
+    result = made.materialize(pictures, "bundle", bundle={"policy": "scrc"})
+    assert not result.success
+    assert "no scrc in this store" in paragraph(result)
+    assert "--select '*scrc'" in paragraph(result)
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory, pictures):
+    """Everything, and then phases 1, 2 and 6 again with another learning rate."""
+    graph = Graph(tmp_path_factory.mktemp("again"))
+    materialize(graph, pictures)
+    whole = {step: graph.current(step) for step in graph.store.current_steps()}
+    result = materialize(
+        graph, pictures, *SUBSETS["[phase1, phase2, phase6]"], phase1_checkpoint={"learning_rate": 2e-3}
+    )
+    yield graph, whole, result
+    graph.instance.dispose()
+
+
+def test_after_a_full_run_what_belongs_to_the_other_checkpoint_is_left_out_with_one_line(again):
+    graph, whole, _ = again
+    bundle = load_bundle(graph.current("bundle").directory)
+    assert bundle.evaluation is None
+    assert sorted(bundle.lineage) == sorted(PHASE_1_2)
+    checkpoint = graph.current("phase1_checkpoint")
+    assert bundle.lineage["phase1_checkpoint"].data_version == checkpoint.manifest.data_version
+    assert checkpoint.manifest.data_version != whole["phase1_checkpoint"].manifest.data_version
+
+
+def test_after_a_full_run_streetvision_verify_says_that_what_is_current_is_of_two_checkpoints(again, capsys):
+    graph, _, _ = again
+    assert main(["verify", "--store", str(graph.store.root)]) == 1
+    text = capsys.readouterr().out
+    for step in ("gate", "scrc", "evaluation"):
+        assert f"{step} was made from another phase1_checkpoint" in text
+
+
+def test_after_a_full_run_the_report_sets_side_by_side_the_policies_of_this_checkpoint(again, pictures):
+    graph, _, _ = again
+    materialize(graph, pictures, "evaluation")
+    published = graph.current("evaluation")
+    assert list(Evaluation.from_artifact(published).report.policies) == ["threshold"]
+    assert sorted(published.manifest.input_artifacts) == [
+        "images", "phase1_checkpoint", "splits", "thresholds",
+    ]  # fmt: skip
+    materialize(graph, pictures, "bundle")
+    assert load_bundle(graph.current("bundle").directory).tested is not None
+
+
+def test_a_checkpoint_of_other_splits_is_never_judged_on_them(made, pictures, tmp_path):
+    """Else the report would be of images that the checkpoint was trained on."""
+    shutil.copytree(made.store_path.parent, tmp_path / "copy")
+    graph = Graph(tmp_path / "copy")
+    result = graph.materialize(pictures, "splits", splits={"seed": 7})
+    assert result.success, paragraph(result)
+    result = graph.materialize(pictures, "evaluation")
+    assert not result.success
+    assert "phase1_checkpoint was made from another splits" in paragraph(result)
+    graph.instance.dispose()
+
+
+def test_no_policy_for_this_checkpoint_is_an_error_that_says_what_to_do(empty, pictures):
+    materialize(empty, pictures, *PHASE_1)
+    result = empty.materialize(pictures, "evaluation")
+    assert not result.success
+    assert "--select thresholds" in paragraph(result)
