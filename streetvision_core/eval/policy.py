@@ -21,6 +21,7 @@ from pydantic import Field, FiniteFloat
 from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
 from streetvision_core.eval.config import ThresholdsConfig
 from streetvision_core.eval.decisions import (
+    Metrics,
     OperatingPoint,
     Record,
     decisions,
@@ -77,7 +78,7 @@ class CalibFit(Record):
     none: int
     score: FiniteFloat
     optimism: FiniteFloat
-    metrics: dict[str, int | FiniteFloat]
+    metrics: Metrics
 
 
 class ThresholdPolicy(Record):
