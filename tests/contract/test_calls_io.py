@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import enum
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import warnings
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
+import pydantic
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
-from streetvision_core.errors import ConfigError, StreetVisionError
-from streetvision_core.io import compute_file_sha256, write_checkpoint_atomic, write_json_atomic
+from streetvision_core.errors import ConfigError, StoreError, StreetVisionError
+from streetvision_core.io import (
+    StepManifest,
+    compute_file_sha256,
+    create_step_manifest,
+    git_state,
+    write_checkpoint_atomic,
+    write_json_atomic,
+)
 
 TORCH_ENDINGS = (".pth", ".pt", ".ckpt")
 
@@ -253,3 +269,224 @@ def test_a_disk_that_is_full_is_a_paragraph_and_harms_nothing(tmp_path, monkeypa
         write_checkpoint_atomic(path, {"a": torch.ones(10)})
     assert path.read_bytes() == b"old"
     assert [one.name for one in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def git(directory, *arguments):
+    command = ["git", "-C", directory, "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Somebody's own repository, with code, an input, and outputs that git ignores."""
+    git(tmp_path, "init", "-q")
+    (tmp_path / "train.py").write_text("print('hello')\n")
+    (tmp_path / ".gitignore").write_text("outputs\n")
+    (tmp_path / "labels.csv").write_text("a.jpg,1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    write_json_atomic(tmp_path / "outputs" / "metrics.json", {"mcc": 0.856})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def described(config=None, **changes):
+    arguments = {
+        "step_name": "phase1_baseline",
+        "input_paths": ["labels.csv"],
+        "output_paths": ["outputs/metrics.json"],
+        "output_dir": "outputs",
+        "metrics": {"mcc": 0.856},
+        "duration_seconds": 3600.5,
+        "config": config,
+    }
+    return create_step_manifest(**arguments | changes)
+
+
+def test_a_manifest_is_made_by_these_keywords_and_by_position_and_reads_back(project):
+    made = create_step_manifest(
+        step_name="phase1_baseline",
+        input_paths=[Path("labels.csv")],
+        output_paths=[Path("outputs/metrics.json")],
+        output_dir=Path("outputs"),
+        metrics={"mcc": 0.856},
+        duration_seconds=3600.5,
+        config={"lr": 0.1},
+    )
+    placed = create_step_manifest(
+        "phase1_baseline",
+        ["labels.csv"],
+        ["outputs/metrics.json"],
+        "outputs",
+        {"mcc": 0.856},
+        3600.5,
+        {"lr": 0.1},
+    )
+    times = {"started_at": made.started_at, "finished_at": made.finished_at}
+    assert placed.model_copy(update=times) == made
+    assert (made.metrics, made.duration_seconds, made.config) == ({"mcc": 0.856}, 3600.5, {"lr": 0.1})
+    assert made.output_artifacts["metrics.json"].sha256 == compute_file_sha256(Path("outputs/metrics.json"))
+    made.save(Path("outputs/phase1/manifest.json"))
+    assert StepManifest.load(Path("outputs/phase1/manifest.json")) == made
+
+
+def test_config_metrics_and_duration_may_be_left_out(project):
+    made = create_step_manifest("s", [], [], "outputs")
+    assert (made.config, made.metrics, made.duration_seconds) == ({}, {}, 0.0)
+
+
+@pytest.mark.parametrize("which", ["input_paths", "output_paths"])
+def test_a_missing_path_is_an_error(project, which):
+    with pytest.raises(StoreError, match=r"No such file.*missing\.csv"):
+        described(**{which: ["outputs/missing.csv"]})
+
+
+class Optimiser(pydantic.BaseModel):
+    name: Literal["adamw"] = "adamw"
+    rate: float = 0.1
+    where: Path = Path("weights.pth")
+
+
+class Size(enum.Enum):
+    SMALL = "small"
+
+
+@dataclasses.dataclass
+class Recipe:
+    optimiser: Optimiser
+    size: Size = Size.SMALL
+    sides: tuple[int, int] = (3, 4)
+
+
+class Tree(Mapping):
+    """As OmegaConf has it: no dict, and a value that refers to another is resolved when it is read."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __getitem__(self, key):
+        value = self._values[key]
+        return self._values[value[2:-1]] if isinstance(value, str) and value.startswith("${") else value
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __len__(self):
+        return len(self._values)
+
+
+class Row(Sequence):
+    def __init__(self, *values):
+        self._values = values
+
+    def __getitem__(self, position):
+        return self._values[position]
+
+    def __len__(self):
+        return len(self._values)
+
+
+OPTIMISER = {"name": "adamw", "rate": 0.1, "where": "weights.pth"}
+CONFIGS = {
+    "mapping": (MappingProxyType({"rate": 0.1, "root": Path("a/b"), 3: None}),
+                {"rate": 0.1, "root": "a/b", "3": None}),
+    "pydantic": (Optimiser(), OPTIMISER),
+    "dataclass": (Recipe(Optimiser()), {"optimiser": OPTIMISER, "size": "small", "sides": [3, 4]}),
+    "namespace": (argparse.Namespace(lr=0.1, data=Path("x"), size=Size.SMALL),
+                  {"lr": 0.1, "data": "x", "size": "small"}),
+    "tree": (Tree({"a": Tree({"root": "data", "train": "${root}"}), "sides": Row(1, Row(2.5, Path("p")))}),
+             {"a": {"root": "data", "train": "data"}, "sides": [1, [2.5, "p"]]}),
+    "numbers": ({"n": np.int64(3), "t": torch.tensor(0.5), "names": {"b", "a"}},
+                {"n": 3, "t": 0.5, "names": ["a", "b"]}),
+    "moments": ({"at": datetime(2026, 11, 21, tzinfo=UTC)}, {"at": "2026-11-21T00:00:00Z"}),
+    "none": (None, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_kind_of_configuration_becomes_plain_values(kind, project):
+    config, plain = CONFIGS[kind]
+    made = described(config)
+    assert made.config == plain
+    assert StepManifest.from_bytes(made.to_bytes(), where="here") == made
+
+
+LOOP: dict[str, object] = {}
+LOOP["again"] = LOOP
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"a": {"b": [0, Setting()]}}, r"'a\.b\.1'.*Setting"),
+        ({"f": function}, "'f'.*function"),
+        ({"rate": float("nan")}, "finite"),
+        ([1, 2], "a list"),
+        ("lr=0.1", "a str"),
+        (LOOP, "holds itself"),
+    ],
+)
+def test_what_is_no_configuration_is_a_paragraph_that_names_it(config, told, project):
+    with pytest.raises(ConfigError, match=told):
+        described(config)
+
+
+def test_the_run_id_is_of_this_process_unless_it_is_given(project):
+    first, second = described(), described()
+    assert re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{8}", first.run_id)
+    assert first.run_id == second.run_id
+    assert described(run_id="mine").run_id == "mine"
+    code = "from streetvision_core.io import create_step_manifest as c; print(c('s', [], [], '.').run_id)"
+    others = {
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for _ in range(2)
+    }
+    assert len(others | {first.run_id}) == 3
+
+
+def test_a_fork_has_a_run_id_of_its_own(project):
+    ours = described().run_id
+    code = (
+        "import os, sys; from streetvision_core.io import create_step_manifest as c\n"
+        "print(c('s', [], [], '.').run_id, flush=True)\n"
+        "if os.fork(): os.wait()\n"
+        "else: print(c('s', [], [], '.').run_id, flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert len({*done.stdout.split(), ours}) == 3
+
+
+def test_the_commit_is_that_of_the_repository_which_holds_the_outputs(project, tmp_path_factory, monkeypatch):
+    """Also where git ignores them, and where their directory is yet to be made."""
+    head = git(project, "rev-parse", "HEAD")
+    assert (described().git_sha, described().git_dirty) == (head, False)
+    later = create_step_manifest("s", [], [], project / "outputs" / "not" / "yet")
+    assert later.git_sha == head
+    (project / "train.py").write_text("print('other')\n")
+    assert described().git_dirty
+    # Whoever calls from elsewhere writes into this repository all the same.
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert create_step_manifest("s", [], [], project / "outputs").git_sha == head
+
+
+def test_outside_a_repository_the_commit_is_that_of_the_working_directory(
+    project, tmp_path_factory, monkeypatch
+):
+    outside = tmp_path_factory.mktemp("outside")
+    assert create_step_manifest("s", [], [], outside).git_sha == git(project, "rev-parse", "HEAD")
+    monkeypatch.chdir(outside)
+    assert create_step_manifest("s", [], [], outside).git_sha == "unknown"
+
+
+def test_versions_and_the_code_of_streetvision_stand_beside_it(project):
+    made = described()
+    assert made.packages["streetvision"] == version("streetvision")
+    assert made.packages["torch"] == version("torch")
+    own = git_state()
+    words = f"streetvision {version('streetvision')}"
+    if own.sha != "unknown":
+        words += f" {own.sha}" + (" dirty" if own.dirty else "")
+    assert made.code_version == words
+    assert made.git_sha != own.sha
