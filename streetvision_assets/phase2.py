@@ -1,6 +1,5 @@
 """Phase 2: logits on val_calib, and the threshold that is fitted on them."""
 
-from dataclasses import asdict
 from functools import partial
 
 import dagster as dg
@@ -78,7 +77,7 @@ def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.Metadat
     return {
         "mcc_by_threshold": picture(curve),
         "risk_by_coverage": picture(plot_risk_coverage(fitted.sweep)),
-        "selective_sweep": table([asdict(row) for row in fitted.sweep]),
+        "selective_sweep": table([row.to_csv_row() for row in fitted.sweep]),
     }
 
 

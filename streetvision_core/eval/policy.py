@@ -33,7 +33,7 @@ from streetvision_core.eval.decisions import (
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import count_confusion
 from streetvision_core.eval.optimism import choose_margin
-from streetvision_core.eval.selective import SweepRow, selective_sweep
+from streetvision_core.eval.selective import CHOSEN, SWEEP_COLUMNS, SweepRow, threshold_sweep
 from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
@@ -158,11 +158,11 @@ class Thresholds:
 
     def to_artifact(self) -> Artifact:
         """Return `thresholds.json` and `threshold_sweep.csv`."""
-        rows = [asdict(row) for row in self.sweep]
+        rows = [row.to_csv_row() for row in self.sweep]
         return Artifact(
             files={
                 THRESHOLDS_NAME: json_bytes(self.policy.model_dump()),
-                SWEEP_NAME: csv_bytes(rows, columns=list(SweepRow.__dataclass_fields__)),
+                SWEEP_NAME: csv_bytes(rows, columns=SWEEP_COLUMNS),
             },
             metrics={
                 "temperature": self.policy.temperature,
@@ -170,6 +170,8 @@ class Thresholds:
                 "val_calib_mcc": self.policy.val_calib.metrics["mcc"],
                 "score": self.policy.val_calib.score,
                 "optimism": self.policy.val_calib.optimism,
+                # At the chosen threshold; those at 0.5 are the metrics of the logits.
+                **self.policy.val_calib.metrics,
             },
         )
 
@@ -179,7 +181,7 @@ class Thresholds:
         content = published.read_json(THRESHOLDS_NAME)
         return cls(
             policy=ThresholdPolicy.from_json(content, where=str(published.path(THRESHOLDS_NAME))),
-            sweep=tuple(map(_sweep_row, read_csv(published.read_bytes(SWEEP_NAME)))),
+            sweep=tuple(map(SweepRow.from_csv_row, read_csv(published.read_bytes(SWEEP_NAME)))),
         )
 
 
@@ -240,7 +242,7 @@ def fit_threshold_policy(
         ),
     )
     calibrated = positive_probability(margins / temperature)
-    sweep = selective_sweep(calibrated, calib.labels, threshold=threshold)
+    sweep = threshold_sweep(calibrated, calib.labels, threshold=threshold)
     return Thresholds(policy, sweep)
 
 
@@ -255,8 +257,7 @@ def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: Lab
         config=thresholds.policy.chosen_by,
     )
     differing = differences(thresholds.policy, again.policy)
-    sweeps = [[list(asdict(row).values()) for row in one.sweep] for one in (thresholds, again)]
-    if not same_numbers(*sweeps):
+    if not same_numbers(*_comparable(thresholds.sweep, again.sweep)):
         differing.append("the selective sweep is another when computed again")
     return differing
 
@@ -278,6 +279,11 @@ def _select_fit(select: LabelledLogits, temperature: float) -> SelectFit:
     )
 
 
-def _sweep_row(row: Mapping[str, str]) -> SweepRow:
-    numbers: dict[str, Any] = {name: float(cell) for name, cell in row.items()}
-    return SweepRow(**numbers | {"accepted": int(row["accepted"])})
+def _comparable(recorded: tuple[SweepRow, ...], fitted: tuple[SweepRow, ...]) -> list[list[dict[str, Any]]]:
+    """Return the rows of two sweeps as far as the recorded one goes.
+
+    The first schema recorded neither the chosen point nor what its rows are as thresholds.
+    """
+    if all(row.threshold is None for row in recorded):
+        fitted = tuple(row.of_first_schema() for row in fitted if CHOSEN not in row.marks)
+    return [[asdict(row) for row in sweep] for sweep in (recorded, fitted)]
