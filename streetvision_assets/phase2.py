@@ -73,7 +73,8 @@ def thresholds(
 
 def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.MetadataValue]:
     policy = fitted.policy
-    curve = plot_mcc_curve(policy.probabilities(logits.logits), logits.labels, policy.threshold)
+    probabilities = policy.probabilities(policy.point.fold(logits.logits))
+    curve = plot_mcc_curve(probabilities, logits.labels, policy.threshold)
     return {
         "mcc_by_threshold": picture(curve),
         "risk_by_coverage": picture(plot_risk_coverage(fitted.sweep)),

@@ -12,7 +12,7 @@ optimistic; the recorded optimism estimates by how much, and val_test says what 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -20,6 +20,13 @@ from pydantic import Field, FiniteFloat
 
 from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
 from streetvision_core.eval.config import ThresholdsConfig
+from streetvision_core.eval.curves import (
+    curve_files,
+    curve_problems,
+    mcc_rows,
+    read_curves,
+    risk_coverage_rows,
+)
 from streetvision_core.eval.decisions import (
     Metrics,
     OperatingPoint,
@@ -33,7 +40,13 @@ from streetvision_core.eval.decisions import (
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import count_confusion
 from streetvision_core.eval.optimism import choose_margin
-from streetvision_core.eval.selective import CHOSEN, SWEEP_COLUMNS, SweepRow, threshold_sweep
+from streetvision_core.eval.selective import (
+    CHOSEN,
+    SWEEP_COLUMNS,
+    SweepRow,
+    margin_confidence,
+    threshold_sweep,
+)
 from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
@@ -150,19 +163,24 @@ class ThresholdPolicy(Record):
 class Thresholds:
     """The policy, and what would be gained by answering only where the model is sure.
 
+    `curves` are files by name: MCC by threshold, and risk by coverage. What was published before there were
+    any has none.
+
     Round trip: `Thresholds.from_artifact(published)` equals what was published by `to_artifact`.
     """
 
     policy: ThresholdPolicy
     sweep: tuple[SweepRow, ...]
+    curves: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_artifact(self) -> Artifact:
-        """Return `thresholds.json` and `threshold_sweep.csv`."""
+        """Return `thresholds.json`, `threshold_sweep.csv` and the curves."""
         rows = [row.to_csv_row() for row in self.sweep]
         return Artifact(
             files={
                 THRESHOLDS_NAME: json_bytes(self.policy.model_dump()),
                 SWEEP_NAME: csv_bytes(rows, columns=SWEEP_COLUMNS),
+                **self.curves,
             },
             metrics={
                 "temperature": self.policy.temperature,
@@ -182,6 +200,7 @@ class Thresholds:
         return cls(
             policy=ThresholdPolicy.from_json(content, where=str(published.path(THRESHOLDS_NAME))),
             sweep=tuple(map(SweepRow.from_csv_row, read_csv(published.read_bytes(SWEEP_NAME)))),
+            curves=read_curves(published),
         )
 
 
@@ -243,7 +262,7 @@ def fit_threshold_policy(
     )
     calibrated = positive_probability(margins / temperature)
     sweep = threshold_sweep(calibrated, calib.labels, threshold=threshold)
-    return Thresholds(policy, sweep)
+    return Thresholds(policy, sweep, _curves(calibrated, calib.labels, threshold=threshold))
 
 
 def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
@@ -259,7 +278,18 @@ def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: Lab
     differing = differences(thresholds.policy, again.policy)
     if not same_numbers(*_comparable(thresholds.sweep, again.sweep)):
         differing.append("the selective sweep is another when computed again")
-    return differing
+    return differing + curve_problems(thresholds.curves, again.curves)
+
+
+def _curves(probabilities: Floats, labels: Values, *, threshold: float) -> dict[str, bytes]:
+    wrong = (probabilities > threshold) != (np.asarray(labels) == 1)
+    confidence = margin_confidence(probabilities, threshold=threshold)
+    return curve_files(
+        {
+            "mcc_by_threshold": mcc_rows(probabilities, labels),
+            "risk_coverage": risk_coverage_rows(confidence, wrong),
+        }
+    )
 
 
 def one_class_only(metrics: Mapping[str, float], *, role: str) -> list[str]:
