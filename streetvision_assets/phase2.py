@@ -1,6 +1,5 @@
 """Phase 2: logits on val_calib, and the threshold that is fitted on them."""
 
-from dataclasses import asdict
 from functools import partial
 
 import dagster as dg
@@ -74,11 +73,12 @@ def thresholds(
 
 def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.MetadataValue]:
     policy = fitted.policy
-    curve = plot_mcc_curve(policy.probabilities(logits.logits), logits.labels, policy.threshold)
+    probabilities = policy.probabilities(policy.point.fold(logits.logits))
+    curve = plot_mcc_curve(probabilities, logits.labels, policy.threshold)
     return {
         "mcc_by_threshold": picture(curve),
         "risk_by_coverage": picture(plot_risk_coverage(fitted.sweep)),
-        "selective_sweep": table([asdict(row) for row in fitted.sweep]),
+        "selective_sweep": table([row.to_csv_row() for row in fitted.sweep]),
     }
 
 

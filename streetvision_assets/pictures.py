@@ -31,5 +31,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "not recorded"
     # A value of a data set may hold what Markdown takes for the end of a cell.
     return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|").replace("\n", " ")

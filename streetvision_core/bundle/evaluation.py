@@ -19,6 +19,7 @@ from streetvision_core.bundle.records import read_record
 from streetvision_core.bundle.report import Decided, Report, Tested, report_of
 from streetvision_core.bundle.reproduce import TOLERANCE, Recorded, reproduction_problems
 from streetvision_core.errors import DataError
+from streetvision_core.eval.curves import CURVE_PREFIX
 from streetvision_core.eval.decisions import DECISIONS
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 
@@ -80,7 +81,7 @@ class TestedPicture:
 class Evaluation:
     """What was decided on val_test, in the order of the role, what is counted from it, and how it looks.
 
-    `pages` are files by name: the plots and the report in HTML.
+    `pages` are files by name: the plots, their curves in numbers, and the report in HTML.
 
     Round trip: `Evaluation.from_artifact(published)` equals what was published by `to_artifact`.
     """
@@ -126,7 +127,8 @@ class Evaluation:
         # First the report: it knows its version, and predictions.csv does not.
         report = read_record(Report, published.read_bytes(EVALUATION_NAME), where=where)
         rows = read_csv(published.read_bytes(PREDICTIONS_NAME))
-        drawn = [name for name in published.content if name == PAGE_NAME or name.startswith(PLOT_PREFIX)]
+        prefixes = (PLOT_PREFIX, CURVE_PREFIX)
+        drawn = [name for name in published.content if name == PAGE_NAME or name.startswith(prefixes)]
         return cls(
             tuple(map(TestedPicture.from_csv_row, rows)),
             report,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, cast
 
 import numpy as np
-from pydantic import AfterValidator, Field, FiniteFloat, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from streetvision_core.bundle.figures import (
     Calibrations,
@@ -32,7 +32,7 @@ from streetvision_core.bundle.figures import (
 )
 from streetvision_core.bundle.layout import POLICIES
 from streetvision_core.errors import BundleError
-from streetvision_core.eval.decisions import Record, answers
+from streetvision_core.eval.decisions import Metrics, Record, answers
 from streetvision_core.eval.gate import GatePolicy
 from streetvision_core.eval.intervals import clopper_pearson_interval
 from streetvision_core.eval.metrics import Confusion, count_confusion
@@ -51,20 +51,6 @@ SMALLEST_SLICE, MOST_SLICES = 30, 20
 SCHEMA_VERSION: Literal[3] = 3
 AnyPolicy: TypeAlias = Annotated[ThresholdPolicy | GatePolicy | ScrcPolicy, Field(discriminator="type")]
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
-
-
-# The figures that a report of schema 3 promises; what is counted besides, older reports do not have.
-METRICS = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr", "tp", "tn", "fp", "fn")
-
-
-def _complete(metrics: dict[str, int | float]) -> dict[str, int | float]:
-    missing = {*METRICS} - metrics.keys()
-    if missing:
-        raise ValueError(f"no {', '.join(sorted(missing))}")
-    return metrics
-
-
-Metrics = Annotated[dict[str, int | FiniteFloat], AfterValidator(_complete)]
 
 
 class Counts(Record):

@@ -15,11 +15,12 @@ import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
 from streetvision_core.errors import DataError, SchemaError
 from streetvision_core.eval.calibration import fit_temperature_scaling
 from streetvision_core.eval.inputs import margin_vector
+from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
 from streetvision_core.eval.thresholds import positive_probability, scan_margins
 from streetvision_core.io import json_bytes
 
@@ -43,6 +44,16 @@ class Record(BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 _R = TypeVar("_R", bound=Record)
+
+
+def _require_first_schema(metrics: dict[str, int | float]) -> dict[str, int | float]:
+    if missing := [name for name in METRICS_OF_FIRST_SCHEMA if name not in metrics]:
+        raise ValueError(f"no {', '.join(missing)}")
+    return metrics
+
+
+# Metrics by name: at least those of the first schema, and whatever the version that wrote them knew besides.
+Metrics = Annotated[dict[str, int | FiniteFloat], AfterValidator(_require_first_schema)]
 
 
 class LabelledLogits(Protocol):
@@ -195,10 +206,16 @@ def read_policy(kind: type[_R], content: Any, *, where: str) -> _R:
 
 
 def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> bool:
-    """Compare JSON values, floats within a relative tolerance (and an absolute one, ten times smaller)."""
+    """Compare JSON values, floats within a relative tolerance (and an absolute one, ten times smaller).
+
+    Of two dictionaries of metrics, what both hold is compared: a metric that only one of them has was not
+    recorded then, or is not known any more, and that is no difference.
+    """
     if isinstance(recorded, dict) and isinstance(fitted, dict):
-        return recorded.keys() == fitted.keys() and all(
-            same_numbers(recorded[key], fitted[key], tolerance=tolerance) for key in recorded
+        shared = recorded.keys() & fitted.keys()
+        complete = recorded.keys() == fitted.keys() or shared.issuperset(METRICS_OF_FIRST_SCHEMA)
+        return complete and all(
+            same_numbers(recorded[key], fitted[key], tolerance=tolerance) for key in shared
         )
     if isinstance(recorded, (list, tuple)) and isinstance(fitted, (list, tuple)):
         return len(recorded) == len(fitted) and all(

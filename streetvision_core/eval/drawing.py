@@ -23,6 +23,7 @@ from streetvision_core.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sized
 
+    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -115,14 +116,19 @@ def thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
     Of each of 250 columns from the first x to the last, the first, last, lowest and highest point are kept.
     """
+    kept = thin_positions(x, y)
+    return x[kept], y[kept]
+
+
+def thin_positions(x: Floats, y: Floats) -> npt.NDArray[np.intp]:
+    """Return the positions of the points that `thin` keeps, rising."""
     if x.size <= 4 * _COLUMNS:
-        return x, y
+        return np.arange(x.size)
     column = np.minimum((x - x[0]) / max(x[-1] - x[0], 1e-300) * _COLUMNS, _COLUMNS - 1).astype(np.int64)
     first = np.flatnonzero(np.diff(column, prepend=-1))
     last = np.append(first[1:], x.size) - 1
     by_height = np.lexsort((y, column))
-    kept = np.unique(np.concatenate([first, last, by_height[first], by_height[last]]))
-    return x[kept], y[kept]
+    return np.unique(np.concatenate([first, last, by_height[first], by_height[last]]))
 
 
 def require_some(rows: Sized) -> None:

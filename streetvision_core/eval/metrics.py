@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     Counts: TypeAlias = int | np.integer[Any] | npt.NDArray[np.integer[Any]]
 
 
+# What every record of metrics holds, whichever version wrote it. It is frozen: a metric that is added later
+# goes into `Confusion.metrics` alone, or every record that lacks it would count as damaged.
+METRICS_OF_FIRST_SCHEMA = (
+    "mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr", "tp", "tn", "fp", "fn"
+)  # fmt: skip
+
+
 def mcc_from_counts(*, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
     """Matthews correlation of counts, elementwise, float64 in [-1, 1]; 0 where the denominator is 0.
 
@@ -113,38 +120,38 @@ class Confusion:
         }
 
 
-def count_confusion(labels: Values, predictions: Values) -> Confusion:
+def count_confusion(y_true: Values, y_pred: Values) -> Confusion:
     """Count decisions against labels, both [N] of 0/1 or bool: NumPy, torch on any device, or lists.
 
     Raises:
         DataError: shapes differ, are not [N], are empty, or hold anything but 0 and 1.
     """
-    truth = binary_vector(labels, name="labels")
-    decided = binary_vector(predictions, name="predictions")
-    require_equal_length(labels=truth, predictions=decided)
+    truth = binary_vector(y_true, name="y_true")
+    decided = binary_vector(y_pred, name="y_pred")
+    require_equal_length(y_true=truth, y_pred=decided)
     tp = int(np.count_nonzero(truth & decided))
     positives, called = int(np.count_nonzero(truth)), int(np.count_nonzero(decided))
     return Confusion(tp=tp, tn=truth.size - positives - called + tp, fp=called - tp, fn=positives - tp)
 
 
-def compute_mcc(labels: Values, predictions: Values) -> float:
+def compute_mcc(y_true: Values, y_pred: Values) -> float:
     """Matthews correlation of decisions with labels, both [N] of 0/1 or bool; 0 where it is undefined.
 
     Raises:
         DataError: as `count_confusion`.
     """
-    return count_confusion(labels, predictions).mcc
+    return count_confusion(y_true, y_pred).mcc
 
 
-def compute_all_metrics(labels: Values, predictions: Values) -> dict[str, float | int]:
+def compute_all_metrics(y_true: Values, y_pred: Values) -> dict[str, float | int]:
     """Compute mcc, accuracy, precision, recall, f1, fnr, fpr (float) and tp, tn, fp, fn (int).
 
-    Takes [N] of 0/1 or bool each. Zero denominators give 0 (see the module).
+    Takes labels and decisions, [N] of 0/1 or bool each. Zero denominators give 0 (see the module).
 
     Raises:
         DataError: as `count_confusion`.
     """
-    return count_confusion(labels, predictions).metrics()
+    return count_confusion(y_true, y_pred).metrics()
 
 
 def _ratio(part: int, whole: int) -> float:

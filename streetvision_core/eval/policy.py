@@ -12,7 +12,7 @@ optimistic; the recorded optimism estimates by how much, and val_test says what 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -20,7 +20,15 @@ from pydantic import Field, FiniteFloat
 
 from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
 from streetvision_core.eval.config import ThresholdsConfig
+from streetvision_core.eval.curves import (
+    curve_files,
+    curve_problems,
+    mcc_rows,
+    read_curves,
+    risk_coverage_rows,
+)
 from streetvision_core.eval.decisions import (
+    Metrics,
     OperatingPoint,
     Record,
     decisions,
@@ -32,7 +40,13 @@ from streetvision_core.eval.decisions import (
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import count_confusion
 from streetvision_core.eval.optimism import choose_margin
-from streetvision_core.eval.selective import SweepRow, selective_sweep
+from streetvision_core.eval.selective import (
+    CHOSEN,
+    SWEEP_COLUMNS,
+    SweepRow,
+    margin_confidence,
+    threshold_sweep,
+)
 from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
@@ -77,7 +91,7 @@ class CalibFit(Record):
     none: int
     score: FiniteFloat
     optimism: FiniteFloat
-    metrics: dict[str, int | FiniteFloat]
+    metrics: Metrics
 
 
 class ThresholdPolicy(Record):
@@ -149,19 +163,24 @@ class ThresholdPolicy(Record):
 class Thresholds:
     """The policy, and what would be gained by answering only where the model is sure.
 
+    `curves` are files by name: MCC by threshold, and risk by coverage. What was published before there were
+    any has none.
+
     Round trip: `Thresholds.from_artifact(published)` equals what was published by `to_artifact`.
     """
 
     policy: ThresholdPolicy
     sweep: tuple[SweepRow, ...]
+    curves: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_artifact(self) -> Artifact:
-        """Return `thresholds.json` and `threshold_sweep.csv`."""
-        rows = [asdict(row) for row in self.sweep]
+        """Return `thresholds.json`, `threshold_sweep.csv` and the curves."""
+        rows = [row.to_csv_row() for row in self.sweep]
         return Artifact(
             files={
                 THRESHOLDS_NAME: json_bytes(self.policy.model_dump()),
-                SWEEP_NAME: csv_bytes(rows, columns=list(SweepRow.__dataclass_fields__)),
+                SWEEP_NAME: csv_bytes(rows, columns=SWEEP_COLUMNS),
+                **self.curves,
             },
             metrics={
                 "temperature": self.policy.temperature,
@@ -169,6 +188,8 @@ class Thresholds:
                 "val_calib_mcc": self.policy.val_calib.metrics["mcc"],
                 "score": self.policy.val_calib.score,
                 "optimism": self.policy.val_calib.optimism,
+                # At the chosen threshold; those at 0.5 are the metrics of the logits.
+                **self.policy.val_calib.metrics,
             },
         )
 
@@ -178,7 +199,8 @@ class Thresholds:
         content = published.read_json(THRESHOLDS_NAME)
         return cls(
             policy=ThresholdPolicy.from_json(content, where=str(published.path(THRESHOLDS_NAME))),
-            sweep=tuple(map(_sweep_row, read_csv(published.read_bytes(SWEEP_NAME)))),
+            sweep=tuple(map(SweepRow.from_csv_row, read_csv(published.read_bytes(SWEEP_NAME)))),
+            curves=read_curves(published),
         )
 
 
@@ -239,8 +261,8 @@ def fit_threshold_policy(
         ),
     )
     calibrated = positive_probability(margins / temperature)
-    sweep = selective_sweep(calibrated, calib.labels, threshold=threshold)
-    return Thresholds(policy, sweep)
+    sweep = threshold_sweep(calibrated, calib.labels, threshold=threshold)
+    return Thresholds(policy, sweep, _curves(calibrated, calib.labels, threshold=threshold))
 
 
 def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
@@ -254,10 +276,20 @@ def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: Lab
         config=thresholds.policy.chosen_by,
     )
     differing = differences(thresholds.policy, again.policy)
-    sweeps = [[list(asdict(row).values()) for row in one.sweep] for one in (thresholds, again)]
-    if not same_numbers(*sweeps):
+    if not same_numbers(*_comparable(thresholds.sweep, again.sweep)):
         differing.append("the selective sweep is another when computed again")
-    return differing
+    return differing + curve_problems(thresholds.curves, again.curves)
+
+
+def _curves(probabilities: Floats, labels: Values, *, threshold: float) -> dict[str, bytes]:
+    wrong = (probabilities > threshold) != (np.asarray(labels) == 1)
+    confidence = margin_confidence(probabilities, threshold=threshold)
+    return curve_files(
+        {
+            "mcc_by_threshold": mcc_rows(probabilities, labels),
+            "risk_coverage": risk_coverage_rows(confidence, wrong),
+        }
+    )
 
 
 def one_class_only(metrics: Mapping[str, float], *, role: str) -> list[str]:
@@ -277,6 +309,11 @@ def _select_fit(select: LabelledLogits, temperature: float) -> SelectFit:
     )
 
 
-def _sweep_row(row: Mapping[str, str]) -> SweepRow:
-    numbers: dict[str, Any] = {name: float(cell) for name, cell in row.items()}
-    return SweepRow(**numbers | {"accepted": int(row["accepted"])})
+def _comparable(recorded: tuple[SweepRow, ...], fitted: tuple[SweepRow, ...]) -> list[list[dict[str, Any]]]:
+    """Return the rows of two sweeps as far as the recorded one goes.
+
+    The first schema recorded neither the chosen point nor what its rows are as thresholds.
+    """
+    if all(row.threshold is None for row in recorded):
+        fitted = tuple(row.of_first_schema() for row in fitted if CHOSEN not in row.marks)
+    return [[asdict(row) for row in sweep] for sweep in (recorded, fitted)]

@@ -24,7 +24,7 @@ Sources: Xu, Guo, Wei, Selective Conformal Risk Control (arXiv 2512.12844), and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -32,6 +32,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from streetvision_core.eval.calibrators import calibrator_from_json
 from streetvision_core.eval.config import ScrcConfig
+from streetvision_core.eval.curves import read_curves
 from streetvision_core.eval.decisions import (
     ANSWERS,
     ROUNDING,
@@ -50,6 +51,8 @@ from streetvision_core.io import Artifact, json_bytes, json_digest
 from streetvision_core.io.manifest import Sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streetvision_core.eval.decisions import Decision, Extras
     from streetvision_core.eval.inputs import Bools, Floats, Values
     from streetvision_core.io import PublishedArtifact
@@ -281,19 +284,20 @@ def sides_of(config: ScrcConfig) -> tuple[Side, ...]:
 
 @dataclass(frozen=True)
 class Scrc:
-    """The policy as an artifact.
+    """The policy as an artifact; `curves` are files by name, none in what was published before them.
 
     Round trip: `Scrc.from_artifact(published)` equals what was published by `to_artifact`.
     """
 
     policy: ScrcPolicy
+    curves: Mapping[str, bytes] = field(default_factory=dict)
 
     def to_artifact(self) -> Artifact:
-        """Return `scrcparams.json`."""
+        """Return `scrcparams.json` and the curves."""
         parts = self.policy.certificates
         units = sum(one.n for one in parts)
         return Artifact(
-            files={SCRC_NAME: json_bytes(self.policy.model_dump(mode="json"))},
+            files={SCRC_NAME: json_bytes(self.policy.model_dump(mode="json")), **self.curves},
             metrics={
                 "certified": int(not self.policy.infeasible()),
                 "units": units,
@@ -308,7 +312,8 @@ class Scrc:
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave."""
         content = published.read_json(SCRC_NAME)
-        return cls(ScrcPolicy.from_json(content, where=str(published.path(SCRC_NAME))))
+        policy = ScrcPolicy.from_json(content, where=str(published.path(SCRC_NAME)))
+        return cls(policy, read_curves(published))
 
 
 def digests(point: OperatingPoint, calibrator: dict[str, Any], certificates: tuple[Certified, ...]) -> Frozen:

@@ -16,6 +16,7 @@ from streetvision_core.eval.calibration import fit_temperature_scaling, negative
 from streetvision_core.eval.calibrator_choice import CalibratorChoice, choose_calibrator
 from streetvision_core.eval.calibrators import calibrator_from_json
 from streetvision_core.eval.config import ScrcConfig
+from streetvision_core.eval.curves import curve_files, curve_problems
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.policy import FittedOn
@@ -81,25 +82,24 @@ def fit_scrc(
     seen, new = (_side(pictures, point, chosen.calibrator) for pictures in (select, units))
     certificates = tuple(_certify(side, seen, new, config) for side in sides_of(config))
     calibrator = chosen.calibrator.to_json()
-    return Scrc(
-        ScrcPolicy(
-            promised=cast("Promise", config.promise),
-            point=point,
-            calibrator=calibrator,
-            certificates=certificates,
-            units="groups" if config.one_per_group else "pictures",
-            frozen=digests(point, calibrator, certificates),
-            # A step's configuration holds more than the recipe of the policy.
-            chosen_by=ScrcConfig(**config.model_dump(include=set(ScrcConfig.model_fields))),
-            fitted_on=FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version),
-            val_select=SelectFreeze(
-                n=len(select.labels),
-                nll_before=negative_log_likelihood(select.logits, select.labels),
-                judged=tuple(Judged(**vars(one)) for one in chosen.judged),
-            ),
-            guarantee=words_of(config),
-        )
+    policy = ScrcPolicy(
+        promised=cast("Promise", config.promise),
+        point=point,
+        calibrator=calibrator,
+        certificates=certificates,
+        units="groups" if config.one_per_group else "pictures",
+        frozen=digests(point, calibrator, certificates),
+        # A step's configuration holds more than the recipe of the policy.
+        chosen_by=ScrcConfig(**config.model_dump(include=set(ScrcConfig.model_fields))),
+        fitted_on=FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version),
+        val_select=SelectFreeze(
+            n=len(select.labels),
+            nll_before=negative_log_likelihood(select.logits, select.labels),
+            judged=tuple(Judged(**vars(one)) for one in chosen.judged),
+        ),
+        guarantee=words_of(config),
     )
+    return Scrc(policy, _curves(policy, calib))
 
 
 def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
@@ -117,7 +117,14 @@ def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> li
         # Digests tell last digits apart, which another machine rounds otherwise; they must fit their record.
         own = digests(policy.point, policy.calibrator, policy.certificates)
         fitted = fitted.model_copy(update={"frozen": own})
-    return differences(policy, fitted, tolerance=REFITTED)
+    return [
+        *differences(policy, fitted, tolerance=REFITTED),
+        *curve_problems(scrc.curves, _curves(policy, calib)),
+    ]
+
+
+def _curves(policy: ScrcPolicy, calib: LabelledLogits) -> dict[str, bytes]:
+    return curve_files({"risk_by_confidence": sequence_table(policy, calib)})
 
 
 def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:

@@ -27,10 +27,15 @@ if TYPE_CHECKING:
 
     from streetvision_core.io import ArtifactStore
 
-# The metrics that tell runs apart, in the order in which a run finds them, with their short heads.
-SHOWN_METRICS = {"val_mcc": "val_mcc", "val_calib_mcc": "calib_mcc", "mcc": "mcc"}
+# The metrics that tell runs apart, in the order in which a run finds them, by their short heads: the name,
+# and the steps that report it. Other steps have metrics of these names too, of other images.
+SHOWN_METRICS = {
+    "val_mcc": ("val_mcc", ("phase1_checkpoint",)),
+    "calib_mcc": ("val_calib_mcc", ("thresholds",)),
+    "mcc": ("mcc", ("evaluation", "bundle")),
+}
 _MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)-")
-_HEAD = ("run", "when (UTC)", *SHOWN_METRICS.values(), "code", "pictures")
+_HEAD = ("run", "when (UTC)", *SHOWN_METRICS, "code", "pictures")
 
 Fields = Mapping[str, Any]
 
@@ -63,11 +68,10 @@ class RunEntry:
         made = self._computed() or list(self.steps.values())
         return sorted({code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
 
-    def metric(self, name: str) -> float | None:
-        """Return the metric of this name that a step of the run reports."""
-        return next(
-            (fields["metrics"][name] for fields in self.steps.values() if name in fields["metrics"]), None
-        )
+    def metric(self, name: str, steps: Sequence[str]) -> float | None:
+        """Return the metric of this name that the first of these steps in the run reports."""
+        made = (self.steps[step]["metrics"] for step in steps if step in self.steps)
+        return next((metrics[name] for metrics in made if name in metrics), None)
 
     def facts(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -85,7 +89,7 @@ class RunEntry:
 
     def row(self) -> list[str]:
         """Return the cells of the table, in the order of its head."""
-        metrics = [self.metric(name) for name in SHOWN_METRICS]
+        metrics = [self.metric(name, steps) for name, steps in SHOWN_METRICS.values()]
         numbers = ["" if value is None else f"{value:.3f}" for value in metrics]
         code = self.code[0] if len(self.code) == 1 else "several" if self.code else ""
         return [self.run_id, moment_text(self.began)[:16], *numbers, code, self.source]

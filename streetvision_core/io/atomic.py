@@ -155,9 +155,49 @@ def _seal(name: str, *, mode: int, directory: Directory) -> str:
         return sha256
 
 
-def write_chunks_atomic(path: Path, chunks: Iterable[memoryview]) -> str:
-    """Write the chunks durably, each hashed by one thread while another hands it to the kernel."""
-    path, digest = Path(path), hashlib.sha256()
+class AtomicStream:
+    """A file that is being written piece by piece at ``temporary``; ``sha256`` is known after the block.
+
+    ``failure`` is what the file system said when it refused a piece. A library that was writing may raise
+    something else in its place.
+    """
+
+    def __init__(self, temporary: Path, file: BinaryIO, pool: ThreadPoolExecutor) -> None:
+        self.temporary = temporary
+        self.sha256 = ""
+        self.failure: OSError | None = None
+        self._file, self._pool, self._digest = file, pool, hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write all of the data, hashed by one thread while another hands it to the kernel."""
+        whole = memoryview(data).cast("B")
+        try:
+            for start in range(0, len(whole), _PIECE_BYTES):
+                piece = whole[start : start + _PIECE_BYTES]
+                hashed = self._pool.submit(self._digest.update, piece)
+                _write_all(self._file, piece)
+                hashed.result()
+        except OSError as error:
+            self.failure = error
+            raise
+        return len(whole)
+
+    def flush(self) -> None:
+        """Do nothing, for libraries that call it: nothing is buffered here, and the block ends durably."""
+
+    def seal(self) -> None:
+        """Fix the digest; nothing may be written from here on."""
+        self.sha256 = self._digest.hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_stream(path: Path) -> Iterator[AtomicStream]:
+    """Give a stream to write to; what was written is durable at ``path`` when the block ends well.
+
+    Raises:
+        StoreError: the file could not be written; the error names it and the cause.
+    """
+    path = Path(path)
     with _directory_of(path) as directory:
         name = _partial_name(path)
         with _os_errors_named(path):
@@ -168,11 +208,10 @@ def write_chunks_atomic(path: Path, chunks: Iterable[memoryview]) -> str:
                     os.fdopen(descriptor, "wb", buffering=0) as file,
                     ThreadPoolExecutor(max_workers=1) as pool,
                 ):
-                    for piece in _pieces(chunks):
-                        hashed = pool.submit(digest.update, piece)
-                        _write_all(file, piece)
-                        hashed.result()
+                    stream = AtomicStream(path.parent / name, file, pool)
+                    yield stream
                     directory.flush_file(file.fileno())
+                stream.seal()
                 directory.replace(name, path.name)
                 directory.flush()
         except BaseException:
@@ -180,7 +219,14 @@ def write_chunks_atomic(path: Path, chunks: Iterable[memoryview]) -> str:
             with contextlib.suppress(OSError):
                 directory.remove(name)
             raise
-    return digest.hexdigest()
+
+
+def write_chunks_atomic(path: Path, chunks: Iterable[memoryview]) -> str:
+    """Write the chunks durably and return the SHA-256 (hex) of the file."""
+    with atomic_stream(path) as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+    return stream.sha256
 
 
 def _partial_name(path: Path) -> str:
@@ -212,12 +258,6 @@ def _copy_durably(source: Path, target: Path) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     with atomic_file(target) as copy:
         shutil.copyfile(source, copy.temporary)
-
-
-def _pieces(chunks: Iterable[memoryview]) -> Iterator[memoryview]:
-    for chunk in chunks:
-        for start in range(0, len(chunk), _PIECE_BYTES):
-            yield chunk[start : start + _PIECE_BYTES]
 
 
 def _write_all(file: BinaryIO, piece: memoryview) -> None:

@@ -17,11 +17,22 @@ from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import json_bytes, json_digest
 from streetvision_core.io.manifest import SCHEMA_VERSION, InputArtifact, Origin, OutputFile, StepManifest
 from streetvision_core.io.names import check_relative_name, check_segment
-from streetvision_core.io.provenance import environment, git_state, iso_utc, utc_now
+from streetvision_core.io.plain import plain_mapping
+from streetvision_core.io.provenance import (
+    callers_state,
+    environment,
+    git_state,
+    iso_utc,
+    own_code,
+    process_run_id,
+    utc_now,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
+
+    from streetvision_core.io.provenance import GitState
 
 
 def step_key(*, step: str, code_version: str, config_hash: str, inputs: Mapping[str, str]) -> str:
@@ -36,30 +47,36 @@ def step_key(*, step: str, code_version: str, config_hash: str, inputs: Mapping[
     return json_digest([step, code_version, config_hash, dict(inputs)])
 
 
-def create_step_manifest(
-    *,
+def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
     step_name: str,
-    input_paths: Iterable[Path],
-    output_paths: Iterable[Path],
-    output_dir: Path,
-    config: Mapping[str, Any],
+    input_paths: Iterable[str | Path],
+    output_paths: Iterable[str | Path],
+    output_dir: str | Path,
     metrics: Mapping[str, float] | None = None,
     duration_seconds: float = 0.0,
-    run_id: str = "local",
+    config: object = None,
+    *,
+    run_id: str | None = None,
     device: str = "cpu",
     seed: int | None = None,
 ) -> StepManifest:
     """Describe a step that ran outside the graph, from the files it read and wrote.
+
+    The commit is that of the caller's repository: of the one that holds `output_dir`, or, where that lies in
+    none, of the one that holds the working directory. A file in it that git does not know and does not
+    ignore makes it dirty. StreetVision's own version and, where it is known, commit are the code_version,
+    such as "streetvision 0.1.0 705fcbb...".
 
     Args:
         step_name: The name of the step.
         input_paths: Files that were read; recorded by file name with their SHA-256.
         output_paths: Files that were written, all of them below ``output_dir``.
         output_dir: The directory of the artifact; output names are relative to it.
-        config: The resolved configuration, JSON values only.
         metrics: Finite numbers worth keeping.
         duration_seconds: How long the step took, in seconds.
-        run_id: The run it belongs to.
+        config: The resolved configuration: a mapping, a pydantic model, a dataclass, a namespace or
+            OmegaConf's container, nested to any depth. Paths become text.
+        run_id: The run it belongs to; without it, that of this process.
         device: Where it ran, for instance ``cpu`` or ``cuda``.
         seed: The seed it used, if any.
 
@@ -69,19 +86,28 @@ def create_step_manifest(
         SchemaError: an output outside ``output_dir``, or two inputs of one name.
     """
     inputs: dict[str, InputArtifact] = {}
-    for path in map(Path, input_paths):
+    for path in _paths(input_paths):
         if path.name in inputs:
             raise SchemaError(
                 "inputs with distinct file names", f"{path.name} twice", path, "Rename one of them."
             )
         inputs[path.name] = InputArtifact(data_version=compute_file_sha256(path))
-    outputs = {_relative_name(path, output_dir): _output_file(path) for path in map(Path, output_paths)}
+    directory = Path(output_dir)
+    outputs = {_relative_name(path, directory): _output_file(path) for path in _paths(output_paths)}
     finished = utc_now()
     return describe_step(
-        step_name=step_name, run_id=run_id, dagster_run_id="", code_version="",
-        config=config, inputs=inputs, roles=(), outputs=outputs, metrics=metrics or {},
+        step_name=step_name, run_id=run_id or process_run_id(), dagster_run_id="",
+        code_version=own_code(), config=plain_mapping(config, where=f"the config of {step_name}"),
+        inputs=inputs, roles=(), outputs=outputs,
+        metrics=plain_mapping(metrics, where=f"the metrics of {step_name}"),
         started=finished - timedelta(seconds=duration_seconds), finished=finished, device=device, seed=seed,
+        code=callers_state(directory),
     )  # fmt: skip
+
+
+def _paths(paths: Iterable[str | Path]) -> list[Path]:
+    # Text is iterable too: by letters, none of which is a file that anybody meant.
+    return [Path(paths)] if isinstance(paths, (str, Path)) else list(map(Path, paths))
 
 
 def describe_step(
@@ -99,8 +125,11 @@ def describe_step(
     finished: datetime,
     device: str,
     seed: int | None,
+    code: GitState | None = None,
 ) -> StepManifest:
-    """Build the manifest of a step, adding the code's commit, the machine and the derived digests.
+    """Build the manifest of a step, adding the machine, the derived digests and the code's commit.
+
+    The commit is that of this package's source, unless `code` gives another.
 
     Raises:
         ConfigError: the configuration or the metrics hold what JSON cannot.
@@ -115,7 +144,7 @@ def describe_step(
             step_name,
             "Turn paths into text, and leave out a metric that is not a number.",
         ) from error
-    code, machine, config_hash = git_state(), environment(), json_digest(plain_config)
+    code, machine, config_hash = code or git_state(), environment(), json_digest(plain_config)
     versions = {name: given.data_version for name, given in inputs.items()}
     return StepManifest(
         run_id=run_id,

@@ -1,9 +1,10 @@
-"""Where a result came from: the git commit of the code, the machine and the versions of its libraries."""
+"""Where a result came from: the git commit of the code, the process, the machine and its libraries."""
 
 from __future__ import annotations
 
 import os
 import platform
+import secrets
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ PACKAGES = (
     "dagster", "ImageHash", "lightning", "numpy", "pillow", "pyarrow", "pydantic", "safetensors",
     "scikit-learn", "scipy", "streetvision", "timm", "torch", "torchvision",
 )  # fmt: skip
+_RUN_IDS: dict[int, str] = {}  # by process, so that a fork does not go on with that of its parent
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,34 @@ def git_state(directory: Path | None = None) -> GitState:
     without git.
     """
     where = Path(directory) if directory is not None else Path(__file__).parent
-    sha = _git(where, "rev-parse", "--verify", "HEAD^{commit}")
-    if not sha or not _git(where, "ls-files", "."):
+    return _holding_state(where) if _git(where, "ls-files", ".") else GitState(UNKNOWN, dirty=False)
+
+
+def callers_state(output_dir: Path) -> GitState:
+    """Return the commit of the repository that holds a directory, or else the working directory.
+
+    Unlike for code, it does not matter that git tracks nothing there: outputs are mostly ignored. A directory
+    that does not exist yet lies where the nearest one above it does.
+    """
+    directory = Path(output_dir).absolute()
+    existing = next(path for path in (directory, *directory.parents) if path.is_dir())
+    state = _holding_state(existing)
+    return state if state.sha != UNKNOWN else _holding_state(Path.cwd())
+
+
+def own_code() -> str:
+    """Return StreetVision's version and, where it is known, its commit: ``streetvision 0.1.0 705fcbb...``."""
+    code, released = git_state(), environment().packages.get("streetvision", UNKNOWN)
+    commit = "" if code.sha == UNKNOWN else f" {code.sha}"
+    return f"streetvision {released}{commit}{' dirty' if code.dirty else ''}"
+
+
+def _holding_state(directory: Path) -> GitState:
+    sha = _git(directory, "rev-parse", "--verify", "HEAD^{commit}")
+    if not sha:
         return GitState(UNKNOWN, dirty=False)
-    return GitState(sha, dirty=bool(_git(where, "status", "--porcelain", "--untracked-files=normal", ":/")))
+    changes = _git(directory, "status", "--porcelain", "--untracked-files=normal", ":/")
+    return GitState(sha, dirty=bool(changes))
 
 
 def _git(directory: Path, *arguments: str) -> str:
@@ -75,6 +101,15 @@ def environment() -> Environment:
         except PackageNotFoundError:
             continue
     return Environment(platform.node(), platform.platform(), platform.python_version(), packages)
+
+
+def process_run_id() -> str:
+    """Return the run id of this process: ``YYYYMMDDTHHMMSS-<8 hex>``, one for all its life.
+
+    A process that was forked has one of its own.
+    """
+    # Two threads that come first at once get the same: setting a default is one step.
+    return _RUN_IDS.setdefault(os.getpid(), f"{utc_now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
 
 
 def utc_now() -> datetime:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+# How much of a tensor is copied at once where its memory cannot be handed out as it is.
+_COPIED_BYTES = 8 * 2**20
 _DTYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
     "int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32",
@@ -53,7 +55,7 @@ def tensor_chunks(
     encoded += b" " * (-len(encoded) % 8)
     yield memoryview(len(encoded).to_bytes(8, "little") + encoded)
     for name in order:
-        yield _memory(tensors[name])
+        yield from map(_memory, _parts(tensors[name]))
 
 
 def tensors_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -80,6 +82,31 @@ def _size_bytes(tensor: Any) -> int:
     for length in tensor.shape:
         size *= length
     return size
+
+
+def _parts(tensor: Any) -> Iterator[Any]:
+    """Give a tensor in the order of its elements: whole where its memory is in that order, else by parts.
+
+    A part of another layout, or on a device, has to be copied before it can be written.
+    """
+    size = _size_bytes(tensor)
+    if size <= _COPIED_BYTES or _is_in_order(tensor):
+        yield tensor
+        return
+    rows = tensor.shape[0]
+    if size // rows > _COPIED_BYTES:
+        for row in range(rows):
+            yield from _parts(tensor[row])
+        return
+    step = max(1, _COPIED_BYTES * rows // size)
+    for start in range(0, rows, step):
+        yield tensor[start : start + step]
+
+
+def _is_in_order(tensor: Any) -> bool:
+    if hasattr(tensor, "detach"):
+        return bool(tensor.device.type == "cpu" and tensor.is_contiguous())
+    return bool(tensor.flags.c_contiguous)
 
 
 def _memory(tensor: Any) -> memoryview:

@@ -1,21 +1,28 @@
-"""Each format as a durable file: JSON, CSV, tensors, a model's weights. Each returns the file's SHA-256."""
+"""Each format as a durable file: JSON, CSV, tensors, checkpoints. Each returns the file's SHA-256."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streetvision_core.errors import ConfigError
 from streetvision_core.io.atomic import write_chunks_atomic, write_file_atomic
+from streetvision_core.io.checkpoints import (
+    SAFETENSORS_ENDING,
+    TORCH_ENDINGS,
+    write_tensors_file,
+    write_torch_archive,
+)
 from streetvision_core.io.encode import csv_bytes, json_bytes
 from streetvision_core.io.tensors import tensor_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
 
-def write_json_atomic(path: Path, value: object) -> str:
-    """Write ``value`` as canonical JSON durably and return the SHA-256 (hex) of the file."""
-    return write_file_atomic(path, json_bytes(value))
+def write_json_atomic(path: Path, data: object) -> str:
+    """Write ``data`` as canonical JSON durably and return the SHA-256 (hex) of the file."""
+    return write_file_atomic(path, json_bytes(data))
 
 
 def write_csv_atomic(path: Path, rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -> str:
@@ -40,16 +47,35 @@ def write_tensors_atomic(
     return write_chunks_atomic(path, tensor_chunks(tensors, metadata))
 
 
-def write_checkpoint_atomic(path: Path, model: Any, *, metadata: Mapping[str, str] | None = None) -> str:
-    """Write the weights of a torch module, or a state dict, as safetensors durably.
+def write_checkpoint_atomic(path: Path, state_dict: Any, *, metadata: Mapping[str, str] | None = None) -> str:
+    """Write weights, or a whole training checkpoint, durably in the format that the ending of ``path`` names.
+
+    Under ``.safetensors`` it is safetensors; under ``.pth``, ``.pt`` or ``.ckpt`` it is what
+    ``torch.load(path, weights_only=True)`` reads. Neither takes a second copy in memory.
 
     Args:
         path: The file to write.
-        model: A ``torch.nn.Module`` or a mapping from names to tensors, on any device.
-        metadata: Text that goes into the header.
+        state_dict: A ``torch.nn.Module``, a mapping from names to tensors on any device, or, under the
+            endings of torch, a nested training checkpoint as Lightning makes it.
+        metadata: Text that goes into the header of safetensors.
 
     Returns:
         The SHA-256 (hex) of the file.
+
+    Raises:
+        ConfigError: another ending, or a value that could not be read back. The old file stays.
+        StoreError: the file cannot be written. The old file stays.
     """
-    state = model.state_dict() if hasattr(model, "state_dict") else model
-    return write_tensors_atomic(path, state, metadata=metadata)
+    path = Path(path)
+    state = state_dict.state_dict() if hasattr(state_dict, "state_dict") else state_dict
+    if path.suffix == SAFETENSORS_ENDING:
+        return write_tensors_file(path, state, metadata)
+    if path.suffix not in TORCH_ENDINGS or metadata:
+        raise ConfigError(
+            f"a file name that ends in {SAFETENSORS_ENDING} (safetensors) or in {', '.join(TORCH_ENDINGS)}"
+            " (what torch.load reads, without metadata)",
+            f"{path.name!r}{' and metadata' if metadata else ''}",
+            path,
+            "Choose one of these endings.",
+        )
+    return write_torch_archive(path, state)

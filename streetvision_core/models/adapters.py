@@ -258,6 +258,24 @@ def require_parity(adapted: Any, merged: Any, pixels: torch.Tensor, *, tolerance
     )
 
 
+def weights_gap(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> float:
+    """Return the largest difference of two models' weights by name, each as a share of its tensor's largest.
+
+    It is infinite where the names or shapes are not the same.
+    """
+    if find_mismatches(expected, found):
+        return float("inf")
+    return max(_tensor_gap(tensor, found[name]) for name, tensor in expected.items())
+
+
+def _tensor_gap(expected: torch.Tensor, found: torch.Tensor) -> float:
+    was, is_now = expected.detach().cpu().double(), found.detach().cpu().double()
+    if not was.numel():
+        return 0.0
+    gap, largest = float((was - is_now).abs().max()), float(was.abs().max())
+    return gap / largest if largest else gap
+
+
 def adapter_state(model: Any) -> dict[str, torch.Tensor]:
     """Return the tensors of the adapters by name (`blocks.0.attn.qkv.query.lora_A.weight`), on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in _adapter_tensors(model).items()}

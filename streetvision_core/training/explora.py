@@ -7,8 +7,9 @@
 4. A second probe is fitted on the merged model's features. The adapted weights are taken only where it beats
    the first on val_select beyond the paired interval; elsewhere the starting weights go on, and the record
    says so.
-5. The weights that go on are staged, and beside them what was trained, in either case: from the starting
-   weights and `adapters.safetensors` anyone can make the adapted ones.
+5. What was trained is staged, and read back from the disk onto fresh starting weights, which must give the
+   adapted ones: that is what `adapters.safetensors` is published for, whether or not they are taken.
+6. The weights that go on are staged.
 
 A probe is scikit-learn's logistic regression on standardised features, fitted on train's labels and classes
 weighing the same. It is for this one decision, and is no classifier that anyone would ship.
@@ -234,11 +235,9 @@ def _stage(
         "losses": list(adapted.losses),
         "merge_parity": adapted.parity,
     }
-    judged = replace(
-        backbone,
-        adaptation=record,
-        adapters=StagedFile.at(path, write_checkpoint_atomic(path, adapted.trained)),
-    )
+    staged = StagedFile.at(path, write_checkpoint_atomic(path, adapted.trained))
+    _require_what_was_trained(staged, backbone, adapted, config=config)
+    judged = replace(backbone, adaptation=record, adapters=staged)
     if not verdict.adopted:
         return judged
     weights = directory / WEIGHTS_NAME
@@ -247,6 +246,29 @@ def _stage(
         source=f"{backbone.source}; adapted by {config.adaptation} to {pictures} pictures of train",
         weights=StagedFile.at(weights, write_checkpoint_atomic(weights, adapted.model)),
     )
+
+
+def _require_what_was_trained(
+    staged: StagedFile, backbone: Backbone, adapted: Adapted, *, config: ExploraConfig
+) -> None:
+    """Prove that the staged adapters on fresh starting weights are the weights that were adapted.
+
+    Raises:
+        TrainingError: they are others, or do not fit.
+    """
+    from streetvision_core.models.adapters import PARITY, weights_gap
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.ssl_loop import rebuild_adapted
+
+    action = "Run the step again; report it where that does not help."
+    try:
+        rebuilt = rebuild_adapted(_build(backbone), read_state(staged), config=config)
+    except ConfigError as error:
+        raise TrainingError("what was trained, read back", error.found, staged.path, action) from error
+    gap = weights_gap(adapted.model.state_dict(), rebuilt.state_dict())
+    if not gap <= PARITY:
+        found = f"weights that differ by {gap:g} of the largest"
+        raise TrainingError("what was trained, read back onto starting weights", found, staged.path, action)
 
 
 def _recipe(config: ExploraConfig) -> dict[str, Any]:

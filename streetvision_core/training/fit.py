@@ -314,7 +314,7 @@ def _finish_pixels(
     from streetvision_core.models.preprocessing import hub_transform
     from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
-    from streetvision_core.training.methods import finished_classifier
+    from streetvision_core.training.methods import finished_classifier, require_what_was_trained
 
     weights, parts = trained.weights, {}
     if task.config.method == LORA:
@@ -324,6 +324,9 @@ def _finish_pixels(
     config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
     model = load_classifier(config, read_state(weights))
     logits = predict_pixels(model, validation.pixels(), hub_transform(config), device=choose_device())
+    if task.config.method == LORA:
+        labels, validated = task.labels["val_select"], _row_of(trained).val_loss
+        require_what_was_trained(logits, labels, validated=validated, where=trained.weights.path)
     return _make_checkpoint(
         task, trained, config=config, model=model, weights=weights, logits=logits, probe=probe, parts=parts,
         validation=validation,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from streetvision_core.errors import DataError
+from streetvision_core.eval.inputs import margin_vector
+from streetvision_core.eval.metrics import compute_all_metrics
 from streetvision_core.io import Artifact, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
@@ -91,8 +93,15 @@ class Logits:
         return cls(ids, tensors["logits"], tensors["labels"], groups)
 
     def to_artifact(self) -> Artifact:
-        """Return `logits.safetensors`, `ids.json` and `groups.json`."""
-        return Artifact(self.to_files(), {"pictures": len(self.ids), "roadwork": int(self.labels.sum())})
+        """Return `logits.safetensors`, `ids.json` and `groups.json`, with the metrics at probability 0.5."""
+        counts = {"pictures": len(self.ids), "roadwork": int(self.labels.sum())}
+        return Artifact(self.to_files(), {**counts, **self.metrics()})
+
+    def metrics(self) -> dict[str, float | int]:
+        """Return the eleven metrics at probability 0.5, before any tuning; of no pictures there are none."""
+        if not self.ids:
+            return {}
+        return compute_all_metrics(y_true=self.labels, y_pred=margin_vector(self.logits) > 0)
 
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:

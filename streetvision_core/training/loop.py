@@ -86,7 +86,7 @@ def run_training(
     callbacks: list[lightning.Callback] = [best]
     plugins: list[Any] = []
     if saving.state is not None:
-        plugins = [StateIO(saving.state, saving.saved)]
+        plugins = [StateIO(saving.saved)]
         callbacks.append(SaveEpoch(saving.state, io=plugins[0], best=best))
     trainer = lightning.Trainer(
         **_hardware(precision, processes),

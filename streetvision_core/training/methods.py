@@ -2,13 +2,15 @@
 
 `trainable_classifier` is where training starts; `finished_classifier` puts what was trained (the staged
 tensors of the best epoch) into the plain classifier that everything after training uses. Where adapters were
-trained they are merged, and the merged model is proven to say what the adapted one says.
+trained they are merged, and the merged model is proven to say what the adapted one says, and what the trained
+one said.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streetvision_core.errors import TrainingError
 from streetvision_core.models import build_classifier
 from streetvision_core.models.adapters import add_adapters, merged_copy, require_parity
 from streetvision_core.models.zoo import load_exactly
@@ -16,13 +18,18 @@ from streetvision_core.training.config import LORA, TrainingConfig
 from streetvision_core.training.probe import POOLING_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from streetvision_core.models.backbone import Backbone
 
 PARITY_PICTURES = 4
+# How far the loss of a model may lie from that of the same model, in nats or as a share of it.
+SAME_LOSS, SAME_LOSS_ON_A_GPU = 2e-4, 2e-2
 
 
 def trainable_classifier(
@@ -79,6 +86,38 @@ def finished_classifier(
     merged = merged_copy(model)
     require_parity(model, merged, _any_pictures(backbone))
     return merged
+
+
+def require_what_was_trained(
+    logits: npt.NDArray[np.float32], labels: Sequence[int], *, validated: float, where: Path
+) -> None:
+    """Prove that weights which were read back from the disk say of val_select what was validated.
+
+    The trained model of the best epoch is gone by then, or was another process's; its loss is known. On a GPU
+    validation may have rounded to bf16, so there only a larger difference tells.
+
+    Args:
+        logits: What the weights say of val_select, [N, 2].
+        labels: Of the same images, [N].
+        validated: The loss on val_select of what was trained, in nats an image.
+        where: The file that was read back.
+
+    Raises:
+        TrainingError: the losses differ by more than rounding.
+    """
+    from streetvision_core.eval.calibration import negative_log_likelihood
+    from streetvision_core.models.predict import choose_device
+
+    loss = negative_log_likelihood(logits, labels)
+    tolerance = SAME_LOSS if choose_device().type == "cpu" else SAME_LOSS_ON_A_GPU
+    if not abs(loss - validated) <= tolerance * max(1.0, validated):
+        raise TrainingError(
+            f"a loss on val_select of {validated:.6g}, that of what was trained, from its adapters on fresh"
+            " starting weights",
+            f"{loss:.6g}",
+            where,
+            "Run the step again; report it where that does not help.",
+        )
 
 
 def learned_attention(trained: Mapping[str, torch.Tensor]) -> tuple[float, ...] | None:

@@ -20,10 +20,10 @@ from __future__ import annotations
 import contextlib
 import re
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
-from streetvision_core.io import atomic_file, make_directory, write_json_atomic
+from streetvision_core.io import make_directory, write_json_atomic
 from streetvision_core.io.atomic import link_file_durably, sweep_partials
 from streetvision_core.io.progress import progress_lock
 from streetvision_core.training.saved import (
@@ -34,7 +34,7 @@ from streetvision_core.training.saved import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from filelock import BaseFileLock
@@ -77,22 +77,6 @@ class ResumeState:
             self._best_name = record.best_name
         self._sweep(record)
         return saved
-
-    def write_checkpoint(self, checkpoint: Mapping[str, Any], path: Path) -> str:
-        """Write Lightning's state durably and return its SHA-256 (hex); it counts once it is recorded."""
-        import torch
-
-        with atomic_file(path) as target:
-            try:
-                with target.temporary.open("wb") as file:
-                    torch.save(checkpoint, file)
-            except (OSError, RuntimeError) as error:
-                # torch meets the error of a full disk again, as one of its own, when it closes its archive.
-                cause = error if isinstance(error, OSError) else error.__context__
-                if not isinstance(cause, OSError):
-                    raise
-                raise _refused("to write the state of the training", cause, path) from error
-        return target.sha256
 
     def record(self, *, epoch: int, epoch_sha256: str, best_epoch: int, best: StagedFile) -> None:
         """Make the written epoch the state that the next run goes on from."""

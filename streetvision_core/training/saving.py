@@ -15,6 +15,8 @@ from lightning import Callback
 from lightning.pytorch.plugins import CheckpointIO
 from torch import distributed
 
+from streetvision_core.io import write_checkpoint_atomic
+
 if TYPE_CHECKING:
     import lightning
 
@@ -25,16 +27,15 @@ if TYPE_CHECKING:
 
 
 class StateIO(CheckpointIO):
-    """Writes Lightning's checkpoint to the resume state, and hands it the one that was verified."""
+    """Writes Lightning's checkpoint durably, and hands it the one that was verified."""
 
-    def __init__(self, state: ResumeState, saved: SavedTraining | None) -> None:
+    def __init__(self, saved: SavedTraining | None) -> None:
         self.sha256 = ""
-        self._state = state
         self._saved = saved
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002 - Lightning's signature
         """Write the checkpoint durably; `sha256` is then that of the file."""
-        self.sha256 = self._state.write_checkpoint(checkpoint, Path(path))
+        self.sha256 = write_checkpoint_atomic(Path(path), checkpoint)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:  # noqa: ARG002 - as above
         """Return the checkpoint that was verified and loaded when the state was opened."""

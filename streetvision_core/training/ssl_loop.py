@@ -23,12 +23,15 @@ from streetvision_core.models.adapters import (
     adapter_state,
     add_adapters,
     block_count,
+    load_adapter_state,
+    merge_adapters,
     merged_copy,
     require_live_adapters,
     require_parity,
 )
 from streetvision_core.models.explora_config import SIMCLR
 from streetvision_core.models.predict import choose_device, memory_format
+from streetvision_core.models.zoo import load_exactly
 from streetvision_core.training.adaptation import AdaptationEpoch
 from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
@@ -36,7 +39,7 @@ from streetvision_core.training.ssl_learners import Contrastive, Distillation
 from streetvision_core.training.ssl_views import make_view_loader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streetvision_core.models.adapters import Adapters
     from streetvision_core.models.explora_config import ExploraConfig
@@ -116,6 +119,25 @@ def learn_from_views(
         losses=tuple(losses),
         parity=parity,
     )
+
+
+def rebuild_adapted(model: Any, trained: Mapping[str, torch.Tensor], *, config: ExploraConfig) -> Any:
+    """Put what was trained on starting weights, merge it, and return the plain model.
+
+    Args:
+        model: The starting weights, without a head; used up.
+        trained: The adapters' tensors and those that were trained whole, as `Adapted.trained` has them.
+        config: The recipe that they were trained with.
+
+    Raises:
+        ConfigError: the tensors do not fit.
+    """
+    whole = {name: tensor for name, tensor in trained.items() if name in model.state_dict()}
+    load_exactly(model, {**model.state_dict(), **whole}, where="what was trained whole")
+    _unfreeze(model, config, seed=0)
+    load_adapter_state(model, {name: tensor for name, tensor in trained.items() if name not in whole})
+    merge_adapters(model)
+    return model
 
 
 def _unfreeze(model: Any, config: ExploraConfig, *, seed: int) -> tuple[Adapters, tuple[str, ...]]:

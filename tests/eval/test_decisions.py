@@ -23,7 +23,8 @@ from streetvision_core.eval.decisions import (
     read_policy,
     threshold_between,
 )
-from streetvision_core.eval.policy import fit_threshold_policy
+from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA, Confusion
+from streetvision_core.eval.policy import ThresholdPolicy, fit_threshold_policy, verify_thresholds
 from streetvision_core.eval.scrc_fit import fit_scrc
 from streetvision_core.eval.thresholds import positive_probability, scan_margins
 
@@ -240,3 +241,43 @@ def test_a_number_that_is_none_when_fitted_again_is_a_difference(was, is_now):
     """As a certified threshold is where certification fails the second time."""
     (told,) = differences(Small(bound=1.0, perhaps=was), Small(bound=1.0, perhaps=is_now))
     assert told == f"perhaps is recorded as {was}, but is {is_now} when fitted again"
+
+
+def fitted_policy():
+    return fit_threshold_policy(draw(0), draw(1), checkpoint_version="c" * 64, logits_version="d" * 64)
+
+
+def test_a_metric_that_was_added_later_makes_no_older_policy_differ(monkeypatch):
+    """What the record lacks was not recorded then; nothing else is let through by that."""
+    older, metrics = fitted_policy(), Confusion.metrics
+    monkeypatch.setattr(Confusion, "metrics", lambda self: metrics(self) | {"balanced_accuracy": 0.5})
+    assert "balanced_accuracy" in fitted_policy().policy.val_calib.metrics
+    assert verify_thresholds(older, draw(0), draw(1)) == []
+    content = older.policy.model_dump(mode="json")
+    content["val_calib"]["metrics"]["mcc"] += 0.01
+    forged = replace(older, policy=ThresholdPolicy.from_json(content, where="here"))
+    (told,) = verify_thresholds(forged, draw(0), draw(1))
+    assert told.startswith("val_calib is recorded as")
+
+
+def test_a_metric_that_is_not_known_any_more_is_kept():
+    content = fitted_policy().policy.model_dump(mode="json")
+    content["val_calib"]["metrics"]["specificity"] = 0.25
+    newer = ThresholdPolicy.from_json(content, where="here")
+    assert newer.val_calib.metrics["specificity"] == 0.25
+    assert verify_thresholds(replace(fitted_policy(), policy=newer), draw(0), draw(1)) == []
+
+
+@pytest.mark.parametrize("name", METRICS_OF_FIRST_SCHEMA)
+def test_a_metric_of_the_first_schema_is_never_missing(name):
+    content = fitted_policy().policy.model_dump(mode="json")
+    del content["val_calib"]["metrics"][name]
+    with pytest.raises(SchemaError, match=rf"no {name}\b"):
+        ThresholdPolicy.from_json(content, where="here")
+
+
+def test_the_metrics_of_the_first_schema_are_those_that_705fcbb_wrote():
+    assert set(METRICS_OF_FIRST_SCHEMA) <= Confusion(1, 1, 1, 1).metrics().keys()
+    assert METRICS_OF_FIRST_SCHEMA == (
+        "mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr", "tp", "tn", "fp", "fn"
+    )  # fmt: skip

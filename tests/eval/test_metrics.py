@@ -151,24 +151,24 @@ def test_a_confusion_counts_every_picture_once():
 
 
 @pytest.mark.parametrize(
-    ("labels", "predictions", "fragments"),
+    ("y_true", "y_pred", "fragments"),
     [
-        ([], [], ["at least one picture in labels", "none"]),
-        ([0, 1], [0, 1, 1], ["2 labels and 3 predictions"]),
-        ([0, 1], [[0], [1]], ["predictions one-dimensional [N]", "shape [2, 1]"]),
-        ([0, 2], [0, 1], ["labels to hold only 0", "the value 2", "position 1 of 2"]),
-        ([0, 1], [0.3, 0.8], ["predictions to hold only 0", "the value 0.3", "threshold"]),
+        ([], [], ["at least one picture in y_true", "none"]),
+        ([0, 1], [0, 1, 1], ["2 y_true and 3 y_pred"]),
+        ([0, 1], [[0], [1]], ["y_pred one-dimensional [N]", "shape [2, 1]"]),
+        ([0, 2], [0, 1], ["y_true to hold only 0", "the value 2", "position 1 of 2"]),
+        ([0, 1], [0.3, 0.8], ["y_pred to hold only 0", "the value 0.3", "threshold"]),
         ([0, 1], [0, float("nan")], ["the value nan"]),
         ([0, -1], [0, 1], ["the value -1"]),
-        (["None", "Roadwork"], [0, 1], ["labels to be numbers", "dtype"]),
-        ([0, None], [0, 1], ["labels to be numbers", "object"]),
-        ([[0], [0, 1]], [0, 1], ["labels that NumPy can read"]),
+        (["None", "Roadwork"], [0, 1], ["y_true to be numbers", "dtype"]),
+        ([0, None], [0, 1], ["y_true to be numbers", "object"]),
+        ([[0], [0, 1]], [0, 1], ["y_true that NumPy can read"]),
         (1, 1, ["one-dimensional", "shape []"]),
     ],
 )
-def test_what_is_not_a_pair_of_binary_vectors_is_refused_in_one_paragraph(labels, predictions, fragments):
+def test_what_is_not_a_pair_of_binary_vectors_is_refused_in_one_paragraph(y_true, y_pred, fragments):
     with pytest.raises(DataError) as caught:
-        compute_all_metrics(labels, predictions)
+        compute_all_metrics(y_true, y_pred)
     message = str(caught.value)
     assert message.startswith("Expected ")
     assert "\n" not in message

@@ -115,8 +115,8 @@ def test_the_curve_and_the_selective_sweep_count_the_same():
     p = np.round(np.clip(labels * 0.4 + random.random(500) * 0.6, 0, 1), 2)
     curve = risk_coverage_curve(margin_confidence(p, threshold=0.4), (p > 0.4) != labels)
     for row in selective_sweep(p, labels, threshold=0.4):
-        at = int(np.searchsorted(curve.accepted, row.accepted))
-        assert (curve.accepted[at], curve.thresholds[at]) == (row.accepted, row.confidence_bound)
+        at = int(np.searchsorted(curve.accepted, row.num_accepted))
+        assert (curve.accepted[at], curve.thresholds[at]) == (row.num_accepted, row.confidence_bound)
         assert curve.selective_risk[at] == pytest.approx(row.selective_risk)
 
 

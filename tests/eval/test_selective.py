@@ -32,7 +32,7 @@ def test_every_row_is_what_counting_by_hand_gives(samples, threshold):
     wrong = (probabilities > threshold) != labels
     for row in selective_sweep(probabilities, labels, threshold=threshold):
         accepted = confidence >= row.confidence_bound
-        assert row.accepted == accepted.sum()
+        assert row.num_accepted == accepted.sum()
         assert row.coverage == accepted.mean()
         assert row.selective_risk == pytest.approx(wrong[accepted].mean())
         assert row.selective_accuracy == pytest.approx(1 - wrong[accepted].mean())
@@ -53,12 +53,12 @@ def test_a_coverage_that_is_not_exact_in_binary_still_asks_for_whole_pictures():
     """0.55 * 100 is a little more than 55 in floats."""
     assert math.ceil(0.55 * 100) == 56
     rows = selective_sweep(np.linspace(0.51, 0.99, 100), np.ones(100, int), threshold=0.5, coverages=[0.55])
-    assert rows[0].accepted == 55
+    assert rows[0].num_accepted == 55
 
 
 def test_equally_confident_pictures_are_accepted_together():
     rows = selective_sweep([0.9, 0.9, 0.9, 0.6], [1, 0, 1, 1], threshold=0.5, coverages=[0.25, 1.0])
-    assert [(row.coverage, row.accepted) for row in rows] == [(0.75, 3), (1.0, 4)]
+    assert [(row.coverage, row.num_accepted) for row in rows] == [(0.75, 3), (1.0, 4)]
     assert rows[0].selective_risk == pytest.approx(1 / 3)
 
 
@@ -80,7 +80,7 @@ def test_rows_are_frozen_and_ordered_by_coverage():
     assert list(rows) == sorted(rows)
     assert isinstance(rows[0], SweepRow)
     with pytest.raises(AttributeError):
-        rows[0].accepted = 3
+        rows[0].num_accepted = 3
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.1, 2.0, float("nan"), float("inf")])

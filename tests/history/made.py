@@ -35,7 +35,8 @@ ROLES = {"backbone": ("train",), "phase1_checkpoint": ("train", "val_select"), "
 METRICS = {
     "images": {"pictures": 12},
     "phase1_checkpoint": {"val_mcc": 0.9375, "epochs_run": 7},
-    "thresholds": {"val_calib_mcc": 0.75},
+    "val_calib_logits": {"mcc": 0.25},
+    "thresholds": {"val_calib_mcc": 0.75, "mcc": 0.75},
     "evaluation": {"mcc": 0.5},
 }
 MOMENT = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)

@@ -32,8 +32,10 @@ WRITERS = {
     "tensors": lambda path: write_tensors_atomic(path, {"x": np.ones((2, 3), np.float32)}),
     "torch tensors": lambda path: write_tensors_atomic(path, {"x": torch.ones(2, 3)}),
     "module": lambda path: write_checkpoint_atomic(path, torch.nn.Linear(2, 2)),
-    "state": lambda path: write_checkpoint_atomic(path, torch.nn.Linear(2, 2).state_dict()),
+    "archive": lambda path: write_checkpoint_atomic(path, torch.nn.Linear(2, 2).state_dict()),
 }
+# The ending of a checkpoint names its format.
+NAMES = {"module": "file.safetensors", "archive": "file.ckpt"}
 
 
 def names_in(directory):
@@ -61,31 +63,34 @@ def recorded_flushes(monkeypatch):
 
 @pytest.fixture(params=WRITERS)
 def writer(request):
-    return WRITERS[request.param]
+    return WRITERS[request.param], NAMES.get(request.param, "file")
 
 
 def test_every_writer_returns_the_digest_of_what_lies_on_the_disk(writer, tmp_path):
-    path = tmp_path / "new" / "directory" / "file"
-    digest = writer(path)
+    write, name = writer
+    path = tmp_path / "new" / "directory" / name
+    digest = write(path)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest() == compute_file_sha256(path)
-    assert names_in(path.parent) == ["file"]
+    assert names_in(path.parent) == [name]
 
 
 def test_every_writer_replaces_an_existing_file(writer, tmp_path):
-    path = tmp_path / "file"
+    write, name = writer
+    path = tmp_path / name
     path.write_bytes(b"old" * 1000)
-    assert writer(path) == compute_file_sha256(path)
+    assert write(path) == compute_file_sha256(path)
     assert b"old" not in path.read_bytes()
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_the_mode_follows_the_umask(writer, umask, tmp_path):
+    write, name = writer
     before = os.umask(umask)
     try:
-        writer(tmp_path / "file")
+        write(tmp_path / name)
     finally:
         os.umask(before)
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_an_error_in_the_block_leaves_the_old_file_and_no_temporary_one(tmp_path):

@@ -1,0 +1,151 @@
+"""Every curve that is drawn, as a table of numbers beside the plot: one CSV below ``curves/`` each.
+
+The numbers come from the very functions that the plots take them from. A row is an exact point of the curve,
+where something changes, never one in between; of a long curve the rows are the points that the plot keeps
+(see `drawing.thin`), at most 1,000.
+
+An artifact of an older version has no such files. What was not recorded is no fault.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from streetvision_core.eval.decisions import same_numbers
+from streetvision_core.eval.drawing import thin_positions
+from streetvision_core.eval.inputs import binary_vector, require_both_classes
+from streetvision_core.eval.ranking import falling_steps, risk_coverage_curve
+from streetvision_core.eval.reliability import reliability_bins
+from streetvision_core.eval.thresholds import mcc_curve
+from streetvision_core.io import csv_bytes, read_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from streetvision_core.eval.inputs import Values
+    from streetvision_core.io import PublishedArtifact
+
+    Rows: TypeAlias = Sequence[Mapping[str, object]]
+
+CURVE_PREFIX = "curves/"
+
+
+def mcc_rows(probabilities: Values, labels: Values) -> list[dict[str, object]]:
+    """MCC at each threshold on the probability of roadwork, the exact best one among them.
+
+    Takes probabilities [N] and labels [N].
+
+    Raises:
+        DataError: what `mcc_curve` refuses.
+    """
+    thresholds, mcc = mcc_curve(probabilities, labels)
+    return _rows(threshold=thresholds, mcc=mcc)
+
+
+def risk_coverage_rows(confidence: Values, wrong: Values) -> list[dict[str, object]]:
+    """What each threshold on the confidence [N] accepts, strict to loose, and how much of it is `wrong` [N].
+
+    Raises:
+        DataError: what `risk_coverage_curve` refuses.
+    """
+    curve = risk_coverage_curve(confidence, wrong)
+    kept = thin_positions(curve.coverage, curve.selective_risk)
+    return _rows(
+        confidence=curve.thresholds[kept],
+        coverage=curve.coverage[kept],
+        selective_risk=curve.selective_risk[kept],
+        num_accepted=curve.accepted[kept],
+        errors=curve.errors[kept],
+    )
+
+
+def roc_rows(scores: Values, labels: Values) -> list[dict[str, object]]:
+    """False-positive rate and recall where a score [N] of at least `score` is called roadwork, falling.
+
+    Raises:
+        DataError: what `roc_curve` refuses, one class only among it.
+    """
+    score, hits, alarms = _counts(scores, labels)
+    rate, recall = alarms / alarms[-1], hits / hits[-1]
+    kept = thin_positions(rate, recall)
+    return _rows(score=score[kept], false_positive_rate=rate[kept], recall=recall[kept])
+
+
+def precision_recall_rows(scores: Values, labels: Values) -> list[dict[str, object]]:
+    """Precision and recall where a score [N] of at least `score` is called roadwork, falling.
+
+    Raises:
+        DataError: what `precision_recall_curve` refuses, one class only among it.
+    """
+    score, hits, alarms = _counts(scores, labels)
+    recall, precision = hits / hits[-1], hits / (hits + alarms)
+    kept = thin_positions(recall, precision)
+    return _rows(score=score[kept], recall=recall[kept], precision=precision[kept])
+
+
+def reliability_rows(probabilities: Values, labels: Values) -> list[dict[str, object]]:
+    """Mean probability and share of roadwork of each filled bin of equal width, for [N] and labels [N].
+
+    Raises:
+        DataError: what `reliability_bins` refuses.
+    """
+    return [
+        {
+            "low": one.low,
+            "high": one.high,
+            "n": one.n,
+            "mean_probability": one.probability,
+            "share_of_roadwork": one.roadwork,
+        }
+        for one in reliability_bins(probabilities, labels)
+    ]
+
+
+def curve_files(curves: Mapping[str, Rows]) -> dict[str, bytes]:
+    """Return ``curves/NAME.csv`` for each curve with rows."""
+    return {
+        f"{CURVE_PREFIX}{name}.csv": csv_bytes(rows, columns=list(rows[0]))
+        for name, rows in curves.items()
+        if rows
+    }
+
+
+def read_curves(published: PublishedArtifact) -> dict[str, bytes]:
+    """Return the verified files of the curves by name; none of an artifact that was made before they were."""
+    names = [name for name in published.content if name.startswith(CURVE_PREFIX)]
+    return {name: published.read_bytes(name) for name in names}
+
+
+def curve_problems(recorded: Mapping[str, bytes], computed: Mapping[str, bytes]) -> list[str]:
+    """Return which recorded curves come out otherwise when computed again; one sentence each."""
+    return [
+        f"{name} is another curve when computed again"
+        for name in sorted(recorded.keys() & computed.keys())
+        if not same_numbers(_cells(recorded[name]), _cells(computed[name]))
+    ]
+
+
+def _counts(
+    scores: Values, labels: Values
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    require_both_classes(binary_vector(labels, name="labels"), purpose="measure how scores rank them")
+    return falling_steps(scores, labels, scores="scores", flags="labels")
+
+
+def _rows(**columns: npt.NDArray[np.generic]) -> list[dict[str, object]]:
+    parts = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in parts]
+
+
+def _cells(data: bytes) -> list[list[float | str]]:
+    return [[_cell(cell) for cell in row.values()] for row in read_csv(data)]
+
+
+def _cell(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
