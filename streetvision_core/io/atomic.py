@@ -271,10 +271,11 @@ def sweep_partials(directory: Path, *, root: Path | None = None) -> None:
     Raises:
         StoreError: one cannot be removed, or the way to it is a link.
     """
-    refuse_links(directory, root=root or directory)
-    for path in sorted(directory.rglob(".*.partial")):
-        if is_partial(path.name) and not path.is_symlink():
-            remove_own(path, root=root or directory)
+    with _os_errors_named(directory):
+        refuse_links(directory, root=root or directory)
+        for path in sorted(directory.rglob(".*.partial")):
+            if is_partial(path.name) and not path.is_symlink():
+                remove_own(path, root=root or directory)
 
 
 @contextlib.contextmanager

@@ -67,8 +67,12 @@ def is_open(directory: Path) -> bool:
 
 def is_feature_set(directory: Path) -> bool:
     """Tell whether a directory is a set, whole or begun: it has the name of a key and holds nothing else."""
-    named = _SET_NAME.fullmatch(directory.name) is not None and not directory.is_symlink()
-    return named and all(map(_is_of_a_set, directory.iterdir()))
+    if not _SET_NAME.fullmatch(directory.name) or directory.is_symlink():
+        return False
+    try:
+        return all(map(_is_of_a_set, directory.iterdir()))
+    except FileNotFoundError:  # removed meanwhile
+        return False
 
 
 def _is_of_a_set(path: Path) -> bool:

@@ -71,8 +71,8 @@ def refuse_links(path: Path, *, root: Path) -> None:
 
 def _remove(path: Path, *, root: Path, how: Callable[[Directory, str], None]) -> None:
     """Call ``how`` with the parent of ``path`` and its name; make errors readable."""
-    refuse_links(path, root=root)
     try:
+        refuse_links(path, root=root)
         with ExitStack() as stack:
             parent = stack.enter_context(open_directory(root))
             for name in path.relative_to(root).parts[:-1]:

@@ -25,6 +25,7 @@ from streetvision_core.io.claims import CLAIM_FILES, is_claim
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.pointer import parse_pointer
+from streetvision_core.io.published import unreadable
 from streetvision_core.io.removal import refuse_links, remove_own
 from streetvision_core.io.writers import write_json_atomic
 
@@ -57,21 +58,25 @@ def recognise(root: Path) -> Root:
     try:
         if _is_marked(root):
             return Root.MARKED
-        names = sorted(path.name for path in root.iterdir())
+        foreign = [name for name in _names(root) if not _is_leftover(root, name)]
+        if not foreign:
+            return Root.EMPTY
+        if _is_of_last_version(root, foreign):
+            return Root.UNMARKED
+    except OSError as error:
+        raise unreadable(root, error) from error
+    raise _refused(_described(foreign), root)
+
+
+def _names(root: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in root.iterdir())
     except FileNotFoundError as error:
         if root.is_symlink():
             raise _refused("a link that leads nowhere", root) from error
-        return Root.EMPTY
+        return []
     except NotADirectoryError as error:
         raise _refused("a file", root) from error
-    except OSError as error:
-        raise _refused(f"the error '{error.strerror}'", root) from error
-    foreign = [name for name in names if not _is_leftover(root, name)]
-    if not foreign:
-        return Root.EMPTY
-    if _is_of_last_version(root, foreign):
-        return Root.UNMARKED
-    raise _refused(_described(foreign), root)
 
 
 def mark(root: Path) -> None:

@@ -110,8 +110,9 @@ class ArtifactStore:
         if recognise(self.root) is not Root.MARKED:
             with self.exclusive():
                 pass
-        refuse_linked_places(self.root)
-        refuse_links(directory, root=self.root)
+        with _writing(directory):
+            refuse_linked_places(self.root)
+            refuse_links(directory, root=self.root)
         return directory
 
     def stage(self, run_id: str, step: str) -> Path:
@@ -304,8 +305,8 @@ class ArtifactStore:
         from filelock import FileLock
 
         recognise(self.root)
-        refuse_linked_places(self.root)
         with _writing(self.root):
+            refuse_linked_places(self.root)
             make_directory(self.root)
             lock = FileLock(self.root / LOCK)
             lock.acquire()
