@@ -35,7 +35,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         step, store = obj.step, self.store.open()
         manifest = _describe_taken_over(obj, store) if step.origin else _describe_computed(obj, store)
         published = store.publish(step.directory, manifest)
-        forget_progress(step.resume)
+        forget_progress(step.resume, root=store.root)
         context.add_output_metadata(publication_metadata(published))
         context.log.info(
             "published %s after %.1f s as %s: %s",

@@ -128,7 +128,7 @@ class Step:
             log=context.log,
         )
         if not config.reuse:
-            forget_progress(step.resume)
+            forget_progress(step.resume, root=opened.root)
         if not (config.reuse and reusable):
             return step
         return replace(step, origin=_take_over(opened, step.directory, key, context.log))

@@ -1,7 +1,8 @@
 """Learning curves for TensorBoard that nobody needs: of steps of runs that are gone.
 
 A step lies in the store before it trains and as long as its run does, so a curve without its step is what a
-removed run, or the sweep after a killed one, has left. One that was written in the last hour stays.
+removed run, or the sweep after a killed one, has left. One that was written in the last hour stays, and so
+does a directory that holds something else than curves.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 from streetvision_core.history.scan import directories, files_below
+from streetvision_core.io.names import CURVE_NAME
 
 OLD_SECONDS = 3600
 
@@ -21,8 +23,14 @@ def orphaned_curves(root: Path) -> list[Path]:
         Path(run.path)
         for step in directories(root / "tensorboard")
         for run in directories(Path(step.path))
-        if not os.path.lexists(root / "runs" / run.name / step.name) and _is_old(Path(run.path))
+        if not os.path.lexists(root / "runs" / run.name / step.name) and _may_go(Path(run.path))
     )
+
+
+def _may_go(directory: Path) -> bool:
+    files = list(files_below(directory))
+    are_curves = all(file.name == CURVE_NAME and file.is_file(follow_symlinks=False) for file in files)
+    return are_curves and _is_old(directory)
 
 
 def _is_old(directory: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.history.scan import directories, files_below
 from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.features import KEY_NAME, is_open
+from streetvision_core.io.features import KEY_NAME, is_feature_set, is_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ FEATURES_BYTES = 20 * 2**30
 
 
 def spare_features(root: Path, *, limit_bytes: int) -> list[Path]:
-    """Return the directories of the sets that may go, sorted."""
+    """Return the directories of the sets that may go, sorted; what holds something else is no set."""
     by_age = sorted((_used(path), path) for path in _sets(root))
     sizes = {path: _size(path) for _, path in by_age}
     total = sum(sizes.values())
@@ -47,7 +47,8 @@ def feature_partials(root: Path, *, going: Iterable[Path]) -> list[Path]:
 
 
 def _sets(root: Path) -> list[Path]:
-    return [Path(entry.path) for entry in directories(root / "features")]
+    paths = [Path(entry.path) for entry in directories(root / "features")]
+    return [path for path in paths if is_feature_set(path)]
 
 
 def _used(path: Path) -> float:

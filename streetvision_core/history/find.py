@@ -55,9 +55,10 @@ def open_store(path: str | None = None) -> ArtifactStore:
     """Return the store at ``path``, or where the environment says.
 
     Raises:
-        StoreError: there is none, or nothing says where.
+        StoreError: there is none, the folder is somebody else's, or nothing says where.
     """
     root = Path(path) if path else default_store()
+    store = ArtifactStore(root)
     if not (root / "runs").is_dir():
         raise StoreError(
             "a store in which something was made",
@@ -65,7 +66,7 @@ def open_store(path: str | None = None) -> ArtifactStore:
             root,
             "Make something first (make bundle), or give the store with --store or STREETVISION_STORE.",
         )
-    return ArtifactStore(root)
+    return store
 
 
 def names_folder(name: str) -> bool:

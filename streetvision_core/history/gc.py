@@ -8,6 +8,9 @@ with the runs they are of.
 
 A file may have several names, in other runs for instance. Its bytes are free when its last name goes, and
 only then are they counted. No link is followed.
+
+Only what this store has made goes (``_is_ours``). Whatever else lies among the runs is a stranger's: it
+stays, and the plan names it.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from streetvision_core.errors import StoreError
 from streetvision_core.history.curves import orphaned_curves
 from streetvision_core.history.features import FEATURES_BYTES, feature_partials, spare_features
 from streetvision_core.history.keep import kept_artifacts, live_runs
-from streetvision_core.history.pointers import key_files, read_pointers
+from streetvision_core.history.pointers import key_files, latest_files, read_pointer, read_pointers
 from streetvision_core.history.resumes import stale_states
-from streetvision_core.history.scan import Place, all_places, files_below
+from streetvision_core.history.scan import Place, all_places, files_below, strangers
 from streetvision_core.history.text import columns, count_text, size_text
 from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.claims import abandoned
+from streetvision_core.io.claims import abandoned, is_claimed
+from streetvision_core.io.names import MANIFEST_NAME
+from streetvision_core.io.root import RUN_ID, refuse_linked_places
 
 if TYPE_CHECKING:
     import os
@@ -41,6 +46,8 @@ OLD_SECONDS = 3600
 class Plan:
     """What may go: directories of steps, pointers, temporary files, states, features, curves, empty ones.
 
+    ``strangers`` are what stays because this store did not make it.
+
     ``frees`` has the bytes by run, and by what they are where they belong to no run.
     """
 
@@ -53,6 +60,7 @@ class Plan:
     features: Sequence[Path]
     curves: Sequence[Path]
     empty: Sequence[Path]
+    strangers: Sequence[Path]
     frees: Mapping[str, int]
     deleted: bool = False
     good: bool = True
@@ -76,12 +84,14 @@ class Plan:
             "resume": [str(path) for path in self.states],
             "features": [str(path) for path in self.features],
             "curves": [str(path) for path in self.curves],
+            "strangers": [str(path) for path in self.strangers],
         }
 
     def text(self) -> str:
         """Return a line for each run and each kind of leftover, and what that frees in all."""
         rows = [["run", "goes", "frees"], *self._rows()]
         lines = columns(rows) if len(rows) > 1 else []
+        lines += [f"{path} stays: it is no directory of the store's own." for path in self.strangers]
         verb = "Freed" if self.deleted else "Would free"
         gone = count_text(len(self.artifacts), "artifact")
         lines.append(f"{verb} {size_text(self.frees_bytes)} with {gone}; {self.kept} are kept.")
@@ -125,14 +135,15 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int, features_bytes: int
             own directories are links.
         SchemaError: a pointer to what is current is damaged.
     """
-    _refuse_links(store.root)
-    runs = all_places(store.root)
+    refuse_linked_places(store.root)
+    runs, foreign = _without_foreign(store, all_places(store.root))
     live = live_runs(store.root, runs)
     kept = kept_artifacts(store, runs, keep_runs=keep_runs, live=live)
     found = [place for places in runs.values() for place in places]
     _require_current(store, found)
-    artifacts = [place for place in found if place.published and place.key not in kept]
-    half_made = [place for place in found if not place.published and _is_abandoned(place)]
+    spare = [place for place in found if place.published and place.key not in kept]
+    artifacts = [place for place in spare if place not in foreign]
+    half_made = [place for place in found if not place.published and _was_left(place)]
     staying = {place.key for place in found if place.published} - {place.key for place in artifacts}
     pointers = [one.path for one in read_pointers(key_files(store.root))[0] if one.key not in staying]
     states = stale_states(store.root)
@@ -164,6 +175,7 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int, features_bytes: int
         features=features,
         curves=curves,
         empty=empty,
+        strangers=sorted([*strangers(store.root), *(place.path for place in foreign)]),
         frees=tally.frees,
     )
 
@@ -195,20 +207,43 @@ def _require_current(store: ArtifactStore, found: Sequence[Place]) -> None:
         )
 
 
-def _refuse_links(root: Path) -> None:
-    for name in ("runs", "latest", "keys", "resume", "features", "tensorboard"):
-        if (root / name).is_symlink():
-            raise StoreError(
-                "the store's own directories",
-                f"that {name} is a link",
-                root / name,
-                "A collection follows no link. Move the whole store, and set STREETVISION_STORE.",
-            )
+def _without_foreign(
+    store: ArtifactStore, runs: Mapping[str, Sequence[Place]]
+) -> tuple[dict[str, Sequence[Place]], set[Place]]:
+    """Return the runs that may be this store's, and what lies published anywhere that is not its own.
+
+    A damaged manifest in a run of ours is not its own either, so it does not go. It still is of that run: if
+    the run is to be kept, nobody knows what else must be.
+    """
+    foreign = {
+        place for places in runs.values() for place in places if place.published and not _is_ours(place)
+    }
+    current = {read_pointer(path).run_id for path in latest_files(store.root)}
+    ours = {
+        run_id: places
+        for run_id, places in runs.items()
+        if RUN_ID.fullmatch(run_id) or run_id in current or not foreign.issuperset(places) or not places
+    }
+    return ours, foreign
 
 
-def _is_abandoned(place: Place) -> bool:
+def _is_ours(place: Place) -> bool:
+    """Tell whether this store has made a directory with a ``manifest.json``; other tools write one too.
+
+    Its manifest names the run and the step that it lies in, though it may be damaged; or there is a claim.
+    """
+    try:
+        text = (place.path / MANIFEST_NAME).read_bytes()
+    except OSError:
+        text = b""
+    names = (f'"run_id": "{place.run_id}"', f'"step_name": "{place.step}"')
+    return is_claimed(place.path) or all(name.encode() in text for name in names)
+
+
+def _was_left(place: Place) -> bool:
+    """Tell whether a killed process has left the directory: there is a claim, and nobody holds it."""
     with abandoned(place.path) as free:
-        return free
+        return free and is_claimed(place.path)
 
 
 def _partials(directory: Path) -> list[Path]:
@@ -218,11 +253,13 @@ def _partials(directory: Path) -> list[Path]:
 def _emptied(root: Path, runs: Mapping[str, Sequence[Place]], *, going: set[Place]) -> list[Path]:
     """Return the directories of those ``runs`` in which nothing stays.
 
-    One that published nothing may have been made a moment ago, so it has to be old.
+    One that published nothing may have been made a moment ago, so it has to be old, and bear an id of ours.
     """
     found = []
     for run_id, places in runs.items():
         path = root / "runs" / run_id
+        if not places and not RUN_ID.fullmatch(run_id):
+            continue
         if all(place in going for place in places) and (any(p.published for p in places) or is_old(path)):
             found.append(path)
     return found

@@ -2,11 +2,12 @@
 
 It holds the store alone and decides again inside. Then, each step before the next one:
 
-1. The pointers to what goes. Their directories are flushed.
-2. The manifests, those of later steps before what they were made from; after each depth of the chain the
+1. A claim beside each artifact, which says that this store has made it. Their directories are flushed.
+2. The pointers to what goes. Their directories are flushed.
+3. The manifests, those of later steps before what they were made from; after each depth of the chain the
    directories are flushed. From here on these directories are what a kill leaves half-made: nobody reads
    them, and the next run or collection clears them away.
-3. The files, and what was half-made before; sets of features, of which any part is whole; what is empty then.
+4. The files, and what was half-made before; sets of features, of which any part is whole; what is empty then.
 
 Whoever takes over an artifact at this moment either has links of his own or finds it missing and computes
 it again.
@@ -14,9 +15,6 @@ it again.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,11 +22,14 @@ from streetvision_core.errors import StoreError, StreetVisionError
 from streetvision_core.history.features import FEATURES_BYTES
 from streetvision_core.history.gc import Plan, plan_collection
 from streetvision_core.history.order import depths
-from streetvision_core.io.claims import abandoned, clear_abandoned
+from streetvision_core.history.scan import run_ids
+from streetvision_core.io.claims import abandoned, clear_abandoned, leave_claim
 from streetvision_core.io.features import remove_features
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.progress import forget_progress
+from streetvision_core.io.removal import refuse_links, remove_if_empty, remove_own
+from streetvision_core.io.store import is_half_made
 from streetvision_core.io.system import open_directory
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def collect(store: ArtifactStore, *, keep_runs: int, features_bytes: int = FEATU
     with store.exclusive():
         plan = plan_collection(store, keep_runs=keep_runs, features_bytes=features_bytes)
         try:
-            _remove(plan)
+            _remove(plan, root=store.root)
         except OSError as error:
             raise StoreError(
                 "to remove what nothing needs",
@@ -62,35 +63,41 @@ def collect(store: ArtifactStore, *, keep_runs: int, features_bytes: int = FEATU
     return replace(plan, deleted=True)
 
 
-def _remove(plan: Plan) -> None:
-    _unlink([*plan.pointers, *plan.partials])
-    for places in _deepest_first(plan.artifacts):
-        _unlink([place.path / MANIFEST_NAME for place in places])
+def _remove(plan: Plan, *, root: Path) -> None:
     for place in plan.artifacts:
-        shutil.rmtree(place.path)
-    for place in plan.half_made:
+        refuse_links(place.path, root=root)
+        leave_claim(place.path)
+    _flush({place.path.parent for place in plan.artifacts})
+    _unlink([*plan.pointers, *plan.partials], root=root)
+    for places in _deepest_first(plan.artifacts):
+        _unlink([place.path / MANIFEST_NAME for place in places], root=root)
+    for place in (*plan.artifacts, *plan.half_made):
         with abandoned(place.path) as free:
-            if free and not os.path.lexists(place.path / MANIFEST_NAME):
-                shutil.rmtree(place.path)
+            if free and is_half_made(place.path):
+                remove_own(place.path, root=root)
     for state in plan.states:
-        forget_progress(state)
+        forget_progress(state, root=root)
     for features in plan.features:
-        remove_features(features)
+        remove_features(features, root=root)
     for curve in plan.curves:
-        shutil.rmtree(curve)
+        remove_own(curve, root=root)
+    for run_id in run_ids(root):
+        clear_abandoned(root / "runs" / run_id, root=root, keep=is_half_made)
     for run in plan.empty:
-        clear_abandoned(run)
-        with contextlib.suppress(OSError):  # somebody has put something into it
-            run.rmdir()
+        remove_if_empty(run, root=root)
 
 
-def _unlink(paths: Iterable[Path]) -> None:
+def _unlink(paths: Iterable[Path], *, root: Path) -> None:
     """Remove the names, and return when that is on the disk."""
-    touched: dict[Path, None] = {}
+    touched = set()
     for path in paths:
-        path.unlink(missing_ok=True)
-        touched[path.parent] = None
-    for parent in touched:
+        remove_own(path, root=root)
+        touched.add(path.parent)
+    _flush(touched)
+
+
+def _flush(parents: Iterable[Path]) -> None:
+    for parent in sorted(parents):
         with open_directory(parent) as directory:
             directory.flush()
 

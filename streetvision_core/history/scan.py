@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import SchemaError
+from streetvision_core.io.claims import is_claimed
 from streetvision_core.io.names import MANIFEST_NAME, check_segment
 
 if TYPE_CHECKING:
@@ -58,14 +59,25 @@ def all_places(root: Path) -> dict[str, list[Place]]:
 
 
 def strangers(root: Path) -> list[Path]:
-    """Return what lies among the runs and steps and is no directory of the store's own."""
+    """Return what lies among the runs and steps and is no directory of the store's own.
+
+    That is also a directory of a step with neither a manifest nor a claim, which nobody here has begun.
+    """
     above = [root / "runs", *(root / "runs" / run_id for run_id in run_ids(root))]
-    return sorted(
+    foreign = [
         Path(entry.path)
         for directory in above
         for entry in entries(directory)
         if not entry.name.startswith(".") and not _is_ours(entry)
-    )
+    ]
+    # The claim first: a step that is published meanwhile has its manifest before it gives its claim back.
+    unclaimed = [
+        place.path
+        for found in all_places(root).values()
+        for place in found
+        if not is_claimed(place.path) and not os.path.lexists(f"{place.location}/{MANIFEST_NAME}")
+    ]
+    return sorted([*foreign, *(path for path in unclaimed if path.is_dir())])
 
 
 def files_below(directory: Path | str) -> Iterator[os.DirEntry[str]]:

@@ -5,7 +5,8 @@ read only the roles it may (``data/roles.py``). A file with several names, as re
 once. What is current must be of one chain: of one checkpoint, say. Of the whole store also: every pointer
 names a manifest that is there, with the digest it vouches for, and no link or stray file lies among the runs.
 
-A directory without a manifest was never published, so it is no fault.
+A directory without a manifest was never published, so it is no fault where a claim says that a step was begun
+there.
 """
 
 from __future__ import annotations

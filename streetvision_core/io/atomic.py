@@ -26,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from streetvision_core.errors import StoreError
+from streetvision_core.io.removal import refuse_links, remove_own
 from streetvision_core.io.system import open_directory
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.io.system import Directory
 
+_log = logging.getLogger(__name__)
 _PIECE_BYTES = 4 * 2**20
 _PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
 # How file systems say that they have no hard links, or none to this file. EINVAL is FAT under Windows.
@@ -136,11 +139,10 @@ def atomic_file(path: Path, *, failures: tuple[type[Exception], ...] = ()) -> It
                 name = f"{place}/{path.name}"
                 handle.sha256 = _seal(name, mode=mode, directory=directory)
                 directory.replace(name, path.name)
-                shutil.rmtree(path.parent / place)
+                directory.remove_all(place)
                 directory.flush()
         except BaseException:
-            # Where the disk refuses even this, the first error is the one to tell.
-            shutil.rmtree(path.parent / place, ignore_errors=True)
+            _give_up(directory, place, path)
             raise
 
 
@@ -215,9 +217,7 @@ def atomic_stream(path: Path) -> Iterator[AtomicStream]:
                 directory.replace(name, path.name)
                 directory.flush()
         except BaseException:
-            # It may be gone already; where the disk refuses even this, the first error is the one to tell.
-            with contextlib.suppress(OSError):
-                directory.remove(name)
+            _give_up(directory, name, path)
             raise
 
 
@@ -227,6 +227,14 @@ def write_chunks_atomic(path: Path, chunks: Iterable[memoryview]) -> str:
         for chunk in chunks:
             stream.write(chunk)
     return stream.sha256
+
+
+def _give_up(directory: Directory, name: str, path: Path) -> None:
+    """Remove what was half written; where the disk refuses even this, the first error is the one to raise."""
+    try:
+        directory.remove_all(name)
+    except OSError as error:
+        _log.warning("%s stays half written beside %s: %s", name, path, error.strerror)
 
 
 def _partial_name(path: Path) -> str:
@@ -291,22 +299,23 @@ def is_partial(name: str) -> bool:
     return _PARTIAL.fullmatch(name) is not None
 
 
-def sweep_partials(directory: Path) -> None:
+def sweep_partials(directory: Path, *, root: Path | None = None) -> None:
     """Remove the temporary files that a killed writer left in ``directory`` and below it.
 
-    Nobody may be writing there: a temporary file does not tell whether its writer lives.
+    Nobody may be writing there: a temporary file does not tell whether its writer lives. No link is followed.
+
+    Args:
+        directory: Where to look.
+        root: Below which neither ``directory`` nor what leads to it may be a link; by default ``directory``.
 
     Raises:
-        StoreError: one cannot be removed.
+        StoreError: one cannot be removed, or the way to it is a link.
     """
     with _os_errors_named(directory):
+        refuse_links(directory, root=root or directory)
         for path in sorted(directory.rglob(".*.partial")):
-            if not is_partial(path.name):
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            if is_partial(path.name) and not path.is_symlink():
+                remove_own(path, root=root or directory)
 
 
 @contextlib.contextmanager

@@ -1,19 +1,23 @@
-"""Claims: which process is at work in which directory.
+"""Claims: which process is at work in which directory, and which directories this project has made.
 
 A claim on ``DIRECTORY`` is a lock on the file ``.NAME.claim`` beside it. The operating system releases it
 when its process ends, however it ends; so a claim that can be had belongs to a process that is gone. The
-file is removed when the work is done; one that a killed process has left means nothing.
+file is removed when the work is done. One that a killed process has left beside a directory says that the
+directory was made here, and so may be removed; a directory without one may be anybody's. A claim is an empty
+regular file: what else bears such a name is not ours, and stays.
 """
 
 from __future__ import annotations
 
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
+from streetvision_core.io.removal import remove_own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from filelock import BaseFileLock
@@ -49,12 +53,22 @@ def claim_if_free(directory: Path) -> None:
         _held[directory] = lock
 
 
-def release(directory: Path) -> None:
-    """Give up the claim on ``directory``, if this process holds it."""
+def release(directory: Path, *, root: Path | None = None) -> None:
+    """Give up the claim on ``directory``, if this process holds it.
+
+    Args:
+        directory: What was claimed.
+        root: Below which no link is followed; by default the parent of ``directory``.
+
+    Raises:
+        StoreError: the claim file cannot be removed; nobody holds it any more.
+    """
     lock = _held.pop(directory, None)
     if lock is not None:
-        _claim_file(directory).unlink(missing_ok=True)
-        lock.release()
+        try:
+            remove_own(_claim_file(directory), root=root or directory.parent)
+        finally:
+            lock.release()
 
 
 @contextmanager
@@ -63,7 +77,7 @@ def abandoned(directory: Path) -> Iterator[bool]:
     if directory in _held:
         yield False
         return
-    if not _claim_file(directory).exists():
+    if not is_claimed(directory):
         yield True
         return
     lock = _lock(directory)
@@ -80,12 +94,41 @@ def abandoned(directory: Path) -> Iterator[bool]:
         lock.release()
 
 
-def clear_abandoned(parent: Path) -> None:
-    """Remove the claim files in ``parent`` that killed processes have left."""
-    for path in parent.glob(CLAIM_FILES):
-        with abandoned(path.with_name(path.name[1:].removesuffix(".claim"))) as free:
-            if free:
-                path.unlink(missing_ok=True)
+def is_claimed(directory: Path) -> bool:
+    """Tell whether a claim lies beside ``directory``, held or left: this project has made it."""
+    return is_claim(_claim_file(directory))
+
+
+def is_claim(path: Path) -> bool:
+    """Tell whether the file ``path`` is what a claim is: empty, regular, no link."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
+
+
+def leave_claim(directory: Path) -> None:
+    """Leave a claim that nobody holds beside ``directory``: who finds it unfinished may remove it."""
+    _claim_file(directory).touch()
+
+
+def clear_abandoned(parent: Path, *, root: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
+    """Remove the claim files in ``parent`` that killed processes have left.
+
+    Args:
+        parent: The directory.
+        root: Below which no link is followed.
+        keep: Tells of a directory whether its claim is still needed.
+
+    Raises:
+        StoreError: one cannot be removed.
+    """
+    for path in filter(is_claim, parent.glob(CLAIM_FILES)):
+        directory = path.with_name(path.name[1:].removesuffix(".claim"))
+        with abandoned(directory) as free:
+            if free and not keep(directory):
+                remove_own(path, root=root)
 
 
 def _claim_file(directory: Path) -> Path:

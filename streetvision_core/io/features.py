@@ -10,14 +10,15 @@ What the shards hold is the business of ``training/feature_cache.py``.
 from __future__ import annotations
 
 import os
+import re
 import secrets
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
-from streetvision_core.io.atomic import make_directory, sweep_partials, write_file_atomic
-from streetvision_core.io.claims import CLAIM_FILES, abandoned, claim, clear_abandoned
+from streetvision_core.io.atomic import is_partial, make_directory, sweep_partials, write_file_atomic
+from streetvision_core.io.claims import CLAIM_FILES, abandoned, claim, clear_abandoned, is_claim
+from streetvision_core.io.removal import refuse_links, remove_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 KEY_NAME = "key.json"
 LOCK_NAME = ".lock"
+_SET_NAME = re.compile(r"[0-9a-f]{64}")
+_SHARD_NAME = re.compile(r"[0-9a-f]{64}\.npy")
 
 
 def claim_features(directory: Path, key: bytes) -> Path:
@@ -36,11 +39,12 @@ def claim_features(directory: Path, key: bytes) -> Path:
         What was claimed, for `claims.release`.
 
     Raises:
-        StoreError: the file system refused.
+        StoreError: the file system refused, or the directory is a link.
     """
+    refuse_links(directory, root=directory.parent)
     with features_locked(directory.parent), _writing(directory):
         make_directory(directory)
-        clear_abandoned(directory)
+        clear_abandoned(directory, root=directory.parent)
         if not is_open(directory):
             sweep_partials(directory)
         token = directory / secrets.token_hex(8)
@@ -61,15 +65,39 @@ def is_open(directory: Path) -> bool:
     return False
 
 
-def remove_features(directory: Path) -> None:
+def is_feature_set(directory: Path) -> bool:
+    """Tell whether a directory is a set, whole or begun: it has the name of a key and holds nothing else."""
+    if not _SET_NAME.fullmatch(directory.name) or directory.is_symlink():
+        return False
+    try:
+        return all(map(_is_of_a_set, directory.iterdir()))
+    except FileNotFoundError:  # removed meanwhile
+        return False
+
+
+def _is_of_a_set(path: Path) -> bool:
+    if is_partial(path.name) or (path.match(CLAIM_FILES) and is_claim(path)):
+        return True
+    is_named = path.name == KEY_NAME or _SHARD_NAME.fullmatch(path.name) is not None
+    return is_named and path.is_file() and not path.is_symlink()
+
+
+def remove_features(directory: Path, *, root: Path) -> None:
     """Remove a set that nobody has open; a kill meanwhile leaves a smaller set, which is whole.
 
+    What is no set, or holds something else, stays.
+
+    Args:
+        directory: The set.
+        root: Below which no link is followed; that of the store.
+
     Raises:
-        OSError: the file system refused.
+        StoreError: a link leads there, or the file system refused.
     """
+    refuse_links(directory, root=root)
     with features_locked(directory.parent):
-        if directory.is_dir() and not is_open(directory):
-            shutil.rmtree(directory)
+        if directory.is_dir() and is_feature_set(directory) and not is_open(directory):
+            remove_own(directory, root=root)
 
 
 @contextmanager

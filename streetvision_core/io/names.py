@@ -11,6 +11,7 @@ from streetvision_core.errors import SchemaError
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 MANIFEST_NAME = "manifest.json"
+CURVE_NAME = "events.out.tfevents.streetvision"
 
 
 def check_segment(name: str, *, kind: str) -> str:

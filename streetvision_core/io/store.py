@@ -2,6 +2,7 @@
 
 ::
 
+    store.json                                        says that this directory is a store (``root.py``)
     runs/<run_id>/<step>/<files> ... manifest.json    run-isolated; the manifest is written last
     latest/<step>.json                                which manifest is current, with its SHA-256
     keys/<step>/<step_key>.json                       which manifest was computed from exactly these inputs
@@ -17,16 +18,20 @@ publishes a step once: staging there again is refused.
 An input is resolved from a run by its id, or through the pointer; never as "the newest directory".
 
 While a step is staged, its process holds a lock on ``runs/<run_id>/.<step>.claim``, and from a run's first
-step until its end one on ``runs/.<run_id>.claim``; both die with it. So a directory without a manifest whose
-claim nobody holds is what a kill has left, and ``sweep`` removes it.
+step until its end one on ``runs/.<run_id>.claim``; both die with it. So a directory without a manifest beside
+which a claim lies that nobody holds is what a kill has left, and ``sweep`` removes it. A directory with
+neither is a stranger's: it stays, and ``streetvision gc`` and ``verify`` name it.
 The locks are advisory and of this machine: the store belongs on a local disk.
+
+Whatever is removed goes by ``removal.py``: what this store has made, and nothing through a link. What cannot
+be removed is told, as an error or in the log.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,23 +45,39 @@ from streetvision_core.io.atomic import (
     sweep_partials,
     write_file_atomic,
 )
-from streetvision_core.io.claims import abandoned, claim, claim_if_free, clear_abandoned, release
+from streetvision_core.io.claims import (
+    abandoned,
+    claim,
+    claim_if_free,
+    clear_abandoned,
+    is_claimed,
+    release,
+)
 from streetvision_core.io.encode import bytes_digest
 from streetvision_core.io.manifest import OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME, check_relative_name, check_segment
 from streetvision_core.io.pointer import parse_pointer
 from streetvision_core.io.published import PublishedArtifact, damaged, read_artifact, unreadable
+from streetvision_core.io.removal import refuse_links, remove_or_tell, remove_own
+from streetvision_core.io.root import LOCK, Root, mark, recognise, refuse_linked_places, sweep_root
 from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_log = logging.getLogger(__name__)
+
 
 class ArtifactStore:
-    """A directory of published artifacts. Any number of runs may use it at once."""
+    """A directory of published artifacts. Any number of runs may use it at once.
+
+    Raises:
+        StoreError: the directory is somebody else's: neither empty nor a store (``root.recognise``).
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        recognise(self.root)
 
     def directory(self, run_id: str, step: str) -> Path:
         """Return where ``step`` of ``run_id`` stages and publishes its files."""
@@ -65,22 +86,34 @@ class ArtifactStore:
         )
 
     def resume_directory(self, step: str, step_key: str) -> Path:
-        """Return where the computation of ``step`` with this key may keep how far it has come."""
-        return (
-            self.root
-            / "resume"
-            / check_segment(step, kind="step name")
-            / check_segment(step_key, kind="step key")
-        )
+        """Return where the computation of ``step`` with this key may keep how far it has come.
+
+        As of the directories of features and curves: the store is marked, for whoever asks will write there.
+
+        Raises:
+            StoreError: a link leads there, or the store cannot be written.
+        """
+        name = check_segment(step_key, kind="step key")
+        return self._to_write(self.root / "resume" / check_segment(step, kind="step name") / name)
 
     def features_directory(self) -> Path:
         """Return where features of pictures are kept, for all runs (``training/feature_cache.py``)."""
-        return self.root / "features"
+        return self._to_write(self.root / "features")
 
     def tensorboard_directory(self, run_id: str, step: str) -> Path:
         """Return where ``step`` of ``run_id`` writes its learning curve (``training/curves.py``)."""
         name = check_segment(run_id, kind="run id")
-        return self.root / "tensorboard" / check_segment(step, kind="step name") / name
+        return self._to_write(self.root / "tensorboard" / check_segment(step, kind="step name") / name)
+
+    def _to_write(self, directory: Path) -> Path:
+        """Return ``directory``, to which no link leads, when the store is marked."""
+        if recognise(self.root) is not Root.MARKED:
+            with self.exclusive():
+                pass
+        with _writing(directory):
+            refuse_linked_places(self.root)
+            refuse_links(directory, root=self.root)
+        return directory
 
     def stage(self, run_id: str, step: str) -> Path:
         """Return the empty directory in which ``step`` of ``run_id`` stages its files.
@@ -90,19 +123,19 @@ class ArtifactStore:
 
         Raises:
             StoreError: the run has published this step already, so that staging could only harm it; or
-                another process is staging it; or the directory cannot be made or emptied.
+                another process is staging it; or something lies there that this store has not made; or a
+                link leads there; or the directory cannot be made or emptied.
         """
-        directory = self.directory(run_id, step)
+        directory = self._to_write(self.directory(run_id, step))
         with _writing(directory):
             _refuse_published(directory)
             if not directory.parent.exists():
-                with suppress(OSError, StoreError):  # what cannot be cleared away costs room, and never a run
-                    self.sweep()
+                self._sweep_or_tell()
                 make_directory(directory.parent)
+            _refuse_stranger(directory)
             claim_if_free(directory.parent)
             claim(directory)
-            if directory.exists():
-                shutil.rmtree(directory)
+            remove_own(directory, root=self.root)
             make_directory(directory)
         return directory
 
@@ -115,7 +148,7 @@ class ArtifactStore:
                 system refused.
         """
         written = {}
-        with _writing(directory):
+        with _writing(self._to_write(directory)):
             _refuse_published(directory)
             for name, content in sorted(artifact.files.items()):
                 path = directory / check_relative_name(name)
@@ -149,7 +182,7 @@ class ArtifactStore:
                 _link(origin.directory / name, directory / name, sha256=file.sha256)
         except BaseException:
             with _writing(directory):
-                shutil.rmtree(directory)
+                remove_own(directory, root=self.root)
                 make_directory(directory)
             raise
         return origin
@@ -164,7 +197,7 @@ class ArtifactStore:
             StoreError: the directory holds files that the manifest does not list, or was published with
                 another manifest.
         """
-        with _writing(directory):
+        with _writing(self._to_write(directory)):
             _check_complete(directory, manifest)
             path = directory / MANIFEST_NAME
             if not path.exists():
@@ -176,7 +209,7 @@ class ArtifactStore:
             with self.exclusive():
                 write_json_atomic(self._pointer(step), pointer)
                 write_json_atomic(self._key_pointer(step, manifest.step_key), pointer)
-            release(directory)
+            release(directory, root=self.root)
         return published
 
     def resolve(self, step: str, *, run_id: str | None = None) -> PublishedArtifact:
@@ -229,33 +262,56 @@ class ArtifactStore:
         return sorted(path.stem for path in (self.root / "latest").glob("[!.]*.json"))
 
     def sweep(self) -> None:
-        """Remove what killed processes have left half-made; whatever was published stays."""
-        for directory in self._step_directories():
+        """Remove what killed processes have left half-made; whatever was published stays.
+
+        A half-made directory that cannot be removed is logged, and tried again the next time.
+
+        Raises:
+            StoreError: the store cannot be written, or one of its own directories is a link.
+        """
+        if recognise(self.root) is Root.EMPTY:
+            return
+        refuse_linked_places(self.root)
+        runs = _directories(self.root / "runs")
+        for directory in (step for run in runs for step in _directories(run)):
             with abandoned(directory) as free:
                 # Asked under the claim: whoever held it may have published meanwhile.
-                if free and not (directory / MANIFEST_NAME).exists():
-                    shutil.rmtree(directory, ignore_errors=True)
-        for run in (self.root / "runs", *_visible(self.root / "runs")):
-            clear_abandoned(run)
-        if self.root.is_dir():
-            with self.exclusive():
-                for pointers in (self.root / "latest", self.root / "keys"):
-                    sweep_partials(pointers)
+                if free and is_half_made(directory):
+                    remove_or_tell(directory, root=self.root)
+        clear_abandoned(self.root / "runs", root=self.root)
+        for run in runs:
+            clear_abandoned(run, root=self.root, keep=is_half_made)
+        with self.exclusive():
+            sweep_root(self.root)
+            for pointers in (self.root / "latest", self.root / "keys"):
+                sweep_partials(pointers, root=self.root)
 
-    def _step_directories(self) -> Iterator[Path]:
-        for run in _visible(self.root / "runs"):
-            yield from _visible(run)
+    def _sweep_or_tell(self) -> None:
+        """Sweep; what cannot be cleared away costs room, and never a run."""
+        try:
+            self.sweep()
+        except (OSError, StoreError) as error:
+            _log.warning("what killed runs have left stays for now: %s", error)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the store alone: nobody else moves a pointer or removes anything meanwhile."""
+        """Hold the store alone: nobody else moves a pointer or removes anything meanwhile.
+
+        The store is marked first, if it is not.
+
+        Raises:
+            StoreError: it cannot be written, or somebody else has taken the place.
+        """
         from filelock import FileLock
 
+        recognise(self.root)
         with _writing(self.root):
+            refuse_linked_places(self.root)
             make_directory(self.root)
-            lock = FileLock(self.root / ".lock")
+            lock = FileLock(self.root / LOCK)
             lock.acquire()
         try:
+            mark(self.root)
             yield
         finally:
             lock.release()
@@ -329,12 +385,28 @@ def _refuse_published(directory: Path) -> None:
         )
 
 
-def _visible(directory: Path) -> list[Path]:
-    """Return what lies in a directory, which a collection may remove meanwhile; hidden files are not ours."""
+def is_half_made(directory: Path) -> bool:
+    """Tell whether a step's directory was made by this store, which a claim says, and never published."""
+    return is_claimed(directory) and directory.is_dir() and not os.path.lexists(directory / MANIFEST_NAME)
+
+
+def _refuse_stranger(directory: Path) -> None:
+    if directory.exists() and not is_claimed(directory):
+        raise StoreError(
+            "a directory that this store made, to empty it for the step",
+            "one beside which no claim lies",
+            directory,
+            "Nothing was removed. Move it elsewhere, or start a new run.",
+        )
+
+
+def _directories(directory: Path) -> list[Path]:
+    """Return the directories in a directory, which a collection may remove meanwhile; a link is none."""
     try:
-        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
+        found = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
         return []
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
 def _check_complete(directory: Path, manifest: StepManifest) -> None:

@@ -1,13 +1,15 @@
 """What the write protocol asks of the operating system, and where the systems differ.
 
 Linux: a directory that is written to is held open, and names in it are reached through its descriptor.
-Links are never followed. ``fsync`` flushes files and directories.
+Links are never followed, not even one that takes the place of a directory while that is being removed
+(``shutil.rmtree.avoids_symlink_attacks``). ``fsync`` flushes files and directories.
 
 macOS: the same, but ``fsync`` leaves the bytes in the cache of the disk there. ``F_FULLFSYNC`` is asked
 for first, and ``fsync`` where the file system does not know it. Tested with a stand-in for ``fcntl``,
 never on a Mac.
 
-Windows: plain paths. Files are flushed, but a directory cannot be: a power cut soon after a writer has
+Windows: plain paths. A link is looked for before something is removed; one that is put in place after the
+look may be followed. Files are flushed, but a directory cannot be: a power cut soon after a writer has
 returned may take the new name away again, and the old file is back. Modes are left alone. A file that
 another process holds open cannot be replaced: that is an error, and the old file stays. Tested on Linux,
 never on Windows.
@@ -18,6 +20,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
+import stat
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,9 +67,17 @@ THIS_SYSTEM = {"darwin": MACOS, "win32": WINDOWS}.get(sys.platform, LINUX)
 class Directory:
     """A directory that is written to. Each ``name`` is a file in it; every method may raise OSError."""
 
-    def __init__(self, path: Path, system: System) -> None:
+    def __init__(self, path: Path, system: System, *, above: Directory | None = None) -> None:
         self._path, self._system = path, system
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY) if system.is_posix else None
+        self._descriptor: int | None = None
+        if not system.is_posix:
+            if above is not None and path.is_symlink():
+                raise _is_a_link(path)
+        elif above is None:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        else:
+            flags = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
+            self._descriptor = os.open(path.name, flags, dir_fd=above._descriptor)  # noqa: SLF001 - its own kind
 
     def _reach(self, name: str) -> str | Path:
         return self._path / name if self._descriptor is None else name
@@ -112,6 +124,40 @@ class Directory:
         """Remove the file."""
         os.unlink(self._reach(name), dir_fd=self._descriptor)
 
+    def remove_all(self, name: str) -> None:
+        """Remove a file, or a directory with all that lies in it; a link in there goes, not what it names.
+
+        ``name`` itself must not be a link. What others remove meanwhile is no error.
+        """
+        while (mode := self._mode_of(name)) is not None:
+            try:
+                if stat.S_ISLNK(mode):
+                    raise _is_a_link(self._path / name)
+                if stat.S_ISDIR(mode):
+                    shutil.rmtree(self._reach(name), dir_fd=self._descriptor)
+                else:
+                    self.remove(name)
+            except FileNotFoundError:
+                continue
+
+    def remove_if_empty(self, name: str) -> None:
+        """Remove the directory if nothing lies in it."""
+        try:
+            os.rmdir(self._reach(name), dir_fd=self._descriptor)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+
+    def _mode_of(self, name: str) -> int | None:
+        try:
+            return os.stat(self._reach(name), dir_fd=self._descriptor, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return None
+
+    def enter(self, name: str) -> Directory:
+        """Open a directory in this one, which must not be a link."""
+        return Directory(self._path / name, self._system, above=self)
+
     def flush(self) -> None:
         """Return when the names in the directory are on the disk, where the system can tell."""
         if self._descriptor is not None:
@@ -122,6 +168,10 @@ class Directory:
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
+
+
+def _is_a_link(path: Path) -> OSError:
+    return OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
 @contextlib.contextmanager

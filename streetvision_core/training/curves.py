@@ -18,6 +18,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
+from streetvision_core.io.names import CURVE_NAME
 from streetvision_core.training.config import FINETUNE
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.report import EpochReport, EpochRow
 
-FILE_NAME = "events.out.tfevents.streetvision"
 # Attributes of a row, and of a report, and what TensorBoard calls them; the part before / makes a group.
 ROW_TAGS = {
     "train_loss": "loss/train",
@@ -75,7 +75,7 @@ class Curves:
         """Append events to the curve of a phase, which is new in this run when it comes first."""
         if self._directory is None:
             return
-        path = self._directory / phase / FILE_NAME
+        path = self._directory / phase / CURVE_NAME
         first = path not in self._begun
         if first:
             events = [_header(), _text(SETTINGS_TAG, _settings(self._config)), *events]

@@ -27,10 +27,11 @@ from someone who can write to the store and forges the name too.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO, FileIO
 from itertools import groupby, pairwise
@@ -38,11 +39,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streetvision_core.errors import MissingArtifactError
+from streetvision_core.errors import MissingArtifactError, StoreError
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.atomic import write_chunks_atomic
 from streetvision_core.io.claims import release
 from streetvision_core.io.features import claim_features
+from streetvision_core.io.removal import remove_or_tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+_log = logging.getLogger(__name__)
 SHARD_SUFFIX = ".npy"
 SHARD_ROWS = 4096
 _HASHERS = 2
@@ -213,8 +216,7 @@ class FeatureSet:
 
     def _discard(self, path: Path, fault: _NotAShard) -> None:
         self._on_notice(f"A shard of cached features is damaged and left out: {fault} ({path}).")
-        with suppress(OSError):  # it stays left out; each later run says so again
-            path.unlink()
+        remove_or_tell(path, root=self.directory.parent)  # if it stays, each later run says so again
 
     def _adopt(self, shard: _Shard, held: npt.NDArray[np.bytes_]) -> None:
         """Note where the asked pictures lie that have no row yet; `held` are those of the shard's rows."""
@@ -273,8 +275,10 @@ def open_features(
 
 def _release(token: Path, pid: int) -> None:
     if os.getpid() == pid:  # a forked worker has a copy of the object, not the claim
-        with suppress(OSError):  # the directory may be gone, and the claim ends with the process anyway
+        try:
             release(token)
+        except StoreError as error:  # the claim ends with the process anyway
+            _log.warning("%s", error)
 
 
 def _shard_paths(directory: Path) -> list[Path]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -36,6 +35,7 @@ from streetvision_core.data import pictures
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.io.encode import bytes_digest, json_bytes
+from streetvision_core.io.removal import remove_or_tell
 from streetvision_core.models import features, measure, pooling, predict, preprocessing, views
 from streetvision_core.models.features import batch_features, classify_features, find_row_shape
 from streetvision_core.models.measure import picture_quality
@@ -375,7 +375,7 @@ class _Temporary:
 
 def _remove(path: Path, pid: int) -> None:
     if os.getpid() == pid:  # a forked worker has a copy of the object, and the directory is not its own
-        shutil.rmtree(path, ignore_errors=True)
+        remove_or_tell(path, root=path.parent)
 
 
 @dataclass

@@ -18,6 +18,7 @@ Not promised: the same bits when the number of threads or the processor is anoth
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ from typing import TYPE_CHECKING
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
 from streetvision_core.io import make_directory, write_json_atomic
 from streetvision_core.io.atomic import link_file_durably, sweep_partials
-from streetvision_core.io.progress import progress_lock
+from streetvision_core.io.progress import progress_lock, refuse_foreign_progress
+from streetvision_core.io.removal import remove_own
 from streetvision_core.training.saved import (
     SavedRecord,
     epoch_name,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import StagedFile
     from streetvision_core.training.saved import SavedTraining
 
+_log = logging.getLogger(__name__)
 STATE_NAME = "state.json"
 LIBRARIES = ("lightning", "numpy", "pillow", "timm", "torch", "torchvision")
 
@@ -90,8 +93,7 @@ class ResumeState:
         )
         if record.best_name != self._best_name:
             best_path = self.directory / record.best_name
-            with contextlib.suppress(OSError):  # if it stays, the link says why
-                best_path.unlink()
+            remove_own(best_path, root=self.directory.parent)
             link_file_durably(best.path, best_path)
             self._best_name = record.best_name
         write_json_atomic(self.directory / STATE_NAME, record.model_dump())
@@ -100,11 +102,14 @@ class ResumeState:
     def _sweep(self, record: SavedRecord | None) -> None:
         """Remove the files of ours that the record does not name, which a killed run has left."""
         kept = {record.epoch_name, record.best_name} if record else set()
-        with contextlib.suppress(OSError):  # what cannot be removed costs room and nothing else
-            for path in self.directory.iterdir():
+        root = self.directory.parent
+        try:
+            for path in sorted(self.directory.iterdir()):
                 if _OURS.fullmatch(path.name) and path.name not in kept:
-                    path.unlink()
-            sweep_partials(self.directory)
+                    remove_own(path, root=root)
+            sweep_partials(self.directory, root=root)
+        except (OSError, StoreError) as error:  # what cannot be removed costs room and nothing else
+            _log.warning("an earlier state of the training stays: %s", error)
 
 
 @contextlib.contextmanager
@@ -120,10 +125,11 @@ def open_state(
         on_notice: Told once if it has to wait.
 
     Raises:
-        StoreError: the directory cannot be written.
+        StoreError: the directory is somebody's, a link, or cannot be written.
     """
     lock = progress_lock(directory)
     try:
+        refuse_foreign_progress(directory)
         _acquire(lock, directory, on_notice=on_notice)
     except OSError as error:
         raise _refused("to lock the state of the training", error, directory) from error

@@ -13,7 +13,7 @@ from streetvision_core.io import (
     json_bytes,
     json_digest,
 )
-from streetvision_core.io.claims import release
+from streetvision_core.io.claims import leave_claim, release
 from streetvision_core.io.describe import step_key
 
 CHAIN = {
@@ -95,6 +95,12 @@ def _publish(store, directory, manifest):
     published = store.publish(directory, manifest)
     release(directory.parent)  # this process lives on; for the store the run has ended
     return published
+
+
+def leave(directory):
+    """Make of a staged directory what a kill leaves: nobody holds its claim, whose file stays."""
+    release(directory)
+    leave_claim(directory)
 
 
 def make_run(store, run_id, *, configs=None, steps=tuple(CHAIN)):

@@ -15,7 +15,7 @@ from streetvision_core.history.verify import verify_everything
 from streetvision_core.io import write_file_atomic
 from streetvision_core.io.claims import release
 from tests.history.conftest import FIRST, SECOND, THIRD
-from tests.history.made import CHAIN, damage, make, make_run, snapshot, usage
+from tests.history.made import CHAIN, damage, leave, make, make_run, snapshot, usage
 
 PARTIAL = ".splits.json.0123456789abcdef.partial"
 MONTH = 31 * 24 * 3600
@@ -86,7 +86,7 @@ def test_the_pointers_to_what_goes_go_with_it(store):
 def test_half_made_directories_temporary_files_and_dangling_keys_go(store):
     dead = store.stage(THIRD, "bundle")
     write_file_atomic(dead / "half", b"x" * 1000)
-    release(dead)
+    leave(dead)
     for top in ("latest", "keys/splits"):
         (store.root / top / PARTIAL).write_bytes(b"y" * 10)
     key = store.root / "keys" / "splits" / f"{'0' * 64}.json"
@@ -108,7 +108,7 @@ def test_a_run_at_work_is_left_alone_whatever_its_age(store):
     plan = collect(store, keep_runs=1)
     assert plan.artifacts == plan.half_made == []
     assert (at_work / "half").exists()
-    release(at_work)
+    leave(at_work)
     assert collect(store, keep_runs=1).artifacts == []  # the run is between two steps
     release(at_work.parent)
     assert len(collect(store, keep_runs=1).artifacts) == len(CHAIN)
@@ -222,7 +222,7 @@ def test_opening_features_makes_them_the_last_used_and_keeps_them_while_they_are
     going = plan_collection(store, keep_runs=9, features_bytes=usage(features[3])).features
     assert going == sorted([features[1], features[2]])
     opened = open_features(store.features_directory(), key, ["ab" * 32])
-    remove_features(features[3])  # as a collection does that planned it before it was opened
+    remove_features(features[3], root=store.root)  # as a collection does that planned it before it was opened
     plan = collect(store, keep_runs=9, features_bytes=0)
     assert plan.features == sorted([features[1], features[2]])
     assert opened[:].tolist() == [[0.0] * 100]

@@ -14,7 +14,7 @@ from streetvision_core.history.verify import verify_everything
 from streetvision_core.io import ArtifactStore
 from streetvision_core.io.claims import release
 from tests.history.conftest import FIRST, THIRD
-from tests.history.made import CHAIN, copy_store, make, make_run, snapshot, usage
+from tests.history.made import CHAIN, copy_store, leave, make, make_run, snapshot, usage
 
 STEPS = ("images", "splits", "backbone", "phase1_checkpoint")
 # For each run and step: left out, made with one of two configurations, computed again, or begun and killed.
@@ -32,7 +32,7 @@ def build(store, history):
             if action == "kill":
                 directory = store.stage(run_id, step)
                 (directory / "half").write_bytes(b"half")
-                release(directory)
+                leave(directory)
                 release(directory.parent)
             else:
                 files = {"content": f"{step} {action}".encode() * 50}
@@ -135,10 +135,11 @@ def littered(store):
     make_run(store, "20261123T000000-dddddddd")
     dead = store.stage(THIRD, "bundle")
     (dead / "half").write_bytes(b"x")
-    release(dead)
+    leave(dead)
     state = store.resume_directory("splits", store.resolve("splits").manifest.step_key)
     state.mkdir(parents=True)
-    for name in (".lock", "state.json", "epoch-1.ckpt"):
+    (state / ".lock").touch()
+    for name in ("state.json", "epoch-1.ckpt"):
         (state / name).write_bytes(b"{}")
     return store
 

@@ -10,7 +10,7 @@ from streetvision_core.history.runs import list_runs
 from streetvision_core.history.text import code_text
 from streetvision_core.io.claims import claim, release
 from tests.history.conftest import FIRST, SECOND, THIRD
-from tests.history.made import CHAIN, damage, make, make_run
+from tests.history.made import CHAIN, damage, leave, make, make_run
 
 EXPECTED = """\
 run                       when (UTC)        val_mcc  calib_mcc  mcc    code      pictures
@@ -58,7 +58,7 @@ def test_only_the_runs_that_began_a_step_are_listed(store):
 
 def test_what_a_kill_left_and_what_is_at_work_are_told_apart(store):
     dead, busy = store.stage(THIRD, "bundle"), store.stage(THIRD, "thresholds")
-    release(dead)
+    leave(dead)
     text = list_runs(store, limit=1).text()
     assert "  at work     thresholds\n  interrupted bundle\n" in text
     release(busy)

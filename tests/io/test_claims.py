@@ -110,7 +110,7 @@ def test_a_claim_keeps_others_out_until_it_is_given_back(tmp_path):
     claim(work)  # by the same process: it has it already
     with abandoned(work) as free:
         assert not free
-    clear_abandoned(tmp_path)
+    clear_abandoned(tmp_path, root=tmp_path)
     assert (tmp_path / ".work.claim").exists()
     release(work)
     with abandoned(work) as free:
@@ -122,7 +122,7 @@ def test_a_claim_file_without_its_process_means_nothing(tmp_path):
     (tmp_path / ".work.claim").touch()
     with abandoned(tmp_path / "work") as free:
         assert free
-    clear_abandoned(tmp_path)
+    clear_abandoned(tmp_path, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,11 +158,11 @@ def test_progress_that_somebody_is_at_stays_and_goes_with_its_last_user(store):
     directory = store.resume_directory("phase1_checkpoint", "0" * 64)
     write_file_atomic(directory / "state.json", b"{}")
     with FileLock(directory / ".lock", is_singleton=False):
-        forget_progress(directory)
+        forget_progress(directory, root=store.root)
         assert (directory / "state.json").exists()
-    forget_progress(directory)
+    forget_progress(directory, root=store.root)
     assert not directory.exists()
-    forget_progress(directory)  # gone already
+    forget_progress(directory, root=store.root)  # gone already
 
 
 def test_sweeping_an_empty_place_is_no_error(tmp_path):

@@ -73,7 +73,7 @@ def test_the_pointer_has_the_form_of_the_design(store):
     assert pointer == {"manifest": "runs/r1/images/manifest.json", "sha256": published.manifest_sha256}
 
 
-def test_manifest_is_written_after_the_files_and_before_the_pointer(store, monkeypatch):
+def test_the_marker_comes_first_and_the_manifest_after_the_files_and_before_the_pointer(store, monkeypatch):
     renamed = []
     replace = os.replace
 
@@ -85,7 +85,7 @@ def test_manifest_is_written_after_the_files_and_before_the_pointer(store, monke
     publish(store)
     key = store.resolve("images").manifest.step_key
     files = ["index.csv", "scores.safetensors"]
-    assert renamed == [*files, "manifest.json", "images.json", f"{key}.json"]
+    assert renamed == ["store.json", *files, "manifest.json", "images.json", f"{key}.json"]
 
 
 def test_the_digest_is_of_names_and_content_alone_and_leaves_lineage_out():
@@ -298,8 +298,12 @@ def test_a_directory_without_a_manifest_was_never_published(tmp_path):
 
 def test_a_store_that_cannot_be_made_is_a_paragraph(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"can be written.*STREETVISION_STORE"):
+    with pytest.raises(StoreError, match=r"found a file .*STREETVISION_STORE"):
         ArtifactStore(tmp_path / "file").stage("r1", "images")
+    store = ArtifactStore(tmp_path / "taken meanwhile")
+    (tmp_path / "taken meanwhile").write_bytes(b"")
+    with pytest.raises(StoreError, match="found a file"):
+        store.stage("r1", "images")
 
 
 def test_the_store_is_where_the_environment_says(monkeypatch, tmp_path):

@@ -5,8 +5,9 @@ import logging
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from streetvision_core.io.names import CURVE_NAME
 from streetvision_core.training import curves
-from streetvision_core.training.curves import FILE_NAME, ROW_TAGS, SETTINGS_TAG, TAGS
+from streetvision_core.training.curves import ROW_TAGS, SETTINGS_TAG, TAGS
 from tests.training.interrupt import RECIPE, fit_until
 from tests.training.toy import fit
 
@@ -15,7 +16,7 @@ ON_CPU = {name: tag for name, tag in TAGS.items() if name != "gpu_peak_memory_mb
 
 def read(directory):
     """Read the one file of a curve; a damaged record would end it with a word in the log."""
-    assert [path.name for path in directory.iterdir() if path.is_file()] == [FILE_NAME]
+    assert [path.name for path in directory.iterdir() if path.is_file()] == [CURVE_NAME]
     events = EventAccumulator(str(directory))
     events.Reload()
     return events
@@ -102,7 +103,7 @@ def test_a_disk_that_is_full_ends_the_curve_and_not_the_training(toy, backbone, 
     """/dev/full takes nothing, and says so when it is written to."""
     board, notices = tmp_path / "board", []
     board.mkdir()
-    (board / FILE_NAME).symlink_to("/dev/full")
+    (board / CURVE_NAME).symlink_to("/dev/full")
     checkpoint = fit(backbone, toy, tmp_path / "out", tensorboard_to=board, on_notice=notices.append)
     assert len(checkpoint.epochs) == 2
     assert len(notices) == 1

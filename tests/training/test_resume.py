@@ -194,9 +194,9 @@ def test_the_bar_and_the_time_left_begin_where_training_goes_on(toy, backbone, t
 
 
 def test_a_forgotten_training_is_gone(resume):
-    forget_progress(resume)
+    forget_progress(resume, root=resume.parent)
     assert not resume.exists()
-    forget_progress(resume)
+    forget_progress(resume, root=resume.parent)
     assert not resume.exists()
 
 
@@ -212,7 +212,7 @@ def test_a_training_that_a_run_holds_is_not_forgotten(resume):
     other = threading.Thread(target=hold, args=(resume,), kwargs={"until": until, "held": held})
     other.start()
     assert held.wait(30)
-    forget_progress(resume)
+    forget_progress(resume, root=resume.parent)
     until.set()
     other.join()
     assert sorted(path.name for path in resume.iterdir()) == before
@@ -225,7 +225,7 @@ def test_a_run_that_waits_survives_that_the_directory_is_forgotten(resume):
     with open_state(resume, training="", device="cpu", on_notice=notices.append):
         waiting.start()
         assert not held.wait(0.3)
-    forget_progress(resume)
+    forget_progress(resume, root=resume.parent)
     waiting.join()
     assert held.is_set()
     assert not notices
