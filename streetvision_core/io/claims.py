@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
+from streetvision_core.io.system import remove_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ def release(directory: Path) -> None:
     """Give up the claim on ``directory``, if this process holds it."""
     lock = _held.pop(directory, None)
     if lock is not None:
-        _claim_file(directory).unlink(missing_ok=True)
+        remove_held(_claim_file(directory))
         lock.release()
 
 
@@ -85,7 +86,7 @@ def clear_abandoned(parent: Path) -> None:
     for path in parent.glob(CLAIM_FILES):
         with abandoned(path.with_name(path.name[1:].removesuffix(".claim"))) as free:
             if free:
-                path.unlink(missing_ok=True)
+                remove_held(path)
 
 
 def _claim_file(directory: Path) -> Path:

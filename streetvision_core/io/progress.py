@@ -9,6 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from streetvision_core.io.system import remove_held
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -40,5 +42,5 @@ def forget_progress(directory: Path) -> None:
                 if path.name != PROGRESS_LOCK:
                     path.unlink()
             # Last: who waits for a removed lock takes the next one of that name.
-            (directory / PROGRESS_LOCK).unlink()
+            remove_held(directory / PROGRESS_LOCK)
         directory.rmdir()
