@@ -2,7 +2,7 @@
 
 1. ``manifest.json`` is read and parsed strictly; its names cannot leave the folder.
 2. The folder is walked without following a link, each file opened relative to the directory that was
-   walked (``O_NOFOLLOW``), so that nothing can be exchanged between the look and the reading.
+   walked (``io/system.py``), so that nothing can be exchanged between the look and the reading.
 3. A link, a special file, a file or directory that is not listed, a listed file that is missing, or
    has another size or SHA-256 is refused.
 
@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, NoReturn
 from streetvision_core.bundle.layout import is_known
 from streetvision_core.errors import BundleError, IntegrityError, SchemaError
 from streetvision_core.io import StepManifest, bytes_digest, content_digest
+from streetvision_core.io.system import NotRegularFileError, is_link, open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from streetvision_core.io import OutputFile
+    from streetvision_core.io.system import Directory
 
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
@@ -53,9 +55,10 @@ def read_folder(path: Path) -> Contents:
     try:
         # A link to a bundle may be given; within it there is none.
         path = path.resolve(strict=True)
-        data = _read_manifest(path)
-        manifest = _parse_manifest(data, path)
-        files = dict(_walk(path, manifest.output_artifacts))
+        with open_directory(path) as directory:
+            data = _read_manifest(path, directory)
+            manifest = _parse_manifest(data, path)
+            files = dict(_walk(path, directory, manifest.output_artifacts))
     except OSError as error:
         raise BundleError(
             "the folder of a bundle that can be read",
@@ -69,16 +72,13 @@ def read_folder(path: Path) -> Contents:
     return Contents(path, manifest, bytes_digest(data), files)
 
 
-def _read_manifest(path: Path) -> bytes:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _read_manifest(path: Path, directory: Directory) -> bytes:
     try:
         return _read(path, MANIFEST, directory=directory, limit=_MAX_MANIFEST_BYTES)
     except FileNotFoundError as error:
         raise BundleError(
             "a bundle", f"a folder without {MANIFEST}", path, "Check the path, or take a whole copy."
         ) from error
-    finally:
-        os.close(directory)
 
 
 def _parse_manifest(data: bytes, path: Path) -> StepManifest:
@@ -97,25 +97,27 @@ def _parse_manifest(data: bytes, path: Path) -> StepManifest:
     return manifest
 
 
-def _walk(path: Path, listed: Mapping[str, OutputFile]) -> Iterator[tuple[str, bytes]]:
+def _walk(
+    path: Path, directory: Directory, listed: Mapping[str, OutputFile], *, below: str = ""
+) -> Iterator[tuple[str, bytes]]:
     folders = {str(parent) for name in listed for parent in PurePosixPath(name).parents}
-    for root, directories, names, directory in os.fwalk(path, onerror=_reraise, follow_symlinks=False):
-        relative = os.path.relpath(root, path)
-        for name in sorted(directories):
-            full = str(PurePosixPath(relative, name))
-            if not stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
-                _refuse(path, "only regular files and folders", f"the link {full!r}")
+    for name in directory.names():
+        full = f"{below}{name}"
+        status = directory.status(name)
+        if is_link(status):
+            _refuse(path, "only regular files and folders", f"the link {full!r}")
+        if stat.S_ISDIR(status.st_mode):
             if full not in folders:
                 _refuse(path, "only folders of listed files", f"the folder {full!r}")
-        for name in sorted(names):
-            full = str(PurePosixPath(relative, name))
-            if full in listed:
-                yield full, _read_listed(path, full, listed[full], directory=directory)
-            elif full != MANIFEST:
-                _refuse(path, "only files that the manifest lists", repr(full))
+            with directory.descend(name) as inner:
+                yield from _walk(path, inner, listed, below=f"{full}/")
+        elif full in listed:
+            yield full, _read_listed(path, full, listed[full], directory=directory)
+        elif full != MANIFEST:
+            _refuse(path, "only files that the manifest lists", repr(full))
 
 
-def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: int) -> bytes:
+def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: Directory) -> bytes:
     data = _read(path, PurePosixPath(full).name, directory=directory, limit=listed.size_bytes)
     if len(data) != listed.size_bytes:
         _refuse(path, f"{full} with {listed.size_bytes} bytes", f"{len(data)} bytes")
@@ -124,22 +126,16 @@ def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: int) -
     return data
 
 
-def _read(path: Path, name: str, *, directory: int, limit: int) -> bytes:
-    """Read a regular file of at most ``limit`` bytes; O_NONBLOCK, so that a pipe cannot stall the reader."""
-    if not stat.S_ISREG(os.lstat(name, dir_fd=directory).st_mode):
-        _refuse(path, "only regular files and folders", f"{name!r}, which is a link or a special file")
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            _refuse(path, "only regular files and folders", f"{name!r}, which is a special file")
-        if status.st_size > limit:
-            _refuse(path, f"{name} of at most {limit} bytes", f"{status.st_size} bytes")
-        return file.read(limit + 1)
-
-
-def _reraise(error: OSError) -> NoReturn:
-    raise error
+def _read(path: Path, name: str, *, directory: Directory, limit: int) -> bytes:
+    """Read a regular file of at most ``limit`` bytes."""
+    try:
+        with directory.open_to_read(name) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                _refuse(path, f"{name} of at most {limit} bytes", f"{size} bytes")
+            return file.read(limit + 1)
+    except NotRegularFileError as error:
+        _refuse(path, "only regular files and folders", f"{name!r}, which is {error.strerror}")
 
 
 def _refuse(path: Path, expected: str, found: str) -> NoReturn:

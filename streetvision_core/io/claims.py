@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
-from streetvision_core.io.removal import remove_own
+from streetvision_core.io.removal import remove_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ def release(directory: Path, *, root: Path | None = None) -> None:
     lock = _held.pop(directory, None)
     if lock is not None:
         try:
-            remove_own(_claim_file(directory), root=root or directory.parent)
+            remove_held(_claim_file(directory), root=root or directory.parent)
         finally:
             lock.release()
 
@@ -128,7 +128,7 @@ def clear_abandoned(parent: Path, *, root: Path, keep: Callable[[Path], bool] = 
         directory = path.with_name(path.name[1:].removesuffix(".claim"))
         with abandoned(directory) as free:
             if free and not keep(directory):
-                remove_own(path, root=root)
+                remove_held(path, root=root)
 
 
 def _claim_file(directory: Path) -> Path:

@@ -16,7 +16,7 @@ from streetvision_core.io.artifact import content_digest
 from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import json_bytes, json_digest
 from streetvision_core.io.manifest import SCHEMA_VERSION, InputArtifact, Origin, OutputFile, StepManifest
-from streetvision_core.io.names import check_relative_name, check_segment
+from streetvision_core.io.names import check_portable, check_relative_name, check_segment
 from streetvision_core.io.plain import plain_mapping
 from streetvision_core.io.provenance import (
     callers_state,
@@ -133,7 +133,9 @@ def describe_step(
 
     Raises:
         ConfigError: the configuration or the metrics hold what JSON cannot.
+        SchemaError: an output has a name that not every system can hold.
     """
+    check_portable(outputs)
     try:
         # A round trip through JSON, so that the record in memory is the one that will be read back.
         plain_config, plain_metrics = json.loads(json_bytes(config)), json.loads(json_bytes(metrics))

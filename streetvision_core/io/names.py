@@ -6,10 +6,17 @@ A name from a manifest, a pointer or a bundle is data from outside until it has 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from streetvision_core.errors import SchemaError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
+# Devices of Windows, with any ending; and a dot at the end, which Windows leaves out.
+_NOT_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
 MANIFEST_NAME = "manifest.json"
 CURVE_NAME = "events.out.tfevents.streetvision"
 
@@ -39,3 +46,25 @@ def check_relative_name(name: str) -> str:
     for segment in name.split("/"):
         check_segment(segment, kind="file name")
     return name
+
+
+def check_portable(names: Iterable[str]) -> None:
+    """Refuse relative names that could not lie in one directory on Windows or macOS as well.
+
+    Only who writes asks: what an older version has written stays readable where it lies.
+
+    Raises:
+        SchemaError: a part is the name of a Windows device or ends with a dot, or two names differ in case
+            alone.
+    """
+    names = list(names)
+    alike = Counter(name.casefold() for name in names)
+    for name in names:
+        device = next(filter(_NOT_ON_WINDOWS.fullmatch, name.split("/")), None)
+        if device is not None or alike[name.casefold()] > 1:
+            raise SchemaError(
+                "file names that every system can hold",
+                f"{device!r}, which Windows cannot" if device else f"{name!r} twice but for its case",
+                name,
+                "Name the file otherwise.",
+            )

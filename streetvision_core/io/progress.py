@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from streetvision_core.errors import StoreError
 from streetvision_core.io.atomic import is_partial
 from streetvision_core.io.claims import is_claim, try_lock
-from streetvision_core.io.removal import refuse_links, remove_if_empty, remove_own
+from streetvision_core.io.removal import refuse_links, remove_held, remove_if_empty, remove_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,8 +81,9 @@ def _forget(directory: Path, *, root: Path) -> None:
         # The latest names first: a record goes before what it names, so that a kill in between leaves no
         # record rather than a damaged one. The lock last: who waits for a removed lock takes the next one of
         # that name.
-        for name in [*names, PROGRESS_LOCK]:
+        for name in names:
             remove_own(directory / name, root=root)
+        remove_held(directory / PROGRESS_LOCK, root=root)
     finally:
         lock.release()
     remove_if_empty(directory, root=root)  # else somebody has begun anew

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
-from streetvision_core.io.system import Directory, open_directory
+from streetvision_core.io.system import THIS_SYSTEM, Directory, open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,16 @@ def remove_own(path: Path, *, root: Path) -> None:
             it names what stays.
     """
     _remove(path, root=root, how=Directory.remove_all)
+
+
+def remove_held(lock_file: Path, *, root: Path) -> None:
+    """Remove the file of a lock that this process holds, before it lets go of it.
+
+    Windows removes no file that somebody has open; there the release of the lock removes it (``filelock``).
+    Arguments and errors as for :func:`remove_own`.
+    """
+    if THIS_SYSTEM.is_posix:
+        remove_own(lock_file, root=root)
 
 
 def remove_if_empty(path: Path, *, root: Path) -> None:
@@ -76,8 +86,7 @@ def _remove(path: Path, *, root: Path, how: Callable[[Directory, str], None]) ->
         with ExitStack() as stack:
             parent = stack.enter_context(open_directory(root))
             for name in path.relative_to(root).parts[:-1]:
-                parent = parent.enter(name)
-                stack.callback(parent.close)
+                parent = stack.enter_context(parent.descend(name))
             how(parent, path.name)
     except FileNotFoundError:
         return

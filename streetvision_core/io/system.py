@@ -1,7 +1,10 @@
-"""What the write protocol asks of the operating system, and where the systems differ.
+"""What writing and reading ask of the operating system, and where the systems differ.
 
-Linux: a directory that is written to is held open, and names in it are reached through its descriptor.
-Links are never followed, not even one that takes the place of a directory while that is being removed
+This is the one module that knows what only some systems have. Everything else goes through it, and
+``tests/contract/test_portable.py`` runs the rest of the package without those names.
+
+Linux: a directory is held open, and names in it are reached through its descriptor. Links are never
+followed, not even one that takes the place of a directory while that is being removed
 (``shutil.rmtree.avoids_symlink_attacks``). ``fsync`` flushes files and directories.
 
 macOS: the same, but ``fsync`` leaves the bytes in the cache of the disk there. ``F_FULLFSYNC`` is asked
@@ -11,8 +14,11 @@ never on a Mac.
 Windows: plain paths. A link is looked for before something is removed; one that is put in place after the
 look may be followed. Files are flushed, but a directory cannot be: a power cut soon after a writer has
 returned may take the new name away again, and the old file is back. Modes are left alone. A file that
-another process holds open cannot be replaced: that is an error, and the old file stays. Tested on Linux,
-never on Windows.
+another process holds open cannot be replaced: that is an error, and the old file stays. A file that is read
+must be the one that was looked at, and no directory on the way to it may be a link or a junction, or become
+one meanwhile. Tested on Linux, never on Windows.
+
+A system without descriptors of directories is treated as Windows is.
 """
 
 from __future__ import annotations
@@ -24,14 +30,21 @@ import shutil
 import stat
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Windows translates line ends unless it is told not to; it has no O_NOFOLLOW.
-_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+_FLAGS = _BINARY | getattr(os, "O_NOFOLLOW", 0)
+# Opening a pipe that nobody writes to waits for ever without it.
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
+# The bit of a Windows reparse tag that marks another name of something else: a link or a junction, and not
+# a file that is compressed or lies in the cloud.
+_NAME_SURROGATE = 0x2000_0000
 _NO_FULL_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENODEV}
 
 
@@ -61,26 +74,92 @@ class System:
 LINUX = System(_flush)
 MACOS = System(_flush_fully)
 WINDOWS = System(_flush, is_posix=False)
-THIS_SYSTEM = {"darwin": MACOS, "win32": WINDOWS}.get(sys.platform, LINUX)
+
+
+def _this_system() -> System:
+    if not hasattr(os, "O_DIRECTORY") or os.open not in os.supports_dir_fd:
+        return WINDOWS
+    return MACOS if sys.platform == "darwin" else LINUX
+
+
+THIS_SYSTEM = _this_system()
+
+
+class NotRegularFileError(OSError):
+    """What was to be read is a directory, a pipe, a device or a link."""
 
 
 class Directory:
-    """A directory that is written to. Each ``name`` is a file in it; every method may raise OSError."""
+    """A directory that is held open. Each ``name`` is an entry of it; every method may raise OSError."""
 
-    def __init__(self, path: Path, system: System, *, above: Directory | None = None) -> None:
-        self._path, self._system = path, system
+    def __init__(self, path: Path, system: System, *, parent: Directory | None = None) -> None:
+        self._path, self._system, self._parent = path, system, parent
         self._descriptor: int | None = None
+        self._status: os.stat_result | None = None
         if not system.is_posix:
-            if above is not None and path.is_symlink():
-                raise _is_a_link(path)
-        elif above is None:
+            self._status = os.lstat(path)  # where a directory cannot be held, it is at least known again
+        elif parent is None:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         else:
-            flags = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
-            self._descriptor = os.open(path.name, flags, dir_fd=above._descriptor)  # noqa: SLF001 - its own kind
+            self._descriptor = parent.open_directory_in(path.name)
 
     def _reach(self, name: str) -> str | Path:
         return self._path / name if self._descriptor is None else name
+
+    def names(self) -> list[str]:
+        """Return the names of all entries, sorted."""
+        with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
+            return sorted(entry.name for entry in entries)
+
+    def status(self, name: str) -> os.stat_result:
+        """Return what is known of an entry itself; a link is not followed."""
+        return os.stat(self._reach(name), dir_fd=self._descriptor, follow_symlinks=False)
+
+    def open_directory_in(self, name: str) -> int:
+        """Return a descriptor of the directory ``name``, which is no link; Windows has none."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        return os.open(name, flags, dir_fd=self._descriptor)
+
+    @contextlib.contextmanager
+    def descend(self, name: str) -> Iterator[Directory]:
+        """Open the directory ``name``, which is no link, for the block."""
+        if not stat.S_ISDIR(self.status(name).st_mode) or is_link(self.status(name)):
+            raise NotRegularFileError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        with _closing(Directory(self._path / name, self._system, parent=self)) as directory:
+            yield directory
+
+    def open_to_read(self, name: str) -> BinaryIO:
+        """Open the regular file ``name``, which is no link, for reading.
+
+        Raises:
+            NotRegularFileError: it is something else.
+            OSError: it cannot be opened, or was exchanged meanwhile.
+        """
+        before = self.status(name)
+        if is_link(before) or not stat.S_ISREG(before.st_mode):
+            raise NotRegularFileError(errno.EINVAL, "a link or a special file", name)
+        descriptor = os.open(self._reach(name), os.O_RDONLY | _FLAGS | _NO_WAITING, dir_fd=self._descriptor)
+        file = os.fdopen(descriptor, "rb")
+        try:
+            self._check_opened(before, os.fstat(descriptor), name)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check_opened(self, before: os.stat_result, opened: os.stat_result, name: str) -> None:
+        if not stat.S_ISREG(opened.st_mode):
+            raise NotRegularFileError(errno.EINVAL, "a special file", name)
+        if self._descriptor is None and not (os.path.samestat(before, opened) and self.is_unmoved()):
+            raise OSError(errno.ESTALE, "a file or folder that was exchanged while it was read", name)
+
+    def is_unmoved(self) -> bool:
+        """Tell whether the path still leads to this directory, through no link since the first one."""
+        if self._status is None:
+            return True  # its descriptor is the directory, wherever it went
+        now = os.lstat(self._path)
+        same = os.path.samestat(now, self._status) and not is_link(now)
+        return same and (self._parent is None or self._parent.is_unmoved())
 
     def create(self, name: str) -> int:
         """Create the file, which must not exist, with the mode that the umask leaves; return a descriptor."""
@@ -129,16 +208,22 @@ class Directory:
 
         ``name`` itself must not be a link. What others remove meanwhile is no error.
         """
-        while (mode := self._mode_of(name)) is not None:
+        while (status := self._status_if_there(name)) is not None:
             try:
-                if stat.S_ISLNK(mode):
-                    raise _is_a_link(self._path / name)
-                if stat.S_ISDIR(mode):
+                if is_link(status):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self._path / name))
+                if stat.S_ISDIR(status.st_mode):
                     shutil.rmtree(self._reach(name), dir_fd=self._descriptor)
                 else:
                     self.remove(name)
             except FileNotFoundError:
                 continue
+
+    def _status_if_there(self, name: str) -> os.stat_result | None:
+        try:
+            return self.status(name)
+        except FileNotFoundError:
+            return None
 
     def remove_if_empty(self, name: str) -> None:
         """Remove the directory if nothing lies in it."""
@@ -147,16 +232,6 @@ class Directory:
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
-
-    def _mode_of(self, name: str) -> int | None:
-        try:
-            return os.stat(self._reach(name), dir_fd=self._descriptor, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            return None
-
-    def enter(self, name: str) -> Directory:
-        """Open a directory in this one, which must not be a link."""
-        return Directory(self._path / name, self._system, above=self)
 
     def flush(self) -> None:
         """Return when the names in the directory are on the disk, where the system can tell."""
@@ -170,10 +245,6 @@ class Directory:
                 os.close(self._descriptor)
 
 
-def _is_a_link(path: Path) -> OSError:
-    return OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-
-
 @contextlib.contextmanager
 def open_directory(path: Path) -> Iterator[Directory]:
     """Open the existing directory ``path`` for the block.
@@ -181,8 +252,60 @@ def open_directory(path: Path) -> Iterator[Directory]:
     Raises:
         OSError: there is no such directory, or it may not be read.
     """
-    directory = Directory(path, THIS_SYSTEM)
+    with _closing(Directory(path, THIS_SYSTEM)) as directory:
+        yield directory
+
+
+@contextlib.contextmanager
+def _closing(directory: Directory) -> Iterator[Directory]:
     try:
         yield directory
     finally:
         directory.close()
+
+
+def is_link(status: os.stat_result) -> bool:
+    """Tell from its ``lstat`` whether an entry is a link, or on Windows a junction."""
+    return stat.S_ISLNK(status.st_mode) or bool(getattr(status, "st_reparse_tag", 0) & _NAME_SURROGATE)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open the regular file that ``path`` leads to, links followed; never wait for a pipe.
+
+    Raises:
+        NotRegularFileError: it is a directory, a pipe or a device.
+        OSError: it cannot be opened.
+    """
+    # Asked before as well: the mere opening of a device may do something.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise NotRegularFileError(errno.EINVAL, "not a regular file", str(path))
+    file = os.fdopen(os.open(path, os.O_RDONLY | _BINARY | _NO_WAITING), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise NotRegularFileError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+class RandomReader:
+    """Reads of an open file at any place, from any thread, and from processes that were forked later.
+
+    Windows has no read that carries its own place, so a lock keeps the place there. It has no fork either.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._lock = descriptor, Lock()
+
+    def read(self, size: int, start: int) -> bytes:
+        """Return up to ``size`` bytes from the place ``start``; fewer at the end of the file."""
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, size, start)
+        with self._lock:
+            os.lseek(self._descriptor, start, os.SEEK_SET)
+            return os.read(self._descriptor, size)
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may use; all of them where the system cannot tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -14,7 +14,6 @@ them beside the pictures that could be read, and the main process decides whethe
 from __future__ import annotations
 
 import math
-import os
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import StreetVisionError, TrainingError
+from streetvision_core.io.system import usable_cores
 from streetvision_core.training.augmentation import (
     crops_as_validation,
     make_augmentation,
@@ -277,7 +277,7 @@ def choose_workers(wanted: int, *, device: str, processes: int = 1) -> int:
         return 0
     if wanted >= 0:
         return wanted
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return 0 if device == "cpu" else min(MOST_WORKERS, max(1, (cores - 1) // processes))
 
 

@@ -72,7 +72,7 @@ def draw_pictures(folder, *, per_class=60, seed=0):
             picture.save(folder / label / f"{number:03d}.{'png' if number % 4 == 0 else 'jpg'}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chain:
     """What every step before the bundle published, and the store it lies in."""
 

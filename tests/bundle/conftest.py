@@ -1,12 +1,17 @@
-"""One real chain of two classes of pictures, trained once a session, and its bundle."""
+"""One real chain of two classes of pictures, trained once a session, and its bundle.
+
+The fixtures are imported by other folders of tests; the chain is the same one there.
+"""
+
+from functools import cache
 
 import pytest
 
 from tests.bundle.chain import make_chain
 
 
-@pytest.fixture(scope="session")
-def chain(tmp_path_factory):
+@cache
+def _train(root):
     from streetvision_core.training.config import TrainingConfig
 
     training = TrainingConfig(
@@ -19,13 +24,23 @@ def chain(tmp_path_factory):
         threads=1,
         num_workers=0,
     )
-    return make_chain(tmp_path_factory.mktemp("chain"), training=training)
+    return make_chain(root / "chain", training=training)
+
+
+@cache
+def _export(chain):
+    return chain.bundle()
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory):
+    return _train(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
 def bundle(chain):
     """The published bundle. Nobody writes here: tests copy it first."""
-    return chain.bundle()
+    return _export(chain)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""Fixtures of the contract: tiny images, and the real graph on a store of its own."""
+"""Fixtures of the contract: tiny images, what is made from them, and the graph on an empty store."""
 
 import pytest
 
 from tests.assets.graph import Graph
 from tests.bundle.chain import draw_pictures
+from tests.bundle.conftest import bundle, chain  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -8,17 +8,7 @@ import pytest
 
 from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
 from streetvision_core.errors import BundleError
-from tests.bundle.chain import forge, make_chain
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    from streetvision_core.training.config import TrainingConfig
-
-    training = TrainingConfig(
-        epochs=6, batch_size=16, learning_rate=3e-3, warmup_epochs=1, ema_decay=0.5, threads=1, num_workers=0
-    )
-    return make_chain(tmp_path_factory.mktemp("chain"), training=training).bundle()
+from tests.bundle.chain import forge
 
 
 def test_the_path_of_bundle_json_and_its_folder_give_the_same_verified_object(bundle):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from streetvision_core.data.reasons import Reason, UnusablePictureError
 from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_label, parse_text
 from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.io.system import is_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,8 +77,10 @@ class FolderSource:
     def _names(self) -> Iterator[str]:
         for folder, folders, files in os.walk(self._root, onerror=_refuse):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            # os.walk does not follow linked folders: they are listed like files, so that they are reported.
-            links = [name for name in folders if Path(folder, name).is_symlink()]
+            # Linked folders are not followed (os.walk of Python 3.11 would follow the junctions of Windows):
+            # they are listed like files, so that they are reported.
+            links = [name for name in folders if is_link(Path(folder, name).lstat())]
+            folders[:] = [name for name in folders if name not in links]
             for name in (*files, *links):
                 if not name.startswith("."):
                     yield Path(folder, name).relative_to(self._root).as_posix()

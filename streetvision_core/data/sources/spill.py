@@ -1,18 +1,19 @@
 """Byte strings written once, in order, to a temporary file without a name, then read in any order.
 
-The file has no name from the start, so that nothing is left behind however the process ends. `os.pread`
-carries its own offset: any number of threads, and processes forked later, read without a lock.
+The file has no name from the start, so that nothing is left behind however the process ends; on Windows it
+has one, and the system removes it with its last descriptor. Any number of threads read, and processes that
+were forked later (`io.system.RandomReader`).
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 import weakref
 from array import array
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
+from streetvision_core.io.system import RandomReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +28,7 @@ class Spill:
         self._missing: set[int] = set()
         file = tempfile.TemporaryFile(prefix="streetvision-")  # noqa: SIM115 - lives as long as the object
         weakref.finalize(self, file.close)
-        self._descriptor = file.fileno()
+        self._reader = RandomReader(file.fileno())
         end = 0
         try:
             for number, row in enumerate(rows):
@@ -50,4 +51,4 @@ class Spill:
         if number in self._missing or number >= len(self._ends):
             return None
         start = self._ends[number - 1] if number else 0
-        return os.pread(self._descriptor, self._ends[number] - start, start)
+        return self._reader.read(self._ends[number] - start, start)
