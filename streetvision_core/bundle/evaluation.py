@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from streetvision_core.bundle.curves import tabulate_curves
 from streetvision_core.bundle.pages import PAGE_NAME, PLOT_PREFIX, draw_report
 from streetvision_core.bundle.records import read_record
 from streetvision_core.bundle.report import Decided, Report, Tested, report_of
@@ -173,7 +174,8 @@ def evaluate(
         )
         for position, (one, (none, roadwork)) in enumerate(zip(chosen, logits.tolist(), strict=True))
     )  # fmt: skip
-    return Evaluation(rows, report, draw_report(tested, decided, report, chosen, pictures=pictures))
+    pages = draw_report(tested, decided, report, chosen, pictures=pictures)
+    return Evaluation(rows, report, {**pages, **tabulate_curves(tested, decided)})
 
 
 def decision_problems(

@@ -12,13 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streetvision_core.bundle.template import PAGE
-from streetvision_core.eval.curves import (
-    curve_files,
-    precision_recall_rows,
-    reliability_rows,
-    risk_coverage_rows,
-    roc_rows,
-)
 from streetvision_core.eval.metrics import Confusion
 from streetvision_core.eval.plots import plot_confusion_matrix
 from streetvision_core.eval.ranking import risk_coverage_curve
@@ -59,7 +52,7 @@ def draw_report(
     *,
     pictures: PictureReader,
 ) -> dict[str, bytes]:
-    """Return `report.html`, the plots in it and their curves in numbers by name.
+    """Return `report.html` and the plots in it by name.
 
     Args:
         tested: The pictures of val_test, as numbers.
@@ -75,30 +68,7 @@ def draw_report(
         plots["mistakes.jpg"] = _draw_mistakes(tested, lead, wrong, chosen, pictures)
     files = {f"{PLOT_PREFIX}{name}": data for name, data in plots.items()}
     rows = [_mistake_row(tested, decided, lead, position, chosen[position]) for position in wrong]
-    page = write_page(report, plots=plots, mistakes=rows).encode()
-    return {**files, **tabulate_curves(tested, decided), PAGE_NAME: page}
-
-
-def tabulate_curves(tested: Tested, decided: Mapping[str, Decided]) -> dict[str, bytes]:
-    """Return the curves of the plots as CSV by name; of each policy where they are not the same for all.
-
-    ROC and precision-recall curves are by the checkpoint's margin, logit(Roadwork) - logit(None), which every
-    policy ranks by; without both classes there are none.
-    """
-    margins = np.diff(tested.logits, axis=1)[:, 0]
-    curves: dict[str, list[dict[str, object]]] = {"risk_coverage": [], "reliability": []}
-    for kind, one in decided.items():
-        folded = one.policy.point.fold(tested.logits)
-        by_policy = {
-            "risk_coverage": risk_coverage_rows(one.confidence, one.answers(tested) != tested.labels),
-            "reliability": reliability_rows(one.policy.probabilities(folded), tested.labels),
-        }
-        for name, rows in by_policy.items():
-            curves[name] += [{"policy": kind, **row} for row in rows]
-    if tested.labels.any() and not tested.labels.all():
-        curves["roc"] = roc_rows(margins, tested.labels)
-        curves["precision_recall"] = precision_recall_rows(margins, tested.labels)
-    return curve_files(curves)
+    return {**files, PAGE_NAME: write_page(report, plots=plots, mistakes=rows).encode()}
 
 
 def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -> dict[str, bytes]:

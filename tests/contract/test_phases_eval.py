@@ -11,7 +11,7 @@ import pytest
 import sklearn.metrics
 
 from streetvision_core.bundle import report
-from streetvision_core.bundle.pages import tabulate_curves
+from streetvision_core.bundle.curves import tabulate_curves
 from streetvision_core.eval.curves import mcc_rows, precision_recall_rows, risk_coverage_rows, roc_rows
 from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, verify_thresholds
 from streetvision_core.eval.scrc import Scrc
