@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -11,13 +12,21 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput, previous_artifact
-from streetvision_core.data.config import CsvConfig, DemoConfig, FolderConfig, ParquetConfig
-from streetvision_core.data.images import ImagesConfig, IndexedImages, index_images, published_images
+from streetvision_core.data.config import SOURCE_NAMES, CsvConfig, DemoConfig, FolderConfig, ParquetConfig
+from streetvision_core.data.images import (
+    ImagesConfig,
+    IndexedImages,
+    index_images,
+    indexed_before,
+    published_images,
+    settings_before,
+)
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.overview import overview_sheet
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_splits
-from streetvision_core.io import PublishedArtifact
+from streetvision_core.history.source import source_lines
+from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
 class DemoStep(DemoConfig, dg.Config):
@@ -37,7 +46,7 @@ class ParquetStep(ParquetConfig, dg.Config):
 
 
 class ImagesStep(ImagesConfig, StepConfig):
-    """Configuration of ``images``: exactly one source."""
+    """Configuration of ``images``: one source, or none, to take that of the store's images again."""
 
     rescan: bool = Field(
         default=False,
@@ -59,6 +68,7 @@ def images(
     context: dg.AssetExecutionContext, config: ImagesStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
     """The index of the labelled pictures; what could not be used is quarantined with its reason."""
+    config = config if config.names_source else _with_source_of_store(context, config, store.open())
     # Pictures of a user may change at any time: only drawn ones follow from the configuration.
     step = Step.begin(context, store, config, reusable=config.demo is not None)
     trusted = config.reuse and not config.rescan
@@ -68,6 +78,27 @@ def images(
         previous=previous_artifact(context, store, step) if trusted else None,
     )
     return step.result(indexed, shown=partial(_show_images, indexed))
+
+
+def _with_source_of_store(
+    context: dg.AssetExecutionContext, config: ImagesStep, store: ArtifactStore
+) -> ImagesStep:
+    """Return the configuration with the source that the store's images were indexed from.
+
+    What the run itself names counts. Dagster hands over defaults like named settings, and only the run's own
+    configuration tells which is which.
+    """
+    published = indexed_before(store)
+    before = settings_before(published)
+    run_config: dict[str, Any] = {**context.run.run_config}
+    given = run_config.get("ops", {}).get(context.asset_key.path[-1], {}).get("config", {})
+    named = config.model_dump(include=set(given) - set(SOURCE_NAMES))
+    context.log.info(
+        "no source is named: the one of run %s is taken again, %s",
+        published.manifest.run_id,
+        source_lines(before, {}),
+    )
+    return ImagesStep(**(before | named))
 
 
 def _show_images(indexed: IndexedImages) -> dict[str, dg.MetadataValue]:
