@@ -129,7 +129,12 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
     assigned = Splits.from_artifact(splits)
     problems = verify_splits(index, assigned, assigned.config)
-    return Verdict(problems, good="every picture, group and near-duplicate has one role")
+    counts = {
+        "images": len(index.pictures),
+        "groups": len({image.group for image in index.pictures}),
+        "roles": len(assigned.roles),
+    }
+    return Verdict(problems, good="every picture, group and near-duplicate has one role", counts=counts)
 
 
 CHECKS = [*standard_checks("images", "splits"), no_leakage]

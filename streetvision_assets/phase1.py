@@ -85,7 +85,8 @@ def usable_model(phase1_checkpoint: PublishedArtifact, store: StoreResource) -> 
     splits = Splits.from_artifact(store.open().input_of(phase1_checkpoint, "splits"))
     checkpoint = Checkpoint.from_artifact(phase1_checkpoint)
     problems = checkpoint_problems(checkpoint, names=splits.roles["val_select"])
-    return Verdict(problems, good="the weights load, are finite and beat the majority class")
+    counts = {"images": len(checkpoint.val_select.ids), "val_mcc": checkpoint.metrics["val_mcc"]}
+    return Verdict(problems, good="the weights load, are finite and beat the majority class", counts=counts)
 
 
 CHECKS = [*standard_checks("phase1_checkpoint"), usable_model]

@@ -91,7 +91,8 @@ def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -
     splits = Splits.from_artifact(store.open().input_of(val_calib_logits, "splits"))
     logits = Logits.from_artifact(val_calib_logits)
     problems = logits_problems(logits, role="val_calib", names=splits.roles["val_calib"])
-    return Verdict(problems, good=f"{len(logits.ids)} pictures, the whole of val_calib, all finite")
+    good = f"{len(logits.ids)} pictures, the whole of val_calib, all finite"
+    return Verdict(problems, good=good, counts={"images": len(logits.ids)})
 
 
 @proof(
@@ -101,12 +102,13 @@ def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -
 def recomputed(thresholds: PublishedArtifact, store: StoreResource) -> Verdict:
     """Fit again on what it was fitted on, and compare."""
     opened = store.open()
+    logits = Logits.from_artifact(opened.input_of(thresholds, "val_calib_logits"))
     problems = verify_thresholds(
         Thresholds.from_artifact(thresholds),
         Checkpoint.from_artifact(opened.input_of(thresholds, "phase1_checkpoint")).val_select,
-        Logits.from_artifact(opened.input_of(thresholds, "val_calib_logits")),
+        logits,
     )
-    return Verdict(problems, good="fitted again, the same")
+    return Verdict(problems, good="fitted again, the same", counts={"images": len(logits.ids)})
 
 
 CHECKS = [*standard_checks("val_calib_logits", "thresholds"), complete_logits, recomputed]
