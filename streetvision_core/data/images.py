@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
-IMAGES = "images"
+STEP = "images"
 
 
 class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
@@ -121,9 +121,9 @@ def indexed_before(store: ArtifactStore) -> PublishedArtifact:
         ConfigError: nothing was ever indexed here; the error says how to name a source.
         IntegrityError, SchemaError, MissingArtifactError: what is current cannot be trusted.
     """
-    if IMAGES not in store.current_steps():
+    if STEP not in store.current_steps():
         raise unnamed_source(store.root)
-    return store.resolve(IMAGES)
+    return store.resolve(STEP)
 
 
 def settings_before(published: PublishedArtifact) -> dict[str, Any]:

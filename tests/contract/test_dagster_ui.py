@@ -1,15 +1,18 @@
 """What a person does in the browser, through the webserver behind it: a real ``dagster dev``."""
 
 import json
+import shlex
+import subprocess
 import time
 import urllib.request
 
 import pytest
+import yaml
 
-from tests.assets.graph import STEPS, paragraph
-from tests.assets.graph import Graph as InProcess
+from streetvision_core.io.provenance import git_state
+from tests.assets.graph import STEPS, Graph, paragraph, small_config
 from tests.bundle.chain import draw_pictures
-from tests.e2e.place import PATIENCE, Place, activate_file
+from tests.e2e.place import PATIENCE, READABLE, REPOSITORY, Place, activate_file
 from tests.e2e.test_ui import serving
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +34,7 @@ def made(tmp_path_factory):
     """A place in which everything was materialized once."""
     root, pictures = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("own")
     draw_pictures(pictures)
-    graph = InProcess(root)
+    graph = Graph(root)
     result = graph.materialize(pictures)
     assert result.success, paragraph(result)
     graph.instance.dispose()
@@ -52,6 +55,14 @@ def ask(address, query, **variables):
         replied = json.load(answer)
     assert "errors" not in replied, replied["errors"]
     return replied["data"]
+
+
+# What the timeline draws: a run whose repository is known, in the row of its job.
+RUNS = """query($job: String!) { runsOrError(filter: {pipelineName: $job}) { ... on Runs { results {
+    runId status tags { key value } repositoryOrigin { repositoryName repositoryLocationName } } } } }"""
+JOBS = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
+    ... on RepositoryLocation { repositories { pipelines { name description runs(limit: 20) { runId }
+    } } } } } } } }"""
 
 
 def launch(address, *, job="__ASSET_JOB", assets=(), checks=None, config=None):
@@ -144,3 +155,56 @@ def test_all_checks_of_all_assets_run_together_and_tell_numbers(server, made):
     assert integrity["bytes"] == sum(file.size_bytes for file in files.values())
     assert found["splits", "lineage"][1]["inputs"] == 1
     assert found["splits", "no_leakage"][1]["images"] == 120
+
+
+def jobs_on_the_page(address):
+    (entry,) = ask(address, JOBS)["workspaceOrError"]["locationEntries"]
+    (repository,) = entry["locationOrLoadError"]["repositories"]
+    return {job["name"]: job for job in repository["pipelines"] if not job["name"].startswith("__")}
+
+
+def test_make_bundle_is_a_run_of_a_job_with_its_tags(server, made, tmp_path):
+    """The command of the Makefile; everything is taken over, so that it takes seconds."""
+    preset = tmp_path / "own.yaml"
+    preset.write_text(yaml.safe_dump({"ops": small_config(made.pictures), **READABLE}))
+    make = ["make", "--dry-run", "bundle", f"PRESET={preset}"]
+    shown = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    finished = made.run(*shlex.split(shown.splitlines()[-1])[3:])
+    assert finished.code == 0, finished.terminal
+    run = ask(server, RUNS, job="make_bundle")["runsOrError"]["results"][0]
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    state = git_state()
+    assert run["status"] == "SUCCESS"
+    assert tags["preset"] == "own"
+    assert tags["source"] == f"folder {made.pictures}"
+    assert tags["commit"] == state.sha[:12]
+    assert tags["dirty"] == str(state.dirty).lower()
+    assert [listed["runId"] for listed in jobs_on_the_page(server)["make_bundle"]["runs"]] == [run["runId"]]
+    assert run["repositoryOrigin"] == {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "streetvision_assets.definitions",
+    }
+
+
+def test_presets_are_jobs_that_the_page_launches(server, made):
+    jobs = jobs_on_the_page(server)
+    presets = {f"preset_{path.stem}" for path in (REPOSITORY / "presets").glob("*.yaml")}
+    assert set(jobs) == {"make_bundle", "phase1", "phase1_2", "phase1_2_6", "verify", *presets}
+    assert all(jobs[name]["description"] for name in jobs)
+    # A preset is launched as the page launches it: with its own configuration in the editor, here a path.
+    config = yaml.safe_load((REPOSITORY / "presets/folder.yaml").read_text())
+    config["ops"] |= small_config(made.pictures)
+    status, run_id, tags = launch(server, job="preset_folder", config=config)
+    assert status == "SUCCESS", failures(server, run_id)
+    assert tags["preset"] == "folder"
+    assert tags["source"] == f"folder {made.pictures}"
+
+
+def test_plain_materialize_of_images_takes_their_own_source(server, made):
+    before = made.store.resolve("images").manifest
+    status, run_id, tags = launch(server, assets=["images"], checks=[])
+    assert status == "SUCCESS", failures(server, run_id)
+    after = made.store.resolve("images").manifest
+    assert after.run_id != before.run_id
+    assert after.config == before.config
+    assert tags["source"] == f"folder {made.pictures}"
