@@ -14,12 +14,15 @@ IO_MANAGER_KEY = "artifacts"
 BODIES: dict[str, Body] = {}
 
 
-def stage_asset(*, group: str, kinds: set[str]) -> Callable[[Body], dg.AssetsDefinition]:
+def stage_asset(
+    *, group: str, kinds: set[str], phase: int | None = None
+) -> Callable[[Body], dg.AssetsDefinition]:
     """Return ``dg.asset`` with what the assets of this graph have in common.
 
     Args:
-        group: The stage, as the UI groups it.
+        group: What it belongs to, as the UI groups it: data, model, calibration, report or deploy.
         kinds: What it is made with; the UI shows an icon for each.
+        phase: The number of the phase that asks for it, as a tag; None for what every phase needs.
     """
 
     def define(body: Body) -> dg.AssetsDefinition:
@@ -27,6 +30,7 @@ def stage_asset(*, group: str, kinds: set[str]) -> Callable[[Body], dg.AssetsDef
         decorate = dg.asset(
             group_name=group,
             kinds=kinds,
+            tags={} if phase is None else {"phase": str(phase)},
             owners=OWNERS,
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body),

@@ -1,5 +1,6 @@
 """Stage data: the index of the labelled pictures, and their split into roles."""
 
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import picture, table
+from streetvision_assets.pictures import picture, summary, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput, previous_artifact
 from streetvision_core.data.config import SOURCE_NAMES, CsvConfig, DemoConfig, FolderConfig, ParquetConfig
@@ -23,6 +24,7 @@ from streetvision_core.data.images import (
 )
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.overview import overview_sheet
+from streetvision_core.data.sources import LABEL_NAMES
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_splits
 from streetvision_core.history.source import source_lines
@@ -102,10 +104,22 @@ def _with_source_of_store(
 
 
 def _show_images(indexed: IndexedImages) -> dict[str, dg.MetadataValue]:
-    shown = {"overview": picture(overview_sheet(indexed.index, indexed.reader))}
+    shown = _show_counts(indexed.index) | {"overview": picture(overview_sheet(indexed.index, indexed.reader))}
     if indexed.index.quarantine:
         shown["quarantine"] = table([asdict(one) for one in indexed.index.quarantine[:50]])
     return shown
+
+
+def _show_counts(index: ImageIndex) -> dict[str, dg.MetadataValue]:
+    labels = Counter(image.label for image in index.pictures)
+    return summary(
+        {
+            "images used": len(index.pictures),
+            **{f"of these {name}": labels[label] for label, name in enumerate(LABEL_NAMES)},
+            "groups": len({image.group for image in index.pictures}),
+            "put aside": len(index.quarantine),
+        }
+    )
 
 
 @stage_asset(group="data", kinds={"json"})

@@ -25,7 +25,7 @@ class GateStep(GateConfig, StepConfig):
     """Configuration of ``gate``."""
 
 
-@stage_asset(group="phase_3", kinds={"pytorch", "scikitlearn"})
+@stage_asset(group="calibration", kinds={"pytorch", "scikitlearn"}, phase=3)
 def gate(
     context: dg.AssetExecutionContext,
     config: GateStep,

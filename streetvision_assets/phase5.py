@@ -22,7 +22,7 @@ class ScrcStep(ScrcConfig, StepConfig):
     """Configuration of ``scrc``."""
 
 
-@stage_asset(group="phase_5", kinds={"numpy", "scipy"})
+@stage_asset(group="calibration", kinds={"numpy", "scipy"}, phase=5)
 def scrc(
     context: dg.AssetExecutionContext,
     config: ScrcStep,
