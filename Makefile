@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 .PHONY: bundle verify ui test claims lint bench clean
 
 bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets/folder.yaml for your own pictures)
-	$(ACTIVATED) dagster asset materialize --select '*bundle' -c $(PRESET)
+	$(ACTIVATED) python -m streetvision_assets.launch make_bundle -c $(PRESET)
 
 verify: .venv/runtime ## run every check of what was materialized, and nothing else
 	$(ACTIVATED) dagster job execute -j verify

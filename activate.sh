@@ -12,7 +12,30 @@ dagster() {
   if [ "$1" = dev ]; then
     shift
     PYTHONWARNINGS="$quiet" env -u DAGSTER_MODULE_NAME "$VIRTUAL_ENV/bin/dagster" dev -m "$DAGSTER_MODULE_NAME" "$@"
+  elif [ "$1 ${2-}" = 'asset materialize' ]; then
+    PYTHONWARNINGS="$quiet" _streetvision_materialize "$@"
   else
     PYTHONWARNINGS="$quiet" "$VIRTUAL_ENV/bin/dagster" "$@"
+  fi
+}
+
+# Without a logger in its configuration Dagster prints traces, and only a configuration can name ours. Dagster
+# takes files or JSON and not both; JSON is YAML, so --config-json goes in as one file more.
+_streetvision_materialize() {
+  local word json='' next=''
+  for word in "$@"; do
+    shift
+    case "$next$word" in
+      --config-json) next=json: ;;
+      json:*) json="$word" next='' ;;
+      --config-json=*) json="${word#*=}" ;;
+      *) set -- "$@" "$word" ;;
+    esac
+  done
+  set -- "$@" -c "${VIRTUAL_ENV%/*}/dagster_home/console.yaml"
+  if [ -n "$json" ]; then
+    printf '%s\n' "$json" | "$VIRTUAL_ENV/bin/dagster" "$@" -c /dev/stdin
+  else
+    "$VIRTUAL_ENV/bin/dagster" "$@"
   fi
 }

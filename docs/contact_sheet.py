@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streetvision_core.data.config import SourceConfig
+from streetvision_core.data.config import DemoConfig, SourceConfig
 from streetvision_core.data.index import DEMO_FILE, ImageIndex
 from streetvision_core.data.overview import overview_sheet
 from streetvision_core.data.pictures import PictureReader
@@ -18,7 +18,8 @@ from streetvision_core.io import ArtifactStore, default_store
 def main() -> None:
     images = ArtifactStore(default_store()).resolve("images")
     index = ImageIndex.from_artifact(images)
-    reader = PictureReader(open_source(SourceConfig(), demo_file=images.path(DEMO_FILE)), index)
+    source = open_source(SourceConfig(demo=DemoConfig()), demo_file=images.path(DEMO_FILE))
+    reader = PictureReader(source, index)
     target = Path(__file__).parent / "pictures" / "contact_sheet.jpg"
     target.write_bytes(overview_sheet(index, reader, count=24, columns=6, tile=144))
 

@@ -6,7 +6,7 @@ are done in every run. What is proved of the content besides depends on the cont
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -29,13 +29,17 @@ _TAKEN_OVER = "passed before on the same content, with the same code and librari
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check has found: ``problems``, one sentence each, or else the ``good`` that it has proved."""
+    """What a check has found: ``problems``, one sentence each, or else the ``good`` that it has proved.
+
+    ``counts`` are the numbers behind it, which the UI draws over time.
+    """
 
     problems: Sequence[str]
     good: str
+    counts: Mapping[str, int | float] = field(default_factory=dict)
 
     def result(
-        self, *, check_name: str | None = None, metadata: Mapping[str, dg.MetadataValue] | None = None
+        self, *, check_name: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> dg.AssetCheckResult:
         """Return it in Dagster's terms."""
         return dg.AssetCheckResult(
@@ -43,7 +47,7 @@ class Verdict:
             passed=not self.problems,
             severity=dg.AssetCheckSeverity.ERROR,
             description="; ".join(self.problems) if self.problems else self.good,
-            metadata=dict(metadata or {}),
+            metadata={"problems": len(self.problems), **self.counts, **(metadata or {})},
         )
 
 
@@ -77,7 +81,7 @@ def proof(
             except StreetVisionError as error:
                 found = Verdict([str(error)], good="")  # a verdict, so that no later run forgets it
             told = evidence(manifest, code_version=version)
-            return found.result(metadata={key: dg.MetadataValue.text(one) for key, one in told.items()})
+            return found.result(metadata=told)
 
         # Dagster reads names and types of the inputs from the signature.
         own = inspect.signature(check).parameters["context"]
@@ -112,12 +116,16 @@ def _standard_check(step: str) -> dg.AssetChecksDefinition:
             ),
         ],
         ins={"artifact": dg.AssetIn(step)},
+        can_subset=True,  # or the UI can execute neither of them
     )
     def integrity_and_lineage(
-        artifact: PublishedArtifact, store: StoreResource
+        context: dg.AssetCheckExecutionContext, artifact: PublishedArtifact, store: StoreResource
     ) -> Iterator[dg.AssetCheckResult]:
-        yield _check_integrity(artifact)
-        yield _check_lineage(artifact, store.open())
+        selected = {key.name for key in context.selected_asset_check_keys}
+        if "integrity" in selected:
+            yield _check_integrity(artifact)
+        if "lineage" in selected:
+            yield _check_lineage(artifact, store.open())
 
     return integrity_and_lineage
 
@@ -127,21 +135,28 @@ def _check_integrity(artifact: PublishedArtifact) -> dg.AssetCheckResult:
     size = sum(file.size_bytes for file in files.values())
     found = Verdict(artifact.problems(), good=f"all {size} bytes are as published (files: {len(files)})")
     return found.result(
-        check_name="integrity", metadata={"path": dg.MetadataValue.path(str(artifact.directory))}
+        check_name="integrity",
+        metadata={
+            "files": len(files),
+            "bytes": size,
+            "path": dg.MetadataValue.path(str(artifact.directory)),
+        },
     )
 
 
 def _check_lineage(artifact: PublishedArtifact, store: ArtifactStore) -> dg.AssetCheckResult:
     manifest = artifact.manifest
     forbidden = role_violations(manifest.step_name, manifest.roles, manifest.input_artifacts)
+    counts = {"inputs": len(manifest.input_artifacts), "roles": len(manifest.roles)}
     if problems := forbidden + _broken_links(artifact, store):
-        return Verdict(problems, good="").result(check_name="lineage")
+        return Verdict(problems, good="", counts=counts).result(check_name="lineage")
     newer = _newer_upstreams(artifact, store)
     return dg.AssetCheckResult(
         check_name="lineage",
         passed=not newer,
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(newer) or "made from what its inputs published, all of them current",
+        metadata={"problems": 0, "outdated_inputs": len(newer), **counts},
     )
 
 

@@ -22,13 +22,14 @@ def optional_inputs(*names: str) -> dict[str, dg.AssetIn]:
 
 
 def stage_asset(
-    *, group: str, kinds: set[str], ins: dict[str, dg.AssetIn] | None = None
+    *, group: str, kinds: set[str], phase: int | None = None, ins: dict[str, dg.AssetIn] | None = None
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """Return ``dg.asset`` with what the assets of this graph have in common.
 
     Args:
-        group: The stage, as the UI groups it.
+        group: What it belongs to, as the UI groups it: data, model, calibration, report or deploy.
         kinds: What it is made with; the UI shows an icon for each.
+        phase: The number of the phase that asks for it, as a tag; None for what every phase needs.
         ins: Inputs that are more than a name, by name.
     """
 
@@ -38,6 +39,7 @@ def stage_asset(
             group_name=group,
             ins=ins,
             kinds=kinds,
+            tags={} if phase is None else {"phase": str(phase)},
             owners=OWNERS,
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body),

@@ -1,23 +1,34 @@
 """Stage data: the index of the labelled pictures, and their split into roles."""
 
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import picture, table
+from streetvision_assets.pictures import picture, summary, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput, previous_artifact
-from streetvision_core.data.config import CsvConfig, DemoConfig, FolderConfig, ParquetConfig
-from streetvision_core.data.images import ImagesConfig, IndexedImages, index_images, published_images
+from streetvision_core.data.config import SOURCE_NAMES, CsvConfig, DemoConfig, FolderConfig, ParquetConfig
+from streetvision_core.data.images import (
+    ImagesConfig,
+    IndexedImages,
+    index_images,
+    indexed_before,
+    published_images,
+    settings_before,
+)
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.overview import overview_sheet
+from streetvision_core.data.sources import LABEL_NAMES
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_splits
-from streetvision_core.io import PublishedArtifact
+from streetvision_core.history.source import source_lines
+from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
 class DemoStep(DemoConfig, dg.Config):
@@ -37,7 +48,7 @@ class ParquetStep(ParquetConfig, dg.Config):
 
 
 class ImagesStep(ImagesConfig, StepConfig):
-    """Configuration of ``images``: exactly one source."""
+    """Configuration of ``images``: one source, or none, to take that of the store's images again."""
 
     rescan: bool = Field(
         default=False,
@@ -59,6 +70,7 @@ def images(
     context: dg.AssetExecutionContext, config: ImagesStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
     """The index of the labelled pictures; what could not be used is quarantined with its reason."""
+    config = config if config.names_source else _with_source_of_store(context, config, store.open())
     # Pictures of a user may change at any time: only drawn ones follow from the configuration.
     step = Step.begin(context, store, config, reusable=config.demo is not None)
     trusted = config.reuse and not config.rescan
@@ -70,11 +82,44 @@ def images(
     return step.result(indexed, shown=partial(_show_images, indexed))
 
 
+def _with_source_of_store(
+    context: dg.AssetExecutionContext, config: ImagesStep, store: ArtifactStore
+) -> ImagesStep:
+    """Return the configuration with the source that the store's images were indexed from.
+
+    What the run itself names counts. Dagster hands over defaults like named settings, and only the run's own
+    configuration tells which is which.
+    """
+    published = indexed_before(store)
+    before = settings_before(published)
+    run_config: dict[str, Any] = {**context.run.run_config}
+    given = run_config.get("ops", {}).get(context.asset_key.path[-1], {}).get("config", {})
+    named = config.model_dump(include=set(given) - set(SOURCE_NAMES))
+    context.log.info(
+        "no source is named: the one of run %s is taken again, %s",
+        published.manifest.run_id,
+        source_lines(before, {}),
+    )
+    return ImagesStep(**(before | named))
+
+
 def _show_images(indexed: IndexedImages) -> dict[str, dg.MetadataValue]:
-    shown = {"overview": picture(overview_sheet(indexed.index, indexed.reader))}
+    shown = _show_counts(indexed.index) | {"overview": picture(overview_sheet(indexed.index, indexed.reader))}
     if indexed.index.quarantine:
         shown["quarantine"] = table([asdict(one) for one in indexed.index.quarantine[:50]])
     return shown
+
+
+def _show_counts(index: ImageIndex) -> dict[str, dg.MetadataValue]:
+    labels = Counter(image.label for image in index.pictures)
+    return summary(
+        {
+            "images used": len(index.pictures),
+            **{f"of these {name}": labels[label] for label, name in enumerate(LABEL_NAMES)},
+            "groups": len({image.group for image in index.pictures}),
+            "put aside": len(index.quarantine),
+        }
+    )
 
 
 @stage_asset(group="data", kinds={"json"})
@@ -98,7 +143,12 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
     assigned = Splits.from_artifact(splits)
     problems = verify_splits(index, assigned, assigned.config)
-    return Verdict(problems, good="every picture, group and near-duplicate has one role")
+    counts = {
+        "images": len(index.pictures),
+        "groups": len({image.group for image in index.pictures}),
+        "roles": len(assigned.roles),
+    }
+    return Verdict(problems, good="every picture, group and near-duplicate has one role", counts=counts)
 
 
 CHECKS = [*standard_checks("images", "splits"), no_leakage]

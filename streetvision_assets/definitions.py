@@ -10,7 +10,7 @@ from streetvision_assets import data, phase1, phase2, phase3, phase4, phase5, ph
 from streetvision_assets.console import console
 from streetvision_assets.conventions import IO_MANAGER_KEY
 from streetvision_assets.io_manager import ArtifactIOManager
-from streetvision_assets.jobs import make_bundle, verify
+from streetvision_assets.jobs import JOBS
 from streetvision_assets.resources import StoreResource
 
 STAGES = (data, phase4, phase1, phase2, phase3, phase5, report, phase6)
@@ -25,7 +25,7 @@ with warnings.catch_warnings():
 defs = dg.Definitions(
     assets=assets,
     asset_checks=[check for stage in STAGES for check in stage.CHECKS],
-    jobs=[make_bundle, verify],
+    jobs=JOBS,
     resources={"store": store, IO_MANAGER_KEY: ArtifactIOManager(store=store)},
     executor=dg.in_process_executor,
     loggers={"console": console},

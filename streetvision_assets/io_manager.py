@@ -101,20 +101,21 @@ def publication_metadata(published: PublishedArtifact) -> dict[str, dg.MetadataV
     """Return what the UI shows of every publication, so that it can be found again without the UI."""
     manifest = published.manifest
     size = sum(file.size_bytes for file in manifest.output_artifacts.values())
-    shown: dict[str, dg.MetadataValue] = {
-        "digest": dg.MetadataValue.text(manifest.data_version),
-        "manifest_sha256": dg.MetadataValue.text(published.manifest_sha256),
-        "git_sha": dg.MetadataValue.text(manifest.git_sha + (" (dirty)" if manifest.git_dirty else "")),
-        "config_hash": dg.MetadataValue.text(manifest.config_hash),
-        "code_version": dg.MetadataValue.text(manifest.code_version),
-        "run": dg.MetadataValue.text(manifest.run_id),
-        **_reuse_metadata(manifest),
+    # What was measured first, then where it lies, then what only a program compares.
+    return {
+        **{name: _number(value) for name, value in manifest.metrics.items()},
         "duration_seconds": dg.MetadataValue.float(manifest.duration_seconds),
-        "path": dg.MetadataValue.path(str(published.directory)),
         "size_bytes": dg.MetadataValue.int(size),
         "files": dg.MetadataValue.int(len(manifest.output_artifacts)),
+        "path": dg.MetadataValue.path(str(published.directory)),
+        "run": dg.MetadataValue.text(manifest.run_id),
+        **_reuse_metadata(manifest),
+        "git_sha": dg.MetadataValue.text(manifest.git_sha + (" (dirty)" if manifest.git_dirty else "")),
+        "code_version": dg.MetadataValue.text(manifest.code_version),
+        "config_hash": dg.MetadataValue.text(manifest.config_hash),
+        "manifest_sha256": dg.MetadataValue.text(published.manifest_sha256),
+        "digest": dg.MetadataValue.text(manifest.data_version),
     }
-    return shown | {name: _number(value) for name, value in manifest.metrics.items()}
 
 
 def _reuse_metadata(manifest: StepManifest) -> dict[str, dg.MetadataValue]:

@@ -1,23 +1,51 @@
-"""The two jobs: make everything up to the bundle, and check everything that was made."""
+"""The jobs: parts of the way to a bundle, the whole of it, each preset, and the checks alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from streetvision_assets.presets import preset_jobs
+
+if TYPE_CHECKING:
+    from dagster import UnresolvedAssetJobDefinition
+
 _READABLE: dict[str, Any] = {"loggers": {"console": {}}}
+_PHASE_1 = ("images", "splits", "backbone", "phase1_checkpoint")
+_PHASES_1_2 = (*_PHASE_1, "val_calib_logits", "thresholds")
+_EVERYTHING = dg.AssetSelection.assets("bundle").upstream()
 
-make_bundle = dg.define_asset_job(
-    "make_bundle",
-    selection=dg.AssetSelection.assets("bundle").upstream(),
-    config=_READABLE,
-    description="From labelled pictures to a verified bundle, with every check on the way.",
-)
 
-verify = dg.define_asset_job(
-    "verify",
-    selection=dg.AssetSelection.all_asset_checks(),
-    config=_READABLE,
-    description="Every check of every asset, and nothing else: no asset is materialized.",
-)
+def _job(name: str, selection: dg.AssetSelection, description: str) -> UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(name, selection=selection, config=_READABLE, description=description)
+
+
+JOBS = [
+    _job(
+        "make_bundle",
+        _EVERYTHING,
+        "From labelled images to a verified bundle, with every check on the way.",
+    ),
+    _job(
+        "phase1",
+        dg.AssetSelection.assets(*_PHASE_1),
+        "From labelled images to the trained classifier.",
+    ),
+    _job(
+        "phase1_2",
+        dg.AssetSelection.assets(*_PHASES_1_2),
+        "From labelled images to the classifier and its threshold.",
+    ),
+    _job(
+        "phase1_2_6",
+        dg.AssetSelection.assets(*_PHASES_1_2, "bundle"),
+        "From labelled images to a bundle with the threshold, without gate, scrc and evaluation.",
+    ),
+    _job(
+        "verify",
+        dg.AssetSelection.all_asset_checks(),
+        "Every check of every asset, and nothing else: no asset is materialized.",
+    ),
+    *preset_jobs(_EVERYTHING),
+]

@@ -7,7 +7,7 @@ import dagster as dg
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.observing import observed_epochs
-from streetvision_assets.pictures import picture, table
+from streetvision_assets.pictures import picture, summary, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
@@ -29,7 +29,7 @@ class TrainingStep(TrainingConfig, StepConfig):
     """Configuration of ``phase1_checkpoint``."""
 
 
-@stage_asset(group="phase_1", kinds={"pytorch", "lightning"})
+@stage_asset(group="model", kinds={"pytorch", "lightning"}, phase=1)
 def phase1_checkpoint(
     context: dg.AssetExecutionContext,
     config: TrainingStep,
@@ -58,7 +58,7 @@ def phase1_checkpoint(
     epochs.finish()
     return step.result(
         checkpoint,
-        shown=partial(_show_epochs, checkpoint),
+        shown=partial(_show_checkpoint, checkpoint, config.method),
         whole=checkpoint.is_whole,
         told={"limited_by": limited_by(checkpoint.metrics, method=config.method)},
         device=checkpoint.device,
@@ -66,10 +66,17 @@ def phase1_checkpoint(
     )
 
 
-def _show_epochs(checkpoint: Checkpoint) -> dict[str, dg.MetadataValue]:
+def _show_checkpoint(checkpoint: Checkpoint, method: str) -> dict[str, dg.MetadataValue]:
     rows = [row.to_csv_row() for row in checkpoint.epochs]
     heads = [row.to_csv_row() for row in checkpoint.candidates]
     return {
+        **summary(
+            {
+                "MCC on val_select": checkpoint.metrics["val_mcc"],
+                "best epoch": f"{checkpoint.best.epoch} of {len(rows)}",
+                "method": method,
+            }
+        ),
         "training_curve": picture(plot_training_curve(rows)),
         "epochs": table(rows),
         **({"heads_of_the_probe": table(heads)} if heads else {}),
@@ -85,7 +92,8 @@ def usable_model(phase1_checkpoint: PublishedArtifact, store: StoreResource) -> 
     splits = Splits.from_artifact(store.open().input_of(phase1_checkpoint, "splits"))
     checkpoint = Checkpoint.from_artifact(phase1_checkpoint)
     problems = checkpoint_problems(checkpoint, names=splits.roles["val_select"])
-    return Verdict(problems, good="the weights load, are finite and beat the majority class")
+    counts = {"images": len(checkpoint.val_select.ids), "val_mcc": checkpoint.metrics["val_mcc"]}
+    return Verdict(problems, good="the weights load, are finite and beat the majority class", counts=counts)
 
 
 CHECKS = [*standard_checks("phase1_checkpoint"), usable_model]

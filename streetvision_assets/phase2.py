@@ -3,16 +3,18 @@
 from functools import partial
 
 import dagster as dg
+import numpy as np
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import picture, table
+from streetvision_assets.pictures import picture, summary, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.eval.config import ThresholdsConfig
+from streetvision_core.eval.metrics import compute_mcc
 from streetvision_core.eval.plots import plot_mcc_curve, plot_risk_coverage
 from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, verify_thresholds
 from streetvision_core.io import PublishedArtifact
@@ -27,7 +29,7 @@ class ThresholdsStep(ThresholdsConfig, StepConfig):
     """Configuration of ``thresholds``."""
 
 
-@stage_asset(group="phase_2", kinds={"pytorch"})
+@stage_asset(group="calibration", kinds={"pytorch"}, phase=2)
 def val_calib_logits(
     context: dg.AssetExecutionContext,
     config: StepConfig,
@@ -50,7 +52,7 @@ def val_calib_logits(
     return step.result(logits)
 
 
-@stage_asset(group="phase_2", kinds={"numpy"})
+@stage_asset(group="calibration", kinds={"numpy"}, phase=2)
 def thresholds(
     context: dg.AssetExecutionContext,
     config: ThresholdsStep,
@@ -76,6 +78,14 @@ def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.Metadat
     probabilities = policy.probabilities(policy.point.fold(logits.logits))
     curve = plot_mcc_curve(probabilities, logits.labels, policy.threshold)
     return {
+        **summary(
+            {
+                "threshold": policy.threshold,
+                "MCC on val_calib at 0.5": compute_mcc(logits.labels, np.argmax(logits.logits, axis=1)),
+                "MCC on val_calib at the threshold": policy.val_calib.metrics["mcc"],
+                "of this on other images expected less": policy.val_calib.optimism,
+            }
+        ),
         "mcc_by_threshold": picture(curve),
         "risk_by_coverage": picture(plot_risk_coverage(fitted.sweep)),
         "selective_sweep": table([row.to_csv_row() for row in fitted.sweep]),
@@ -91,7 +101,8 @@ def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -
     splits = Splits.from_artifact(store.open().input_of(val_calib_logits, "splits"))
     logits = Logits.from_artifact(val_calib_logits)
     problems = logits_problems(logits, role="val_calib", names=splits.roles["val_calib"])
-    return Verdict(problems, good=f"{len(logits.ids)} pictures, the whole of val_calib, all finite")
+    good = f"{len(logits.ids)} pictures, the whole of val_calib, all finite"
+    return Verdict(problems, good=good, counts={"images": len(logits.ids)})
 
 
 @proof(
@@ -101,12 +112,13 @@ def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -
 def recomputed(thresholds: PublishedArtifact, store: StoreResource) -> Verdict:
     """Fit again on what it was fitted on, and compare."""
     opened = store.open()
+    logits = Logits.from_artifact(opened.input_of(thresholds, "val_calib_logits"))
     problems = verify_thresholds(
         Thresholds.from_artifact(thresholds),
         Checkpoint.from_artifact(opened.input_of(thresholds, "phase1_checkpoint")).val_select,
-        Logits.from_artifact(opened.input_of(thresholds, "val_calib_logits")),
+        logits,
     )
-    return Verdict(problems, good="fitted again, the same")
+    return Verdict(problems, good="fitted again, the same", counts={"images": len(logits.ids)})
 
 
 CHECKS = [*standard_checks("val_calib_logits", "thresholds"), complete_logits, recomputed]

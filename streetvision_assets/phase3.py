@@ -25,7 +25,7 @@ class GateStep(GateConfig, StepConfig):
     """Configuration of ``gate``."""
 
 
-@stage_asset(group="phase_3", kinds={"pytorch", "scikitlearn"})
+@stage_asset(group="calibration", kinds={"pytorch", "scikitlearn"}, phase=3)
 def gate(
     context: dg.AssetExecutionContext,
     config: GateStep,
@@ -73,7 +73,8 @@ def refitted(gate: PublishedArtifact, store: StoreResource) -> Verdict:
         splits=roles,
         pictures=open_pictures(images, roles, roles=ROLES),
     )
-    return Verdict(problems, good="measured and fitted again, the same")
+    images_used = sum(len(roles.roles[role]) for role in ROLES)
+    return Verdict(problems, good="measured and fitted again, the same", counts={"images": images_used})
 
 
 CHECKS = [*standard_checks("gate"), refitted]

@@ -6,7 +6,7 @@ import dagster as dg
 
 from streetvision_assets.checks import standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import markdown, table
+from streetvision_assets.pictures import markdown, summary, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
@@ -26,7 +26,7 @@ class BackboneStep(BackboneConfig, StepConfig):
     """Configuration of ``backbone``."""
 
 
-@stage_asset(group="phase_4", kinds={"timm", "pytorch"})
+@stage_asset(group="model", kinds={"timm", "pytorch"}, phase=4)
 def backbone(
     context: dg.AssetExecutionContext,
     config: BackboneStep,
@@ -55,15 +55,19 @@ def backbone(
     if obstacle := export_obstacle(made.licence, text=made.licence_text):
         context.log.warning("the bundle will be refused unless its configuration says more. %s", obstacle)
     return step.result(
-        made, shown=partial(_show_adaptation, made), device=used_device(config), seed=config.seed
+        made, shown=partial(_show_backbone, made), device=used_device(config), seed=config.seed
     )
 
 
-def _show_adaptation(made: Backbone) -> dict[str, dg.MetadataValue]:
+def _show_backbone(made: Backbone) -> dict[str, dg.MetadataValue]:
+    shown = summary(
+        {"architecture": made.architecture, "source": made.source, "licence": made.licence}
+        | ({} if made.adaptation is None else {"adaptation": made.adaptation["sentence"]})
+    )
     if made.adaptation is None:
-        return {}
+        return shown
     losses = [{"epoch": i, "loss": loss} for i, loss in enumerate(made.adaptation["losses"], start=1)]
-    return {"adaptation": markdown(made.adaptation["sentence"]), "adaptation_losses": table(losses)}
+    return shown | {"adaptation": markdown(made.adaptation["sentence"]), "adaptation_losses": table(losses)}
 
 
 CHECKS = standard_checks("backbone")

@@ -22,7 +22,7 @@ class ScrcStep(ScrcConfig, StepConfig):
     """Configuration of ``scrc``."""
 
 
-@stage_asset(group="phase_5", kinds={"numpy", "scipy"})
+@stage_asset(group="calibration", kinds={"numpy", "scipy"}, phase=5)
 def scrc(
     context: dg.AssetExecutionContext,
     config: ScrcStep,
@@ -61,12 +61,13 @@ def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:
 def recertified(scrc: PublishedArtifact, store: StoreResource) -> Verdict:
     """Freeze and certify again on what it was fitted on, and compare."""
     opened = store.open()
+    logits = Logits.from_artifact(opened.input_of(scrc, "val_calib_logits"))
     problems = verify_scrc(
         Scrc.from_artifact(scrc),
         Checkpoint.from_artifact(opened.input_of(scrc, "phase1_checkpoint")).val_select,
-        Logits.from_artifact(opened.input_of(scrc, "val_calib_logits")),
+        logits,
     )
-    return Verdict(problems, good="frozen and certified again, the same")
+    return Verdict(problems, good="frozen and certified again, the same", counts={"images": len(logits.ids)})
 
 
 CHECKS = [*standard_checks("scrc"), recertified]

@@ -1,32 +1,35 @@
 """Phase 6: the deployment bundle."""
 
+import json
 from functools import partial
 
 import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
-from streetvision_assets.pictures import markdown
+from streetvision_assets.pictures import markdown, summary, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
+from streetvision_core.bundle.layout import CARD, EVALUATION, README, RECORD
 from streetvision_core.bundle.parts import choose_parts
 from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
-from streetvision_core.io import PublishedArtifact
+from streetvision_core.io import Artifact, PublishedArtifact
 
 ROLES = ("val_test",)
 OPTIONAL_STEPS = ("val_calib_logits", "thresholds", "gate", "scrc", "evaluation")
+SHOWN = (RECORD, CARD, EVALUATION)
 
 
 class BundleStep(BundleConfig, StepConfig):
     """Configuration of ``bundle``."""
 
 
-@stage_asset(group="phase_6", kinds={"pytorch", "huggingface"}, ins=optional_inputs(*OPTIONAL_STEPS))
+@stage_asset(group="deploy", kinds={"pytorch", "huggingface"}, phase=6, ins=optional_inputs(*OPTIONAL_STEPS))
 def bundle(
     context: dg.AssetExecutionContext,
     config: BundleStep,
@@ -57,7 +60,27 @@ def bundle(
         pictures=open_pictures(images, Splits.from_artifact(splits), roles=step.roles),
         directory=step.directory,
     )
-    return step.result(exported, shown=lambda: {"readme": markdown(exported.files["README.md"])})
+    return step.result(exported, shown=partial(_show_bundle, exported))
+
+
+def _show_bundle(exported: Artifact) -> dict[str, dg.MetadataValue]:
+    """Return the model, its policy and what it reached on val_test, then the model card."""
+    read = {
+        name: json.loads(content)
+        for name, content in exported.files.items()
+        if name in SHOWN and isinstance(content, bytes)
+    }
+    kind = read[RECORD]["policy"]["type"]
+    facts = {"model": f"{read[CARD]['model_name']}, {read[RECORD]['architecture']}", "policy": kind}
+    if EVALUATION in read:
+        reached = read[EVALUATION]["policies"][kind]
+        interval = reached["intervals"] and reached["intervals"]["mcc"]
+        facts["MCC on val_test"] = (
+            with_interval(reached["metrics"]["mcc"], interval["low"], interval["high"])
+            if interval
+            else "answers no image"
+        )
+    return summary(facts) | {"readme": markdown(exported.files[README])}
 
 
 @proof(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -30,8 +31,20 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
+def summary(facts: Mapping[str, object]) -> dict[str, dg.MetadataValue]:
+    """Return what a person came to the page for, a line a fact; the first that an asset shows."""
+    return {"summary": table([{"": name, "value": value} for name, value in facts.items()])}
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """Return a number and its 95 % interval, to three decimals."""
+    return f"{value:.3f} (95 %: {low:.3f} to {high:.3f})"
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "not recorded"
-    # A value of a data set may hold what Markdown takes for the end of a cell.
-    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|").replace("\n", " ")
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    # A value of a data set may hold what Markdown takes for the end of a cell, or for an image to fetch.
+    return re.sub(r"([\\`|\[\]<])", r"\\\1", re.sub(r"\s", " ", str(value)))

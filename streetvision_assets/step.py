@@ -19,7 +19,9 @@ from streetvision_assets.code_version import code_has_changed
 from streetvision_assets.conventions import BODIES
 from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
+from streetvision_assets.run_tags import tag_run
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
+from streetvision_core.history.source import IMAGES
 from streetvision_core.io import Artifact, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
 from streetvision_core.io.progress import forget_progress
@@ -107,6 +109,9 @@ class Step:
         opened = store.open()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
         recipe = config.model_dump(mode="json", exclude=NOT_THE_RECIPE)
+        configs: dict[str, Mapping[str, Any]] = {IMAGES: recipe} if name == IMAGES else {}
+        configs |= {given.manifest.step_name: given.manifest.config for given in inputs}
+        tag_run(context, configs.get(IMAGES))
         key = step_key(
             step=name,
             code_version=code_version,

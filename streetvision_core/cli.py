@@ -70,7 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="streetvision", description="Look at what StreetVision made.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_runs, _add_lineage, _add_diff, _add_verify, _add_gc, _add_predict):
+    for add in (
+        _add_runs,
+        _add_lineage,
+        _add_diff,
+        _add_verify,
+        _add_path,
+        _add_report,
+        _add_gc,
+        _add_predict,
+    ):
         add(commands)
     return parser
 
@@ -202,6 +211,58 @@ def _verify_bundle(path: str, *, deep: bool) -> int:
 
     _print(verify_bundle(path, deep=deep).summary())
     return GOOD
+
+
+def _add_path(commands: Commands) -> None:
+    path = _add_to_store(
+        commands,
+        "path",
+        help="print where something lies, for other programs",
+        description="Print the folder of a step's current artifact, of the bundle by default: one line.",
+    )
+    path.add_argument("step", metavar="STEP", nargs="?", default="bundle", help="a step (default: bundle)")
+    path.add_argument("--run", metavar="RUN", help="as this run made it (default: what is current)")
+    path.set_defaults(command=_path)
+
+
+def _path(parsed: argparse.Namespace) -> int:
+    from streetvision_core.history.find import find_published
+
+    # Not by _print: another program gets the path, and must get it as it is.
+    print(find_published(parsed.step, run=parsed.run, store_path=parsed.store).directory.absolute())
+    return GOOD
+
+
+def _add_report(commands: Commands) -> None:
+    report = _add_to_store(
+        commands,
+        "report",
+        help="print where the report of the evaluation lies, or open it",
+        description="Verify the bytes of the current report, and print where it lies: one line.",
+    )
+    report.add_argument("--run", metavar="RUN", help="of this run (default: what is current)")
+    report.add_argument("--open", action="store_true", help="open it in the browser as well")
+    report.set_defaults(command=_report)
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    from streetvision_core.bundle.pages import PAGE_NAME
+    from streetvision_core.history.find import find_published
+
+    evaluation = find_published("evaluation", run=parsed.run, store_path=parsed.store)
+    evaluation.read_bytes(PAGE_NAME)  # raises unless it is what was published
+    page = evaluation.path(PAGE_NAME).absolute()
+    print(page)
+    if parsed.open:
+        _open(page)
+    return GOOD
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.as_uri()):
+        raise StoreError("a browser on this machine", "none", page, "Open the file where there is one.")
 
 
 def _add_gc(commands: Commands) -> None:

@@ -1,15 +1,16 @@
 """Where the labelled pictures come from, as configuration.
 
-A `SourceConfig` names exactly one of four sources; naming none means the embedded demo pictures with
-their defaults. A configuration promises only that its fields can mean something: whether the path exists
-and the columns are there is found out when the source is opened.
+A `SourceConfig` names one of four sources, or none: then whoever opens it has to know one (the `images`
+step takes that of the store again), or refuse. The demo is a source like the others and has to be named,
+so that it never stands in for somebody's own images. A configuration promises only that its fields can mean
+something: whether the path exists and the columns are there is found out when the source is opened.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import pydantic
 from pydantic import Field
@@ -100,19 +101,21 @@ class ParquetConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 
 class SourceConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """Exactly one source of pictures; the demo when none is named."""
+    """At most one source of images."""
 
-    demo: DemoConfig | None = Field(None, description="the embedded demo pictures (default)")
+    demo: DemoConfig | None = Field(None, description="the embedded demo pictures, {} for their defaults")
     folder: FolderConfig | None = Field(None, description="a folder per class")
     csv: CsvConfig | None = Field(None, description="a CSV file that lists pictures")
     parquet: ParquetConfig | None = Field(None, description="Parquet in the hub's layout")
 
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _choose_one(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        named = [name for name in SOURCE_NAMES if data.get(name) is not None]
+    @property
+    def names_source(self) -> bool:
+        """Whether a source is named at all."""
+        return any(getattr(self, name) is not None for name in SOURCE_NAMES)
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_several(self) -> Self:
+        named = [name for name in SOURCE_NAMES if getattr(self, name) is not None]
         if len(named) > 1:
             raise ConfigError(
                 f"exactly one source of pictures out of {', '.join(SOURCE_NAMES)}",
@@ -120,4 +123,16 @@ class SourceConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
                 "the source's configuration",
                 "Keep the one that is meant and remove the others.",
             )
-        return data if named else {**data, "demo": {}}
+        return self
+
+
+def unnamed_source(where: str | Path) -> ConfigError:
+    """Return the error of a configuration that names no source, where nothing else tells one."""
+    return ConfigError(
+        f"a source of images: one of {', '.join(SOURCE_NAMES)}",
+        "none named, and no images that were indexed before",
+        where,
+        "Name one in a file (add -c presets/folder.yaml, with your path in it) or on the command line"
+        """ --config-json '{"ops": {"images": {"config": {"folder": {"path": "FOLDER"}}}}}';"""
+        " for the drawn demo images write demo: {} instead of folder.",
+    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
+from streetvision_core.data.config import SOURCE_NAMES, SourceConfig, unnamed_source
 from streetvision_core.data.index import DEMO_FILE, ImageIndex, index_pictures
 from streetvision_core.data.opening import published_source
 from streetvision_core.data.pictures import PictureReader
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from streetvision_core.io import PublishedArtifact
+    from streetvision_core.io import ArtifactStore, PublishedArtifact
+
+
+STEP = "images"
 
 
 class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
@@ -109,6 +112,26 @@ def published_images(published: PublishedArtifact) -> IndexedImages:
     """Return the demo pictures that were published, as what `index_images` would make of them."""
     index = ImageIndex.from_artifact(published)
     return IndexedImages(index=index, reader=PictureReader(published_source(published), index))
+
+
+def indexed_before(store: ArtifactStore) -> PublishedArtifact:
+    """Return the images that are current in a store, for a run that names no source of its own.
+
+    Raises:
+        ConfigError: nothing was ever indexed here; the error says how to name a source.
+        IntegrityError, SchemaError, MissingArtifactError: what is current cannot be trusted.
+    """
+    if STEP not in store.current_steps():
+        raise unnamed_source(store.root)
+    return store.resolve(STEP)
+
+
+def settings_before(published: PublishedArtifact) -> dict[str, Any]:
+    """Return the settings that published images were indexed with: their source, and what it may lack."""
+    kept = {*SOURCE_NAMES, "max_quarantined_share"}
+    return {
+        name: value for name, value in published.manifest.config.items() if name in kept and value is not None
+    }
 
 
 def _draw(config: ImagesConfig, path: Path) -> StagedFile:

@@ -95,6 +95,16 @@ def find_run(store: ArtifactStore, name: str) -> str:
     )
 
 
+def find_published(step: str, *, run: str | None, store_path: str | None) -> PublishedArtifact:
+    """Return what ``step`` published in the run that ``run`` names, or what is current of it.
+
+    Raises:
+        StreetVisionError: there is no store, no such run, or nothing of the step; or its manifest is damaged.
+    """
+    store = open_store(store_path)
+    return store.resolve(step, run_id=find_run(store, run) if run else None)
+
+
 def find_made(name: str, *, store_path: str | None) -> Made:
     """Return what was made in the run ``name``, what is ``current``, or what a bundle's folder tells.
 

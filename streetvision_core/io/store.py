@@ -229,7 +229,8 @@ class ArtifactStore:
                 f"{step} to have been materialized",
                 "nothing published",
                 self.root,
-                f"Materialize it first: make bundle, or dagster asset materialize --select '*{step}'.",
+                f"Materialize it first: dagster asset materialize --select '*{step}' -c presets/folder.yaml,"
+                " with the path of your images in that file; make bundle does it with drawn ones.",
             ) from error
 
     def input_of(self, published: PublishedArtifact, name: str) -> PublishedArtifact:

@@ -20,6 +20,7 @@ def describe_graph():
         key.path[-1]: {
             "group": graph.get(key).group_name,
             "kinds": sorted(graph.get(key).kinds),
+            "phase": graph.get(key).tags.get("phase"),
             "owners": list(graph.get(key).owners),
             "described": bool(graph.get(key).description),
             "upstream": sorted(parent.path[-1] for parent in graph.get(key).parent_keys),

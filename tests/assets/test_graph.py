@@ -77,6 +77,35 @@ def test_every_materialization_shows_the_pictures_a_person_would_look_at(first_r
             assert event.metadata[name].md_str.startswith("| ")
 
 
+BEGINS_WITH = {
+    "images": ("summary", ["images used | 120", "of these Roadwork | 60", "groups", "put aside | 0"]),
+    "splits": ("roles", ["train"]),
+    "backbone": ("summary", ["architecture | test_resnet", "source | random", "licence"]),
+    "phase1_checkpoint": ("summary", ["MCC on val_select", "best epoch", "of 6", "method | finetune"]),
+    "thresholds": ("summary", ["threshold", "MCC on val_calib at 0.5", "MCC on val_calib at the threshold"]),
+    "gate": ("confidence_by", ["margin"]),
+    "scrc": ("promise", ["val_calib"]),
+    "evaluation": ("policies", ["mcc 95 %", "threshold", "gate", "scrc"]),
+    "bundle": (
+        "summary",
+        ["model | streetvision-roadwork", "policy | threshold", "MCC on val_test", "95 %:"],
+    ),
+}
+
+
+def test_a_page_begins_with_what_a_person_came_for_and_ends_with_the_digests(first_run):
+    _, result = first_run
+    for step, event in materializations(result).items():
+        names = list(event.metadata)
+        assert names[-5:] == ["git_sha", "code_version", "config_hash", "manifest_sha256", "digest"], step
+        assert names.index("path") > names.index("duration_seconds")
+        if step in BEGINS_WITH:
+            first, says = BEGINS_WITH[step]
+            assert names[0] == first, step
+            for words in says:
+                assert words in event.metadata[first].md_str
+
+
 def test_the_manifests_record_inputs_roles_and_configuration(first_run):
     graph, _ = first_run
     definitions = graph.current("phase1_checkpoint").manifest

@@ -53,9 +53,16 @@ def listing(source):
 # --- configuration
 
 
-def test_without_a_choice_the_demo_is_the_source():
-    assert SourceConfig().demo == DemoConfig()
+def test_the_demo_is_a_source_only_where_it_is_named():
+    assert SourceConfig(demo={}).demo == DemoConfig()
     assert SourceConfig(csv=CsvConfig(path="x")).demo is None
+    assert SourceConfig().demo is None
+    assert not SourceConfig().names_source
+
+
+def test_no_source_cannot_be_opened_and_the_error_says_how_to_name_one():
+    with pytest.raises(ConfigError, match=r"presets/folder\.yaml.*demo: \{\}"):
+        open_source(SourceConfig())
 
 
 def test_more_than_one_source_is_refused_in_readable_words():
@@ -431,7 +438,7 @@ def test_a_parquet_file_linked_from_outside_is_refused(tmp_path):
 
 def test_the_demo_is_a_parquet_file_like_any_other(tmp_path):
     path = write_parquet(tmp_path / "demo.parquet", [hub_row(b"x", 1, "v")])
-    source = open_source(SourceConfig(), demo_file=path)
+    source = open_source(SourceConfig(demo={}), demo_file=path)
     assert listing(source) == {"demo.parquet#000000": (1, "v")}
-    with pytest.raises(ConfigError, match="demo"):
-        open_source(SourceConfig())
+    with pytest.raises(ConfigError, match="write_demo"):
+        open_source(SourceConfig(demo={}))

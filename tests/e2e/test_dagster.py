@@ -90,7 +90,7 @@ def test_the_definitions_validate_from_the_repository_without_any_variable(new_p
 @pytest.mark.parametrize(
     ("target", "command"),
     [
-        ("bundle", "dagster asset materialize --select '*bundle' -c presets/demo.yaml"),
+        ("bundle", "python -m streetvision_assets.launch make_bundle -c presets/demo.yaml"),
         ("verify", "dagster job execute -j verify"),
     ],
 )

@@ -10,6 +10,7 @@ from streetvision_assets.definitions import defs
 from tests.assets.graph import STEPS
 from tests.e2e.place import READABLE, REPOSITORY
 
+NAMED = {"images": {"demo": {}}}  # a source is never a default
 PRESETS = sorted((REPOSITORY / "presets").glob("*.yaml"))
 
 
@@ -46,7 +47,7 @@ def test_every_preset_fits_the_job_and_the_bounds_of_every_setting(path):
 
 def test_demo_yaml_spells_out_exactly_the_defaults():
     recipes = {
-        step: model().model_dump(mode="json", exclude={"reuse", "rescan"})
+        step: model(**NAMED.get(step, {})).model_dump(mode="json", exclude={"reuse", "rescan"})
         for step, model in config_models().items()
     }
     defaults = {step: {"config": recipe} for step, recipe in recipes.items() if recipe}

@@ -10,7 +10,14 @@ import pytest
 from streetvision_core.cli import main
 from tests.history.conftest import FIRST
 
-COMMANDS = (["runs"], ["lineage", "bundle"], ["diff", FIRST, "current"], ["verify"], ["gc"])
+COMMANDS = (
+    ["runs"],
+    ["lineage", "bundle"],
+    ["diff", FIRST, "current"],
+    ["verify"],
+    ["path"],
+    ["gc"],
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])

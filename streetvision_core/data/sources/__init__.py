@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.config import ParquetConfig
+from streetvision_core.data.config import ParquetConfig, unnamed_source
 from streetvision_core.data.sources.entry import LABEL_NAMES, Entry, PictureSource, parse_label
 from streetvision_core.data.sources.files import CsvSource, FolderSource
 from streetvision_core.data.sources.parquet import ParquetSource
@@ -31,7 +31,7 @@ def open_source(config: SourceConfig, *, demo_file: Path | None = None) -> Pictu
     """Open the one source that is configured; `demo_file` is the Parquet file that `write_demo` made.
 
     Raises:
-        ConfigError: the path is wrong, or the demo is asked for without a file of it.
+        ConfigError: no source is named, the path is wrong, or the demo is asked for without a file of it.
         DataError: the source is there, but cannot be used as it is.
     """
     if config.folder is not None:
@@ -40,6 +40,8 @@ def open_source(config: SourceConfig, *, demo_file: Path | None = None) -> Pictu
         return CsvSource(config.csv)
     if config.parquet is not None:
         return ParquetSource(config.parquet)
+    if config.demo is None:
+        raise unnamed_source("the source's configuration")
     if demo_file is None:
         raise ConfigError(
             "the file of the drawn demo pictures",

@@ -1,0 +1,112 @@
+"""Launch a job from the command line as a run of the code location that the UI serves.
+
+``dagster job execute`` leaves the code location out of its runs, and the timeline and the pages of jobs draw
+no run without one. So this makes the run itself, with the origin that ``dagster dev`` would give it, and
+executes it in this process. Of Dagster it uses what its own command line is made of, which is not public: one
+module holds all of it, and ``tests/contract/test_dagster_ui.py`` holds the page to it.
+
+Usage: python -m streetvision_assets.launch JOB [-c PRESET ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.interrupts import capture_interrupts
+
+from streetvision_core.errors import ConfigError, StreetVisionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MODULE = "streetvision_assets.definitions"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job to its end; return 0 when it succeeded, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m streetvision_assets.launch", description="Run a job.")
+    parser.add_argument("job", metavar="JOB", help="make_bundle, phase1, preset_demo, ...")
+    parser.add_argument("-c", "--config", metavar="PRESET", action="append", default=[], type=Path)
+    parsed = parser.parse_args(arguments)
+    try:
+        config = read_config(parsed.config)
+        with capture_interrupts(), dg.DagsterInstance.get() as instance:
+            return 0 if launch(instance, parsed.job, config, presets=parsed.config) else 1
+    except StreetVisionError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line prints
+        return 1
+
+
+def read_config(files: Sequence[Path]) -> Mapping[str, object]:
+    """Return the run configuration of the files, merged in their order.
+
+    Raises:
+        ConfigError: a file is not there, or no run configuration.
+    """
+    for file in files:
+        if not file.is_file():
+            raise ConfigError("a preset", "no such file", file, "Give the path of one: ls presets.")
+    try:
+        return dg.config_from_files([str(file) for file in files])
+    except (dg.DagsterInvariantViolationError, OSError, ValueError) as error:
+        found = str(error).splitlines()[0]
+        raise ConfigError("a run configuration in YAML", found, files[-1], "Correct it.") from error
+
+
+def launch(
+    instance: dg.DagsterInstance, name: str, config: Mapping[str, object], *, presets: Sequence[Path] = ()
+) -> bool:
+    """Execute the job in this process and return whether it succeeded.
+
+    Raises:
+        ConfigError: there is no such job, or the configuration does not fit it.
+    """
+    repository = ReconstructableRepository.for_module(MODULE, "defs")
+    names = [job for job in repository.get_definition().job_names if not job.startswith("__")]
+    if name not in names:
+        raise ConfigError(f"one of the jobs {', '.join(names)}", repr(name), MODULE, "Choose one of them.")
+    job = repository.get_reconstructable_job(name)
+    definition = job.get_definition()
+    config = config or definition.run_config or {}
+    try:
+        dg.validate_run_config(definition, dict(config))
+    except dg.DagsterInvalidConfigError as error:
+        found = "; ".join(fault.message for fault in error.errors)
+        where = presets[-1] if presets else name
+        raise ConfigError("settings that this graph has", found, where, "Correct or remove them.") from error
+    run = instance.create_run_for_job(
+        job_def=definition,
+        run_config=config,
+        tags={**definition.run_tags, **({"preset": presets[0].stem} if presets else {})},
+        remote_job_origin=_origin(name),
+        job_code_origin=job.get_python_origin(),
+    )
+    return execute_run(job, run, instance).success
+
+
+def _origin(job: str) -> RemoteJobOrigin:
+    """Return where ``dagster dev -m`` would say that the job comes from."""
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=target, location_name=MODULE)
+    return RemoteJobOrigin(
+        repository_origin=RemoteRepositoryOrigin(
+            code_location_origin=location, repository_name="__repository__"
+        ),
+        job_name=job,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Tags of a run, by which a person finds it again: the commit of the code, and where its images came from.
+
+They are set by the first step of the run and not by whoever starts it, so that runs from the browser have
+them too, and so that a source that was taken from the store is the one that is named.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.history.source import source_of
+from streetvision_core.io.provenance import git_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import dagster as dg
+
+COMMIT, DIRTY, SOURCE = "commit", "dirty", "source"
+
+
+def tag_run(context: dg.AssetExecutionContext, images_config: Mapping[str, Any] | None) -> None:
+    """Tag the run of a step with ``commit`` and ``dirty``, and with ``source`` where that is known.
+
+    Args:
+        context: Dagster's context of the step.
+        images_config: The configuration of the ``images`` that the step reads or makes, if it does.
+    """
+    if not context.instance.has_run(context.run.run_id):  # an asset that was called as a plain function
+        return
+    tags = {**_code_tags(context.run.run_id)}
+    if images_config is not None:
+        kind, settings = source_of(images_config)
+        tags[SOURCE] = f"{kind} {settings.get('path', '')}".strip()
+    context.instance.add_run_tags(context.run.run_id, tags)
+
+
+@lru_cache(maxsize=1)
+def _code_tags(run_id: str) -> dict[str, str]:
+    """Return the tags of the code as it is now; asked once a run, because git takes its time."""
+    del run_id  # the key of the cache
+    state = git_state()
+    return {COMMIT: state.sha[:12], DIRTY: str(state.dirty).lower()}

@@ -1,0 +1,118 @@
+"""Each way to start the system is a job: the phases that were asked for, the presets, and the checks."""
+
+import dagster as dg
+import pytest
+import yaml
+
+from streetvision_assets.definitions import defs
+from streetvision_assets.launch import main
+from streetvision_assets.presets import first_comment, preset_jobs
+from streetvision_core.errors import ConfigError
+from streetvision_core.io.provenance import git_state
+from tests.assets.graph import STEPS, Graph, paragraph
+from tests.bundle.chain import draw_pictures
+from tests.e2e.place import REPOSITORY
+
+PHASE_1 = {"images", "splits", "backbone", "phase1_checkpoint"}
+PHASES_1_2 = PHASE_1 | {"val_calib_logits", "thresholds"}
+STEPS_OF = {
+    "phase1": PHASE_1,
+    "phase1_2": PHASES_1_2,
+    "phase1_2_6": PHASES_1_2 | {"bundle"},
+    "make_bundle": set(STEPS),
+    "verify": set(),
+}
+PRESETS = sorted((REPOSITORY / "presets").glob("*.yaml"))
+
+
+def assets_of(job):
+    return {key.path[-1] for key in defs.resolve_job_def(job).asset_layer.selected_asset_keys}
+
+
+@pytest.mark.parametrize("job", STEPS_OF)
+def test_a_job_makes_the_steps_of_its_phases_with_their_checks(job):
+    assert assets_of(job) == STEPS_OF[job]
+    keys = defs.resolve_job_def(job).asset_layer.asset_graph.asset_check_keys
+    checked = {key.asset_key.path[-1] for key in keys}
+    assert checked == (STEPS_OF[job] or set(STEPS))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_a_job_with_its_own_configuration(path):
+    job = defs.resolve_job_def(f"preset_{path.stem}")
+    assert job.run_config == yaml.safe_load(path.read_text())
+    assert job.tags["preset"] == path.stem
+    assert job.description == first_comment(path.read_text())
+    assert len(job.description) > 20
+    assert assets_of(job.name) == set(STEPS)
+    assert dg.validate_run_config(job, job.run_config)
+
+
+def test_without_a_folder_of_presets_there_are_no_such_jobs(tmp_path):
+    assert preset_jobs(dg.AssetSelection.all(), folder=tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("broken.yaml", "ops: [", "no YAML"),
+        ("list.yaml", "- images", "found list"),
+        ("empty.yaml", "", "found NoneType"),
+        ("flat.yaml", "images: {demo: {}}", "found images"),
+        ("latin.yaml", b"# \xe9", "utf-8"),
+        ("two words.yaml", "ops: {}", "Rename it"),
+        ("python.yaml", "ops: !!python/object/apply:os.getcwd []", "no YAML"),
+    ],
+)
+def test_a_preset_that_is_no_run_configuration_is_one_paragraph(tmp_path, name, content, says):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError) as caught:
+        preset_jobs(dg.AssetSelection.all(), folder=tmp_path)
+    told = str(caught.value)
+    assert says in told
+    assert str(path) in told
+    assert "\n" not in told
+
+
+def test_a_run_is_tagged_with_its_code_and_its_source(tmp_path):
+    draw_pictures(tmp_path / "own")
+    graph = Graph(tmp_path)
+    own = {"images": {"config": {"folder": {"path": str(tmp_path / "own")}}}}
+    for steps, config in ((["images"], own), (["images"], {}), (["splits"], {})):
+        result = graph.run("make_bundle", steps=steps, config=config)
+        assert result.success, paragraph(result)
+        tags = graph.instance.get_run_by_id(result.run_id).tags
+        state = git_state()
+        assert tags["commit"] == state.sha[:12]
+        assert tags["dirty"] == str(state.dirty).lower()
+        assert tags["source"] == f"folder {tmp_path / 'own'}"
+    graph.instance.dispose()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("job", "content", "says"),
+    [
+        ("make_bundel", "ops: {}", "one of the jobs make_bundle"),
+        ("phase1", None, "no such file"),
+        ("phase1", "ops: {images: {config: {foldr: {path: x}}}}", "foldr"),
+        ("phase1", "ops: [", "a run configuration in YAML"),
+    ],
+)
+def test_what_cannot_be_launched_is_one_paragraph_and_no_run(home, capsys, job, content, says):
+    preset = home / "preset.yaml"
+    if content is not None:
+        preset.write_text(content)
+    assert main([job, "-c", str(preset)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Expected ")
+    assert told.count("\n") == 1
+    assert says in told
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.get_runs() == []

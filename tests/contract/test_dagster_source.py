@@ -1,0 +1,141 @@
+"""A run without a preset takes the store's own images again, and never the demo in their place."""
+
+import json
+import shutil
+
+import pytest
+
+from streetvision_core.data.config import DemoConfig
+from tests.assets.graph import Graph, paragraph
+from tests.bundle.chain import draw_pictures
+from tests.e2e.place import Place, activate_file, assert_one_paragraph, assert_readable, unharmed
+
+SMALL_DEMO = {"pictures": 32, "size": 48}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own")
+    draw_pictures(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def activate(tmp_path_factory):
+    return activate_file(tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture
+def graph(tmp_path):
+    graph = Graph(tmp_path)
+    yield graph
+    graph.instance.dispose()
+
+
+def index(graph, **settings):
+    """Materialize images alone with these settings."""
+    return graph.run("make_bundle", steps=["images"], config={"images": {"config": settings}})
+
+
+def test_without_a_source_the_images_of_the_store_are_indexed_again(graph, folder, capsys):
+    own = {"folder": {"path": str(folder)}, "max_quarantined_share": 0.2}
+    assert index(graph, **own).success
+    explicit = graph.current("images").manifest
+    capsys.readouterr()
+    assert graph.run("make_bundle", steps=["images"]).success
+    again = graph.current("images").manifest
+    assert again.run_id != explicit.run_id
+    assert again.config == explicit.config
+    assert again.step_key == explicit.step_key
+    assert again.data_version == explicit.data_version
+    lines = [line for line in capsys.readouterr().err.splitlines() if "no source is named" in line]
+    assert len(lines) == 1
+    assert f"taken again, folder: none None, path {folder}" in lines[0]
+    assert explicit.run_id in lines[0]
+
+
+def test_what_is_named_beside_the_source_counts(graph, folder):
+    assert index(graph, folder={"path": str(folder)}, max_quarantined_share=0.2).success
+    assert index(graph, max_quarantined_share=0.05).success
+    config = graph.current("images").manifest.config
+    assert config["max_quarantined_share"] == 0.05
+    assert config["folder"]["path"] == str(folder)
+
+
+def test_a_demo_that_was_named_is_reused_without_being_named_again(graph):
+    assert index(graph, demo=SMALL_DEMO).success
+    assert graph.run("make_bundle", steps=["images"]).success
+    assert graph.current("images").manifest.reused_from is not None
+
+
+def test_the_demo_has_to_be_named_and_may_be_named_alone(graph):
+    assert index(graph, demo={**SMALL_DEMO, "seed": 3}).success
+    assert graph.current("images").manifest.config["demo"] == DemoConfig(**SMALL_DEMO, seed=3).model_dump()
+
+
+def test_an_empty_store_says_how_to_name_a_source_and_stays_empty(graph):
+    result = graph.run("make_bundle")
+    assert not result.success
+    said = paragraph(result)
+    assert "presets/folder.yaml" in said
+    assert "--config-json" in said
+    assert "demo: {}" in said
+    assert not graph.store_path.exists()
+
+
+def test_images_that_have_gone_are_one_paragraph(graph, folder, tmp_path):
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    assert index(graph, folder={"path": str(moved)}).success
+    shutil.rmtree(moved)
+    with unharmed(graph.store):
+        result = graph.run("make_bundle", steps=["images"])
+    assert not result.success
+    assert f"found nothing at this path ({moved})" in paragraph(result)
+
+
+def test_a_damaged_index_is_never_replaced_by_another_source(graph, folder):
+    assert index(graph, folder={"path": str(folder)}).success
+    manifest = graph.current("images").directory / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"folder"', b'"f0lder"'))
+    result = graph.run("make_bundle", steps=["images"])
+    assert not result.success
+    assert str(manifest) in paragraph(result)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("selection", ["bundle", "*bundle"])
+def test_the_literal_command_on_an_empty_store(tmp_path, folder, activate, selection):
+    place = Place(tmp_path / "new", folder, activate)
+    finished = place.run("dagster", "asset", "materialize", "--select", selection)
+    assert_one_paragraph(finished, "-c presets/folder.yaml")
+    assert not place.store.root.exists()
+
+
+@pytest.mark.e2e
+def test_the_literal_command_takes_the_source_of_the_store_again(tmp_path, folder, activate):
+    place = Place(tmp_path / "new", folder, activate)
+    assert place.materialize("images").code == 0
+    before = place.store.resolve("images").manifest
+    finished = place.run("dagster", "asset", "materialize", "--select", "images")
+    assert finished.code == 0, finished.terminal
+    assert_readable(finished)
+    assert "no source is named" in finished.terminal
+    assert place.store.resolve("images").manifest.step_key == before.step_key
+
+
+@pytest.mark.e2e
+def test_one_setting_is_changed_without_a_file(tmp_path, folder, activate):
+    """As typed: settings that are left out come from the store or are the defaults."""
+    place = Place(tmp_path / "new", folder, activate)
+    assert place.materialize("images").code == 0
+    config = json.dumps({"ops": {"splits": {"config": {"seed": 7}}}})
+    command = ("dagster", "asset", "materialize", "--select", "images,splits", "--config-json", config)
+    finished = place.run(*command)
+    assert finished.code == 0, finished.terminal
+    assert_readable(finished)
+    splits = place.store.resolve("splits").manifest
+    assert splits.config["seed"] == 7
+    assert place.store.resolve("images").manifest.config["folder"]["path"] == str(folder)
+    wrong = json.dumps({"ops": {"images": {"config": {"folder": {"path": str(tmp_path / "nowhere")}}}}})
+    finished = place.run("dagster", "asset", "materialize", "--select", "images", f"--config-json={wrong}")
+    assert_one_paragraph(finished, "found nothing at this path")

@@ -1,0 +1,210 @@
+"""What a person does in the browser, through the webserver behind it: a real ``dagster dev``."""
+
+import json
+import shlex
+import subprocess
+import time
+import urllib.request
+
+import pytest
+import yaml
+
+from streetvision_core.io.provenance import git_state
+from tests.assets.graph import STEPS, Graph, paragraph, small_config
+from tests.bundle.chain import draw_pictures
+from tests.e2e.place import PATIENCE, READABLE, REPOSITORY, Place, activate_file
+from tests.e2e.test_ui import serving
+
+pytestmark = pytest.mark.e2e
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+CHECKS = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks {
+    name canExecuteIndividually } } } } }"""
+LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } } } }"""
+STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status tags { key value } } } }"
+EVALUATIONS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+    ... on AssetCheckEvaluationEvent { evaluation { assetKey { path } checkName success description
+        metadataEntries { label ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue }
+    } } } ... on ExecutionStepFailureEvent { error { message } } } } } }"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A place in which everything was materialized once."""
+    root, pictures = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("own")
+    draw_pictures(pictures)
+    graph = Graph(root)
+    result = graph.materialize(pictures)
+    assert result.success, paragraph(result)
+    graph.instance.dispose()
+    return Place(root, pictures, activate_file(tmp_path_factory.mktemp("environment")))
+
+
+@pytest.fixture(scope="module")
+def server(made, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    with serving(made, cwd=elsewhere) as address:
+        yield address
+
+
+def ask(address, query, **variables):
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(f"{address}/graphql", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        replied = json.load(answer)
+    assert "errors" not in replied, replied["errors"]
+    return replied["data"]
+
+
+# What the timeline draws: a run whose repository is known, in the row of its job.
+RUNS = """query($job: String!) { runsOrError(filter: {pipelineName: $job}) { ... on Runs { results {
+    runId status tags { key value } repositoryOrigin { repositoryName repositoryLocationName } } } } }"""
+JOBS = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
+    ... on RepositoryLocation { repositories { pipelines { name description runs(limit: 20) { runId }
+    } } } } } } } }"""
+
+
+def launch(address, *, job="__ASSET_JOB", assets=(), checks=None, config=None):
+    """Launch what a button of the UI launches, wait for its end, and return (status, run id, tags)."""
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "streetvision_assets.definitions",
+        "pipelineName": job,
+    }
+    if assets or checks is not None:
+        selector["assetSelection"] = [{"path": [asset]} for asset in assets]
+        selector["assetCheckSelection"] = [
+            {"assetKey": {"path": [asset]}, "name": name} for asset, name in checks or ()
+        ]
+    params = {"selector": selector, "runConfigData": config or {}, "mode": "default"}
+    replied = ask(address, LAUNCH, params=params)["launchRun"]
+    assert replied["__typename"] == "LaunchRunSuccess", replied
+    run_id, deadline = replied["run"]["runId"], time.monotonic() + PATIENCE / 2
+    while time.monotonic() < deadline:
+        run = ask(address, STATUS, id=run_id)["runOrError"]
+        if run["status"] in ENDED:
+            return run["status"], run_id, {tag["key"]: tag["value"] for tag in run["tags"]}
+        time.sleep(0.5)
+    raise AssertionError(f"{run_id} did not end")
+
+
+def evaluated(address, run_id):
+    """Return every check that the run evaluated: (asset, check) -> (passed, its numbers)."""
+    events = ask(address, EVALUATIONS, id=run_id)["logsForRun"]["events"]
+    found = {}
+    for told in (event["evaluation"] for event in events if event.get("evaluation")):
+        numbers = {
+            entry["label"]: entry.get("intValue", entry.get("floatValue"))
+            for entry in told["metadataEntries"]
+            if "intValue" in entry or "floatValue" in entry
+        }
+        found[told["assetKey"]["path"][-1], told["checkName"]] = (told["success"], numbers)
+    return found
+
+
+def failures(address, run_id):
+    events = ask(address, EVALUATIONS, id=run_id)["logsForRun"]["events"]
+    return [event["error"]["message"] for event in events if event.get("error")]
+
+
+def all_checks(address):
+    return {
+        (node["assetKey"]["path"][-1], check["name"]): check["canExecuteIndividually"]
+        for node in ask(address, CHECKS)["assetNodes"]
+        for check in node["assetChecksOrError"]["checks"]
+    }
+
+
+def test_every_check_offers_its_button(server):
+    checks = all_checks(server)
+    assert {asset for asset, _ in checks} == set(STEPS)
+    assert set(checks.values()) == {"CAN_EXECUTE"}
+
+
+@pytest.mark.parametrize("check", [("splits", "integrity"), ("splits", "lineage"), ("splits", "no_leakage")])
+def test_one_check_runs_alone(server, check):
+    status, run_id, _ = launch(server, checks=[check])
+    assert status == "SUCCESS", failures(server, run_id)
+    assert set(evaluated(server, run_id)) == {check}
+
+
+def test_execute_all_runs_every_check_of_an_asset_also_after_a_failed_run(server, made):
+    before = made.store.resolve("splits").manifest.run_id
+    impossible = {"ops": {"splits": {"config": {"train": 2.0}}}}
+    assert launch(server, assets=["splits"], checks=[], config=impossible)[0] == "FAILURE"
+    own = {check for check in all_checks(server) if check[0] == "splits"}
+    status, run_id, _ = launch(server, checks=sorted(own))
+    assert status == "SUCCESS", failures(server, run_id)
+    found = evaluated(server, run_id)
+    assert set(found) == own
+    assert all(passed for passed, _ in found.values())
+    assert made.store.resolve("splits").manifest.run_id == before
+
+
+def test_all_checks_of_all_assets_run_together_and_tell_numbers(server, made):
+    every = sorted(all_checks(server))
+    status, run_id, _ = launch(server, checks=every)
+    assert status == "SUCCESS", failures(server, run_id)
+    found = evaluated(server, run_id)
+    assert set(found) == set(every)
+    assert all(passed and numbers["problems"] == 0 for passed, numbers in found.values())
+    files = made.store.resolve("bundle").manifest.output_artifacts
+    _, integrity = found["bundle", "integrity"]
+    assert integrity["files"] == len(files)
+    assert integrity["bytes"] == sum(file.size_bytes for file in files.values())
+    assert found["splits", "lineage"][1]["inputs"] == 1
+    assert found["splits", "no_leakage"][1]["images"] == 120
+
+
+def jobs_on_the_page(address):
+    (entry,) = ask(address, JOBS)["workspaceOrError"]["locationEntries"]
+    (repository,) = entry["locationOrLoadError"]["repositories"]
+    return {job["name"]: job for job in repository["pipelines"] if not job["name"].startswith("__")}
+
+
+def test_make_bundle_is_a_run_of_a_job_with_its_tags(server, made, tmp_path):
+    """The command of the Makefile; everything is taken over, so that it takes seconds."""
+    preset = tmp_path / "own.yaml"
+    preset.write_text(yaml.safe_dump({"ops": small_config(made.pictures), **READABLE}))
+    make = ["make", "--dry-run", "bundle", f"PRESET={preset}"]
+    shown = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    finished = made.run(*shlex.split(shown.splitlines()[-1])[3:])
+    assert finished.code == 0, finished.terminal
+    run = ask(server, RUNS, job="make_bundle")["runsOrError"]["results"][0]
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    state = git_state()
+    assert run["status"] == "SUCCESS"
+    assert tags["preset"] == "own"
+    assert tags["source"] == f"folder {made.pictures}"
+    assert tags["commit"] == state.sha[:12]
+    assert tags["dirty"] == str(state.dirty).lower()
+    assert [listed["runId"] for listed in jobs_on_the_page(server)["make_bundle"]["runs"]] == [run["runId"]]
+    assert run["repositoryOrigin"] == {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "streetvision_assets.definitions",
+    }
+
+
+def test_presets_are_jobs_that_the_page_launches(server, made):
+    jobs = jobs_on_the_page(server)
+    presets = {f"preset_{path.stem}" for path in (REPOSITORY / "presets").glob("*.yaml")}
+    assert set(jobs) == {"make_bundle", "phase1", "phase1_2", "phase1_2_6", "verify", *presets}
+    assert all(jobs[name]["description"] for name in jobs)
+    # A preset is launched as the page launches it: with its own configuration in the editor, here a path.
+    config = yaml.safe_load((REPOSITORY / "presets/folder.yaml").read_text())
+    config["ops"] |= small_config(made.pictures)
+    status, run_id, tags = launch(server, job="preset_folder", config=config)
+    assert status == "SUCCESS", failures(server, run_id)
+    assert tags["preset"] == "folder"
+    assert tags["source"] == f"folder {made.pictures}"
+
+
+def test_plain_materialize_of_images_takes_their_own_source(server, made):
+    before = made.store.resolve("images").manifest
+    status, run_id, tags = launch(server, assets=["images"], checks=[])
+    assert status == "SUCCESS", failures(server, run_id)
+    after = made.store.resolve("images").manifest
+    assert after.run_id != before.run_id
+    assert after.config == before.config
+    assert tags["source"] == f"folder {made.pictures}"
