@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError, StreetVisionError
 from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.claims import CLAIM_FILES, is_claim
+from streetvision_core.io.claims import CLAIM_FILES, LARGEST_LOCK, is_claim
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.pointer import parse_pointer
@@ -132,7 +132,7 @@ def _is_leftover(root: Path, name: str) -> bool:
     if path.is_symlink():
         return False
     if name == LOCK:
-        return path.is_file() and path.stat().st_size == 0
+        return path.is_file() and path.stat().st_size <= LARGEST_LOCK
     return name in _OF_THE_SYSTEM or (name.startswith(f".{MARKER}.") and is_partial(name))
 
 
