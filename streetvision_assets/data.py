@@ -10,7 +10,7 @@ from pydantic import Field
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import picture, summary, table
+from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput, previous_artifact
 from streetvision_core.data.config import SOURCE_NAMES, CsvConfig, DemoConfig, FolderConfig, ParquetConfig
@@ -79,7 +79,7 @@ def images(
         directory=step.directory,
         previous=previous_artifact(context, store, step) if trusted else None,
     )
-    return step.result(indexed, shown=partial(_show_images, indexed))
+    return step.result(indexed, told=_show_counts(indexed.index), shown=partial(_show_images, indexed))
 
 
 def _with_source_of_store(
@@ -104,22 +104,20 @@ def _with_source_of_store(
 
 
 def _show_images(indexed: IndexedImages) -> dict[str, dg.MetadataValue]:
-    shown = _show_counts(indexed.index) | {"overview": picture(overview_sheet(indexed.index, indexed.reader))}
+    shown = {"overview": picture(overview_sheet(indexed.index, indexed.reader))}
     if indexed.index.quarantine:
         shown["quarantine"] = table([asdict(one) for one in indexed.index.quarantine[:50]])
     return shown
 
 
-def _show_counts(index: ImageIndex) -> dict[str, dg.MetadataValue]:
+def _show_counts(index: ImageIndex) -> dict[str, int]:
     labels = Counter(image.label for image in index.pictures)
-    return summary(
-        {
-            "images used": len(index.pictures),
-            **{f"of these {name}": labels[label] for label, name in enumerate(LABEL_NAMES)},
-            "groups": len({image.group for image in index.pictures}),
-            "put aside": len(index.quarantine),
-        }
-    )
+    return {
+        "images used": len(index.pictures),
+        **{f"images of {name}": labels[label] for label, name in enumerate(LABEL_NAMES)},
+        "groups of images": len({image.group for image in index.pictures}),
+        "images put aside": len(index.quarantine),
+    }
 
 
 @stage_asset(group="data", kinds={"json"})

@@ -7,7 +7,7 @@ import dagster as dg
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.observing import observed_epochs
-from streetvision_assets.pictures import picture, summary, table
+from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
@@ -58,25 +58,27 @@ def phase1_checkpoint(
     epochs.finish()
     return step.result(
         checkpoint,
-        shown=partial(_show_checkpoint, checkpoint, config.method),
+        shown=partial(_show_epochs, checkpoint),
         whole=checkpoint.is_whole,
-        told={"limited_by": limited_by(checkpoint.metrics, method=config.method)},
+        told=_show_best(checkpoint, config.method),
         device=checkpoint.device,
         seed=config.seed,
     )
 
 
-def _show_checkpoint(checkpoint: Checkpoint, method: str) -> dict[str, dg.MetadataValue]:
+def _show_best(checkpoint: Checkpoint, method: str) -> dict[str, str | float]:
+    return {
+        "MCC on val_select": checkpoint.metrics["val_mcc"],
+        "best epoch": f"{checkpoint.best.epoch} of {len(checkpoint.epochs)}",
+        "method": method,
+        "limited_by": limited_by(checkpoint.metrics, method=method),
+    }
+
+
+def _show_epochs(checkpoint: Checkpoint) -> dict[str, dg.MetadataValue]:
     rows = [row.to_csv_row() for row in checkpoint.epochs]
     heads = [row.to_csv_row() for row in checkpoint.candidates]
     return {
-        **summary(
-            {
-                "MCC on val_select": checkpoint.metrics["val_mcc"],
-                "best epoch": f"{checkpoint.best.epoch} of {len(rows)}",
-                "method": method,
-            }
-        ),
         "training_curve": picture(plot_training_curve(rows)),
         "epochs": table(rows),
         **({"heads_of_the_probe": table(heads)} if heads else {}),

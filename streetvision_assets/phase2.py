@@ -7,7 +7,7 @@ import numpy as np
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import picture, summary, table
+from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
@@ -70,7 +70,18 @@ def thresholds(
         logits_version=val_calib_logits.manifest.data_version,
         config=config,
     )
-    return step.result(fitted, shown=partial(_show_thresholds, fitted, logits))
+    return step.result(
+        fitted, told=_show_gain(fitted, logits), shown=partial(_show_thresholds, fitted, logits)
+    )
+
+
+def _show_gain(fitted: Thresholds, logits: Logits) -> dict[str, float]:
+    policy = fitted.policy
+    return {
+        "decision threshold": policy.threshold,
+        "MCC on val_calib at 0.5": compute_mcc(logits.labels, np.argmax(logits.logits, axis=1)),
+        "MCC on val_calib at the threshold": policy.val_calib.metrics["mcc"],
+    }
 
 
 def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.MetadataValue]:
@@ -78,14 +89,6 @@ def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.Metadat
     probabilities = policy.probabilities(policy.point.fold(logits.logits))
     curve = plot_mcc_curve(probabilities, logits.labels, policy.threshold)
     return {
-        **summary(
-            {
-                "threshold": policy.threshold,
-                "MCC on val_calib at 0.5": compute_mcc(logits.labels, np.argmax(logits.logits, axis=1)),
-                "MCC on val_calib at the threshold": policy.val_calib.metrics["mcc"],
-                "of this on other images expected less": policy.val_calib.optimism,
-            }
-        ),
         "mcc_by_threshold": picture(curve),
         "risk_by_coverage": picture(plot_risk_coverage(fitted.sweep)),
         "selective_sweep": table([row.to_csv_row() for row in fitted.sweep]),

@@ -48,13 +48,13 @@ def gate(
         on_notice=context.log.info,
     )
     context.log.info("deferring by the %s: %s", fitted.policy.confidence_by, fitted.policy.reason)
-    return step.result(fitted, shown=partial(_show_gate, fitted), seed=config.seed)
+    told = {"confidence by": f"{fitted.policy.confidence_by}: {fitted.policy.reason}"}
+    return step.result(fitted, told=told, shown=partial(_show_gate, fitted), seed=config.seed)
 
 
 def _show_gate(fitted: Gate) -> dict[str, dg.MetadataValue]:
     policy = fitted.policy
     return {
-        "confidence_by": markdown(f"**{policy.confidence_by}**: {policy.reason}"),
         "promise": markdown(policy.promise()),
         "on_val_select": table([policy.val_select.model_dump()]),
     }

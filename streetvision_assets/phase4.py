@@ -6,7 +6,7 @@ import dagster as dg
 
 from streetvision_assets.checks import standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import markdown, summary, table
+from streetvision_assets.pictures import markdown, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
@@ -55,19 +55,23 @@ def backbone(
     if obstacle := export_obstacle(made.licence, text=made.licence_text):
         context.log.warning("the bundle will be refused unless its configuration says more. %s", obstacle)
     return step.result(
-        made, shown=partial(_show_backbone, made), device=used_device(config), seed=config.seed
+        made,
+        told=_show_origin(made),
+        shown=partial(_show_adaptation, made),
+        device=used_device(config),
+        seed=config.seed,
     )
 
 
-def _show_backbone(made: Backbone) -> dict[str, dg.MetadataValue]:
-    shown = summary(
-        {"architecture": made.architecture, "source": made.source, "licence": made.licence}
-        | ({} if made.adaptation is None else {"adaptation": made.adaptation["sentence"]})
-    )
+def _show_origin(made: Backbone) -> dict[str, str]:
+    return {"architecture": made.architecture, "source": made.source, "licence": made.licence}
+
+
+def _show_adaptation(made: Backbone) -> dict[str, dg.MetadataValue]:
     if made.adaptation is None:
-        return shown
+        return {}
     losses = [{"epoch": i, "loss": loss} for i, loss in enumerate(made.adaptation["losses"], start=1)]
-    return shown | {"adaptation": markdown(made.adaptation["sentence"]), "adaptation_losses": table(losses)}
+    return {"adaptation": markdown(made.adaptation["sentence"]), "adaptation_losses": table(losses)}
 
 
 CHECKS = standard_checks("backbone")

@@ -6,7 +6,7 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import markdown, picture, table
+from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.eval.config import ScrcConfig
@@ -42,13 +42,13 @@ def scrc(
     )
     for sentence in fitted.policy.infeasible():
         context.log.warning(sentence)
-    return step.result(fitted, shown=partial(_show_scrc, fitted, logits), seed=config.seed)
+    told = {"promise": fitted.policy.promise()}
+    return step.result(fitted, told=told, shown=partial(_show_scrc, fitted, logits), seed=config.seed)
 
 
 def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:
     rows = sequence_table(fitted.policy, logits)
     return {
-        "promise": markdown(fitted.policy.promise()),
         "risk_by_confidence": picture(plot_certificates(rows)),
         "sequence": table(rows),
     }

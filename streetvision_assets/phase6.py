@@ -7,7 +7,7 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
-from streetvision_assets.pictures import markdown, summary, with_interval
+from streetvision_assets.pictures import NO_ANSWER, markdown, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
@@ -60,11 +60,15 @@ def bundle(
         pictures=open_pictures(images, Splits.from_artifact(splits), roles=step.roles),
         directory=step.directory,
     )
-    return step.result(exported, shown=partial(_show_bundle, exported))
+    return step.result(
+        exported,
+        told=_show_reached(exported),
+        shown=lambda: {"readme": markdown(exported.files[README])},
+    )
 
 
-def _show_bundle(exported: Artifact) -> dict[str, dg.MetadataValue]:
-    """Return the model, its policy and what it reached on val_test, then the model card."""
+def _show_reached(exported: Artifact) -> dict[str, str]:
+    """Return the model, its policy, and what it reached on val_test where that was measured."""
     read = {
         name: json.loads(content)
         for name, content in exported.files.items()
@@ -78,9 +82,9 @@ def _show_bundle(exported: Artifact) -> dict[str, dg.MetadataValue]:
         facts["MCC on val_test"] = (
             with_interval(reached["metrics"]["mcc"], interval["low"], interval["high"])
             if interval
-            else "answers no image"
+            else NO_ANSWER
         )
-    return summary(facts) | {"readme": markdown(exported.files[README])}
+    return facts
 
 
 @proof(

@@ -31,9 +31,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
-def summary(facts: Mapping[str, object]) -> dict[str, dg.MetadataValue]:
-    """Return what a person came to the page for, a line a fact; the first that an asset shows."""
-    return {"summary": table([{"": name, "value": value} for name, value in facts.items()])}
+NO_ANSWER = "answers no image"
 
 
 def with_interval(value: float, low: float, high: float) -> str:

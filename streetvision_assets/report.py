@@ -6,7 +6,7 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
-from streetvision_assets.pictures import markdown, picture, table
+from streetvision_assets.pictures import NO_ANSWER, markdown, picture, table, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.evaluation import Evaluation, evaluate
@@ -50,7 +50,19 @@ def evaluation(
         index=ImageIndex.from_artifact(images),
         pictures=open_pictures(images, roles, roles=step.roles),
     )
-    return step.result(report, shown=partial(_show_report, report))
+    return step.result(report, told=_show_reached(report), shown=partial(_show_report, report))
+
+
+def _show_reached(evaluation: Evaluation) -> dict[str, str]:
+    """Return the MCC of each policy with its interval."""
+    return {
+        f"MCC on val_test, {kind}": with_interval(
+            one.metrics["mcc"], one.intervals.mcc.low, one.intervals.mcc.high
+        )
+        if one.intervals
+        else NO_ANSWER
+        for kind, one in evaluation.report.policies.items()
+    }
 
 
 def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:

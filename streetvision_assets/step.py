@@ -148,7 +148,7 @@ class Step:
         *,
         shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
         whole: bool = True,
-        told: Mapping[str, str] | None = None,
+        told: Mapping[str, str | float] | None = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> dg.MaterializeResult[StepOutput]:
@@ -158,7 +158,8 @@ class Step:
             record: What the core has made.
             shown: Draws the pictures and tables of it for the UI, when no earlier run has.
             whole: Whether it is made of all of its input; if not, no later run takes it over.
-            told: Lines of text for the UI, by name.
+            told: What a person comes to the page for, by name: texts and numbers, which stand first there,
+                because the page hides tables and plots behind a click.
             device: Where it was computed.
             seed: The seed that was used, if any.
         """
@@ -178,7 +179,8 @@ class Step:
         return dg.MaterializeResult(
             value=StepOutput(step=step, artifact=artifact, device=device, seed=seed),
             data_version=dg.DataVersion(digest),
-            metadata={**(self._drawn_before() or shown()), **(told or {})},
+            # Named twice: the first time for the order, the second over what an older version has drawn.
+            metadata={**(told or {}), **(self._drawn_before() or shown()), **(told or {})},
         )
 
     def _drawn_before(self) -> Mapping[str, dg.MetadataValue]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
-# A lock is empty, but where a system has none filelock keeps a process id and a host name in its file.
-LARGEST_LOCK = 1024
 CLAIM_FILES = ".*.claim"
 # Who asks whether a directory is abandoned holds its claim for a moment.
 _PATIENCE = 2.0
@@ -102,12 +100,12 @@ def is_claimed(directory: Path) -> bool:
 
 
 def is_claim(path: Path) -> bool:
-    """Tell whether the file ``path`` is what a claim is: a lock, so regular and as good as empty; no link."""
+    """Tell whether the file ``path`` is what a claim is: empty, regular, no link."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_LOCK
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
 
 
 def leave_claim(directory: Path) -> None:

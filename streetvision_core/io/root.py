@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError, StreetVisionError
 from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.claims import CLAIM_FILES, LARGEST_LOCK, is_claim
+from streetvision_core.io.claims import CLAIM_FILES, is_claim
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.pointer import parse_pointer
@@ -39,6 +39,8 @@ KIND, FORMAT = "streetvision artifact store", 1
 RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
 _OF_THE_SYSTEM = {"lost+found", ".DS_Store", "Thumbs.db", "desktop.ini"}
 _AT_MOST = 3
+# A lock is empty, but where a system has none filelock keeps a process id and a host name in its file.
+_LARGEST_LOCK = 1024
 
 
 class Root(enum.Enum):
@@ -132,7 +134,7 @@ def _is_leftover(root: Path, name: str) -> bool:
     if path.is_symlink():
         return False
     if name == LOCK:
-        return path.is_file() and path.stat().st_size <= LARGEST_LOCK
+        return path.is_file() and path.stat().st_size <= _LARGEST_LOCK
     return name in _OF_THE_SYSTEM or (name.startswith(f".{MARKER}.") and is_partial(name))
 
 

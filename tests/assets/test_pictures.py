@@ -1,7 +1,7 @@
 import base64
 import re
 
-from streetvision_assets.pictures import picture, summary, table
+from streetvision_assets.pictures import picture, table
 
 
 def test_a_picture_is_inlined_as_what_it_is():
@@ -24,7 +24,3 @@ def test_a_table_has_a_line_a_row_and_readable_floats():
 def test_a_cell_that_comes_from_data_stays_text():
     (_, _, row) = table([{"name": "![x](/graphql?query=mutation) <b> `a` | b\nc"}]).md_str.splitlines()
     assert row == r"| !\[x\](/graphql?query=mutation) \<b> \`a\` \| b c |"
-
-
-def test_a_summary_has_a_line_a_fact():
-    assert summary({"policy": "gate"})["summary"].md_str.splitlines()[-1] == "| policy | gate |"
