@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
+from streetvision_core.escape import for_terminal
+
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
 
@@ -34,7 +36,9 @@ class _ReadableFormatter(logging.Formatter):
     """Time, step, and the message as it was before Dagster put the run in front of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{self.formatTime(record, '%H:%M:%S')}  {_speaker(record):<32}  {_text(record)}"
+        head = f"{self.formatTime(record, '%H:%M:%S')}  {_speaker(record):<32}  "
+        # A text of several lines may not look like further messages.
+        return for_terminal(head + _text(record)).replace("\n", "\n          ")
 
 
 def _is_news(record: logging.LogRecord) -> bool:

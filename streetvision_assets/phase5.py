@@ -9,6 +9,7 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import markdown, picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.eval.config import ScrcConfig
 from streetvision_core.eval.report_plots import plot_certificates
 from streetvision_core.eval.scrc import Scrc
@@ -48,7 +49,7 @@ def scrc(
 def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:
     rows = sequence_table(fitted.policy, logits)
     return {
-        "promise": markdown(fitted.policy.promise()),
+        "promise": markdown(for_markdown(fitted.policy.promise(), limit=PARAGRAPH)),
         "risk_by_confidence": picture(plot_certificates(rows)),
         "sequence": table(rows),
     }

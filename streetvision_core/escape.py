@@ -23,17 +23,20 @@ PARAGRAPH = 3000
 JOINER = "\u2060"
 
 _BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
-_MARKUP = re.compile(r"[\\`*_\[\]<>#|~&$]")
+# An underscore inside of a word means nothing in Markdown, and names are full of them.
+_MARKUP = re.compile(r"[\\`*\[\]<>#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # What begins a list, a heading or a table only at the beginning of a line.
-_BEGINNING = re.compile(r"^(\d*)([-+=:.)])")
+_BEGINNING = re.compile(r"^(?:(?=[-+=:])|\d+(?=[.)](?:\s|$)))")
 _ADDRESS = re.compile(r"(https?:|www)(?=[/.])|(@)", re.IGNORECASE)
-_PLAIN_IN_MERMAID = re.compile(r"[^A-Za-z0-9 .,/+-]")
+_PLAIN_IN_MERMAID = re.compile(r"[^A-Za-z0-9 .,/+_-]")
 # A spreadsheet takes a cell that begins so for a formula; some begin a new cell at a semicolon or a tab.
 _FORMULA = "(?=[' ]*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n])"
 _CELL = r"(?:\A|(?<=[;\t\r\n]))"
 _BEFORE_FORMULA = re.compile(f"{_CELL}{_FORMULA}")
 _GUARD = re.compile(f"{_CELL}'{_FORMULA}")
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf)")
+# In the text of a whole CSV, where a cell may begin after a comma or a quotation mark as well.
+MAY_HOLD_FORMULA = re.compile(rf"(?:\A|[;\t\r\n,\"]){_FORMULA}")
 
 
 def one_line(text: object, *, limit: int = LIMIT) -> str:
@@ -56,7 +59,7 @@ def for_markdown(text: object, *, limit: int = LIMIT) -> str:
     ``JOINER``, so that it is no link.
     """
     line = " ".join(one_line(text, limit=limit).split())
-    line = _BEGINNING.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", line))
+    line = _BEGINNING.sub(r"\g<0>\\", _MARKUP.sub(r"\\\g<0>", line))
     return _ADDRESS.sub(rf"\g<0>{JOINER}", line)
 
 

@@ -73,9 +73,7 @@ def test_a_name_in_the_quarantine_is_text_on_the_page_and_wipes_nothing(place, t
             buttons.first.wait_for(timeout=60_000)
             for number in range(buttons.count()):
                 buttons.nth(number).click()
-                table = page.locator("table:has-text('reason')").last
                 page.wait_for_timeout(2000)
-                page.screenshot(path=f"/tmp/shot{number}.png")
                 page.keyboard.press("Escape")
                 page.wait_for_timeout(500)
         history = {
