@@ -1,11 +1,17 @@
 """A table from a stranger may not act in the browser of whoever looks at what was made of it."""
 
 import csv
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from streetvision_core.escape import JOINER
 from tests.assets.graph import Graph
 from tests.bundle.chain import draw_pictures
 from tests.e2e.place import Place, activate_file
@@ -53,8 +59,8 @@ def place(tmp_path_factory):
 
 
 @contextmanager
-def page_of(address):
-    """Open the events of `images`; give the page and the list of addresses that it asks for."""
+def opened(address):
+    """Open the events of `images` in a browser; give the page and the addresses that it asks for."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=BROWSER)
         page = browser.new_page(viewport={"width": 1600, "height": 1200})
@@ -65,21 +71,79 @@ def page_of(address):
         browser.close()
 
 
-def test_a_name_in_the_quarantine_is_text_on_the_page_and_wipes_nothing(place, tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    with serving(place, cwd=tmp_path / "elsewhere") as address:
-        with page_of(address) as (page, asked):
-            buttons = page.get_by_text("[Show Markdown]")
-            buttons.first.wait_for(timeout=60_000)
-            for number in range(buttons.count()):
-                buttons.nth(number).click()
-                page.wait_for_timeout(2000)
-                page.keyboard.press("Escape")
-                page.wait_for_timeout(500)
-        history = {
-            node["assetKey"]["path"][-1]: node["assetMaterializations"]
-            for node in ask(address, HISTORY)["assetNodes"]
-        }
-    print(asked)
-    assert history["images"], "the history was wiped"
+def history(address):
+    """Return how often `images` was materialized, as Dagster remembers."""
+    (images,) = [
+        node["assetMaterializations"]
+        for node in ask(address, HISTORY)["assetNodes"]
+        if node["assetKey"]["path"] == ["images"]
+    ]
+    return len(images)
+
+
+def fetch(address, **options):
+    """Return the status of a request."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, **options), timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.fixture(scope="module")
+def address(place, tmp_path_factory):
+    with serving(place, cwd=tmp_path_factory.mktemp("elsewhere")) as served:
+        yield served
+
+
+def test_a_name_in_the_quarantine_is_text_on_the_page_and_wipes_nothing(address):
+    with opened(address) as (page, asked):
+        buttons = page.get_by_text("[Show Markdown]")
+        buttons.first.wait_for(timeout=60_000)
+        for number in reversed(range(buttons.count())):
+            buttons.nth(number).click()
+            page.wait_for_timeout(2000)  # for as long as an image would take to be asked for
+            page.keyboard.press("Escape")
+        table = page.locator("table:has(> thead)")
+        names = table.locator("tbody tr td:first-child").all_inner_texts()
+        acting = table.locator("a, img, strong, em, code, iframe").count()
     assert [url for url in asked if "query=" in url or "attacker" in url] == []
+    assert history(address) == 1
+    assert {name.replace(JOINER, "") for name in names} == {str(PurePosixPath(name)) for name in HOSTILE}
+    assert acting == 0
+
+
+def test_no_mutation_comes_by_an_address(address):
+    query = urllib.parse.urlencode({"query": WIPE})
+    for options in ({}, {"data": b"", "method": "POST"}, {"headers": {"Accept": "image/*"}}):
+        assert fetch(f"{address}/graphql?{query}", **options) == 403
+    assert history(address) == 1
+
+
+def test_no_page_from_elsewhere_is_answered(address):
+    body = json.dumps({"query": WIPE}).encode()
+    # What a page may send without asking first: this type of content needs no permission.
+    simple = {"Content-Type": "text/plain; x=application/json"}
+    for headers in (
+        {"Origin": "http://attacker.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:1"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+    ):
+        assert fetch(f"{address}/graphql", data=body, headers=simple | headers) == 403
+    framed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
+    assert fetch(address, headers=framed) == 403
+    assert history(address) == 1
+
+
+def test_no_other_host_name_is_answered(address):
+    port = address.rpartition(":")[2]
+    for host in ("attacker.example", f"attacker.example:{port}", "127.0.0.1.attacker.example", ""):
+        assert fetch(f"{address}/server_info", headers={"Host": host}) == 400
+    assert fetch(f"{address}/server_info", headers={"Host": f"localhost:{port}"}) == 200
+
+
+def test_a_link_from_elsewhere_can_be_followed(address):
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert fetch(f"{address}/assets/images", headers=link) == 200
