@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
-from streetvision_core.escape import for_terminal
+from streetvision_core.escape import for_terminal, from_markdown
 
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
@@ -70,7 +70,7 @@ def _text(record: logging.LogRecord) -> str:
     told = getattr(_meta(record).get("dagster_event"), "event_specific_data", None)
     if isinstance(told, AssetCheckEvaluation):
         verdict = "passed" if told.passed else told.severity.value
-        return f"{verdict}: {told.description}"
+        return f"{verdict}: {from_markdown(told.description or '')}"
     error = getattr(told, "error", None)
     return readable_error(error) if error is not None else _message(record)
 

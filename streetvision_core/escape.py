@@ -28,6 +28,7 @@ _MARKUP = re.compile(r"[\\`*\[\]<>#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # What begins a list, a heading or a table only at the beginning of a line.
 _BEGINNING = re.compile(r"^(?:(?=[-+=:])|\d+(?=[.)](?:\s|$)))")
 _ADDRESS = re.compile(r"(https?:|www)(?=[/.])|(@)", re.IGNORECASE)
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 _PLAIN_IN_MERMAID = re.compile(r"[^A-Za-z0-9 .,/+_-]")
 # A spreadsheet takes a cell that begins so for a formula; some begin a new cell at a semicolon or a tab.
 _FORMULA = "(?=[' ]*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n])"
@@ -61,6 +62,11 @@ def for_markdown(text: object, *, limit: int = LIMIT) -> str:
     line = " ".join(one_line(text, limit=limit).split())
     line = _BEGINNING.sub(r"\g<0>\\", _MARKUP.sub(r"\\\g<0>", line))
     return _ADDRESS.sub(rf"\g<0>{JOINER}", line)
+
+
+def from_markdown(text: str) -> str:
+    """Return the words of what :func:`for_markdown` gave, for a place that is no page."""
+    return _ESCAPED.sub(r"\1", text).replace(JOINER, "")
 
 
 def for_html(text: object, *, limit: int = PARAGRAPH) -> Markup:

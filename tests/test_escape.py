@@ -20,6 +20,7 @@ from streetvision_core.escape import (
     for_mermaid,
     for_terminal,
     from_csv,
+    from_markdown,
     one_line,
 )
 
@@ -79,6 +80,12 @@ def test_markdown_shows_the_text_and_nothing_else(place, text):
         shown.replace(JOINER, "")
     )
     assert not AUTOLINKS.search(shown)
+
+
+@given(HOSTILE)
+@example("\\[a\\]")
+def test_markdown_can_be_turned_back_into_the_words_for_a_terminal(text):
+    assert from_markdown(for_markdown(text)) == " ".join(one_line(text).split()).replace(JOINER, "")
 
 
 @given(HOSTILE)

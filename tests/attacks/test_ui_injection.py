@@ -8,9 +8,11 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 
+import dagster as dg
 import pytest
 from playwright.sync_api import sync_playwright
 
+from streetvision_assets.checks import Verdict
 from streetvision_core.escape import JOINER
 from tests.assets.graph import Graph
 from tests.bundle.chain import draw_pictures
@@ -54,19 +56,25 @@ def place(tmp_path_factory):
     config = {"csv": {"path": str(pictures / "list.csv")}, "max_quarantined_share": 0.5}
     result = graph.run("make_bundle", steps=("images",), config={"images": {"config": config}})
     assert result.success
+    words = Verdict(HOSTILE, good="").result().description
+    graph.instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            dg.AssetKey("images"), "lineage", passed=False, metadata={}, description=words
+        )
+    )
     graph.instance.dispose()
     return place
 
 
 @contextmanager
-def opened(address):
-    """Open the events of `images` in a browser; give the page and the addresses that it asks for."""
+def opened(address, view="?view=events"):
+    """Open a page of `images` in a browser; give it and the addresses that it asks for."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=BROWSER)
         page = browser.new_page(viewport={"width": 1600, "height": 1200})
         asked = []
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"{address}/assets/images?view=events")
+        page.goto(f"{address}/assets/images{view}")
         yield page, asked
         browser.close()
 
@@ -111,6 +119,15 @@ def test_a_name_in_the_quarantine_is_text_on_the_page_and_wipes_nothing(address)
     assert history(address) == 1
     assert {name.replace(JOINER, "") for name in names} == {str(PurePosixPath(name)) for name in HOSTILE}
     assert acting == 0
+
+
+def test_a_problem_that_a_check_tells_of_is_text_on_its_page(address):
+    with opened(address, "?view=checks&checkDetail=lineage") as (page, asked):
+        page.get_by_text("Execution history").click(timeout=60_000)
+        page.get_by_text("(/graphql?query=mutation").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(2000)
+        assert page.locator("table :is(img, strong, code), a[href*=attacker]").count() == 0
+    assert [url for url in asked if "query=" in url or "attacker" in url] == []
 
 
 def test_no_mutation_comes_by_an_address(address):
