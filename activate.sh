@@ -5,13 +5,15 @@ export DAGSTER_MODULE_NAME=streetvision_assets.definitions
 export DAGSTER_HOME="${DAGSTER_HOME:-${VIRTUAL_ENV%/*}/dagster_home}"
 
 # The servers that `dagster dev` starts refuse the variable beside the workspace that it hands them.
+# Its web server is guarded against pages of strangers (streetvision_assets/serve.py).
 # Dagster would rather see its newer command line, and says so at every call of the one people know.
 dagster() {
   local quiet='ignore:Function `asset_materialize_command`,ignore:Function `dev_command`,ignore:Function `job_execute_command`'
   quiet="${PYTHONWARNINGS:+$PYTHONWARNINGS,}$quiet"
   if [ "$1" = dev ]; then
     shift
-    PYTHONWARNINGS="$quiet" env -u DAGSTER_MODULE_NAME "$VIRTUAL_ENV/bin/dagster" dev -m "$DAGSTER_MODULE_NAME" "$@"
+    PYTHONWARNINGS="$quiet" env -u DAGSTER_MODULE_NAME \
+      "$VIRTUAL_ENV/bin/python" -P -m streetvision_assets.serve dev -m "$DAGSTER_MODULE_NAME" "$@"
   elif [ "$1 ${2-}" = 'asset materialize' ]; then
     PYTHONWARNINGS="$quiet" _streetvision_materialize "$@"
   else

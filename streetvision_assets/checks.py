@@ -16,6 +16,7 @@ from streetvision_assets.remembered import evidence, passed_before
 from streetvision_assets.resources import StoreResource
 from streetvision_core.data.roles import role_violations
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError, StreetVisionError
+from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
@@ -46,7 +47,8 @@ class Verdict:
             check_name=check_name,
             passed=not self.problems,
             severity=dg.AssetCheckSeverity.ERROR,
-            description="; ".join(self.problems) if self.problems else self.good,
+            # The page of a check renders this as Markdown, images included; problems name files and groups.
+            description=for_markdown("; ".join(self.problems) or self.good, limit=PARAGRAPH),
             metadata={"problems": len(self.problems), **self.counts, **(metadata or {})},
         )
 
@@ -155,7 +157,8 @@ def _check_lineage(artifact: PublishedArtifact, store: ArtifactStore) -> dg.Asse
         check_name="lineage",
         passed=not newer,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(newer) or "made from what its inputs published, all of them current",
+        description=for_markdown("; ".join(newer), limit=PARAGRAPH)
+        or "made from what its inputs published, all of them current",
         metadata={"problems": 0, "outdated_inputs": len(newer), **counts},
     )
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
+from streetvision_core.escape import for_terminal, from_markdown
+
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
 
@@ -34,7 +36,9 @@ class _ReadableFormatter(logging.Formatter):
     """Time, step, and the message as it was before Dagster put the run in front of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{self.formatTime(record, '%H:%M:%S')}  {_speaker(record):<32}  {_text(record)}"
+        head = f"{self.formatTime(record, '%H:%M:%S')}  {_speaker(record):<32}  "
+        # A text of several lines may not look like further messages.
+        return for_terminal(head + _text(record)).replace("\n", "\n          ")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -66,7 +70,7 @@ def _text(record: logging.LogRecord) -> str:
     told = getattr(_meta(record).get("dagster_event"), "event_specific_data", None)
     if isinstance(told, AssetCheckEvaluation):
         verdict = "passed" if told.passed else told.severity.value
-        return f"{verdict}: {told.description}"
+        return f"{verdict}: {from_markdown(told.description or '')}"
     error = getattr(told, "error", None)
     return readable_error(error) if error is not None else _message(record)
 

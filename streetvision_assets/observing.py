@@ -11,6 +11,7 @@ from functools import partial
 
 import dagster as dg
 
+from streetvision_core.escape import for_markdown
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.pace import Paced
 from streetvision_core.training.report import EpochReport
@@ -36,4 +37,6 @@ def _tell(context: dg.AssetExecutionContext, report: EpochReport) -> None:
     # Numbers of a probe that comes first would be the same curve's otherwise.
     prefix = f"{report.phase}_" if report.phase == PROBE else ""
     metadata = {prefix + name: getattr(report, name) for name in OBSERVED}
-    context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata, description=str(report)))
+    context.log_event(
+        dg.AssetObservation(context.asset_key, metadata=metadata, description=for_markdown(report))
+    )

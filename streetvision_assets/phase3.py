@@ -12,6 +12,7 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
+from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.eval.gate import Gate
 from streetvision_core.eval.gate_config import GateConfig
 from streetvision_core.io import PublishedArtifact
@@ -55,7 +56,7 @@ def gate(
 def _show_gate(fitted: Gate) -> dict[str, dg.MetadataValue]:
     policy = fitted.policy
     return {
-        "promise": markdown(policy.promise()),
+        "promise": markdown(for_markdown(policy.promise(), limit=PARAGRAPH)),
         "on_val_select": table([policy.val_select.model_dump()]),
     }
 

@@ -12,6 +12,7 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
+from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone, prepare_backbone
 from streetvision_core.models.config import BackboneConfig
@@ -71,7 +72,10 @@ def _show_adaptation(made: Backbone) -> dict[str, dg.MetadataValue]:
     if made.adaptation is None:
         return {}
     losses = [{"epoch": i, "loss": loss} for i, loss in enumerate(made.adaptation["losses"], start=1)]
-    return {"adaptation": markdown(made.adaptation["sentence"]), "adaptation_losses": table(losses)}
+    return {
+        "adaptation": markdown(for_markdown(made.adaptation["sentence"], limit=PARAGRAPH)),
+        "adaptation_losses": table(losses),
+    }
 
 
 CHECKS = standard_checks("backbone")

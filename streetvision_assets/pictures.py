@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import re
 from typing import TYPE_CHECKING
 
 import dagster as dg
+
+from streetvision_core.escape import for_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,15 +20,22 @@ def picture(data: bytes) -> dg.MetadataValue:
 
 
 def markdown(content: object) -> dg.MetadataValue:
-    """Return Markdown, or the bytes of a Markdown file, as metadata that the UI renders."""
+    """Return Markdown, or the bytes of a Markdown file, as metadata that the UI renders.
+
+    What comes from data in it has gone through ``for_markdown``.
+    """
     assert isinstance(content, str | bytes)
     return dg.MetadataValue.md(content if isinstance(content, str) else content.decode())
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
-    """Return rows of one shape as a Markdown table; floats get four decimals."""
+    """Return rows of one shape as a Markdown table; floats get four decimals, text is shown as it is."""
     columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns), *([_cell(row[name]) for name in columns] for row in rows)]
+    lines = [
+        list(map(for_markdown, columns)),
+        ["---"] * len(columns),
+        *([_cell(row[name]) for name in columns] for row in rows),
+    ]
     return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
@@ -42,7 +50,4 @@ def with_interval(value: float, low: float, high: float) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "not recorded"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    # A value of a data set may hold what Markdown takes for the end of a cell, or for an image to fetch.
-    return re.sub(r"([\\`|\[\]<])", r"\\\1", re.sub(r"\s", " ", str(value)))
+    return f"{value:.4f}" if isinstance(value, float) else for_markdown(value)

@@ -17,6 +17,7 @@ from streetvision_core.bundle.recount import recount_problems
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
+from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.training.checkpoint import Checkpoint
 
@@ -68,7 +69,10 @@ def _show_reached(evaluation: Evaluation) -> dict[str, str]:
 def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
     """Return the policies side by side, what they promise, the slices, and every plot of the report."""
     report = evaluation.report
-    promises = "\n\n".join(f"**{kind}** {one.promise}" for kind, one in report.policies.items())
+    promises = "\n\n".join(
+        f"**{for_markdown(kind)}** {for_markdown(one.promise, limit=PARAGRAPH)}"
+        for kind, one in report.policies.items()
+    )
     plots = {
         name.removeprefix(PLOT_PREFIX).rpartition(".")[0]: picture(data)
         for name, data in evaluation.pages.items()

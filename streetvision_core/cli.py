@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streetvision_core.errors import StoreError, StreetVisionError
+from streetvision_core.escape import for_json_text, for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -326,7 +327,7 @@ def _predict(parsed: argparse.Namespace) -> int:
 
     for answer in Predictor.load(parsed.path).predict(parsed.pictures, on_error=note):
         line = {"picture": answer.name, "probability": answer.probability, "decision": answer.decision}
-        print(json.dumps(line), flush=True)
+        print(for_json_text(json.dumps(line)), flush=True)
     return BAD if unreadable else GOOD
 
 
@@ -343,17 +344,20 @@ def _size(text: str) -> float:
 
 
 def _show(answer: Answer, *, as_json: bool) -> int:
-    _print(json.dumps(answer.facts(), indent=1) if as_json else answer.text())
+    if as_json:
+        print(for_json_text(json.dumps(answer.facts(), indent=1)))
+    else:
+        _print(answer.text())
     return GOOD if answer.good else BAD
 
 
 def _print(text: str) -> None:
     """Print a text; what a manifest from elsewhere holds must not steer the terminal."""
-    print("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text))
+    print(for_terminal(text))
 
 
 def _complain(error: StreetVisionError) -> None:
-    print(error, file=sys.stderr)
+    print(for_terminal(error), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streetvision_core.escape import PARAGRAPH, one_line
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -24,7 +26,11 @@ class StreetVisionError(Exception):
         self.action = action
 
     def __str__(self) -> str:
-        return f"Expected {self.expected}, but found {self.found} ({self.where}). {self.action}"
+        # What was found is often a name or a text of the data; it goes to terminals, logs and pages.
+        expected, found, where, action = (
+            one_line(part, limit=PARAGRAPH) for part in (self.expected, self.found, self.where, self.action)
+        )
+        return f"Expected {expected}, but found {found} ({where}). {action}"
 
 
 class ConfigError(StreetVisionError, ValueError):

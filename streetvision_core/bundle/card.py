@@ -1,16 +1,17 @@
 """What a person reads in a bundle: README.md, the model card that the field asks for, and the licence.
 
-All of it follows from the content and the configuration: no time, no machine, no path.
+All of it follows from the content and the configuration: no time, no machine, no path. What comes from the
+data, the configuration or a hub is shown as it is, and never becomes markup of the page around it.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import FiniteFloat
 
+from streetvision_core.escape import PARAGRAPH, for_markdown, one_line
 from streetvision_core.eval.decisions import Record
 from streetvision_core.io import json_bytes
 from streetvision_core.models.licences import TEXT_NAME, terms_of
@@ -30,6 +31,7 @@ _NO_FIGURES = """\
 
 None: this policy was exported before it was evaluated on images that it had not seen.
 """
+_NAMED = ("architecture", "source", "licence")
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 
 
@@ -91,11 +93,11 @@ def model_card(facts: CardFacts) -> bytes:
 
 def license_text(facts: CardFacts) -> bytes:
     """Return LICENSE: the licence of the weights, and of what they started from."""
-    backbone = facts.backbone
+    architecture, source, licence = (one_line(facts.backbone[key]) for key in _NAMED)
     return (
-        f"Licence of the weights in this folder: {facts.licence}\n\n"
-        f"They are a trained {backbone['architecture']}, which started from: {backbone['source']}\n"
-        f"Licence of what they started from: {backbone['licence']}\n\n"
+        f"Licence of the weights in this folder: {one_line(facts.licence)}\n\n"
+        f"They are a trained {architecture}, which started from: {source}\n"
+        f"Licence of what they started from: {licence}\n\n"
         "Terms of what they started from apply to the weights as far as they are derived from it. The\n"
         "pictures in golden/ belong to whoever published the data set that they were taken from.\n"
         f"{_terms_of_start(facts)}"
@@ -107,7 +109,7 @@ def _terms_of_start(facts: CardFacts) -> str:
     backbone = facts.backbone
     if "origin" not in backbone:
         return ""
-    licence, terms = backbone["licence"], terms_of(backbone["licence"])
+    licence, terms = one_line(backbone["licence"]), terms_of(backbone["licence"])
     words = " and ".join(terms.words) or "may be handed on for any use" if terms else "not known"
     stated = {
         "timm": "timm, which describes the weights",
@@ -140,15 +142,17 @@ def readme(facts: CardFacts) -> bytes:
 def _introduction(facts: CardFacts) -> str:
     config, point = facts.config, facts.policy.point
     warning = "".join(
-        f"**Degenerate: {reason}. Do not use it for decisions.**\n\n" for reason in facts.degenerate
+        f"**Degenerate: {for_markdown(reason, limit=PARAGRAPH)}. Do not use it for decisions.**\n\n"
+        for reason in facts.degenerate
     )
     everywhere = "" if facts.views or facts.head_hidden else ", in every library"
+    architecture = for_markdown(facts.backbone["architecture"])
     return f"""\
-# {config.model_name} {config.version}
+# {for_markdown(config.model_name)} {for_markdown(config.version)}
 
-{config.description}
+{for_markdown(config.description, limit=PARAGRAPH)}
 
-{warning}The architecture is {facts.backbone["architecture"]}; it answers with the probability of roadwork.
+{warning}The architecture is {architecture}; it answers with the probability of roadwork.
 Above 0.5 means roadwork{everywhere}: the temperature {point.temperature:.4g} and the threshold
 {point.threshold:.4g} of its policy are folded into the last layer.
 {_restrictions(facts)}"""
@@ -156,7 +160,7 @@ Above 0.5 means roadwork{everywhere}: the temperature {point.temperature:.4g} an
 
 def _restrictions(facts: CardFacts) -> str:
     """Return the line that a receiver should not miss, where the weights they started from are not free."""
-    licence, terms = facts.backbone["licence"], terms_of(facts.backbone["licence"])
+    licence, terms = for_markdown(facts.backbone["licence"]), terms_of(facts.backbone["licence"])
     if terms is not None and terms.is_free:
         return ""
     words = " and ".join(terms.words) if terms else "whose terms are not known here"
@@ -185,7 +189,7 @@ def _promise(policy: Policy) -> str:
     return f"""\
 ## What it promises
 
-The policy is `{policy.type}`. {policy.promise()}
+The policy is `{policy.type}`. {for_markdown(policy.promise(), limit=PARAGRAPH)}
 
 {deferring}"""
 
@@ -240,7 +244,7 @@ trust and compare.
 
 
 def _loading(facts: CardFacts) -> str:
-    size = facts.preprocessing.get("input_size", "")
+    size = for_markdown(facts.preprocessing.get("input_size", ""))
     return f"""\
 ## Use it
 
@@ -281,7 +285,8 @@ def _limits(tested: PolicyReport | None) -> str:
     slices = tested.slices if tested else ()
     weak = [part for part in slices if not part.too_small and part.accuracy]
     lines = [
-        f"- {_plain(part.attribute)} {_plain(part.value)}: accuracy {part.metrics['accuracy']:.3f}"
+        f"- {for_markdown(part.attribute)} {for_markdown(part.value)}:"
+        f" accuracy {part.metrics['accuracy']:.3f}"
         f" ({part.accuracy.low:.3f} to {part.accuracy.high:.3f}) on {part.answered} of {part.n} pictures\n"
         for part in weak[:3]
         if part.accuracy
@@ -301,8 +306,3 @@ def _limits(tested: PolicyReport | None) -> str:
 {worst}Nothing here says when or where it was made, except `manifest.json` and `lineage/`: they name the
 machine, the run, the code and the configuration, paths included.
 """
-
-
-def _plain(text: str) -> str:
-    """Escape what comes from a data set, so that Markdown shows it as it is."""
-    return re.sub(r"([^\w\s:/.,-])", r"\\\1", " ".join(text.split()))

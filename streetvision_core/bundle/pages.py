@@ -10,8 +10,10 @@ import base64
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from streetvision_core.bundle.template import PAGE
+from streetvision_core.escape import for_html
 from streetvision_core.eval.metrics import Confusion
 from streetvision_core.eval.plots import plot_confusion_matrix
 from streetvision_core.eval.ranking import risk_coverage_curve
@@ -106,7 +108,7 @@ def write_page(
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, finalize=_finalize, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(PAGE).render(
         report=report,
@@ -117,6 +119,11 @@ def write_page(
         pictures={name: _data_url(name, data) for name, data in plots.items()},
         told=_SHOWN_BY,
     )
+
+
+def _finalize(value: object) -> object:
+    """Return what the template puts where a value stands: numbers and finished HTML as they are."""
+    return for_html(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def policy_rows(report: Report) -> list[dict[str, object]]:
@@ -230,6 +237,6 @@ def _accuracy_range(part: Slice) -> str:
     return "-" if part.accuracy is None else f"{part.accuracy.low:.3f} to {part.accuracy.high:.3f}"
 
 
-def _data_url(name: str, data: bytes) -> str:
+def _data_url(name: str, data: bytes) -> Markup:
     kind = "png" if name.endswith(".png") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(data).decode()}")  # noqa: S704 - nothing of it is text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from streetvision_core.escape import for_mermaid
 from streetvision_core.history.order import depths
 from streetvision_core.history.source import IMAGES, source_lines
 from streetvision_core.history.text import WIDTH, code_text, moment_text, short
@@ -31,7 +32,7 @@ def mermaid_text(chain: Chain) -> str:
     names = {key: f"n{number}" for number, key in enumerate(chain.nodes)}
     lines = ["graph TD"]
     for key, node in chain.nodes.items():
-        label = "<br/>".join(_plain(line) for line in (f"{node.step}", *_labels(node)))
+        label = "<br/>".join(for_mermaid(line) for line in (f"{node.step}", *_labels(node)))
         lines.append(f'  {names[key]}["{label}"]')
     lines += [
         f"  {names[key]} --> {names[reader]}"
@@ -110,18 +111,3 @@ def _labels(node: Node) -> Iterator[str]:
             yield f"reused from {node.manifest.reused_from.run_id}"
         if node.step == IMAGES:
             yield source_lines(node.manifest.config, node.manifest.metrics)
-
-
-def _plain(text: str) -> str:
-    """Return ``text`` for a quoted Mermaid label: what could end the label or mean markup is spelled out."""
-    codes = {
-        "&": "#amp;",
-        '"': "#quot;",
-        "<": "#lt;",
-        ">": "#gt;",
-        "#": "#35;",
-        "`": "#96;",
-        "\\": "#92;",
-        ";": "#59;",
-    }
-    return "".join(codes.get(letter, letter if letter.isprintable() else " ") for letter in text)

@@ -12,6 +12,8 @@ import io
 import json
 from typing import TYPE_CHECKING
 
+from streetvision_core.escape import MAY_HOLD_FORMULA, for_csv, from_csv
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -50,14 +52,40 @@ def csv_bytes(rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -
 
     Floats are written by ``repr``, so that they read back exactly. A row with a key that is not a
     column is an error; a missing key is an empty cell.
+
+    Text that a spreadsheet would take for a formula is escaped (``for_csv``) and reads back exactly. A file
+    that holds any has quotes around every cell: those of its header are how :func:`read_csv` knows it from
+    what needs no escape, and from what was written before there was one.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(columns))
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return _without_formulas(text.getvalue()).encode()
+
+
+def _without_formulas(text: str) -> str:
+    """Return the text of a CSV with its formulas escaped, if there are any; else as it is, which is fast."""
+    if not MAY_HOLD_FORMULA.search(text):
+        return text
+    table = list(csv.reader(io.StringIO(text, newline="")))
+    escaped = [list(map(for_csv, row)) for row in table]
+    if escaped == table:
+        return text
+    quoted = io.StringIO(newline="")
+    csv.writer(quoted, quoting=csv.QUOTE_ALL).writerows(escaped)
+    return quoted.getvalue()
 
 
 def read_csv(data: bytes) -> list[dict[str, str]]:
-    """Decode what :func:`csv_bytes` wrote: one mapping a row, every cell a string."""
-    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+    """Decode what :func:`csv_bytes` wrote: one mapping a row, every cell a string.
+
+    Raises:
+        csv.Error: a row of a file with escaped cells has more or fewer cells than its header.
+    """
+    rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+    if not data.startswith(b'"'):
+        return rows
+    if any(None in row or None in row.values() for row in rows):
+        raise csv.Error("a row does not fit the header")
+    return [{from_csv(name): from_csv(cell) for name, cell in row.items()} for row in rows]

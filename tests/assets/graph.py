@@ -6,6 +6,7 @@ import dagster as dg
 
 from streetvision_assets.console import readable_error
 from streetvision_assets.definitions import defs
+from streetvision_core.escape import from_markdown
 from streetvision_core.io import ArtifactStore
 
 STEPS = (
@@ -75,7 +76,9 @@ def paragraph(result):
     """What the person who ran it reads: the innermost message of the first failure."""
     failures = [event for event in result.all_events if event.is_step_failure or event.is_job_failure]
     if not failures:
-        return "; ".join(check.description for check in evaluations(result).values() if not check.passed)
+        return "; ".join(
+            from_markdown(check.description) for check in evaluations(result).values() if not check.passed
+        )
     return readable_error(failures[0].event_specific_data.error)
 
 

@@ -1,0 +1,1 @@
+"""Attacks as a stranger would run them: each succeeds where its protection is taken out."""

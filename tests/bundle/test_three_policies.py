@@ -12,6 +12,7 @@ from streetvision_core.bundle.policies import published_policies
 from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
+from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.eval.config import ScrcConfig
 from streetvision_core.eval.gate import Gate, GatePolicy
 from streetvision_core.eval.gate_config import GateConfig
@@ -134,7 +135,7 @@ def test_card_readme_and_summary_tell_of_the_policy_that_is_shipped(shipped):
     assert card["metrics"]["coverage"] == report.coverage.share
     assert card["metrics"]["mcc"] == report.metrics["mcc"]
     readme = " ".join((bundle / "README.md").read_text().split())
-    assert report.policy.promise() in readme
+    assert for_markdown(report.policy.promise(), limit=PARAGRAPH) in readme
     assert f"it answers {report.coverage.answered}, which is" in readme
     assert "defers to a person. Only `streetvision` and `streetvision_core` do that" in readme
     summary = verify_bundle(bundle).summary()

@@ -1,4 +1,8 @@
+import csv
+import io
+import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -45,6 +49,31 @@ def test_json_takes_numpy_scalars_and_refuses_arrays_and_objects():
 def test_csv_reads_back_floats_exactly_and_text_as_it_was(rows):
     data = csv_bytes(({"x": x, "s": s} for x, s in rows), columns=["x", "s"])
     assert [(float(row["x"]), row["s"]) for row in read_csv(data)] == rows
+
+
+@given(st.lists(st.text(alphabet="=+-@'\t\r\n ;,\"1a\uff1d", max_size=6), min_size=1))
+def test_csv_reads_back_what_looks_like_a_formula_and_holds_none(texts):
+    data = csv_bytes(({"x": text, "=y": text} for text in texts), columns=["x", "=y"])
+    assert read_csv(data) == [{"x": text, "=y": text} for text in texts]
+    for cell in itertools.chain(*csv.reader(io.StringIO(data.decode(), newline=""))):
+        for part in re.split(r"[;\t\r\n]", cell):
+            assert not part.strip(" ").startswith(("=", "@", "\uff1d"))
+
+
+def test_csv_without_formulas_is_written_as_before_there_was_an_escape():
+    rows = [{"name": "a-1.jpg", "x": -0.5, "y": "-3"}, {"name": "'b', c", "x": -1e-05, "y": ""}]
+    data = csv_bytes(rows, columns=["name", "x", "y"])
+    assert data == b"name,x,y\r\na-1.jpg,-0.5,-3\r\n\"'b', c\",-1e-05,\r\n"
+
+
+def test_csv_that_was_written_before_there_was_an_escape_reads_unchanged():
+    before = b"name,attribute:a\r\n=1+1,'=2\r\n'@x,''-y\r\n"
+    assert [list(row.values()) for row in read_csv(before)] == [["=1+1", "'=2"], ["'@x", "''-y"]]
+
+
+def test_csv_with_escaped_cells_and_a_short_row_is_refused():
+    with pytest.raises(csv.Error, match="does not fit"):
+        read_csv(b'"a","b"\r\n"\'=1"\r\n')
 
 
 def test_csv_refuses_a_cell_without_a_column():
