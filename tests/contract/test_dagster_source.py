@@ -4,11 +4,12 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from streetvision_core.data.config import DemoConfig
-from tests.assets.graph import Graph, paragraph
+from tests.assets.graph import Graph, paragraph, small_config
 from tests.bundle.chain import draw_pictures
-from tests.e2e.place import Place, activate_file, assert_one_paragraph, assert_readable, unharmed
+from tests.e2e.place import READABLE, Place, activate_file, assert_one_paragraph, assert_readable, unharmed
 
 SMALL_DEMO = {"pictures": 32, "size": 48}
 
@@ -139,3 +140,17 @@ def test_one_setting_is_changed_without_a_file(tmp_path, folder, activate):
     wrong = json.dumps({"ops": {"images": {"config": {"folder": {"path": str(tmp_path / "nowhere")}}}}})
     finished = place.run("dagster", "asset", "materialize", "--select", "images", f"--config-json={wrong}")
     assert_one_paragraph(finished, "found nothing at this path")
+
+
+@pytest.mark.e2e
+def test_learning_rate_and_batch_size_are_changed_over_a_preset_without_a_file(tmp_path, folder, activate):
+    place = Place(tmp_path / "new", folder, activate)
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(yaml.safe_dump({"ops": small_config(folder), **READABLE}))
+    change = '{"ops": {"phase1_checkpoint": {"config": {"learning_rate": 0.002, "batch_size": 8}}}}'
+    command = ("dagster", "asset", "materialize", "--select", "*phase1_checkpoint", "-c", preset)
+    finished = place.run(*command, "--config-json", change)
+    assert finished.code == 0, finished.terminal
+    config = place.store.resolve("phase1_checkpoint").manifest.config
+    assert (config["learning_rate"], config["batch_size"]) == (0.002, 8)
+    assert config["epochs"] == small_config(folder)["phase1_checkpoint"]["config"]["epochs"]
