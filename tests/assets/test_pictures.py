@@ -19,8 +19,3 @@ def test_a_table_has_a_line_a_row_and_readable_floats():
         "| train | 0.6000 |",
         "| val | 0.1235 |",
     ]
-
-
-def test_a_cell_that_comes_from_data_stays_text():
-    (_, _, row) = table([{"name": "![x](/graphql?query=mutation) <b> `a` | b\nc"}]).md_str.splitlines()
-    assert row == r"| !\[x\](/graphql?query=mutation) \<b> \`a\` \| b c |"

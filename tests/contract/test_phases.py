@@ -1,15 +1,19 @@
 """The phases as they were asked for: each subset runs on an empty store, and again after a full run."""
 
+import re
 import shutil
 
+import dagster as dg
 import pytest
 
+from streetvision_assets.definitions import defs
 from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
 from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.cli import main
-from tests.assets.graph import evaluations, paragraph
-from tests.contract.conftest import Graph
+from tests.assets.graph import Graph, evaluations, paragraph
+from tests.e2e.place import REPOSITORY
 
+README = (REPOSITORY / "README.md").read_text()
 DATA = ("images", "splits", "backbone")
 PHASE_1 = (*DATA, "phase1_checkpoint")
 PHASE_1_2 = (*PHASE_1, "val_calib_logits", "thresholds")
@@ -58,6 +62,16 @@ def test_phases_1_2_and_6_make_a_bundle_without_an_evaluation(made, capsys):
     assert {answer.decision for answer in answers} == {"none", "roadwork"}
     assert main(["verify", "--store", str(made.store.root)]) == 0
     assert "all good" in capsys.readouterr().out
+
+
+def test_each_subset_is_a_job_and_a_selection_of_the_readme():
+    table = re.findall(r"^\| .* \| `(\w+)` \| `'(\S+)'` \|$", README, re.MULTILINE)
+    assert [job for job, _ in table] == ["phase1", "phase1_2", "phase1_2_6", "make_bundle"]
+    graph = defs.resolve_asset_graph()
+    for job, selection in table:
+        chosen = dg.AssetSelection.from_coercible(selection.split(",")).resolve(graph)
+        layer = defs.resolve_job_def(job).asset_layer
+        assert chosen == set(layer.selected_asset_keys), job
 
 
 def test_a_release_that_asks_for_an_evaluation_is_refused_without_one(made, pictures):
