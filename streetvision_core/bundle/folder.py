@@ -7,8 +7,9 @@
    has another size or SHA-256 is refused.
 
 What comes back are the very bytes that were hashed: whoever loads them never opens the folder again.
-A file that is not listed is never read, and no more of a file than its listed size, so that a huge file
-cannot exhaust the memory. Files with several hard links are ordinary files.
+A file that is not listed is never read, and no more of a file than its listed size, which is held against
+`bounds.py` before anything is read. The weights are read last, once their header is that of the architecture
+in config.json. Files with several hard links are ordinary files.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from streetvision_core.bundle.layout import is_known
+from streetvision_core.bundle import bounds
+from streetvision_core.bundle.layout import CONFIG, WEIGHTS, is_known
+from streetvision_core.bundle.weights import check_layout
 from streetvision_core.errors import BundleError, IntegrityError, SchemaError
 from streetvision_core.io import StepManifest, bytes_digest, content_digest
 from streetvision_core.io.system import NotRegularFileError, is_link, open_directory
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from streetvision_core.io.system import Directory
 
 MANIFEST = "manifest.json"
-_MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 _TAKE_WHOLE = "Do not use this folder; take a whole copy of the bundle."
 
 
@@ -59,6 +61,7 @@ def read_folder(path: Path) -> Contents:
             data = _read_manifest(path, directory)
             manifest = _parse_manifest(data, path)
             files = dict(_walk(path, directory, manifest.output_artifacts))
+            _read_weights(path, directory, manifest.output_artifacts, files)
     except OSError as error:
         raise BundleError(
             "the folder of a bundle that can be read",
@@ -74,7 +77,7 @@ def read_folder(path: Path) -> Contents:
 
 def _read_manifest(path: Path, directory: Directory) -> bytes:
     try:
-        return _read(path, MANIFEST, directory=directory, limit=_MAX_MANIFEST_BYTES)
+        return _read(path, MANIFEST, directory=directory, limit=bounds.JSON_BYTES)
     except FileNotFoundError as error:
         raise BundleError(
             "a bundle", f"a folder without {MANIFEST}", path, "Check the path, or take a whole copy."
@@ -86,15 +89,24 @@ def _parse_manifest(data: bytes, path: Path) -> StepManifest:
         manifest = StepManifest.from_bytes(data, where=path / MANIFEST)
     except (SchemaError, IntegrityError) as error:
         raise BundleError(error.expected, error.found, error.where, error.action) from error
-    except RecursionError as error:
-        raise BundleError("a manifest", "JSON nested too deeply", path / MANIFEST, _TAKE_WHOLE) from error
     for name in manifest.output_artifacts:
         if not is_known(name):
             _refuse(path, "only files that belong into a bundle", f"{name} in the manifest")
+    _check_sizes(path, manifest.output_artifacts)
     digests = {name: file.sha256 for name, file in manifest.output_artifacts.items()}
     if content_digest(digests) != manifest.data_version:
         _refuse(path, f"content of the data version {manifest.data_version}", "files of another one")
     return manifest
+
+
+def _check_sizes(path: Path, listed: Mapping[str, OutputFile]) -> None:
+    for name, file in listed.items():
+        if file.size_bytes > bounds.most_bytes(name):
+            _refuse(path, f"{name} of at most {bounds.most_bytes(name)} bytes", f"{file.size_bytes} bytes")
+    together = sum(file.size_bytes for name, file in listed.items() if name != WEIGHTS)
+    if together > bounds.TOGETHER_BYTES:
+        found = f"{together} bytes"
+        _refuse(path, f"files of at most {bounds.TOGETHER_BYTES} bytes together", found)
 
 
 def _walk(
@@ -104,17 +116,34 @@ def _walk(
     for name in directory.names():
         full = f"{below}{name}"
         status = directory.status(name)
-        if is_link(status):
+        if is_link(status) and full not in listed:
             _refuse(path, "only regular files and folders", f"the link {full!r}")
         if stat.S_ISDIR(status.st_mode):
             if full not in folders:
                 _refuse(path, "only folders of listed files", f"the folder {full!r}")
             with directory.descend(name) as inner:
                 yield from _walk(path, inner, listed, below=f"{full}/")
+        elif full == WEIGHTS and full in listed:
+            continue
         elif full in listed:
             yield full, _read_listed(path, full, listed[full], directory=directory)
         elif full != MANIFEST:
             _refuse(path, "only files that the manifest lists", repr(full))
+
+
+def _read_weights(
+    path: Path, directory: Directory, listed: Mapping[str, OutputFile], files: dict[str, bytes]
+) -> None:
+    """Read the weights where there are any, once they are known to be those of the architecture."""
+    if WEIGHTS not in listed or WEIGHTS not in directory.names():
+        return
+    if CONFIG not in files:
+        _refuse(path, f"{CONFIG} in a bundle", "none")
+    with _opened(path, WEIGHTS, directory=directory) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == listed[WEIGHTS].size_bytes:  # of another size they are refused below
+            check_layout(file, size_bytes=size, config=files[CONFIG], where=str(path))
+    files[WEIGHTS] = _read_listed(path, WEIGHTS, listed[WEIGHTS], directory=directory)
 
 
 def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: Directory) -> bytes:
@@ -128,12 +157,16 @@ def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: Direct
 
 def _read(path: Path, name: str, *, directory: Directory, limit: int) -> bytes:
     """Read a regular file of at most ``limit`` bytes."""
+    with _opened(path, name, directory=directory) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            _refuse(path, f"{name} of at most {limit} bytes", f"{size} bytes")
+        return file.read(limit + 1)
+
+
+def _opened(path: Path, name: str, *, directory: Directory) -> BinaryIO:
     try:
-        with directory.open_to_read(name) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > limit:
-                _refuse(path, f"{name} of at most {limit} bytes", f"{size} bytes")
-            return file.read(limit + 1)
+        return directory.open_to_read(name)
     except NotRegularFileError as error:
         _refuse(path, "only regular files and folders", f"{name!r}, which is {error.strerror}")
 

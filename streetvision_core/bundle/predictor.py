@@ -7,7 +7,8 @@ is roadwork exactly where the probability is greater than 0.5. Whether it is ans
 a person, is for the policy to say; one that needs more than logits is given extras (`models.measure`).
 
 Pictures are taken lazily, a batch at a time, and answered in their order. A batch has a fixed size, so
-that the same pictures in the same order give the same numbers.
+that the same pictures in the same order give the same numbers. Each picture becomes the small tensor that the
+network sees as soon as it is decoded: of large pictures there is one in memory, however many a batch holds.
 """
 
 from __future__ import annotations
@@ -153,13 +154,38 @@ class Predictor:
         if isinstance(pictures, (str, bytes, os.PathLike)):
             found = f"one {type(pictures).__name__}"
             raise DataError("a list of pictures", found, "predict", "Write [picture] for a single one.")
-        readable = _readable(pictures, on_error)
+        readable = self._readable(pictures, on_error)
         while batch := list(itertools.islice(readable, BATCH_SIZE)):
-            pixels = (self._transform.pixels(image) for _, image in batch)
+            pixels = (seen for _, seen in batch)
             (measured,) = measure_pixels(
                 self.model, pixels, self._transform, batch_size=BATCH_SIZE, extras=extras
             )
             yield [name for name, _ in batch], self._unscaled(measured)
+
+    def _readable(
+        self, pictures: Iterable[PictureLike], on_error: Callable[[str, DataError], None] | None
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        for position, picture in enumerate(pictures, start=1):
+            name = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {position}"
+            try:
+                pixels = self._see(picture, name)
+            except DataError as error:
+                if on_error is None:
+                    raise
+                on_error(name, error)
+            else:
+                yield name, pixels
+
+    def _see(self, picture: PictureLike, name: str) -> torch.Tensor:
+        from streetvision_core.data.pictures import decode
+
+        try:
+            return self._transform.pixels(decode(_bytes(picture, name)))
+        except DataError as error:
+            raise _unreadable(name, error.found) from error
+        except (OSError, ValueError, RuntimeError) as error:  # a null byte in a path, links in a ring
+            found = f"the error '{getattr(error, 'strerror', None) or error}'"
+            raise _unreadable(name, found) from error
 
     def _unscaled(self, measured: Measured) -> Measured:
         """Return the disagreement in the checkpoint's logits; folded ones are divided by the temperature."""
@@ -169,35 +195,13 @@ class Predictor:
         return replace(measured, extras={**measured.extras, "disagreement": disagreement})
 
 
-def _readable(
-    pictures: Iterable[PictureLike], on_error: Callable[[str, DataError], None] | None
-) -> Iterator[tuple[str, Image.Image]]:
-    for position, picture in enumerate(pictures, start=1):
-        name = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {position}"
-        try:
-            yield name, _open(picture, name)
-        except DataError as error:
-            if on_error is None:
-                raise
-            on_error(name, error)
+def _bytes(picture: PictureLike, name: str) -> bytes:
+    from streetvision_core.data.sources.files import read_file
 
-
-def _open(picture: PictureLike, name: str) -> Image.Image:
-    from streetvision_core.data.pictures import decode
-
-    try:
-        return decode(_bytes(picture))
-    except OSError as error:
-        raise _unreadable(name, f"the error '{error.strerror or error}'") from error
-    except DataError as error:
-        raise _unreadable(name, error.found) from error
-
-
-def _bytes(picture: PictureLike) -> bytes:
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return bytes(picture)
     if isinstance(picture, (str, os.PathLike)):
-        return Path(picture).read_bytes()
+        return read_file(Path(picture), name=name)
     return _png(picture)
 
 
@@ -207,10 +211,15 @@ def _png(picture: Image.Image) -> bytes:
         raise DataError(
             "a path, bytes or a Pillow picture", type(picture).__name__, "predict", "Convert it first."
         )
-    exif = picture.getexif()
-    storable = picture.mode in {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
     buffer = BytesIO()
-    (picture if storable else picture.convert("RGB")).save(buffer, "PNG", compress_level=0, exif=exif)
+    try:
+        exif = picture.getexif()
+        storable = picture.mode in {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
+        (picture if storable else picture.convert("RGB")).save(buffer, "PNG", compress_level=0, exif=exif)
+    except Exception as error:  # decoders raise whatever comes to hand, and a lazy picture decodes here
+        raise DataError(
+            "a Pillow picture that can be read", str(error), "predict", "Load it first."
+        ) from error
     return buffer.getvalue()
 
 

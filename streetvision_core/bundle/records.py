@@ -1,7 +1,7 @@
 """JSON from outside, read so that two readers cannot see two things in it.
 
 A name that occurs twice in one object, NaN, infinities, bytes that are no UTF-8 and anything behind the
-value are refused; so is nesting that exhausts the stack. A record has, besides, no field that its class
+value are refused; so is nesting beyond `MAX_NESTING`. A record has, besides, no field that its class
 does not know, none missing, and none of another type.
 """
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.decisions import Record
+from streetvision_core.io.encode import check_nesting
 
 _ACTION = "The file is damaged or was made to deceive; take a whole copy of the bundle."
 
@@ -42,9 +43,10 @@ def parse_json(data: bytes, *, where: str) -> Any:
         BundleError: it is not JSON, or not unambiguous.
     """
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
         )
+        check_nesting(value)
     except (ValueError, RecursionError) as error:
         raise BundleError(
             "unambiguous JSON in UTF-8",
@@ -52,6 +54,7 @@ def parse_json(data: bytes, *, where: str) -> Any:
             where,
             _ACTION,
         ) from error
+    return value
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

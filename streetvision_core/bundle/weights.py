@@ -3,20 +3,27 @@
 The architecture must be one of timm's own names: timm would download, or read from elsewhere, what a
 name with a colon or a slash asks for. Every tensor must be one that the architecture has, of its shape
 and type, none may be missing, and every number must be finite.
+
+All but the last is judged from the header, before the weights are read and before a network is built: the
+architecture is laid out without memory (torch's device "meta"), and a header that is not its own is refused.
+Settings that would make a network or an image of any size are refused besides (`bounds.py`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from streetvision_core.bundle import bounds
 from streetvision_core.bundle.layout import CONFIG, WEIGHTS
+from streetvision_core.bundle.records import parse_json
 from streetvision_core.errors import BundleError, ConfigError, StreetVisionError
 from streetvision_core.io import StagedFile
-from streetvision_core.models.config import LARGEST_HEAD
+from streetvision_core.io.tensors import read_layout
+from streetvision_core.models.config import CROP_MODES, LARGEST_HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import torch
 
@@ -29,7 +36,56 @@ _PREPROCESSING = frozenset(
         "interpolation", "mean", "num_classes", "std",
     }
 )  # fmt: skip
+_INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest")
 _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
+
+
+def check_layout(file: BinaryIO, *, size_bytes: int, config: bytes, where: str) -> None:
+    """Refuse weights whose header is not that of the architecture; nothing behind the header is read.
+
+    Args:
+        file: The safetensors file, open at its beginning.
+        size_bytes: Its size.
+        config: The bytes of config.json.
+        where: What errors name.
+
+    Raises:
+        BundleError: the config is not one that StreetVision writes, or the header does not fit it.
+    """
+    settings = parse_json(config, where=f"{where}/{CONFIG}")
+    architecture = _check_config(settings, where=where)
+    try:
+        given = read_layout(file, size_bytes=size_bytes, most_bytes=bounds.HEADER_BYTES)
+    except ValueError as error:
+        raise BundleError(f"safetensors in {WEIGHTS}", str(error), where, _ACTION) from error
+    faults = _layout_faults(settings, given, where=where)
+    if faults:
+        raise BundleError(f"weights of a {architecture}", "; ".join(faults), where, _ACTION)
+
+
+def _layout_faults(
+    settings: Mapping[str, Any], given: Mapping[str, tuple[str, tuple[int, ...]]], *, where: str
+) -> list[str]:
+    import torch
+
+    from streetvision_core.models.classifier import lay_out_classifier
+    from streetvision_core.models.zoo import find_mismatches
+
+    try:
+        wanted = lay_out_classifier(settings)
+    except (StreetVisionError, RuntimeError, ValueError, TypeError) as error:
+        found = error.found if isinstance(error, StreetVisionError) else str(error)
+        raise BundleError("an architecture that can be built", found, where, _ACTION) from error
+    meta = {
+        name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+        for name, (dtype, shape) in given.items()
+    }
+    types = [
+        f"{name} of {meta[name].dtype} instead of {tensor.dtype}"
+        for name, tensor in wanted.items()
+        if name in meta and meta[name].dtype != tensor.dtype
+    ]
+    return find_mismatches(wanted, meta) or types[:5]
 
 
 def load_weights(data: bytes, *, config: Any, where: str) -> torch.nn.Module:
@@ -68,6 +124,7 @@ def _check_config(config: Any, *, where: str) -> str:
     preprocessing = settings.get("pretrained_cfg")
     if not isinstance(preprocessing, dict) or not isinstance(arguments, dict):
         raise BundleError(f"preprocessing in {CONFIG}", repr(preprocessing), where, _ACTION)
+    _check_numbers(preprocessing, arguments, where=where)
     hidden = settings.get("head_hidden", 0)
     if type(hidden) is not int or not 0 <= hidden <= LARGEST_HEAD:
         raise BundleError(f"head_hidden up to {LARGEST_HEAD} in {CONFIG}", repr(hidden), where, _ACTION)
@@ -80,6 +137,34 @@ def _check_config(config: Any, *, where: str) -> str:
         found = f"the settings {', '.join(map(repr, sorted(unknown)))}" if unknown else "other settings"
         raise BundleError(f"{CONFIG} as StreetVision writes it", found, where, _ACTION)
     return architecture
+
+
+def _check_numbers(preprocessing: Mapping[str, Any], arguments: Mapping[str, Any], *, where: str) -> None:
+    """Refuse settings at which no network looks at anything, or at more than fits into the memory."""
+    size, image = preprocessing.get("input_size"), arguments.get("img_size", bounds.SIDES[0])
+    mean, std = preprocessing.get("mean"), preprocessing.get("std")
+    lowest, highest = bounds.CROP_SHARES
+    is_good = {
+        "input_size": isinstance(size, list) and len(size) == 3 and _are_sides(size[1:]) and size[0] == 3,
+        "crop_pct": _are_numbers([preprocessing.get("crop_pct")], lowest, highest),
+        "crop_mode": preprocessing.get("crop_mode") in CROP_MODES,
+        "interpolation": preprocessing.get("interpolation") in _INTERPOLATIONS,
+        "mean": isinstance(mean, list) and len(mean) == 3 and _are_numbers(mean, -1e3, 1e3),
+        "std": isinstance(std, list) and len(std) == 3 and _are_numbers(std, 1e-6, 1e3),
+        "img_size": _are_sides(image if isinstance(image, list) and len(image) == 2 else [image]),
+    }
+    for name, good in is_good.items():
+        if not good:
+            value = arguments.get(name) if name == "img_size" else preprocessing.get(name)
+            raise BundleError(f"a usable {name} in {CONFIG}", repr(value)[:100], where, _ACTION)
+
+
+def _are_sides(values: Iterable[Any]) -> bool:
+    return all(type(value) is int and value in bounds.SIDES for value in values)
+
+
+def _are_numbers(values: Iterable[Any], lowest: float, highest: float) -> bool:
+    return all(type(value) in (int, float) and lowest <= value <= highest for value in values)
 
 
 def _as_written(

@@ -4,6 +4,9 @@
 `UnusablePictureError` with a reason. Only JPEG, PNG, WebP and BMP are opened, so that no exotic decoder
 ever meets foreign bytes, and the size is judged from the header, before any pixel is decoded.
 
+So is the number of scans of a JPEG: each one is a pass over all of it, and takes but a few bytes where
+somebody means harm. Cameras write one, three or about ten; a hundred over 50 million pixels take seconds.
+
 What has no single RGB meaning gets one: transparency is laid over white, 16-bit greyscale keeps its upper
 byte, of an animation the first frame counts, colour profiles are ignored.
 """
@@ -11,6 +14,7 @@ byte, of an animation the first frame counts, colour profiles are ignored.
 from __future__ import annotations
 
 import hashlib
+import re
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -26,7 +30,12 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 50_000_000
+MAX_SCANS = 100
 _ORIENTATION_TAG = 0x0112
+# A marker of JPEG with its code; what is stuffed into the data of a scan, or restarts it, is none.
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+_START_OF_SCAN, _END_OF_IMAGE, _WITHOUT_LENGTH = b"\xda", b"\xd9", (b"\x01", b"\xd8")
+_STRIP_PIXELS = 2_000_000
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,6 +68,7 @@ def decode_with_orientation(
         image.load()
         orientation = _orientation(image)
         rgb = _to_rgb(image)
+        del image  # of a large picture, one copy at a time is enough
     except Exception as error:  # decoders raise whatever comes to hand on foreign bytes
         cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
         raise UnusablePictureError(Reason.TRUNCATED if cut else Reason.DAMAGED, _text(error)) from error
@@ -81,7 +91,22 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
         found = f"{image.width} x {image.height} pixels, more than {max_pixels}"
         raise UnusablePictureError(Reason.TOO_LARGE, found)
+    if image.format == "JPEG" and (scans := count_scans(data)) > MAX_SCANS:
+        raise UnusablePictureError(Reason.TOO_LARGE, f"{scans} scans, more than {MAX_SCANS}")
     return image
+
+
+def count_scans(data: bytes) -> int:
+    """Return how many scans a JPEG has up to its end, as a decoder meets them; what is appended is none."""
+    if (most := data.count(b"\xff" + _START_OF_SCAN)) <= MAX_SCANS:
+        return most  # thumbnails and what is appended included, which nearly every picture has few of
+    scans, position = 0, 2
+    while (marker := _MARKER.search(data, position)) and marker[1] != _END_OF_IMAGE:
+        scans += marker[1] == _START_OF_SCAN
+        position = marker.end()
+        if marker[1] not in _WITHOUT_LENGTH:
+            position += max(2, int.from_bytes(data[position : position + 2], "big"))
+    return scans
 
 
 def _orientation(image: Image.Image) -> int:
@@ -93,13 +118,23 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if not (image.mode.startswith("I") or image.has_transparency_data):
+        return image.convert("RGB")
+    # These take several times the room of the picture: a strip at a time.
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(_strip_to_rgb(strip), (0, top))
+    return rgb
+
+
+def _strip_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         upper = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
         return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def _text(error: Exception) -> str:

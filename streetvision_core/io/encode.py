@@ -10,12 +10,15 @@ import csv
 import hashlib
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streetvision_core.escape import MAY_HOLD_FORMULA, for_csv, from_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+# What is written here is nested less than ten deep. Beyond some hundred, walking a value ends the stack.
+MAX_NESTING = 64
 
 
 def _plain(value: object) -> object:
@@ -40,6 +43,41 @@ def json_bytes(value: object) -> bytes:
 def json_digest(value: object) -> str:
     """Return the SHA-256 (hex) of the canonical JSON of ``value``."""
     return bytes_digest(json_bytes(value))
+
+
+def parse_json(data: bytes) -> Any:
+    """Decode JSON that is nested at most ``MAX_NESTING`` deep.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper.
+    """
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise _too_deep() from None
+    check_nesting(value)
+    return value
+
+
+def check_nesting(value: object) -> None:
+    """Refuse a decoded JSON value that is nested more than ``MAX_NESTING`` deep, without recursion.
+
+    Raises:
+        ValueError: it is.
+    """
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_NESTING):
+        inner = (
+            part for holder in level for part in (holder.values() if isinstance(holder, dict) else holder)
+        )
+        level = [part for part in inner if isinstance(part, (dict, list))]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"JSON that is nested more than {MAX_NESTING} deep")
 
 
 def bytes_digest(data: bytes) -> str:

@@ -19,7 +19,7 @@ from pydantic_core import from_json
 
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
 from streetvision_core.io.atomic import write_file_atomic
-from streetvision_core.io.encode import bytes_digest, json_bytes, json_digest
+from streetvision_core.io.encode import bytes_digest, check_nesting, json_bytes, json_digest
 from streetvision_core.io.names import check_relative_name, check_segment
 
 SCHEMA_VERSION = 2  # that of a manifest with reused_from; one without is of version 1
@@ -163,6 +163,7 @@ def _parse(data: bytes, *, where: str | Path) -> dict[str, Any]:
     """Decode the JSON of a manifest and check that this version can read its schema."""
     try:
         record = from_json(data)
+        check_nesting(record)
     except ValueError as error:
         raise _refused("a manifest in JSON", f"no JSON ({error})", where) from error
     if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):

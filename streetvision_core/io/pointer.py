@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import SchemaError
+from streetvision_core.io.encode import parse_json
 from streetvision_core.io.names import check_relative_name
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str]:
         SchemaError: it has another form than the one that is written.
     """
     try:
-        pointer = json.loads(data)
+        pointer = parse_json(data)
         manifest, digest = pointer.pop("manifest"), pointer.pop("sha256")
         unknown = sorted(pointer)
         check_relative_name(manifest)
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise SchemaError(
             "a pointer with manifest and sha256", f"{data[:80]!r}", where, "Materialize the step again."
         ) from error

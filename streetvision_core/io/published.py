@@ -5,17 +5,16 @@ Every reader verifies the very bytes that it returns. ``problems`` hashes everyt
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.errors import IntegrityError, MissingArtifactError, StoreError
+from streetvision_core.errors import IntegrityError, MissingArtifactError, SchemaError, StoreError
 from streetvision_core.io.artifact import LINEAGE_PREFIX
 from streetvision_core.io.atomic import compute_file_sha256
-from streetvision_core.io.encode import bytes_digest
+from streetvision_core.io.encode import bytes_digest, parse_json
 from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.tensors import read_tensors
@@ -74,8 +73,18 @@ class PublishedArtifact:
         return data
 
     def read_json(self, name: str) -> Any:
-        """Return the verified, decoded JSON file ``name``."""
-        return json.loads(self.read_bytes(name))
+        """Return the verified, decoded JSON file ``name``; errors as for :meth:`read_bytes`.
+
+        Raises:
+            SchemaError: it is no JSON, or nested too deeply.
+        """
+        data = self.read_bytes(name)
+        try:
+            return parse_json(data)
+        except ValueError as error:
+            raise SchemaError(
+                "a JSON file", str(error), self.directory / name, "Materialize the step again."
+            ) from error
 
     def read_tensors(self, name: str) -> dict[str, np.ndarray]:
         """Return the verified arrays of the safetensors file ``name``."""

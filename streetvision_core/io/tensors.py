@@ -10,8 +10,12 @@ which is also the oracle in the tests.
 from __future__ import annotations
 
 import json
+import math
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from streetvision_core.io.encode import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +29,9 @@ _DTYPES = {
     "int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32",
     "float32": "F32", "int64": "I64", "uint64": "U64", "float64": "F64",
 }  # fmt: skip
+
+_NAMES = {code: name for name, code in _DTYPES.items()}
+_MOST_DIMENSIONS = 16
 
 
 def tensor_chunks(
@@ -68,6 +75,54 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
     return {name: array.copy() for name, array in load(data).items()}
+
+
+def read_layout(
+    file: BinaryIO, *, size_bytes: int, most_bytes: int
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Read what the header of a safetensors file says of its tensors, and nothing behind it.
+
+    Args:
+        file: The file, open at its beginning.
+        size_bytes: Its size.
+        most_bytes: How long the header may be.
+
+    Returns:
+        The dtype (as torch and NumPy name it) and shape of each tensor by its name. Whether the tensors lie
+        without gaps is left to the library.
+
+    Raises:
+        ValueError: the header is longer, no JSON, or does not fit the size of the file.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(most_bytes, size_bytes - 8):
+        raise ValueError(f"a header of {length} bytes in a file of {size_bytes}, and at most {most_bytes}")
+    header = parse_json(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no JSON object")  # noqa: TRY004 - of a file, not of an argument
+    tensors = {name: _entry(name, entry) for name, entry in header.items() if name != "__metadata__"}
+    end = 8 + length + max((end for *_, end in tensors.values()), default=0)
+    if end != size_bytes:
+        raise ValueError(f"a header of {end} bytes of tensors in a file of {size_bytes}")
+    return {name: (dtype, shape) for name, (dtype, shape, _) in tensors.items()}
+
+
+def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int]:
+    """Return dtype, shape and the end of one tensor, which has as many bytes as these ask for."""
+    try:
+        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        numbers = (*shape, begin, end)
+        sound = len(shape) <= _MOST_DIMENSIONS and all(type(one) is int and one >= 0 for one in numbers)
+        if sound and end - begin == math.prod(shape) * _item_bytes(code):
+            return _NAMES[code], shape, end
+    except (KeyError, TypeError, ValueError):
+        pass  # told below, as whatever else it can be
+    raise ValueError(f"an entry of the header that is none of a tensor, {name[:100]!r}")
+
+
+def _item_bytes(code: str) -> int:
+    digits = re.search(r"\d+", code)  # the first ones: F8_E4M3 has one byte, and BOOL, which has none, too
+    return int(digits[0]) // 8 if digits else 1
 
 
 def _dtype(tensor: Any, *, name: str) -> str:

@@ -108,16 +108,33 @@ def load_classifier(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]
     Raises:
         ConfigError: timm has no such model, the weights do not fit it, or its views are none of ours.
     """
-    from streetvision_core.models.head import deepen_head
-
-    views = find_views(config)
-    arguments = config.get("model_args", {})
-    model = create_model(config["architecture"], seed=0, num_classes=config["num_classes"], **arguments)
-    if hidden := config.get("head_hidden", 0):
-        deepen_head(model, name=classifier_name(model), hidden=hidden)
+    views, model = find_views(config), _create(config)
     load_exactly(model, state, where=f"the classifier {config['architecture']}")
     if views is not None:
         from streetvision_core.models.pooling import check_attention
 
         check_attention(views, model.get_classifier())
     return model.eval()
+
+
+def lay_out_classifier(config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights that `load_classifier` takes as tensors without memory: names, shapes, dtypes.
+
+    Raises:
+        ConfigError: timm has no such model.
+    """
+    import torch
+
+    with torch.device("meta"):
+        state: dict[str, torch.Tensor] = _create(config).state_dict()
+    return state
+
+
+def _create(config: Mapping[str, Any]) -> Any:
+    from streetvision_core.models.head import deepen_head
+
+    arguments = config.get("model_args", {})
+    model = create_model(config["architecture"], seed=0, num_classes=config["num_classes"], **arguments)
+    if hidden := config.get("head_hidden", 0):
+        deepen_head(model, name=classifier_name(model), hidden=hidden)
+    return model

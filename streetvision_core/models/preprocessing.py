@@ -18,6 +18,8 @@ import torch
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
+from streetvision_core.data.pictures import MAX_PIXELS
+from streetvision_core.data.reasons import Reason, UnusablePictureError
 from streetvision_core.models.views import find_views
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class Preprocessing:
     """Resize and crop to `size` (height, width) pixels, then (value / 255 - mean) / std per channel.
 
     Before the crop the picture's shorter side has at most `resized_side` pixels. `views` is None where the
-    whole picture is the only view.
+    whole picture is the only view. Where it `keeps_shape`, the longer side grows with the shorter one.
     """
 
     geometry: Callable[[Image], torch.Tensor]
@@ -43,6 +45,7 @@ class Preprocessing:
     std: tuple[float, ...]
     interpolation: str
     views: Views | None = None
+    keeps_shape: bool = False
 
     @property
     def pixel_bytes(self) -> int:
@@ -55,11 +58,24 @@ class Preprocessing:
         return replace(self, views=None)
 
     def pixels(self, picture: Image) -> torch.Tensor:
-        """Return what the model sees of an RGB picture: uint8 [3, H, W], or [V, 3, H, W] of its views."""
+        """Return what the model sees of an RGB picture: uint8 [3, H, W], or [V, 3, H, W] of its views.
+
+        Raises:
+            UnusablePictureError: it is so narrow that it would be enlarged beyond `MAX_PIXELS`.
+        """
+        self._check_shape(*picture.size)
         if self.views is None:
             return self.geometry(picture)
         cells = map(picture.crop, self.views.boxes(*picture.size))
         return torch.stack([self.geometry(view) for view in (picture, *cells)])
+
+    def _check_shape(self, width: int, height: int) -> None:
+        longer = self.resized_side * max(width, height) / min(width, height)
+        if self.keeps_shape and self.resized_side * longer > MAX_PIXELS:
+            detail = (
+                f"{width} x {height} pixels, which {self.resized_side} pixels of its shorter side enlarge"
+            )
+            raise UnusablePictureError(Reason.TOO_LARGE, f"{detail} to more than {MAX_PIXELS}")
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, 3, H, W] for uint8 [N, 3, H, W], on the same device."""
@@ -89,4 +105,5 @@ def eval_transform(pretrained_cfg: Mapping[str, Any], *, views: Views | None = N
         std=tuple(resolved["std"]),
         interpolation=str(resolved["interpolation"]),
         views=views,
+        keeps_shape=resolved["crop_mode"] not in ("squash", "border"),
     )

@@ -6,7 +6,6 @@ only (`weights_only`). Whatever cannot be used raises, with words for the notice
 
 from __future__ import annotations
 
-import json
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import pydantic
 
 from streetvision_core.errors import IntegrityError, SchemaError
 from streetvision_core.io import StagedFile, bytes_digest, write_file_atomic
+from streetvision_core.io.encode import parse_json
 from streetvision_core.training.report import CandidateRow, EpochRow, best_of
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ class SavedTraining:
         return StagedFile.at(path, write_file_atomic(path, weights))
 
 
+def _damaged_record(path: Path) -> IntegrityError:
+    return IntegrityError("a saved training", "a damaged record", path, _START_OVER)
+
+
 def read_record(path: Path, *, training: str, surroundings: Mapping[str, str]) -> SavedRecord | None:
     """Return the record of this training in these surroundings, or None where there is none.
 
@@ -91,15 +95,19 @@ def read_record(path: Path, *, training: str, surroundings: Mapping[str, str]) -
     """
     if not path.exists():
         return None
+    data = _read(path)
     try:
-        content = json.loads(_read(path))
-        found = content.get("schema_version") if isinstance(content, dict) else None
-        if found != SCHEMA_VERSION:
-            expected = f"a saved training of schema version {SCHEMA_VERSION}"
-            raise SchemaError(expected, f"version {found}", path, _START_OVER)
+        content = parse_json(data)
+    except ValueError as error:
+        raise _damaged_record(path) from error
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != SCHEMA_VERSION:
+        expected = f"a saved training of schema version {SCHEMA_VERSION}"
+        raise SchemaError(expected, f"version {found}", path, _START_OVER)
+    try:
         record = SavedRecord.model_validate(content)
-    except (json.JSONDecodeError, UnicodeDecodeError, pydantic.ValidationError) as error:
-        raise IntegrityError("a saved training", "a damaged record", path, _START_OVER) from error
+    except pydantic.ValidationError as error:
+        raise _damaged_record(path) from error
     if record.training != training:
         raise SchemaError("the saved state of this training", "that of another", path, _START_OVER)
     if record.surroundings != surroundings:

@@ -51,7 +51,8 @@ def test_a_link_in_a_bundle_is_refused(bundle, tmp_path, name):
     moved = copy(bundle, tmp_path / "moved")
     (moved / name).rename(tmp_path / "elsewhere")
     (moved / name).symlink_to(tmp_path / "elsewhere")
-    assert re.search(rf"BundleError.*the link '{name}'", work("refuse_bundle", moved)[0])
+    answer = work("refuse_bundle", moved)[0]
+    assert re.search(rf"BundleError.*('{name}', which is a link|the link '{name}')", answer)
 
 
 def test_a_junction_is_refused_like_a_link(bundle, monkeypatch):

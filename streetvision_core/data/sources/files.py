@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import stat
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from streetvision_core.data.reasons import Reason, UnusablePictureError
 from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_label, parse_text
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.io.system import is_link
+from streetvision_core.io.system import NotRegularFileError, is_link, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,16 +38,31 @@ def read_inside(root: Path, name: str) -> bytes:
         path = (root / relative).resolve(strict=True)
         if not path.is_relative_to(root):
             raise UnusablePictureError(Reason.OUTSIDE, "a symbolic link leads out of it", name)
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnusablePictureError(Reason.NOT_A_PICTURE, "not a regular file", name)
-        if status.st_size > MAX_FILE_BYTES:
-            raise UnusablePictureError(Reason.TOO_LARGE, f"a file of {status.st_size} bytes", name)
-        return path.read_bytes()
+        return read_file(path, name=name)
     except (FileNotFoundError, NotADirectoryError):
         raise UnusablePictureError(Reason.MISSING, "there is no such file", name) from None
-    except OSError as error:
-        raise UnusablePictureError(Reason.UNREADABLE, error.strerror or str(error), name) from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a ring, before Python 3.13
+        detail = getattr(error, "strerror", None) or str(error)
+        raise UnusablePictureError(Reason.UNREADABLE, detail, name) from error
+
+
+def read_file(path: Path, *, name: str) -> bytes:
+    """Return the bytes of the regular file that `path` leads to, which errors call `name`.
+
+    Raises:
+        UnusablePictureError: it is a pipe, a device or a folder, or larger than `MAX_FILE_BYTES`.
+        OSError: it cannot be read.
+    """
+    try:
+        file = open_regular(path)
+    except NotRegularFileError as error:
+        raise UnusablePictureError(Reason.NOT_A_PICTURE, "not a regular file", name) from error
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > MAX_FILE_BYTES else file.read(MAX_FILE_BYTES + 1)
+    if (size := max(size, len(data))) > MAX_FILE_BYTES:
+        raise UnusablePictureError(Reason.TOO_LARGE, f"a file of {size} bytes", name)
+    return data
 
 
 class FolderSource:

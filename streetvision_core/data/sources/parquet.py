@@ -8,8 +8,13 @@ groups are anything from 100 pictures to the whole file, so that reading in rand
 training reads) would decode a row group for a picture. Therefore the first read of a file decodes it once,
 in order, into a temporary file without a name, as `spill.py` does. Cost: one decoding per file and
 process, as much temporary disk space as the pictures have bytes (`TMPDIR` says where; it is given back
-when the source is dropped, or the process dies), then one `pread` per picture, from any thread. In memory
-there are never more than `BATCH_ROWS` pictures and 8 bytes per row.
+when the source is dropped, or the process dies), then one read per picture, from any thread. In memory there
+is never more than one picture, and 8 bytes per row.
+
+A few bytes of Parquet can stand for any amount of pictures: one value in a dictionary, and a number of rows
+that repeat it. So a source has at most `MAX_ROWS` rows, and a file gives at most `MAX_BYTES` and
+`MAX_EXPANSION` times its own size; text is read in dictionaries, as it is stored, and of each value the first
+`_MAX_TEXT` characters. What a page claims to decode to is what pyarrow allocates: up to 2 GiB for a moment.
 """
 
 from __future__ import annotations
@@ -21,7 +26,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.data.reasons import Reason, UnusablePictureError
-from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_label, parse_text
+from streetvision_core.data.sources.entry import (
+    MAX_TEXT,
+    Entry,
+    Stamp,
+    keep_attributes,
+    parse_label,
+    parse_text,
+)
 from streetvision_core.data.sources.spill import Spill
 from streetvision_core.errors import ConfigError, DataError
 
@@ -30,7 +42,11 @@ if TYPE_CHECKING:
 
     from streetvision_core.data.config import ParquetConfig
 
-BATCH_ROWS = 16
+MAX_ROWS = 10_000_000
+MAX_BYTES = 2**30
+MAX_EXPANSION = 16
+_LISTED_ROWS = 4096
+_MAX_TEXT = 4 * MAX_TEXT
 
 
 class ParquetSource:
@@ -40,6 +56,7 @@ class ParquetSource:
         self._config = config
         self._files = _find_files(config.path)
         self._columns = {name: _Columns.of(path, config) for name, path in self._files.items()}
+        _check_rows(sum(columns.rows for columns in self._columns.values()), config.path)
         self._spills: dict[str, Spill] = {}
         self._lock = Lock()
 
@@ -95,6 +112,7 @@ class _Columns:
 
         with _readable(path), pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
+            _check_expansion(path, _claimed_bytes(file.metadata), _most_bytes(path))
         image = config.image_column
         leaf = image if _is_binary(_find(schema, image)) else f"{image}.bytes"
         group_is_default = config.group_column == type(config).model_fields["group_column"].default
@@ -119,10 +137,9 @@ class _Columns:
         leaves = [self.label, self.group, *self.attributes]
         row = 0
         with _readable(path):  # text that is not UTF-8 comes to light here
-            for batch in _batches(path, [leaf for leaf in leaves if leaf is not None], rows=4096):
-                columns = [
-                    batch[leaf].to_pylist() if leaf else [None] * len(batch[self.label]) for leaf in leaves
-                ]
+            for batch in _batches(path, [leaf for leaf in leaves if leaf is not None], rows=_LISTED_ROWS):
+                absent = [None] * len(batch[self.label])
+                columns = [_values(batch[leaf]) if leaf else absent for leaf in leaves]
                 for label, group, *cells in zip(*columns, strict=True):
                     attributes = dict(zip(self.attributes, cells, strict=True))
                     yield Entry(
@@ -135,15 +152,47 @@ class _Columns:
 
     def pictures(self, path: Path) -> Iterator[memoryview | None]:
         """Give the bytes of every row of one file in order, None for a null."""
-        for batch in _batches(path, [self.image], rows=BATCH_ROWS):
+        decoded, limit = 0, _most_bytes(path)
+        for batch in _batches(path, [self.image], rows=1):
             for value in batch[self.image]:
                 buffer = value.as_buffer()
+                decoded += 0 if buffer is None else buffer.size
+                _check_expansion(path, decoded, limit)
                 yield None if buffer is None else memoryview(buffer)
 
 
 def row_name(file: str, row: int, *, rows: int) -> str:
     """Return the name of a picture: wide enough that the names of one file sort as its rows do."""
     return f"{file}#{row:0{max(6, len(str(rows)))}}"
+
+
+def _check_rows(rows: int, path: str) -> None:
+    if rows > MAX_ROWS:
+        raise DataError(
+            f"at most {MAX_ROWS} pictures in one source",
+            f"{rows} rows",
+            path,
+            "Leave out some of the files.",
+        )
+
+
+def _most_bytes(path: Path) -> int:
+    return MAX_BYTES + MAX_EXPANSION * path.stat().st_size
+
+
+def _check_expansion(path: Path, decoded: int, limit: int) -> None:
+    if decoded > limit:
+        raise DataError(
+            f"a Parquet file that decodes to at most {limit} bytes, which its size lets expect",
+            f"{decoded} bytes or more",
+            path.name,
+            "It was made to fill the disk, or the same pictures are repeated in it: leave out the copies.",
+        )
+
+
+def _claimed_bytes(metadata: Any) -> int:
+    """Return to how many bytes all columns decode by what the file says, dictionaries not repeated."""
+    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
 
 def _find_files(path: str) -> dict[str, Path]:
@@ -187,9 +236,39 @@ def _batches(path: Path, leaves: list[str], *, rows: int) -> Iterator[dict[str, 
     """Decode some leaf columns in order; `buffer_size` keeps a huge row group from being loaded whole."""
     import pyarrow.parquet as pq
 
-    with _readable(path), pq.ParquetFile(path, buffer_size=2**20) as file:
+    with _readable(path), pq.ParquetFile(path) as file:
+        texts = [leaf for leaf in leaves if _is_string(_find(file.schema_arrow, leaf))]
+        # pyarrow reads no dictionaries inside of structs: there, fewer rows at a time.
+        nested = [leaf for leaf in texts if leaf not in file.schema_arrow.names]
+        rows = min(rows, max(1, MAX_BYTES // max(1, _largest_chunk(file.metadata, nested))))
+    options = {"buffer_size": 2**20, "read_dictionary": [leaf for leaf in texts if leaf not in nested]}
+    with _readable(path), pq.ParquetFile(path, **options) as file:
         for batch in file.iter_batches(batch_size=rows, columns=leaves):
             yield {leaf: _leaf(batch, leaf) for leaf in leaves}
+
+
+def _largest_chunk(metadata: Any, leaves: list[str]) -> int:
+    """Return how many bytes the largest column chunk of some leaves decodes to; no value is longer."""
+    chunks = (
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups if leaves else 0)
+        for column in range(metadata.num_columns)
+    )
+    return max(
+        (chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in leaves), default=0
+    )
+
+
+def _values(column: Any) -> list[Any]:
+    """Return the values of a column, text cut to the first `_MAX_TEXT` characters."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        values = _values(column.dictionary)
+        return [None if index is None else values[index] for index in column.indices.to_pylist()]
+    cut = pc.utf8_slice_codeunits(column, 0, _MAX_TEXT) if _is_string(column.type) else column
+    return list(cut.to_pylist())
 
 
 def _leaf(batch: Any, dotted: str) -> Any:
@@ -220,6 +299,12 @@ def _is_binary(column: Any) -> bool:
     import pyarrow as pa
 
     return column is not None and (pa.types.is_binary(column) or pa.types.is_large_binary(column))
+
+
+def _is_string(column: Any) -> bool:
+    import pyarrow as pa
+
+    return column is not None and (pa.types.is_string(column) or pa.types.is_large_string(column))
 
 
 def _is_text(column: Any) -> bool:
