@@ -6,8 +6,9 @@ BIN := .venv/bin
 ACTIVATED := . $(BIN)/activate &&
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# Without --require-hashes pip would let an emptied lock pass.
-LOCKED := $(INSTALL) --require-hashes --requirement requirements.txt
+# The lock is complete, so nothing is resolved; `pip check` tells what it lacks. Without --require-hashes pip would take a
+# lock whose digests were removed.
+LOCKED := $(INSTALL) --require-hashes --no-deps --requirement requirements.txt
 
 .PHONY: bundle verify ui test claims lint bench lock clean
 
@@ -58,9 +59,11 @@ clean: ## remove the environment; what was made below dagster_home stays
 	$(PYTHON) -m venv .venv
 	$(LOCKED)
 	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	cat activate.sh >> .venv/bin/activate
 	touch $@
 
 .venv/dev: .venv/runtime requirements-dev.txt
 	$(LOCKED) --requirement requirements-dev.txt
+	$(BIN)/python -m pip check
 	touch $@
