@@ -4,9 +4,13 @@ PRESET ?= presets/demo.yaml
 BIN := .venv/bin
 # What the command line needs stands in activate.sh, which is part of this file once it is installed.
 ACTIVATED := . $(BIN)/activate &&
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: bundle verify ui test claims lint bench clean
+# The lock is complete, so nothing is resolved; `pip check` tells what it lacks. Without --require-hashes pip would take a
+# lock whose digests were removed.
+LOCKED := $(INSTALL) --require-hashes --no-deps --requirement requirements.txt
+
+.PHONY: bundle verify ui test claims lint bench lock clean
 
 bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets/folder.yaml for your own pictures)
 	$(ACTIVATED) python -m streetvision_assets.launch make_bundle -c $(PRESET)
@@ -31,16 +35,35 @@ lint: .venv/dev
 bench: .venv/dev
 	for script in benchmarks/[!_]*.py; do $(BIN)/python $$script || exit 1; done
 
+# Resolved once for everybody: the runtime must be one that the tests can run on. Every system and Python is
+# covered, and every file of a release. The second file leaves out what stands in the first.
+RESOLVE = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--only-binary :all: --emit-build-options --no-annotate --custom-compile-command 'make lock' \
+	pyproject.toml .venv/lock/build.in
+
+lock: ## renew requirements.txt and requirements-dev.txt from the ranges in pyproject.toml
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/pip install --quiet --disable-pip-version-check --only-binary :all: uv
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" > .venv/lock/build.in
+	$(RESOLVE) --all-extras --output-file .venv/lock/all.txt
+	$(RESOLVE) --constraint .venv/lock/all.txt --upgrade --output-file requirements.txt
+	$(RESOLVE) --constraint .venv/lock/all.txt --upgrade --output-file requirements-dev.txt --all-extras \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.txt)
+	rm -r .venv/lock
+
 clean: ## remove the environment; what was made below dagster_home stays
 	rm -rf .venv
 
-.venv/runtime: pyproject.toml constraints.txt activate.sh
+.venv/runtime: pyproject.toml requirements.txt activate.sh
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "StreetVision needs Python 3.11 or later; run: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
-	$(INSTALL) --editable .
+	$(LOCKED)
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	cat activate.sh >> .venv/bin/activate
 	touch $@
 
-.venv/dev: .venv/runtime
-	$(INSTALL) --editable '.[dev]'
+.venv/dev: .venv/runtime requirements-dev.txt
+	$(LOCKED) --requirement requirements-dev.txt
+	$(BIN)/python -m pip check
 	touch $@

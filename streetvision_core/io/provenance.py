@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 UNKNOWN = "unknown"
-# What can change a number: the rest of the environment is pinned by constraints.txt.
+# What can change a number: the rest of the environment is pinned by requirements.txt.
 PACKAGES = (
     "dagster", "ImageHash", "lightning", "numpy", "pillow", "pyarrow", "pydantic", "safetensors",
     "scikit-learn", "scipy", "streetvision", "timm", "torch", "torchvision",
