@@ -92,7 +92,7 @@ def test_a_file_where_the_store_should_be(place, tmp_path):
     lost = replace(place, overrides={"STREETVISION_STORE": str(file)})
     with unharmed(place.store):
         finished = lost.materialize("bundle")
-    assert_one_paragraph(finished, "a store that can be read", str(file), "Check STREETVISION_STORE")
+    assert_one_paragraph(finished, "an empty folder, or a store", str(file), "Set STREETVISION_STORE")
     assert file.read_text() == "not a store"
 
 
