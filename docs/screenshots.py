@@ -32,7 +32,7 @@ BROWSER = [
 SHOWN = {
     "phase1_checkpoint": {"training_curve": 0},
     "scrc": {"risk_by_confidence": 0},
-    "evaluation": {"mistakes": 5},
+    "evaluation": {"mistakes": 6},
 }
 EVENTS = "/assets/{}?view=events"
 
@@ -76,7 +76,7 @@ def shoot_graph(page: Page, base: str) -> None:
     settle(page)
     page.keyboard.press("Alt+e")  # expand all groups
     settle(page)
-    page.screenshot(path=PICTURES / "graph.png", clip={"x": 545, "y": 260, "width": 1054, "height": 740})
+    page.screenshot(path=PICTURES / "graph.png", clip={"x": 545, "y": 260, "width": 1230, "height": 680})
 
 
 def shoot_events(page: Page, base: str, asset: str, metadata: str, position: int) -> None:
@@ -101,8 +101,8 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     with running_ui() as base, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=BROWSER)
-        shoot_graph(browser.new_page(viewport={"width": 1600, "height": 1000}), base)
-        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        shoot_graph(browser.new_page(viewport={"width": 1840, "height": 1000}), base)
+        page = browser.new_page(viewport={"width": 1440, "height": 780})
         for asset, names in SHOWN.items():
             for name, position in names.items():
                 shoot_events(page, base, asset, name, position)
