@@ -20,8 +20,9 @@ from streetvision_assets.conventions import BODIES
 from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
-from streetvision_core.io import Artifact, json_digest, step_key
+from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
+from streetvision_core.io.private import local_paths, part_config
 from streetvision_core.io.progress import forget_progress
 from streetvision_core.io.provenance import utc_now
 from streetvision_core.training.config import SPEED_SETTINGS
@@ -61,6 +62,9 @@ class Record(Protocol):
 class Step:
     """A step that has begun: its place in the store and everything its manifest will say.
 
+    ``config`` is what everybody may see of the configuration; the paths in it are in ``private``, which is
+    None where nothing of this machine shall be recorded.
+
     ``origin`` is the artifact whose content lies in ``directory`` already, where there was one to take over.
     ``resume`` is where the computation may keep how far it has come; it is removed with the publication.
     """
@@ -72,6 +76,7 @@ class Step:
     directory: Path
     resume: Path
     config: Mapping[str, Any]
+    private: PrivateRecord | None
     inputs: Mapping[str, InputArtifact]
     roles: tuple[str, ...]
     started: datetime
@@ -88,6 +93,7 @@ class Step:
         *inputs: PublishedArtifact,
         roles: tuple[str, ...] = (),
         reusable: bool = True,
+        anonymous: bool = False,
     ) -> Step:
         """Open the directory of this step in this run and note which artifacts and roles it reads.
 
@@ -98,6 +104,7 @@ class Step:
             inputs: The artifacts that it reads.
             roles: The roles of the pictures that it opens.
             reusable: Whether code, configuration and inputs are all that decides the result.
+            anonymous: Whether nothing of this machine shall be recorded.
 
         Raises:
             IntegrityError: the inputs were not made from each other.
@@ -106,7 +113,10 @@ class Step:
         require_one_chain({given.manifest.step_name: given for given in inputs}, step=name)
         opened = store.open()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
-        recipe = config.model_dump(mode="json", exclude=NOT_THE_RECIPE)
+        declared = local_paths(config)
+        recipe, paths = part_config(config.model_dump(mode="json", exclude=NOT_THE_RECIPE), declared=declared)
+        # The key does not see what is hidden. Of declared paths the caller knows whether they decide.
+        reusable = reusable and paths.keys() <= declared
         key = step_key(
             step=name,
             code_version=code_version,
@@ -121,13 +131,14 @@ class Step:
             directory=opened.stage(run_id, name),
             resume=opened.resume_directory(name, key),
             config=recipe,
+            private=None if anonymous else PrivateRecord.of_this_machine(paths),
             inputs={given.manifest.step_name: given.reference for given in inputs},
             roles=roles,
             started=utc_now(),
             instance=context.instance,
             log=context.log,
         )
-        if not config.reuse:
+        if not (config.reuse and reusable):
             forget_progress(step.resume, root=opened.root)
         if not (config.reuse and reusable):
             return step
