@@ -1,9 +1,9 @@
 """The IO manager: writes what an asset returns and reads what it takes, through the artifact store.
 
 Out: every file is made durable under the step's own directory and hashed on the way, or lies there already
-because an earlier run's content was taken over; the manifest is written, then the pointers; digest, commit,
-configuration hash, run and path become metadata. In: the artifact of the right run is found, and its
-readers verify every byte they hand over.
+because an earlier run's content was taken over; the side file that names the machine and its paths is
+written, then the manifest, then the pointers; digest, commit, configuration hash, run and path become
+metadata. In: the artifact of the right run is found, and its readers verify every byte they hand over.
 """
 
 import dagster as dg
@@ -80,6 +80,7 @@ def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest
         finished=utc_now(),
         device=output.device,
         seed=output.seed,
+        private_sha256=store.write_private(step.directory, step.private) if step.private else None,
     )
 
 

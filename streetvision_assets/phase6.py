@@ -13,7 +13,7 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
-from streetvision_core.bundle.layout import CARD, EVALUATION, README, RECORD
+from streetvision_core.bundle.layout import CARD, EVALUATION, README, RECORD, REDACTED
 from streetvision_core.bundle.parts import choose_parts
 from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
 from streetvision_core.data.opening import open_pictures
@@ -53,7 +53,9 @@ def bundle(
     parts = choose_parts(published, config=config, input_of=store.open().input_of)
     for sentence in parts.left_out:
         context.log.info(sentence)
-    step = Step.begin(context, store, config, *parts.upstream.values(), roles=ROLES)
+    step = Step.begin(
+        context, store, config, *parts.upstream.values(), roles=ROLES, anonymous=config.lineage == REDACTED
+    )
     exported = step.reused(partial(adopt_bundle, upstream=parts.upstream)) or export_bundle(
         parts.upstream,
         config=config,

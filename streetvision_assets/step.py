@@ -8,7 +8,7 @@ writes and publishes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -22,8 +22,9 @@ from streetvision_assets.resources import StoreResource, store_run_id
 from streetvision_assets.run_tags import tag_run
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.history.source import IMAGES
-from streetvision_core.io import Artifact, json_digest, step_key
+from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
+from streetvision_core.io.private import local_paths, part_config
 from streetvision_core.io.progress import forget_progress
 from streetvision_core.io.provenance import utc_now
 from streetvision_core.training.config import SPEED_SETTINGS
@@ -63,6 +64,9 @@ class Record(Protocol):
 class Step:
     """A step that has begun: its place in the store and everything its manifest will say.
 
+    ``config`` is what everybody may see of the configuration; the paths in it are in ``private``, which is
+    None where nothing of this machine shall be recorded.
+
     ``origin`` is the artifact whose content lies in ``directory`` already, where there was one to take over.
     ``resume`` is where the computation may keep how far it has come; it is removed with the publication.
     """
@@ -74,6 +78,7 @@ class Step:
     directory: Path
     resume: Path
     config: Mapping[str, Any]
+    private: PrivateRecord | None
     inputs: Mapping[str, InputArtifact]
     roles: tuple[str, ...]
     started: datetime
@@ -90,6 +95,7 @@ class Step:
         *inputs: PublishedArtifact,
         roles: tuple[str, ...] = (),
         reusable: bool = True,
+        anonymous: bool = False,
     ) -> Step:
         """Open the directory of this step in this run and note which artifacts and roles it reads.
 
@@ -100,6 +106,7 @@ class Step:
             inputs: The artifacts that it reads.
             roles: The roles of the pictures that it opens.
             reusable: Whether code, configuration and inputs are all that decides the result.
+            anonymous: Whether nothing of this machine shall be recorded.
 
         Raises:
             IntegrityError: the inputs were not made from each other.
@@ -108,10 +115,12 @@ class Step:
         require_one_chain({given.manifest.step_name: given for given in inputs}, step=name)
         opened = store.open()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
-        recipe = config.model_dump(mode="json", exclude=NOT_THE_RECIPE)
-        configs: dict[str, Mapping[str, Any]] = {IMAGES: recipe} if name == IMAGES else {}
-        configs |= {given.manifest.step_name: given.manifest.config for given in inputs}
-        tag_run(context, configs.get(IMAGES))
+        settings = config.model_dump(mode="json", exclude=NOT_THE_RECIPE)
+        tag_run(context, settings if name == IMAGES else _config_of_images(inputs))
+        declared = local_paths(config)
+        recipe, paths = part_config(settings, declared=declared)
+        # The key does not see what is hidden. Of declared paths the caller knows whether they decide.
+        reusable = reusable and paths.keys() <= declared
         key = step_key(
             step=name,
             code_version=code_version,
@@ -126,13 +135,14 @@ class Step:
             directory=opened.stage(run_id, name),
             resume=opened.resume_directory(name, key),
             config=recipe,
+            private=None if anonymous else PrivateRecord.of_this_machine(paths),
             inputs={given.manifest.step_name: given.reference for given in inputs},
             roles=roles,
             started=utc_now(),
             instance=context.instance,
             log=context.log,
         )
-        if not config.reuse:
+        if not (config.reuse and reusable):
             forget_progress(step.resume, root=opened.root)
         if not (config.reuse and reusable):
             return step
@@ -198,6 +208,11 @@ class StepOutput:
     artifact: Artifact
     device: str
     seed: int | None
+
+
+def _config_of_images(inputs: Iterable[PublishedArtifact]) -> Mapping[str, Any] | None:
+    """Return the whole configuration of the images that a step reads; None where it reads none."""
+    return next((given.config() for given in inputs if given.manifest.step_name == IMAGES), None)
 
 
 def previous_artifact(

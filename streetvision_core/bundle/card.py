@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import FiniteFloat
 
+from streetvision_core.bundle.layout import REDACTED
 from streetvision_core.escape import PARAGRAPH, for_markdown, one_line
 from streetvision_core.eval.decisions import Record
 from streetvision_core.io import json_bytes
@@ -32,6 +33,15 @@ _NO_FIGURES = """\
 None: this policy was exported before it was evaluated on images that it had not seen.
 """
 _NAMED = ("architecture", "source", "licence")
+_TOLD = """\
+Nothing here says when or where it was made, except `manifest.json`, `private.json` and `lineage/`: they name
+the machine, the run, the code and the configuration, paths included.
+"""
+_REDACTED = """\
+Only `manifest.json` and `lineage/` say when it was made, by which code and configuration. It is redacted: no
+machine, path or image is named. Images are named by their SHA-256; each manifest in `lineage/` holds the
+SHA-256 of the side file that was left out, so whoever has that can prove that it belongs here.
+"""
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 
 
@@ -134,7 +144,7 @@ def readme(facts: CardFacts) -> bytes:
         _figures(facts.evaluation.report, facts.tested) if facts.evaluation and facts.tested else _NO_FIGURES,
         _verifying(),
         _loading(facts),
-        _limits(facts.tested),
+        _limits(facts.tested, redacted=facts.config.lineage == REDACTED),
     )
     return "\n".join(sections).encode()
 
@@ -281,7 +291,7 @@ Without StreetVision, unverified and {elsewhere}:
 """
 
 
-def _limits(tested: PolicyReport | None) -> str:
+def _limits(tested: PolicyReport | None, *, redacted: bool) -> str:
     slices = tested.slices if tested else ()
     weak = [part for part in slices if not part.too_small and part.accuracy]
     lines = [
@@ -303,6 +313,4 @@ def _limits(tested: PolicyReport | None) -> str:
 
 {hold}
 
-{worst}Nothing here says when or where it was made, except `manifest.json` and `lineage/`: they name the
-machine, the run, the code and the configuration, paths included.
-"""
+{worst}{_REDACTED if redacted else _TOLD}"""

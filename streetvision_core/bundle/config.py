@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from typing import Literal
 
 import pydantic
 from pydantic import Field
@@ -43,6 +44,11 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         ge=0,
         le=64,
         description="how many val_test images are shipped, pixels only, with the logits they must give",
+    )
+    lineage: Literal["full", "redacted"] = Field(
+        "full",
+        description="'full' ships host names, platforms and paths of whoever made it, and image names;"
+        " 'redacted' leaves them out and names images by SHA-256",
     )
     require_evaluation: bool = Field(
         False, description="refuse a policy that evaluation has not judged on val_test"

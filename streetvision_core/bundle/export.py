@@ -10,7 +10,10 @@
 5. The predictor is built from the checkpoint and the policy, as the evaluation's was, and must answer
    the golden images as the evaluation did. Its folded weights are what is written.
 
-The content depends on the upstream's content and the configuration alone: no time, run or path.
+The content depends on the upstream's content and the configuration alone: no time, run or path. Beside it lie
+the manifests of the upstream with their side files, which tell of machines and paths; `lineage: redacted`
+leaves the side files out and names images by SHA-256. Manifests of a version that had no side files are
+refused then.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from streetvision_core.bundle.layout import (
     POLICIES,
     README,
     RECORD,
+    REDACTED,
     SPLITS,
     WEIGHTS,
     BundleRecord,
@@ -43,9 +47,10 @@ from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
 from streetvision_core.bundle.policies import parse_policy, refit_problems
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.data.index import ImageIndex
-from streetvision_core.data.splits import Splits
+from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
+from streetvision_core.io.artifact import PRIVATE_PREFIX
 from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text
 from streetvision_core.models.views import find_views
 from streetvision_core.models.weights import published_file
@@ -102,8 +107,9 @@ def export_bundle(
         BundleError: a part is missing, the parts come from different chains, the licence of the starting
             weights is in the way, or the policy is degenerate.
     """
-    kind = POLICIES[config.policy]
+    kind, redacted = POLICIES[config.policy], config.lineage == REDACTED
     _require_chain(upstream, kind)
+    lineage = _lineage(upstream, redacted=redacted)
     parts = _read_parts(upstream, config.policy)
     _require_licence(parts, config)
     degenerate = _require_useful(parts, allowed=config.allow_degenerate)
@@ -125,19 +131,19 @@ def export_bundle(
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
         WEIGHTS: _stage_weights(predictor, directory),
-        SPLITS: upstream["splits"].read_bytes("splits.json"),
+        SPLITS: upstream["splits"].read_bytes(BY_SHA256 if redacted else NAMED),
         **report,
         CARD: model_card(facts),
         README: readme(facts),
         LICENSE: license_text(facts),
         **licence_text,
         kind.path: upstream[kind.step].read_bytes(kind.file),
-        **_golden(predictor, parts, upstream, count=config.golden, pictures=pictures),
+        **_golden(predictor, parts, upstream, config=config, pictures=pictures),
     }
     record = _describe(files, facts, PolicyEntry(type=config.policy, path=kind.path))
     tested = parts.tested
     return Artifact(
-        {**files, RECORD: record.to_bytes(), **_lineage(upstream)},
+        {**files, RECORD: record.to_bytes(), **lineage},
         metrics={"coverage": tested.coverage.share, **tested.metrics} if tested else {},
     )
 
@@ -147,9 +153,10 @@ def _golden(
     parts: _Parts,
     upstream: Mapping[str, PublishedArtifact],
     *,
-    count: int,
+    config: BundleConfig,
     pictures: PictureReader,
 ) -> dict[str, bytes]:
+    count = config.golden
     if parts.evaluation is not None:
         chosen = evaluated_candidates(predictor, parts.evaluation, count=count, pictures=pictures)
     else:
@@ -157,7 +164,7 @@ def _golden(
         index = ImageIndex.from_artifact(upstream["images"])
         tested = [image for image in index.pictures if image.name in names]
         chosen = measured_candidates(predictor, tested, count=count, pictures=pictures)
-    return golden_files(predictor, chosen, pictures=pictures)
+    return golden_files(predictor, chosen, pictures=pictures, by_sha256=config.lineage == REDACTED)
 
 
 def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, PublishedArtifact]) -> Artifact:
@@ -166,19 +173,42 @@ def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, Publish
     Its files are as they were published; the lineage is that of `upstream`, and must be whole.
 
     Raises:
-        BundleError: a part is missing, or the parts come from different chains.
+        BundleError: a part is missing, or the parts come from different chains, or cannot be redacted.
         IntegrityError: the published bundle is damaged.
     """
     record = BundleRecord.from_bytes(published.read_bytes(RECORD), where=str(published.directory))
     kind = POLICIES[record.policy.type]
     _require_chain(upstream, kind)
+    lineage = _lineage(upstream, redacted=record.is_redacted)
     files = {name: published.read_bytes(name) for name in published.content if name != WEIGHTS}
     weights = published_file(published, WEIGHTS)
-    return Artifact({**files, WEIGHTS: weights, **_lineage(upstream)}, metrics=published.manifest.metrics)
+    return Artifact({**files, WEIGHTS: weights, **lineage}, metrics=published.manifest.metrics)
 
 
-def _lineage(upstream: Mapping[str, PublishedArtifact]) -> dict[str, bytes]:
-    return {f"{LINEAGE_PREFIX}{step}.json": one.manifest.to_bytes() for step, one in upstream.items()}
+def _lineage(upstream: Mapping[str, PublishedArtifact], *, redacted: bool) -> dict[str, bytes]:
+    """Return the manifests of everything upstream, and unless redacted what lies in their side files."""
+    manifests = {f"{LINEAGE_PREFIX}{step}.json": one.manifest.to_bytes() for step, one in upstream.items()}
+    if redacted:
+        _require_redactable(upstream)
+        return manifests
+    private = {step: one.private() for step, one in upstream.items()}
+    return manifests | {
+        f"{PRIVATE_PREFIX}{step}.json": record.to_bytes() for step, record in private.items() if record
+    }
+
+
+def _require_redactable(upstream: Mapping[str, PublishedArtifact]) -> None:
+    """Refuse manifests that name machines and paths themselves: changed, they would prove nothing."""
+    telling = [step for step, one in upstream.items() if one.manifest.hostname is not None]
+    if BY_SHA256 not in upstream["splits"].manifest.output_artifacts:
+        telling = ["splits", *(step for step in telling if step != "splits")]
+    if telling:
+        raise BundleError(
+            "manifests that keep machines and paths in a side file, as lineage: redacted asks for",
+            f"those of an older version of {', '.join(telling)}, where redaction is not possible",
+            "the manifests of the upstream",
+            f"Materialize {', '.join(telling)} again with reuse: false, then the bundle; or ship all of it.",
+        )
 
 
 def _require_chain(upstream: Mapping[str, PublishedArtifact], kind: PolicyKind) -> None:
@@ -285,6 +315,7 @@ def _describe(files: Mapping[str, bytes | StagedFile], facts: CardFacts, policy:
         policy=policy,
         operating_point=FoldedPoint(**facts.policy.point.model_dump()),
         degenerate=tuple(facts.degenerate),
+        lineage=REDACTED if facts.config.lineage == REDACTED else None,
         checksums={
             name: content.sha256 if isinstance(content, StagedFile) else bytes_digest(content)
             for name, content in files.items()

@@ -1,6 +1,7 @@
 """The bytes of a bundle's folder, read once and proved to be what its manifest lists.
 
-1. ``manifest.json`` is read and parsed strictly; its names cannot leave the folder.
+1. ``manifest.json`` is read and parsed strictly; its names cannot leave the folder. The side file, where it
+   names one, must be there as well and have the digest that it names.
 2. The folder is walked without following a link, each file opened relative to the directory that was
    walked (``io/system.py``), so that nothing can be exchanged between the look and the reading.
 3. A link, a special file, a file or directory that is not listed, a listed file that is missing, or
@@ -25,13 +26,15 @@ from streetvision_core.bundle.layout import CONFIG, WEIGHTS, is_known
 from streetvision_core.bundle.weights import check_layout
 from streetvision_core.errors import BundleError, IntegrityError, SchemaError
 from streetvision_core.io import StepManifest, bytes_digest, content_digest
+from streetvision_core.io.names import PRIVATE_NAME
+from streetvision_core.io.private import read_private
 from streetvision_core.io.system import NotRegularFileError, is_link, open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from streetvision_core.io import OutputFile
+    from streetvision_core.io import OutputFile, PrivateRecord
     from streetvision_core.io.system import Directory
 
 MANIFEST = "manifest.json"
@@ -40,12 +43,16 @@ _TAKE_WHOLE = "Do not use this folder; take a whole copy of the bundle."
 
 @dataclass(frozen=True)
 class Contents:
-    """The verified files of a bundle by relative name, its manifest, and the manifest's SHA-256 (hex)."""
+    """The verified files of a bundle by relative name, its manifest, and the manifest's SHA-256 (hex).
+
+    ``private`` is its own side file, None where the manifest names none.
+    """
 
     path: Path
     manifest: StepManifest
     manifest_sha256: str
     files: Mapping[str, bytes]
+    private: PrivateRecord | None = None
 
 
 def read_folder(path: Path) -> Contents:
@@ -60,7 +67,8 @@ def read_folder(path: Path) -> Contents:
         with open_directory(path) as directory:
             data = _read_manifest(path, directory)
             manifest = _parse_manifest(data, path)
-            files = dict(_walk(path, directory, manifest.output_artifacts))
+            private = _read_private(path, directory, manifest)
+            files = dict(_walk(path, directory, manifest.output_artifacts, unlisted=_unlisted(manifest)))
             _read_weights(path, directory, manifest.output_artifacts, files)
     except OSError as error:
         raise BundleError(
@@ -72,7 +80,24 @@ def read_folder(path: Path) -> Contents:
     for name in manifest.output_artifacts:
         if name not in files:
             _refuse(path, "every listed file", f"no {name}")
-    return Contents(path, manifest, bytes_digest(data), files)
+    return Contents(path, manifest, bytes_digest(data), files, private)
+
+
+def _unlisted(manifest: StepManifest) -> set[str]:
+    return {MANIFEST} if manifest.private_sha256 is None else {MANIFEST, PRIVATE_NAME}
+
+
+def _read_private(path: Path, directory: Directory, manifest: StepManifest) -> PrivateRecord | None:
+    if manifest.private_sha256 is None:
+        return None
+    try:
+        data = _read(path, PRIVATE_NAME, directory=directory, limit=bounds.JSON_BYTES)
+    except FileNotFoundError:
+        _refuse(path, f"the side file {PRIVATE_NAME} that the manifest names", "none")
+    try:
+        return read_private(data, manifest, where=path / PRIVATE_NAME)
+    except (SchemaError, IntegrityError) as error:
+        raise BundleError(error.expected, error.found, error.where, error.action) from error
 
 
 def _read_manifest(path: Path, directory: Directory) -> bytes:
@@ -110,7 +135,7 @@ def _check_sizes(path: Path, listed: Mapping[str, OutputFile]) -> None:
 
 
 def _walk(
-    path: Path, directory: Directory, listed: Mapping[str, OutputFile], *, below: str = ""
+    path: Path, directory: Directory, listed: Mapping[str, OutputFile], *, unlisted: set[str], below: str = ""
 ) -> Iterator[tuple[str, bytes]]:
     folders = {str(parent) for name in listed for parent in PurePosixPath(name).parents}
     for name in directory.names():
@@ -122,12 +147,12 @@ def _walk(
             if full not in folders:
                 _refuse(path, "only folders of listed files", f"the folder {full!r}")
             with directory.descend(name) as inner:
-                yield from _walk(path, inner, listed, below=f"{full}/")
+                yield from _walk(path, inner, listed, unlisted=unlisted, below=f"{full}/")
         elif full == WEIGHTS and full in listed:
             continue
         elif full in listed:
             yield full, _read_listed(path, full, listed[full], directory=directory)
-        elif full != MANIFEST:
+        elif full not in unlisted:
             _refuse(path, "only files that the manifest lists", repr(full))
 
 

@@ -41,7 +41,8 @@ _LOOKED_AT = 4
 class GoldenPicture(Record):
     """One golden image: its file in the bundle, its name in the splits, and what it must give.
 
-    ``sha256`` is that of the file.
+    In a redacted bundle the name is the SHA-256 of the image that the pixels are of. ``sha256`` is that of
+    the file.
     """
 
     file: str
@@ -125,16 +126,24 @@ def choose_golden(candidates: Sequence[Candidate], *, count: int) -> list[Candid
 
 
 def golden_files(
-    predictor: Predictor, chosen: Sequence[Candidate], *, pictures: PictureReader
+    predictor: Predictor, chosen: Sequence[Candidate], *, pictures: PictureReader, by_sha256: bool = False
 ) -> dict[str, bytes]:
-    """Return the files of ``golden/``: the pixels of the chosen images, and what ``predictor`` answers."""
+    """Return the files of ``golden/``: the pixels of the chosen images, and what ``predictor`` answers.
+
+    Args:
+        predictor: What the bundle answers with.
+        chosen: The images.
+        pictures: Reads them.
+        by_sha256: Whether they are named by the SHA-256 of the original image, as in a redacted bundle.
+    """
     names = [f"{GOLDEN_PREFIX}{number:03d}.jpg" for number in range(1, len(chosen) + 1)]
     files = {name: pixels_alone(pictures.read(image.name)) for name, image in zip(names, chosen, strict=True)}
     answers = predictor.predict(files.values())
     records = tuple(
         GoldenPicture(
-            file=name, name=image.name, sha256=bytes_digest(files[name]), label=image.label,
-            logits=answer.logits, probability=answer.probability, decision=answer.decision,
+            file=name, name=image.sha256 if by_sha256 else image.name, sha256=bytes_digest(files[name]),
+            label=image.label, logits=answer.logits, probability=answer.probability,
+            decision=answer.decision,
         )
         for name, image, answer in zip(names, chosen, answers, strict=True)
     )  # fmt: skip

@@ -9,9 +9,14 @@
     evaluation.json                   likewise, where the policy was evaluated
     golden/                           a few pictures, and golden/expected.json: what they must give
     lineage/STEP.json                 the manifests of everything upstream, byte for byte
+    lineage/private/STEP.json         their side files, which name machines and paths; not when redacted
     model_card.json, README.md, LICENSE
     LICENSE-weights.txt               the starting weights' licence, byte for byte, where its text is known
+    private.json                      the bundle's own side file; not when redacted
     manifest.json                     last
+
+A redacted bundle names no machine, path or image: it has no side files, and ``splits.json`` and ``golden/``
+name images by SHA-256. ``bundle.json`` says so.
 
 Nothing else may lie in a bundle: a file of any other name is refused, so that no weights, code or
 preprocessing can be slipped in which another library would pick up.
@@ -22,7 +27,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -39,8 +44,9 @@ CARD, README, LICENSE = "model_card.json", "README.md", "LICENSE"
 POLICY_PREFIX, GOLDEN_PREFIX, LINEAGE_PREFIX = "policy/", "golden/", "lineage/"
 FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EXPECTED, CARD, README, LICENSE)
 LABELS = ("None", "Roadwork")
+REDACTED: Final = "redacted"
 _GOLDEN = re.compile(r"golden/\d+\.(jpg|png|webp|bmp)")
-_LINEAGE = re.compile(r"lineage/[A-Za-z0-9_]+\.json")
+_LINEAGE = re.compile(r"lineage/(private/)?[A-Za-z0-9_]+\.json")
 _LICENSE = re.compile(r"LICENSE(-[A-Za-z0-9_]+)?(\.txt|\.md)?")
 
 
@@ -101,6 +107,7 @@ class BundleRecord(Record):
     policy: PolicyEntry
     operating_point: FoldedPoint
     degenerate: tuple[str, ...] = ()
+    lineage: Literal["redacted"] | None = None
     checksums: dict[str, Sha256]
 
     @model_validator(mode="after")
@@ -115,6 +122,11 @@ class BundleRecord(Record):
         elif not self.backbone_id:
             raise ValueError("no backbone_id")
         return self
+
+    @property
+    def is_redacted(self) -> bool:
+        """Whether the bundle names no machine, path or image."""
+        return self.lineage == REDACTED
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the record."""

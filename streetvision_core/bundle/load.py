@@ -4,7 +4,8 @@
 2. ``bundle.json`` says the same of them as the manifest.
 3. The manifests in ``lineage/`` are those that the bundle's manifest names by SHA-256, and they form one
    chain from the policy to the images (`lineage.py`); what is shipped byte for byte has the digest under
-   which its step published it.
+   which its step published it. Each side file belongs to its manifest; a redacted bundle has none, and no
+   manifest in it names a machine.
 4. There is exactly one policy; it was fitted on this chain, its numbers are the operating point, and a
    degenerate one is called so. Where it was evaluated, the evaluation is of this policy and all of val_test.
 5. The golden pictures are pictures of val_test, and those that are listed (`golden.py`).
@@ -46,17 +47,21 @@ from streetvision_core.bundle.policies import parse_policy
 from streetvision_core.bundle.records import parse_json, read_record
 from streetvision_core.bundle.report import PolicyReport, Report
 from streetvision_core.bundle.weights import load_weights
+from streetvision_core.data.splits import BY_SHA256, NAMED
 from streetvision_core.errors import BundleError, StreetVisionError
 from streetvision_core.io import StepManifest, bytes_digest
+from streetvision_core.io.artifact import PRIVATE_PREFIX
+from streetvision_core.io.private import read_private
 from streetvision_core.models.licences import TEXT_NAME
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import torch
 
     from streetvision_core.eval.decisions import Policy
+    from streetvision_core.io import PrivateRecord
 
 _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 
@@ -66,7 +71,8 @@ class Bundle:
     """A verified bundle: its record and what was read from its files.
 
     ``evaluation`` is the whole report, ``tested`` that of the policy here, both None where the policy was
-    shipped without one; ``model`` is in eval mode.
+    shipped without one; ``private`` has the side files by step, none where the bundle is redacted;
+    ``model`` is in eval mode.
     """
 
     contents: Contents
@@ -78,6 +84,7 @@ class Bundle:
     tested: PolicyReport | None
     expected: Expected
     lineage: Mapping[str, StepManifest]
+    private: Mapping[str, PrivateRecord]
     model: torch.nn.Module
 
     @property
@@ -132,7 +139,8 @@ def load_bundle(
     record = BundleRecord.from_bytes(contents.files[RECORD], where=f"{where}/{RECORD}")
     kind = _check_record(record, contents)
     lineage = _read_lineage(contents, kind)
-    _check_origins(contents, lineage, kind)
+    private = _read_private(contents, lineage, redacted=record.is_redacted)
+    _check_origins(contents, lineage, kind, redacted=record.is_redacted)
     policy = _read_policy(record, contents, lineage)
     tested = _read_tested(contents)
     evaluation = _read_evaluation(contents, lineage, policy, tested=len(tested))
@@ -143,7 +151,7 @@ def load_bundle(
     _check_config(config, record, where=where)
     model = load_weights(contents.files[WEIGHTS], config=config, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
-    return Bundle(contents, record, config, card, policy, evaluation, own, expected, lineage, model)
+    return Bundle(contents, record, config, card, policy, evaluation, own, expected, lineage, private, model)
 
 
 def _read_contents(bundle_path: Path, output_dir: Path | None) -> Contents:
@@ -187,7 +195,7 @@ def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifes
     """Read the upstream's manifests, each pinned by the bundle's manifest, and prove the chain."""
     where = f"{contents.path}/{LINEAGE_PREFIX}"
     inputs = contents.manifest.input_artifacts
-    names = {name for name in contents.files if name.startswith(LINEAGE_PREFIX)}
+    names = {name for name in contents.files if name.startswith(LINEAGE_PREFIX)} - _side_names(contents)
     if names != {f"{LINEAGE_PREFIX}{step}.json" for step in inputs}:
         found = f"{', '.join(sorted(names))} for the inputs {', '.join(sorted(inputs))}"
         _refuse("the manifest of every input of the bundle, and no other", found, where)
@@ -206,6 +214,36 @@ def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifes
     return manifests
 
 
+def _side_names(contents: Contents) -> set[str]:
+    return {name for name in contents.files if name.startswith(PRIVATE_PREFIX)}
+
+
+def _read_private(
+    contents: Contents, lineage: Mapping[str, StepManifest], *, redacted: bool
+) -> dict[str, PrivateRecord]:
+    """Read the side files, each of which must belong to its manifest: all of them, or none if redacted."""
+    where, own = str(contents.path), contents.manifest
+    manifests = {**lineage, own.step_name: own}
+    telling = sorted(step for step, manifest in manifests.items() if manifest.hostname is not None)
+    if redacted and (telling or contents.private):
+        found = f"machines and paths in the manifests of {', '.join(telling) or own.step_name}"
+        _refuse("no machine and no path in a redacted bundle", found, where)
+    named = [step for step in lineage if lineage[step].private_sha256 is not None and not redacted]
+    if _side_names(contents) != {f"{PRIVATE_PREFIX}{step}.json" for step in named}:
+        found = ", ".join(sorted(_side_names(contents))) or "none"
+        _refuse(f"the side files of {', '.join(named) or 'no step'}, and no other", found, where)
+    private = {own.step_name: contents.private} if contents.private else {}
+    return private | {step: _parse_private(contents, lineage[step]) for step in named}
+
+
+def _parse_private(contents: Contents, manifest: StepManifest) -> PrivateRecord:
+    name = f"{PRIVATE_PREFIX}{manifest.step_name}.json"
+    try:
+        return read_private(contents.files[name], manifest, where=f"{contents.path}/{name}")
+    except StreetVisionError as error:
+        raise BundleError(error.expected, error.found, error.where, error.action) from error
+
+
 def _parse_manifest(data: bytes, *, where: str) -> StepManifest:
     try:
         return StepManifest.from_bytes(data, where=where)
@@ -213,10 +251,12 @@ def _parse_manifest(data: bytes, *, where: str) -> StepManifest:
         raise BundleError(error.expected, error.found, error.where, error.action) from error
 
 
-def _check_origins(contents: Contents, lineage: Mapping[str, StepManifest], kind: PolicyKind) -> None:
+def _check_origins(
+    contents: Contents, lineage: Mapping[str, StepManifest], kind: PolicyKind, *, redacted: bool
+) -> None:
     """Prove that what is shipped byte for byte is what its step published."""
     origins = {
-        SPLITS: ("splits", "splits.json"),
+        SPLITS: ("splits", BY_SHA256 if redacted else NAMED),
         CONFIG: (CHECKPOINT, "config.json"),
         kind.path: (kind.step, kind.file),
     }
@@ -269,16 +309,16 @@ def _check_degenerate(
         _refuse("a degenerate policy to be called so", f"{list(record.degenerate)}", where)
 
 
-def _read_tested(contents: Contents) -> frozenset[str]:
-    """Return the names of val_test."""
+def _read_tested(contents: Contents) -> tuple[str, ...]:
+    """Return the names of val_test, or their SHA-256, of which equal images have the same."""
     splits = _json(contents, SPLITS)
     try:
-        return frozenset(splits["roles"]["val_test"])
+        return tuple(splits["roles"]["val_test"])
     except (KeyError, TypeError) as error:
         _refuse("the splits of this version", f"no {error}", f"{contents.path}/{SPLITS}")
 
 
-def _read_golden(contents: Contents, tested: frozenset[str]) -> Expected:
+def _read_golden(contents: Contents, tested: Collection[str]) -> Expected:
     where = f"{contents.path}/{EXPECTED}"
     expected = read_record(Expected, contents.files[EXPECTED], where=where)
     strangers = [one.name for one in expected.pictures if one.name not in tested]

@@ -14,6 +14,7 @@ from streetvision_core.bundle.golden import golden_problems
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.errors import BundleError
+from streetvision_core.io.private import machine_of
 from streetvision_core.models.views import find_views
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Verification:
             "folded in": f"temperature {point.temperature:.4g}, threshold {point.threshold:.4g}",
             "val_test": self._tested_text(),
             "chain": ", ".join(sorted(bundle.lineage)),
+            "machine": self._machine_text(),
             "golden": self._golden_text(),
             "made by": f"run {manifest.run_id}, code {manifest.git_sha}{' (dirty)' * manifest.git_dirty}",
             "data": manifest.data_version,
@@ -64,6 +66,14 @@ class Verification:
             f"MCC {tested.metrics['mcc']:.3f}, accuracy {tested.metrics['accuracy']:.3f},"
             f" {tested.coverage.answered} of {evaluation.counts.n} images answered"
         )
+
+    def _machine_text(self) -> str:
+        if self.bundle.record.is_redacted:
+            return "redacted: no machine, path or image is named"
+        manifests = [*self.bundle.lineage.values(), self.bundle.contents.manifest]
+        private = self.bundle.private
+        machines = [machine_of(one, private.get(one.step_name))["hostname"] for one in manifests]
+        return ", ".join(sorted(set(machines)))
 
     def _golden_text(self) -> str:
         if self.golden is None:

@@ -16,6 +16,7 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.io.private import local_path
 
 SOURCE_NAMES = ("demo", "folder", "csv", "parquet")
 
@@ -36,7 +37,7 @@ class DemoConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 class FolderConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """A folder with one folder of pictures per class."""
 
-    path: str = Field(description="the folder that holds the class folders")
+    path: str = Field(description="the folder that holds the class folders", json_schema_extra=local_path())
     roadwork: str = Field("Roadwork", min_length=1, description="class folder of the pictures with roadwork")
     none: str = Field("None", min_length=1, description="class folder of the pictures without roadwork")
     group_pattern: str | None = Field(
@@ -67,7 +68,10 @@ class FolderConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 class CsvConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """A CSV file that lists pictures; every column that is not named here becomes an attribute."""
 
-    path: str = Field(description="the CSV file; the files it lists are relative to its folder")
+    path: str = Field(
+        description="the CSV file; the files it lists are relative to its folder",
+        json_schema_extra=local_path(),
+    )
     file_column: str = Field("file", min_length=1, description="column of the picture's path")
     label_column: str = Field(
         "label", min_length=1, description="column of the label: 0, 1, None or Roadwork"
@@ -84,7 +88,7 @@ class CsvConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 class ParquetConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """Parquet in the layout of the Hugging Face hub; scalar columns not named here become attributes."""
 
-    path: str = Field(description="a Parquet file, or a folder of them")
+    path: str = Field(description="a Parquet file, or a folder of them", json_schema_extra=local_path())
     image_column: str = Field(
         "image", min_length=1, description="column of the pictures: a struct with `bytes`"
     )

@@ -97,7 +97,7 @@ def index_images(
 
 def _reads_alike(config: ImagesConfig, previous: PublishedArtifact) -> bool:
     """Tell whether a source is read as it was for an earlier index; where it lies does not matter."""
-    return _settings(config.model_dump(mode="json")) == _settings(previous.manifest.config)
+    return _settings(config.model_dump(mode="json")) == _settings(previous.config())
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,9 +129,7 @@ def indexed_before(store: ArtifactStore) -> PublishedArtifact:
 def settings_before(published: PublishedArtifact) -> dict[str, Any]:
     """Return the settings that published images were indexed with: their source, and what it may lack."""
     kept = {*SOURCE_NAMES, "max_quarantined_share"}
-    return {
-        name: value for name, value in published.manifest.config.items() if name in kept and value is not None
-    }
+    return {name: value for name, value in published.config().items() if name in kept and value is not None}
 
 
 def _draw(config: ImagesConfig, path: Path) -> StagedFile:

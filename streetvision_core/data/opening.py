@@ -35,7 +35,8 @@ def published_source(images: PublishedArtifact) -> PictureSource:
 
     Raises:
         ConfigError: the source is not where it was when it was indexed.
+        IntegrityError: the side file that says where is gone, or is not what was published.
     """
-    chosen = {key: value for key, value in images.manifest.config.items() if key in SOURCE_NAMES}
+    chosen = {key: value for key, value in images.config().items() if key in SOURCE_NAMES}
     config = SourceConfig.model_validate(chosen)
     return open_source(config, demo_file=images.path(DEMO_FILE) if config.demo is not None else None)

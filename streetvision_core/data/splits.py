@@ -9,6 +9,10 @@
 The result depends on the pictures' names, groups, labels and hashes and on the configuration, not on the
 order of the index. The ratios are met as closely as the groups allow, which is not promised to be close.
 
+`splits_by_sha256.json` says the same of the images without their names, which may tell of people and places:
+an image is its SHA-256, a group the smallest SHA-256 in it. A redacted bundle ships it in place of
+`splits.json`; whoever has the index can hold one against the other (`renamed`).
+
 Round trip: `Splits.from_artifact(published)` equals the splits whose `to_artifact()` was published.
 """
 
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import pydantic
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import PublishedArtifact
 
 SCHEMA_VERSION = 1
+NAMED, BY_SHA256 = "splits.json", "splits_by_sha256.json"
 CLASSES = (0, 1)
 
 
@@ -97,13 +102,18 @@ class Uniting:
 
 @dataclass(frozen=True)
 class Splits:
-    """Which picture plays which role: `roles` are sorted names, `group_of` the united group of each."""
+    """Which picture plays which role: `roles` are sorted names, `group_of` the united group of each.
+
+    `sha256_of` has the SHA-256 of each image where the splits were made here, and is empty where they were
+    read back: nobody renames them a second time.
+    """
 
     roles: Mapping[str, tuple[str, ...]]
     group_of: Mapping[str, str]
     counts: Mapping[str, RoleCounts]
     uniting: Uniting
     config: SplitsConfig
+    sha256_of: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def table(self) -> list[dict[str, object]]:
         """Return one row per role: role, share, pictures, roadwork, none, groups."""
@@ -114,22 +124,30 @@ class Splits:
         ]
 
     def to_artifact(self) -> Artifact:
-        """Return `splits.json`."""
-        content = {
-            "schema_version": SCHEMA_VERSION,
-            "config": self.config.model_dump(),
-            "counts": {role: asdict(count) for role, count in self.counts.items()},
-            "uniting": asdict(self.uniting),
-            "roles": self.roles,
-            "group_of": self.group_of,
-        }
+        """Return `splits.json` and, where the splits were made here, `splits_by_sha256.json`."""
         metrics: dict[str, float] = {role: count.pictures for role, count in self.counts.items()}
-        return Artifact({"splits.json": json_bytes(content)}, {**metrics, **asdict(self.uniting)})
+        files = {NAMED: self.to_bytes()}
+        if self.sha256_of:
+            files[BY_SHA256] = renamed(self, self.sha256_of).to_bytes()
+        return Artifact(files, {**metrics, **asdict(self.uniting)})
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes of the record."""
+        return json_bytes(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "config": self.config.model_dump(),
+                "counts": {role: asdict(count) for role, count in self.counts.items()},
+                "uniting": asdict(self.uniting),
+                "roles": self.roles,
+                "group_of": self.group_of,
+            }
+        )
 
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave."""
-        return cls.from_json(published.read_json("splits.json"), where=str(published.directory))
+        return cls.from_json(published.read_json(NAMED), where=str(published.directory))
 
     @classmethod
     def from_json(cls, content: Any, *, where: str) -> Self:
@@ -176,6 +194,27 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
         counts={role: _count(assigned[role]) for role in ROLES},
         uniting=_describe_uniting(groups),
         config=config,
+        sha256_of={one.name: one.sha256 for one in index.pictures},
+    )
+
+
+def renamed(splits: Splits, sha256_of: Mapping[str, str]) -> Splits:
+    """Return the splits with each image named by its SHA-256, and each group by the smallest one in it.
+
+    Args:
+        splits: The splits, by name.
+        sha256_of: The SHA-256 (hex) of every image, by name. Equal images stay several entries of a role.
+    """
+    first: dict[str, str] = {}
+    for name, group in splits.group_of.items():
+        first[group] = min(first.get(group, sha256_of[name]), sha256_of[name])
+    return replace(
+        splits,
+        roles={
+            role: tuple(sorted(map(sha256_of.__getitem__, names))) for role, names in splits.roles.items()
+        },
+        group_of={sha256_of[name]: first[group] for name, group in splits.group_of.items()},
+        sha256_of={},
     )
 
 

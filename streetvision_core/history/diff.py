@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import StepManifest
 
 _WIDTH = 24
-_MACHINE = ("hostname", "platform", "device", "python_version")
+_MACHINE = ("device", "python_version")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def compare(a: Made, b: Made) -> Difference:
     """
     common = {step: manifest for step, manifest in a.manifests.items() if step in b.manifests}
     order = in_order({step: tuple(manifest.input_artifacts) for step, manifest in common.items()})
-    found = {step: list(_changes(a.manifests[step], b.manifests[step])) for step in order}
+    found = {step: list(_changes(a, b, step)) for step in order}
     everywhere = [
         change
         for change in next(iter(found.values()), [])
@@ -155,13 +155,14 @@ def compare(a: Made, b: Made) -> Difference:
     )
 
 
-def _changes(a: StepManifest, b: StepManifest) -> Iterator[Change]:
+def _changes(made_a: Made, made_b: Made, step: str) -> Iterator[Change]:
+    a, b = made_a.manifests[step], made_b.manifests[step]
     yield from _differing("content", {"data": a.data_version}, {"data": b.data_version})
-    yield from _differing("config", _config(a), _config(b))
+    yield from _differing("config", _config(made_a, step), _config(made_b, step))
     yield from _differing("code", _code(a), _code(b))
     yield from _differing("input", _inputs(a), _inputs(b))
     yield from _differing("package", a.packages, b.packages)
-    yield from _differing("machine", _machine(a), _machine(b))
+    yield from _differing("machine", _machine(made_a, step), _machine(made_b, step))
     yield from _differing("metric", a.metrics, b.metrics)
 
 
@@ -172,8 +173,8 @@ def _differing(kind: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterato
             yield Change(kind, name, before, after)
 
 
-def _config(manifest: StepManifest) -> dict[str, Any]:
-    return {"seed": manifest.seed, **_flat(manifest.config)}
+def _config(made: Made, step: str) -> dict[str, Any]:
+    return {"seed": made.manifests[step].seed, **_flat(made.config(step))}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -196,5 +197,6 @@ def _inputs(manifest: StepManifest) -> dict[str, str]:
     return {name: given.data_version for name, given in manifest.input_artifacts.items()}
 
 
-def _machine(manifest: StepManifest) -> dict[str, str]:
-    return {name: getattr(manifest, name) for name in _MACHINE}
+def _machine(made: Made, step: str) -> dict[str, str]:
+    manifest = made.manifests[step]
+    return {**made.machine(step), **{name: getattr(manifest, name) for name in _MACHINE}}

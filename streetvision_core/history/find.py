@@ -9,46 +9,73 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streetvision_core.errors import IntegrityError, MissingArtifactError, StoreError
 from streetvision_core.history.scan import places, run_ids
 from streetvision_core.io import ArtifactStore, default_store, read_artifact
-from streetvision_core.io.artifact import LINEAGE_PREFIX
+from streetvision_core.io.artifact import LINEAGE_PREFIX, PRIVATE_PREFIX
 from streetvision_core.io.manifest import StepManifest
 from streetvision_core.io.names import MANIFEST_NAME
+from streetvision_core.io.private import config_of, machine_of, read_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from streetvision_core.io import PublishedArtifact
+    from streetvision_core.io import PrivateRecord, PublishedArtifact
 
 CURRENT = "current"
 _AT_MOST = 5
 
 
 class Sealed(NamedTuple):
-    """A manifest and the SHA-256 (hex) of its file."""
+    """A manifest, the SHA-256 (hex) of its file, and its side file, None where that is not there."""
 
     manifest: StepManifest
     sha256: str
+    private: PrivateRecord | None = None
+
+    @classmethod
+    def of(cls, artifact: PublishedArtifact) -> Sealed:
+        """Return the manifest of a published artifact with its side file; raises as ``private()`` does."""
+        return cls(artifact.manifest, artifact.manifest_sha256, artifact.private())
 
 
 @dataclass(frozen=True)
 class Made:
     """Manifests by step, under the name of the run or of the folder that they came from.
 
-    `artifacts` are the published steps themselves, where they lie in a store; a bundle tells manifests alone.
+    `private` has the side files by step, as far as there are any; `artifacts` are the published steps
+    themselves, where they lie in a store. A bundle tells manifests, and may bring side files.
     """
 
     name: str
     manifests: Mapping[str, StepManifest]
+    private: Mapping[str, PrivateRecord | None] = field(default_factory=dict)
     artifacts: Mapping[str, PublishedArtifact] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, artifacts: Mapping[str, PublishedArtifact]) -> Made:
-        """Return what was published under ``name``, with its manifests."""
-        return cls(name, {step: one.manifest for step, one in artifacts.items()}, artifacts)
+        """Return what was published under ``name``, with its manifests and their side files."""
+        return cls._of(name, {step: Sealed.of(one) for step, one in artifacts.items()}, artifacts)
+
+    @classmethod
+    def of_folder(cls, name: str) -> Made:
+        """Return what the folder of a bundle tells."""
+        return cls._of(name, read_chain(Path(name)), {})
+
+    @classmethod
+    def _of(cls, name: str, chain: Mapping[str, Sealed], artifacts: Mapping[str, PublishedArtifact]) -> Made:
+        manifests = {step: sealed.manifest for step, sealed in chain.items()}
+        return cls(name, manifests, {step: sealed.private for step, sealed in chain.items()}, artifacts)
+
+    def config(self, step: str) -> dict[str, Any]:
+        """Return the configuration of a step, as far as it can be told."""
+        return config_of(self.manifests[step], self.private.get(step))
+
+    def machine(self, step: str) -> dict[str, str]:
+        """Return host name and platform of the machine that computed a step, as far as they can be told."""
+        return machine_of(self.manifests[step], self.private.get(step))
 
 
 def open_store(path: str | None = None) -> ArtifactStore:
@@ -112,7 +139,7 @@ def find_made(name: str, *, store_path: str | None) -> Made:
         StreetVisionError: there is no such thing, or a manifest of it is damaged.
     """
     if names_folder(name):
-        return Made(name, {step: sealed.manifest for step, sealed in read_chain(Path(name)).items()})
+        return Made.of_folder(name)
     store = open_store(store_path)
     if name == CURRENT:
         return Made.of(CURRENT, {step: store.resolve(step) for step in store.current_steps()})
@@ -124,15 +151,17 @@ def find_made(name: str, *, store_path: str | None) -> Made:
 def read_chain(folder: Path) -> dict[str, Sealed]:
     """Return the manifest of a bundle's folder and those below its ``lineage/``, each by its step.
 
+    A side file comes with its manifest where it lies below ``lineage/private/``.
+
     Raises:
         MissingArtifactError: there is no manifest in the folder, or a listed one is gone.
         IntegrityError: a manifest is not the one that was published.
         SchemaError: it is none of this version.
     """
     top = read_artifact(folder)
-    chain = {top.manifest.step_name: Sealed(top.manifest, top.manifest_sha256)}
+    chain = {top.manifest.step_name: Sealed.of(top)}
     for name, file in sorted(top.manifest.output_artifacts.items()):
-        if not name.startswith(LINEAGE_PREFIX):
+        if not name.startswith(LINEAGE_PREFIX) or name.startswith(PRIVATE_PREFIX):
             continue
         manifest = StepManifest.from_bytes(top.read_bytes(name), where=folder / name)
         if name != f"{LINEAGE_PREFIX}{manifest.step_name}.json":
@@ -142,5 +171,13 @@ def read_chain(folder: Path) -> dict[str, Sealed]:
                 folder,
                 "Take a whole copy of the bundle.",
             )
-        chain[manifest.step_name] = Sealed(manifest, file.sha256)
+        chain[manifest.step_name] = Sealed(manifest, file.sha256, _private_of(top, manifest))
     return chain
+
+
+def _private_of(bundle: PublishedArtifact, manifest: StepManifest) -> PrivateRecord | None:
+    """Return the side file that a bundle ships with a manifest of its lineage, if it does."""
+    name = f"{PRIVATE_PREFIX}{manifest.step_name}.json"
+    if name not in bundle.manifest.output_artifacts:
+        return None
+    return read_private(bundle.read_bytes(name), manifest, where=bundle.directory / name)

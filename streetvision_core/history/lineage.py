@@ -3,6 +3,9 @@
 In a store, an input is the very manifest that the reader of it names, by run and SHA-256. A bundle that
 was carried away brings the manifests of its chain in ``lineage/``; there, an input is the manifest of that
 step with the data version that its reader names. What is missing or is another one is a node that says so.
+
+Machines and paths come from the side files (``io/private.py``). A redacted bundle has none, so its chain
+tells everything else; in a store, a lost side file is a fault.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.history.find import Sealed, read_chain
 from streetvision_core.history.order import in_order
 from streetvision_core.io import read_artifact
+from streetvision_core.io.private import HIDDEN, config_of, machine_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from streetvision_core.io import ArtifactStore, InputArtifact, StepManifest
+    from streetvision_core.io import ArtifactStore, InputArtifact, PrivateRecord, StepManifest
 
     Read = Callable[[str, InputArtifact], Sealed]
 
@@ -34,6 +38,17 @@ class Node:
     manifest: StepManifest | None
     inputs: Mapping[str, str]
     fault: str = ""
+    private: PrivateRecord | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration, as far as it can be told."""
+        return config_of(self.manifest, self.private) if self.manifest else {}
+
+    @property
+    def hostname(self) -> str:
+        """The machine that computed it, as far as it can be told."""
+        return machine_of(self.manifest, self.private)["hostname"] if self.manifest else HIDDEN
 
     def facts(self) -> dict[str, Any]:
         """Return everything as JSON values; ``inputs`` name other nodes by the SHA-256 of their manifest."""
@@ -44,6 +59,7 @@ class Node:
             "manifest_sha256": self.manifest_sha256,
             "inputs": dict(self.inputs),
             "manifest": manifest,
+            "private": self.private.model_dump(mode="json") if self.private else None,
             "fault": self.fault or None,
         }
 
@@ -85,11 +101,9 @@ def chain_in_store(store: ArtifactStore, step: str, *, run_id: str | None = None
 
     def read(name: str, given: InputArtifact) -> Sealed:
         directory = store.directory(given.run_id, name)
-        return Sealed(
-            read_artifact(directory, manifest_sha256=given.manifest_sha256).manifest, given.manifest_sha256
-        )
+        return Sealed.of(read_artifact(directory, manifest_sha256=given.manifest_sha256))
 
-    return _follow(Sealed(top.manifest, top.manifest_sha256), read)
+    return _follow(Sealed.of(top), read)
 
 
 def chain_of_folder(folder: Path) -> Chain:
@@ -119,13 +133,13 @@ def _follow(top: Sealed, read: Read) -> Chain:
     nodes: dict[str, Node] = {}
     waiting = [top]
     while waiting:
-        manifest, digest = waiting.pop()
+        manifest, digest, private = waiting.pop()
         if digest in nodes:
             continue
         inputs: dict[str, str] = {}
         for name, given in sorted(manifest.input_artifacts.items()):
             inputs[name] = _input(name, given, read, nodes=nodes, waiting=waiting)
-        nodes[digest] = Node(manifest.step_name, manifest.run_id, digest, manifest, inputs)
+        nodes[digest] = Node(manifest.step_name, manifest.run_id, digest, manifest, inputs, private=private)
     order = in_order({digest: node.inputs.values() for digest, node in nodes.items()})
     return Chain({digest: nodes[digest] for digest in order})
 

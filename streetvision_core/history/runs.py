@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,17 @@ from streetvision_core.errors import MissingArtifactError, StoreError, StreetVis
 from streetvision_core.history.order import in_order
 from streetvision_core.history.pointers import latest_files, read_pointers
 from streetvision_core.history.scan import Place, all_places, places, run_ids
-from streetvision_core.history.source import IMAGES, source_text
+from streetvision_core.history.source import IMAGES, source_of, source_text
 from streetvision_core.history.text import code_text, columns, count_text, moment_text, trim, wrap
+from streetvision_core.io import read_artifact
 from streetvision_core.io.claims import abandoned
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
+from streetvision_core.io.private import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from streetvision_core.io import ArtifactStore
 
@@ -223,8 +227,9 @@ def _entry(
 def _source(store: ArtifactStore, run_id: str, steps: Mapping[str, Fields], *, known: dict[str, str]) -> str:
     """Return what the pictures of a run are; ``known`` has it by the run that read them."""
     if IMAGES in steps:
-        images = steps[IMAGES]
-        return known.setdefault(run_id, source_text(images["config"], images["metrics"]))
+        if run_id not in known:
+            known[run_id] = _source_text(store.directory(run_id, IMAGES), steps[IMAGES])
+        return known[run_id]
     readers = {
         fields["input_artifacts"][IMAGES]["run_id"]
         for fields in steps.values()
@@ -240,11 +245,21 @@ def _source(store: ArtifactStore, run_id: str, steps: Mapping[str, Fields], *, k
 
 def _read_source(store: ArtifactStore, run_id: str) -> str:
     """Return what the pictures of another run are: a hint, so a damaged manifest only leaves it out."""
+    directory = store.directory(run_id, IMAGES)
     try:
-        images = _read(os.fspath(store.directory(run_id, IMAGES) / MANIFEST_NAME))
+        images = _read(os.fspath(directory / MANIFEST_NAME))
     except StreetVisionError:
         return ""
-    return source_text(images["config"], images["metrics"])
+    return _source_text(directory, images)
+
+
+def _source_text(directory: Path, images: Fields) -> str:
+    """Return what the pictures of a run are, without the name of their folder where that is lost."""
+    config = images["config"]
+    if HIDDEN in source_of(config)[1].values():
+        with suppress(StreetVisionError):
+            config = read_artifact(directory).config()
+    return source_text(config, images["metrics"])
 
 
 def _read(path: str) -> Fields:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from streetvision_core.io.private import HIDDEN
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,7 +16,8 @@ IMAGES = "images"
 def source_text(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Return the kind of source, the last part of its path, and the number of pictures: ``folder x, 300``."""
     kind, settings = source_of(config)
-    name = PurePath(str(settings["path"])).name if "path" in settings else ""
+    path = str(settings.get("path", ""))
+    name = "" if path == HIDDEN else PurePath(path).name
     return ", ".join(filter(None, (f"{kind} {name}".strip(), str(metrics.get("pictures", "")))))
 
 
@@ -27,6 +30,10 @@ def source_of(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 def source_lines(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Return the source with all its settings, and every number that the step counted."""
     kind, settings = source_of(config)
-    given = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    given = ", ".join(
+        f"{name} {'redacted' if value == HIDDEN else value}"
+        for name, value in settings.items()
+        if value is not None
+    )
     counted = ", ".join(f"{value} {name}" for name, value in metrics.items())
     return "; ".join(filter(None, (f"{kind}: {given}" if kind else "", counted)))

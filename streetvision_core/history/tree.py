@@ -13,6 +13,7 @@ from streetvision_core.escape import for_mermaid
 from streetvision_core.history.order import depths
 from streetvision_core.history.source import IMAGES, source_lines
 from streetvision_core.history.text import WIDTH, code_text, moment_text, short
+from streetvision_core.io.private import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,13 +79,14 @@ def _details(node: Node) -> Iterator[str]:
         manifest = node.manifest
         yield f"data {short(manifest.data_version)}, manifest {short(node.manifest_sha256)}"
         yield f"code {_code(manifest)}, configuration {short(manifest.config_hash)}"
-        yield from _made(manifest)
+        yield from _made(manifest, hostname=node.hostname)
         if node.step == IMAGES:
-            yield from textwrap.wrap(source_lines(manifest.config, manifest.metrics), WIDTH - 30)
+            yield from textwrap.wrap(source_lines(node.config, manifest.metrics), WIDTH - 30)
 
 
-def _made(manifest: StepManifest) -> Iterator[str]:
-    where = f"{manifest.hostname} ({manifest.device}), {manifest.duration_seconds:.1f} s"
+def _made(manifest: StepManifest, *, hostname: str) -> Iterator[str]:
+    machine = "a machine that is redacted" if hostname == HIDDEN else hostname
+    where = f"{machine} ({manifest.device}), {manifest.duration_seconds:.1f} s"
     computed = f"{moment_text(manifest.started_at)} UTC on {where}"
     if manifest.reused_from is None:
         yield f"computed {computed}"
@@ -110,4 +112,4 @@ def _labels(node: Node) -> Iterator[str]:
         if node.manifest.reused_from is not None:
             yield f"reused from {node.manifest.reused_from.run_id}"
         if node.step == IMAGES:
-            yield source_lines(node.manifest.config, node.manifest.metrics)
+            yield source_lines(node.config, node.manifest.metrics)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LINEAGE_PREFIX = "lineage/"
+# The side files of the manifests there, each under the name of its step.
+PRIVATE_PREFIX = f"{LINEAGE_PREFIX}private/"
 
 
 @dataclass(frozen=True)

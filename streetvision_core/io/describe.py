@@ -15,7 +15,7 @@ from streetvision_core.errors import ConfigError, SchemaError
 from streetvision_core.io.artifact import content_digest
 from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import json_bytes, json_digest
-from streetvision_core.io.manifest import SCHEMA_VERSION, InputArtifact, Origin, OutputFile, StepManifest
+from streetvision_core.io.manifest import OPEN_VERSION, InputArtifact, Origin, OutputFile, StepManifest
 from streetvision_core.io.names import check_portable, check_relative_name, check_segment
 from streetvision_core.io.plain import plain_mapping
 from streetvision_core.io.provenance import (
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from streetvision_core.io.provenance import GitState
+
+
+_REUSED_VERSION = 2  # the first schema with reused_from
 
 
 def step_key(*, step: str, code_version: str, config_hash: str, inputs: Mapping[str, str]) -> str:
@@ -95,7 +98,7 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
     directory = Path(output_dir)
     outputs = {_relative_name(path, directory): _output_file(path) for path in _paths(output_paths)}
     finished = utc_now()
-    return describe_step(
+    described = describe_step(
         step_name=step_name, run_id=run_id or process_run_id(), dagster_run_id="",
         code_version=own_code(), config=plain_mapping(config, where=f"the config of {step_name}"),
         inputs=inputs, roles=(), outputs=outputs,
@@ -103,6 +106,10 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
         started=finished - timedelta(seconds=duration_seconds), finished=finished, device=device, seed=seed,
         code=callers_state(directory),
     )  # fmt: skip
+    # One file is what this was asked for, so it names the machine itself.
+    machine = environment()
+    named = {"hostname": machine.hostname, "platform": machine.platform}
+    return described.model_copy(update={"schema_version": OPEN_VERSION, **named})
 
 
 def _paths(paths: Iterable[str | Path]) -> list[Path]:
@@ -126,10 +133,13 @@ def describe_step(
     device: str,
     seed: int | None,
     code: GitState | None = None,
+    private_sha256: str | None = None,
 ) -> StepManifest:
-    """Build the manifest of a step, adding the machine, the derived digests and the code's commit.
+    """Build the manifest of a step, adding the derived digests, the versions and the code's commit.
 
-    The commit is that of this package's source, unless `code` gives another.
+    The commit is that of this package's source, unless `code` gives another. The configuration is written
+    down as it is given; whoever hands a manifest on has taken the paths out of it before
+    (`private.part_config`), and gives the digest of the side file in which they lie.
 
     Raises:
         ConfigError: the configuration or the metrics hold what JSON cannot.
@@ -168,8 +178,7 @@ def describe_step(
         started_at=iso_utc(started),
         finished_at=iso_utc(finished),
         duration_seconds=round((finished - started).total_seconds(), 6),
-        hostname=machine.hostname,
-        platform=machine.platform,
+        private_sha256=private_sha256,
         device=device,
         python_version=machine.python_version,
         packages=machine.packages,
@@ -188,6 +197,8 @@ def describe_reuse(
 ) -> StepManifest:
     """Build the manifest of a run that took over the content of another; ``reused_from`` names who computed.
 
+    So does its side file: it is the origin's.
+
     Args:
         origin: The manifest that the content was published with.
         manifest_sha256: The SHA-256 of that manifest's file.
@@ -200,7 +211,7 @@ def describe_reuse(
         run_id=origin.run_id, dagster_run_id=origin.dagster_run_id, manifest_sha256=manifest_sha256
     )
     changes = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": max(origin.schema_version, _REUSED_VERSION),
         "run_id": run_id,
         "dagster_run_id": dagster_run_id,
         "input_artifacts": dict(inputs),

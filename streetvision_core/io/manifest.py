@@ -5,16 +5,30 @@ a newer schema is refused. A manifest carries its own digest (``manifest_digest`
 fields) and is accepted only in the exact bytes this module writes, so one changed byte anywhere in
 it is noticed even where no pointer vouches for it, as in a bundle that was copied elsewhere. This
 detects damage, not forgery: who can rewrite every file can also compute digests.
+
+A manifest of schema 3 names neither the machine nor a path of it: they lie in a side file
+(``private.py``), of which the manifest holds the SHA-256. Where it holds none, nothing of the kind was
+recorded. A manifest of schema 1 or 2 names them itself; one of schema 1 is written to this day for a step
+outside the graph.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
@@ -22,7 +36,8 @@ from streetvision_core.io.atomic import write_file_atomic
 from streetvision_core.io.encode import bytes_digest, check_nesting, json_bytes, json_digest
 from streetvision_core.io.names import check_relative_name, check_segment
 
-SCHEMA_VERSION = 2  # that of a manifest with reused_from; one without is of version 1
+SCHEMA_VERSION = 3
+OPEN_VERSION = 1  # that of a manifest which names the machine itself; 2 if it has reused_from as well
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GitSha = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unknown)$")]
@@ -30,6 +45,8 @@ UtcTime = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:
 StepName = Annotated[str, AfterValidator(lambda name: check_segment(name, kind="step name"))]
 InputName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^/\x00]+$")]
 FileName = Annotated[str, AfterValidator(check_relative_name)]
+_OF_THE_MACHINE = frozenset({"hostname", "platform"})
+_OPTIONAL = _OF_THE_MACHINE | {"private_sha256", "reused_from"}
 _OWN_DIGEST = re.compile(rb'\n "manifest_digest": "[0-9a-f]{64}",(?=\n "metrics": )')
 
 
@@ -66,6 +83,9 @@ class Origin(_Record):
 class StepManifest(_Record):
     """One published step. ``StepManifest.from_bytes(m.to_bytes()) == m`` holds for every manifest.
 
+    ``private_sha256`` is the SHA-256 of the side file with the machine and the paths, which in ``config`` are
+    ``<private>``. ``hostname`` and ``platform`` are those of a manifest before schema 3.
+
     ``roles`` are the roles of the pictures that the step opened (see ``data.roles``), sorted.
 
     Where ``reused_from`` is given, the run ``run_id`` took the content from the run named there instead of
@@ -73,7 +93,7 @@ class StepManifest(_Record):
     times; only the inputs are those of ``run_id``, with the data versions it was computed from.
     """
 
-    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = 1
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     run_id: str
     dagster_run_id: str
     step_name: StepName
@@ -91,8 +111,9 @@ class StepManifest(_Record):
     started_at: UtcTime
     finished_at: UtcTime
     duration_seconds: FiniteFloat
-    hostname: str
-    platform: str
+    hostname: str | None = None
+    platform: str | None = None
+    private_sha256: Sha256 | None = None
     device: str
     python_version: str
     packages: Mapping[str, str]
@@ -101,8 +122,15 @@ class StepManifest(_Record):
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the manifest, its own digest included."""
-        record = self.model_dump(exclude={"reused_from"} if self.reused_from is None else None)
+        record = self.model_dump(exclude={name for name in _OPTIONAL if getattr(self, name) is None})
         return json_bytes({**record, "manifest_digest": json_digest(record)})
+
+    @model_validator(mode="after")
+    def _names_the_machine_where_its_schema_does(self) -> Self:
+        named = {name for name in _OPTIONAL - {"reused_from"} if getattr(self, name) is not None}
+        if not _fits_schema(named, self.schema_version):
+            raise ValueError(f"schema {self.schema_version} with {', '.join(sorted(named)) or 'no machine'}")
+        return self
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str | Path) -> Self:
@@ -153,10 +181,19 @@ def read_fields(data: bytes, *, where: str | Path) -> dict[str, Any]:
     """
     record = _parse(data, where=where)
     promised = record.pop("manifest_digest", None)
-    if wrong := {"reused_from", *record} ^ set(StepManifest.model_fields):
+    wrong = {*_OPTIONAL, *record} ^ set(StepManifest.model_fields)
+    named = record.keys() & (_OPTIONAL - {"reused_from"})
+    if not _fits_schema(named, record["schema_version"]):
+        wrong |= named or _OF_THE_MACHINE
+    if wrong:
         raise _refused("the fields of a manifest", f"other ones ({', '.join(sorted(wrong))})", where)
     _check_own_digest(promised, data, where=where)
     return record
+
+
+def _fits_schema(named: AbstractSet[str], schema_version: int) -> bool:
+    """Tell whether a manifest says of the machine what its schema asks for: itself, or by its side file."""
+    return named == _OF_THE_MACHINE if schema_version < SCHEMA_VERSION else named <= {"private_sha256"}
 
 
 def _parse(data: bytes, *, where: str | Path) -> dict[str, Any]:

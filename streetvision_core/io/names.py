@@ -18,6 +18,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 # Devices of Windows, with any ending; and a dot at the end, which Windows leaves out.
 _NOT_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
 MANIFEST_NAME = "manifest.json"
+PRIVATE_NAME = "private.json"
 CURVE_NAME = "events.out.tfevents.streetvision"
 
 

@@ -16,7 +16,8 @@ from streetvision_core.io.artifact import LINEAGE_PREFIX
 from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import bytes_digest, parse_json
 from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
-from streetvision_core.io.names import MANIFEST_NAME
+from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME
+from streetvision_core.io.private import PrivateRecord, config_of, read_private
 from streetvision_core.io.tensors import read_tensors
 
 if TYPE_CHECKING:
@@ -90,6 +91,26 @@ class PublishedArtifact:
         """Return the verified arrays of the safetensors file ``name``."""
         return read_tensors(self.read_bytes(name))
 
+    def private(self) -> PrivateRecord | None:
+        """Return the machine and the paths from the verified side file; None if the manifest names none.
+
+        Raises:
+            IntegrityError: the side file is gone, or is not the one that was published.
+            SchemaError: it is no such file.
+        """
+        path = self.directory / PRIVATE_NAME
+        if self.manifest.private_sha256 is None:
+            return None
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise damaged(path, f"the error '{error.strerror}'") from error
+        return read_private(data, self.manifest, where=path)
+
+    def config(self) -> dict[str, Any]:
+        """Return the whole configuration, the paths included; raises as :meth:`private` does."""
+        return config_of(self.manifest, self.private())
+
     def problems(self, *, digest: Callable[[Path], str] = compute_file_sha256) -> list[str]:
         """Hash every byte again and return what is wrong: one sentence a fault, none when intact.
 
@@ -107,6 +128,9 @@ class PublishedArtifact:
             each = (pool.map if large else map)(faults, files, files.values())
             found = [fault for some in each for fault in some]
         listed = {MANIFEST_NAME, *self.manifest.output_artifacts}
+        if self.manifest.private_sha256 is not None:
+            listed.add(PRIVATE_NAME)
+            found += self._private_faults()
         for path in sorted(self.directory.rglob("*")):
             name = path.relative_to(self.directory).as_posix()
             if not path.is_dir() and name not in listed:
@@ -124,6 +148,13 @@ class PublishedArtifact:
         if status.st_size != file.size_bytes:
             return [f"{name} has {status.st_size} bytes instead of {file.size_bytes}"]
         return [] if digest(path) == file.sha256 else [f"{name} has other content than was published"]
+
+    def _private_faults(self) -> list[str]:
+        try:
+            self.private()
+        except (IntegrityError, SchemaError) as error:
+            return [f"{PRIVATE_NAME}, which names the machine and the paths, is lost or changed: {error}"]
+        return []
 
     def _listed(self, name: str) -> OutputFile:
         try:

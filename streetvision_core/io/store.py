@@ -4,6 +4,7 @@
 
     store.json                                        says that this directory is a store (``root.py``)
     runs/<run_id>/<step>/<files> ... manifest.json    run-isolated; the manifest is written last
+    runs/<run_id>/<step>/private.json                 the machine and its paths; written before the manifest
     latest/<step>.json                                which manifest is current, with its SHA-256
     keys/<step>/<step_key>.json                       which manifest was computed from exactly these inputs
     resume/<step>/<step_key>/                         how far an unfinished computation has come
@@ -55,7 +56,7 @@ from streetvision_core.io.claims import (
 )
 from streetvision_core.io.encode import bytes_digest
 from streetvision_core.io.manifest import OutputFile, StepManifest
-from streetvision_core.io.names import MANIFEST_NAME, check_relative_name, check_segment
+from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME, check_relative_name, check_segment
 from streetvision_core.io.pointer import parse_pointer
 from streetvision_core.io.published import PublishedArtifact, damaged, read_artifact, unreadable
 from streetvision_core.io.removal import refuse_links, remove_or_tell, remove_own
@@ -64,6 +65,8 @@ from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from streetvision_core.io.private import PrivateRecord
 
 _log = logging.getLogger(__name__)
 
@@ -156,11 +159,24 @@ class ArtifactStore:
                 written[name] = OutputFile(sha256=file_digest(content), size_bytes=size)
         return written
 
+    def write_private(self, directory: Path, record: PrivateRecord) -> str:
+        """Make the side file of a manifest durable in ``directory`` and return its SHA-256 (hex).
+
+        Raises:
+            IntegrityError: what lies on the disk is not what was written.
+            StoreError: something was published there already, or the file system refused.
+        """
+        data = record.to_bytes()
+        with _writing(self._to_write(directory)):
+            _refuse_published(directory)
+            _write(directory / PRIVATE_NAME, data)
+        return bytes_digest(data)
+
     def take_over(self, directory: Path, *, step_key: str) -> PublishedArtifact | None:
         """Fill ``directory`` with the content that was published under ``step_key``; None if none was.
 
         The files become links to the published ones, and are verified where they are now. What lies below
-        ``lineage/`` belongs to the run that published it and is left out.
+        ``lineage/`` belongs to the run that published it and is left out. The side file goes along.
 
         Returns:
             The artifact whose content it is.
@@ -180,6 +196,8 @@ class ArtifactStore:
         try:
             for name, file in origin.content.items():
                 _link(origin.directory / name, directory / name, sha256=file.sha256)
+            if digest := origin.manifest.private_sha256:
+                _link(origin.directory / PRIVATE_NAME, directory / PRIVATE_NAME, sha256=digest)
         except BaseException:
             with _writing(directory):
                 remove_own(directory, root=self.root)
@@ -193,7 +211,8 @@ class ArtifactStore:
         A manifest that lies there already, the very same, is only pointed to.
 
         Raises:
-            IntegrityError: a file of the manifest is missing or has another size.
+            IntegrityError: a file of the manifest is missing or has another size, or the side file is not
+                the one that it names.
             StoreError: the directory holds files that the manifest does not list, or was published with
                 another manifest.
         """
@@ -418,6 +437,9 @@ def _check_complete(directory: Path, manifest: StepManifest) -> None:
             raise damaged(path, "no such file of that size")
     sweep_partials(directory)
     listed = {MANIFEST_NAME, *manifest.output_artifacts}
+    if manifest.private_sha256 is not None:
+        listed.add(PRIVATE_NAME)
+        _check_private(directory / PRIVATE_NAME, manifest)
     found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
     if found - listed:
         raise StoreError(
@@ -426,6 +448,11 @@ def _check_complete(directory: Path, manifest: StepManifest) -> None:
             directory,
             "Whatever wrote them must hand them over as part of the artifact.",
         )
+
+
+def _check_private(path: Path, manifest: StepManifest) -> None:
+    if not path.is_file() or compute_file_sha256(path) != manifest.private_sha256:
+        raise damaged(path, "no side file with the digest in the manifest")
 
 
 def _write(path: Path, data: bytes) -> int:

@@ -12,6 +12,7 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError, check_choice
+from streetvision_core.io.private import local_path
 from streetvision_core.models.explora_config import ExploraConfig
 from streetvision_core.models.views import GRID, LARGEST_GRID, LARGEST_OVERLAP, POOLINGS, TOP_K
 
@@ -32,7 +33,9 @@ class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
         "test_resnet", min_length=1, description="timm model name, with or without a weights tag"
     )
     weights: str = Field(
-        RANDOM, description="'random', 'pretrained' (from the hub), or the path of a .safetensors file"
+        RANDOM,
+        description="'random', 'pretrained' (from the hub), or the path of a .safetensors file",
+        json_schema_extra=local_path(unless=(RANDOM, PRETRAINED)),
     )
     input_size: int = Field(
         128, ge=16, le=2048, description="width and height in pixels at which the model sees a picture"
@@ -53,7 +56,9 @@ class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
         "", max_length=100, description="licence of the weights, where timm does not say; mit, for example"
     )
     license_file: str = Field(
-        "", description="path of the text of that licence, which then goes along into the bundle"
+        "",
+        description="path of the text of that licence, which then goes along into the bundle",
+        json_schema_extra=local_path(),
     )
 
     @property

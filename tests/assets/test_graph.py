@@ -315,7 +315,7 @@ def test_a_named_parent_run_that_lost_its_artifact_is_not_replaced_by_another(gr
 def test_a_relative_path_of_the_pictures_works_from_every_directory(graph, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(pictures.parent)
     assert graph.materialize(pictures.name, "images", "splits").success
-    recorded = graph.current("images").manifest.config["folder"]["path"]
+    recorded = graph.current("images").config()["folder"]["path"]
     monkeypatch.chdir(tmp_path)
     assert recorded == str(pictures)
     assert graph.materialize(pictures, "val_calib_logits").success

@@ -22,12 +22,14 @@ from streetvision_core.io import (
     Artifact,
     ArtifactStore,
     OutputFile,
+    PrivateRecord,
     PublishedArtifact,
     StepManifest,
     bytes_digest,
     content_digest,
     describe_step,
 )
+from streetvision_core.io.private import part_config
 from streetvision_core.io.provenance import utc_now
 
 RUN = "20261121T093000-0a1b2c3d"
@@ -42,15 +44,18 @@ ROLES = {
 }
 
 
-def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=None):
+def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=None, anonymous=False):
     """Do what the IO manager does: write, describe, publish."""
     outputs = store.write(store.directory(run_id, step), artifact)
     now = utc_now()
+    config, paths = part_config(config or {}, declared=())
+    private = PrivateRecord.of_this_machine(paths)
     manifest = describe_step(
-        step_name=step, run_id=run_id, dagster_run_id="0a1b2c3d-0000", code_version="1", config=config or {},
+        step_name=step, run_id=run_id, dagster_run_id="0a1b2c3d-0000", code_version="1", config=config,
         inputs={name: one.reference for name, one in inputs.items()}, outputs=outputs,
         roles=ROLES.get(step, ()) if roles is None else roles,
         metrics=artifact.metrics, started=now, finished=now, device="cpu", seed=0,
+        private_sha256=None if anonymous else store.write_private(store.directory(run_id, step), private),
     )  # fmt: skip
     return store.publish(store.directory(run_id, step), manifest)
 
@@ -108,7 +113,11 @@ class Chain:
         upstream = upstream or self.upstream
         directory = self.store.stage(run_id, "bundle")
         artifact = self.export(directory, upstream=upstream, **config)
-        return publish(self.store, "bundle", artifact, inputs=upstream, run_id=run_id).directory
+        anonymous = config.get("lineage") == "redacted"
+        published = publish(
+            self.store, "bundle", artifact, inputs=upstream, run_id=run_id, anonymous=anonymous
+        )
+        return published.directory
 
 
 def make_chain(root, *, training, seed=0) -> Chain:

@@ -68,7 +68,7 @@ def pin_lineage(folder):
     """Make the bundle's manifest name the manifests in lineage/ as they are now."""
     top = StepManifest.load(folder / "manifest.json")
     inputs = {}
-    for path in (folder / "lineage").iterdir():
+    for path in (folder / "lineage").glob("*.json"):
         manifest = StepManifest.load(path)
         inputs[path.stem] = InputArtifact(
             data_version=manifest.data_version, run_id=manifest.run_id,

@@ -157,10 +157,10 @@ def test_a_name_with_control_characters_cannot_write_to_the_terminal(moved):
 @pytest.mark.parametrize("name", ["manifest.json", "bundle.json"])
 def test_a_newer_schema_is_said_to_be_newer(bundle, tmp_path, name):
     if name == "bundle.json":
-        forged = forge_json(bundle, tmp_path / "f", name, lambda record: record.update(schema_version=3))
+        forged = forge_json(bundle, tmp_path / "f", name, lambda record: record.update(schema_version=4))
     else:
-        forged = forge(bundle, tmp_path / "f", manifest={"schema_version": 3})
-    assert "newer StreetVision" in refused(forged, "version 3")
+        forged = forge(bundle, tmp_path / "f", manifest={"schema_version": 4})
+    assert "newer StreetVision" in refused(forged, "version 4")
 
 
 @pytest.mark.parametrize(
@@ -370,6 +370,7 @@ def test_an_exchanged_manifest_in_the_lineage_is_refused(bundle, tmp_path):
 def test_a_manifest_missing_from_the_lineage_is_refused(bundle, tmp_path):
     forged = forge(bundle, tmp_path / "f", files={"lineage/backbone.json": None})
     refused(forged, "every input")
+    (forged / "lineage/private/backbone.json").unlink()
     pin_lineage(forged)
     refused(forged, "backbone")
 

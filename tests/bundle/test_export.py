@@ -31,9 +31,10 @@ def own_store(chain, tmp_path):
 
 def republish(branch, own_store, step, artifact, *, inputs=None, **options):
     """Put another artifact in a step's place, made from what ``inputs`` says (as before, if not given)."""
-    old = branch.upstream[step].manifest
+    published = branch.upstream[step]
+    old = published.manifest
     given = {name: branch.upstream[name] for name in old.input_artifacts} | (inputs or {})
-    options = {"inputs": given, "config": old.config, "run_id": OTHER_RUN, **options}
+    options = {"inputs": given, "config": published.config(), "run_id": OTHER_RUN, **options}
     branch.upstream[step] = publish(own_store, step, artifact, **options)
 
 
@@ -58,16 +59,17 @@ def refused(chain, tmp_path, match, **options):
     assert re.search(match, f"{caught.value.expected}, but found {caught.value.found}"), caught.value
 
 
-def test_the_layout_is_that_of_the_design(bundle):
+def test_the_layout_is_that_of_the_design(chain, bundle):
     names = names_in(bundle)
     golden = [name for name in names if name.startswith("golden/")]
     assert len(golden) == 9
+    sides = sorted(f"lineage/private/{step}.json" for step in chain.upstream)
     assert [name for name in names if name not in golden] == [
         "LICENSE", "README.md", "bundle.json", "config.json", "evaluation.json",
         "lineage/backbone.json", "lineage/evaluation.json", "lineage/gate.json", "lineage/images.json",
-        "lineage/phase1_checkpoint.json", "lineage/scrc.json", "lineage/splits.json",
+        "lineage/phase1_checkpoint.json", *sides, "lineage/scrc.json", "lineage/splits.json",
         "lineage/thresholds.json", "lineage/val_calib_logits.json", "manifest.json", "model.safetensors",
-        "model_card.json", "policy/thresholds.json", "splits.json",
+        "model_card.json", "policy/thresholds.json", "private.json", "splits.json",
     ]  # fmt: skip
 
 
@@ -112,14 +114,15 @@ def test_republished_upstreams_of_the_same_content_give_the_same_digest(chain, b
 
 
 def test_content_names_no_machine_no_run_no_time_and_no_absolute_path(chain, bundle):
-    manifest = chain.upstream["images"].manifest
+    images = chain.upstream["images"]
     traces = [
-        str(chain.store.root), manifest.config["folder"]["path"], "/tmp/", "/home/", RUN, "0a1b2c3d-0000",
-        f'"{socket.gethostname()}"', platform.platform(), manifest.started_at[:10],
+        str(chain.store.root), images.config()["folder"]["path"], "/tmp/", "/home/", RUN, "0a1b2c3d-0000",
+        f'"{socket.gethostname()}"', platform.platform(), images.manifest.started_at[:10],
     ]  # fmt: skip
     for name in names_in(bundle):
         # Pictures are the bytes that somebody gave; what they hold is theirs.
-        if name.endswith((".json", ".md", "LICENSE")) and not name.startswith(("lineage/", "manifest.json")):
+        beside = ("lineage/", "manifest.json", "private.json")
+        if name.endswith((".json", ".md", "LICENSE")) and not name.startswith(beside):
             data = (bundle / name).read_bytes()
             assert [trace for trace in traces if trace.encode() in data] == [], name
 

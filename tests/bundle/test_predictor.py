@@ -16,7 +16,7 @@ from tests.bundle.chain import copy, read_thresholds
 
 @pytest.fixture(scope="module")
 def files(chain):
-    folder = Path(chain.upstream["images"].manifest.config["folder"]["path"])
+    folder = Path(chain.upstream["images"].config()["folder"]["path"])
     return [folder / name for name in chain.splits.roles["val_test"]]
 
 

@@ -17,6 +17,8 @@ from streetvision_core.eval.scrc_fit import verify_scrc
 from streetvision_core.history.verify import verify_everything
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.logits import Logits
+from tests.history.made import copy_store
+from tests.io.test_take_over import take_over
 
 WHOLE = "20261128T213636-222e6284"
 BUNDLES = {
@@ -91,3 +93,17 @@ def test_nothing_of_it_would_be_collected_while_it_is_new(store, capsys):
     code, text = run(store, capsys, "gc", "--json")
     assert code == 0
     assert json.loads(text)["artifacts"] == []
+
+
+def test_its_manifests_name_the_machine_themselves(store):
+    images = store.resolve("images")
+    assert (images.manifest.schema_version, images.manifest.hostname) == (1, "golden")
+    assert images.private() is None
+    assert images.config() == images.manifest.config
+
+
+def test_what_it_published_is_taken_over_as_it_was(golden_705fcbb, tmp_path):
+    store = copy_store(golden_705fcbb, tmp_path / "store")
+    taken = take_over(store, store.resolve("splits"), run_id="20261129T000000-00000001")
+    assert (taken.manifest.schema_version, taken.manifest.hostname) == (2, "golden")
+    assert taken.problems() == []

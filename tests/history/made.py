@@ -8,6 +8,7 @@ from pathlib import Path
 from streetvision_core.io import (
     Artifact,
     ArtifactStore,
+    PrivateRecord,
     describe_reuse,
     describe_step,
     json_bytes,
@@ -15,6 +16,7 @@ from streetvision_core.io import (
 )
 from streetvision_core.io.claims import leave_claim, release
 from streetvision_core.io.describe import step_key
+from streetvision_core.io.private import part_config
 
 CHAIN = {
     "images": (),
@@ -51,15 +53,12 @@ def make(store, run_id, step, *, config=None, inputs=None, files=None, metrics=N
     inputs = CHAIN[step] if inputs is None else inputs
     given = {name: _input(store, run_id, name) for name in inputs}
     config = {"demo": {"pictures": 12, "seed": 0}} if step == "images" and config is None else config or {}
+    config, paths = part_config(config, declared=())
     versions = {name: one.manifest.data_version for name, one in given.items()}
     key = step_key(step=step, code_version=CODE, config_hash=json_digest(config), inputs=versions)
     references = {name: one.reference for name, one in given.items()}
     directory = store.stage(run_id, step)
-    lineage = (
-        {f"lineage/{name}.json": one.manifest.to_bytes() for name, one in given.items()}
-        if step == "bundle"
-        else {}
-    )
+    lineage = _lineage(given) if step == "bundle" else {}
     origin = store.take_over(directory, step_key=key) if reuse else None
     if origin is not None:
         outputs = {**origin.content, **store.write(directory, Artifact(lineage))}
@@ -87,8 +86,14 @@ def make(store, run_id, step, *, config=None, inputs=None, files=None, metrics=N
         finished=MOMENT,
         device="cpu",
         seed=0,
+        private_sha256=store.write_private(directory, PrivateRecord.of_this_machine(paths)),
     )
     return _publish(store, directory, manifest)
+
+
+def _lineage(given):
+    sides = {f"lineage/private/{name}.json": one.private().to_bytes() for name, one in given.items()}
+    return {**{f"lineage/{name}.json": one.manifest.to_bytes() for name, one in given.items()}, **sides}
 
 
 def _publish(store, directory, manifest):

@@ -28,7 +28,7 @@ def store(tmp_path):
     return ArtifactStore(tmp_path / "store")
 
 
-def publish(store, files=FILES, *, run_id="r1", step="images", directory=None):
+def publish(store, files=FILES, *, run_id="r1", step="images", directory=None, config=None, private=None):
     directory = directory or store.stage(run_id, step)
     moment = datetime.now(tz=UTC)
     artifact = Artifact(files)
@@ -37,7 +37,7 @@ def publish(store, files=FILES, *, run_id="r1", step="images", directory=None):
         run_id=run_id,
         dagster_run_id=f"{run_id}-dagster",
         code_version="c",
-        config={},
+        config=config or {},
         inputs={},
         roles=(),
         outputs=store.write(directory, artifact),
@@ -46,6 +46,7 @@ def publish(store, files=FILES, *, run_id="r1", step="images", directory=None):
         finished=moment,
         device="cpu",
         seed=None,
+        private_sha256=store.write_private(directory, private) if private else None,
     )
     assert manifest.data_version == artifact.digest
     return store.publish(directory, manifest)

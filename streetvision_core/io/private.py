@@ -1,0 +1,186 @@
+"""The side file of a manifest: the machine that a step ran on, and where its inputs lay.
+
+It is ``private.json`` beside ``manifest.json``. The manifest holds the SHA-256 of its very bytes and, where
+the configuration names a path of this machine, only ``<private>``. So a manifest can be handed on alone:
+whoever gets the side file as well can prove that it belongs to it, and who does not cannot guess what is in
+it, not even by trying every likely host name, because of the 32 random bytes of its salt.
+
+Which settings are paths, their fields declare (``local_path``). A value that is an absolute path all the
+same is taken for one too. Equal public configurations have equal keys (``describe.step_key``), so whatever
+only a private value decides must not be taken over by its key.
+
+Round trip: where ``public, paths = part_config(config, declared=...)``, a record with these paths restores
+``config`` from ``public``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Self
+
+from pydantic import BaseModel
+from pydantic_core import from_json
+
+from streetvision_core.errors import IntegrityError, SchemaError
+from streetvision_core.io.encode import bytes_digest, json_bytes
+from streetvision_core.io.manifest import Sha256, StepManifest
+from streetvision_core.io.provenance import environment
+
+HIDDEN = "<private>"
+_MARK = "local_path"
+
+
+class PrivateRecord(BaseModel, frozen=True, extra="forbid", strict=True):
+    """``private.json``: the machine, and the paths in the configuration by dotted name.
+
+    ``salt`` is 32 random bytes in hex.
+    """
+
+    salt: Sha256
+    hostname: str
+    platform: str
+    paths: Mapping[str, str]
+
+    @classmethod
+    def of_this_machine(cls, paths: Mapping[str, str]) -> Self:
+        """Describe this machine and these paths, with a salt of their own."""
+        machine = environment()
+        return cls(
+            salt=secrets.token_hex(32),
+            hostname=machine.hostname,
+            platform=machine.platform,
+            paths=dict(paths),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes of the record."""
+        return json_bytes(self.model_dump())
+
+    def restore(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a public configuration with the paths in their places."""
+        return _each_text(config, lambda name, text: self.paths[name] if text == HIDDEN else text)
+
+
+def local_path(*, unless: Collection[str] = ()) -> dict[str, Any]:
+    """Return the ``json_schema_extra`` of a setting that is a path of this machine.
+
+    Args:
+        unless: The words that may stand there instead of a path; they are public.
+    """
+    return {_MARK: list(unless)}
+
+
+def local_paths(config: BaseModel) -> frozenset[str]:
+    """Return the dotted names of the settings of ``config`` that are paths, as their fields declare."""
+    return frozenset(_declared(config))
+
+
+def _declared(config: BaseModel, prefix: str = "") -> Iterator[str]:
+    for name, field in type(config).model_fields.items():
+        value, extra = getattr(config, name), field.json_schema_extra
+        if isinstance(value, BaseModel):
+            yield from _declared(value, f"{prefix}{name}.")
+        elif isinstance(extra, dict) and _MARK in extra:
+            words = extra[_MARK]
+            if isinstance(words, list) and value not in words:
+                yield f"{prefix}{name}"
+
+
+def part_config(
+    config: Mapping[str, Any], *, declared: Collection[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Part a configuration of JSON values into what everybody may see and the paths of this machine.
+
+    Args:
+        config: The configuration.
+        declared: The dotted names of the settings that are paths (``local_paths``).
+
+    Returns:
+        The configuration with ``<private>`` in place of each path, and the paths by dotted name. Paths are
+        the declared settings that are given, and every other text that is an absolute path.
+    """
+    paths: dict[str, str] = {}
+
+    def hide(name: str, text: str) -> str:
+        # The placeholder itself is hidden as well, so that no text of a person is taken for a hidden one.
+        if text and (name in declared or text == HIDDEN or _is_absolute(text)):
+            paths[name] = text
+            return HIDDEN
+        return text
+
+    return _each_text(config, hide), paths
+
+
+def config_of(manifest: StepManifest, private: PrivateRecord | None) -> dict[str, Any]:
+    """Return the whole configuration of a step; without its side file, as far as everybody may see it."""
+    return private.restore(manifest.config) if private else dict(manifest.config)
+
+
+def machine_of(manifest: StepManifest, private: PrivateRecord | None) -> dict[str, str]:
+    """Return host name and platform of the machine that computed a step.
+
+    They are ``<private>`` where the manifest does not tell them and the side file is not there.
+    """
+    teller = private or manifest
+    return {"hostname": teller.hostname or HIDDEN, "platform": teller.platform or HIDDEN}
+
+
+def read_private(data: bytes, manifest: StepManifest, *, where: str | Path) -> PrivateRecord:
+    """Read the side file of a manifest strictly.
+
+    Raises:
+        IntegrityError: these are not the bytes that the manifest holds the digest of.
+        SchemaError: it is no such record, or it has not the paths that the configuration hides.
+    """
+    if bytes_digest(data) != manifest.private_sha256:
+        raise IntegrityError(
+            f"the very bytes whose SHA-256 the manifest of {manifest.step_name} names",
+            "other ones",
+            where,
+            "Take the one that was written with the manifest, or make the artifact again.",
+        )
+    try:
+        record = PrivateRecord.model_validate(from_json(data))
+    except ValueError as error:  # pydantic's is one
+        found = str(error).splitlines()[0]
+        raise _refused("the machine and the paths of a step in JSON", found, where) from error
+    if record.paths.keys() != (hidden := _hidden_names(manifest.config)):
+        raise _refused(f"the paths {sorted(hidden)}", f"{sorted(record.paths)}", where)
+    return record
+
+
+def _hidden_names(config: Mapping[str, Any]) -> set[str]:
+    """Return the dotted names of the settings of a public configuration that are hidden."""
+    names: set[str] = set()
+
+    def note(name: str, text: str) -> str:
+        if text == HIDDEN:
+            names.add(name)
+        return text
+
+    _each_text(config, note)
+    return names
+
+
+def _each_text(config: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+    """Return a configuration of JSON values with each text in it as ``change(dotted name, text)`` says."""
+
+    def changed(value: Any, name: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: changed(inner, f"{name}.{key}") for key, inner in value.items()}
+        if isinstance(value, list):
+            return [changed(inner, f"{name}.{place}") for place, inner in enumerate(value)]
+        return change(name, value) if isinstance(value, str) else value
+
+    return {name: changed(value, name) for name, value in config.items()}
+
+
+def _is_absolute(text: str) -> bool:
+    return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+
+
+def _refused(expected: str, found: str, where: str | Path) -> SchemaError:
+    action = "This is not a side file that StreetVision wrote, or it is damaged."
+    return SchemaError(expected, found, where, action)
