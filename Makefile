@@ -13,7 +13,7 @@ LOCKED := $(INSTALL) --require-hashes --no-deps --requirement requirements.txt
 .PHONY: bundle verify ui test claims lint bench lock clean
 
 bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets/folder.yaml for your own pictures)
-	$(ACTIVATED) python -m streetvision_assets.launch make_bundle -c $(PRESET)
+	$(ACTIVATED) python -P -m streetvision_assets.launch make_bundle -c $(PRESET)
 
 verify: .venv/runtime ## run every check of what was materialized, and nothing else
 	$(ACTIVATED) dagster job execute -j verify

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _EVENTS_SHOWN = {"ASSET_CHECK_EVALUATION", "STEP_FAILURE", "RUN_FAILURE", "RUN_SUCCESS"}
 # Dagster logs one of these for every step behind a failed one; the failure itself is the news.
 _CONSEQUENCE = "Dependencies for step"
-# The evaluation of the check has said on the line before what this says again.
-_REPEATED = "DagsterAssetCheckFailedError"
+# The evaluation of the check has said on the line before what the first says again. The second is Ctrl-C, of
+# which the person at the terminal knows.
+_NO_NEWS = {"DagsterAssetCheckFailedError", "DagsterExecutionInterruptedError"}
 # How pydantic reports a setting that is not allowed: where (nothing for a whole record), what, the value.
 _REFUSED_SETTING = re.compile(
     r"^(?:(?P<where>\S.*)\n)?  (?P<what>.+) \[type=\w+, input_value=(?P<value>.*), input_type=\w+\]$",
@@ -45,8 +46,8 @@ def _is_news(record: logging.LogRecord) -> bool:
     event = _meta(record).get("dagster_event")
     if event is not None:
         error = getattr(event.event_specific_data, "error", None)
-        repeated = error is not None and error.cls_name == _REPEATED
-        return event.event_type_value in _EVENTS_SHOWN and not repeated
+        known = error is not None and error.cls_name in _NO_NEWS
+        return event.event_type_value in _EVENTS_SHOWN and not known
     return record.levelno >= logging.INFO and not _message(record).startswith(_CONSEQUENCE)
 
 

@@ -26,6 +26,9 @@ from dagster._core.remote_origin import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.interrupts import capture_interrupts
 
+from streetvision_assets.interrupts import interruptible
+from streetvision_assets.preflight import prepare
+from streetvision_core.cli import BAD, GOOD
 from streetvision_core.errors import ConfigError, StreetVisionError
 
 if TYPE_CHECKING:
@@ -41,12 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-c", "--config", metavar="PRESET", action="append", default=[], type=Path)
     parsed = parser.parse_args(arguments)
     try:
+        prepare()
         config = read_config(parsed.config)
-        with capture_interrupts(), dg.DagsterInstance.get() as instance:
-            return 0 if launch(instance, parsed.job, config, presets=parsed.config) else 1
+        return interruptible(lambda: _launch_here(parsed.job, config, presets=parsed.config))
     except StreetVisionError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command line prints
-        return 1
+        return BAD
+
+
+def _launch_here(name: str, config: Mapping[str, object], *, presets: Sequence[Path]) -> int:
+    with capture_interrupts(), dg.DagsterInstance.get() as instance:
+        return GOOD if launch(instance, name, config, presets=presets) else BAD
 
 
 def read_config(files: Sequence[Path]) -> Mapping[str, object]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from streetvision_assets.stale_runs import begin_run, end_run
 from streetvision_core.errors import MissingArtifactError
+from streetvision_core.io.locations import directory_named
 from streetvision_core.io.store import ArtifactStore, default_store
 
 if TYPE_CHECKING:
@@ -22,7 +23,17 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
 
     def open(self) -> ArtifactStore:
         """Return the store."""
-        return ArtifactStore(Path(self.path) if self.path else default_store())
+        return ArtifactStore(directory_named(self.path, by="store.path") if self.path else default_store())
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Claim the run before its first step, and fail runs whose process is gone."""
+        if context.instance and context.run_id:
+            begin_run(context.instance, context.run_id)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Give the claim back; a process that is killed loses it as well."""
+        if context.instance and context.run_id:
+            end_run(context.instance, context.run_id)
 
 
 def store_run_id(instance: dg.DagsterInstance, dagster_run_id: str) -> str:

@@ -1,7 +1,8 @@
 """The `streetvision` command: for what was made, not for making it (`dagster` does that).
 
-Exit codes: 0 the thing is good, 1 it is bad, 2 the command was used wrongly. What is bad is one readable
-paragraph on standard error. Each command imports what it needs when it runs, so that `--help` is quick.
+Exit codes: 0 the thing is good, 1 it is bad, 2 the command was used wrongly, 130 it was interrupted. What is
+bad is one readable paragraph on standard error. Each command imports what it needs when it runs, so that
+`--help` is quick.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse names it nowhere else
 
-GOOD, BAD = 0, 1
+GOOD, BAD, INTERRUPTED = 0, 1, 130
+# What Ctrl-C is answered with; `dagster` answers it alike (streetvision_assets/interrupts.py).
+GOES_ON = "Interrupted: the next run goes on where this one stopped."
 
 
 class Answer(Protocol):
@@ -51,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StreetVisionError as error:
         _complain(error)
         return BAD
+    except KeyboardInterrupt:
+        print(GOES_ON, file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever reads has enough, as `head` has. What Python still holds has to go somewhere when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

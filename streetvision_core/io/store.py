@@ -55,6 +55,7 @@ from streetvision_core.io.claims import (
     release,
 )
 from streetvision_core.io.encode import bytes_digest
+from streetvision_core.io.locations import directory_named
 from streetvision_core.io.manifest import OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME, check_relative_name, check_segment
 from streetvision_core.io.pointer import parse_pointer
@@ -467,12 +468,12 @@ def default_store() -> Path:
     """Return the store's directory: ``STREETVISION_STORE``, or ``$DAGSTER_HOME/artifacts``.
 
     Raises:
-        StoreError: neither variable is set.
+        StoreError: neither variable is set, or the one that is names no directory (``locations.py``).
     """
     if path := os.environ.get("STREETVISION_STORE"):
-        return Path(path)
+        return directory_named(path, by="STREETVISION_STORE")
     if home := os.environ.get("DAGSTER_HOME"):
-        return Path(home) / "artifacts"
+        return directory_named(home, by="DAGSTER_HOME") / "artifacts"
     raise StoreError(
         "to know where the store is",
         "neither STREETVISION_STORE nor DAGSTER_HOME set",

@@ -1,0 +1,78 @@
+"""The ``dagster`` command as the function of ``activate.sh`` runs it: prepared, readable, ready for Ctrl-C.
+
+Without a logger in its configuration Dagster prints traces, and only a configuration can name ours. So
+``asset materialize`` is given one file more. Dagster takes configuration files or ``--config-json`` and not
+both; JSON is YAML, so it goes in as a file as well, the last one. ``dev`` is served by ``serve.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NoReturn
+
+from streetvision_assets.interrupts import interruptible
+from streetvision_assets.preflight import prepare, prepare_to_serve
+from streetvision_core.cli import BAD, GOOD
+from streetvision_core.errors import StreetVisionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The commands that run steps in this very process. Others start servers.
+_MATERIALIZE, _EXECUTE = ("asset", "materialize"), ("job", "execute")
+_DAGSTER = str(Path(sys.executable).with_name("dagster"))
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a ``dagster`` command and return its exit code."""
+    serves = words[:1] == ["dev"]
+    try:
+        (prepare_to_serve if serves else prepare)()
+    except StreetVisionError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - what the person at the terminal reads
+        return BAD
+    if tuple(words[:2]) == _MATERIALIZE:
+        with TemporaryDirectory(prefix="streetvision-") as folder:
+            return _make(_with_our_logger(words, Path(folder)))
+    if tuple(words[:2]) == _EXECUTE:
+        return _make(words)
+    return _become([sys.executable, "-P", "-m", "streetvision_assets.serve"] if serves else [_DAGSTER], words)
+
+
+def _with_our_logger(words: Sequence[str], folder: Path) -> list[str]:
+    """Return the command with our logger, and what ``--config-json`` gives, as files of configuration."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-json", default="")
+    known, rest = parser.parse_known_args(words)
+    given = {"console.yaml": "loggers: {console: {}}\n", "settings.yaml": known.config_json}
+    for name, text in given.items():
+        if text:
+            (folder / name).write_text(text, encoding="utf-8")
+            rest += ["-c", str(folder / name)]
+    return rest
+
+
+def _become(program: Sequence[str], words: Sequence[str]) -> NoReturn:
+    os.execv(program[0], [*program, *words])  # noqa: S606 - no shell is wanted
+
+
+def _make(words: Sequence[str]) -> int:
+    """Run the command as Dagster does, but for the error that is raised and not printed after Ctrl-C."""
+    import click
+    from dagster._cli import ENV_PREFIX, cli
+
+    run = partial(cli.main, list(words), "dagster", auto_envvar_prefix=ENV_PREFIX, standalone_mode=False)
+    try:
+        return interruptible(lambda: run() or GOOD)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

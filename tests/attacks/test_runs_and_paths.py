@@ -1,0 +1,346 @@
+"""Runs that were killed, Ctrl-C, damaged histories, paths that name nothing, foreign modules, full disks."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.test_utils import create_run_for_test
+from filelock import FileLock
+
+from streetvision_assets import stale_runs
+from streetvision_assets.preflight import DATABASES
+from streetvision_core.cli import GOES_ON
+from streetvision_core.errors import StoreError
+from streetvision_core.io import default_store
+from tests.assets.graph import small_config
+from tests.bundle.chain import draw_pictures
+from tests.e2e.place import (
+    PATIENCE,
+    READABLE,
+    REPOSITORY,
+    Place,
+    activate_file,
+    assert_one_paragraph,
+)
+from tests.e2e.test_ui import ask, serving
+from tests.faults import disk
+
+pytestmark = pytest.mark.e2e
+MAKE = f"make -C {shlex.quote(str(REPOSITORY))} -o .venv/runtime bundle PRESET="
+MATERIALIZE = "dagster asset materialize --select '*phase1_checkpoint' -c "
+
+
+@pytest.fixture(scope="module")
+def activate(tmp_path_factory):
+    return activate_file(tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    draw_pictures(folder)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, images, activate):
+    return Place(tmp_path / "place", images, activate)
+
+
+@contextmanager
+def training(place, command=MATERIALIZE):
+    """A run in the middle of its training, in a process group of its own, as a terminal starts it."""
+    preset, log = place.root / "long.yaml", place.root / "training.log"
+    steps = small_config(place.pictures, phase1_checkpoint={"epochs": 500, "patience": 500})
+    preset.write_text(yaml.safe_dump({"ops": steps, **READABLE}))
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            place.command("eval", f"{command}{shlex.quote(str(preset))}"),
+            cwd=place.root, env=place.environment, stdout=output, stderr=output, start_new_session=True,
+        ) as process,
+    ):  # fmt: skip
+        try:
+            wait_for(lambda: "epoch " in log.read_text(), process, log)
+            yield process, log
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(condition, process, log):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+@contextmanager
+def opened(place):
+    with dg.DagsterInstance.from_config(str(place.home)) as instance:
+        yield instance
+
+
+def statuses(place):
+    with opened(place) as instance:
+        return {run.run_id: run.status.value for run in instance.get_runs()}
+
+
+def leave_killed_runs(place, count):
+    """What a kill leaves: a run that Dagster calls started, and a claim that nobody holds."""
+    (place.home / "claims").mkdir(exist_ok=True)
+    with opened(place) as instance:
+        for _ in range(count):
+            run = create_run_for_test(instance, job_name="make_bundle", status=dg.DagsterRunStatus.STARTED)
+            (place.home / f"claims/.{run.run_id}.claim").touch()
+
+
+# Runs whose process is gone
+
+
+def test_the_next_run_fails_a_killed_one_and_leaves_one_that_is_at_work(place):
+    with training(place) as (process, _):
+        [at_work] = statuses(place)
+        assert place.materialize("images").code == 0
+        assert statuses(place)[at_work] == "STARTED"
+        os.killpg(process.pid, signal.SIGKILL)
+    assert statuses(place)[at_work] == "STARTED"
+    assert place.run("dagster", "asset", "list").code == 0, "loading the definitions repairs nothing"
+    assert statuses(place)[at_work] == "STARTED"
+    assert place.materialize("images").code == 0
+    assert statuses(place)[at_work] == "FAILURE"
+    assert list((place.home / "claims").iterdir()) == []
+    with opened(place) as instance:
+        messages = [event.message for event in instance.all_logs(at_work)]
+    assert any("probably killed" in message for message in messages)
+
+
+LAUNCH = """mutation {{ launchRun(executionParams: {{
+  selector: {{jobName: "make_bundle", repositoryName: "__repository__",
+    repositoryLocationName: "streetvision_assets.definitions", assetSelection: [{{path: ["images"]}}]}},
+  runConfigData: {config}
+}}) {{ __typename ... on LaunchRunSuccess {{ run {{ runId }} }} ... on PythonError {{ message }} }} }}"""
+
+
+def test_the_ui_starts_runs_though_ten_were_killed_before(place, tmp_path):
+    """Ten runs in progress are as many as Dagster's queue lets be."""
+    leave_killed_runs(place, 10)
+    config = f'{{ops: {{images: {{config: {{folder: {{path: "{place.pictures}"}}}}}}}}}}'
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with serving(place, cwd=elsewhere) as address:
+        launched = ask(address, LAUNCH.format(config=config))["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        run, deadline = launched["run"]["runId"], time.monotonic() + 120
+        while statuses(place)[run] != "SUCCESS":
+            assert time.monotonic() < deadline, statuses(place)[run]
+            time.sleep(0.5)
+    assert sorted(statuses(place).values()) == ["FAILURE"] * 10 + ["SUCCESS"]
+
+
+def test_a_run_without_a_claim_is_failed_only_after_a_long_silence(place, monkeypatch):
+    """It may be starting, or be of a version that claimed nothing."""
+    with opened(place) as instance:
+        run = create_run_for_test(instance, job_name="make_bundle", status=dg.DagsterRunStatus.STARTING)
+        instance.report_engine_event("at work", run)
+        assert stale_runs.fail_stale_runs(instance) == []
+        monkeypatch.setattr(stale_runs, "SILENCE", 0.0)
+        assert stale_runs.fail_stale_runs(instance) == [run.run_id]
+        assert stale_runs.fail_stale_runs(instance) == []
+
+
+# Ctrl-C
+
+
+@pytest.mark.parametrize(("command", "code"), [(MATERIALIZE, 130), (MAKE, -signal.SIGINT)])
+def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(place, command, code):
+    """make ends by the signal itself, which a shell shows as 130."""
+    with training(place, command) as (process, log):
+        time.sleep(2)  # for an epoch to be kept
+        before = log.read_text()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=PATIENCE) == code, log.read_text()
+    after = log.read_text().removeprefix(before)
+    lines = [line for line in after.splitlines() if "epoch" not in line and not line.startswith("make: ***")]
+    assert lines == [GOES_ON]
+    assert list(statuses(place).values()) == ["FAILURE"]
+    with training(place) as (_, log):
+        assert "epoch 1/" not in log.read_text()
+
+
+SOON = (
+    "import signal, sys, threading; from streetvision_core.cli import main;"
+    "threading.Timer(2, signal.raise_signal, [signal.SIGINT]).start(); sys.exit(main())"
+)
+
+
+def test_ctrl_c_ends_the_command_for_what_was_made_alike(place):
+    """It comes while the command waits for the store, which somebody else holds alone."""
+    assert place.materialize("images").code == 0
+    with FileLock(place.store.root / ".lock"):
+        done = place.run(sys.executable, "-c", SOON, "gc", "--delete")
+    assert (done.code, done.terminal) == (130, f"{GOES_ON}\n")
+
+
+# A damaged history
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_a_damaged_database_is_one_paragraph_and_what_it_advises_helps(place, name):
+    assert place.materialize("images").code == 0
+    path = place.home / name
+    path.write_bytes(b"\xff" * 8192)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    folder = place.home / Path(name).parts[0]
+    assert_one_paragraph(place.materialize("images"), str(path), f"Restore {folder} from a copy, or move it")
+    folder.rename(place.root / "moved away")
+    assert place.materialize("splits").code == 0
+
+
+def test_a_damaged_database_stops_the_ui_before_it_serves(place):
+    assert place.materialize("images").code == 0
+    (place.home / DATABASES[0]).write_bytes(b"\xff" * 8192)
+    assert_one_paragraph(place.run("dagster", "dev", "--port", "0"), DATABASES[0])
+
+
+# Directories that the environment names
+
+NO_DIRECTORIES = (
+    "store",
+    "./store",
+    "../store",
+    "s3://bucket/store",
+    "file:///tmp/store",
+    "~nobody-here/store",
+)
+
+
+@pytest.mark.parametrize("variable", ["STREETVISION_STORE", "DAGSTER_HOME"])
+@pytest.mark.parametrize("value", NO_DIRECTORIES)
+def test_what_names_no_directory_is_refused_in_a_sentence(monkeypatch, variable, value):
+    monkeypatch.delenv("STREETVISION_STORE", raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(StoreError, match="absolute path, or one that begins with ~/") as refusal:
+        default_store()
+    assert repr(value) in str(refusal.value)
+    assert variable in str(refusal.value)
+
+
+@pytest.mark.parametrize("variable", ["STREETVISION_STORE", "DAGSTER_HOME"])
+def test_a_relative_path_makes_nothing_in_the_working_directory(place, tmp_path, variable):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    overrides = {"STREETVISION_STORE": "", variable: "here"}
+    lost = replace(place, overrides=overrides)
+    assert_one_paragraph(
+        lost.run("dagster", "asset", "materialize", "--select", "images", cwd=folder), "'here'"
+    )
+    assert_one_paragraph(lost.run("streetvision", "runs", cwd=folder), "'here'")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_path_below_the_home_directory_is_one_whatever_the_working_directory(place, tmp_path):
+    home, folder = tmp_path / "home", tmp_path / "folder"
+    folder.mkdir()
+    shutil.copytree(place.home, home / "dagster")
+    overrides = {"HOME": str(home), "DAGSTER_HOME": "~/dagster", "STREETVISION_STORE": "~/store"}
+    at_home = replace(place, overrides=overrides)
+    preset = place.root / "preset.yaml"
+    preset.write_text(yaml.safe_dump({"ops": small_config(place.pictures), **READABLE}))
+    done = at_home.run("dagster", "asset", "materialize", "--select", "images", "-c", preset, cwd=folder)
+    assert done.code == 0, done.terminal
+    assert (home / "store/latest/images.json").is_file()
+    assert (home / "dagster/history/runs.db").is_file()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_home_of_dagsters_that_is_not_there_is_refused_in_a_sentence(place):
+    lost = replace(place, overrides={"DAGSTER_HOME": str(place.root / "none")})
+    assert_one_paragraph(lost.run("dagster", "asset", "list"), f"mkdir -p {place.root / 'none'}")
+
+
+# Modules in the working directory
+
+NAMES = (
+    "streetvision_assets",
+    "streetvision_core",
+    "dagster",
+    "dagster_webserver",
+    "torch",
+    "numpy",
+    "yaml",
+    "joblib",
+)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A working directory with modules of well-known names; whichever is imported leaves a trace."""
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for name in NAMES:
+        trace = str(tmp_path / "imported" / name)
+        (folder / f"{name}.py").write_text(
+            f"import os\nos.makedirs({trace!r}, exist_ok=True)\nraise ImportError({name!r})\n"
+        )
+    return folder
+
+
+def imported(tmp_path):
+    return sorted(path.name for path in tmp_path.glob("imported/*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dagster", "asset", "materialize", "--select", 'key:"images" or key:"splits" or key:"backbone"'),
+        ("dagster", "job", "execute", "-j", "verify"),
+        ("streetvision", "runs"),
+    ],
+    ids=["materialize", "job", "streetvision"],
+)
+def test_a_module_in_the_working_directory_is_not_taken_for_ours(place, foreign, tmp_path, words):
+    if "materialize" in words:
+        preset = place.root / "preset.yaml"
+        preset.write_text(yaml.safe_dump({"ops": small_config(place.pictures), **READABLE}))
+        words = (*words, "-c", preset)
+    done = place.run(*words, cwd=foreign)
+    assert imported(tmp_path) == []
+    assert "ImportError" not in done.terminal
+
+
+def test_the_ui_imports_nothing_from_the_working_directory(place, foreign, tmp_path):
+    with serving(place, cwd=foreign) as address:
+        assert ask(address, "{ assetNodes { id } }")["assetNodes"]
+    assert imported(tmp_path) == []
+
+
+# A full disk for temporary files
+
+
+@pytest.fixture
+def full(tmp_path):
+    (tmp_path / "try").mkdir()
+    if reason := disk.why_not(tmp_path / "try"):
+        pytest.skip(f"NOT TESTED: a full TMPDIR; no file system can be mounted: {reason}")
+    with disk.tmpfs(tmp_path / "full", "size=64k") as folder:
+        (folder / "filling").write_bytes(bytes(64 * 2**10))
+        yield folder
+
+
+def test_a_full_temporary_folder_is_one_paragraph(place, full):
+    cramped = replace(place, overrides={"TMPDIR": str(full)})
+    assert_one_paragraph(cramped.materialize("images"), "free for temporary files", str(full), "set TMPDIR")
+    assert_one_paragraph(cramped.run("dagster", "dev", "--port", "0"), "free for temporary files")
