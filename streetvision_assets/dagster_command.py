@@ -64,7 +64,10 @@ def _become(program: Sequence[str], words: Sequence[str]) -> NoReturn:
 def _make(words: Sequence[str]) -> int:
     """Run the command as Dagster does, but for the error that is raised and not printed after Ctrl-C."""
     import click
+    import dagster as dg
     from dagster._cli import ENV_PREFIX, cli
+
+    from streetvision_assets.launch import unknown_settings
 
     run = partial(cli.main, list(words), "dagster", auto_envvar_prefix=ENV_PREFIX, standalone_mode=False)
     try:
@@ -72,6 +75,9 @@ def _make(words: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except dg.DagsterInvalidConfigError as error:
+        print(unknown_settings(error, where="the configuration"), file=sys.stderr)  # noqa: T201 - as above
+        return BAD
 
 
 if __name__ == "__main__":

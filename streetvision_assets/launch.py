@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableRepository
@@ -52,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD
 
 
-def _launch_here(name: str, config: Mapping[str, object], *, presets: Sequence[Path]) -> int:
+def _launch_here(name: str, config: Mapping[str, Any], *, presets: Sequence[Path]) -> int:
     with capture_interrupts(), dg.DagsterInstance.get() as instance:
         return GOOD if launch(instance, name, config, presets=presets) else BAD
 
 
-def read_config(files: Sequence[Path]) -> Mapping[str, object]:
+def read_config(files: Sequence[Path]) -> Mapping[str, Any]:
     """Return the run configuration of the files, merged in their order.
 
     Raises:
@@ -74,7 +74,7 @@ def read_config(files: Sequence[Path]) -> Mapping[str, object]:
 
 
 def launch(
-    instance: dg.DagsterInstance, name: str, config: Mapping[str, object], *, presets: Sequence[Path] = ()
+    instance: dg.DagsterInstance, name: str, config: Mapping[str, Any], *, presets: Sequence[Path] = ()
 ) -> bool:
     """Execute the job in this process and return whether it succeeded.
 
@@ -87,13 +87,11 @@ def launch(
         raise ConfigError(f"one of the jobs {', '.join(names)}", repr(name), MODULE, "Choose one of them.")
     job = repository.get_reconstructable_job(name)
     definition = job.get_definition()
-    config = config or definition.run_config or {}
+    config = _of_its_steps(config, definition, repository) or definition.run_config or {}
     try:
         dg.validate_run_config(definition, dict(config))
     except dg.DagsterInvalidConfigError as error:
-        found = "; ".join(fault.message for fault in error.errors)
-        where = presets[-1] if presets else name
-        raise ConfigError("settings that this graph has", found, where, "Correct or remove them.") from error
+        raise unknown_settings(error, where=presets[-1] if presets else name) from error
     run = instance.create_run_for_job(
         job_def=definition,
         run_config=config,
@@ -102,6 +100,22 @@ def launch(
         job_code_origin=job.get_python_origin(),
     )
     return execute_run(job, run, instance).success
+
+
+def unknown_settings(error: dg.DagsterInvalidConfigError, *, where: str | Path) -> ConfigError:
+    """Return the paragraph of a configuration that does not fit a job."""
+    found = "; ".join(fault.message for fault in error.errors)
+    return ConfigError("settings that this graph has", found, where, "Correct or remove them.")
+
+
+def _of_its_steps(
+    config: Mapping[str, Any], job: dg.JobDefinition, repository: ReconstructableRepository
+) -> dict[str, Any]:
+    """Leave out the steps of the graph that a job has not, so that one preset serves every job."""
+    steps = {key.path[-1] for key in repository.get_definition().asset_graph.get_all_asset_keys()}
+    others = steps - {key.path[-1] for key in job.asset_layer.selected_asset_keys}
+    ops = {name: given for name, given in (config.get("ops") or {}).items() if name not in others}
+    return {**config, "ops": ops} if "ops" in config else dict(config)
 
 
 def _origin(job: str) -> RemoteJobOrigin:

@@ -250,7 +250,7 @@ class ArtifactStore:
                 "nothing published",
                 self.root,
                 f"Materialize it first: dagster asset materialize --select '*{step}' -c presets/folder.yaml,"
-                " with the path of your images in that file; make bundle does it with drawn ones.",
+                " with the path of your images in that file, or demo: {} in their place for drawn ones.",
             ) from error
 
     def input_of(self, published: PublishedArtifact, name: str) -> PublishedArtifact:
