@@ -11,6 +11,7 @@ import dagster as dg
 from streetvision_assets.conventions import OPTIONAL
 from streetvision_assets.resources import StoreResource, resolve_published
 from streetvision_assets.step import StepOutput
+from streetvision_core.errors import StreetVisionError
 from streetvision_core.io import (
     ArtifactStore,
     PublishedArtifact,
@@ -48,20 +49,28 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> PublishedArtifact | None:
         """Find the artifact that this step should read; its readers verify what they return.
 
-        None stands for an optional input of which nothing was ever published.
+        None stands for an optional input of which nothing was ever published, or nothing that can be read.
+        The log says so, and whoever needs it says what to do.
         """
         named = context.upstream_output.run_id if context.upstream_output else _OUTSIDE_THE_RUN
         outside = named == _OUTSIDE_THE_RUN
+        optional = outside and OPTIONAL in (context.definition_metadata or {})
         store, step = self.store.open(), context.asset_key.path[-1]
-        if outside and OPTIONAL in (context.definition_metadata or {}) and step not in store.current_steps():
+        if optional and step not in store.current_steps():
             return None
-        return resolve_published(
-            store,
-            context.instance,
-            context.asset_key,
-            current_run=context.step_context.run_id,
-            named_run=None if outside else named,
-        )
+        try:
+            return resolve_published(
+                store,
+                context.instance,
+                context.asset_key,
+                current_run=context.step_context.run_id,
+                named_run=None if outside else named,
+            )
+        except StreetVisionError as error:
+            if not optional:
+                raise
+            context.log.warning("%s is left out: %s", step, error)
+            return None
 
 
 def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest:

@@ -74,7 +74,7 @@ def chain_problems(manifests: Mapping[str, StepManifest], *, policy_step: str) -
     ends = (policy_step, EVALUATION) if EVALUATION in manifests else (policy_step,)
     strangers = sorted(manifests.keys() - _reached(manifests, ends))
     problems += [f"nothing here was made from {step}, whose manifest lies here" for step in strangers]
-    return problems + disagreements(dict(sorted(manifests.items())))
+    return problems + list(map(str, disagreements(dict(sorted(manifests.items())))))
 
 
 def _missing_links(manifests: Mapping[str, StepManifest], step: str) -> Iterator[str]:

@@ -52,6 +52,7 @@ from streetvision_core.errors import BundleError, StreetVisionError
 from streetvision_core.io import StepManifest, bytes_digest
 from streetvision_core.io.artifact import PRIVATE_PREFIX
 from streetvision_core.io.private import read_private
+from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
 
 if TYPE_CHECKING:
@@ -156,13 +157,14 @@ def load_bundle(
 
 def _read_contents(bundle_path: Path, output_dir: Path | None) -> Contents:
     """Read the folder of a bundle; where its ``bundle.json`` was named, it must be the one in the folder."""
-    if bundle_path.name != RECORD or bundle_path.is_dir():
+    if bundle_path.is_dir() or (output_dir is None and not bundle_path.exists()):
         if output_dir is not None and output_dir.resolve() != bundle_path.resolve():
             _refuse(f"the path of {RECORD} beside an output_dir", "another folder", str(bundle_path))
         return read_folder(bundle_path)
     contents = read_folder(bundle_path.parent if output_dir is None else output_dir)
     try:
-        data = bundle_path.read_bytes()
+        with open_regular(bundle_path) as file:
+            data = file.read(len(contents.files.get(RECORD, b"")) + 1)
     except OSError as error:
         raise BundleError(
             f"a {RECORD} that can be read", f"the error '{error.strerror}'", bundle_path, "Check the path."

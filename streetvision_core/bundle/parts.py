@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.bundle.layout import POLICIES
 from streetvision_core.bundle.lineage import EVALUATION, steps_behind
-from streetvision_core.errors import BundleError
-from streetvision_core.io.chain import belonging
+from streetvision_core.errors import BundleError, IntegrityError, SchemaError, StoreError
+from streetvision_core.io.chain import belonging, require_one_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,26 +46,44 @@ def choose_parts(
     Raises:
         BundleError: the policy or a step behind it was not published, or the evaluation that the release
             asks for.
-        MissingArtifactError: what the evaluation was made from is gone.
+        IntegrityError: the steps behind the policy were not made from each other.
     """
     policy_step = POLICIES[config.policy].step
     required = {step: _require(published, step, policy=config.policy) for step in steps_behind(policy_step)}
+    require_one_chain(required, step="bundle")
     kept, left_out = belonging(required, {EVALUATION: published.get(EVALUATION)})
     evaluation = kept.get(EVALUATION)
-    if evaluation is not None and policy_step not in evaluation.manifest.input_artifacts:
-        left_out = [f"evaluation is left out: it did not judge the policy of {policy_step}"]
-        evaluation = None
-    if evaluation is None and config.require_evaluation:
+    upstream = dict(required)
+    if evaluation is not None:
+        obstacle = _obstacle(upstream, evaluation, policy_step=policy_step, input_of=input_of)
+        left_out = [f"evaluation is left out: {obstacle}"] if obstacle else []
+    if config.require_evaluation and EVALUATION not in upstream:
         raise BundleError(
             "an evaluation of this policy, as require_evaluation asks for",
-            left_out[0] if left_out else "no evaluation",
+            left_out[0] if left_out else "none",
             EVALUATION,
             "Materialize evaluation, then the bundle.",
         )
-    upstream = dict(required)
-    if evaluation is not None:
-        _add(upstream, evaluation, input_of)
     return Parts(upstream, tuple(left_out))
+
+
+def _obstacle(
+    upstream: dict[str, PublishedArtifact],
+    evaluation: PublishedArtifact,
+    *,
+    policy_step: str,
+    input_of: InputOf,
+) -> str:
+    """Add an evaluation and everything behind it; return why that is not possible, empty where it is."""
+    if policy_step not in evaluation.manifest.input_artifacts:
+        return f"it did not judge the policy of {policy_step}"
+    whole = dict(upstream)
+    try:
+        _add(whole, evaluation, input_of)
+    except (StoreError, IntegrityError, SchemaError) as error:
+        return str(error)
+    upstream |= whole
+    return ""
 
 
 def _require(
@@ -75,7 +93,7 @@ def _require(
     if artifact is None:
         raise BundleError(
             f"everything that a bundle with the policy {policy} is made from",
-            f"no {step} in this store",
+            f"no {step} in this store that can be read",
             step,
             f"Materialize it first: dagster asset materialize --select '*{step}'.",
         )

@@ -12,7 +12,7 @@ from streetvision_core.eval.gate import Gate, GatePolicy
 from streetvision_core.eval.policy import ThresholdPolicy, Thresholds, verify_thresholds
 from streetvision_core.eval.scrc import Scrc, ScrcPolicy
 from streetvision_core.eval.scrc_fit import verify_scrc
-from streetvision_core.io.chain import belonging
+from streetvision_core.io.chain import belonging, require_one_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,13 +79,15 @@ def judged_policies(
 
     Raises:
         BundleError: there is no policy for this checkpoint.
+        IntegrityError: the checkpoint was made from other images or splits.
         SchemaError: one was written by another version.
     """
+    require_one_chain(required, step="evaluation")
     kept, left_out = belonging(required, published)
     if not kept:
         raise BundleError(
             "a policy for this checkpoint, to be judged on val_test",
-            " ".join(left_out) or f"none of {', '.join(published)}",
+            "; ".join(left_out) or f"none of {', '.join(published)}",
             "evaluation",
             "Materialize one first: dagster asset materialize --select thresholds.",
         )

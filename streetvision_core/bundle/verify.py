@@ -81,13 +81,18 @@ class Verification:
         return f"{self.golden} images answered again, as expected"
 
 
-def verify_bundle(path: str | os.PathLike[str], *, deep: bool = False) -> Verification:
-    """Verify the bundle in the folder ``path``; with ``deep`` also that it still computes the same.
+def verify_bundle(
+    bundle_path: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str] | None = None,
+    *,
+    deep: bool = False,
+) -> Verification:
+    """Verify a bundle, given as to `load_bundle`; with ``deep`` also that it still computes the same.
 
     Raises:
         BundleError: the first thing that is wrong with it.
     """
-    bundle = load_bundle(path)
+    bundle = load_bundle(bundle_path, output_dir)
     if not deep:
         return Verification(bundle)
     predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)

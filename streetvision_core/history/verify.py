@@ -2,7 +2,7 @@
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
 read only the roles it may (``data/roles.py``). A file with several names, as reuse makes them, is hashed
-once. What is current must be of one chain: of one checkpoint, say. Of the whole store also: every pointer
+once. What is current must be of one checkpoint. Of the whole store also: every pointer
 names a manifest that is there, with the digest it vouches for, and no link or stray file lies among the runs.
 
 A directory without a manifest was never published, so it is no fault where a claim says that a step was begun
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import ArtifactStore, InputArtifact
 
 Key = tuple[str, str]
+_CHECKPOINT = "phase1_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class StoreVerification:
     pointers: int
     hashed_bytes: int
     seconds: float
+    notes: Sequence[str] = ()
 
     @property
     def good(self) -> bool:
@@ -70,6 +72,7 @@ class StoreVerification:
             lines.append(f"{verdict} {one.run_id}  {one.step:{width}}  {size_text(one.size_bytes)}")
             lines += [f"     {fault}" for fault in one.faults]
         lines += [f"BAD  {fault}" for fault in self.faults]
+        lines += [f"note {note}" for note in self.notes]
         return "\n".join([*lines, self._summary()])
 
     def _summary(self) -> str:
@@ -116,19 +119,24 @@ def verify_current(store: ArtifactStore) -> StoreVerification:
     pointers, faults = read_pointers(latest_files(store.root))
     faults += _not_pointed_to(store)
     found = _verify(store, [pointer.key for pointer in pointers], pointers=pointers, faults=faults)
-    return replace(found, faults=[*found.faults, *_not_of_one_chain(store, pointers)])
+    return _with_chain(found, store)
 
 
-def _not_of_one_chain(store: ArtifactStore, pointers: Sequence[Pointer]) -> list[str]:
-    """Return where what is current was not made from what is current: of two checkpoints, for instance."""
+def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerification:
+    """Add where what is current was not made from what is current.
+
+    Two checkpoints are a fault: what is current does not describe one model. Whatever else has been made anew
+    since, splits without a new checkpoint, or a report without a new bundle, is a note, as it is a warning in
+    the UI.
+    """
     manifests = {}
-    for pointer in pointers:
+    for pointer in read_pointers(latest_files(store.root))[0]:
         with suppress(StreetVisionError):  # it is a fault of the artifact, which is told already
             manifests[pointer.step] = read_artifact(store.directory(*pointer.key)).manifest
-    return [
-        f"current is not of one chain: {fault}; materialize again what is behind"
-        for fault in disagreements(manifests)
-    ]
+    clashes = disagreements(manifests)
+    faults = [f"two checkpoints are current: {clash}" for clash in clashes if clash.name == _CHECKPOINT]
+    notes = [f"{clash}; materialize it again to follow" for clash in clashes if clash.name != _CHECKPOINT]
+    return replace(found, faults=[*found.faults, *faults], notes=notes)
 
 
 def _not_pointed_to(store: ArtifactStore) -> list[str]:
@@ -165,7 +173,7 @@ def verify_everything(store: ArtifactStore) -> StoreVerification:
     pointers, faults = read_pointers([*latest_files(store.root), *key_files(store.root)])
     faults += _not_pointed_to(store)
     faults += [f"{path} is no directory of the store's own" for path in strangers(store.root)]
-    return _verify(store, keys, pointers=pointers, faults=faults)
+    return _with_chain(_verify(store, keys, pointers=pointers, faults=faults), store)
 
 
 def _verify(

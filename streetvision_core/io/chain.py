@@ -7,6 +7,7 @@ matter: the same content published again by a later run is the same input.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import IntegrityError
@@ -18,15 +19,31 @@ if TYPE_CHECKING:
     from streetvision_core.io.published import PublishedArtifact
 
 
-def disagreements(manifests: Mapping[str, StepManifest]) -> list[str]:
-    """Return where manifests, given by step, do not form one chain: one sentence a fault, in their order."""
+@dataclass(frozen=True)
+class Clash:
+    """A step that was made from another artifact ``name`` than the one here; both by data version."""
+
+    step: str
+    name: str
+    recorded: str
+    here: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.step} was made from another {self.name} (data version {self.recorded[:12]})"
+            f" than the one here ({self.here[:12]})"
+        )
+
+
+def disagreements(manifests: Mapping[str, StepManifest]) -> list[Clash]:
+    """Return where manifests, given by step, do not form one chain, in their order."""
     versions = {step: manifest.data_version for step, manifest in manifests.items()}
-    sentences = []
+    clashes = []
     for step, manifest in manifests.items():
-        sentences += list(_clashes(step, manifest, versions))
+        clashes += list(_clashes(step, manifest, versions))
         for name, given in manifest.input_artifacts.items():
             versions.setdefault(name, given.data_version)
-    return sentences
+    return clashes
 
 
 def belonging(
@@ -35,7 +52,7 @@ def belonging(
     """Return the optional artifacts that are of one chain with the required ones, and why others are not.
 
     Args:
-        required: Artifacts by step; they decide which chain it is.
+        required: Artifacts by step, of one chain (:func:`require_one_chain`); they decide which it is.
         optional: Artifacts by step, the one to be preferred first; None where nothing was published.
 
     Returns:
@@ -46,9 +63,10 @@ def belonging(
     for step, artifact in optional.items():
         if artifact is None:
             continue
+        # The others agree already, so every clash is of this one.
         clashes = disagreements({**chain, step: artifact.manifest})
         if clashes:
-            sentences.append(f"{step} is left out. {clashes[0]}. Materialize {step} again to include it.")
+            sentences.append(f"{step} is left out: {clashes[0]}; materialize {step} again to include it")
         else:
             kept[step] = artifact
             chain[step] = artifact.manifest
@@ -65,17 +83,14 @@ def require_one_chain(inputs: Mapping[str, PublishedArtifact], *, step: str) -> 
     if clashes:
         raise IntegrityError(
             f"inputs of {step} that were made from each other",
-            "; ".join(clashes),
+            "; ".join(map(str, clashes)),
             step,
-            "Materialize the first step that differs, and what follows from it.",
+            f"Materialize {clashes[0].step} again, and what follows from it.",
         )
 
 
-def _clashes(step: str, manifest: StepManifest, versions: Mapping[str, str]) -> Iterator[str]:
+def _clashes(step: str, manifest: StepManifest, versions: Mapping[str, str]) -> Iterator[Clash]:
     for name, given in sorted(manifest.input_artifacts.items()):
-        version = versions.get(name, given.data_version)
-        if version != given.data_version:
-            yield (
-                f"{step} was made from another {name} (data version {given.data_version[:12]})"
-                f" than the one here ({version[:12]})"
-            )
+        here = versions.get(name, given.data_version)
+        if here != given.data_version:
+            yield Clash(step, name, given.data_version, here)

@@ -1,6 +1,7 @@
 """`load_bundle(bundle_path, output_dir)` and what the bundle says of itself."""
 
 import json
+import os
 import shutil
 from datetime import datetime
 
@@ -23,6 +24,7 @@ def test_the_path_of_bundle_json_and_its_folder_give_the_same_verified_object(bu
         assert same.contents == whole.contents
     assert Predictor.load(bundle / "bundle.json", bundle).policy == whole.policy
     assert verify_bundle(bundle / "bundle.json").bundle.record == whole.record
+    assert verify_bundle(bundle_path=bundle / "bundle.json", output_dir=bundle).bundle.record == whole.record
 
 
 def test_a_bundle_json_that_lies_elsewhere_is_taken_with_the_folder_it_describes(bundle, tmp_path):
@@ -37,6 +39,20 @@ def test_a_bundle_json_of_another_bundle_is_refused(bundle, tmp_path):
         load_bundle(other, bundle)
     with pytest.raises(BundleError, match="No such file"):
         load_bundle(tmp_path / "nowhere" / "bundle.json", bundle)
+
+
+def test_a_bundle_json_of_another_name_is_taken_with_its_folder(bundle, tmp_path):
+    shutil.copy(bundle / "bundle.json", tmp_path / "copy.json")
+    assert load_bundle(tmp_path / "copy.json", bundle).record == load_bundle(bundle).record
+
+
+def test_a_bundle_json_without_an_end_costs_nothing(bundle, tmp_path):
+    (tmp_path / "zero").mkdir()
+    (tmp_path / "zero/bundle.json").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "bundle.json")
+    for path in (tmp_path / "zero/bundle.json", tmp_path / "bundle.json"):
+        with pytest.raises(BundleError, match="not a regular file"):
+            load_bundle(path, bundle)
 
 
 def test_the_bundle_says_where_its_parts_lie_all_of_them_relative(bundle):

@@ -83,7 +83,7 @@ def test_a_release_that_asks_for_an_evaluation_is_refused_without_one(made, pict
 def test_a_policy_that_was_never_fitted_is_named_with_what_to_do(made, pictures):
     result = made.materialize(pictures, "bundle", bundle={"policy": "scrc"})
     assert not result.success
-    assert "no scrc in this store" in paragraph(result)
+    assert "no scrc in this store that can be read" in paragraph(result)
     assert "--select '*scrc'" in paragraph(result)
 
 
@@ -110,9 +110,12 @@ def test_after_a_full_run_what_belongs_to_the_other_checkpoint_is_left_out_with_
     assert checkpoint.manifest.data_version != whole["phase1_checkpoint"].manifest.data_version
 
 
-def test_after_a_full_run_streetvision_verify_says_that_what_is_current_is_of_two_checkpoints(again, capsys):
+@pytest.mark.parametrize("words", [(), ("--all",)])
+def test_after_a_full_run_streetvision_verify_says_that_what_is_current_is_of_two_checkpoints(
+    again, capsys, words
+):
     graph, _, _ = again
-    assert main(["verify", "--store", str(graph.store.root)]) == 1
+    assert main(["verify", "--store", str(graph.store.root), *words]) == 1
     text = capsys.readouterr().out
     for step in ("gate", "scrc", "evaluation"):
         assert f"{step} was made from another phase1_checkpoint" in text
@@ -147,3 +150,30 @@ def test_no_policy_for_this_checkpoint_is_an_error_that_says_what_to_do(empty, p
     result = empty.materialize(pictures, "evaluation")
     assert not result.success
     assert "--select thresholds" in paragraph(result)
+
+
+def copy_of(graph, target):
+    shutil.copytree(graph.store_path.parent, target)
+    return Graph(target)
+
+
+def test_a_policy_that_is_damaged_and_not_needed_is_left_out(again, pictures, tmp_path):
+    graph = copy_of(again[0], tmp_path / "copy")
+    shutil.rmtree(graph.current("scrc").directory)
+    manifest = graph.current("gate").directory / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"a", b"b", 1))
+    materialize(graph, pictures, "evaluation")
+    materialize(graph, pictures, "bundle", bundle={"model_name": "other"})
+    assert load_bundle(graph.current("bundle").directory).tested is not None
+    result = graph.materialize(pictures, "bundle", bundle={"policy": "gate"})
+    assert not result.success
+    assert "no gate in this store that can be read" in paragraph(result)
+    graph.instance.dispose()
+
+
+def test_a_threshold_that_was_tuned_again_is_a_note_and_no_fault(made, pictures, tmp_path, capsys):
+    graph = copy_of(made, tmp_path / "copy")
+    materialize(graph, pictures, "thresholds", thresholds={"objective": "f_beta"})
+    assert main(["verify", "--store", str(graph.store.root)]) == 0
+    assert "note bundle was made from another thresholds" in capsys.readouterr().out
+    graph.instance.dispose()
