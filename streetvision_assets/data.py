@@ -26,7 +26,7 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.overview import overview_sheet
 from streetvision_core.data.sources import LABEL_NAMES
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
-from streetvision_core.data.verify import verify_splits
+from streetvision_core.data.verify import verify_renamed, verify_splits
 from streetvision_core.history.source import source_lines
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
@@ -140,7 +140,7 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     """Hold the published splits against the index they were made from."""
     index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
     assigned = Splits.from_artifact(splits)
-    problems = verify_splits(index, assigned, assigned.config)
+    problems = verify_splits(index, assigned, assigned.config) or verify_renamed(splits, index)
     counts = {
         "images": len(index.pictures),
         "groups": len({image.group for image in index.pictures}),

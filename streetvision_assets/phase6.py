@@ -14,6 +14,7 @@ from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
 from streetvision_core.bundle.layout import CARD, EVALUATION, README, RECORD, REDACTED
+from streetvision_core.bundle.leaving import what_leaves
 from streetvision_core.bundle.parts import choose_parts
 from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
 from streetvision_core.data.opening import open_pictures
@@ -62,9 +63,11 @@ def bundle(
         pictures=open_pictures(images, Splits.from_artifact(splits), roles=step.roles),
         directory=step.directory,
     )
+    leaves = what_leaves(exported.files)
+    context.log.info(leaves)
     return step.result(
         exported,
-        told=_show_reached(exported),
+        told={**_show_reached(exported), "leaves the machine": leaves},
         shown=lambda: {"readme": markdown(exported.files[README])},
     )
 

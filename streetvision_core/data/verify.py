@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from streetvision_core.data.duplicates import near_duplicate_components
 from streetvision_core.data.roles import ROLES
 from streetvision_core.data.sources.entry import LABEL_NAMES
-from streetvision_core.data.splits import CLASSES
+from streetvision_core.data.splits import BY_SHA256, CLASSES, NAMED, Splits, renamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from streetvision_core.data.index import ImageIndex
-    from streetvision_core.data.splits import Splits, SplitsConfig
+    from streetvision_core.data.splits import SplitsConfig
+    from streetvision_core.io import PublishedArtifact
 
 
 def verify_splits(index: ImageIndex, splits: Splits, config: SplitsConfig) -> list[str]:
@@ -33,6 +34,17 @@ def verify_splits(index: ImageIndex, splits: Splits, config: SplitsConfig) -> li
         *_crossings(index, roles_of, splits.group_of, config.max_distance),
         *_wrong_counts(index, splits),
     ]
+
+
+def verify_renamed(published: PublishedArtifact, index: ImageIndex) -> list[str]:
+    """Return whether the splits by SHA-256 say other than those by name; older splits have none."""
+    if BY_SHA256 not in published.manifest.output_artifacts:
+        return []
+    expected = renamed(
+        Splits.from_artifact(published), {picture.name: picture.sha256 for picture in index.pictures}
+    )
+    same = published.read_bytes(BY_SHA256) == expected.to_bytes()
+    return [] if same else [f"{BY_SHA256} gives other images to the roles than {NAMED}"]
 
 
 def _wrong_frame(splits: Splits, config: SplitsConfig) -> Iterator[str]:

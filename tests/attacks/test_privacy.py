@@ -19,8 +19,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
 from streetvision_core.bundle.golden import pixels_alone
+from streetvision_core.bundle.leaving import what_leaves
 from streetvision_core.cli import main
 from streetvision_core.data.splits import BY_SHA256, Splits, renamed
+from streetvision_core.data.verify import verify_renamed
 from streetvision_core.errors import BundleError
 from streetvision_core.io import PrivateRecord, StepManifest, bytes_digest
 from streetvision_core.io.manifest import OPEN_VERSION
@@ -171,6 +173,11 @@ def test_the_published_digests_are_those_of_the_names_and_the_index(chain):
     published = chain.upstream["splits"]
     known = {image.name: image.sha256 for image in chain.index.pictures}
     assert published.read_bytes(BY_SHA256) == renamed(chain.splits, known).to_bytes()
+    assert verify_renamed(published, chain.index) == []
+    others = replace(
+        chain.index, pictures=tuple(replace(one, sha256=one.name) for one in chain.index.pictures)
+    )
+    assert "other images" in verify_renamed(published, others)[0]
     again = Splits.from_json(published.read_json(BY_SHA256), where="here")
     assert set(again.group_of.values()) <= set(known.values())
 
@@ -242,3 +249,24 @@ def test_what_an_older_version_wrote_cannot_be_redacted_and_export_says_what_to_
     upstream = {**chain.upstream, "images": replace(images, directory=directory, manifest=older)}
     with pytest.raises(BundleError, match=r"redaction is not possible.*Materialize images again"):
         chain.export(tmp_path / "out", upstream=upstream, lineage="redacted")
+
+
+def test_export_says_what_leaves_the_machine(chain, tmp_path):
+    images = len(chain.index.pictures)
+    full = what_leaves(chain.export(tmp_path / "full").files)
+    for text in (
+        "golden images, pixels only (8)", f"image names in splits.json ({images})", "the values of",
+        "host name, platform and paths (1) in lineage/private/ and private.json", "lineage: redacted leaves",
+    ):  # fmt: skip
+        assert text in full
+    redacted = what_leaves(chain.export(tmp_path / "redacted", lineage="redacted", golden=0).files)
+    assert "golden images, pixels only (0)" in redacted
+    assert f"the SHA-256 of images in splits.json ({images})" in redacted
+    assert "no host name, platform, path or image name" in redacted
+
+
+def test_export_says_which_older_manifests_name_the_machine(golden_705fcbb):
+    folder = golden_705fcbb.directory("20261128T213636-222e6284", "bundle")
+    files = {name: (folder / name).read_bytes() for name in names_in(folder)}
+    assert "lineage/images.json" in what_leaves(files)
+    assert "of an older version" in what_leaves(files)
