@@ -34,7 +34,7 @@ def test_a_redacted_bundle_of_the_graph_names_nothing_and_passes_its_checks(grap
     for name in names_in(bundle.directory):
         data = (bundle.directory / name).read_bytes()
         assert [trace for trace in traces if trace.encode() in data] == [], name
-    told = materializations(result)["bundle"].metadata["leaves_the_machine"].value
+    told = materializations(result)["bundle"].metadata["leaves the machine"].value
     assert "It is redacted" in told
     again = graph.materialize(pictures, bundle={"lineage": "redacted"})
     assert computed(graph, again) == ALWAYS_RUN
