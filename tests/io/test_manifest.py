@@ -247,5 +247,5 @@ NO_JSON = [{"config": {"rate": float("inf")}}, {"config": {}, "metrics": {"mcc":
 
 @pytest.mark.parametrize("given", NO_JSON)
 def test_what_json_cannot_hold_is_a_paragraph(tmp_path, given):
-    with pytest.raises(ConfigError, match=r"JSON values, all numbers finite.*\(s\)"):
+    with pytest.raises(ConfigError, match=r"JSON values, all numbers finite.* of s\)"):
         create_step_manifest(step_name="s", input_paths=[], output_paths=[], output_dir=tmp_path, **given)
