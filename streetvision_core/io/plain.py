@@ -55,6 +55,13 @@ def plain_mapping(value: object, *, where: str) -> dict[str, Any]:
     return plain
 
 
+def plain_scalar(value: Any) -> Any:
+    """Return the number that a scalar of NumPy or torch holds; anything else as it is."""
+    # A moment of NumPy gives a date or a count, depending on its unit: too many meanings for one number.
+    scalar = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
+    return value.item() if scalar and getattr(value.dtype, "kind", "") not in {"m", "M"} else value
+
+
 def _plain(value: Any, *, where: str, path: tuple[str, ...], above: tuple[int, ...]) -> Any:
     if isinstance(value, enum.Enum):
         value = value.value
@@ -120,7 +127,7 @@ def _read(call: Callable[..., Any], *arguments: Any, where: str, path: tuple[str
 
 def _key(key: Any, *, where: str, path: tuple[str, ...]) -> str:
     """Return the text of a key."""
-    plain = _number(key.value if isinstance(key, enum.Enum) else key)
+    plain = plain_scalar(key.value if isinstance(key, enum.Enum) else key)
     if isinstance(plain, os.PathLike):
         plain = os.fspath(plain)
     if plain is None or isinstance(plain, (str, int, float)):
@@ -142,7 +149,7 @@ def _refuse_twice(texts: Sequence[str], *, where: str, path: tuple[str, ...]) ->
 
 
 def _leaf(value: Any, *, where: str, path: tuple[str, ...]) -> Any:
-    value = _number(value)
+    value = plain_scalar(value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     refused = ConfigError(
@@ -158,13 +165,6 @@ def _leaf(value: Any, *, where: str, path: tuple[str, ...]) -> Any:
         return to_jsonable_python(value)
     except (PydanticSerializationError, ValueError) as error:
         raise refused from error
-
-
-def _number(value: Any) -> Any:
-    """Return the number that a scalar of NumPy or torch holds; anything else as it is."""
-    # A moment of NumPy gives a date or a count, depending on its unit: too many meanings for one number.
-    scalar = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
-    return value.item() if scalar and getattr(value.dtype, "kind", "") not in {"m", "M"} else value
 
 
 def _is_writable(value: Any) -> bool:

@@ -561,6 +561,87 @@ def test_what_is_no_json_is_a_paragraph_that_names_key_and_file(data, told, tmp_
     assert path.read_bytes() == b"old"
 
 
+class Torn:
+    def keys(self):
+        raise ArithmeticError("interpolation of an unknown key")
+
+    __getitem__ = None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metrics": {"a": "x"}}, "'a', a str.*the metrics of phase1_baseline"),
+        ({"metrics": {"a": None}}, "'a', a NoneType"),
+        ({"metrics": {"a": True}}, "'a', a bool"),
+        ({"metrics": {"a": {"b": 1.0}}}, "'a', a dict"),
+        ({"metrics": {"a": np.float32("nan")}}, "'a', a float of nan"),
+        ({"metrics": [1.0]}, "a list"),
+        ({"duration_seconds": "3"}, "duration_seconds.*'3'"),
+        ({"duration_seconds": float("nan")}, "duration_seconds.*nan"),
+        ({"duration_seconds": 1e20}, "duration_seconds.*1e[+]20"),
+        ({"duration_seconds": -1}, "duration_seconds.*-1"),
+        ({"duration_seconds": None}, "duration_seconds.*None"),
+        ({"seed": 1.5}, "1.5 .seed"),
+        ({"seed": True}, "True .seed"),
+        ({"device": 3}, "3 .device"),
+        ({"run_id": "my run/.."}, r"my run/\.\.' .run_id.*directory"),
+        ({"run_id": ""}, "run_id"),
+        ({"step_name": None}, "None .step_name"),
+        ({"input_paths": None}, "input_paths"),
+        ({"output_paths": [3]}, "output_paths"),
+        ({"config": {"a": Torn()}}, "'a'.*ArithmeticError.*unknown key"),
+    ],
+)
+def test_what_a_manifest_cannot_record_is_a_paragraph_that_names_it(changes, told, project):
+    with pytest.raises(ConfigError, match=told):
+        described(**changes)
+
+
+def test_scalars_of_numpy_and_a_device_of_torch_are_what_they_hold(project):
+    made = described(
+        metrics={"a": np.float32(0.5), "b": np.int64(2), "c": torch.tensor(1.5)},
+        seed=np.int64(3),
+        device=torch.device("cuda", 0),
+        duration_seconds=np.float32(2.5),
+    )
+    assert (made.metrics, made.seed, made.device) == ({"a": 0.5, "b": 2, "c": 1.5}, 3, "cuda:0")
+    assert made.duration_seconds == 2.5
+    assert StepManifest.from_bytes(made.to_bytes(), where="here") == made
+
+
+def test_inputs_of_one_file_name_are_told_apart_by_their_directories(project):
+    paths = ["p/a/manifest.json", "q/a/manifest.json", "b/x.csv", "c/x.csv", "b/y.csv"]
+    for path in paths:
+        write_json_atomic(path, path)
+    made = described(input_paths=[*paths, "b/../b/x.csv", Path("b/x.csv").absolute()])
+    assert {name: one.data_version for name, one in made.input_artifacts.items()} == {
+        name.replace("/", ":"): compute_file_sha256(Path(path))
+        for name, path in zip([*paths[:4], "y.csv"], paths, strict=True)
+    }
+    assert StepManifest.from_bytes(made.to_bytes(), where="here") == made
+
+
+def test_names_of_inputs_that_stay_alike_are_refused(project):
+    for path in ("a/x", "b/x", "c/a:x"):
+        write_json_atomic(path, path)
+    with pytest.raises(StreetVisionError, match=r"a:x twice.*Rename"):
+        described(input_paths=["a/x", "b/x", "c/a:x"])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "told"),
+    [
+        (["outputs/metrics.json", "outputs/../outputs/metrics.json"], "metrics.json twice"),
+        (["outputs/manifest.json"], "own digest.*Leave manifest.json out"),
+    ],
+)
+def test_an_output_is_named_once_and_is_not_the_manifest(outputs, told, project):
+    write_json_atomic("outputs/manifest.json", {})
+    with pytest.raises(StreetVisionError, match=told):
+        described(output_paths=outputs)
+
+
 def test_the_run_id_is_of_this_process_unless_it_is_given(project):
     first, second = described(), described()
     assert re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{8}", first.run_id)
