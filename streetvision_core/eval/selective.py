@@ -134,7 +134,7 @@ def selective_sweep(
 def threshold_sweep(probabilities: Values, labels: Values, *, threshold: float) -> tuple[SweepRow, ...]:
     """Return the rows of every coverage of `COVERAGES` and that of the operating point, the best ones marked.
 
-    Of equally good rows the one that answers the most is the best.
+    Of equally good rows the one that answers the most is the best, and the chosen point before all others.
 
     Raises:
         DataError: as `selective_sweep`.
@@ -147,8 +147,8 @@ def threshold_sweep(probabilities: Values, labels: Values, *, threshold: float) 
     at_point = _as_thresholds(replace(everything, confidence_bound=0.0), threshold)
     rows.append(replace(at_point, marks=(CHOSEN,)))
     best = {
-        BEST_ACCURACY: max(rows, key=lambda row: (row.selective_accuracy, row.coverage)),
-        BEST_MCC: max(rows, key=lambda row: (row.mcc or 0.0, row.coverage)),
+        BEST_ACCURACY: max(rows, key=lambda row: (row.selective_accuracy, row.coverage, row.marks)),
+        BEST_MCC: max(rows, key=lambda row: (row.mcc or 0.0, row.coverage, row.marks)),
     }
     return tuple(
         replace(row, marks=(*row.marks, *(mark for mark, first in best.items() if first is row)))

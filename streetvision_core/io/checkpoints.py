@@ -12,12 +12,14 @@ is written. torch's writer of archives never goes back in its file, so the strea
 
 from __future__ import annotations
 
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.atomic import atomic_stream, write_chunks_atomic
+from streetvision_core.io.encode import is_text
 from streetvision_core.io.tensors import tensor_chunks
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 TORCH_ENDINGS, SAFETENSORS_ENDING = (".pth", ".pt", ".ckpt"), ".safetensors"
 # What torch's safe reader makes again, by exact type: a subclass of any of them is somebody's own class.
 _MAPPINGS, _SEQUENCES = (dict, OrderedDict, Counter), (list, tuple, set)
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")  # torch's errors hold them
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray)
 
 
@@ -55,7 +58,7 @@ def write_torch_archive(path: Path, state: Any) -> str:
             # Pickle and torch fail in any way there is over what they cannot take; a full disk is one, too.
             if stream.failure is not None:
                 raise stream.failure from error
-            raise _unreadable(str(error).splitlines()[0], path) from error
+            raise _unreadable(_first_line(error), path) from error
     return stream.sha256
 
 
@@ -68,14 +71,14 @@ def write_tensors_file(path: Path, state: Any, metadata: Mapping[str, str] | Non
         ConfigError: a value that safetensors cannot hold; the old file stays.
         StoreError: the file cannot be written.
     """
-    for name, value in state.items():
-        if obstacle := _tensor_obstacle(name, value):
-            raise ConfigError(
-                "tensors by their names, which is all that safetensors holds",
-                obstacle,
-                path,
-                "Write a nested checkpoint under .ckpt, .pth or .pt; of a model pass the state_dict.",
-            )
+    if obstacle := next(filter(None, _obstacles(state, metadata or {})), ""):
+        raise ConfigError(
+            "tensors by their names and metadata of text, which is all that safetensors holds",
+            obstacle,
+            path,
+            "Write a nested checkpoint under .ckpt, .pth or .pt; of a model pass the state_dict; metadata"
+            " has to be text.",
+        )
     try:
         return write_chunks_atomic(path, tensor_chunks(state, metadata))
     except TypeError as error:
@@ -87,26 +90,42 @@ def write_tensors_file(path: Path, state: Any, metadata: Mapping[str, str] | Non
         ) from error
 
 
-def _foreign_values(
-    value: Any, name: str = "", seen: frozenset[int] = frozenset()
-) -> Iterator[tuple[str, Any]]:
-    """Yield what torch's safe reader would not make again, with its keys from the outermost to its own."""
+def _foreign_values(state: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what torch's safe reader would not make again, with its keys from the outermost to its own.
+
+    Each object is looked at once, however often it is shared, and without recursion, however deep it lies.
+    """
+    waiting, seen = [("", state)], set()
+    while waiting:
+        name, value = waiting.pop()
+        if id(value) in seen or _is_made_again(value):
+            continue
+        seen.add(id(value))
+        if type(value) not in (*_MAPPINGS, *_SEQUENCES):
+            yield name or "the checkpoint", value
+            continue
+        parts = list(_parts(value))
+        for key in (key for key, _ in parts if type(key) not in {*_PLAIN, tuple}):
+            yield name or "the checkpoint", key
+        waiting += [(f"{name}.{key}" if name else str(key), part) for key, part in reversed(parts)]
+
+
+def _is_made_again(value: Any) -> bool:
+    """Tell whether torch's safe reader makes a value without parts, as no subclass of a tensor is."""
     import torch
 
-    if isinstance(value, (torch.Tensor, torch.Size, torch.dtype, torch.device)) or type(value) in _PLAIN:
-        return
-    if type(value) not in (*_MAPPINGS, *_SEQUENCES):
-        yield name or "the checkpoint", value
-    elif id(value) not in seen:
-        for key, part in _parts(value):
-            if type(key) in {*_PLAIN, tuple}:
-                yield from _foreign_values(part, f"{name}.{key}" if name else str(key), seen | {id(value)})
-            else:
-                yield name or "the checkpoint", key
+    tensors = (torch.Tensor, torch.nn.Parameter)
+    return type(value) in (*_PLAIN, *tensors) or isinstance(value, (torch.Size, torch.dtype, torch.device))
 
 
 def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
     return value.items() if isinstance(value, Mapping) else enumerate(value)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "values nested deeper than pickle can follow"
+    return _TERMINAL_CODE.sub("", str(error)).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _unreadable(found: str, path: Path) -> ConfigError:
@@ -118,10 +137,25 @@ def _unreadable(found: str, path: Path) -> ConfigError:
     )
 
 
+def _obstacles(state: Any, metadata: Any) -> Iterator[str]:
+    """Give for each part of a safetensors file why it cannot be in one; empty text where it can."""
+    for given, what in ((state, "a checkpoint"), (metadata, "metadata")):
+        if not isinstance(given, Mapping):
+            yield f"{what} that is a {_kind(given)}"
+            return
+    for name, value in state.items():
+        yield _tensor_obstacle(name, value)
+    for key, text in metadata.items():
+        wrong = next((one for one in (key, text) if not is_text(one)), None)
+        yield "" if wrong is None else f"{wrong!r}, a {_kind(wrong)}, in the metadata at {key!r}"
+
+
 def _tensor_obstacle(name: Any, value: Any) -> str:
     """Say why safetensors cannot hold a value; empty where it can."""
-    if not isinstance(name, str):
+    if not is_text(name):
         return f"the name {name!r}, a {_kind(name)}"
+    if name == "__metadata__":
+        return "a tensor named '__metadata__', the name that the format keeps for its own header"
     if not hasattr(value, "dtype") or not hasattr(value, "reshape"):
         return f"{name!r}, a {_kind(value)}"
     if getattr(value, "is_meta", False):

@@ -7,6 +7,7 @@ earlier run whose content is taken over.
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from streetvision_core.io.artifact import content_digest
 from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import json_bytes, json_digest
 from streetvision_core.io.manifest import OPEN_VERSION, InputArtifact, Origin, OutputFile, StepManifest
-from streetvision_core.io.names import check_portable, check_relative_name, check_segment
-from streetvision_core.io.plain import plain_mapping
+from streetvision_core.io.names import MANIFEST_NAME, check_portable, check_relative_name, check_segment
+from streetvision_core.io.plain import plain_mapping, plain_scalar
 from streetvision_core.io.provenance import (
     callers_state,
     environment,
@@ -29,12 +30,15 @@ from streetvision_core.io.provenance import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+
+    import torch
 
     from streetvision_core.io.provenance import GitState
 
 
+_MOST_SECONDS = 100 * 366 * 86400
 _REUSED_VERSION = 2  # the first schema with reused_from
 
 
@@ -60,7 +64,7 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
     config: object = None,
     *,
     run_id: str | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     seed: int | None = None,
 ) -> StepManifest:
     """Describe a step that ran outside the graph, from the files it read and wrote.
@@ -72,39 +76,37 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
 
     Args:
         step_name: The name of the step.
-        input_paths: Files that were read; recorded by file name with their SHA-256.
-        output_paths: Files that were written, all of them below ``output_dir``.
+        input_paths: Files that were read; recorded with their SHA-256 by file name, or, where two have the
+            same, by as much of the path as tells them apart ("a:x.csv" for a/x.csv).
+        output_paths: Files that were written, all of them below ``output_dir``; not the manifest itself.
         output_dir: The directory of the artifact; output names are relative to it.
         metrics: Finite numbers worth keeping.
         duration_seconds: How long the step took, in seconds.
         config: The resolved configuration: a mapping, a pydantic model, a dataclass, a namespace or
             OmegaConf's container, nested to any depth. Paths become text.
         run_id: The run it belongs to; without it, that of this process.
-        device: Where it ran, for instance ``cpu`` or ``cuda``.
+        device: Where it ran, for instance ``cpu`` or ``cuda``, or a ``torch.device``.
         seed: The seed it used, if any.
 
     Raises:
         StoreError: an input or output does not exist. Nothing is listed only "if it exists".
-        ConfigError: the configuration or the metrics hold what JSON cannot.
-        SchemaError: an output outside ``output_dir``, or two inputs of one name.
+        ConfigError: the configuration or the metrics hold what JSON cannot, or another argument is none of
+            what is described here; it is named.
+        SchemaError: an output outside ``output_dir``, named twice, or the manifest itself.
     """
-    inputs: dict[str, InputArtifact] = {}
-    for path in _paths(input_paths):
-        if path.name in inputs:
-            raise SchemaError(
-                "inputs with distinct file names", f"{path.name} twice", path, "Rename one of them."
-            )
-        inputs[path.name] = InputArtifact(data_version=compute_file_sha256(path))
-    directory = Path(output_dir)
-    outputs = {_relative_name(path, directory): _output_file(path) for path in _paths(output_paths)}
-    finished = utc_now()
+    inputs = _input_names(_paths(input_paths, "input_paths"))
+    directory, metrics_of = Path(output_dir), f"the metrics of {step_name}"
+    outputs = _outputs(_paths(output_paths, "output_paths"), directory)
+    run_id = process_run_id() if run_id is None else run_id
+    finished, seconds = utc_now(), _seconds(duration_seconds, where=f"the step {step_name}")
     described = describe_step(
-        step_name=step_name, run_id=run_id or process_run_id(), dagster_run_id="",
+        step_name=_segment(step_name, "step_name"), run_id=_segment(run_id, "run_id"), dagster_run_id="",
         code_version=own_code(), config=plain_mapping(config, where=f"the config of {step_name}"),
-        inputs=inputs, roles=(), outputs=outputs,
-        metrics=plain_mapping(metrics, where=f"the metrics of {step_name}"),
-        started=finished - timedelta(seconds=duration_seconds), finished=finished, device=device, seed=seed,
-        code=callers_state(directory),
+        inputs={name: InputArtifact(data_version=compute_file_sha256(path)) for name, path in inputs.items()},
+        roles=(), outputs=outputs,
+        metrics=_numbers(plain_mapping(metrics, where=metrics_of), where=metrics_of),
+        started=finished - timedelta(seconds=seconds), finished=finished,
+        device=_device(device), seed=_seed(seed), code=callers_state(directory),
     )  # fmt: skip
     # One file is what this was asked for, so it names the machine itself.
     machine = environment()
@@ -112,9 +114,108 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
     return described.model_copy(update={"schema_version": OPEN_VERSION, **named})
 
 
-def _paths(paths: Iterable[str | Path]) -> list[Path]:
-    # Text is iterable too: by letters, none of which is a file that anybody meant.
-    return [Path(paths)] if isinstance(paths, (str, Path)) else list(map(Path, paths))
+def _paths(paths: Iterable[str | Path], what: str) -> list[Path]:
+    try:
+        # Text is iterable too: by letters, none of which is a file that anybody meant.
+        return [Path(paths)] if isinstance(paths, (str, os.PathLike)) else list(map(Path, paths))
+    except TypeError as error:
+        raise ConfigError("a list of paths", str(error), what, "Pass paths as text or Path.") from error
+
+
+def _input_names(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return the files by the names that a manifest gives them: the file name where only one has it.
+
+    Files of one name are told apart by as few of their directories as it takes, the same number for each,
+    with ":" for the "/" that no name of an input may hold: "a:manifest.json", "b:manifest.json". One path
+    given twice is one input.
+
+    Raises:
+        SchemaError: two files come to one name all the same, as "a/b:c" and "a:b/c" do.
+    """
+    # The directory is resolved and the file is not: a link is an input under its own name.
+    places = dict.fromkeys(path.parent.resolve() / path.name for path in paths)
+    named: dict[str, Path] = {}
+    for place in places:
+        alike = [other for other in places if other.name == place.name]
+        name = _tail(place, _shortest_tail(alike))
+        if name in named:
+            raise SchemaError("inputs with distinct names", f"{name} twice", place, "Rename one of them.")
+        named[name] = place
+    return named
+
+
+def _shortest_tail(paths: Sequence[Path]) -> int:
+    lengths = range(1, max(len(path.parts) for path in paths) + 1)
+    return next(n for n in lengths if len({path.parts[-n:] for path in paths}) == len(paths))
+
+
+def _tail(path: Path, length: int) -> str:
+    return ":".join(part for part in path.parts[-length:] if part != path.anchor)
+
+
+def _outputs(paths: Iterable[Path], directory: Path) -> dict[str, OutputFile]:
+    outputs: dict[str, OutputFile] = {}
+    for path in paths:
+        name = _relative_name(path, directory)
+        if name in outputs:
+            raise SchemaError("each output once", f"{name} twice", directory, "Name each output once.")
+        if name.casefold() == MANIFEST_NAME:
+            raise SchemaError(
+                "outputs besides the manifest, which is written last and cannot hold its own digest",
+                f"{name} as an output",
+                directory,
+                f"Leave {MANIFEST_NAME} out of output_paths.",
+            )
+        outputs[name] = _output_file(path)
+    return outputs
+
+
+def _segment(name: object, what: str) -> str:
+    try:
+        return check_segment(name if isinstance(name, str) else "", kind=what)
+    except SchemaError as error:
+        raise ConfigError(
+            error.expected, f"{name!r}", what, f"Choose another {what}: it becomes the name of a directory."
+        ) from error
+
+
+def _numbers(metrics: Mapping[str, Any], *, where: str) -> Mapping[str, float]:
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(
+                "a finite number for each metric",
+                f"{name!r}, a {type(value).__qualname__}",
+                where,
+                "Leave it out, or record it in the configuration.",
+            )
+    return metrics
+
+
+def _seconds(value: object, *, where: str) -> float:
+    number = plain_scalar(value)
+    real = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not real or not 0 <= number <= _MOST_SECONDS:
+        raise ConfigError(
+            "duration_seconds as a number of seconds, at least 0 and at most a hundred years",
+            f"{value!r}",
+            where,
+            "Pass the difference of two time.monotonic().",
+        )
+    return float(number)
+
+
+def _seed(value: object) -> int | None:
+    number = plain_scalar(value)
+    if number is None or (isinstance(number, int) and not isinstance(number, bool)):
+        return number
+    raise ConfigError("a whole number or None", f"{value!r}", "seed", "Pass the seed that was set.")
+
+
+def _device(value: object) -> str:
+    # By its name, so that nobody who has no torch in the process imports it for this.
+    if isinstance(value, str) or f"{type(value).__module__}.{type(value).__qualname__}" == "torch.device":
+        return str(value)
+    raise ConfigError("a device such as 'cpu' or 'cuda:0'", f"{value!r}", "device", "Pass its name.")
 
 
 def describe_step(

@@ -40,6 +40,42 @@ def json_bytes(value: object) -> bytes:
     return text.encode() + b"\n"
 
 
+def is_text(value: Any) -> bool:
+    """Tell whether a value is text that UTF-8 can hold, which half a surrogate pair is not."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def json_obstacle(value: object) -> str:
+    """Name the first value that ``json_bytes`` refuses, by its keys; empty where each alone can be written.
+
+    Without recursion, and each object once: what holds itself ends, too.
+    """
+    waiting: list[tuple[str, Any]] = [("", value)]
+    seen: set[int] = set()
+    while waiting:
+        name, one = waiting.pop()
+        if not isinstance(one, (dict, list, tuple)):
+            if not _is_json(one):
+                return f"{name!r}, a {type(one).__qualname__}" + (
+                    f" of {one}" if isinstance(one, float) else ""
+                )
+        elif id(one) not in seen:
+            seen.add(id(one))
+            pairs = list(one.items() if isinstance(one, dict) else enumerate(one))
+            if (wrong := next((key for key, _ in pairs if not _is_json({key: 0})), None)) is not None:
+                return f"the key {wrong!r}, a {type(wrong).__qualname__}, in {name!r}"
+            waiting += [(f"{name}.{key}" if name else str(key), part) for key, part in reversed(pairs)]
+    return ""
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json_bytes(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def json_digest(value: object) -> str:
     """Return the SHA-256 (hex) of the canonical JSON of ``value``."""
     return bytes_digest(json_bytes(value))

@@ -160,7 +160,7 @@ def _parts(tensor: Any) -> Iterator[Any]:
 
 def _is_in_order(tensor: Any) -> bool:
     if hasattr(tensor, "detach"):
-        return bool(tensor.device.type == "cpu" and tensor.is_contiguous())
+        return bool(tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_neg())
     return bool(tensor.flags.c_contiguous)
 
 
@@ -169,7 +169,9 @@ def _memory(tensor: Any) -> memoryview:
     if hasattr(tensor, "detach"):
         import torch
 
-        tensor = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        whole = tensor.detach().cpu().resolve_neg().contiguous()
+        # A single element counts as contiguous at any stride, and only a stride of 1 can be seen as bytes.
+        tensor = whole.as_strided((whole.numel(),), (1,)).view(torch.uint8).numpy()
     import numpy as np
 
     flat: np.ndarray = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)

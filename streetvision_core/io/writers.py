@@ -6,23 +6,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.io.atomic import write_chunks_atomic, write_file_atomic
+from streetvision_core.io.atomic import write_file_atomic
 from streetvision_core.io.checkpoints import (
     SAFETENSORS_ENDING,
     TORCH_ENDINGS,
     write_tensors_file,
     write_torch_archive,
 )
-from streetvision_core.io.encode import csv_bytes, json_bytes
-from streetvision_core.io.tensors import tensor_chunks
+from streetvision_core.io.encode import csv_bytes, json_bytes, json_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
 def write_json_atomic(path: Path, data: object) -> str:
-    """Write ``data`` as canonical JSON durably and return the SHA-256 (hex) of the file."""
-    return write_file_atomic(path, json_bytes(data))
+    """Write ``data`` as canonical JSON durably and return the SHA-256 (hex) of the file.
+
+    Raises:
+        ConfigError: a value that JSON cannot hold, named by its keys. The old file stays.
+        StoreError: the file cannot be written. The old file stays.
+    """
+    try:
+        encoded = json_bytes(data)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            "JSON values: text, finite numbers, true, false, null, lists and mappings with keys of text",
+            json_obstacle(data) or str(error),
+            path,
+            "Turn paths into text and arrays into lists (array.tolist()), and leave out a number that is not"
+            " finite or write null.",
+        ) from error
+    return write_file_atomic(path, encoded)
 
 
 def write_csv_atomic(path: Path, rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -> str:
@@ -43,8 +57,12 @@ def write_tensors_atomic(
 
     Returns:
         The SHA-256 (hex) of the file.
+
+    Raises:
+        ConfigError: a tensor, a name or metadata that safetensors cannot hold. The old file stays.
+        StoreError: the file cannot be written. The old file stays.
     """
-    return write_chunks_atomic(path, tensor_chunks(tensors, metadata))
+    return write_tensors_file(path, tensors, metadata)
 
 
 def write_checkpoint_atomic(path: Path, state_dict: Any, *, metadata: Mapping[str, str] | None = None) -> str:

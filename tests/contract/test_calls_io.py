@@ -34,6 +34,7 @@ from streetvision_core.io import (
     git_state,
     write_checkpoint_atomic,
     write_json_atomic,
+    write_tensors_atomic,
 )
 
 TORCH_ENDINGS = (".pth", ".pt", ".ckpt")
@@ -221,6 +222,70 @@ def test_two_views_of_one_memory_as_different_types_are_a_paragraph(tmp_path):
     with pytest.raises(ConfigError, match="different types"):
         write_checkpoint_atomic(tmp_path / "a.pt", {"a": base, "b": base.view(torch.int32)})
     assert not list(tmp_path.iterdir())
+
+
+NOT_SAFETENSORS = {
+    "metadata": ({"w": torch.ones(1)}, {"epoch": 1}, "'epoch'"),
+    "metadata of another key": ({"w": torch.ones(1)}, {1: "x"}, "1, a int"),
+    "metadata that is a list": ({"w": torch.ones(1)}, ["x"], "list"),
+    "reserved name": ({"__metadata__": torch.ones(1)}, None, "'__metadata__'"),
+    "surrogate": ({"w\udc80": torch.ones(1)}, None, "name"),
+    "list": ([torch.ones(1)], None, "a list"),
+    "none": (None, None, "a NoneType"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_SAFETENSORS)
+@pytest.mark.parametrize("write", [write_checkpoint_atomic, write_tensors_atomic])
+def test_a_safetensors_file_that_nobody_could_load_is_never_written(write, case, tmp_path):
+    state, metadata, told = NOT_SAFETENSORS[case]
+    path = tmp_path / "old.safetensors"
+    path.write_bytes(b"old")
+    with pytest.raises(ConfigError, match=told):
+        write(path, state, metadata=metadata)
+    assert path.read_bytes() == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+@pytest.mark.parametrize("length", [1, 3 * 2**20])
+def test_a_tensor_with_its_sign_kept_aside_is_written_as_what_it_shows(length, ending, tmp_path):
+    negated = torch.full((length,), 1 + 2j).conj().imag
+    assert negated.is_neg()
+    state = {"w": negated, "whole": torch._neg_view(torch.ones(length))}
+    write_checkpoint_atomic(tmp_path / f"a{ending}", state)
+    assert same(read(tmp_path / f"a{ending}"), {name: one.resolve_neg() for name, one in state.items()})
+
+
+@pytest.mark.parametrize("ending", [*TORCH_ENDINGS, ".safetensors"])
+def test_values_nested_without_end_are_a_paragraph(ending, tmp_path):
+    nested = []
+    for _ in range(3000):
+        nested = [nested]
+    with pytest.raises(ConfigError, match=r"deeper|'w', a list"):
+        write_checkpoint_atomic(tmp_path / f"a{ending}", {"w": nested})
+    assert not list(tmp_path.iterdir())
+
+
+class Marked(torch.Tensor):
+    """A tensor of somebody's own class."""
+
+
+def test_a_tensor_of_a_class_of_its_own_is_refused_by_its_key(tmp_path):
+    state = {"model": {"w": torch.ones(2).as_subclass(Marked), "b": nn.Parameter(torch.ones(1))}}
+    with pytest.raises(ConfigError, match=r"'model\.w' is a .*Marked") as caught:
+        write_checkpoint_atomic(tmp_path / "a.pth", state)
+    assert "x1b" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_shared_many_times_is_looked_at_once(tmp_path):
+    shared = [1]
+    for _ in range(40):  # 2**40 ways lead to the innermost
+        shared = [shared, shared]
+    write_checkpoint_atomic(tmp_path / "a.pth", {"a": shared})
+    with pytest.raises(ConfigError, match="Setting"):
+        write_checkpoint_atomic(tmp_path / "a.pth", {"a": shared, "s": Setting()})
 
 
 MEMORY = """
@@ -429,6 +494,152 @@ LOOP["again"] = LOOP
 def test_what_is_no_configuration_is_a_paragraph_that_names_it(config, told, project):
     with pytest.raises(ConfigError, match=told):
         described(config)
+
+
+class Missing(dict):
+    """As OmegaConf has it: a value that was not given raises an error of its own when it is read."""
+
+    def __getitem__(self, key):
+        raise LookupError(f"Missing mandatory value: {key}")
+
+
+def deep(levels):
+    value = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"a": {1: 2, "1": 3}}, r"'a\.1' more than once"),
+        ({"a": 1j}, "'a', a complex"),
+        ({"a": np.complex64(1j)}, "'a', a complex"),
+        ({"a": [b"x"]}, r"'a\.0', a bytes"),
+        ({"a": bytearray(b"x")}, "'a', a bytearray"),
+        ({"a": (one for one in "ab")}, "'a', a generator"),
+        ({"a": np.datetime64("2026-11-21")}, "'a', a datetime64"),
+        ({"a": [0, float("nan")]}, r"'a\.1', a float of nan"),
+        ({"a": np.float32("inf")}, "'a', a float of inf"),
+        ({"a": "\udc80"}, "'a', a str"),
+        ({"a": {(1, 2): 3}}, "a tuple, in the value 'a'"),
+        ({"a": {b"k": 3}}, "a bytes, in the value 'a'"),
+        ({"a": {"b": Missing(c=1)}}, r"'a\.b\.c'.*LookupError.*Missing mandatory value: c"),
+        (deep(63), "nested"),
+        (deep(3000), "nested"),
+    ],
+)
+def test_what_would_be_recorded_as_a_guess_is_refused_by_its_key(config, told, project):
+    with pytest.raises(ConfigError, match=told):
+        described(config)
+
+
+def test_the_deepest_configuration_reads_back(project):
+    made = described(deep(62))
+    assert StepManifest.from_bytes(made.to_bytes(), where="here") == made
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"a": {"b": float("nan")}}, r"'a\.b', a float of nan"),
+        ({"a": [1, np.ones(2)]}, r"'a\.1', a ndarray"),
+        ({"a": Path("x")}, "'a', a .*Path"),
+        ({"a": {Path("x"): 1}}, "the key .* in 'a'"),
+        ({1: 2, "1": 3}, "not supported between"),
+        (LOOP, "[Cc]ircular"),
+        (deep(20_000), "recursion"),
+        ({"a": "\udc80"}, "'a', a str"),
+    ],
+)
+def test_what_is_no_json_is_a_paragraph_that_names_key_and_file(data, told, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old")
+    with pytest.raises(ConfigError, match=rf"(?s){told}.*a\.json.*Turn"):
+        write_json_atomic(path, data)
+    assert path.read_bytes() == b"old"
+
+
+class Torn:
+    def keys(self):
+        raise ArithmeticError("interpolation of an unknown key")
+
+    __getitem__ = None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metrics": {"a": "x"}}, "'a', a str.*the metrics of phase1_baseline"),
+        ({"metrics": {"a": None}}, "'a', a NoneType"),
+        ({"metrics": {"a": True}}, "'a', a bool"),
+        ({"metrics": {"a": {"b": 1.0}}}, "'a', a dict"),
+        ({"metrics": {"a": np.float32("nan")}}, "'a', a float of nan"),
+        ({"metrics": [1.0]}, "a list"),
+        ({"duration_seconds": "3"}, "duration_seconds.*'3'"),
+        ({"duration_seconds": float("nan")}, "duration_seconds.*nan"),
+        ({"duration_seconds": 1e20}, "duration_seconds.*1e[+]20"),
+        ({"duration_seconds": -1}, "duration_seconds.*-1"),
+        ({"duration_seconds": None}, "duration_seconds.*None"),
+        ({"seed": 1.5}, "1.5 .seed"),
+        ({"seed": True}, "True .seed"),
+        ({"device": 3}, "3 .device"),
+        ({"run_id": "my run/.."}, r"my run/\.\.' .run_id.*directory"),
+        ({"run_id": ""}, "run_id"),
+        ({"step_name": None}, "None .step_name"),
+        ({"input_paths": None}, "input_paths"),
+        ({"output_paths": [3]}, "output_paths"),
+        ({"config": {"a": Torn()}}, "'a'.*ArithmeticError.*unknown key"),
+    ],
+)
+def test_what_a_manifest_cannot_record_is_a_paragraph_that_names_it(changes, told, project):
+    with pytest.raises(ConfigError, match=told):
+        described(**changes)
+
+
+def test_scalars_of_numpy_and_a_device_of_torch_are_what_they_hold(project):
+    made = described(
+        metrics={"a": np.float32(0.5), "b": np.int64(2), "c": torch.tensor(1.5)},
+        seed=np.int64(3),
+        device=torch.device("cuda", 0),
+        duration_seconds=np.float32(2.5),
+    )
+    assert (made.metrics, made.seed, made.device) == ({"a": 0.5, "b": 2, "c": 1.5}, 3, "cuda:0")
+    assert made.duration_seconds == 2.5
+    assert StepManifest.from_bytes(made.to_bytes(), where="here") == made
+
+
+def test_inputs_of_one_file_name_are_told_apart_by_their_directories(project):
+    paths = ["p/a/manifest.json", "q/a/manifest.json", "b/x.csv", "c/x.csv", "b/y.csv"]
+    for path in paths:
+        write_json_atomic(path, path)
+    made = described(input_paths=[*paths, "b/../b/x.csv", Path("b/x.csv").absolute()])
+    assert {name: one.data_version for name, one in made.input_artifacts.items()} == {
+        name.replace("/", ":"): compute_file_sha256(Path(path))
+        for name, path in zip([*paths[:4], "y.csv"], paths, strict=True)
+    }
+    assert StepManifest.from_bytes(made.to_bytes(), where="here") == made
+
+
+def test_names_of_inputs_that_stay_alike_are_refused(project):
+    for path in ("a/x", "b/x", "c/a:x"):
+        write_json_atomic(path, path)
+    with pytest.raises(StreetVisionError, match=r"a:x twice.*Rename"):
+        described(input_paths=["a/x", "b/x", "c/a:x"])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "told"),
+    [
+        (["outputs/metrics.json", "outputs/../outputs/metrics.json"], "metrics.json twice"),
+        (["outputs/manifest.json"], "own digest.*Leave manifest.json out"),
+    ],
+)
+def test_an_output_is_named_once_and_is_not_the_manifest(outputs, told, project):
+    write_json_atomic("outputs/manifest.json", {})
+    with pytest.raises(StreetVisionError, match=told):
+        described(output_paths=outputs)
 
 
 def test_the_run_id_is_of_this_process_unless_it_is_given(project):

@@ -16,6 +16,7 @@ from streetvision_core.eval.curves import mcc_rows, precision_recall_rows, risk_
 from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, verify_thresholds
 from streetvision_core.eval.scrc import Scrc
 from streetvision_core.eval.scrc_fit import fit_scrc, verify_scrc
+from streetvision_core.eval.selective import threshold_sweep
 from streetvision_core.io import Artifact, csv_bytes
 from streetvision_core.training.logits import Logits
 from tests.training.toy import fit, make_backbone, make_toy, publish
@@ -119,6 +120,14 @@ def test_the_best_rows_are_marked_and_of_equals_the_one_that_answers_the_most(fi
     assert value == max(float(row[column]) for row in rows)
     equals = [row for row in rows if float(row[column]) == value]
     assert float(best["coverage"]) == max(float(row["coverage"]) for row in equals)
+
+
+@pytest.mark.parametrize("probabilities", [[0.1, 0.1, 0.9, 0.9], [0.1, 0.2, 0.8, 0.9]])
+def test_on_a_tie_the_chosen_point_carries_the_marks_of_the_best(probabilities):
+    """In the first case every row answers everything, so that coverage cannot decide."""
+    *others, chosen = threshold_sweep(np.array(probabilities), np.array([0, 0, 1, 1]), threshold=0.5)
+    assert chosen.marks == ("chosen", "best_selective_accuracy", "best_mcc")
+    assert not any(row.marks for row in others)
 
 
 def test_the_sweep_reads_back_and_verifies(fitted, tmp_path):

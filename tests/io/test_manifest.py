@@ -223,14 +223,14 @@ def test_outputs_lie_below_the_output_directory_and_inputs_have_distinct_names(t
             output_dir=tmp_path / "b",
             config={},
         )
-    with pytest.raises(SchemaError, match="x twice"):
-        create_step_manifest(
-            step_name="s",
-            input_paths=[tmp_path / "a" / "x", tmp_path / "b" / "x"],
-            output_paths=[],
-            output_dir=tmp_path,
-            config={},
-        )
+    made = create_step_manifest(
+        step_name="s",
+        input_paths=[tmp_path / "a" / "x", tmp_path / "b" / "x"],
+        output_paths=[],
+        output_dir=tmp_path,
+        config={},
+    )
+    assert sorted(made.input_artifacts) == ["a:x", "b:x"]
 
 
 def test_any_file_name_can_be_an_input(tmp_path):
@@ -247,5 +247,5 @@ NO_JSON = [{"config": {"rate": float("inf")}}, {"config": {}, "metrics": {"mcc":
 
 @pytest.mark.parametrize("given", NO_JSON)
 def test_what_json_cannot_hold_is_a_paragraph(tmp_path, given):
-    with pytest.raises(ConfigError, match=r"JSON values, all numbers finite.*\(s\)"):
+    with pytest.raises(ConfigError, match=r"JSON values, all numbers finite.* of s\)"):
         create_step_manifest(step_name="s", input_paths=[], output_paths=[], output_dir=tmp_path, **given)
