@@ -16,7 +16,7 @@ bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets
 	$(ACTIVATED) python -P -m streetvision_assets.launch make_bundle -c $(PRESET)
 
 verify: .venv/runtime ## run every check of what was materialized, and nothing else
-	$(ACTIVATED) dagster job execute -j verify
+	$(ACTIVATED) python -P -m streetvision_assets.launch verify
 
 ui: .venv/runtime ## open the graph in the browser, on loopback only
 	$(ACTIVATED) dagster dev --host 127.0.0.1 --port 3000

@@ -12,7 +12,8 @@ from typing import Any
 import dagster as dg
 
 from streetvision_assets.code_version import code_version
-from streetvision_assets.remembered import evidence, passed_before
+from streetvision_assets.conventions import checked_input
+from streetvision_assets.remembered import PROBLEMS, counts_when_passed, evidence
 from streetvision_assets.resources import StoreResource
 from streetvision_core.data.roles import role_violations
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError, StreetVisionError
@@ -49,7 +50,7 @@ class Verdict:
             severity=dg.AssetCheckSeverity.ERROR,
             # The page of a check renders this as Markdown, images included; problems name files and groups.
             description=for_markdown("; ".join(self.problems) or self.good, limit=PARAGRAPH),
-            metadata={"problems": len(self.problems), **self.counts, **(metadata or {})},
+            metadata={PROBLEMS: len(self.problems), **self.counts, **(metadata or {})},
         )
 
 
@@ -71,29 +72,40 @@ def proof(
         name, version = body.__name__, code_version(body)
 
         def check(context: dg.AssetCheckExecutionContext, **inputs: Any) -> dg.AssetCheckResult:
-            manifest = inputs[asset].manifest
-            taken_over_here = manifest.reused_from and manifest.dagster_run_id == context.run.run_id
+            artifact: PublishedArtifact | None = inputs[asset]
+            if artifact is None:
+                return _nothing_to_check(asset)
+            manifest = artifact.manifest
+            counts = None
+            if manifest.reused_from and manifest.dagster_run_id == context.run.run_id:
+                counts = counts_when_passed(context.instance, manifest, check=name, code_version=version)
             try:
-                if taken_over_here and passed_before(
-                    context.instance, manifest, check=name, code_version=version
-                ):
-                    found = Verdict(always(inputs[asset]), good=_TAKEN_OVER)
+                if counts is None:
+                    verdict = body(**inputs)
                 else:
-                    found = body(**inputs)
+                    verdict = Verdict(always(artifact), good=_TAKEN_OVER, counts=counts)
             except StreetVisionError as error:
-                found = Verdict([str(error)], good="")  # a verdict, so that no later run forgets it
-            told = evidence(manifest, code_version=version)
-            return found.result(metadata=told)
+                verdict = Verdict([str(error)], good="")  # a verdict, so that no later run forgets it
+            return verdict.result(metadata=evidence(manifest, code_version=version))
 
         # Dagster reads names and types of the inputs from the signature.
         own = inspect.signature(check).parameters["context"]
         signature = inspect.signature(body)
+        read = [
+            parameter.replace(annotation=PublishedArtifact | None) if parameter.name == asset else parameter
+            for parameter in signature.parameters.values()
+        ]
         check.__signature__ = signature.replace(  # type: ignore[attr-defined]  # a function takes one
-            parameters=[own, *signature.parameters.values()], return_annotation=dg.AssetCheckResult
+            parameters=[own, *read], return_annotation=dg.AssetCheckResult
         )
-        check.__annotations__ |= {key: one for key, one in body.__annotations__.items() if key != "return"}
+        types = {key: one for key, one in body.__annotations__.items() if key != "return"}
+        check.__annotations__ |= {**types, asset: PublishedArtifact | None}
         check.__doc__ = body.__doc__
-        return dg.asset_check(asset=asset, name=name, blocking=True, description=description)(check)
+        spec = dg.AssetCheckSpec(name, asset=asset, blocking=True, description=description)
+        # Not `asset_check`, which takes no metadata of the input that it checks.
+        return dg.multi_asset_check(name=f"{asset}_{name}", specs=[spec], ins={asset: checked_input(asset)})(
+            check
+        )
 
     return define
 
@@ -117,19 +129,32 @@ def _standard_check(step: str) -> dg.AssetChecksDefinition:
                 description="The inputs are what the upstream published, and no forbidden role was read.",
             ),
         ],
-        ins={"artifact": dg.AssetIn(step)},
+        ins={"artifact": checked_input(step)},
         can_subset=True,  # or the UI can execute neither of them
     )
     def integrity_and_lineage(
-        context: dg.AssetCheckExecutionContext, artifact: PublishedArtifact, store: StoreResource
+        context: dg.AssetCheckExecutionContext, artifact: PublishedArtifact | None, store: StoreResource
     ) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
+        if artifact is None:
+            yield from (_nothing_to_check(step, check_name=name) for name in sorted(selected))
+            return
         if "integrity" in selected:
             yield _check_integrity(artifact)
         if "lineage" in selected:
             yield _check_lineage(artifact, store.open())
 
     return integrity_and_lineage
+
+
+def _nothing_to_check(step: str, *, check_name: str | None = None) -> dg.AssetCheckResult:
+    """Return the result for an asset that no run has made yet: a remark, for nothing is wrong."""
+    return dg.AssetCheckResult(
+        check_name=check_name,
+        passed=True,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"nothing of {step} was ever made in this store, so there is nothing to check",
+    )
 
 
 def _check_integrity(artifact: PublishedArtifact) -> dg.AssetCheckResult:
@@ -159,7 +184,7 @@ def _check_lineage(artifact: PublishedArtifact, store: ArtifactStore) -> dg.Asse
         severity=dg.AssetCheckSeverity.WARN,
         description=for_markdown("; ".join(newer), limit=PARAGRAPH)
         or "made from what its inputs published, all of them current",
-        metadata={"problems": 0, "outdated_inputs": len(newer), **counts},
+        metadata={PROBLEMS: 0, "outdated_inputs": len(newer), **counts},
     )
 
 

@@ -19,7 +19,13 @@ from streetvision_core.escape import for_terminal, from_markdown
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
 
-_EVENTS_SHOWN = {"ASSET_CHECK_EVALUATION", "STEP_FAILURE", "RUN_FAILURE", "RUN_SUCCESS"}
+_EVENTS_SHOWN = {
+    "ASSET_CHECK_EVALUATION",
+    "RESOURCE_INIT_FAILURE",
+    "STEP_FAILURE",
+    "RUN_FAILURE",
+    "RUN_SUCCESS",
+}
 # Dagster logs one of these for every step behind a failed one; the failure itself is the news.
 _CONSEQUENCE = "Dependencies for step"
 # The evaluation of the check has said on the line before what the first says again. The second is Ctrl-C, of

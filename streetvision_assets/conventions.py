@@ -10,8 +10,12 @@ from streetvision_assets.code_version import code_version
 # What an asset takes where it was published, and does without where it was not (`optional_inputs`).
 OPTIONAL = "streetvision/optional"
 Body = Callable[..., dg.MaterializeResult[Any]]
+# The job of all checks.
+VERIFY = "verify"
 OWNERS = ["team:streetvision"]
 IO_MANAGER_KEY = "artifacts"
+# Dagster lets the input of a check say nothing but who loads it.
+CHECKED_IO_MANAGER_KEY = "checked_artifacts"
 # The bodies of the assets by name: what a step runs, for who asks whether that has changed.
 BODIES: dict[str, Body] = {}
 
@@ -19,6 +23,11 @@ BODIES: dict[str, Body] = {}
 def optional_inputs(*names: str) -> dict[str, dg.AssetIn]:
     """Return inputs by name that the IO manager gives as None where nothing was published."""
     return {name: dg.AssetIn(metadata={OPTIONAL: True}) for name in names}
+
+
+def checked_input(name: str) -> dg.AssetIn:
+    """Return the input of a check, which its IO manager gives as None where nothing was ever published."""
+    return dg.AssetIn(name, input_manager_key=CHECKED_IO_MANAGER_KEY)
 
 
 def stage_asset(

@@ -8,8 +8,8 @@ import dagster as dg
 
 from streetvision_assets import data, phase1, phase2, phase3, phase4, phase5, phase6, report
 from streetvision_assets.console import console
-from streetvision_assets.conventions import IO_MANAGER_KEY
-from streetvision_assets.io_manager import ArtifactIOManager
+from streetvision_assets.conventions import CHECKED_IO_MANAGER_KEY, IO_MANAGER_KEY
+from streetvision_assets.io_manager import ArtifactIOManager, CheckedIOManager
 from streetvision_assets.jobs import JOBS
 from streetvision_assets.resources import StoreResource
 
@@ -26,7 +26,11 @@ defs = dg.Definitions(
     assets=assets,
     asset_checks=[check for stage in STAGES for check in stage.CHECKS],
     jobs=JOBS,
-    resources={"store": store, IO_MANAGER_KEY: ArtifactIOManager(store=store)},
+    resources={
+        "store": store,
+        IO_MANAGER_KEY: ArtifactIOManager(store=store),
+        CHECKED_IO_MANAGER_KEY: CheckedIOManager(store=store),
+    },
     executor=dg.in_process_executor,
     loggers={"console": console},
 )

@@ -11,6 +11,7 @@ import _thread
 import signal
 import sys
 import threading
+from multiprocessing.resource_tracker import ensure_running
 from typing import TYPE_CHECKING
 
 from streetvision_core.cli import GOES_ON, INTERRUPTED
@@ -46,6 +47,8 @@ def _listen() -> threading.Event:
             interrupted.set()
             _thread.interrupt_main()
 
+    # Before the signal is blocked: Python 3.11 unblocks it in the thread that starts this helper of its own.
+    ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     threading.Thread(target=listen, name="listens to Ctrl-C", daemon=True).start()
     return interrupted

@@ -31,6 +31,9 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
 
     store: dg.ResourceDependency[StoreResource]
 
+    def _open_store(self) -> ArtifactStore:
+        return self.store.open()
+
     def handle_output(self, context: dg.OutputContext, obj: StepOutput) -> None:
         """Stage, publish and describe what a step made."""
         step, store = obj.step, self.store.open()
@@ -71,6 +74,21 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
                 raise
             context.log.warning("%s is left out: %s", step, error)
             return None
+
+
+class CheckedIOManager(ArtifactIOManager):
+    """Gives a check its artifact, or None where nothing of it was ever published in this store.
+
+    A lost pointer to what was published is a fault, which the check has to tell.
+    """
+
+    def load_input(self, context: dg.InputContext) -> PublishedArtifact | None:
+        """Find the artifact that this check looks at."""
+        upstream, store = context.upstream_output, self._open_store()
+        made_here = upstream is not None and upstream.run_id == context.step_context.run_id
+        if not made_here and not store.has_any(context.asset_key.path[-1]):
+            return None
+        return super().load_input(context)
 
 
 def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from streetvision_assets.conventions import VERIFY
 from streetvision_assets.presets import preset_jobs
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ JOBS = [
         "From labelled images to a bundle with the threshold, without gate, scrc and evaluation.",
     ),
     _job(
-        "verify",
+        VERIFY,
         dg.AssetSelection.all_asset_checks(),
         "Every check of every asset, and nothing else: no asset is materialized.",
     ),

@@ -28,6 +28,7 @@ from dagster._utils.interrupts import capture_interrupts
 
 from streetvision_assets.interrupts import interruptible
 from streetvision_assets.preflight import prepare
+from streetvision_assets.presets import read_preset
 from streetvision_core.cli import BAD, GOOD
 from streetvision_core.errors import ConfigError, StreetVisionError
 
@@ -66,11 +67,8 @@ def read_config(files: Sequence[Path]) -> Mapping[str, Any]:
     for file in files:
         if not file.is_file():
             raise ConfigError("a preset", "no such file", file, "Give the path of one: ls presets.")
-    try:
-        return dg.config_from_files([str(file) for file in files])
-    except (dg.DagsterInvariantViolationError, OSError, ValueError) as error:
-        found = str(error).splitlines()[0]
-        raise ConfigError("a run configuration in YAML", found, files[-1], "Correct it.") from error
+        read_preset(file)
+    return dg.config_from_files([str(file) for file in files])
 
 
 def launch(
@@ -91,11 +89,14 @@ def launch(
     try:
         dg.validate_run_config(definition, dict(config))
     except dg.DagsterInvalidConfigError as error:
-        raise unknown_settings(error, where=presets[-1] if presets else name) from error
+        raise unknown_settings(error, where=", ".join(map(str, presets)) or name) from error
     run = instance.create_run_for_job(
         job_def=definition,
         run_config=config,
-        tags={**definition.run_tags, **({"preset": presets[0].stem} if presets else {})},
+        tags={
+            **definition.run_tags,
+            **({"preset": " ".join(preset.stem for preset in presets)} if presets else {}),
+        },
         remote_job_origin=_origin(name),
         job_code_origin=job.get_python_origin(),
     )

@@ -13,7 +13,15 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
-from streetvision_core.bundle.layout import CARD, EVALUATION, README, RECORD, REDACTED
+from streetvision_core.bundle.layout import (
+    CARD,
+    EVALUATION,
+    EXPECTED,
+    GOLDEN_PREFIX,
+    README,
+    RECORD,
+    REDACTED,
+)
 from streetvision_core.bundle.leaving import what_leaves
 from streetvision_core.bundle.parts import choose_parts
 from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
@@ -99,16 +107,24 @@ def _show_reached(exported: Artifact) -> dict[str, str]:
 )
 def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     """Use the bundle as its receiver would: moved, verified, loaded, asked."""
-    opened = store.open()
+    opened, names = store.open(), bundle.manifest.output_artifacts
+    golden = sum(name.startswith(GOLDEN_PREFIX) and name != EXPECTED for name in names)
+    counts = {"files": len(names), "golden_images": golden}
     if "evaluation" not in bundle.manifest.input_artifacts:
-        return Verdict(moved_copy_problems(bundle.directory, deep=True), good="verified after being moved")
+        problems = moved_copy_problems(bundle.directory, deep=True)
+        return Verdict(problems, good="verified after being moved", counts=counts)
     splits = Splits.from_artifact(opened.input_of(bundle, "splits"))
+    report = Evaluation.from_artifact(opened.input_of(bundle, "evaluation"))
     problems = moved_bundle_problems(
         bundle.directory,
-        evaluation=Evaluation.from_artifact(opened.input_of(bundle, "evaluation")),
+        evaluation=report,
         pictures=open_pictures(opened.input_of(bundle, "images"), splits, roles=ROLES),
     )
-    return Verdict(problems, good="verified after being moved; every reported decision reproduced")
+    return Verdict(
+        problems,
+        good="verified after being moved; every reported decision reproduced",
+        counts={**counts, "images": len(report.tested)},
+    )
 
 
 CHECKS = [*standard_checks("bundle"), deployable]

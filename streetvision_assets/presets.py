@@ -48,6 +48,15 @@ def _preset_job(path: Path, selection: dg.AssetSelection) -> UnresolvedAssetJobD
     )
 
 
+def read_preset(path: Path) -> dict[str, Any]:
+    """Return the run configuration in a file, from whatever folder.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML, or is no run configuration.
+    """
+    return _parse(_read(path), path)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -60,7 +69,7 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         config = yaml.load(text, Loader=_LOADER)  # noqa: S506 - both choices are safe loaders
     except yaml.YAMLError as error:
         found = re.sub(r"\s+", " ", str(error))
-        raise _unusable(path, f"no YAML: {found}", "Correct it, or move it out of the folder.") from error
+        raise _unusable(path, f"no YAML: {found}", "Correct it, or leave it out.") from error
     if not isinstance(config, dict) or not config or not config.keys() <= _PARTS:
         found = ", ".join(map(str, config)) if isinstance(config, dict) else type(config).__name__
         raise _unusable(

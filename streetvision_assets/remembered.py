@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # How many evaluations of a check are looked at; of content from further back it is made again.
 _LOOK_BACK = 200
+# Under this name a check tells how many faults it has found.
+PROBLEMS = "problems"
 
 
 def drawn_before(instance: DagsterInstance, dagster_run_id: str, step: str) -> dict[str, dg.MetadataValue]:
@@ -38,10 +40,10 @@ def drawn_before(instance: DagsterInstance, dagster_run_id: str, step: str) -> d
     return {}
 
 
-def passed_before(
+def counts_when_passed(
     instance: DagsterInstance, manifest: StepManifest, *, check: str, code_version: str
-) -> bool:
-    """Tell whether this very check has passed on this very content, with these libraries, when last made.
+) -> dict[str, int | float] | None:
+    """Return the numbers of this very check on this very content, with these libraries; None if not passed.
 
     The newest evaluation counts, of whatever run: one that failed since is not forgotten.
     """
@@ -50,8 +52,9 @@ def passed_before(
         told = {name: value.value for name, value in evaluation.metadata.items()}
         if told.get("data_version") == manifest.data_version:
             same = evidence(manifest, code_version=code_version)
-            return evaluation.passed and all(told.get(name) == one for name, one in same.items())
-    return False
+            passed = evaluation.passed and all(told.get(name) == one for name, one in same.items())
+            return _numbers(evaluation) if passed else None
+    return None
 
 
 def evidence(manifest: StepManifest, *, code_version: str) -> dict[str, str]:
@@ -69,3 +72,14 @@ def _evaluations(instance: DagsterInstance, key: dg.AssetCheckKey) -> Iterator[A
         event = record.event.dagster_event if record.event else None
         if event is not None and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             yield event.asset_check_evaluation_data
+
+
+def _numbers(evaluation: AssetCheckEvaluation) -> dict[str, int | float]:
+    """Return what a check has counted, without the faults, of which each evaluation tells its own."""
+    return {
+        name: value.value
+        for name, value in evaluation.metadata.items()
+        if isinstance(value, dg.IntMetadataValue | dg.FloatMetadataValue)
+        and value.value is not None
+        and name != PROBLEMS
+    }

@@ -94,12 +94,14 @@ def recounted(evaluation: PublishedArtifact, store: StoreResource) -> Verdict:
     """Count again from the published decisions."""
     opened = store.open()
     splits = Splits.from_artifact(opened.input_of(evaluation, "splits"))
+    report = Evaluation.from_artifact(evaluation)
     problems = recount_problems(
-        Evaluation.from_artifact(evaluation),
+        report,
         names=splits.roles["val_test"],
         index=ImageIndex.from_artifact(opened.input_of(evaluation, "images")),
     )
-    return Verdict(problems, good="decided and counted again, the same")
+    counts = {"images": len(report.tested), "policies": len(report.report.policies)}
+    return Verdict(problems, good="decided and counted again, the same", counts=counts)
 
 
 CHECKS = [*standard_checks("evaluation"), recounted]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from streetvision_assets.conventions import VERIFY
 from streetvision_assets.stale_runs import begin_run, end_run
 from streetvision_core.errors import MissingArtifactError
 from streetvision_core.io.locations import directory_named
@@ -27,8 +28,21 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Claim the run before its first step, and fail runs whose process is gone."""
+        if context.run and context.run.job_name == VERIFY:
+            self._require_something()
         if context.instance and context.run:
             begin_run(context.instance, context.run.run_id)
+
+    def _require_something(self) -> None:
+        """Refuse to check an empty store; said once here, for each of the checks would say it again."""
+        store = self.open()
+        if not store.current_steps():
+            raise MissingArtifactError(
+                "something to check",
+                "nothing published",
+                store.root,
+                "Run make bundle first, or name another store (STREETVISION_STORE).",
+            )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Give the claim back; a process that is killed loses it as well."""

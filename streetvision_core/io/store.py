@@ -278,6 +278,11 @@ class ArtifactStore:
                 return manifest.parent.parent.name
         return None
 
+    def has_any(self, step: str) -> bool:
+        """Tell whether any run has published something of the step here, current or not."""
+        pattern = f"*/{check_segment(step, kind='step')}/{MANIFEST_NAME}"
+        return step in self.current_steps() or any((self.root / "runs").glob(pattern))
+
     def current_steps(self) -> list[str]:
         """Return the names of the steps of which something is current, sorted."""
         return sorted(path.stem for path in (self.root / "latest").glob("[!.]*.json"))

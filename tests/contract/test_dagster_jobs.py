@@ -1,5 +1,7 @@
 """Each way to start the system is a job: the phases that were asked for, the presets, and the checks."""
 
+import subprocess
+
 import dagster as dg
 import pytest
 import yaml
@@ -102,7 +104,9 @@ def home(tmp_path, monkeypatch):
         ("make_bundel", "ops: {}", "one of the jobs make_bundle"),
         ("phase1", None, "no such file"),
         ("phase1", "ops: {images: {config: {foldr: {path: x}}}}", "foldr"),
-        ("phase1", "ops: [", "a run configuration in YAML"),
+        ("phase1", "ops:\n  images: ]", "line 2"),
+        ("phase1", "- images", "found list"),
+        ("phase1", "images", "found str"),
     ],
 )
 def test_what_cannot_be_launched_is_one_paragraph_and_no_run(home, capsys, job, content, says):
@@ -116,3 +120,32 @@ def test_what_cannot_be_launched_is_one_paragraph_and_no_run(home, capsys, job, 
     assert says in told
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_runs() == []
+
+
+def test_of_several_files_the_bad_one_is_named(home, capsys):
+    good, bad = home / "good.yaml", home / "bad.yaml"
+    good.write_text("ops: {}")
+    bad.write_text("ops: [")
+    assert main(["phase1", "-c", str(good), "-c", str(bad), "-c", str(good)]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert str(bad) in told
+    assert str(good) not in told
+
+
+def test_a_run_of_several_presets_bears_all_their_names(home, monkeypatch):
+    monkeypatch.setenv("STREETVISION_STORE", str(home / "store"))
+    for name in ("one", "two"):
+        (home / f"{name}.yaml").write_text("loggers: {console: {}}")
+    # The store is empty, so that the run ends before its first check.
+    assert main(["verify", "-c", str(home / "one.yaml"), "-c", str(home / "two.yaml")]) == 1
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        [run] = instance.get_runs()
+    assert run.tags["preset"] == "one two"
+    assert run.remote_job_origin.job_name == "verify"
+
+
+def test_make_verify_is_a_run_that_the_page_of_jobs_lists():
+    make = ["make", "--dry-run", "-o", ".venv/runtime", "verify"]
+    shown = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert shown.endswith("python -P -m streetvision_assets.launch verify\n")
