@@ -270,3 +270,12 @@ def test_export_says_which_older_manifests_name_the_machine(golden_705fcbb):
     files = {name: (folder / name).read_bytes() for name in names_in(folder)}
     assert "lineage/images.json" in what_leaves(files)
     assert "of an older version" in what_leaves(files)
+
+
+def test_names_are_refused_in_a_redacted_bundle_that_has_no_golden_images(chain, tmp_path):
+    """Golden images would give the exchange away."""
+    folder = chain.bundle("20261121T093000-0000000a", lineage="redacted", golden=0)
+    assert load_bundle(folder).expected.pictures == ()
+    named = chain.upstream["splits"].read_bytes("splits.json")
+    with pytest.raises(BundleError, match=r"splits\.json as the step splits published it"):
+        load_bundle(forge(folder, tmp_path / "forged", files={"splits.json": named}))

@@ -1,6 +1,7 @@
 """The machine and its paths, beside the manifest and not in it."""
 
 import json
+import os
 from typing import Any
 
 import pydantic
@@ -165,6 +166,18 @@ def test_nothing_is_published_without_the_side_file_that_the_manifest_names(stor
     store.write_private(directory, PrivateRecord.of_this_machine({}))
     with pytest.raises(StoreError, match=r"only files that the manifest lists[\s\S]*private\.json"):
         store.publish(directory, manifest.model_copy(update={"run_id": "r1"}))
+
+
+def test_the_side_file_is_durable_before_the_manifest(store, monkeypatch):
+    renamed, replace = [], os.replace
+
+    def record(source, target, **kwargs):
+        renamed.append(os.path.basename(target))  # noqa: PTH119 - a name below an open directory
+        return replace(source, target, **kwargs)
+
+    monkeypatch.setattr(os, "replace", record)
+    publish(store, config=CONFIG, private=PrivateRecord.of_this_machine(PATHS))
+    assert renamed.index("private.json") < renamed.index("manifest.json") < renamed.index("images.json")
 
 
 def test_what_is_taken_over_brings_its_side_file_along(store, published):
