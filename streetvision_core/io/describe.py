@@ -95,7 +95,7 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
         SchemaError: an output outside ``output_dir``, named twice, or the manifest itself.
     """
     inputs = _input_names(_paths(input_paths, "input_paths"))
-    directory, metrics_of = Path(output_dir), f"the metrics of {step_name}"
+    (directory,), metrics_of = _paths([output_dir], "output_dir"), f"the metrics of {step_name}"
     outputs = _outputs(_paths(output_paths, "output_paths"), directory)
     run_id = process_run_id() if run_id is None else run_id
     finished, seconds = utc_now(), _seconds(duration_seconds, where=f"the step {step_name}")
@@ -117,9 +117,12 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
 def _paths(paths: Iterable[str | Path], what: str) -> list[Path]:
     try:
         # Text is iterable too: by letters, none of which is a file that anybody meant.
-        return [Path(paths)] if isinstance(paths, (str, os.PathLike)) else list(map(Path, paths))
+        listed = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else list(map(Path, paths))
     except TypeError as error:
-        raise ConfigError("a list of paths", str(error), what, "Pass paths as text or Path.") from error
+        raise ConfigError("paths as text or Path", str(error), what, "Pass each as text or Path.") from error
+    if nul := next((path for path in listed if "\0" in str(path)), None):
+        raise ConfigError("paths without a NUL character", f"{str(nul)!r}", what, "Mend this path.")
+    return listed
 
 
 def _input_names(paths: Iterable[Path]) -> dict[str, Path]:

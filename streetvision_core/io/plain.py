@@ -28,6 +28,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.encode import MAX_NESTING, is_text, json_bytes
 
+_MOST_BITS = 14_000  # Python writes no number of more than 4300 digits
 _BINARY = (bytes, bytearray, memoryview)
 # A configuration is the second level of its manifest, whose own is the first.
 _DEEPEST = MAX_NESTING - 2
@@ -171,11 +172,13 @@ def _is_writable(value: Any) -> bool:
     """Tell whether JSON and UTF-8 can hold a number or a text; of other values the encoder tells."""
     if isinstance(value, float):
         return math.isfinite(value)
+    if isinstance(value, int):
+        return value.bit_length() < _MOST_BITS
     return not isinstance(value, str) or value.isascii() or is_text(value)
 
 
 def _shown(value: Any) -> str:
-    return f" of {value!r}" if isinstance(value, (int, float, complex, str)) else ""
+    return f" of {value!r}" if isinstance(value, (float, complex, str)) else ""
 
 
 def _named(path: tuple[str, ...]) -> str:

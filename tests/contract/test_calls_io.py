@@ -590,6 +590,9 @@ class Torn:
         ({"step_name": None}, "None .step_name"),
         ({"input_paths": None}, "input_paths"),
         ({"output_paths": [3]}, "output_paths"),
+        ({"input_paths": ["a\0b"]}, "input_paths"),
+        ({"output_dir": None}, "output_dir"),
+        ({"metrics": {"a": 10**5000}}, "'a', a int"),
         ({"config": {"a": Torn()}}, "'a'.*ArithmeticError.*unknown key"),
     ],
 )
