@@ -1,6 +1,5 @@
 """Stage data: the index of the labelled pictures, and their split into roles."""
 
-from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput, previous_artifact
+from streetvision_assets.step import Metric, Step, StepConfig, StepOutput, previous_artifact
 from streetvision_core.data.config import SOURCE_NAMES, CsvConfig, DemoConfig, FolderConfig, ParquetConfig
 from streetvision_core.data.images import (
     ImagesConfig,
@@ -79,7 +78,7 @@ def images(
         directory=step.directory,
         previous=previous_artifact(context, store, step) if trusted else None,
     )
-    return step.result(indexed, told=_show_counts(indexed.index), shown=partial(_show_images, indexed))
+    return step.result(indexed, told=_show_counts(), shown=partial(_show_images, indexed))
 
 
 def _with_source_of_store(
@@ -110,13 +109,13 @@ def _show_images(indexed: IndexedImages) -> dict[str, dg.MetadataValue]:
     return shown
 
 
-def _show_counts(index: ImageIndex) -> dict[str, int]:
-    labels = Counter(image.label for image in index.pictures)
+def _show_counts() -> dict[str, Metric]:
+    of_labels = zip(LABEL_NAMES, ("none", "roadwork"), strict=True)
     return {
-        "images used": len(index.pictures),
-        **{f"images of {name}": labels[label] for label, name in enumerate(LABEL_NAMES)},
-        "groups of images": len({image.group for image in index.pictures}),
-        "images put aside": len(index.quarantine),
+        "images used": Metric("pictures"),
+        **{f"images of {name}": Metric(metric) for name, metric in of_labels},
+        "groups of images": Metric("groups"),
+        "images put aside": Metric("quarantined"),
     }
 
 
@@ -129,7 +128,16 @@ def splits(
     assigned = step.reused(Splits.from_artifact) or assign_splits(
         ImageIndex.from_artifact(images), SplitsConfig(**step.config)
     )
-    return step.result(assigned, shown=lambda: {"roles": table(assigned.table())}, seed=config.seed)
+    return step.result(
+        assigned,
+        told=_show_sizes(assigned),
+        shown=lambda: {"roles": table(assigned.table())},
+        seed=config.seed,
+    )
+
+
+def _show_sizes(assigned: Splits) -> dict[str, Metric]:
+    return {f"images of {role}": Metric(role) for role in assigned.counts}
 
 
 @proof(

@@ -40,7 +40,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         manifest = _describe_taken_over(obj, store) if step.origin else _describe_computed(obj, store)
         published = store.publish(step.directory, manifest)
         forget_progress(step.resume, root=store.root)
-        context.add_output_metadata(publication_metadata(published))
+        context.add_output_metadata(publication_metadata(published, renamed=obj.renamed))
         context.log.info(
             "published %s after %.1f s as %s: %s",
             step.name,
@@ -125,13 +125,18 @@ def _describe_taken_over(output: StepOutput, store: ArtifactStore) -> StepManife
     )
 
 
-def publication_metadata(published: PublishedArtifact) -> dict[str, dg.MetadataValue]:
-    """Return what the UI shows of every publication, so that it can be found again without the UI."""
+def publication_metadata(
+    published: PublishedArtifact, *, renamed: frozenset[str] = frozenset()
+) -> dict[str, dg.MetadataValue]:
+    """Return what the UI shows of every publication, so that it can be found again without the UI.
+
+    Metrics that are ``renamed`` stand on the page already, under a name for people.
+    """
     manifest = published.manifest
     size = sum(file.size_bytes for file in manifest.output_artifacts.values())
     # What was measured first, then where it lies, then what only a program compares.
     return {
-        **{name: _number(value) for name, value in manifest.metrics.items()},
+        **{name: _number(value) for name, value in manifest.metrics.items() if name not in renamed},
         "duration_seconds": dg.MetadataValue.float(manifest.duration_seconds),
         "size_bytes": dg.MetadataValue.int(size),
         "files": dg.MetadataValue.int(len(manifest.output_artifacts)),

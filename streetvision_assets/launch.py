@@ -93,14 +93,15 @@ def launch(
     run = instance.create_run_for_job(
         job_def=definition,
         run_config=config,
-        tags={
-            **definition.run_tags,
-            **({"preset": " ".join(preset.stem for preset in presets)} if presets else {}),
-        },
+        tags={**definition.run_tags, **_preset_tag(presets)},
         remote_job_origin=_origin(name),
         job_code_origin=job.get_python_origin(),
     )
     return execute_run(job, run, instance).success
+
+
+def _preset_tag(presets: Sequence[Path]) -> dict[str, str]:
+    return {"preset": " ".join(preset.stem for preset in presets)} if presets else {}
 
 
 def unknown_settings(error: dg.DagsterInvalidConfigError, *, where: str | Path) -> ConfigError:

@@ -9,7 +9,7 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.observing import observed_epochs
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
@@ -66,9 +66,9 @@ def phase1_checkpoint(
     )
 
 
-def _show_best(checkpoint: Checkpoint, method: str) -> dict[str, str | float]:
+def _show_best(checkpoint: Checkpoint, method: str) -> dict[str, str | Metric]:
     return {
-        "MCC on val_select": checkpoint.metrics["val_mcc"],
+        "MCC on val_select": Metric("val_mcc"),
         "best epoch": f"{checkpoint.best.epoch} of {len(checkpoint.epochs)}",
         "method": method,
         "limited_by": limited_by(checkpoint.metrics, method=method),

@@ -9,7 +9,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
@@ -49,7 +49,13 @@ def val_calib_logits(
         cache=store.open().features_directory(),
         on_notice=context.log.info,
     )
-    return step.result(logits)
+    return step.result(logits, told=_show_quality(logits))
+
+
+def _show_quality(logits: Logits) -> dict[str, Metric]:
+    """Return what the model reaches before any tuning; of no images there is nothing to return."""
+    names = {"MCC on val_calib at 0.5": "mcc", "FNR on val_calib at 0.5": "fnr"}
+    return {name: Metric(metric) for name, metric in names.items() if logits.ids}
 
 
 @stage_asset(group="calibration", kinds={"numpy"}, phase=2)
@@ -70,17 +76,14 @@ def thresholds(
         logits_version=val_calib_logits.manifest.data_version,
         config=config,
     )
-    return step.result(
-        fitted, told=_show_gain(fitted, logits), shown=partial(_show_thresholds, fitted, logits)
-    )
+    return step.result(fitted, told=_show_gain(logits), shown=partial(_show_thresholds, fitted, logits))
 
 
-def _show_gain(fitted: Thresholds, logits: Logits) -> dict[str, float]:
-    policy = fitted.policy
+def _show_gain(logits: Logits) -> dict[str, float | Metric]:
     return {
-        "decision threshold": policy.threshold,
+        "decision threshold": Metric("threshold"),
         "MCC on val_calib at 0.5": compute_mcc(logits.labels, np.argmax(logits.logits, axis=1)),
-        "MCC on val_calib at the threshold": policy.val_calib.metrics["mcc"],
+        "MCC on val_calib at the threshold": Metric("mcc", also=("val_calib_mcc",)),
     }
 
 

@@ -6,7 +6,6 @@ them too, and so that a source that was taken from the store is the one that is 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.history.source import source_of
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
 COMMIT, DIRTY, SOURCE = "commit", "dirty", "source"
+# The tags of the code of the run that this process is at, by its id.
+_CODE: dict[str, dict[str, str]] = {}
 
 
 def tag_run(context: dg.AssetExecutionContext, images_config: Mapping[str, Any] | None) -> None:
@@ -29,16 +30,17 @@ def tag_run(context: dg.AssetExecutionContext, images_config: Mapping[str, Any] 
     """
     if not context.instance.has_run(context.run.run_id):  # an asset that was called as a plain function
         return
-    tags = {**_code_tags(context.run.run_id)}
+    tags = {**_code_of(context.run.run_id)}
     if images_config is not None:
         kind, settings = source_of(images_config)
         tags[SOURCE] = f"{kind} {settings.get('path', '')}".strip()
     context.instance.add_run_tags(context.run.run_id, tags)
 
 
-@lru_cache(maxsize=1)
-def _code_tags(run_id: str) -> dict[str, str]:
-    """Return the tags of the code as it is now; asked once a run, because git takes its time."""
-    del run_id  # the key of the cache
-    state = git_state()
-    return {COMMIT: state.sha[:12], DIRTY: str(state.dirty).lower()}
+def _code_of(run_id: str) -> dict[str, str]:
+    """Return the tags of the code as it was at the first step of a run; git takes its time."""
+    if run_id not in _CODE:
+        state = git_state()
+        _CODE.clear()
+        _CODE[run_id] = {COMMIT: state.sha[:12], DIRTY: str(state.dirty).lower()}
+    return _CODE[run_id]

@@ -53,6 +53,14 @@ class StepConfig(dg.Config):
     )
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the manifest that the page shows under a name for people, and so not under its own."""
+
+    name: str
+    also: tuple[str, ...] = ()  # further names of the very same number
+
+
 class Record(Protocol):
     """What the core returns from a step: it knows how to become an artifact."""
 
@@ -158,7 +166,7 @@ class Step:
         *,
         shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
         whole: bool = True,
-        told: Mapping[str, str | float] | None = None,
+        told: Mapping[str, str | float | Metric] | None = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> dg.MaterializeResult[StepOutput]:
@@ -186,11 +194,18 @@ class Step:
             )
             step = replace(self, code_version=INCOMPLETE)
         digest = self.origin.manifest.data_version if self.origin else artifact.digest
+        facts = {
+            name: artifact.metrics[fact.name] if isinstance(fact, Metric) else fact
+            for name, fact in (told or {}).items()
+        }
+        metrics = [fact for fact in (told or {}).values() if isinstance(fact, Metric)]
+        renamed = frozenset(name for metric in metrics for name in (metric.name, *metric.also))
+        # An older version may have drawn under the name of a fact.
+        drawn = self._drawn_before() or shown()
         return dg.MaterializeResult(
-            value=StepOutput(step=step, artifact=artifact, device=device, seed=seed),
+            value=StepOutput(step=step, artifact=artifact, device=device, seed=seed, renamed=renamed),
             data_version=dg.DataVersion(digest),
-            # Named twice: the first time for the order, the second over what an older version has drawn.
-            metadata={**(told or {}), **(self._drawn_before() or shown()), **(told or {})},
+            metadata={**facts, **{name: value for name, value in drawn.items() if name not in facts}},
         )
 
     def _drawn_before(self) -> Mapping[str, dg.MetadataValue]:
@@ -208,6 +223,7 @@ class StepOutput:
     artifact: Artifact
     device: str
     seed: int | None
+    renamed: frozenset[str] = frozenset()
 
 
 def _config_of_images(inputs: Iterable[PublishedArtifact]) -> Mapping[str, Any] | None:

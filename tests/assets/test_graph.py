@@ -85,6 +85,8 @@ BEGINS_WITH = {
     },
     "backbone": {"architecture": "test_resnet", "source": "random", "licence": "none"},
     "phase1_checkpoint": {"MCC on val_select": 0, "best epoch": " of 6", "method": "finetune"},
+    "splits": {f"images of {role}": 0 for role in ("train", "val_select", "val_calib", "val_test")},
+    "val_calib_logits": {"MCC on val_calib at 0.5": 0, "FNR on val_calib at 0.5": 0},
     "thresholds": {
         "decision threshold": 0, "MCC on val_calib at 0.5": 0, "MCC on val_calib at the threshold": 0,
     },
@@ -95,6 +97,16 @@ BEGINS_WITH = {
 }  # fmt: skip
 
 
+# Metrics that the page shows under a name for people, and so not once more under their own.
+RENAMED = {
+    "images": {"pictures", "none", "roadwork", "groups", "quarantined"},
+    "splits": {"train", "val_select", "val_calib", "val_test"},
+    "phase1_checkpoint": {"val_mcc"},
+    "val_calib_logits": {"mcc", "fnr"},
+    "thresholds": {"mcc", "threshold", "val_calib_mcc"},
+}
+
+
 def assert_page(manifest, metadata):
     """The page begins with what a person came for and ends with the digests."""
     names = list(metadata)
@@ -102,6 +114,9 @@ def assert_page(manifest, metadata):
     assert names.index("path") > names.index("duration_seconds")
     first = BEGINS_WITH.get(manifest.step_name, {})
     assert names[: len(first)] == list(first), manifest.step_name
+    renamed = RENAMED.get(manifest.step_name, set())
+    assert renamed <= manifest.metrics.keys()
+    assert manifest.metrics.keys() & metadata.keys() == manifest.metrics.keys() - renamed
     for name, says in first.items():
         value = metadata[name].value
         assert says in value if isinstance(says, str) else isinstance(value, int | float), name
