@@ -297,8 +297,10 @@ from streetvision_core.io import write_checkpoint_atomic
 shape, ending, turned = (512, 1024, 256), sys.argv[2], sys.argv[3] == "turned"
 tensor = torch.ones(shape)
 state = {"w": tensor.transpose(0, 2) if turned else tensor}
-for number in range(3):  # what the first call imports is no memory of the second
-    write_checkpoint_atomic(Path(sys.argv[1]) / f"small{ending}", {"w": torch.ones(3)})
+small = torch.ones(64, 64, 64)
+for number in range(3):  # what the first call imports and starts is no memory of the second
+    path = Path(sys.argv[1]) / f"small{ending}"
+    write_checkpoint_atomic(path, {"w": small.transpose(0, 2) if turned else small})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 write_checkpoint_atomic(path=Path(sys.argv[1]) / f"large{ending}", state_dict=state)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
