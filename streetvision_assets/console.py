@@ -14,10 +14,18 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
+from streetvision_core.errors import StoreError
+
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
 
-_EVENTS_SHOWN = {"ASSET_CHECK_EVALUATION", "STEP_FAILURE", "RUN_FAILURE", "RUN_SUCCESS"}
+_EVENTS_SHOWN = {
+    "ASSET_CHECK_EVALUATION",
+    "RESOURCE_INIT_FAILURE",
+    "STEP_FAILURE",
+    "RUN_FAILURE",
+    "RUN_SUCCESS",
+}
 # Dagster logs one of these for every step behind a failed one; the failure itself is the news.
 _CONSEQUENCE = "Dependencies for step"
 # The evaluation of the check has said on the line before what the first says again. The second is Ctrl-C, of
@@ -29,6 +37,8 @@ _REFUSED_SETTING = re.compile(
     re.MULTILINE,
 )
 _OUR_WORDS = "Value error, "
+# Whoever wrote, Dagster or a library, into whatever folder: ENOSPC and EDQUOT of Linux and macOS.
+_FULL_DISK = re.compile(r"^OSError: \[Errno (?:28|69|122)\] (?P<what>[^:\n]+)(?:: '(?P<where>.+)')?")
 
 
 class _ReadableFormatter(logging.Formatter):
@@ -85,7 +95,14 @@ def readable_error(error: SerializableErrorInfo) -> str:
     message = (ours or chain[-1:])[0].message.strip()
     if ours:
         return message.rpartition("streetvision_core.")[2].partition(".")[2]
+    if full := _FULL_DISK.match(message):
+        return _full_disk(full["what"], full["where"])
     return _refused_settings(message) if message.startswith("pydantic_core.") else message
+
+
+def _full_disk(what: str, where: str | None) -> str:
+    action = "Free space there; for a temporary file, setting TMPDIR to another disk helps as well."
+    return f"StoreError: {StoreError('room on the disk', what, where or 'unknown which', action)}"
 
 
 def _refused_settings(message: str) -> str:

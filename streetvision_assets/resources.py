@@ -27,13 +27,13 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Claim the run before its first step, and fail runs whose process is gone."""
-        if context.instance and context.run_id:
-            begin_run(context.instance, context.run_id)
+        if context.instance and context.run:
+            begin_run(context.instance, context.run.run_id)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Give the claim back; a process that is killed loses it as well."""
-        if context.instance and context.run_id:
-            end_run(context.instance, context.run_id)
+        if context.instance and context.run:
+            end_run(context.instance, context.run.run_id)
 
 
 def store_run_id(instance: dg.DagsterInstance, dagster_run_id: str) -> str:
