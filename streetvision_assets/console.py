@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
+from streetvision_core.errors import StoreError
 from streetvision_core.escape import for_terminal, from_markdown
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _REFUSED_SETTING = re.compile(
     re.MULTILINE,
 )
 _OUR_WORDS = "Value error, "
+# Whoever wrote, Dagster or a library, into whatever folder: ENOSPC and EDQUOT of Linux and macOS.
+_FULL_DISK = re.compile(r"^OSError: \[Errno (?:28|69|122)\] (?P<what>[^:\n]+)(?:: '(?P<where>.+)')?")
 
 
 class _ReadableFormatter(logging.Formatter):
@@ -95,7 +98,14 @@ def readable_error(error: SerializableErrorInfo) -> str:
     message = (ours or chain[-1:])[0].message.strip()
     if ours:
         return message.rpartition("streetvision_core.")[2].partition(".")[2]
+    if full := _FULL_DISK.match(message):
+        return _full_disk(full["what"], full["where"])
     return _refused_settings(message) if message.startswith("pydantic_core.") else message
+
+
+def _full_disk(what: str, where: str | None) -> str:
+    action = "Free space there; for a temporary file, setting TMPDIR to another disk helps as well."
+    return f"StoreError: {StoreError('room on the disk', what, where or 'unknown which', action)}"
 
 
 def _refused_settings(message: str) -> str:

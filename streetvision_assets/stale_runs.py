@@ -20,6 +20,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._core.storage.runs import SqliteRunStorage
 
+from streetvision_core.errors import StoreError
 from streetvision_core.io.claims import CLAIM_FILES, abandoned, claim_if_free, release
 
 if TYPE_CHECKING:
@@ -34,11 +35,23 @@ _MESSAGE = (
 
 
 def begin_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Claim a run for this process, and fail the runs whose process is gone; does nothing the second time."""
+    """Claim a run for this process, and fail the runs whose process is gone.
+
+    Raises:
+        StoreError: no claims can be made there.
+    """
     claims = _claims(instance)
     if claims is None:
         return
-    claims.mkdir(parents=True, exist_ok=True)
+    try:
+        claims.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            "a folder for the claims of runs",
+            f"the error '{error.strerror}'",
+            claims,
+            "Check DAGSTER_HOME, its free space and its permissions.",
+        ) from error
     claim_if_free(claims / run_id)
     fail_stale_runs(instance)
 

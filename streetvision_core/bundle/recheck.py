@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from streetvision_core.bundle.evaluation import decision_problems
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.verify import verify_bundle
 from streetvision_core.errors import BundleError
+from streetvision_core.io.temporary import room_for, temporary_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from streetvision_core.bundle.evaluation import Evaluation
     from streetvision_core.data.pictures import PictureReader
@@ -56,7 +56,8 @@ def moved_copy_problems(directory: Path, *, deep: bool = False) -> list[str]:
 
 @contextmanager
 def _moved(directory: Path) -> Iterator[Path]:
-    with TemporaryDirectory(prefix="streetvision-") as elsewhere:
-        moved = Path(elsewhere) / "bundle"
-        shutil.copytree(directory, moved, symlinks=True)
+    with temporary_directory("a copy of the bundle") as elsewhere:
+        moved = elsewhere / "bundle"
+        with room_for("a copy of the bundle"):
+            shutil.copytree(directory, moved, symlinks=True)
         yield moved

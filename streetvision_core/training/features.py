@@ -36,6 +36,7 @@ from streetvision_core.data.pictures import decode
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.io.encode import bytes_digest, json_bytes
 from streetvision_core.io.removal import remove_or_tell
+from streetvision_core.io.temporary import room_for
 from streetvision_core.models import features, measure, pooling, predict, preprocessing, views
 from streetvision_core.models.features import batch_features, classify_features, find_row_shape
 from streetvision_core.models.measure import picture_quality
@@ -369,7 +370,8 @@ class _Temporary:
     """A directory that goes with the last object that holds this one."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="streetvision-features-"))
+        with room_for("features of pictures"):
+            self.path = Path(tempfile.mkdtemp(prefix="streetvision-"))
         weakref.finalize(self, _remove, self.path, os.getpid())
 
 

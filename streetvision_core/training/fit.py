@@ -21,14 +21,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streetvision_core.errors import TrainingError
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
+from streetvision_core.io.temporary import temporary_directory
 from streetvision_core.models import LABEL_NAMES, hub_config
 from streetvision_core.training.checkpoint import (
     ADAPTERS_NAME,
@@ -44,6 +43,7 @@ from streetvision_core.training.throughput import NOTHING_TRAINED, Throughput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
     import torch
@@ -123,7 +123,7 @@ def fit_classifier(
         saving = Saving(state, state.load(on_notice=on_notice) if state else None)
         curves = Curves(tensorboard if recipe.tensorboard else None, config=recipe, on_notice=on_notice)
         curves.begin(saving.saved.rows if saving.saved else ())
-        cache = features or Path(stack.enter_context(TemporaryDirectory(prefix="streetvision-features-")))
+        cache = features or stack.enter_context(temporary_directory("features of pictures"))
         task = _Task(
             backbone=backbone,
             names=splits.roles,

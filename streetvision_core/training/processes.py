@@ -19,8 +19,6 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -28,6 +26,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import distributed
 
 from streetvision_core.errors import ConfigError, StreetVisionError, TrainingError
+from streetvision_core.io.temporary import temporary_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,8 +147,8 @@ def companions(count: int, work: Callable[..., object], **arguments: Any) -> Ite
         yield ONE
         return
     context = multiprocessing.get_context("spawn")
-    with TemporaryDirectory(prefix="streetvision-processes-") as directory:
-        meeting = str(Path(directory) / "meeting")
+    with temporary_directory("what the processes of a training meet by") as directory:
+        meeting = str(directory / "meeting")
         heard, telling = context.Pipe(duplex=False)
         lifeline, held = context.Pipe(duplex=False)
         others = [

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,10 +20,11 @@ from filelock import FileLock
 
 from streetvision_assets import stale_runs
 from streetvision_assets.preflight import DATABASES
+from streetvision_core.bundle.recheck import moved_copy_problems
 from streetvision_core.cli import GOES_ON
 from streetvision_core.errors import StoreError
 from streetvision_core.io import default_store
-from tests.assets.graph import small_config
+from tests.assets.graph import paragraph, small_config
 from tests.bundle.chain import draw_pictures
 from tests.e2e.place import (
     PATIENCE,
@@ -158,6 +160,11 @@ def test_a_run_without_a_claim_is_failed_only_after_a_long_silence(place, monkey
         monkeypatch.setattr(stale_runs, "SILENCE", 0.0)
         assert stale_runs.fail_stale_runs(instance) == [run.run_id]
         assert stale_runs.fail_stale_runs(instance) == []
+
+
+def test_what_fails_before_the_first_step_is_one_paragraph(place):
+    (place.home / "claims").write_text("")
+    assert_one_paragraph(place.materialize("images"), str(place.home / "claims"), "Check DAGSTER_HOME")
 
 
 # Ctrl-C
@@ -344,3 +351,27 @@ def test_a_full_temporary_folder_is_one_paragraph(place, full):
     cramped = replace(place, overrides={"TMPDIR": str(full)})
     assert_one_paragraph(cramped.materialize("images"), "free for temporary files", str(full), "set TMPDIR")
     assert_one_paragraph(cramped.run("dagster", "dev", "--port", "0"), "free for temporary files")
+
+
+def test_a_temporary_folder_that_fills_up_during_a_run_is_one_paragraph(full, tmp_path, monkeypatch):
+    """As far as the code that looks at it beforehand goes, there was room."""
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "model.safetensors").write_bytes(bytes(64 * 2**10))
+    monkeypatch.setattr(tempfile, "tempdir", str(full))
+    with pytest.raises(StoreError, match=rf"room for a copy of the bundle.*{full}.*TMPDIR"):
+        moved_copy_problems(bundle)
+
+
+def test_a_full_disk_of_a_library_is_a_paragraph_as_well(full):
+    @dg.op
+    def fill():
+        (full / "more").write_bytes(bytes(2**20))
+
+    @dg.job
+    def filling():
+        fill()
+
+    assert "room on the disk, but found No space left on device" in paragraph(
+        filling.execute_in_process(raise_on_error=False)
+    )

@@ -12,7 +12,12 @@ from tests.assets.graph import STEPS
 from tests.e2e.place import REPOSITORY, assert_readable, damage, exports, unharmed
 
 pytestmark = pytest.mark.e2e
-EXPORTED = {"DAGSTER_MODULE_NAME", "DAGSTER_HOME"}
+EXPORTED = {
+    "DAGSTER_MODULE_NAME",
+    "DAGSTER_HOME",
+    "DAGSTER_CLI_ASSET_MATERIALIZE_WORKING_DIRECTORY",
+    "DAGSTER_CLI_JOB_EXECUTE_WORKING_DIRECTORY",
+}
 
 
 def checks_by_step_key():

@@ -12,8 +12,8 @@ import weakref
 from array import array
 from typing import TYPE_CHECKING
 
-from streetvision_core.errors import StoreError
 from streetvision_core.io.system import RandomReader
+from streetvision_core.io.temporary import room_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,11 +26,11 @@ class Spill:
         """Write all rows; raises StoreError when the temporary disk is full."""
         self._ends = array("q")
         self._missing: set[int] = set()
-        file = tempfile.TemporaryFile(prefix="streetvision-")  # noqa: SIM115 - lives as long as the object
-        weakref.finalize(self, file.close)
-        self._reader = RandomReader(file.fileno())
-        end = 0
-        try:
+        with room_for("the decoded pictures"):
+            file = tempfile.TemporaryFile(prefix="streetvision-")  # noqa: SIM115 - lives as long as the object
+            weakref.finalize(self, file.close)
+            self._reader = RandomReader(file.fileno())
+            end = 0
             for number, row in enumerate(rows):
                 if row is None:
                     self._missing.add(number)
@@ -38,13 +38,6 @@ class Spill:
                     end += file.write(row)
                 self._ends.append(end)
             file.flush()
-        except OSError as error:
-            raise StoreError(
-                "room for the decoded pictures on the temporary disk",
-                error.strerror or str(error),
-                tempfile.gettempdir(),
-                "Free space there, or set TMPDIR to a folder on a larger disk.",
-            ) from error
 
     def read(self, number: int) -> bytes | None:
         """Return row `number`, or None where it holds nothing or does not exist."""
