@@ -237,7 +237,7 @@ def test_an_upstream_that_was_never_materialized_is_a_paragraph(tmp_path, pictur
     result = empty.materialize(pictures, "bundle")
     assert not result.success
     assert "to have been materialized, but found nothing published" in paragraph(result)
-    assert "make bundle" in paragraph(result)
+    assert "-c presets/folder.yaml" in paragraph(result)
 
 
 def test_a_newer_upstream_is_a_warning_not_an_error(graph, pictures):

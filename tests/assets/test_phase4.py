@@ -1,5 +1,6 @@
 """The starting weights in the graph: adapted ones are made from pictures and say so, others are not."""
 
+from streetvision_core.escape import from_markdown
 from tests.assets.graph import Graph, evaluations, paragraph
 from tests.assets.test_graph import materializations
 
@@ -24,7 +25,7 @@ def test_an_adapted_backbone_follows_the_splits_and_records_what_it_read(picture
     assert not {"num_workers", "cache_mb"} & set(first.manifest.config)
     record = first.read_json("backbone.json")["adaptation"]
     shown = materializations(result)["backbone"].metadata
-    assert shown["adaptation"].md_str == record["sentence"]
+    assert from_markdown(shown["adaptation"].md_str) == record["sentence"]
     assert graph.materialize(pictures, "backbone", backbone={**ADAPTED, "cache_mb": 0}).success
     assert graph.current("backbone").manifest.reused_from.run_id == first.manifest.run_id
     assert graph.materialize(pictures, "splits", "backbone", backbone=ADAPTED, splits={"seed": 1}).success
