@@ -29,7 +29,7 @@ def report():
 @pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md"])
 def test_the_figures_are_what_make_bundle_made(report, name):
     text = (REPOSITORY / name).read_text()
-    mcc, images, groups = re.search(r"MCC (?:of )?(\d\.\d+) on (\d+) images in (\d+) groups", text).groups()
+    mcc, images, groups = re.search(r"MCC (?:of )?(\d\.\d+) on (\d+) images in (\d+)\s+groups", text).groups()
     threshold = report["policies"]["threshold"]
     assert int(images) == report["counts"]["n"]
     assert int(groups) == threshold["intervals"]["bootstrap"]["groups"]

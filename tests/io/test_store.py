@@ -133,7 +133,7 @@ def test_a_changed_manifest_is_refused_by_the_pointer(store):
 
 
 def test_nothing_published_is_a_paragraph_with_the_way_out(store):
-    with pytest.raises(MissingArtifactError, match=r"images to have been materialized.*make bundle"):
+    with pytest.raises(MissingArtifactError, match=r"images to have been materialized.*presets/folder.yaml"):
         store.resolve("images")
     with pytest.raises(MissingArtifactError):
         store.resolve("images", run_id="r1")

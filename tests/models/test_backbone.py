@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.models import Backbone, BackboneConfig, build_classifier, prepare_backbone
-from tests.training.toy import make_backbone, publish
+from tests.training.toy import make_backbone, publish, stage
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_gives_others(tmp_path):
@@ -25,7 +25,7 @@ def test_building_a_model_leaves_the_random_state_of_the_caller_alone(tmp_path):
 
 
 def test_a_published_backbone_reads_back_as_it_was(tmp_path):
-    backbone = make_backbone(tmp_path / "runs/run/step", architecture="test_vit", input_size=64)
+    backbone = make_backbone(stage(tmp_path), architecture="test_vit", input_size=64)
     published = publish(backbone.to_artifact(), tmp_path)
     assert Backbone.from_artifact(published) == backbone
     assert backbone.model_args == {"img_size": 64}

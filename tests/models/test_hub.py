@@ -12,7 +12,7 @@ from safetensors.torch import save
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.models import Backbone
 from tests.models.hub import COMMIT, FILE, OLD_COMMIT, REPOSITORY, put_into_cache, serve
-from tests.training.toy import make_backbone, publish
+from tests.training.toy import make_backbone, publish, stage
 
 NAME = {"architecture": "test_vit.r160_in1k", "weights": "pretrained", "input_size": 64}
 
@@ -87,9 +87,9 @@ def test_cached_weights_are_those_of_the_file_and_their_origin_is_recorded(cache
 
 def test_what_was_published_of_the_hub_reads_back_with_origin_and_licence(cache, data, tmp_path):
     put_into_cache(cache, data)
-    backbone = make_backbone(tmp_path / "runs/run/step", **NAME)
+    backbone = make_backbone(stage(tmp_path / "store"), **NAME)
     assert "Apache License" in backbone.licence_text
-    assert Backbone.from_artifact(publish(backbone.to_artifact(), tmp_path)) == backbone
+    assert Backbone.from_artifact(publish(backbone.to_artifact(), tmp_path / "store")) == backbone
 
 
 def test_a_pinned_commit_is_loaded_though_the_main_branch_has_moved_on(cache, data, old_data, tmp_path):

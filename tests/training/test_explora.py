@@ -23,7 +23,7 @@ from streetvision_core.models.adapters import add_adapters, load_adapter_state, 
 from streetvision_core.models.backbone import WEIGHTS_NAME
 from streetvision_core.models.zoo import create_model
 from streetvision_core.training.explora import adapt_backbone, probe_decisions
-from tests.training.toy import Reader, make_backbone, make_toy, publish
+from tests.training.toy import Reader, make_backbone, make_toy, publish, stage
 
 SIZE = 32
 
@@ -156,8 +156,7 @@ def test_the_starting_weights_and_what_was_trained_give_the_adapted_weights(adop
 
 
 def test_a_published_adaptation_reads_back_as_it_was(adopted, tmp_path):
-    directory, moved = tmp_path / "runs/run/step", {}
-    directory.mkdir(parents=True)
+    directory, moved = stage(tmp_path), {}
     for field in ("weights", "adapters"):
         staged = getattr(adopted.made, field)
         path = directory / staged.path.name

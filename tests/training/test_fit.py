@@ -14,7 +14,7 @@ from streetvision_core.errors import DataError, IntegrityError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.models.weights import read_state
 from streetvision_core.training import Checkpoint, predict_role
-from tests.training.toy import fit, make_backbone, make_toy, publish
+from tests.training.toy import fit, make_backbone, make_toy, publish, stage
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def trained(toy, backbone, tmp_path_factory):
     """A short training in its place of a store, and its reports."""
     store = tmp_path_factory.mktemp("store")
     reports = []
-    checkpoint = fit(backbone, toy, store / "runs/run/step", epochs=4, dropout=0.2, on_epoch=reports.append)
+    checkpoint = fit(backbone, toy, stage(store), epochs=4, dropout=0.2, on_epoch=reports.append)
     return checkpoint, reports, store
 
 

@@ -15,7 +15,7 @@ from streetvision_core.training.frozen import FrozenBackbone
 from streetvision_core.training.methods import trainable_classifier
 from streetvision_core.training.module import ClassifierModule
 from streetvision_core.training.unreadable import Unreadable
-from tests.training.toy import fit, make_backbone, make_toy, publish, recipe
+from tests.training.toy import fit, make_backbone, make_toy, publish, recipe, stage
 
 PROBE = {
     "method": "probe", "epochs": 6, "probe_batch_size": 4, "warmup_epochs": 0, "patience": 6,
@@ -207,9 +207,7 @@ def test_lower_layers_learn_more_slowly(vit):
 
 @pytest.mark.parametrize("options", [PROBE, LORA, {"method": "lp_ft", "probe_epochs": 2}])
 def test_a_published_checkpoint_is_the_one_that_was_made(vit, tmp_path, options):
-    directory = tmp_path / "runs" / "run" / "step"
-    directory.mkdir(parents=True)
-    made = fit(vit, make_toy(), directory, **{**options, "epochs": 2})
+    made = fit(vit, make_toy(), stage(tmp_path), **{**options, "epochs": 2})
     read = Checkpoint.from_artifact(publish(made.to_artifact(), tmp_path))
     assert read.config == json.loads(json.dumps(made.config))
     assert (read.epochs, read.candidates) == (made.epochs, made.candidates)

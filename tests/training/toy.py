@@ -104,10 +104,18 @@ def fit(
     )
 
 
+RUN = "20261121T093000-0a1b2c3d"
+
+
+def stage(store_root):
+    """Return the empty directory of the step in a store, for large files."""
+    return ArtifactStore(store_root).stage(RUN, "step")
+
+
 def publish(artifact, store_root, *, step="step"):
     """Publish an artifact whose large files already lie in the step's directory of the store."""
     store = ArtifactStore(store_root)
-    directory = store.directory("run", step)
+    directory = store.directory(RUN, step)
     names = store.write(directory, artifact)
     manifest = create_step_manifest(
         step_name=step,
@@ -115,7 +123,7 @@ def publish(artifact, store_root, *, step="step"):
         output_paths=[directory / name for name in names],
         output_dir=directory,
         config={},
-        run_id="run",
+        run_id=RUN,
         metrics=dict(artifact.metrics),
     )
     return store.publish(directory, manifest)
