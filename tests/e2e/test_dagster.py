@@ -95,8 +95,8 @@ def test_the_definitions_validate_from_the_repository_without_any_variable(new_p
 @pytest.mark.parametrize(
     ("target", "command"),
     [
-        ("bundle", "python -m streetvision_assets.launch make_bundle -c presets/demo.yaml"),
-        ("verify", "dagster job execute -j verify"),
+        ("bundle", "python -P -m streetvision_assets.launch make_bundle -c presets/demo.yaml"),
+        ("verify", "python -P -m streetvision_assets.launch verify"),
     ],
 )
 def test_make_runs_the_commands_that_are_tested_here(new_place, target, command):
