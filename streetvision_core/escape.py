@@ -22,16 +22,20 @@ PARAGRAPH = 3000
 # escape of Markdown prevents: GitHub's flavour looks for addresses in the text after the escapes are undone.
 JOINER = "\u2060"
 
+# Letters by category, of which nothing is drawn: fillers of Hangul, the empty pattern of Braille.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 # An underscore inside of a word means nothing in Markdown, and names are full of them.
 _MARKUP = re.compile(r"[\\`*\[\]<>#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # What begins a list, a heading or a table only at the beginning of a line.
 _BEGINNING = re.compile(r"^(?:(?=[-+=:])|\d+(?=[.)](?:\s|$)))")
-_ADDRESS = re.compile(r"(https?:|www)(?=[/.])|(@)", re.IGNORECASE)
+_ADDRESS = re.compile(r"(https?:|ftp:|www)(?=[/.])|(@)", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 _PLAIN_IN_MERMAID = re.compile(r"[^A-Za-z0-9 .,/+_-]")
+# Blanks and characters without a width, which a spreadsheet may drop before it looks for a formula.
+_DROPPED = " \u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u202a-\u202f\u205f-\u206f\u3000\ufeff"
 # A spreadsheet takes a cell that begins so for a formula; some begin a new cell at a semicolon or a tab.
-_FORMULA = "(?=[' ]*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n])"
+_FORMULA = f"(?=['{_DROPPED}]*[=+\\-@\uff1d\uff0b\uff0d\uff20\t\r\n])"
 _CELL = r"(?:\A|(?<=[;\t\r\n]))"
 _BEFORE_FORMULA = re.compile(f"{_CELL}{_FORMULA}")
 _GUARD = re.compile(f"{_CELL}'{_FORMULA}")
@@ -44,7 +48,7 @@ def one_line(text: object, *, limit: int = LIMIT) -> str:
     """Return text on one line of at most about ``limit`` characters, whatever cannot be seen spelled out."""
     line = _BREAKS.sub(" ", str(text))
     left_out = len(line) - limit
-    shown = "".join(map(_spell, line[:limit])) if not line[:limit].isprintable() else line[:limit]
+    shown = "".join(map(_spell, line[:limit]))
     return f"{shown}... ({left_out} more characters)" if left_out > 0 else shown
 
 
@@ -98,6 +102,6 @@ def from_csv(cell: str) -> str:
 
 
 def _spell(letter: str) -> str:
-    if letter.isprintable() or unicodedata.category(letter) == "Zs":
+    if letter not in _BLANK and (letter.isprintable() or unicodedata.category(letter) == "Zs"):
         return letter
     return letter.encode("unicode_escape").decode()

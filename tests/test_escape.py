@@ -130,15 +130,31 @@ def test_json_reads_back_and_steers_no_terminal(value):
 @example("''=1")
 @example("'-5")
 @example("\t=1")
+@example("\u00a0=1+1")
+@example("\ufeff=1+1")
+@example("\u200b=cmd|x")
 def test_a_cell_reads_back_and_is_no_formula(text):
     cell = for_csv(text)
     assert from_csv(cell) == text
     for part in re.split(r"[;\t\r\n]", cell):
-        assert part.strip(" ")[:1] not in set("=@\uff1d\uff0b\uff0d\uff20") | {"+", "-"} or is_number(cell)
+        assert part.strip(" \u00a0\ufeff\u200b")[:1] not in set("=@\uff1d\uff0b\uff0d\uff20") | {
+            "+",
+            "-",
+        } or is_number(cell)
 
 
 def is_number(cell):
     return re.fullmatch(r"[+-]?\d+(\.\d+)?", cell)
+
+
+@pytest.mark.parametrize("blank", ["\u115f", "\u3164", "\u2800", "\u200b", "\u202e"])
+def test_what_cannot_be_seen_is_spelled_out(blank):
+    assert one_line(f"a{blank}b") == f"a{blank.encode('unicode_escape').decode()}b"
+
+
+def test_no_scheme_of_an_address_is_left_for_a_renderer():
+    for address in ("http://a.example", "https://a.example", "ftp://a.example", "www.a.example"):
+        assert JOINER in for_markdown(address)
 
 
 def test_long_text_is_cut_and_says_how_much_is_missing():

@@ -15,8 +15,8 @@
     private.json                      the bundle's own side file; not when redacted
     manifest.json                     last
 
-A redacted bundle names no machine, path or image: it has no side files, and ``splits.json`` and ``golden/``
-name images by SHA-256. ``bundle.json`` says so.
+A redacted bundle names no machine, no image and no path of the configuration: it has no side files, and
+``splits.json`` and ``golden/`` name images by SHA-256. ``bundle.json`` says so.
 
 Nothing else may lie in a bundle: a file of any other name is refused, so that no weights, code or
 preprocessing can be slipped in which another library would pick up.
@@ -125,7 +125,7 @@ class BundleRecord(Record):
 
     @property
     def is_redacted(self) -> bool:
-        """Whether the bundle names no machine, path or image."""
+        """Whether the bundle names no machine, no image and no path of the configuration."""
         return self.lineage == REDACTED
 
     def to_bytes(self) -> bytes:

@@ -27,7 +27,7 @@ def what_leaves(files: Files) -> str:
     if _record(files).is_redacted:
         names, end = (
             f"the SHA-256 of images in {SPLITS} ({images})",
-            "no host name, platform, path or image name",
+            "no host name, platform or image name, and no path of the configuration",
         )
         told = [_golden(files), names, *_attributes(files)]
         return f"leaves with the bundle: {'; '.join(told)}. It is redacted: {end}"

@@ -69,7 +69,7 @@ class Verification:
 
     def _machine_text(self) -> str:
         if self.bundle.record.is_redacted:
-            return "redacted: no machine, path or image is named"
+            return "redacted: no machine, image or path of the configuration is named"
         manifests = [*self.bundle.lineage.values(), self.bundle.contents.manifest]
         private = self.bundle.private
         machines = [machine_of(one, private.get(one.step_name))["hostname"] for one in manifests]

@@ -29,7 +29,9 @@ def orphaned_curves(root: Path) -> list[Path]:
 
 def _may_go(directory: Path) -> bool:
     files = list(files_below(directory))
-    are_curves = all(file.name == CURVE_NAME and file.is_file(follow_symlinks=False) for file in files)
+    are_curves = bool(files) and all(
+        file.name == CURVE_NAME and file.is_file(follow_symlinks=False) for file in files
+    )
     return are_curves and _is_old(directory)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streetvision_core.history.scan import directories, files_below
-from streetvision_core.io.claims import try_lock
+from streetvision_core.io.claims import is_claim, try_lock
 from streetvision_core.io.progress import PROGRESS_LOCK, progress_lock
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def stale_states(root: Path) -> list[Path]:
         for key in directories(Path(step.path)):
             pointer = root / "keys" / step.name / f"{key.name}.json"
             state = Path(key.path)
-            if (os.path.lexists(pointer) or _is_stale(state)) and any(files_below(state)):
+            may_go = os.path.lexists(pointer) or _is_stale(state)
+            if may_go and is_claim(state / PROGRESS_LOCK):  # without its lock it is somebody's
                 with unlocked(state) as free:
                     found += [state] if free else []
     return sorted(found)

@@ -9,12 +9,14 @@ regular file: what else bears such a name is not ours, and stays.
 
 from __future__ import annotations
 
+import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
 from streetvision_core.io.removal import remove_held
+from streetvision_core.io.system import open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,7 +112,8 @@ def is_claim(path: Path) -> bool:
 
 def leave_claim(directory: Path) -> None:
     """Leave a claim that nobody holds beside ``directory``: who finds it unfinished may remove it."""
-    _claim_file(directory).touch()
+    with open_directory(directory.parent) as parent, suppress(FileExistsError):
+        os.close(parent.create(_claim_file(directory).name))  # a link of that name is not followed
 
 
 def clear_abandoned(parent: Path, *, root: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:

@@ -105,7 +105,7 @@ def part_config(
 
     def hide(name: str, text: str) -> str:
         # The placeholder itself is hidden as well, so that no text of a person is taken for a hidden one.
-        if text and (name in declared or text == HIDDEN or _is_absolute(text)):
+        if text and (name in declared or text == HIDDEN or _names_a_place(text)):
             paths[name] = text
             return HIDDEN
         return text
@@ -177,8 +177,10 @@ def _each_text(config: Mapping[str, Any], change: Callable[[str, str], str]) -> 
     return {name: changed(value, name) for name, value in config.items()}
 
 
-def _is_absolute(text: str) -> bool:
-    return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+def _names_a_place(text: str) -> bool:
+    """Tell whether a text as a whole is an absolute path, one below a home, or an address of a local file."""
+    is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+    return is_absolute or text.startswith(("~", "file:", "local-dir:"))
 
 
 def _refused(expected: str, found: str, where: str | Path) -> SchemaError:

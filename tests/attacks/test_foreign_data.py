@@ -258,7 +258,29 @@ def test_a_claim_with_content_or_through_a_link_is_not_ours(store, photos):
     assert look(photos) == before
 
 
+def test_a_claim_that_is_left_is_not_written_through_a_link(store, tmp_path):
+    from streetvision_core.io.claims import leave_claim
+
+    directory = store.root / "runs" / FIRST / "images"
+    directory.with_name(".images.claim").symlink_to(tmp_path / "elsewhere")
+    leave_claim(directory)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 # Features, resume states, curves
+
+
+def test_a_strangers_tree_is_never_a_resume_state_or_a_curve(store):
+    from streetvision_core.history.curves import orphaned_curves
+    from streetvision_core.history.resumes import stale_states
+
+    notes = fill(store.root / "resume" / "phase1_checkpoint" / "mine", "notes.txt")
+    empty = store.root / "tensorboard" / "phase1_checkpoint" / "mine"
+    (empty / "inner").mkdir(parents=True)
+    for path in (notes, notes / "notes.txt", empty, empty / "inner"):
+        os.utime(path, (0, 0))
+    assert stale_states(store.root) == []
+    assert orphaned_curves(store.root) == []
 
 
 def make_set(store):

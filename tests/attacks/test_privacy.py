@@ -262,7 +262,7 @@ def test_export_says_what_leaves_the_machine(chain, tmp_path):
     redacted = what_leaves(chain.export(tmp_path / "redacted", lineage="redacted", golden=0).files)
     assert "golden images, pixels only (0)" in redacted
     assert f"the SHA-256 of images in splits.json ({images})" in redacted
-    assert "no host name, platform, path or image name" in redacted
+    assert "no host name, platform or image name, and no path of the configuration" in redacted
 
 
 def test_export_says_which_older_manifests_name_the_machine(golden_705fcbb):
