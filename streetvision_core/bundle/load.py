@@ -157,7 +157,7 @@ def load_bundle(
 
 def _read_contents(bundle_path: Path, output_dir: Path | None) -> Contents:
     """Read the folder of a bundle; where its ``bundle.json`` was named, it must be the one in the folder."""
-    if bundle_path.is_dir() or (output_dir is None and not bundle_path.exists()):
+    if bundle_path.is_dir() or (output_dir is None and bundle_path.name != RECORD):
         if output_dir is not None and output_dir.resolve() != bundle_path.resolve():
             _refuse(f"the path of {RECORD} beside an output_dir", "another folder", str(bundle_path))
         return read_folder(bundle_path)

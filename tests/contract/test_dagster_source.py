@@ -58,7 +58,7 @@ def test_without_a_source_the_images_of_the_store_are_indexed_again(graph, folde
 def test_what_is_named_beside_the_source_counts(graph, folder):
     assert index(graph, folder={"path": str(folder)}, max_quarantined_share=0.2).success
     assert index(graph, max_quarantined_share=0.05).success
-    config = graph.current("images").manifest.config
+    config = graph.current("images").config()
     assert config["max_quarantined_share"] == 0.05
     assert config["folder"]["path"] == str(folder)
 
@@ -136,7 +136,7 @@ def test_one_setting_is_changed_without_a_file(tmp_path, folder, activate):
     assert_readable(finished)
     splits = place.store.resolve("splits").manifest
     assert splits.config["seed"] == 7
-    assert place.store.resolve("images").manifest.config["folder"]["path"] == str(folder)
+    assert place.store.resolve("images").config()["folder"]["path"] == str(folder)
     wrong = json.dumps({"ops": {"images": {"config": {"folder": {"path": str(tmp_path / "nowhere")}}}}})
     finished = place.run("dagster", "asset", "materialize", "--select", "images", f"--config-json={wrong}")
     assert_one_paragraph(finished, "found nothing at this path")
