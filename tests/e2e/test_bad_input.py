@@ -134,7 +134,9 @@ def test_a_store_written_by_a_newer_version(place, capsys):
 
 def test_an_upstream_that_was_never_materialized(new_place):
     finished = new_place.materialize("bundle")
-    assert_one_paragraph(finished, "to have been materialized, but found nothing published", "presets/folder.yaml")
+    assert_one_paragraph(
+        finished, "to have been materialized, but found nothing published", "presets/folder.yaml"
+    )
     assert not new_place.store.root.exists()
 
 
