@@ -316,6 +316,7 @@ def imported(tmp_path):
         ("dagster", "job", "execute", "-j", "verify"),
         ("streetvision", "runs"),
     ],
+    "~root/store",
     ids=["materialize", "job", "streetvision"],
 )
 def test_a_module_in_the_working_directory_is_not_taken_for_ours(place, foreign, tmp_path, words):
