@@ -23,6 +23,7 @@ from streetvision_assets.preflight import DATABASES
 from streetvision_core.bundle.recheck import moved_copy_problems
 from streetvision_core.cli import GOES_ON
 from streetvision_core.errors import StoreError
+from streetvision_core.io import claims as claim_files
 from streetvision_core.io import default_store
 from tests.assets.graph import paragraph, small_config
 from tests.bundle.chain import draw_pictures
@@ -160,6 +161,59 @@ def test_a_run_without_a_claim_is_failed_only_after_a_long_silence(place, monkey
         monkeypatch.setattr(stale_runs, "SILENCE", 0.0)
         assert stale_runs.fail_stale_runs(instance) == [run.run_id]
         assert stale_runs.fail_stale_runs(instance) == []
+
+
+def test_a_run_that_has_said_nothing_at_all_is_silent_since_it_was_created(place, monkeypatch):
+    with opened(place) as instance:
+        run = create_run_for_test(instance, job_name="make_bundle", status=dg.DagsterRunStatus.STARTING)
+        assert stale_runs.fail_stale_runs(instance) == []
+        monkeypatch.setattr(stale_runs, "SILENCE", 0.0)
+        assert stale_runs.fail_stale_runs(instance) == [run.run_id]
+
+
+def test_a_run_that_gives_its_claim_back_meanwhile_is_not_failed(place, monkeypatch):
+    leave_killed_runs(place, 1)
+    claims = place.home / "claims"
+
+    @contextmanager
+    def abandoned_late(directory):
+        for path in claims.iterdir():
+            path.unlink()
+        with claim_files.abandoned(directory) as free:
+            yield free
+
+    monkeypatch.setattr(stale_runs, "abandoned", abandoned_late)
+    with opened(place) as instance:
+        assert stale_runs.fail_stale_runs(instance) == []
+
+
+def test_what_is_no_claim_stays_beside_the_claims(place):
+    leave_killed_runs(place, 1)
+    claims = place.home / "claims"
+    (claims / ".notes.claim").write_text("mine")
+    (claims / ".dir.claim").mkdir()
+    (claims / ".link.claim").symlink_to(place.root / "elsewhere")
+    with opened(place) as instance:
+        assert len(stale_runs.fail_stale_runs(instance)) == 1
+    assert {path.name for path in claims.iterdir()} == {".notes.claim", ".dir.claim", ".link.claim"}
+    assert not (place.root / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_run_whose_events_are_damaged_keeps_no_other_from_being_failed(place, monkeypatch, caplog, claimed):
+    monkeypatch.setattr(stale_runs, "SILENCE", -1.0)
+    leave_killed_runs(place, 2)
+    damaged, whole = sorted(statuses(place))
+    if not claimed:
+        (place.home / f"claims/.{damaged}.claim").unlink()
+    path = place.home / f"history/runs/{damaged}.db"
+    path.write_bytes(b"\xff" * 8192)
+    with opened(place) as instance:
+        assert stale_runs.fail_stale_runs(instance) == [whole]
+    assert caplog.text.count(str(path)) == 1
+    path.unlink()
+    with opened(place) as instance:
+        assert stale_runs.fail_stale_runs(instance) == [damaged], "what the warning advises helps"
 
 
 def test_what_fails_before_the_first_step_is_one_paragraph(place):
