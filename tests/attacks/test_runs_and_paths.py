@@ -19,7 +19,7 @@ from dagster._core.test_utils import create_run_for_test
 from filelock import FileLock
 
 from streetvision_assets import stale_runs
-from streetvision_assets.preflight import DATABASES
+from streetvision_assets.preflight import DATABASES, prepare
 from streetvision_core.bundle.recheck import moved_copy_problems
 from streetvision_core.cli import GOES_ON
 from streetvision_core.errors import StoreError
@@ -300,6 +300,13 @@ def test_what_names_no_directory_is_refused_in_a_sentence(monkeypatch, variable,
 
 
 @pytest.mark.parametrize("variable", ["STREETVISION_STORE", "DAGSTER_HOME"])
+@pytest.mark.parametrize("text", ["run_storage: [", "no_such_part: 1\n", "- a list\n"])
+def test_a_malformed_dagster_yaml_stops_the_ui_in_one_paragraph(place, text):
+    (place.home / "dagster.yaml").write_text(text)
+    done = place.run("dagster", "dev", "--port", "0")
+    assert_one_paragraph(done, str(place.home / "dagster.yaml"))
+
+
 def test_a_relative_path_makes_nothing_in_the_working_directory(place, tmp_path, variable):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -429,4 +436,13 @@ def test_a_full_disk_of_a_library_is_a_paragraph_as_well(full):
 
     assert "room on the disk, but found No space left on device" in paragraph(
         filling.execute_in_process(raise_on_error=False)
+def test_no_temporary_folder_at_all_is_one_paragraph_whatever_tmpdir_names(monkeypatch):
+    monkeypatch.setenv("STREETVISION_STORE", "/nonexistent")
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    with pytest.raises(StoreError, match="none that can be written"):
+        prepare()
+
+
     )
