@@ -254,6 +254,30 @@ def test_ctrl_c_ends_the_command_for_what_was_made_alike(place):
     assert (done.code, done.terminal) == (130, f"{GOES_ON}\n")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("streetvision_assets.launch", "verify"),
+        ("streetvision_assets.dagster_command", "job", "execute", "-j", "verify"),
+    ],
+    ids=["launch", "dagster"],
+)
+def test_ctrl_c_while_a_command_still_loads_is_one_line(place, words):
+    """Here it comes when Dagster is first looked for."""
+    program = (
+        "import runpy, signal, sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'dagster':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        f"sys.argv = {['', *words[1:]]!r}\n"
+        f"runpy.run_module({words[0]!r}, run_name='__main__', alter_sys=True)\n"
+    )
+    done = place.run(sys.executable, "-P", "-c", program)
+    assert (done.code, done.terminal) == (130, f"{GOES_ON}\n")
+
+
 # A damaged history
 
 
@@ -276,6 +300,13 @@ def test_a_damaged_database_stops_the_ui_before_it_serves(place):
     assert_one_paragraph(place.run("dagster", "dev", "--port", "0"), DATABASES[0])
 
 
+@pytest.mark.parametrize("text", ["run_storage: [", "no_such_part: 1\n", "- a list\n"])
+def test_a_malformed_dagster_yaml_stops_the_ui_in_one_paragraph(place, text):
+    (place.home / "dagster.yaml").write_text(text)
+    done = place.run("dagster", "dev", "--port", "0")
+    assert_one_paragraph(done, str(place.home / "dagster.yaml"))
+
+
 # Directories that the environment names
 
 NO_DIRECTORIES = (
@@ -285,6 +316,7 @@ NO_DIRECTORIES = (
     "s3://bucket/store",
     "file:///tmp/store",
     "~nobody-here/store",
+    "~root/store",
 )
 
 
@@ -300,13 +332,6 @@ def test_what_names_no_directory_is_refused_in_a_sentence(monkeypatch, variable,
 
 
 @pytest.mark.parametrize("variable", ["STREETVISION_STORE", "DAGSTER_HOME"])
-@pytest.mark.parametrize("text", ["run_storage: [", "no_such_part: 1\n", "- a list\n"])
-def test_a_malformed_dagster_yaml_stops_the_ui_in_one_paragraph(place, text):
-    (place.home / "dagster.yaml").write_text(text)
-    done = place.run("dagster", "dev", "--port", "0")
-    assert_one_paragraph(done, str(place.home / "dagster.yaml"))
-
-
 def test_a_relative_path_makes_nothing_in_the_working_directory(place, tmp_path, variable):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -375,10 +400,12 @@ def imported(tmp_path):
     [
         ("dagster", "asset", "materialize", "--select", 'key:"images" or key:"splits" or key:"backbone"'),
         ("dagster", "job", "execute", "-j", "verify"),
+        ("dagster", "asset", "list"),
+        ("dagster", "job", "list"),
+        ("dagster", "definitions", "validate"),
         ("streetvision", "runs"),
     ],
-    "~root/store",
-    ids=["materialize", "job", "streetvision"],
+    ids=["materialize", "job", "assets", "jobs", "validate", "streetvision"],
 )
 def test_a_module_in_the_working_directory_is_not_taken_for_ours(place, foreign, tmp_path, words):
     if "materialize" in words:
@@ -409,6 +436,15 @@ def full(tmp_path):
         yield folder
 
 
+def test_no_temporary_folder_at_all_is_one_paragraph_whatever_tmpdir_names(monkeypatch):
+    monkeypatch.setenv("STREETVISION_STORE", "/nonexistent")
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    with pytest.raises(StoreError, match="none that can be written"):
+        prepare()
+
+
 def test_a_full_temporary_folder_is_one_paragraph(place, full):
     cramped = replace(place, overrides={"TMPDIR": str(full)})
     assert_one_paragraph(cramped.materialize("images"), "free for temporary files", str(full), "set TMPDIR")
@@ -436,13 +472,4 @@ def test_a_full_disk_of_a_library_is_a_paragraph_as_well(full):
 
     assert "room on the disk, but found No space left on device" in paragraph(
         filling.execute_in_process(raise_on_error=False)
-def test_no_temporary_folder_at_all_is_one_paragraph_whatever_tmpdir_names(monkeypatch):
-    monkeypatch.setenv("STREETVISION_STORE", "/nonexistent")
-    monkeypatch.setenv("TMPDIR", "/nonexistent")
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
-    with pytest.raises(StoreError, match="none that can be written"):
-        prepare()
-
-
     )
