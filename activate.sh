@@ -3,9 +3,6 @@
 # `dagster asset materialize` reads no pyproject.toml: this is how it finds the graph from any directory.
 export DAGSTER_MODULE_NAME=streetvision_assets.definitions
 export DAGSTER_HOME="${DAGSTER_HOME:-${VIRTUAL_ENV%/*}/dagster_home}"
-# Dagster puts the working directory first on the import path, and with it whatever bears the name of a package of ours.
-# In this one there is nothing to import.
-export DAGSTER_CLI_ASSET_MATERIALIZE_WORKING_DIRECTORY="$VIRTUAL_ENV" DAGSTER_CLI_JOB_EXECUTE_WORKING_DIRECTORY="$VIRTUAL_ENV"
 
 # The servers that `dagster dev` starts refuse the variable beside the workspace that it hands them.
 # Dagster would rather see its newer command line, and says so at every call of the one people know.

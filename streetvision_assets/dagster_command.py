@@ -15,10 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
-from streetvision_assets.interrupts import interruptible
-from streetvision_assets.preflight import prepare, prepare_to_serve
+from streetvision_assets.interrupts import interruptible, one_line_after_ctrl_c
 from streetvision_core.cli import BAD, GOOD
 from streetvision_core.errors import StreetVisionError
+
+with one_line_after_ctrl_c():
+    from streetvision_assets.preflight import prepare, prepare_to_serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,12 +38,21 @@ def main(words: Sequence[str]) -> int:
     except StreetVisionError as error:
         print(error, file=sys.stderr)  # noqa: T201 - what the person at the terminal reads
         return BAD
+    if not serves:
+        _import_nothing_from_here(words)
     if tuple(words[:2]) == _MATERIALIZE:
         with TemporaryDirectory(prefix="streetvision-") as folder:
             return _make(_with_our_logger(words, Path(folder)))
     if tuple(words[:2]) == _EXECUTE:
         return _make(words)
     return _become([sys.executable, "-P", "-m", "streetvision_assets.serve"] if serves else [_DAGSTER], words)
+
+
+def _import_nothing_from_here(words: Sequence[str]) -> None:
+    """Name a folder without modules to a command that would put the working directory first on its path."""
+    if len(words) > 1:
+        option = f"DAGSTER_CLI_{words[0]}_{words[1]}_WORKING_DIRECTORY".upper().replace("-", "_")
+        os.environ.setdefault(option, sys.prefix)
 
 
 def _with_our_logger(words: Sequence[str], folder: Path) -> list[str]:
@@ -81,4 +92,5 @@ def _make(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with one_line_after_ctrl_c():
+        sys.exit(main(sys.argv[1:]))

@@ -11,13 +11,24 @@ import _thread
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from multiprocessing.resource_tracker import ensure_running
 from typing import TYPE_CHECKING
 
 from streetvision_core.cli import GOES_ON, INTERRUPTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def one_line_after_ctrl_c() -> Iterator[None]:
+    """End this process with that line and that code where Ctrl-C comes while a command still loads."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(GOES_ON, file=sys.stderr)  # noqa: T201 - as below
+        raise SystemExit(INTERRUPTED) from None
 
 
 def interruptible(run: Callable[[], int]) -> int:

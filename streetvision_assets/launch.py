@@ -15,22 +15,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableRepository
-from dagster._core.execution.api import execute_run
-from dagster._core.remote_origin import (
-    ManagedGrpcPythonEnvCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._utils.interrupts import capture_interrupts
-
-from streetvision_assets.interrupts import interruptible
-from streetvision_assets.preflight import prepare
-from streetvision_assets.presets import read_preset
+from streetvision_assets.interrupts import interruptible, one_line_after_ctrl_c
 from streetvision_core.cli import BAD, GOOD
 from streetvision_core.errors import ConfigError, StreetVisionError
+
+with one_line_after_ctrl_c():  # for what takes a second or more to load
+    import dagster as dg
+    from dagster._core.definitions.reconstruct import ReconstructableRepository
+    from dagster._core.execution.api import execute_run
+    from dagster._core.remote_origin import (
+        ManagedGrpcPythonEnvCodeLocationOrigin,
+        RemoteJobOrigin,
+        RemoteRepositoryOrigin,
+    )
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+    from dagster._utils.interrupts import capture_interrupts
+
+    from streetvision_assets.preflight import prepare
+    from streetvision_assets.presets import read_preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,4 +135,5 @@ def _origin(job: str) -> RemoteJobOrigin:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line_after_ctrl_c():
+        sys.exit(main())

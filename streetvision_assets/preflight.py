@@ -13,10 +13,14 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from streetvision_core.errors import StoreError
+from streetvision_core.errors import ConfigError, StoreError
 from streetvision_core.io.locations import directory_named
 from streetvision_core.io.store import default_store
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 # Where Dagster keeps its runs and events, unless its configuration says otherwise.
 DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
@@ -73,9 +77,10 @@ def _check_database(home: Path, name: str) -> None:
 
 
 def _check_room() -> None:
-    folder = os.environ.get("TMPDIR") or _temporary_folder()
-    if not Path(folder).is_dir():  # Python takes another one
-        return
+    usable = _temporary_folder()
+    # Python leaves a full folder for another one; what else reads TMPDIR does not.
+    named = os.environ.get("TMPDIR")
+    folder = named if named and Path(named).is_dir() else usable
     free = shutil.disk_usage(folder).free
     if free < _LEAST_ROOM:
         raise StoreError(
@@ -103,11 +108,29 @@ def prepare_to_serve() -> None:
 
     Raises:
         StoreError: as of :func:`prepare`.
+        ConfigError: the ``dagster.yaml`` of DAGSTER_HOME cannot be used.
     """
     prepare()
-    import dagster as dg
-
     from streetvision_assets.stale_runs import fail_stale_runs
 
-    with dg.DagsterInstance.get() as instance:
+    with _instance() as instance:
         fail_stale_runs(instance)
+
+
+def _instance() -> DagsterInstance:
+    """Return the instance that DAGSTER_HOME configures; a file that does not is a paragraph."""
+    import dagster as dg
+    import yaml
+    from dagster._check import CheckError
+
+    try:
+        return dg.DagsterInstance.get()
+    except (yaml.YAMLError, UnicodeDecodeError, dg.DagsterInvalidConfigError, CheckError) as error:
+        faults = getattr(error, "errors", None)
+        reason = "; ".join(fault.message for fault in faults) if faults else str(error)
+        raise ConfigError(
+            "a configuration that Dagster takes",
+            " ".join(reason.split()),
+            Path(os.environ["DAGSTER_HOME"]) / "dagster.yaml",
+            "Correct it, or take the one that this project comes with (dagster_home/dagster.yaml).",
+        ) from error

@@ -12,16 +12,27 @@ cannot be seen. There nothing is failed.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._core.storage.runs import SqliteRunStorage
+from sqlalchemy.exc import DatabaseError
 
 from streetvision_core.errors import StoreError
-from streetvision_core.io.claims import CLAIM_FILES, abandoned, claim_if_free, release
+from streetvision_core.io.claims import (
+    CLAIM_FILES,
+    abandoned,
+    claim_if_free,
+    is_claim,
+    is_claimed,
+    release,
+)
+from streetvision_core.io.removal import remove_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,27 +90,48 @@ def _claims(instance: dg.DagsterInstance) -> Path | None:
 
 
 def _fail_abandoned(instance: dg.DagsterInstance, claims: Path) -> Iterator[str]:
-    for path in sorted(claims.glob(CLAIM_FILES)):
+    for path in sorted(filter(is_claim, claims.glob(CLAIM_FILES))):
         run_id = path.name[1:].removesuffix(".claim")
-        with abandoned(claims / run_id) as free:
-            if free:
+        with abandoned(claims / run_id) as free, _events_may_be_damaged(instance, run_id):
+            # Without a file the process has given its claim back meanwhile: it is ending well.
+            if free and is_claim(path):
                 if _fail(instance, run_id):
                     yield run_id
-                path.unlink(missing_ok=True)
+                remove_held(path, root=claims)
 
 
 def _fail_silent(instance: dg.DagsterInstance, claims: Path) -> Iterator[str]:
-    in_progress = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
-    for run in in_progress:
-        claimed = (claims / f".{run.run_id}.claim").exists()
-        if not claimed and _silence(instance, run.run_id) > SILENCE and _fail(instance, run.run_id):
-            yield run.run_id
+    in_progress = dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)
+    for record in instance.get_run_records(in_progress):
+        run_id = record.dagster_run.run_id
+        if is_claimed(claims / run_id):
+            continue
+        with _events_may_be_damaged(instance, run_id):
+            if _silence(instance, record) > SILENCE and _fail(instance, run_id):
+                yield run_id
 
 
-def _silence(instance: dg.DagsterInstance, run_id: str) -> float:
-    """Return the seconds since the last event of a run."""
-    newest = instance.get_records_for_run(run_id, limit=1, ascending=False).records
-    return time.time() - newest[0].timestamp if newest else 0.0
+def _silence(instance: dg.DagsterInstance, record: dg.RunRecord) -> float:
+    """Return the seconds since the last event of a run; since its creation where it has none."""
+    newest = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records
+    return time.time() - (newest[0].timestamp if newest else record.create_timestamp.timestamp())
+
+
+@contextmanager
+def _events_may_be_damaged(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Warn where the database of one run's events cannot be used: no other run has to stop for it."""
+    try:
+        yield
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        path = Path(instance.root_directory) / "history/runs" / f"{run_id}.db"
+        reason = " ".join(str(getattr(error, "orig", error)).split())
+        _log.warning(
+            "run %s looks dead and cannot be failed: %s (%s). Move that file away: then the next run does"
+            " it. What was published is still in the store.",
+            run_id[:8],
+            reason,
+            path,
+        )
 
 
 def _fail(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -22,12 +22,14 @@ def directory_named(value: str, *, by: str) -> Path:
         by: The setting, for the error.
 
     Raises:
-        StoreError: it is a relative path, an address (``s3://...``), or below the home of nobody.
+        StoreError: it is a relative path, an address (``s3://...``), or below the home of another user.
     """
+    if value.startswith("~") and value.partition("/")[0] != "~":
+        raise _refusal(value, by, "The home of another user is not looked up: write its path out.")
     try:
         path = Path(value).expanduser()
     except RuntimeError as error:
-        raise _refusal(value, by, f"Nobody's home is known as {value.partition('/')[0]}.") from error
+        raise _refusal(value, by, "The home directory is not known: set HOME.") from error
     if _ADDRESS.match(value):
         raise _refusal(value, by, "Name a directory of this machine; addresses are not understood yet.")
     if not path.is_absolute():

@@ -19,10 +19,11 @@ from dagster._core.test_utils import create_run_for_test
 from filelock import FileLock
 
 from streetvision_assets import stale_runs
-from streetvision_assets.preflight import DATABASES
+from streetvision_assets.preflight import DATABASES, prepare
 from streetvision_core.bundle.recheck import moved_copy_problems
 from streetvision_core.cli import GOES_ON
 from streetvision_core.errors import StoreError
+from streetvision_core.io import claims as claim_files
 from streetvision_core.io import default_store
 from tests.assets.graph import paragraph, small_config
 from tests.bundle.chain import draw_pictures
@@ -162,6 +163,59 @@ def test_a_run_without_a_claim_is_failed_only_after_a_long_silence(place, monkey
         assert stale_runs.fail_stale_runs(instance) == []
 
 
+def test_a_run_that_has_said_nothing_at_all_is_silent_since_it_was_created(place, monkeypatch):
+    with opened(place) as instance:
+        run = create_run_for_test(instance, job_name="make_bundle", status=dg.DagsterRunStatus.STARTING)
+        assert stale_runs.fail_stale_runs(instance) == []
+        monkeypatch.setattr(stale_runs, "SILENCE", 0.0)
+        assert stale_runs.fail_stale_runs(instance) == [run.run_id]
+
+
+def test_a_run_that_gives_its_claim_back_meanwhile_is_not_failed(place, monkeypatch):
+    leave_killed_runs(place, 1)
+    claims = place.home / "claims"
+
+    @contextmanager
+    def abandoned_late(directory):
+        for path in claims.iterdir():
+            path.unlink()
+        with claim_files.abandoned(directory) as free:
+            yield free
+
+    monkeypatch.setattr(stale_runs, "abandoned", abandoned_late)
+    with opened(place) as instance:
+        assert stale_runs.fail_stale_runs(instance) == []
+
+
+def test_what_is_no_claim_stays_beside_the_claims(place):
+    leave_killed_runs(place, 1)
+    claims = place.home / "claims"
+    (claims / ".notes.claim").write_text("mine")
+    (claims / ".dir.claim").mkdir()
+    (claims / ".link.claim").symlink_to(place.root / "elsewhere")
+    with opened(place) as instance:
+        assert len(stale_runs.fail_stale_runs(instance)) == 1
+    assert {path.name for path in claims.iterdir()} == {".notes.claim", ".dir.claim", ".link.claim"}
+    assert not (place.root / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_run_whose_events_are_damaged_keeps_no_other_from_being_failed(place, monkeypatch, caplog, claimed):
+    monkeypatch.setattr(stale_runs, "SILENCE", -1.0)
+    leave_killed_runs(place, 2)
+    damaged, whole = sorted(statuses(place))
+    if not claimed:
+        (place.home / f"claims/.{damaged}.claim").unlink()
+    path = place.home / f"history/runs/{damaged}.db"
+    path.write_bytes(b"\xff" * 8192)
+    with opened(place) as instance:
+        assert stale_runs.fail_stale_runs(instance) == [whole]
+    assert caplog.text.count(str(path)) == 1
+    path.unlink()
+    with opened(place) as instance:
+        assert stale_runs.fail_stale_runs(instance) == [damaged], "what the warning advises helps"
+
+
 def test_what_fails_before_the_first_step_is_one_paragraph(place):
     (place.home / "claims").write_text("")
     assert_one_paragraph(place.materialize("images"), str(place.home / "claims"), "Check DAGSTER_HOME")
@@ -200,6 +254,30 @@ def test_ctrl_c_ends_the_command_for_what_was_made_alike(place):
     assert (done.code, done.terminal) == (130, f"{GOES_ON}\n")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("streetvision_assets.launch", "verify"),
+        ("streetvision_assets.dagster_command", "job", "execute", "-j", "verify"),
+    ],
+    ids=["launch", "dagster"],
+)
+def test_ctrl_c_while_a_command_still_loads_is_one_line(place, words):
+    """Here it comes when Dagster is first looked for."""
+    program = (
+        "import runpy, signal, sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'dagster':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        f"sys.argv = {['', *words[1:]]!r}\n"
+        f"runpy.run_module({words[0]!r}, run_name='__main__', alter_sys=True)\n"
+    )
+    done = place.run(sys.executable, "-P", "-c", program)
+    assert (done.code, done.terminal) == (130, f"{GOES_ON}\n")
+
+
 # A damaged history
 
 
@@ -222,6 +300,13 @@ def test_a_damaged_database_stops_the_ui_before_it_serves(place):
     assert_one_paragraph(place.run("dagster", "dev", "--port", "0"), DATABASES[0])
 
 
+@pytest.mark.parametrize("text", ["run_storage: [", "no_such_part: 1\n", "- a list\n"])
+def test_a_malformed_dagster_yaml_stops_the_ui_in_one_paragraph(place, text):
+    (place.home / "dagster.yaml").write_text(text)
+    done = place.run("dagster", "dev", "--port", "0")
+    assert_one_paragraph(done, str(place.home / "dagster.yaml"))
+
+
 # Directories that the environment names
 
 NO_DIRECTORIES = (
@@ -231,6 +316,7 @@ NO_DIRECTORIES = (
     "s3://bucket/store",
     "file:///tmp/store",
     "~nobody-here/store",
+    "~root/store",
 )
 
 
@@ -314,9 +400,12 @@ def imported(tmp_path):
     [
         ("dagster", "asset", "materialize", "--select", 'key:"images" or key:"splits" or key:"backbone"'),
         ("dagster", "job", "execute", "-j", "verify"),
+        ("dagster", "asset", "list"),
+        ("dagster", "job", "list"),
+        ("dagster", "definitions", "validate"),
         ("streetvision", "runs"),
     ],
-    ids=["materialize", "job", "streetvision"],
+    ids=["materialize", "job", "assets", "jobs", "validate", "streetvision"],
 )
 def test_a_module_in_the_working_directory_is_not_taken_for_ours(place, foreign, tmp_path, words):
     if "materialize" in words:
@@ -345,6 +434,15 @@ def full(tmp_path):
     with disk.tmpfs(tmp_path / "full", "size=64k") as folder:
         (folder / "filling").write_bytes(bytes(64 * 2**10))
         yield folder
+
+
+def test_no_temporary_folder_at_all_is_one_paragraph_whatever_tmpdir_names(monkeypatch):
+    monkeypatch.setenv("STREETVISION_STORE", "/nonexistent")
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    with pytest.raises(StoreError, match="none that can be written"):
+        prepare()
 
 
 def test_a_full_temporary_folder_is_one_paragraph(place, full):
