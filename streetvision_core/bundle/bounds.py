@@ -21,6 +21,8 @@ IMAGE_BYTES = MAX_FILE_BYTES
 WEIGHTS_BYTES = 8 * 1024 * MIB  # two thousand million parameters
 HEADER_BYTES = 8 * MIB  # of the weights; the largest models of timm have a few thousand tensors: half a MiB
 TOGETHER_BYTES = 4 * 1024 * MIB  # everything but the weights
+BATCH_BYTES = 1024 * MIB  # all views of a batch of images, a byte a channel; the network sees four times that
+BUFFER_BYTES = 1024 * MIB  # what a network computes when it is built, and no file lists
 SIDES = range(16, 2049)  # pixels at which a network may look: what `BackboneConfig.input_size` takes
 CROP_SHARES = (0.1, 1.0)  # crop_pct
 

@@ -46,6 +46,7 @@ from streetvision_core.bundle.lineage import CHECKPOINT, chain_problems, steps_b
 from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
 from streetvision_core.bundle.policies import parse_policy, refit_problems
 from streetvision_core.bundle.predictor import Predictor
+from streetvision_core.bundle.weights import check_costs
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError
@@ -114,6 +115,9 @@ def export_bundle(
     _require_licence(parts, config)
     degenerate = _require_useful(parts, allowed=config.allow_degenerate)
     model_config = parts.checkpoint.config
+    check_costs(
+        model_config, where="the bundle", action="Train at a smaller input_size, or with fewer views."
+    )
     predictor = Predictor.of_checkpoint(parts.checkpoint, parts.policy)
     facts = CardFacts(
         config,

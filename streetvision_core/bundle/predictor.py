@@ -166,7 +166,7 @@ class Predictor:
         self, pictures: Iterable[PictureLike], on_error: Callable[[str, DataError], None] | None
     ) -> Iterator[tuple[str, torch.Tensor]]:
         for position, picture in enumerate(pictures, start=1):
-            name = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {position}"
+            name = os.fsdecode(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {position}"
             try:
                 pixels = self._see(picture, name)
             except DataError as error:
@@ -201,6 +201,8 @@ def _bytes(picture: PictureLike, name: str) -> bytes:
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return bytes(picture)
     if isinstance(picture, (str, os.PathLike)):
+        if isinstance(os.fspath(picture), bytes):  # an entry of os.scandir(b"..."), for example
+            raise DataError("a path of text", "a path of bytes", "predict", "Pass it through os.fsdecode.")
         return read_file(Path(picture), name=name)
     return _png(picture)
 

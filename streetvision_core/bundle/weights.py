@@ -11,16 +11,19 @@ Settings that would make a network or an image of any size are refused besides (
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from streetvision_core.bundle import bounds
 from streetvision_core.bundle.layout import CONFIG, WEIGHTS
+from streetvision_core.bundle.predictor import BATCH_SIZE
 from streetvision_core.bundle.records import parse_json
 from streetvision_core.errors import BundleError, ConfigError, StreetVisionError
 from streetvision_core.io import StagedFile
 from streetvision_core.io.tensors import read_layout
 from streetvision_core.models.config import CROP_MODES, LARGEST_HEAD
+from streetvision_core.models.views import find_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -68,14 +71,9 @@ def _layout_faults(
 ) -> list[str]:
     import torch
 
-    from streetvision_core.models.classifier import lay_out_classifier
     from streetvision_core.models.zoo import find_mismatches
 
-    try:
-        wanted = lay_out_classifier(settings)
-    except (StreetVisionError, RuntimeError, ValueError, TypeError) as error:
-        found = error.found if isinstance(error, StreetVisionError) else str(error)
-        raise BundleError("an architecture that can be built", found, where, _ACTION) from error
+    wanted = _lay_out(settings, where=where, action=_ACTION)
     meta = {
         name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
         for name, (dtype, shape) in given.items()
@@ -86,6 +84,46 @@ def _layout_faults(
         if name in meta and meta[name].dtype != tensor.dtype
     ]
     return find_mismatches(wanted, meta) or types[:5]
+
+
+def _lay_out(settings: Mapping[str, Any], *, where: str, action: str) -> dict[str, torch.Tensor]:
+    """Return the weights of the architecture without memory; refuse buffers that would fill it.
+
+    Buffers that no file lists, relative positions for example, grow with the fourth power of `img_size`.
+    """
+    from streetvision_core.models.classifier import lay_out_classifier
+
+    try:
+        model = lay_out_classifier(settings)
+    except (StreetVisionError, RuntimeError, ValueError, TypeError) as error:
+        found = error.found if isinstance(error, StreetVisionError) else str(error)
+        raise BundleError("an architecture that can be built", found, where, action) from error
+    _check_bytes(
+        sum(buffer.nbytes for buffer in model.buffers()), bounds.BUFFER_BYTES, "buffers", where, action
+    )
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return state
+
+
+def check_costs(settings: Mapping[str, Any], *, where: str, action: str) -> None:
+    """Refuse a sound config.json whose network, or whose batch of images, takes too much memory.
+
+    Raises:
+        BundleError: the buffers or a batch are larger than `bounds.py` allows.
+    """
+    _check_batch(settings, where=where, action=action)
+    _lay_out(settings, where=where, action=action)
+
+
+def _check_batch(settings: Mapping[str, Any], *, where: str, action: str) -> None:
+    views, shape = find_views(settings), settings["pretrained_cfg"]["input_size"]
+    size = BATCH_SIZE * (views.count if views else 1) * math.prod(shape)
+    _check_bytes(size, bounds.BATCH_BYTES, f"{BATCH_SIZE} images in all their views", where, action)
+
+
+def _check_bytes(size: int, most: int, what: str, where: str, action: str) -> None:
+    if size > most:
+        raise BundleError(f"{what} of at most {most} bytes by {CONFIG}", f"{size} bytes", where, action)
 
 
 def load_weights(data: bytes, *, config: Any, where: str) -> torch.nn.Module:
@@ -136,6 +174,7 @@ def _check_config(config: Any, *, where: str) -> str:
     if unknown or settings != written:
         found = f"the settings {', '.join(map(repr, sorted(unknown)))}" if unknown else "other settings"
         raise BundleError(f"{CONFIG} as StreetVision writes it", found, where, _ACTION)
+    _check_batch(settings, where=where, action=_ACTION)
     return architecture
 
 
@@ -172,7 +211,6 @@ def _as_written(
 ) -> dict[str, Any]:
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.models.classifier import hub_config
-    from streetvision_core.models.views import find_views
 
     backbone = Backbone(
         architecture=settings["architecture"],

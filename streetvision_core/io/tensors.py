@@ -32,6 +32,7 @@ _DTYPES = {
 
 _NAMES = {code: name for name, code in _DTYPES.items()}
 _MOST_DIMENSIONS = 16
+_MOST_ELEMENTS = 2**40  # lengths of 0 counted as 1: the strides are their product, also of an empty tensor
 
 
 def tensor_chunks(
@@ -113,6 +114,7 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int]:
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers = (*shape, begin, end)
         sound = len(shape) <= _MOST_DIMENSIONS and all(type(one) is int and one >= 0 for one in numbers)
+        sound = sound and math.prod(max(1, length) for length in shape) <= _MOST_ELEMENTS
         if sound and end - begin == math.prod(shape) * _item_bytes(code):
             return _NAMES[code], shape, end
     except (KeyError, TypeError, ValueError):

@@ -117,8 +117,8 @@ def load_classifier(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]
     return model.eval()
 
 
-def lay_out_classifier(config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the weights that `load_classifier` takes as tensors without memory: names, shapes, dtypes.
+def lay_out_classifier(config: Mapping[str, Any]) -> Any:
+    """Build the `torch.nn.Module` of `load_classifier` without memory: names, shapes, dtypes.
 
     Raises:
         ConfigError: timm has no such model.
@@ -126,8 +126,7 @@ def lay_out_classifier(config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     import torch
 
     with torch.device("meta"):
-        state: dict[str, torch.Tensor] = _create(config).state_dict()
-    return state
+        return _create(config)
 
 
 def _create(config: Mapping[str, Any]) -> Any:

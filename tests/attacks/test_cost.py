@@ -10,15 +10,18 @@ import os
 import random
 import time
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from streetvision_core.bundle import bounds, load_bundle
-from streetvision_core.bundle.weights import check_layout
+from streetvision_core.bundle.weights import check_costs, check_layout
 from streetvision_core.data import (
+    CsvConfig,
     FolderConfig,
+    ParquetConfig,
     Reason,
     SourceConfig,
     UnusablePictureError,
@@ -26,7 +29,8 @@ from streetvision_core.data import (
     open_source,
 )
 from streetvision_core.data.pictures import MAX_SCANS, decode
-from streetvision_core.errors import BundleError, DataError, SchemaError
+from streetvision_core.data.sources import files
+from streetvision_core.errors import BundleError, ConfigError, DataError, SchemaError
 from streetvision_core.io import OutputFile, StepManifest, read_artifact
 from streetvision_core.io.pointer import parse_pointer
 from tests.attacks.making import encode, many_scans, street, weights_header, with_segment
@@ -195,6 +199,9 @@ def test_deep_json_in_the_store_is_refused(tmp_path, depth):
         weights_header(b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,4]}}', size=4),
         weights_header(b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', size=4),
         weights_header(b'{"a":{"dtype":"X","shape":[1],"data_offsets":[0,4]}}', size=4),
+        weights_header(b'{"a":{"dtype":"F32","shape":[0,18446744073709551616],"data_offsets":[0,0]}}'),
+        weights_header(b'{"a":{"dtype":"F32","shape":[0,1099511627776,1099511627776],"data_offsets":[0,0]}}'),
+        weights_header(b'{"a":{"dtype":"F32","shape":[0,%d,%d],"data_offsets":[0,0]}}' % (2**62, 2**62)),
         weights_header(b'{"a":1}'),
         b"",
         b"abc",
@@ -225,6 +232,41 @@ def test_good_weights_pass_the_look_at_their_beginning(bundle):
         check_layout(
             file, size_bytes=path.stat().st_size, config=(bundle / "config.json").read_bytes(), where=""
         )
+
+
+def test_buffers_that_no_file_lists_are_refused_before_they_are_made(bundle, tmp_path):
+    """Relative positions at 2048 pixels take 24 GB, and the weights as little as at 224."""
+
+    def name_it(config):
+        config.update(architecture="beit_base_patch16_224", num_features=768, model_args={"img_size": 2048})
+
+    cost = cost_of("load", forge_part(bundle, tmp_path / "f", "config.json", name_it))
+    assert cost.answer.startswith("BundleError"), cost.answer
+    assert f"buffers of at most {bounds.BUFFER_BYTES} bytes" in cost.answer
+    assert cost.grown_mib < 300
+
+
+def looking(config, *, grid, side):
+    config["pretrained_cfg"]["input_size"] = [3, side, side]
+    config["views"] = {"grid": grid, "overlap": 0.25, "pooling": "mean"}
+
+
+def test_a_batch_of_more_views_than_fit_into_the_memory_is_refused(bundle, tmp_path):
+    forged = forge_part(bundle, tmp_path / "f", "config.json", lambda c: looking(c, grid=6, side=2048))
+    refused(forged, f"images in all their views of at most {bounds.BATCH_BYTES} bytes")
+
+
+@pytest.mark.parametrize(("grid", "side"), [(3, 518), (6, 518), (3, 1024), (1, 1024)])
+def test_views_at_sensible_sizes_pass(bundle, grid, side):
+    config = json.loads((bundle / "config.json").read_bytes())
+    looking(config, grid=grid, side=side)
+    check_costs(config, where="", action="")
+
+
+def test_export_refuses_what_could_not_be_loaded(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "BATCH_BYTES", 1000)
+    with pytest.raises(BundleError, match=r"images in all their views of at most 1000 bytes.*fewer views"):
+        chain.export(tmp_path)
 
 
 # --- a bundle with anything in it
@@ -419,6 +461,17 @@ def test_what_is_no_image_at_all_loses_no_batch_either(predictor, thing):
     assert (len(answers), [type(error) for _, error in met]) == (2, [DataError])
 
 
+def test_an_entry_of_a_folder_in_bytes_loses_no_batch(predictor, tmp_path):
+    good = encode(street((64, 48)))
+    (tmp_path / "a.jpg").write_bytes(good)
+    with os.scandir(os.fsencode(tmp_path)) as entries:
+        images = [good, *entries, good]
+    met = []
+    answers = list(predictor.predict(images, on_error=lambda *error: met.append(error)))
+    assert len(answers) == 2
+    assert [(name, type(error)) for name, error in met] == [(str(tmp_path / "a.jpg"), DataError)]
+
+
 def test_a_pillow_image_that_cannot_be_read_loses_no_batch(predictor):
     damaged = encode(street((64, 48)), "PNG")[:400]
     closed = Image.open(BytesIO(damaged))
@@ -456,6 +509,58 @@ def test_a_ring_of_links_in_the_image_folder_goes_into_quarantine(tmp_path):
     index = index_pictures(source, max_quarantined_share=1.0)
     assert len(index.pictures) == 6
     assert {one.name for one in index.quarantine} == {"None/a.jpg", "None/b.jpg", "None/self", "None/up"}
+
+
+def open_parquet(path):
+    return open_source(SourceConfig(parquet=ParquetConfig(path=str(path))))
+
+
+def put_pipe(path):
+    os.mkfifo(path)
+
+
+def put_ring(path):
+    path.symlink_to(path.with_name("b.parquet"))
+    path.with_name("b.parquet").symlink_to(path)
+
+
+@pytest.mark.parametrize("put", [put_pipe, put_ring, Path.mkdir])
+def test_what_is_no_regular_file_in_a_parquet_folder_is_an_error(tmp_path, put):
+    put(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"\.parquet"):
+        open_parquet(tmp_path)
+
+
+def test_a_ring_of_links_as_the_source_itself_is_an_error(tmp_path):
+    put_ring(tmp_path / "a.parquet")
+    with pytest.raises(ConfigError):
+        open_parquet(tmp_path / "a.parquet")
+
+
+def open_table(path):
+    return open_source(SourceConfig(csv=CsvConfig(path=str(path))))
+
+
+def test_a_sparse_table_is_refused_unread(tmp_path):
+    path = tmp_path / "images.csv"
+    path.touch()
+    os.truncate(path, 4 * GIB)
+    began = time.perf_counter()
+    with pytest.raises(DataError, match=f"at most {files.MAX_TABLE_BYTES} bytes"):
+        open_table(path)
+    assert time.perf_counter() - began < 1
+
+
+def test_short_rows_below_a_long_header_are_refused(tmp_path, monkeypatch):
+    """Each of them takes a cell of every column."""
+    monkeypatch.setattr(files, "MAX_TABLE_CELLS", 1000)
+    path = tmp_path / "images.csv"
+    header = ",".join(["file", "label", *(f"c{number}" for number in range(98))])
+    path.write_text(header + "\n" + "a\n" * 10)
+    open_table(path)
+    path.write_text(header + "\n" + "a\n" * 11)
+    with pytest.raises(DataError, match="at most 10 rows of 100 columns"):
+        open_table(path)
 
 
 def write_bomb(path, *, rows, cell, compression="zstd", dictionary=True, column="image", **options):

@@ -12,6 +12,7 @@ import csv
 import os
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from streetvision_core.data.config import CsvConfig, FolderConfig
 
 MAX_FILE_BYTES = 256 * 2**20
+MAX_TABLE_BYTES = 256 * 2**20  # of a CSV: some million rows
+MAX_TABLE_CELLS = 20_000_000  # rows times columns; a row of two bytes takes a cell of each column
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
@@ -156,9 +159,19 @@ class CsvSource:
         return f"CSV {self._config.path}, {grouped}"
 
 
+def resolve_source(path: str) -> Path:
+    """Return the absolute path of a source, links followed; raises ConfigError for links in a ring."""
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a ring before Python 3.13, and no home
+        raise ConfigError(
+            "a file or a folder", str(error), path, "Correct the path of the source."
+        ) from error
+
+
 def _existing(path: str, *, folder: bool) -> Path:
     kind = "folder" if folder else "file"
-    resolved = Path(path).expanduser().resolve()
+    resolved = resolve_source(path)
     if not (resolved.is_dir() if folder else resolved.is_file()):
         raise ConfigError(
             f"a {kind}",
@@ -206,9 +219,12 @@ def _check_class_folders(root: Path, labels: Mapping[str, int], config: FolderCo
 def _read_table(path: Path, where: str) -> tuple[list[str], list[dict[str, str | None]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
+            _check_table(os.fstat(file.fileno()).st_size, MAX_TABLE_BYTES, "bytes", where)
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
-            rows = [row for row in reader if row]
+            most_rows = MAX_TABLE_CELLS // max(1, len(header))
+            rows = list(islice(filter(None, reader), most_rows + 1))
+            _check_table(len(rows), most_rows, f"rows of {len(header)} columns", where)
     except OSError as error:
         _refuse(error)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -225,6 +241,16 @@ def _read_table(path: Path, where: str) -> tuple[list[str], list[dict[str, str |
             "Name each column once, and put quotes around cells that contain a comma.",
         )
     return header, [{**dict.fromkeys(header), **dict(zip(header, row, strict=False))} for row in rows]
+
+
+def _check_table(number: int, most: int, unit: str, where: str) -> None:
+    if number > most:
+        raise DataError(
+            f"a CSV file of at most {most} {unit}",
+            f"{number} or more",
+            where,
+            "Leave out columns, or put the images into several sources.",
+        )
 
 
 def _find_columns(header: list[str], config: CsvConfig) -> str | None:

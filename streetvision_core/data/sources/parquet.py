@@ -34,6 +34,7 @@ from streetvision_core.data.sources.entry import (
     parse_label,
     parse_text,
 )
+from streetvision_core.data.sources.files import resolve_source
 from streetvision_core.data.sources.spill import Spill
 from streetvision_core.errors import ConfigError, DataError
 
@@ -196,7 +197,7 @@ def _claimed_bytes(metadata: Any) -> int:
 
 
 def _find_files(path: str) -> dict[str, Path]:
-    root = Path(path).expanduser().resolve()
+    root = resolve_source(path)
     if root.is_file():
         return {root.name: root}
     found = sorted(file for file in root.rglob("*.parquet") if not file.name.startswith("."))
@@ -207,7 +208,7 @@ def _find_files(path: str) -> dict[str, Path]:
             path,
             f"Correct the path of the source; it is looked up from {Path.cwd()}.",
         )
-    outside = next((file for file in found if not file.resolve().is_relative_to(root)), None)
+    outside = next((file for file in found if not _lies_in(root, file)), None)
     if outside is not None:
         raise DataError(
             "Parquet files that lie in the data folder",
@@ -215,7 +216,24 @@ def _find_files(path: str) -> dict[str, Path]:
             path,
             "Copy the files here (the hub's cache is made of links), or name one file as the path.",
         )
+    irregular = next((file for file in found if not file.is_file()), None)  # reading a pipe would never end
+    if irregular is not None:
+        raise DataError(
+            "regular files named *.parquet",
+            f"{irregular.name}, which is a folder, a pipe, a device or a link that leads nowhere",
+            path,
+            "Move it elsewhere, or give it another name.",
+        )
     return {file.relative_to(root).as_posix(): file for file in found}
+
+
+def _lies_in(root: Path, file: Path) -> bool:
+    try:
+        return file.resolve().is_relative_to(root)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a ring, before Python 3.13
+        raise DataError(
+            "Parquet files that can be found", f"{file.name}: {error}", str(root), "Remove the link."
+        ) from error
 
 
 @contextmanager
