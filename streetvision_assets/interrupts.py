@@ -19,16 +19,36 @@ from streetvision_core.cli import GOES_ON, INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 
 @contextmanager
 def one_line_after_ctrl_c() -> Iterator[None]:
-    """End this process with that line and that code where Ctrl-C comes while a command still loads."""
+    """End this process with that line and that code where Ctrl-C comes while a command still loads.
+
+    An import may make another error of it, or none. Whoever has set or ignored the signal keeps it so.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    interrupted = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        # With this code `interruptible` has said it already.
+        if not interrupted.is_set() or (isinstance(error, SystemExit) and error.code == INTERRUPTED):
+            raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if interrupted.is_set():
         print(GOES_ON, file=sys.stderr)  # noqa: T201 - as below
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(INTERRUPTED)
 
 
 def interruptible(run: Callable[[], int]) -> int:

@@ -127,7 +127,9 @@ def _instance() -> DagsterInstance:
         return dg.DagsterInstance.get()
     except (yaml.YAMLError, UnicodeDecodeError, dg.DagsterInvalidConfigError, CheckError) as error:
         faults = getattr(error, "errors", None)
-        reason = "; ".join(fault.message for fault in faults) if faults else str(error)
+        # Dagster adds all that it would have taken, which is long.
+        brief = "; ".join(fault.message.partition(". Expected:")[0] for fault in faults or [])
+        reason = brief or str(error)
         raise ConfigError(
             "a configuration that Dagster takes",
             " ".join(reason.split()),

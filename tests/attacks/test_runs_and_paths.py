@@ -262,14 +262,18 @@ def test_ctrl_c_ends_the_command_for_what_was_made_alike(place):
     ],
     ids=["launch", "dagster"],
 )
-def test_ctrl_c_while_a_command_still_loads_is_one_line(place, words):
-    """Here it comes when Dagster is first looked for."""
+@pytest.mark.parametrize("becomes", ["KeyboardInterrupt", "RuntimeError"])
+def test_ctrl_c_while_a_command_still_loads_is_one_line(place, words, becomes):
+    """Here it comes when Dagster is first looked for; Python 3.11 makes another error of some."""
     program = (
         "import runpy, signal, sys\n"
         "class Impatient:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'dagster':\n"
-        "            signal.raise_signal(signal.SIGINT)\n"
+        "            try:\n"
+        "                signal.raise_signal(signal.SIGINT)\n"
+        "            except KeyboardInterrupt as error:\n"
+        f"                raise {becomes} from error\n"
         "sys.meta_path.insert(0, Impatient())\n"
         f"sys.argv = {['', *words[1:]]!r}\n"
         f"runpy.run_module({words[0]!r}, run_name='__main__', alter_sys=True)\n"
