@@ -117,7 +117,7 @@ def thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     Of each of 250 columns from the first x to the last, the first, last, lowest and highest point are kept.
     """
     kept = thin_positions(x, y)
-    return x[kept], y[kept]
+    return (x, y) if kept.size == x.size else (x[kept], y[kept])
 
 
 def thin_positions(x: Floats, y: Floats) -> npt.NDArray[np.intp]:

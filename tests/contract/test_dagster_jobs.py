@@ -146,6 +146,6 @@ def test_a_run_of_several_presets_bears_all_their_names(home, monkeypatch):
 
 
 def test_make_verify_is_a_run_that_the_page_of_jobs_lists():
-    make = ["make", "--dry-run", "-o", ".venv/runtime", "verify"]
+    make = ["make", "--no-print-directory", "--dry-run", "-o", ".venv/runtime", "verify"]
     shown = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert shown.endswith("python -P -m streetvision_assets.launch verify\n")

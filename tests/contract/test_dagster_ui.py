@@ -167,7 +167,7 @@ def test_make_bundle_is_a_run_of_a_job_with_its_tags(server, made, tmp_path):
     """The command of the Makefile; everything is taken over, so that it takes seconds."""
     preset = tmp_path / "own.yaml"
     preset.write_text(yaml.safe_dump({"ops": small_config(made.pictures), **READABLE}))
-    make = ["make", "--dry-run", "bundle", f"PRESET={preset}"]
+    make = ["make", "--no-print-directory", "--dry-run", "bundle", f"PRESET={preset}"]
     shown = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     finished = made.run(*shlex.split(shown.splitlines()[-1])[3:])
     assert finished.code == 0, finished.terminal
