@@ -1,4 +1,4 @@
-"""What is looked at before a command starts, so that a person gets a paragraph and not a traceback.
+"""The checks before a command starts, so that a person gets a paragraph and not a traceback.
 
 DAGSTER_HOME and STREETVISION_STORE name directories, the databases of the instance are whole, and there is
 room for temporary files. No Dagster is imported for it. Before the UI is served, runs whose process is gone

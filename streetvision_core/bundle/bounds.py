@@ -1,4 +1,4 @@
-"""What reading a bundle may cost at most: every bound in one place.
+"""The bounds of what reading a bundle may cost, all in one place.
 
 A bundle comes from outside, and a few bytes of it can ask for any amount of memory. So each bound is held
 against what the manifest lists, and against what the system says of a file, before anything is read; the

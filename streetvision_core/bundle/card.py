@@ -74,7 +74,7 @@ class CardFacts:
 
     @property
     def tested(self) -> PolicyReport | None:
-        """What the policy in the bundle does on val_test, where it was evaluated."""
+        """The report of the bundle's policy on val_test; None where it was not evaluated."""
         return self.evaluation.report.of(self.policy.type) if self.evaluation else None
 
     @property

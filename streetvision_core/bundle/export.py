@@ -82,7 +82,7 @@ class _Parts:
 
     @property
     def tested(self) -> PolicyReport | None:
-        """What the policy does on val_test, where it was evaluated."""
+        """The report of the policy on val_test; None where it was not evaluated."""
         return self.evaluation.report.of(self.policy.type) if self.evaluation else None
 
 
