@@ -224,14 +224,14 @@ def test_what_fails_before_the_first_step_is_one_paragraph(place):
 # Ctrl-C
 
 
-@pytest.mark.parametrize(("command", "code"), [(MATERIALIZE, 130), (MAKE, -signal.SIGINT)])
-def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(place, command, code):
-    """make ends by the signal itself, which a shell shows as 130."""
+@pytest.mark.parametrize(("command", "codes"), [(MATERIALIZE, {130}), (MAKE, {130, -signal.SIGINT})])
+def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(place, command, codes):
+    """make ends by the signal itself; the shell around it does too, or says 130."""
     with training(place, command) as (process, log):
         time.sleep(2)  # for an epoch to be kept
         before = log.read_text()
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=PATIENCE) == code, log.read_text()
+        assert process.wait(timeout=PATIENCE) in codes, log.read_text()
     after = log.read_text().removeprefix(before)
     lines = [line for line in after.splitlines() if "epoch" not in line and not line.startswith("make: ***")]
     assert lines == [GOES_ON]
@@ -240,17 +240,19 @@ def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(place, command, code
         assert "epoch 1/" not in log.read_text()
 
 
+# The signal goes to the process, as Ctrl-C does: one raised in the timer's thread wakes no lock.
 SOON = (
-    "import signal, sys, threading; from streetvision_core.cli import main;"
-    "threading.Timer(2, signal.raise_signal, [signal.SIGINT]).start(); sys.exit(main())"
+    "import os, signal, sys, threading; from streetvision_core.cli import main;"
+    "threading.Timer({after}, os.kill, [os.getpid(), signal.SIGINT]).start(); sys.exit(main())"
 )
 
 
-def test_ctrl_c_ends_the_command_for_what_was_made_alike(place):
-    """It comes while the command waits for the store, which somebody else holds alone."""
+@pytest.mark.parametrize("after", [0.05, 2, 8], ids=["loads", "loads_or_waits", "waits"])
+def test_ctrl_c_ends_the_command_for_what_was_made_alike(place, after):
+    """It comes while the command loads, or waits for the store, which somebody else holds alone."""
     assert place.materialize("images").code == 0
     with FileLock(place.store.root / ".lock"):
-        done = place.run(sys.executable, "-c", SOON, "gc", "--delete")
+        done = place.run(sys.executable, "-c", SOON.format(after=after), "gc", "--delete")
     assert (done.code, done.terminal) == (130, f"{GOES_ON}\n")
 
 

@@ -121,8 +121,10 @@ def test_after_a_full_run_streetvision_verify_says_that_what_is_current_is_of_tw
         assert f"{step} was made from another phase1_checkpoint" in text
 
 
-def test_after_a_full_run_the_report_sets_side_by_side_the_policies_of_this_checkpoint(again, pictures):
-    graph, _, _ = again
+def test_after_a_full_run_the_report_sets_side_by_side_the_policies_of_this_checkpoint(
+    again, pictures, tmp_path
+):
+    graph = copy_of(again[0], tmp_path / "copy")
     materialize(graph, pictures, "evaluation")
     published = graph.current("evaluation")
     assert list(Evaluation.from_artifact(published).report.policies) == ["threshold"]
@@ -131,6 +133,7 @@ def test_after_a_full_run_the_report_sets_side_by_side_the_policies_of_this_chec
     ]  # fmt: skip
     materialize(graph, pictures, "bundle")
     assert load_bundle(graph.current("bundle").directory).tested is not None
+    graph.instance.dispose()
 
 
 def test_a_checkpoint_of_other_splits_is_never_judged_on_them(made, pictures, tmp_path):
