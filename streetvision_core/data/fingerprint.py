@@ -1,4 +1,4 @@
-"""What is measured of one picture: content digest, size, orientation and perceptual hashes."""
+"""The measurements of one image: content digest, size, orientation, format and perceptual hashes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 from dataclasses import dataclass
 
 import imagehash
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageStat
 
 from streetvision_core.data.pictures import decode_with_orientation
 
-_HASH_SIZE = (32, 32)  # what imagehash.phash reduces a picture to
+_SMALL, _LARGE = (32, 32), (64, 64)  # what imagehash.phash reduces an image to for 64 and for 256 bits
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,22 @@ class Fingerprint:
     orientation: int
     phash: str
     phash_mirrored: str
+    format: str
+    brightness: int
+    phash256: str
+    phash256_mirrored: str
 
 
 def fingerprint(data: bytes) -> Fingerprint:
-    """Measure a picture; raises UnusablePictureError.
+    """Measure an image; raises UnusablePictureError.
 
-    The hashes are 64-bit pHashes (imagehash.phash, 16 hex digits) of the picture and of its mirror image.
+    The hashes are pHashes (imagehash.phash) of the image and of its mirror image: 64 bits in 16 hex digits,
+    256 bits in 64. The brightness is the mean grey, 0 to 255.
     """
-    image, orientation = decode_with_orientation(data)
-    # Mirroring commutes with the reduction to 32 x 32: reducing first is the same hash at half the cost.
-    small = image.convert("L").resize(_HASH_SIZE, Image.Resampling.LANCZOS)
+    image, orientation, kind = decode_with_orientation(data)
+    # Mirroring commutes with the reduction: reducing first is the same hash at half the cost.
+    grey = image.convert("L")
+    small, large = (grey.resize(size, Image.Resampling.LANCZOS) for size in (_SMALL, _LARGE))
     return Fingerprint(
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
@@ -42,4 +48,8 @@ def fingerprint(data: bytes) -> Fingerprint:
         orientation=orientation,
         phash=str(imagehash.phash(small)),
         phash_mirrored=str(imagehash.phash(ImageOps.mirror(small))),
+        format=kind,
+        brightness=round(ImageStat.Stat(small).mean[0]),
+        phash256=str(imagehash.phash(large, hash_size=16)),
+        phash256_mirrored=str(imagehash.phash(ImageOps.mirror(large), hash_size=16)),
     )

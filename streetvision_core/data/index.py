@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 DEMO_FILE = "pictures.parquet"
 _NUMBERS = ("label", "size_bytes", "width", "height", "orientation")
 _COLUMNS = ("name", "label", "group", "sha256", *_NUMBERS[1:], "phash", "phash_mirrored")
+# What no index of commit 705fcbb has: read as not recorded.
+_LATER = ("format", "brightness", "phash256", "phash256_mirrored", "role")
 _ATTRIBUTE = "attribute:"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no table, terminal or file system carries these on unharmed
 
@@ -40,7 +42,9 @@ class Picture:
     """One usable picture. `name` is unique; a picture without a group is a group of its own name.
 
     Width and height are in pixels and upright; `orientation` is the EXIF value 1 to 8; the hashes are 64
-    bits in 16 hex digits.
+    bits in 16 hex digits, those of 256 bits in 64. `format` is Pillow's name of it, `brightness` the mean
+    grey from 0 to 255, `role` the role that the data itself gives the image. The last five are empty or
+    None where an older index did not record them.
     """
 
     name: str
@@ -54,6 +58,11 @@ class Picture:
     phash: str
     phash_mirrored: str
     attributes: Mapping[str, str] = field(default_factory=dict)
+    format: str = ""
+    brightness: int | None = None
+    phash256: str = ""
+    phash256_mirrored: str = ""
+    role: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class ImageIndex:
         labels = Counter(picture.label for picture in self.pictures)
         return Artifact(
             files={
-                "index.csv": csv_bytes(rows, columns=[*_COLUMNS, *attributes]),
+                "index.csv": csv_bytes(rows, columns=[*_COLUMNS, *_LATER, *attributes]),
                 "quarantine.csv": csv_bytes(quarantine, columns=["name", "reason", "detail"]),
             },
             metrics={
@@ -202,6 +211,7 @@ def _measure(
         "label": entry.label,
         "group": entry.group or entry.name,
         "attributes": entry.attributes,
+        "role": entry.role,
     }
     if (known := unchanged(entry.name)) is not None:
         return replace(known, **listed)
@@ -249,15 +259,18 @@ def _count_reasons(quarantine: Iterable[Quarantined]) -> list[tuple[str, int]]:
 
 def _row(picture: Picture) -> dict[str, object]:
     attributes = {f"{_ATTRIBUTE}{name}": value for name, value in picture.attributes.items()}
-    return {column: getattr(picture, column) for column in _COLUMNS} | attributes
+    return {column: getattr(picture, column) for column in (*_COLUMNS, *_LATER)} | attributes
 
 
 def _picture(row: Mapping[str, str]) -> Picture:
     numbers = {column: int(row[column]) for column in _NUMBERS}
     texts = {column: row[column] for column in _COLUMNS if column not in numbers}
+    later: dict[str, Any] = {column: row[column] for column in _LATER if row.get(column)}
+    if "brightness" in later:
+        later["brightness"] = int(later["brightness"])
     attributes = {
         column.removeprefix(_ATTRIBUTE): cell
         for column, cell in row.items()
         if column.startswith(_ATTRIBUTE) and cell
     }
-    return Picture(**texts, **numbers, attributes=attributes)  # type: ignore[arg-type]
+    return Picture(**texts, **numbers, attributes=attributes, **later)  # type: ignore[arg-type]

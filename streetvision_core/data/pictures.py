@@ -59,9 +59,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
 
 def decode_with_orientation(
     data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None
-) -> tuple[Image.Image, int]:
-    """Decode like `decode`, and return the EXIF orientation (1 to 8) that was applied as well."""
+) -> tuple[Image.Image, int, str]:
+    """Decode like `decode`; return the EXIF orientation (1 to 8) that was applied and the format as well."""
     image = _open(data, max_pixels)
+    kind = str(image.format)
     try:
         if at_least is not None:
             image.draft(None, (at_least, at_least))  # of any other format than JPEG this does nothing
@@ -75,7 +76,7 @@ def decode_with_orientation(
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     rgb.info.clear()  # it still holds the EXIF data: whoever applies the orientation again must find none
-    return rgb, orientation
+    return rgb, orientation, kind
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

@@ -63,7 +63,7 @@ def test_the_bound_on_pixels_is_the_callers():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "MPO"])
 def test_the_formats_of_cameras_and_the_web_are_read(kind):
-    upright, orientation = decode_with_orientation(encode(scene(1), kind))
+    upright, orientation, _ = decode_with_orientation(encode(scene(1), kind))
     assert (upright.mode, upright.size, orientation) == ("RGB", (96, 64), 1)
 
 
@@ -75,7 +75,7 @@ def test_every_orientation_is_applied_once_and_forgotten(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(scene(3), "PNG", exif=exif)
-    upright, found = decode_with_orientation(data)
+    upright, found, _ = decode_with_orientation(data)
     with Image.open(BytesIO(data)) as stored:
         expected = ImageOps.exif_transpose(stored)
     assert found == orientation
@@ -92,7 +92,7 @@ def test_a_meaningless_orientation_leaves_the_picture_as_stored(value):
 
 
 def test_unreadable_exif_leaves_the_picture_as_stored():
-    image, orientation = decode_with_orientation(jpeg(1, exif=b"Exif\0\0 this is no TIFF header"))
+    image, orientation, _ = decode_with_orientation(jpeg(1, exif=b"Exif\0\0 this is no TIFF header"))
     assert (image.size, orientation) == ((96, 64), 1)
 
 

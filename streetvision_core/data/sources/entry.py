@@ -26,13 +26,14 @@ class Entry:
 
     `label` is None where the source has no label that means anything, `group` is None where the picture
     stands alone. `attributes` are the source's other columns as text of at most `MAX_TEXT` characters,
-    without the empty ones.
+    without the empty ones. `role` is the role that the data itself gives the image.
     """
 
     name: str
     label: int | None
     group: str | None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    role: str | None = None
 
 
 @dataclass(frozen=True)
