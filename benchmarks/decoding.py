@@ -25,7 +25,7 @@ from PIL import Image
 from torchvision import transforms
 
 from streetvision_core.data.config import DemoConfig
-from streetvision_core.data.demo import draw_pictures
+from streetvision_core.demo import draw_pictures
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training.data import DecodedPictures
 

@@ -12,8 +12,8 @@ from _common import machine_line, print_table, time_calls
 from PIL import Image
 
 from streetvision_core.data.config import DemoConfig
-from streetvision_core.data.demo import draw_pictures
-from streetvision_core.data.demo.picture import JPEG_QUALITY
+from streetvision_core.demo import draw_pictures
+from streetvision_core.demo.picture import JPEG_QUALITY
 
 
 def _encode(pictures: list[Image.Image]) -> None:

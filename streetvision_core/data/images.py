@@ -133,7 +133,7 @@ def settings_before(published: PublishedArtifact) -> dict[str, Any]:
 
 
 def _draw(config: ImagesConfig, path: Path) -> StagedFile:
-    from streetvision_core.data.demo import write_demo
+    from streetvision_core.demo import write_demo
 
     assert config.demo is not None
     with atomic_file(path) as target:

@@ -157,7 +157,7 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
 @pytest.mark.parametrize(
     ("changed", "steps"),
     [
-        ("data.demo.draw_works", ("images",)),
+        ("demo.draw_works", ("images",)),
         ("data.sources.parquet", ("images", *READING)),
         ("data.duplicates", ("splits", *READING)),
         ("models.zoo", ("thresholds", "scrc", *READING)),

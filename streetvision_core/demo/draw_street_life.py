@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.demo.draw_works import BLACK, RUBBER, stand_of
+from streetvision_core.demo.draw_works import BLACK, RUBBER, stand_of
 
 if TYPE_CHECKING:
-    from streetvision_core.data.demo.canvas import Canvas, Stand
-    from streetvision_core.data.demo.dice import Colour
-    from streetvision_core.data.demo.scene import Thing
+    from streetvision_core.demo.canvas import Canvas, Stand
+    from streetvision_core.demo.dice import Colour
+    from streetvision_core.demo.scene import Thing
 
 SKINS: tuple[Colour, ...] = ((224, 178, 146), (176, 122, 88), (118, 78, 58), (238, 200, 172))
 TROUSERS: tuple[Colour, ...] = ((40, 46, 66), (60, 56, 52), (36, 36, 40), (96, 88, 74))

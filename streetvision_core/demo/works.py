@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.demo.placer import HI_VIS, ORANGES, RED, WHITE, YELLOWS, Placer
+from streetvision_core.demo.placer import HI_VIS, ORANGES, RED, WHITE, YELLOWS, Placer
 
 if TYPE_CHECKING:
-    from streetvision_core.data.demo.scene import Thing
+    from streetvision_core.demo.scene import Thing
 
 
 def sample_works(placer: Placer) -> list[Thing]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.data.demo.generate import draw_pictures
+from streetvision_core.demo.generate import draw_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.data.config import DemoConfig
-    from streetvision_core.data.demo.sequence import DemoPicture
+    from streetvision_core.demo.sequence import DemoPicture
 
 ATTRIBUTES = ("time_of_day", "weather", "ambiguous")
 _ROW_GROUP = 256

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from streetvision_core.data.demo import draw_furniture, draw_street_life, draw_works
-from streetvision_core.data.demo.canvas import OVERSAMPLING, Camera, Canvas
-from streetvision_core.data.demo.draw_street import draw_ground, draw_house, draw_ridge, draw_sky
-from streetvision_core.data.demo.scene import House, Scene, Thing
+from streetvision_core.demo import draw_furniture, draw_street_life, draw_works
+from streetvision_core.demo.canvas import OVERSAMPLING, Camera, Canvas
+from streetvision_core.demo.draw_street import draw_ground, draw_house, draw_ridge, draw_sky
+from streetvision_core.demo.scene import House, Scene, Thing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streetvision_core.data.demo.dice import Dice
+    from streetvision_core.demo.dice import Dice
 
 JPEG_QUALITY = 90
 _HALO_SHRINK = 4

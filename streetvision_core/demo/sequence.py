@@ -10,13 +10,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.demo import surroundings, works
-from streetvision_core.data.demo.dice import Dice
-from streetvision_core.data.demo.draw_street import picture_size
-from streetvision_core.data.demo.light import sample_light
-from streetvision_core.data.demo.picture import draw_frame
-from streetvision_core.data.demo.placer import Placer
-from streetvision_core.data.demo.scene import (
+from streetvision_core.demo import surroundings, works
+from streetvision_core.demo.dice import Dice
+from streetvision_core.demo.draw_street import picture_size
+from streetvision_core.demo.light import sample_light
+from streetvision_core.demo.picture import draw_frame
+from streetvision_core.demo.placer import Placer
+from streetvision_core.demo.scene import (
     GREENS,
     SETTINGS,
     Scene,
@@ -30,7 +30,7 @@ from streetvision_core.data.demo.scene import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from streetvision_core.data.demo.canvas import Camera
+    from streetvision_core.demo.canvas import Camera
 
 MOST_FRAMES = 4
 AMBIGUOUS_SHARE = 0.025

@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.demo.canvas import Camera
+from streetvision_core.demo.canvas import Camera
 
 if TYPE_CHECKING:
-    from streetvision_core.data.demo.dice import Colour, Dice
-    from streetvision_core.data.demo.light import Light
+    from streetvision_core.demo.dice import Colour, Dice
+    from streetvision_core.demo.light import Light
 
 SETTINGS = ("residential", "residential", "city", "city", "country", "highway")
 

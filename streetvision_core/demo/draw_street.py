@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from streetvision_core.data.demo.canvas import OVERSAMPLING, Canvas, Place
+from streetvision_core.demo.canvas import OVERSAMPLING, Canvas, Place
 
 if TYPE_CHECKING:
-    from streetvision_core.data.demo.dice import Colour
-    from streetvision_core.data.demo.light import Light
-    from streetvision_core.data.demo.scene import House, Road, Scene
+    from streetvision_core.demo.dice import Colour
+    from streetvision_core.demo.light import Light
+    from streetvision_core.demo.scene import House, Road, Scene
 
 _SLICES = tuple(1.02 * 1.27**step for step in range(25))
 _EVERYTHING = 600.0

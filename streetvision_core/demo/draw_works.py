@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streetvision_core.data.demo.canvas import Canvas, Stand
-    from streetvision_core.data.demo.dice import Colour
-    from streetvision_core.data.demo.scene import Thing
+    from streetvision_core.demo.canvas import Canvas, Stand
+    from streetvision_core.demo.dice import Colour
+    from streetvision_core.demo.scene import Thing
 
 BLACK: Colour = (34, 34, 38)
 AMBER: Colour = (255, 176, 40)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.demo.scene import GREENS, Road, Thing
+from streetvision_core.demo.scene import GREENS, Road, Thing
 
 if TYPE_CHECKING:
-    from streetvision_core.data.demo.canvas import Camera
-    from streetvision_core.data.demo.dice import Colour, Dice
+    from streetvision_core.demo.canvas import Camera
+    from streetvision_core.demo.dice import Colour, Dice
 
 ORANGES: tuple[Colour, ...] = ((240, 104, 26), (232, 86, 30), (246, 128, 34), (222, 74, 36))
 YELLOWS: tuple[Colour, ...] = ((240, 188, 30), (234, 168, 34), (226, 196, 52))

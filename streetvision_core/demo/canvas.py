@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streetvision_core.data.demo.dice import Colour
-    from streetvision_core.data.demo.light import Light
+    from streetvision_core.demo.dice import Colour
+    from streetvision_core.demo.light import Light
 
 OVERSAMPLING = 2
 NEAREST_METRES = 1.0

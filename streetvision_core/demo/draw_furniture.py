@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.demo.draw_works import BLACK, stand_of
+from streetvision_core.demo.draw_works import BLACK, stand_of
 
 if TYPE_CHECKING:
-    from streetvision_core.data.demo.canvas import Canvas, Stand
-    from streetvision_core.data.demo.dice import Colour
-    from streetvision_core.data.demo.scene import Thing
+    from streetvision_core.demo.canvas import Canvas, Stand
+    from streetvision_core.demo.dice import Colour
+    from streetvision_core.demo.scene import Thing
 
 _POST: Colour = (128, 130, 134)
 _LAMP_LIGHT: Colour = (255, 220, 160)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.demo.placer import COATS, HI_VIS, LEAVES, ORANGES, RED, WHITE, YELLOWS, Placer
-from streetvision_core.data.demo.scene import CAR_PAINTS, GREENS, Thing
+from streetvision_core.demo.placer import COATS, HI_VIS, LEAVES, ORANGES, RED, WHITE, YELLOWS, Placer
+from streetvision_core.demo.scene import CAR_PAINTS, GREENS, Thing
 
 if TYPE_CHECKING:
-    from streetvision_core.data.demo.dice import Colour
+    from streetvision_core.demo.dice import Colour
 
 CONFUSERS = (
     "orange_vehicle",

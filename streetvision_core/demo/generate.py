@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.demo.sequence import DemoPicture, draw_sequence, plan_sequences
+from streetvision_core.demo.sequence import DemoPicture, draw_sequence, plan_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from streetvision_core.data.config import DemoConfig
-from streetvision_core.data.demo import DemoPicture, draw_pictures, draw_sequence, write_demo
-from streetvision_core.data.demo.light import TIMES_OF_DAY, WEATHERS
+from streetvision_core.demo import DemoPicture, draw_pictures, draw_sequence, write_demo
+from streetvision_core.demo.light import TIMES_OF_DAY, WEATHERS
 
 
 @pytest.fixture(scope="module")

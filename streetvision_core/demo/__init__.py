@@ -6,8 +6,8 @@ stands on it and which answer is right, `canvas` projects metres to pixels, the 
 `parquet` writes the file.
 """
 
-from streetvision_core.data.demo.generate import draw_pictures
-from streetvision_core.data.demo.parquet import write_demo
-from streetvision_core.data.demo.sequence import DemoPicture, draw_sequence
+from streetvision_core.demo.generate import draw_pictures
+from streetvision_core.demo.parquet import write_demo
+from streetvision_core.demo.sequence import DemoPicture, draw_sequence
 
 __all__ = ["DemoPicture", "draw_pictures", "draw_sequence", "write_demo"]
