@@ -6,14 +6,14 @@ import warnings
 
 import dagster as dg
 
-from streetvision_assets import data, phase1, phase2, phase3, phase4, phase5, phase6, report
 from streetvision_assets.console import console
 from streetvision_assets.conventions import CHECKED_IO_MANAGER_KEY, IO_MANAGER_KEY
+from streetvision_assets.defs import backbone, bundle, calibration, checkpoint, data, evaluation, gate, scrc
 from streetvision_assets.io_manager import ArtifactIOManager, CheckedIOManager
 from streetvision_assets.jobs import JOBS
 from streetvision_assets.resources import StoreResource
 
-STAGES = (data, phase4, phase1, phase2, phase3, phase5, report, phase6)
+STAGES = (data, backbone, checkpoint, calibration, gate, scrc, evaluation, bundle)
 
 store = StoreResource()
 

@@ -1,0 +1,1 @@
+"""The assets and their checks: one module for each stage, named by what it makes."""
