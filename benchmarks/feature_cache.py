@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from _common import machine_line, megabytes, print_table
 
-from streetvision_core.training.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
+from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 
 PICTURES, WIDTH, BATCH, BATCHES = 50_000, 384, 256, 200
 

@@ -22,10 +22,10 @@ import torch
 from _common import machine_line, megabytes, print_table
 from PIL import Image
 
+from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, open_features
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training import TrainingConfig
 from streetvision_core.training.data import DecodedPictures, EpochBatches, make_train_loader
-from streetvision_core.training.feature_cache import SHARD_ROWS, FeatureKey, open_features
 from streetvision_core.training.probe import spread_of
 
 if TYPE_CHECKING:

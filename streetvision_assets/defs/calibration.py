@@ -17,9 +17,9 @@ from streetvision_core.eval.config import ThresholdsConfig
 from streetvision_core.eval.metrics import compute_mcc
 from streetvision_core.eval.plots import plot_mcc_curve, plot_risk_coverage
 from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, verify_thresholds
+from streetvision_core.inference.logits import Logits, predict_role
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.training.checkpoint import Checkpoint
-from streetvision_core.training.logits import Logits, predict_role
 from streetvision_core.training.verify import logits_problems
 
 ROLES = ("val_calib",)

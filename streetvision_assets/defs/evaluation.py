@@ -12,12 +12,12 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.evaluation import Evaluation, evaluate
 from streetvision_core.bundle.pages import PLOT_PREFIX, policy_rows, slice_rows
 from streetvision_core.bundle.policies import judged_policies
-from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.recount import recount_problems
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
+from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.training.checkpoint import Checkpoint
 

@@ -13,9 +13,9 @@ from streetvision_core.eval.config import ScrcConfig
 from streetvision_core.eval.report_plots import plot_certificates
 from streetvision_core.eval.scrc import Scrc
 from streetvision_core.eval.scrc_fit import fit_scrc, sequence_table, verify_scrc
+from streetvision_core.inference.logits import Logits
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.training.checkpoint import Checkpoint
-from streetvision_core.training.logits import Logits
 
 
 class ScrcStep(ScrcConfig, StepConfig):

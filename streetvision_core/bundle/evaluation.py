@@ -18,19 +18,19 @@ from streetvision_core.bundle.curves import tabulate_curves
 from streetvision_core.bundle.pages import PAGE_NAME, PLOT_PREFIX, draw_report
 from streetvision_core.bundle.records import read_record
 from streetvision_core.bundle.report import Decided, Report, Tested, report_of
-from streetvision_core.bundle.reproduce import TOLERANCE, Recorded, reproduction_problems
 from streetvision_core.errors import DataError
 from streetvision_core.eval.curves import CURVE_PREFIX
 from streetvision_core.eval.decisions import DECISIONS
+from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streetvision_core.bundle.predictor import Predictor
     from streetvision_core.data.index import ImageIndex, Picture
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.eval.decisions import Decision, OperatingPoint, Policy
+    from streetvision_core.inference.predictor import Predictor
     from streetvision_core.io import PublishedArtifact
 
 EVALUATION_NAME, PREDICTIONS_NAME = "evaluation.json", "predictions.csv"

@@ -45,11 +45,11 @@ from streetvision_core.bundle.layout import (
 from streetvision_core.bundle.lineage import CHECKPOINT, chain_problems, steps_behind
 from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
 from streetvision_core.bundle.policies import parse_policy, refit_problems
-from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.weights import check_costs
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError
+from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
 from streetvision_core.io.artifact import PRIVATE_PREFIX
 from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text

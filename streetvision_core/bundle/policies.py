@@ -107,7 +107,7 @@ def refit_problems(
         upstream: What it was made from, and itself, by step.
         select: The logits of val_select that its checkpoint holds.
     """
-    from streetvision_core.training.logits import Logits
+    from streetvision_core.inference.logits import Logits
 
     published = upstream[POLICIES[kind].step]
     if kind == "gate":

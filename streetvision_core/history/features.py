@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streetvision_core.history.scan import directories, files_below
+from streetvision_core.inference.feature_sets import KEY_NAME, is_feature_set, is_open
 from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.features import KEY_NAME, is_feature_set, is_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,10 +3,10 @@
 Importing this package loads neither torch nor Lightning: `fit_classifier` imports them when it is called.
 """
 
+from streetvision_core.inference.logits import Logits, predict_role
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.config import TrainingConfig
 from streetvision_core.training.fit import fit_classifier
-from streetvision_core.training.logits import Logits, predict_role
 from streetvision_core.training.report import EpochReport, EpochRow
 
 __all__ = [

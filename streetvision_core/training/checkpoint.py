@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from streetvision_core.inference.logits import Logits
 from streetvision_core.io import Artifact, StagedFile, csv_bytes, json_bytes, read_csv
 from streetvision_core.models import load_classifier
 from streetvision_core.models.weights import published_file, read_state
-from streetvision_core.training.logits import Logits
 from streetvision_core.training.report import (
     CANDIDATE_COLUMNS,
     EPOCH_COLUMNS,

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import StreetVisionError, TrainingError
+from streetvision_core.inference.cached_features import READERS
 from streetvision_core.io.system import usable_cores
 from streetvision_core.training.augmentation import (
     crops_as_validation,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 Look: TypeAlias = tuple[int, int]
 
-READERS = 2
 MOST_WORKERS = 16
 _BYTES_A_PIXEL = 4  # Pillow keeps RGB in four bytes
 

@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import ConfigError, TrainingError
+from streetvision_core.inference.logits import groups_of, labels_of
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
 from streetvision_core.models.explora_config import NONE, ExploraConfig
 from streetvision_core.training.adaptation import Verdict
-from streetvision_core.training.logits import groups_of, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +119,7 @@ def _adapt_and_judge(
     import torch
 
     from streetvision_core.eval.paired import compare_decisions
-    from streetvision_core.models.predict import BATCH_SIZE
+    from streetvision_core.inference.predict import BATCH_SIZE
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.training.data import DecodedPictures, EvaluationBatches
     from streetvision_core.training.ssl_loop import learn_from_views
@@ -159,7 +159,7 @@ def used_device(config: ExploraConfig) -> str:
     """Return where a backbone of this configuration is made: a device's name, "cpu" without adaptation."""
     if config.adaptation == NONE:
         return "cpu"
-    from streetvision_core.models.predict import describe_device
+    from streetvision_core.inference.predict import describe_device
 
     return describe_device()
 
@@ -209,7 +209,7 @@ def _check_depth(model: Any, config: ExploraConfig) -> None:
 
 
 def _features(model: Any, crops: EvaluationBatches, backbone: Backbone) -> npt.NDArray[np.float32]:
-    from streetvision_core.models.predict import choose_device, predict_pixels
+    from streetvision_core.inference.predict import choose_device, predict_pixels
     from streetvision_core.models.preprocessing import eval_transform
 
     transform = eval_transform(backbone.pretrained_cfg)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import TrainingError
+from streetvision_core.inference.logits import Logits, groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
 from streetvision_core.io.temporary import temporary_directory
 from streetvision_core.models import LABEL_NAMES, hub_config
@@ -37,7 +38,6 @@ from streetvision_core.training.checkpoint import (
     Checkpoint,
 )
 from streetvision_core.training.config import LORA, LP_FT, PROBE, SPEED_SETTINGS, TrainingConfig
-from streetvision_core.training.logits import Logits, groups_of, labels_of
 from streetvision_core.training.report import best_of
 from streetvision_core.training.throughput import NOTHING_TRAINED, Throughput
 
@@ -101,7 +101,7 @@ def fit_classifier(
         IntegrityError: a picture or the backbone's weights are not what they were.
         StoreError: the weights or the state cannot be written.
     """
-    from streetvision_core.models.predict import choose_device
+    from streetvision_core.inference.predict import choose_device
     from streetvision_core.training.curves import Curves
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.resume import open_state
@@ -202,10 +202,10 @@ def _fit(task: _Task, saving: Saving) -> Checkpoint:
 
 def _fit_probe(task: _Task, saving: Saving) -> Checkpoint:
     """Train a probe and put its best head on the backbone; what that says follows from the features."""
+    from streetvision_core.inference.cached_features import feature_logits
     from streetvision_core.models.classifier import load_classifier
     from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
-    from streetvision_core.training.features import feature_logits
     from streetvision_core.training.methods import finished_classifier, learned_attention
 
     backbone = _freeze(task)
@@ -309,8 +309,8 @@ def _finish_pixels(
     task: _Task, trained: _Trained, validation: EvaluationBatches, *, probe: _Trained | None
 ) -> Checkpoint:
     """Read the staged weights back, adapters merged into them, and ask them about val_select."""
+    from streetvision_core.inference.predict import choose_device, predict_pixels
     from streetvision_core.models.classifier import load_classifier
-    from streetvision_core.models.predict import choose_device, predict_pixels
     from streetvision_core.models.preprocessing import hub_transform
     from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
@@ -376,7 +376,7 @@ def _make_checkpoint(
     parts: Mapping[str, StagedFile] | None = None,
     validation: EvaluationBatches | None = None,
 ) -> Checkpoint:
-    from streetvision_core.models.predict import describe_device
+    from streetvision_core.inference.predict import describe_device
 
     row = _row_of(trained)
     labels = np.array(task.labels["val_select"], dtype=np.int64)
@@ -417,7 +417,7 @@ def _views_metrics(
     validation: EvaluationBatches | None,
 ) -> dict[str, float]:
     """Measure what many views gain and cost, where there are many."""
-    from streetvision_core.models.predict import choose_device
+    from streetvision_core.inference.predict import choose_device
     from streetvision_core.models.preprocessing import hub_transform
     from streetvision_core.training.pixels import RolePictures, validation_batches
     from streetvision_core.training.views import compare_views

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import ConfigError, StreetVisionError
-from streetvision_core.io import bytes_digest
+from streetvision_core.inference.cached_features import (
+    PLAIN,
+    ComputedFeatures,
+    feature_measures,
+    measure_pictures,
+    plain_crop,
+)
+from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.models import build_classifier, hub_config
 from streetvision_core.models.classifier import classifier_name
 from streetvision_core.models.head import head_layers
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.models.views import make_views
-from streetvision_core.training import augmentation
+from streetvision_core.training import augmentation, seeds
 from streetvision_core.training.config import AUGMENTATION_SETTINGS
-from streetvision_core.training.features import (
-    PLAIN,
-    ComputedFeatures,
-    augmented_crop,
-    augmented_view,
-    feature_measures,
-    measure_pictures,
-    plain_crop,
-)
+from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import torch
+    from PIL.Image import Image
+
     from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.inference.cached_features import Crop, Features
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.features import Crop, Features
     from streetvision_core.training.unreadable import Unreadable
 
 
@@ -119,7 +123,9 @@ class FrozenBackbone:
             return [self.features(names)]
         recipe = {
             "augmentation": config.model_dump(mode="json", include=set(AUGMENTATION_SETTINGS)),
-            "code": bytes_digest(Path(augmentation.__file__).read_bytes()),
+            "code": bytes_digest(
+                b"".join(Path(str(module.__file__)).read_bytes() for module in (augmentation, seeds))
+            ),
         }
         augment = augmentation.make_augmentation(config, transform=self._transform)
         return [
@@ -137,3 +143,30 @@ class FrozenBackbone:
         except StreetVisionError as error:
             self._failed[name] = error
             raise
+
+
+def augmented_crop(augment: Callable[[Image], torch.Tensor], *, seed: int, k: int) -> Crop:
+    """Return the crop of the k-th augmented view.
+
+    What is drawn follows from the seed, k and the picture's content: neither the order nor the threads
+    matter, and the global generators are left as they were.
+
+    Args:
+        augment: An RGB picture to uint8 [3, H, W], drawing from the global generators
+            (`augmentation.make_augmentation`).
+        seed: Of the augmentation.
+        k: Which view.
+    """
+    alone = threading.Lock()  # the generators are global
+
+    def crop(picture: Image, sha256: str) -> torch.Tensor:
+        with alone, isolated_random():
+            seed_transforms(derive_seed(seed, Purpose.VIEW, k, int(sha256, 16)))
+            return augment(picture)
+
+    return crop
+
+
+def augmented_view(recipe: Mapping[str, Any], *, seed: int, k: int) -> str:
+    """Return the name of the k-th augmented view under a recipe (JSON)."""
+    return f"augmented:{hashlib.sha256(json_bytes([recipe, seed])).hexdigest()}:{k}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.eval.gate_fit import fit_gate, needs_extras, verify_gate
-from streetvision_core.training.logits import digests_of, labels_of
+from streetvision_core.inference.logits import digests_of, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,8 +105,8 @@ def _measure_if_needed(
 def _measure(checkpoint: Checkpoint, names: Sequence[str], where: _Where) -> dict[str, Any]:
     """Return the extras of the named pictures in their order, arrays [N] or [N, D] by name."""
     from streetvision_core.data.pictures import decode
-    from streetvision_core.models.measure import measure_pixels
-    from streetvision_core.models.predict import choose_device
+    from streetvision_core.inference.measure import measure_pixels
+    from streetvision_core.inference.predict import choose_device
     from streetvision_core.models.preprocessing import hub_transform
 
     transform = hub_transform(checkpoint.config)
@@ -127,10 +127,7 @@ def _measure_cached(checkpoint: Checkpoint, names: Sequence[str], where: _Where)
     """Return the very numbers of `_measure`, computing only what the cache lacks."""
     import torch
 
-    from streetvision_core.models.measure import margins
-    from streetvision_core.models.pooling import pool_features
-    from streetvision_core.models.preprocessing import hub_transform
-    from streetvision_core.training.features import (
+    from streetvision_core.inference.cached_features import (
         MIRRORED,
         PLAIN,
         feature_logits,
@@ -139,6 +136,9 @@ def _measure_cached(checkpoint: Checkpoint, names: Sequence[str], where: _Where)
         plain_crop,
         quality_measure,
     )
+    from streetvision_core.inference.measure import margins
+    from streetvision_core.models.pooling import pool_features
+    from streetvision_core.models.preprocessing import hub_transform
 
     model, transform = checkpoint.load_model(), hub_transform(checkpoint.config)
     measures = feature_measures(model, transform, config=checkpoint.config, views=(PLAIN, MIRRORED))

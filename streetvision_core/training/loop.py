@@ -14,7 +14,7 @@ import lightning
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from streetvision_core.models.predict import choose_device
+from streetvision_core.inference.predict import choose_device
 from streetvision_core.training.processes import ONE, Environment, Processes
 from streetvision_core.training.progress import Progress
 from streetvision_core.training.saving import SaveEpoch, StateIO

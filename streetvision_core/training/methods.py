@@ -106,7 +106,7 @@ def require_what_was_trained(
         TrainingError: the losses differ by more than rounding.
     """
     from streetvision_core.eval.calibration import negative_log_likelihood
-    from streetvision_core.models.predict import choose_device
+    from streetvision_core.inference.predict import choose_device
 
     loss = negative_log_likelihood(logits, labels)
     tolerance = SAME_LOSS if choose_device().type == "cpu" else SAME_LOSS_ON_A_GPU

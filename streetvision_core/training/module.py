@@ -25,8 +25,8 @@ from torchvision.transforms import v2
 
 from streetvision_core.errors import TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
+from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
-from streetvision_core.models.predict import forward_batch, memory_format
 from streetvision_core.training.compiling import compile_if_possible
 from streetvision_core.training.config import FINETUNE, LORA, LP_FT
 from streetvision_core.training.data import Batch

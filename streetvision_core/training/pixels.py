@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streetvision_core.models.predict import BATCH_SIZE, choose_device
+from streetvision_core.inference.predict import BATCH_SIZE, choose_device
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.models.views import make_views
 from streetvision_core.training.data import (

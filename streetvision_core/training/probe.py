@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from streetvision_core.inference.cached_features import Features
     from streetvision_core.models.views import Views
     from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.features import Features
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.report import EpochReport
     from streetvision_core.training.throughput import Throughput

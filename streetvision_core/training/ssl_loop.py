@@ -19,6 +19,7 @@ import torch
 from timm.optim._param_groups import param_groups_weight_decay
 
 from streetvision_core.errors import StreetVisionError, TrainingError
+from streetvision_core.inference.predict import choose_device, memory_format
 from streetvision_core.models.adapters import (
     adapter_state,
     add_adapters,
@@ -30,7 +31,6 @@ from streetvision_core.models.adapters import (
     require_parity,
 )
 from streetvision_core.models.explora_config import SIMCLR
-from streetvision_core.models.predict import choose_device, memory_format
 from streetvision_core.models.zoo import load_exactly
 from streetvision_core.training.adaptation import AdaptationEpoch
 from streetvision_core.training.schedule import learning_rate_factor

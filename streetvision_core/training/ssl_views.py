@@ -15,7 +15,7 @@ from timm.data.transforms_factory import create_transform
 from torch.utils.data import Dataset
 
 from streetvision_core.errors import StreetVisionError
-from streetvision_core.models.predict import choose_device
+from streetvision_core.inference.predict import choose_device
 from streetvision_core.training.data import EpochBatches, choose_workers, make_loader
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 

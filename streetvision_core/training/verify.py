@@ -12,8 +12,8 @@ from streetvision_core.eval.metrics import compute_mcc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streetvision_core.inference.logits import Logits
     from streetvision_core.training.checkpoint import Checkpoint
-    from streetvision_core.training.logits import Logits
 
 
 def checkpoint_problems(checkpoint: Checkpoint, *, names: Sequence[str]) -> list[str]:

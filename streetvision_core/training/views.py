@@ -12,14 +12,14 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.eval import compute_mcc
-from streetvision_core.models.predict import BATCH_SIZE, predict_logits, predict_pixels
+from streetvision_core.inference.predict import BATCH_SIZE, predict_logits, predict_pixels
 
 if TYPE_CHECKING:
     import torch
 
+    from streetvision_core.inference.logits import Logits
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.data import EvaluationBatches
-    from streetvision_core.training.logits import Logits
 
 REPEATS = 2
 

@@ -256,12 +256,12 @@ def test_settings_of_speed_alone_compute_nothing(graph, pictures):
 
 def test_a_proof_that_failed_since_is_done_again(graph, pictures, monkeypatch):
     """``verify`` found it bad: the pass of the run that computed it no longer counts."""
-    from streetvision_assets import phase2
+    from streetvision_assets.defs import calibration
 
     def fail(*args, **kwargs):
         raise IntegrityError("the logits as they were", "others", "the role", "Look at the disk.")
 
-    monkeypatch.setattr(phase2, "logits_problems", fail)
+    monkeypatch.setattr(calibration, "logits_problems", fail)
     assert not graph.run("verify").success
     monkeypatch.undo()
     result = graph.materialize(pictures)

@@ -122,9 +122,9 @@ class Chain:
 
 def make_chain(root, *, training, seed=0) -> Chain:
     """Draw pictures and run every step up to the evaluation, for real."""
+    from streetvision_core.inference.logits import predict_role
     from streetvision_core.models import BackboneConfig, prepare_backbone
     from streetvision_core.training.fit import fit_classifier
-    from streetvision_core.training.logits import predict_role
 
     draw_pictures(root / "pictures", seed=seed)
     store = ArtifactStore(root / "store")
@@ -181,8 +181,8 @@ def certify(chain, config, *, run_id=RUN):
 
 
 def _fitted_on(chain):
+    from streetvision_core.inference.logits import Logits
     from streetvision_core.training.checkpoint import Checkpoint
-    from streetvision_core.training.logits import Logits
 
     published, logits = chain.upstream["phase1_checkpoint"], chain.upstream["val_calib_logits"]
     checkpoint = Checkpoint.from_artifact(published)

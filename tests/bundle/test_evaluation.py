@@ -76,8 +76,8 @@ def test_it_covers_all_of_val_test_in_the_order_of_the_role(chain, evaluation):
 
 
 def test_the_logits_that_are_kept_are_the_checkpoints_whatever_is_folded_in(chain, evaluation):
+    from streetvision_core.inference.logits import predict_role
     from streetvision_core.training.checkpoint import Checkpoint
-    from streetvision_core.training.logits import predict_role
 
     checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
     names = chain.splits.roles["val_test"]

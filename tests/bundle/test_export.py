@@ -261,8 +261,8 @@ def test_a_step_that_read_a_role_it_may_not_is_refused(branch, own_store, tmp_pa
 @pytest.fixture
 def degenerate(branch, own_store):
     """A chain whose checkpoint gives every picture the same logits."""
+    from streetvision_core.inference.logits import predict_role
     from streetvision_core.training.checkpoint import Checkpoint
-    from streetvision_core.training.logits import predict_role
 
     old = branch.upstream["phase1_checkpoint"]
     republish(branch, own_store, "phase1_checkpoint", other_weights(old, 0.0))

@@ -10,8 +10,8 @@ from PIL import Image
 from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.errors import BundleError
+from streetvision_core.inference.predict import predict_logits
 from streetvision_core.io import read_tensors
-from streetvision_core.models.predict import predict_logits
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.models.views import Views
 from streetvision_core.models.weights import read_state

@@ -17,8 +17,8 @@ from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, veri
 from streetvision_core.eval.scrc import Scrc
 from streetvision_core.eval.scrc_fit import fit_scrc, verify_scrc
 from streetvision_core.eval.selective import threshold_sweep
+from streetvision_core.inference.logits import Logits
 from streetvision_core.io import Artifact, csv_bytes
-from streetvision_core.training.logits import Logits
 from tests.training.toy import fit, make_backbone, make_toy, publish
 
 ELEVEN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr", "tp", "tn", "fp", "fn")

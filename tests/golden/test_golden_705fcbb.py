@@ -15,8 +15,8 @@ from streetvision_core.eval.policy import Thresholds, verify_thresholds
 from streetvision_core.eval.scrc import Scrc
 from streetvision_core.eval.scrc_fit import verify_scrc
 from streetvision_core.history.verify import verify_everything
+from streetvision_core.inference.logits import Logits
 from streetvision_core.training.checkpoint import Checkpoint
-from streetvision_core.training.logits import Logits
 from tests.history.made import copy_store
 from tests.io.test_take_over import take_over
 

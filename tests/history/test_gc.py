@@ -162,7 +162,7 @@ def features(store):
     """Three sets of features, used 3, 2 and 1 days ago, of 1,000 bytes and a key each."""
     import numpy as np
 
-    from streetvision_core.training.feature_cache import FeatureKey, open_features
+    from streetvision_core.inference.feature_cache import FeatureKey, open_features
 
     sets = {}
     for days in (3, 2, 1):
@@ -212,8 +212,8 @@ def test_the_command_says_which_features_go_and_none_are_left_with_a_bound_of_0(
 
 
 def test_opening_features_makes_them_the_last_used_and_keeps_them_while_they_are_open(store, features):
-    from streetvision_core.io.features import remove_features
-    from streetvision_core.training.feature_cache import FeatureKey, open_features
+    from streetvision_core.inference.feature_cache import FeatureKey, open_features
+    from streetvision_core.inference.feature_sets import remove_features
 
     age(features[3], MONTH)
     key = FeatureKey("", "", {}, {}, "float32", "of 3 days", {}, shape=(100,))

@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from streetvision_core.eval import positive_probability
+from streetvision_core.inference.predict import predict_logits
 from streetvision_core.models import LABEL_NAMES, build_classifier, hub_config, load_classifier
-from streetvision_core.models.predict import predict_logits
 from streetvision_core.models.preprocessing import eval_transform
 from tests.training.toy import draw, make_backbone
 

@@ -7,14 +7,14 @@ from PIL import Image
 from torch import nn
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.inference.measure import measure_pixels
+from streetvision_core.inference.predict import forward_views, predict_logits, predict_pixels
 from streetvision_core.models import build_classifier, hub_config, load_classifier
-from streetvision_core.models.measure import measure_pixels
 from streetvision_core.models.pooling import pool_features, pool_logits
-from streetvision_core.models.predict import forward_views, predict_logits, predict_pixels
 from streetvision_core.models.preprocessing import eval_transform, hub_transform
 from streetvision_core.models.views import Views
-from tests.models.test_measure import TwoHeads, build
-from tests.models.test_predict import CFG, pictures
+from tests.inference.test_measure import TwoHeads, build
+from tests.inference.test_predict import CFG, pictures
 from tests.training.toy import make_backbone
 
 WIDTH = 96  # of test_resnet

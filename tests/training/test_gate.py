@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from streetvision_core.eval.gate_config import GateConfig
+from streetvision_core.inference.logits import predict_role
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.classifier import build_classifier, hub_config
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.gate import gate_problems, train_gate
-from streetvision_core.training.logits import predict_role
 from tests.training.toy import make_toy
 
 VERSION = "c" * 64

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from streetvision_core.errors import ConfigError, TrainingError
+from streetvision_core.inference import cached_features as features
 from streetvision_core.models import build_classifier, load_classifier
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.models.weights import read_state
-from streetvision_core.training import Checkpoint, TrainingConfig, features
+from streetvision_core.training import Checkpoint, TrainingConfig
 from streetvision_core.training.frozen import FrozenBackbone
 from streetvision_core.training.methods import trainable_classifier
 from streetvision_core.training.module import ClassifierModule
@@ -104,7 +105,7 @@ def test_a_probe_learns_what_the_features_tell(cnn, tmp_path):
 def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path):
     """The attention travels in config.json; what was recorded is what the loaded classifier says."""
     from streetvision_core.data.pictures import decode
-    from streetvision_core.models.predict import predict_logits
+    from streetvision_core.inference.predict import predict_logits
 
     toy, told = make_toy(train=20, others=10), []
     checkpoint = fit(

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from streetvision_core.errors import ConfigError
 from streetvision_core.eval import compute_mcc
-from streetvision_core.models.predict import predict_logits
+from streetvision_core.inference.predict import predict_logits
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.training import Checkpoint, TrainingConfig, predict_role
 from streetvision_core.training.data import EvaluationBatches

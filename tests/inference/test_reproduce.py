@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from streetvision_core.bundle.reproduce import TOLERANCE, Recorded, reproduction_problems
-from streetvision_core.models.measure import Measured
+from streetvision_core.inference.measure import Measured
+from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
 from tests.bundle.made import make_policies
 
 

@@ -6,7 +6,7 @@ Round trip: `Logits.from_artifact(published)` equals the logits whose `to_artifa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from streetvision_core.eval.metrics import compute_all_metrics
 from streetvision_core.io import Artifact, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from streetvision_core.data import ImageIndex
     from streetvision_core.data.index import Picture
     from streetvision_core.data.pictures import PictureReader
-    from streetvision_core.io import PublishedArtifact
-    from streetvision_core.training.checkpoint import Checkpoint
+    from streetvision_core.io import PublishedArtifact, StagedFile
 
 TENSORS_NAME = "logits.safetensors"
 IDS_NAME = "ids.json"
@@ -109,6 +108,25 @@ class Logits:
         return cls.from_files(published)
 
 
+class TrainedClassifier(Protocol):
+    """What is known of a checkpoint outside of training."""
+
+    @property
+    def weights(self) -> StagedFile:
+        """The file of the weights."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration in timm's hub format."""
+
+    @property
+    def val_select(self) -> Logits:
+        """The logits of these weights on val_select."""
+
+    def load_model(self) -> Any:
+        """Build the `torch.nn.Module` from the verified bytes, in evaluation mode on the CPU."""
+
+
 def labels_of(names: Sequence[str], index: ImageIndex) -> list[int]:
     """Return the label of each named picture.
 
@@ -137,7 +155,7 @@ def digests_of(names: Sequence[str], index: ImageIndex) -> list[str]:
 
 
 def predict_role(
-    checkpoint: Checkpoint,
+    checkpoint: TrainedClassifier,
     names: Sequence[str],
     *,
     index: ImageIndex,
@@ -163,15 +181,15 @@ def predict_role(
         IntegrityError: the weights or a picture are not what they were.
     """
     from streetvision_core.data.pictures import decode
-    from streetvision_core.models.features import find_row_shape
-    from streetvision_core.models.predict import choose_device, predict_logits
+    from streetvision_core.inference.features import find_row_shape
+    from streetvision_core.inference.predict import choose_device, predict_logits
     from streetvision_core.models.preprocessing import hub_transform
 
     labels = labels_of(names, index)
     model, transform = checkpoint.load_model(), hub_transform(checkpoint.config)
     where = choose_device() if device is None else device
     if cache is not None and find_row_shape(model, transform) is not None:
-        from streetvision_core.training.features import feature_logits, picture_features
+        from streetvision_core.inference.cached_features import feature_logits, picture_features
 
         features = picture_features(
             model,

@@ -12,20 +12,21 @@ import torch
 
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import IntegrityError
+from streetvision_core.inference import cached_features as features
+from streetvision_core.inference import features as model_features
+from streetvision_core.inference.cached_features import body_digest
+from streetvision_core.inference.features import classify_features, find_row_shape
+from streetvision_core.inference.logits import predict_role
+from streetvision_core.inference.predict import predict_logits
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
-from streetvision_core.models import features as model_features
 from streetvision_core.models.classifier import build_classifier, hub_config
-from streetvision_core.models.features import classify_features, find_row_shape
-from streetvision_core.models.predict import predict_logits
 from streetvision_core.models.preprocessing import eval_transform
-from streetvision_core.training import features
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.data import make_augmentation
-from streetvision_core.training.features import augmented_crop, augmented_view, body_digest
+from streetvision_core.training.frozen import augmented_crop, augmented_view
 from streetvision_core.training.gate import _measure, _measure_cached, _Where
-from streetvision_core.training.logits import predict_role
-from tests.models.test_measure import TwoHeads
-from tests.training.filling import ROWS_A_SHARD, barrier, fill, start, toy_of_the_cache
+from tests.inference.filling import ROWS_A_SHARD, barrier, fill, start, toy_of_the_cache
+from tests.inference.test_measure import TwoHeads
 from tests.training.toy import make_backbone, recipe
 
 ARCHITECTURES = ("test_resnet", "test_vit", "mobilenetv3_small_050")
@@ -263,7 +264,7 @@ def test_what_the_gate_measures_is_the_same_with_the_cache_whatever_lay_there(ea
 
 
 def test_the_digest_of_a_body_is_of_everything_but_the_head():
-    from tests.models.test_measure import build
+    from tests.inference.test_measure import build
 
     model = build("test_resnet")
     before = body_digest(model)

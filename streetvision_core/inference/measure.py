@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from streetvision_core.models.predict import (
+from streetvision_core.inference.predict import (
     BATCH_SIZE,
     forward_batch,
     forward_with_features,

@@ -10,7 +10,7 @@ import timm
 import torch
 from PIL import Image
 
-from streetvision_core.models.predict import memory_format, predict_logits
+from streetvision_core.inference.predict import memory_format, predict_logits
 from streetvision_core.models.preprocessing import eval_transform
 from tests.training.toy import draw
 

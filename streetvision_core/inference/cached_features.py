@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import threading
 import time
 import weakref
 from collections import deque
@@ -34,18 +33,16 @@ import torch
 from streetvision_core.data import pictures
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import ConfigError, IntegrityError
+from streetvision_core.inference import features, measure, predict
+from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
+from streetvision_core.inference.features import batch_features, classify_features, find_row_shape
+from streetvision_core.inference.measure import picture_quality
+from streetvision_core.inference.predict import BATCH_SIZE, choose_device, prepared_batches
 from streetvision_core.io.encode import bytes_digest, json_bytes
 from streetvision_core.io.removal import remove_or_tell
 from streetvision_core.io.temporary import room_for
-from streetvision_core.models import features, measure, pooling, predict, preprocessing, views
-from streetvision_core.models.features import batch_features, classify_features, find_row_shape
-from streetvision_core.models.measure import picture_quality
+from streetvision_core.models import pooling, preprocessing, views
 from streetvision_core.models.pooling import pool_logits
-from streetvision_core.models.predict import BATCH_SIZE, choose_device, prepared_batches
-from streetvision_core.training import seeds
-from streetvision_core.training.data import READERS
-from streetvision_core.training.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
-from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,8 +58,10 @@ if TYPE_CHECKING:
 FLOAT32 = "float32"
 PLAIN, MIRRORED, QUALITY = "plain", "mirrored", "quality"
 AHEAD = 2 * BATCH_SIZE
-_CODE = (features, measure, pictures, pooling, predict, preprocessing, seeds, views)
+_CODE = (features, measure, pictures, pooling, predict, preprocessing, views)
 SECONDS_A_SHARD = 60.0
+# Threads that decode ahead of a model; it keeps every core busy by itself.
+READERS = 2
 
 
 @dataclass(frozen=True)
@@ -324,33 +323,6 @@ class ComputedFeatures:
 def plain_crop(transform: Preprocessing) -> Crop:
     """Return the crop of every prediction."""
     return lambda picture, _: transform.pixels(picture)
-
-
-def augmented_crop(augment: Callable[[Image], torch.Tensor], *, seed: int, k: int) -> Crop:
-    """Return the crop of the k-th augmented view.
-
-    What is drawn follows from the seed, k and the picture's content: neither the order nor the threads
-    matter, and the global generators are left as they were.
-
-    Args:
-        augment: An RGB picture to uint8 [3, H, W], drawing from the global generators
-            (`augmentation.make_augmentation`).
-        seed: Of the augmentation.
-        k: Which view.
-    """
-    alone = threading.Lock()  # the generators are global
-
-    def crop(picture: Image, sha256: str) -> torch.Tensor:
-        with alone, isolated_random():
-            seed_transforms(derive_seed(seed, Purpose.VIEW, k, int(sha256, 16)))
-            return augment(picture)
-
-    return crop
-
-
-def augmented_view(recipe: Mapping[str, Any], *, seed: int, k: int) -> str:
-    """Return the name of the k-th augmented view under a recipe (JSON)."""
-    return f"augmented:{hashlib.sha256(json_bytes([recipe, seed])).hexdigest()}:{k}"
 
 
 def describe_preprocessing(transform: Preprocessing) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from streetvision_core.errors import MissingArtifactError
-from streetvision_core.training import feature_cache
-from streetvision_core.training.feature_cache import FeatureKey, open_features
+from streetvision_core.inference import feature_cache
+from streetvision_core.inference.feature_cache import FeatureKey, open_features
 
 KEY = FeatureKey(
     weights="a" * 64,

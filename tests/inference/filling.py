@@ -27,9 +27,9 @@ def toy_of_the_cache():
 
 def fill(checkpoint, cache, names, toy, **settings):
     """The features of the named pictures as `predict_role` asks for them."""
+    from streetvision_core.inference.cached_features import picture_features
+    from streetvision_core.inference.logits import digests_of
     from streetvision_core.models.preprocessing import eval_transform
-    from streetvision_core.training.features import picture_features
-    from streetvision_core.training.logits import digests_of
 
     given = {
         "digests": digests_of(names, toy.index),
@@ -44,7 +44,8 @@ def fill(checkpoint, cache, names, toy, **settings):
 def _fill(checkpoint, cache, *, role, reverse, kill_at_shard, begin):
     import torch
 
-    from streetvision_core.training import feature_cache, features
+    from streetvision_core.inference import cached_features as features
+    from streetvision_core.inference import feature_cache
 
     torch.set_num_threads(1)
     feature_cache.SHARD_ROWS = features.SHARD_ROWS = ROWS_A_SHARD

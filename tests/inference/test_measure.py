@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.models.measure import measure_pixels
-from streetvision_core.models.predict import predict_pixels
+from streetvision_core.inference.measure import measure_pixels
+from streetvision_core.inference.predict import predict_pixels
 from streetvision_core.models.preprocessing import eval_transform
-from tests.models.test_predict import CFG, pictures
+from tests.inference.test_predict import CFG, pictures
 
 TRANSFORM = eval_transform(CFG)
 EXTRAS = ("features", "disagreement", "sharpness", "brightness")

@@ -11,7 +11,7 @@ memory on the device does not grow with the grid, but for the 8-bit pixels of th
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from streetvision_core.models.features import classifier_inputs, only_features
+from streetvision_core.errors import ConfigError
 from streetvision_core.models.pooling import pool_features, pool_logits
 
 if TYPE_CHECKING:
@@ -167,3 +167,40 @@ def describe_device() -> str:
     """Return the name of the device that `choose_device` chooses: "cpu", or the GPU's name."""
     device = choose_device()
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+@contextmanager
+def classifier_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
+    """Collect what goes into the model's last layer meanwhile.
+
+    Raises:
+        ConfigError: the model's classifier is not one layer.
+    """
+    classifier, seen = model.get_classifier(), []
+    if not isinstance(classifier, torch.nn.Module):
+        raise _no_features(f"a {type(classifier).__name__} of layers")
+    hook = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def only_features(seen: list[torch.Tensor], *, passes: int = 1) -> torch.Tensor:
+    """Return what `classifier_inputs` collected in so many passes of the model, float32 [N, D].
+
+    Raises:
+        ConfigError: the layer was not called once a pass, or takes something else than [N, D].
+    """
+    if len(seen) != passes or any(one.ndim != 2 for one in seen):
+        raise _no_features(" and ".join(str(list(one.shape)) for one in seen) or "one that is not called")
+    return torch.cat(seen).float()
+
+
+def _no_features(found: str) -> ConfigError:
+    return ConfigError(
+        "a classifier of one layer that takes features [N, D]",
+        found,
+        "the features of the gate",
+        "Choose another architecture, or leave the gate to the margin.",
+    )

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from streetvision_core.bundle.predictor import PictureLike, Predictor
     from streetvision_core.eval.decisions import Decision, Extras, Policy
     from streetvision_core.eval.inputs import Floats
-    from streetvision_core.models.measure import Measured
+    from streetvision_core.inference.measure import Measured
+    from streetvision_core.inference.predictor import PictureLike, Predictor
 
 TOLERANCE = 1e-3
 

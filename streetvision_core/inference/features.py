@@ -6,7 +6,6 @@ through, and features and logits belong together bit for bit.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,41 +14,12 @@ from PIL import Image
 from torch.nn import functional
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.inference.predict import BATCH_SIZE, forward_views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from streetvision_core.models.preprocessing import Preprocessing
-
-
-@contextmanager
-def classifier_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
-    """Collect what goes into the model's last layer meanwhile.
-
-    Raises:
-        ConfigError: the model's classifier is not one layer.
-    """
-    classifier, seen = model.get_classifier(), []
-    if not isinstance(classifier, torch.nn.Module):
-        raise _no_features(f"a {type(classifier).__name__} of layers")
-    hook = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        yield seen
-    finally:
-        hook.remove()
-
-
-def only_features(seen: list[torch.Tensor], *, passes: int = 1) -> torch.Tensor:
-    """Return what `classifier_inputs` collected in so many passes of the model, float32 [N, D].
-
-    Raises:
-        ConfigError: the layer was not called once a pass, or takes something else than [N, D].
-    """
-    if len(seen) != passes or any(one.ndim != 2 for one in seen):
-        raise _no_features(" and ".join(str(list(one.shape)) for one in seen) or "one that is not called")
-    return torch.cat(seen).float()
 
 
 @torch.inference_mode()
@@ -63,8 +33,6 @@ def batch_features(
     Raises:
         ConfigError: the classifier does not take features [N, D].
     """
-    from streetvision_core.models.predict import forward_views
-
     _, features = forward_views(model, pixels, transform, batch_size=batch_size, features=True)
     assert features is not None
     rows: npt.NDArray[np.float32] = (features if transform.views else features[:, 0]).cpu().numpy()
@@ -76,8 +44,6 @@ def find_row_shape(model: Any, transform: Preprocessing) -> tuple[int, ...] | No
 
     One blank picture passes the model, which is set to evaluation mode.
     """
-    from streetvision_core.models.predict import forward_views
-
     device = next(model.parameters()).device
     blank = transform.pixels(Image.new("RGB", (transform.size[1], transform.size[0])))[None].to(device)
     model.eval()
@@ -100,8 +66,6 @@ def classify_features(
     In batches of the size of every prediction, the last one filled up and cut: so they are those of the whole
     model, bit for bit. The model is set to evaluation mode, and used where it is.
     """
-    from streetvision_core.models.predict import BATCH_SIZE
-
     size = BATCH_SIZE if batch_size is None else batch_size
     classifier = model.eval().get_classifier()
     device = next(classifier.parameters()).device
@@ -120,12 +84,3 @@ def _classify(classifier: torch.nn.Module, rows: torch.Tensor, *, size: int) -> 
     with torch.autocast(rows.device.type, enabled=False):
         logits: npt.NDArray[np.float32] = classifier(filled)[: len(rows)].float().cpu().numpy()
     return logits
-
-
-def _no_features(found: str) -> ConfigError:
-    return ConfigError(
-        "a classifier of one layer that takes features [N, D]",
-        found,
-        "the features of the gate",
-        "Choose another architecture, or leave the gate to the margin.",
-    )

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from streetvision_core.bundle import Predictor
-from streetvision_core.bundle.predictor import BATCH_SIZE
 from streetvision_core.errors import BundleError, DataError
+from streetvision_core.inference.predictor import BATCH_SIZE
 from streetvision_core.io import read_tensors
 from tests.bundle.chain import copy, read_thresholds
 

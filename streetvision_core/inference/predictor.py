@@ -1,0 +1,215 @@
+"""From a picture's bytes to a decision: the one path that evaluation, the command line and users take.
+
+A picture is a path, bytes or a Pillow picture. It becomes upright RGB by `data.pictures.decode`, goes
+through the checkpoint's preprocessing and the network in float32, and the softmax of the logits is its
+probability of roadwork. The operating point of the policy is folded into the last layer, so that the answer
+is roadwork exactly where the probability is greater than 0.5. Whether it is answered at all, or deferred to
+a person, is for the policy to say; one that needs more than logits is given extras (`models.measure`).
+
+Pictures are taken lazily, a batch at a time, and answered in their order. A batch has a fixed size, so
+that the same pictures in the same order give the same numbers. Each picture becomes the small tensor that the
+network sees as soon as it is decoded: of large pictures there is one in memory, however many a batch holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from streetvision_core.errors import DataError
+from streetvision_core.eval.thresholds import positive_probability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import torch
+    from PIL import Image
+
+    from streetvision_core.eval.decisions import Decision, Policy
+    from streetvision_core.inference.logits import TrainedClassifier
+    from streetvision_core.inference.measure import Measured
+
+    PictureLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one picture.
+
+    ``name`` is the path as it was given, or "picture N" counted from 1; ``logits`` are those of None
+    and Roadwork with the operating point folded in; ``probability`` is that of roadwork, in [0, 1], and the
+    answer is roadwork above 0.5. ``decision`` is that answer, or "defer".
+    """
+
+    name: str
+    probability: float
+    decision: Decision
+    logits: tuple[float, float]
+
+
+class Predictor:
+    """A classifier with its policy folded in; `bundle.Predictor` also loads one from a bundle."""
+
+    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], policy: Policy) -> None:
+        from streetvision_core.models.preprocessing import hub_transform
+
+        self.model = model
+        self.config = config
+        self.policy = policy
+        self._transform = hub_transform(config)
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any], state: Mapping[str, torch.Tensor], policy: Policy) -> Self:
+        """Fold ``policy`` into the checkpoint's weights.
+
+        Args:
+            config: The checkpoint's configuration in timm's hub format.
+            state: The checkpoint's weights, as they were trained.
+            policy: The policy that was fitted on them.
+
+        Raises:
+            ConfigError: the model has no linear last layer to fold into.
+        """
+        from streetvision_core.models.classifier import load_classifier
+        from streetvision_core.models.fold import fold_operating_point
+
+        model = fold_operating_point(
+            load_classifier(dict(config), dict(state)),
+            temperature=policy.point.temperature,
+            threshold=policy.point.threshold,
+        )
+        return cls(model, config=config, policy=policy)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: TrainedClassifier, policy: Policy) -> Self:
+        """Fold ``policy`` into a checkpoint, whose weights are verified on the way; see :meth:`build`."""
+        from streetvision_core.models.weights import read_state
+
+        return cls.build(checkpoint.config, read_state(checkpoint.weights), policy)
+
+    def predict(
+        self,
+        pictures: Iterable[PictureLike],
+        *,
+        on_error: Callable[[str, DataError], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Answer each picture, in order.
+
+        Args:
+            pictures: Paths, bytes and Pillow pictures in any mix; taken a batch at a time.
+            on_error: Called with the name and the error of a picture that cannot be read, which is then
+                left out. Without it the error is raised.
+
+        Raises:
+            DataError: a picture cannot be read; the error names it.
+        """
+        wanted = bool(self.policy.extras)
+        for names, measured in self.measure(pictures, extras=wanted, on_error=on_error):
+            probabilities = positive_probability(measured.logits).tolist()
+            decided = self.policy.decide(measured.logits, measured.extras)
+            for name, probability, decision, (none, roadwork) in zip(
+                names, probabilities, decided, measured.logits.tolist(), strict=True
+            ):
+                yield Prediction(name, probability, decision, (none, roadwork))
+
+    def measure(
+        self,
+        pictures: Iterable[PictureLike],
+        *,
+        extras: bool,
+        on_error: Callable[[str, DataError], None] | None = None,
+    ) -> Iterator[tuple[list[str], Measured]]:
+        """Return what the pictures are decided by, a batch at a time: their names, folded logits and extras.
+
+        Args:
+            pictures: As for :meth:`predict`.
+            extras: Whether the extras are measured as well; they take a second pass through the network.
+            on_error: As for :meth:`predict`.
+
+        Raises:
+            DataError: a picture cannot be read; the error names it.
+        """
+        from streetvision_core.inference.measure import measure_pixels
+
+        if isinstance(pictures, (str, bytes, os.PathLike)):
+            found = f"one {type(pictures).__name__}"
+            raise DataError("a list of pictures", found, "predict", "Write [picture] for a single one.")
+        readable = self._readable(pictures, on_error)
+        while batch := list(itertools.islice(readable, BATCH_SIZE)):
+            pixels = (seen for _, seen in batch)
+            (measured,) = measure_pixels(
+                self.model, pixels, self._transform, batch_size=BATCH_SIZE, extras=extras
+            )
+            yield [name for name, _ in batch], self._unscaled(measured)
+
+    def _readable(
+        self, pictures: Iterable[PictureLike], on_error: Callable[[str, DataError], None] | None
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        for position, picture in enumerate(pictures, start=1):
+            name = os.fsdecode(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {position}"
+            try:
+                pixels = self._see(picture, name)
+            except DataError as error:
+                if on_error is None:
+                    raise
+                on_error(name, error)
+            else:
+                yield name, pixels
+
+    def _see(self, picture: PictureLike, name: str) -> torch.Tensor:
+        from streetvision_core.data.pictures import decode
+
+        try:
+            return self._transform.pixels(decode(_bytes(picture, name)))
+        except DataError as error:
+            raise _unreadable(name, error.found) from error
+        except (OSError, ValueError, RuntimeError) as error:  # a null byte in a path, links in a ring
+            found = f"the error '{getattr(error, 'strerror', None) or error}'"
+            raise _unreadable(name, found) from error
+
+    def _unscaled(self, measured: Measured) -> Measured:
+        """Return the disagreement in the checkpoint's logits; folded ones are divided by the temperature."""
+        if not measured.extras:
+            return measured
+        disagreement = measured.extras["disagreement"] * self.policy.point.temperature
+        return replace(measured, extras={**measured.extras, "disagreement": disagreement})
+
+
+def _bytes(picture: PictureLike, name: str) -> bytes:
+    from streetvision_core.data.sources.files import read_file
+
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return bytes(picture)
+    if isinstance(picture, (str, os.PathLike)):
+        if isinstance(os.fspath(picture), bytes):  # an entry of os.scandir(b"..."), for example
+            raise DataError("a path of text", "a path of bytes", "predict", "Pass it through os.fsdecode.")
+        return read_file(Path(picture), name=name)
+    return _png(picture)
+
+
+def _png(picture: Image.Image) -> bytes:
+    """Encode without loss, with orientation and transparency, so that `decode` remains the only way in."""
+    if not hasattr(picture, "getexif"):
+        raise DataError(
+            "a path, bytes or a Pillow picture", type(picture).__name__, "predict", "Convert it first."
+        )
+    buffer = BytesIO()
+    try:
+        exif = picture.getexif()
+        storable = picture.mode in {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
+        (picture if storable else picture.convert("RGB")).save(buffer, "PNG", compress_level=0, exif=exif)
+    except Exception as error:  # decoders raise whatever comes to hand, and a lazy picture decodes here
+        raise DataError(
+            "a Pillow picture that can be read", str(error), "predict", "Load it first."
+        ) from error
+    return buffer.getvalue()
+
+
+def _unreadable(name: str, found: str) -> DataError:
+    return DataError("a picture that can be read", found, name, "Repair the picture or leave it out.")
