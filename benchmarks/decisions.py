@@ -20,14 +20,14 @@ from functools import partial
 import numpy as np
 from _common import machine_line, megabytes, peak_bytes, print_table, time_calls
 
-from streetvision_core.bundle.pages import draw_plots, write_page
-from streetvision_core.bundle.report import Decided, Tested, report_of
-from streetvision_core.eval.gate_config import GateConfig
-from streetvision_core.eval.gate_fit import fit_gate
-from streetvision_core.eval.policy import fit_threshold_policy
 from streetvision_core.eval.risk_control import certify_selective_risk, risk_grid
-from streetvision_core.eval.scrc_fit import fit_scrc, sequence_table
 from streetvision_core.io import json_bytes
+from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.policies.gate_fit import fit_gate
+from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table
+from streetvision_core.policies.threshold import fit_threshold_policy
+from streetvision_core.report.pages import draw_plots, write_page
+from streetvision_core.report.report import Decided, Tested, report_of
 
 CALIBRATION = 1_000_000
 PICTURES, FRAMES = 100_000, 6

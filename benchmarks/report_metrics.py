@@ -8,7 +8,6 @@ import time
 import numpy as np
 from _common import machine_line, megabytes, peak_bytes, print_table, time_calls
 
-from streetvision_core.bundle.figures import calibrations_of, intervals_of, ranking_of
 from streetvision_core.eval import (
     bootstrap_counts,
     compute_all_metrics,
@@ -17,6 +16,7 @@ from streetvision_core.eval import (
     selective_sweep,
 )
 from streetvision_core.eval.thresholds import positive_probability
+from streetvision_core.report.figures import calibrations_of, intervals_of, ranking_of
 
 PICTURES = 100_000
 

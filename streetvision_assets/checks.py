@@ -15,9 +15,9 @@ from streetvision_assets.code_version import code_version
 from streetvision_assets.conventions import checked_input
 from streetvision_assets.remembered import PROBLEMS, counts_when_passed, evidence
 from streetvision_assets.resources import StoreResource
-from streetvision_core.data.roles import role_violations
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError, StreetVisionError
 from streetvision_core.escape import PARAGRAPH, for_markdown
+from streetvision_core.graph import role_violations
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 

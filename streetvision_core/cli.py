@@ -253,8 +253,8 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> int:
-    from streetvision_core.bundle.pages import PAGE_NAME
     from streetvision_core.history.find import find_published
+    from streetvision_core.report.pages import PAGE_NAME
 
     evaluation = find_published("evaluation", run=parsed.run, store_path=parsed.store)
     evaluation.read_bytes(PAGE_NAME)  # raises unless it is what was published

@@ -11,7 +11,6 @@ from streetvision_assets.pictures import NO_ANSWER, markdown, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
-from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
 from streetvision_core.bundle.layout import (
     CARD,
@@ -28,6 +27,7 @@ from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_p
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.io import Artifact, PublishedArtifact
+from streetvision_core.report.evaluation import Evaluation
 
 ROLES = ("val_test",)
 OPTIONAL_STEPS = ("val_calib_logits", "thresholds", "gate", "scrc", "evaluation")

@@ -13,12 +13,12 @@ from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
-from streetvision_core.eval.config import ThresholdsConfig
 from streetvision_core.eval.metrics import compute_mcc
-from streetvision_core.eval.plots import plot_mcc_curve, plot_risk_coverage
-from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, verify_thresholds
 from streetvision_core.inference.logits import Logits, predict_role
 from streetvision_core.io import PublishedArtifact
+from streetvision_core.policies.config import ThresholdsConfig
+from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy, verify_thresholds
+from streetvision_core.report.plots import plot_mcc_curve, plot_risk_coverage
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.verify import logits_problems
 

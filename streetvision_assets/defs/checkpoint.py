@@ -13,9 +13,9 @@ from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
-from streetvision_core.eval.plots import plot_training_curve
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone
+from streetvision_core.report.plots import plot_training_curve
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.config import TrainingConfig
 from streetvision_core.training.fit import fit_classifier

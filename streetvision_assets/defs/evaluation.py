@@ -9,16 +9,16 @@ from streetvision_assets.conventions import optional_inputs, stage_asset
 from streetvision_assets.pictures import NO_ANSWER, markdown, picture, table, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
-from streetvision_core.bundle.evaluation import Evaluation, evaluate
-from streetvision_core.bundle.pages import PLOT_PREFIX, policy_rows, slice_rows
-from streetvision_core.bundle.policies import judged_policies
-from streetvision_core.bundle.recount import recount_problems
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import PublishedArtifact
+from streetvision_core.policies.registry import judged_policies
+from streetvision_core.report.evaluation import Evaluation, evaluate
+from streetvision_core.report.pages import PLOT_PREFIX, policy_rows, slice_rows
+from streetvision_core.report.recount import recount_problems
 from streetvision_core.training.checkpoint import Checkpoint
 
 ROLES = ("val_test",)

@@ -9,12 +9,12 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.pictures import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
-from streetvision_core.eval.config import ScrcConfig
-from streetvision_core.eval.report_plots import plot_certificates
-from streetvision_core.eval.scrc import Scrc
-from streetvision_core.eval.scrc_fit import fit_scrc, sequence_table, verify_scrc
 from streetvision_core.inference.logits import Logits
 from streetvision_core.io import PublishedArtifact
+from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.policies.scrc import Scrc
+from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, verify_scrc
+from streetvision_core.report.report_plots import plot_certificates
 from streetvision_core.training.checkpoint import Checkpoint
 
 

@@ -1,12 +1,12 @@
 """The deployment bundle: made, verified and used. Importing this loads neither torch nor Pillow."""
 
 from streetvision_core.bundle.config import BundleConfig
-from streetvision_core.bundle.evaluation import Evaluation, TestedPicture, decision_problems, evaluate
 from streetvision_core.bundle.export import export_bundle
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.verify import Verification, verify_bundle
 from streetvision_core.inference.predictor import Prediction
+from streetvision_core.report.evaluation import Evaluation, TestedPicture, decision_problems, evaluate
 
 __all__ = [
     "Bundle",

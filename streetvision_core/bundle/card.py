@@ -13,19 +13,19 @@ from pydantic import FiniteFloat
 
 from streetvision_core.bundle.layout import REDACTED
 from streetvision_core.escape import PARAGRAPH, for_markdown, one_line
-from streetvision_core.eval.decisions import Record
 from streetvision_core.io import json_bytes
+from streetvision_core.io.records import Record
 from streetvision_core.models.licences import TEXT_NAME, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streetvision_core.bundle.config import BundleConfig
-    from streetvision_core.bundle.evaluation import Evaluation
-    from streetvision_core.bundle.figures import Intervals
-    from streetvision_core.bundle.report import PolicyReport, Report
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.models.views import Views
+    from streetvision_core.report.evaluation import Evaluation
+    from streetvision_core.report.figures import Intervals
+    from streetvision_core.report.report import PolicyReport, Report
 
 _NO_FIGURES = """\
 ## Figures

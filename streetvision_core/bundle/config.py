@@ -9,8 +9,8 @@ from typing import Literal
 import pydantic
 from pydantic import Field
 
-from streetvision_core.bundle.layout import POLICIES
 from streetvision_core.errors import ConfigError
+from streetvision_core.graph import POLICIES
 
 
 class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):

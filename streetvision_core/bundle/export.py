@@ -23,7 +23,6 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streetvision_core.bundle.card import CardFacts, license_text, model_card, readme
-from streetvision_core.bundle.evaluation import EVALUATION_NAME, Evaluation
 from streetvision_core.bundle.golden import evaluated_candidates, golden_files, measured_candidates
 from streetvision_core.bundle.layout import (
     CARD,
@@ -32,7 +31,6 @@ from streetvision_core.bundle.layout import (
     LABELS,
     LICENSE,
     LINEAGE_PREFIX,
-    POLICIES,
     README,
     RECORD,
     REDACTED,
@@ -42,30 +40,32 @@ from streetvision_core.bundle.layout import (
     FoldedPoint,
     PolicyEntry,
 )
-from streetvision_core.bundle.lineage import CHECKPOINT, chain_problems, steps_behind
-from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
-from streetvision_core.bundle.policies import parse_policy, refit_problems
+from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.weights import check_costs
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError
+from streetvision_core.graph import CHECKPOINT, POLICIES, steps_behind
+from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
 from streetvision_core.io.artifact import PRIVATE_PREFIX
 from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text
 from streetvision_core.models.views import find_views
 from streetvision_core.models.weights import published_file
+from streetvision_core.policies.registry import parse_policy, refit_problems
+from streetvision_core.report.evaluation import EVALUATION_NAME, Evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from streetvision_core.bundle.config import BundleConfig
-    from streetvision_core.bundle.layout import PolicyKind
-    from streetvision_core.bundle.report import PolicyReport
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.eval.decisions import Policy
+    from streetvision_core.graph import PolicyKind
     from streetvision_core.io import PublishedArtifact
+    from streetvision_core.report.report import PolicyReport
     from streetvision_core.training.checkpoint import Checkpoint
 
 

@@ -20,18 +20,19 @@ from pydantic import Field, FiniteFloat
 
 from streetvision_core.bundle.layout import EXPECTED, GOLDEN_PREFIX
 from streetvision_core.errors import BundleError
-from streetvision_core.eval.decisions import Decision, Record
+from streetvision_core.eval.decisions import Decision
 from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.manifest import Sha256
+from streetvision_core.io.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streetvision_core.bundle.evaluation import Evaluation
     from streetvision_core.data.index import Picture
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.inference.predictor import Predictor
+    from streetvision_core.report.evaluation import Evaluation
 
 LONGEST_SIDE = 1024
 # How many images are looked at for each golden one, where no evaluation has looked at all of them.

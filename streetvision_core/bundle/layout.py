@@ -25,51 +25,28 @@ preprocessing can be slipped in which another library would pick up.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from streetvision_core.bundle.records import parse_json, read_record
 from streetvision_core.errors import BundleError
-from streetvision_core.eval.decisions import OperatingPoint, Record
+from streetvision_core.eval.decisions import OperatingPoint
+from streetvision_core.graph import POLICIES
 from streetvision_core.io import json_bytes
 from streetvision_core.io.manifest import Sha256
+from streetvision_core.io.records import Record, parse_json, read_record
 
 SCHEMA_VERSION = 2  # 1 has none of the fields that say where model, policy and splits lie
 RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
 SPLITS, EVALUATION, EXPECTED = "splits.json", "evaluation.json", "golden/expected.json"
 CARD, README, LICENSE = "model_card.json", "README.md", "LICENSE"
-POLICY_PREFIX, GOLDEN_PREFIX, LINEAGE_PREFIX = "policy/", "golden/", "lineage/"
+GOLDEN_PREFIX, LINEAGE_PREFIX = "golden/", "lineage/"
 FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EXPECTED, CARD, README, LICENSE)
 LABELS = ("None", "Roadwork")
 REDACTED: Final = "redacted"
 _GOLDEN = re.compile(r"golden/\d+\.(jpg|png|webp|bmp)")
 _LINEAGE = re.compile(r"lineage/(private/)?[A-Za-z0-9_]+\.json")
 _LICENSE = re.compile(r"LICENSE(-[A-Za-z0-9_]+)?(\.txt|\.md)?")
-
-
-@dataclass(frozen=True)
-class PolicyKind:
-    """A kind of policy: the step that fits it, and the file of that step which a bundle ships."""
-
-    step: str
-    file: str
-
-    @property
-    def path(self) -> str:
-        """Where the file of the step lies in a bundle."""
-        return f"{POLICY_PREFIX}{self.file}"
-
-
-POLICIES = MappingProxyType(
-    {
-        "threshold": PolicyKind("thresholds", "thresholds.json"),
-        "gate": PolicyKind("gate", "gate.json"),
-        "scrc": PolicyKind("scrc", "scrcparams.json"),
-    }
-)
 
 
 class PolicyEntry(Record):

@@ -9,7 +9,7 @@ A bundle ships one policy and needs only what that policy was made from. Where a
 must have judged this policy; the other policies that it set beside it are part of the chain as well.
 
 Each manifest also records which roles of images its step opened; a step that opened one it may not
-(`data/roles.py`) breaks the chain as well.
+(`graph`) breaks the chain as well.
 
 A link is compared by data version and not by run (`io/chain.py`). The manifests that lie in a bundle are
 themselves pinned by their SHA-256, in the manifest of the bundle.
@@ -17,39 +17,15 @@ themselves pinned by their SHA-256, in the manifest of the bundle.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.roles import role_violations
+from streetvision_core.graph import EVALUATION, STEPS, role_violations, steps_behind
 from streetvision_core.io.chain import disagreements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from streetvision_core.io import StepManifest
-
-CHECKPOINT, LOGITS, EVALUATION = "phase1_checkpoint", "val_calib_logits", "evaluation"
-
-# Which inputs each step must have read; it may have read more, and those are checked as well.
-CHAIN = MappingProxyType(
-    {
-        "splits": ("images",),
-        "phase1_checkpoint": ("images", "splits", "backbone"),
-        "val_calib_logits": ("images", "splits", "phase1_checkpoint"),
-        "thresholds": ("phase1_checkpoint", "val_calib_logits"),
-        "gate": ("images", "splits", "phase1_checkpoint"),
-        "scrc": ("phase1_checkpoint", "val_calib_logits"),
-        "evaluation": ("images", "splits", "phase1_checkpoint"),
-    }
-)
-
-
-def steps_behind(policy_step: str) -> tuple[str, ...]:
-    """Return every step that a bundle with the policy of ``policy_step`` stands on, the policy's last."""
-    steps: dict[str, None] = {}
-    for step in CHAIN.get(policy_step, ()):
-        steps |= dict.fromkeys(steps_behind(step))
-    return (*steps, policy_step)
 
 
 def chain_problems(manifests: Mapping[str, StepManifest], *, policy_step: str) -> list[str]:
@@ -79,7 +55,7 @@ def chain_problems(manifests: Mapping[str, StepManifest], *, policy_step: str) -
 
 def _missing_links(manifests: Mapping[str, StepManifest], step: str) -> Iterator[str]:
     inputs = manifests[step].input_artifacts
-    for name in CHAIN.get(step, ()):
+    for name in STEPS[step].inputs if step in STEPS else ():
         if name not in inputs:
             yield f"{step} does not say which {name} it was made from"
     for name in sorted(inputs.keys() - manifests.keys()):

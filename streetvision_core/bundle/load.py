@@ -33,27 +33,25 @@ from streetvision_core.bundle.layout import (
     FIXED,
     LABELS,
     LINEAGE_PREFIX,
-    POLICIES,
-    POLICY_PREFIX,
     RECORD,
     SPLITS,
     WEIGHTS,
     BundleRecord,
-    PolicyKind,
 )
-from streetvision_core.bundle.lineage import CHECKPOINT, chain_problems
-from streetvision_core.bundle.lineage import EVALUATION as EVALUATION_STEP
-from streetvision_core.bundle.policies import parse_policy
-from streetvision_core.bundle.records import parse_json, read_record
-from streetvision_core.bundle.report import PolicyReport, Report
+from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.data.splits import BY_SHA256, NAMED
 from streetvision_core.errors import BundleError, StreetVisionError
+from streetvision_core.graph import CHECKPOINT, POLICIES, POLICY_PREFIX, PolicyKind
+from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
 from streetvision_core.io.artifact import PRIVATE_PREFIX
 from streetvision_core.io.private import read_private
+from streetvision_core.io.records import parse_json, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
+from streetvision_core.policies.registry import parse_policy
+from streetvision_core.report.report import PolicyReport, Report
 
 if TYPE_CHECKING:
     import os

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streetvision_core.bundle.layout import POLICIES
-from streetvision_core.bundle.lineage import EVALUATION, steps_behind
 from streetvision_core.errors import BundleError, IntegrityError, SchemaError, StoreError
+from streetvision_core.graph import EVALUATION, POLICIES, steps_behind
 from streetvision_core.io.chain import belonging, require_one_chain
 
 if TYPE_CHECKING:

@@ -6,18 +6,18 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from streetvision_core.bundle.evaluation import decision_problems
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.verify import verify_bundle
 from streetvision_core.errors import BundleError
 from streetvision_core.io.temporary import room_for, temporary_directory
+from streetvision_core.report.evaluation import decision_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from streetvision_core.bundle.evaluation import Evaluation
     from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.report.evaluation import Evaluation
 
 
 def moved_bundle_problems(directory: Path, *, evaluation: Evaluation, pictures: PictureReader) -> list[str]:

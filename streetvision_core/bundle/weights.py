@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from streetvision_core.bundle import bounds
 from streetvision_core.bundle.layout import CONFIG, WEIGHTS
-from streetvision_core.bundle.records import parse_json
 from streetvision_core.errors import BundleError, ConfigError, StreetVisionError
 from streetvision_core.inference.predictor import BATCH_SIZE
 from streetvision_core.io import StagedFile
+from streetvision_core.io.records import parse_json
 from streetvision_core.io.tensors import read_layout
 from streetvision_core.models.config import CROP_MODES, LARGEST_HEAD
 from streetvision_core.models.views import find_views

@@ -27,9 +27,9 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.data.duplicates import near_duplicate_components
-from streetvision_core.data.roles import ROLES
 from streetvision_core.data.sources.entry import LABEL_NAMES
 from streetvision_core.errors import ConfigError, DataError, SchemaError
+from streetvision_core.graph import ROLES
 from streetvision_core.io import Artifact, json_bytes
 
 if TYPE_CHECKING:

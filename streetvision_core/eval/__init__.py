@@ -1,4 +1,4 @@
-"""Everything that judges decisions: metrics, the threshold, selective answers, calibration, plots.
+"""Everything that judges decisions: metrics, the threshold, selective answers, calibration.
 
 Importing this needs NumPy only; SciPy and matplotlib are imported by the functions that use them.
 Roadwork is class 1, and it is decided exactly where its probability is greater than the threshold.
@@ -37,12 +37,6 @@ from streetvision_core.eval.metrics import (
 )
 from streetvision_core.eval.objectives import Cost, FBeta, Mcc, Objective, RecallAtLeast
 from streetvision_core.eval.optimism import ChosenMargin, choose_margin
-from streetvision_core.eval.plots import (
-    plot_confusion_matrix,
-    plot_mcc_curve,
-    plot_risk_coverage,
-    plot_training_curve,
-)
 from streetvision_core.eval.ranking import RiskCoverageCurve, auroc, average_precision, risk_coverage_curve
 from streetvision_core.eval.reliability import (
     ReliabilityBin,
@@ -109,10 +103,6 @@ __all__ = [
     "mcc_interval",
     "mcc_of_counts",
     "negative_log_likelihood",
-    "plot_confusion_matrix",
-    "plot_mcc_curve",
-    "plot_risk_coverage",
-    "plot_training_curve",
     "positive_probability",
     "reliability_bins",
     "risk_coverage_curve",

@@ -2,7 +2,14 @@
 
 The numbers come from the very functions that the plots take them from. A row is an exact point of the curve,
 where something changes, never one in between; of a long curve the rows are the points that the plot keeps
-(see `drawing.thin`), at most 1,000.
+(see `thin`), at most 1,000.
+
+Curves of many points are thinned before they are drawn or tabulated: of each column of a fine raster the
+first, the last, the lowest and the highest point stay, so that a line through them covers the same heights in
+each column.
+
+Source: Jugel, Jerzak, Hackenbroich and Markl, M4: A Visualization-Oriented Time Series Data Aggregation,
+PVLDB 7 (2014), 797-808.
 
 An artifact of an older version has no such files. What was not recorded is no fault.
 """
@@ -11,8 +18,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from streetvision_core.eval.decisions import same_numbers
-from streetvision_core.eval.drawing import thin_positions
 from streetvision_core.eval.inputs import binary_vector, require_both_classes
 from streetvision_core.eval.ranking import falling_steps, risk_coverage_curve
 from streetvision_core.eval.reliability import reliability_bins
@@ -22,15 +30,15 @@ from streetvision_core.io import csv_bytes, read_csv
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
-    from streetvision_core.eval.inputs import Values
+    from streetvision_core.eval.inputs import Floats, Values
     from streetvision_core.io import PublishedArtifact
 
     Rows: TypeAlias = Sequence[Mapping[str, object]]
 
 CURVE_PREFIX = "curves/"
+_COLUMNS = 250
 
 
 def mcc_rows(probabilities: Values, labels: Values) -> list[dict[str, object]]:
@@ -126,6 +134,26 @@ def curve_problems(recorded: Mapping[str, bytes], computed: Mapping[str, bytes])
         for name in sorted(recorded.keys() & computed.keys())
         if not same_numbers(_cells(recorded[name]), _cells(computed[name]))
     ]
+
+
+def thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return at most 1,000 points of a curve whose x [N] never falls; of few points all.
+
+    Of each of 250 columns from the first x to the last, the first, last, lowest and highest point are kept.
+    """
+    kept = thin_positions(x, y)
+    return (x, y) if kept.size == x.size else (x[kept], y[kept])
+
+
+def thin_positions(x: Floats, y: Floats) -> npt.NDArray[np.intp]:
+    """Return the positions of the points that `thin` keeps, rising."""
+    if x.size <= 4 * _COLUMNS:
+        return np.arange(x.size)
+    column = np.minimum((x - x[0]) / max(x[-1] - x[0], 1e-300) * _COLUMNS, _COLUMNS - 1).astype(np.int64)
+    first = np.flatnonzero(np.diff(column, prepend=-1))
+    last = np.append(first[1:], x.size) - 1
+    by_height = np.lexsort((y, column))
+    return np.unique(np.concatenate([first, last, by_height[first], by_height[last]]))
 
 
 def _counts(

@@ -15,7 +15,7 @@ import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import AfterValidator, Field, FiniteFloat, ValidationError
 
 from streetvision_core.errors import DataError, SchemaError
 from streetvision_core.eval.calibration import fit_temperature_scaling
@@ -23,6 +23,7 @@ from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
 from streetvision_core.eval.thresholds import positive_probability, scan_margins
 from streetvision_core.io import json_bytes
+from streetvision_core.io.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,10 +38,6 @@ DECISIONS: tuple[Decision, ...] = (*ANSWERS, "defer")
 ROUNDING = 1e-9
 # What a policy can be told of pictures besides their logits, each an array [N] or [N, D].
 Extras: TypeAlias = "Mapping[str, Floats]"
-
-
-class Record(BaseModel, frozen=True, extra="forbid", strict=True):
-    """A record on disk: no unknown field, no silent conversion."""
 
 
 _R = TypeVar("_R", bound=Record)

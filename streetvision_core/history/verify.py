@@ -1,7 +1,7 @@
 """Whether what lies in a store is what was published.
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
-read only the roles it may (``data/roles.py``). A file with several names, as reuse makes them, is hashed
+read only the roles it may (``graph.py``). A file with several names, as reuse makes them, is hashed
 once. What is current must be of one checkpoint. Of the whole store also: every pointer
 names a manifest that is there, with the digest it vouches for, and no link or stray file lies among the runs.
 
@@ -180,7 +180,7 @@ def _verify(
     store: ArtifactStore, keys: Iterable[Key], *, pointers: Sequence[Pointer] = (), faults: Sequence[str] = ()
 ) -> StoreVerification:
     # Imported before the clock runs, and here because the package of the rule loads NumPy.
-    from streetvision_core.data.roles import role_violations
+    from streetvision_core.graph import role_violations
 
     digests, begun = InodeDigests(), time.perf_counter()
 

@@ -167,15 +167,15 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
             "eval.calibration",
             ("phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle"),
         ),
-        ("eval.policy", ("thresholds", "scrc", "evaluation", "bundle")),
-        ("eval.scrc_fit", ("scrc", "evaluation", "bundle")),
-        ("eval.gate_fit", ("gate",)),
+        ("policies.threshold", ("thresholds", "scrc", "evaluation", "bundle")),
+        ("policies.scrc_fit", ("scrc", "evaluation", "bundle")),
+        ("policies.gate_fit", ("gate",)),
         ("bundle.export", ("bundle",)),
         ("io.encode", ALL),
         ("io.store", ()),
         ("errors", ()),
         # Its pictures are files of the report; thresholds only shows them.
-        ("eval.plots", ("evaluation", "bundle")),
+        ("report.plots", ("evaluation", "bundle")),
     ],
 )
 def test_a_change_of_a_module_counts_for_exactly_these_steps(changed, steps):

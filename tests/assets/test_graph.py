@@ -6,8 +6,8 @@ import pytest
 
 from streetvision_assets.resources import resolve_published, store_run_id
 from streetvision_core.bundle import verify_bundle
-from streetvision_core.data.roles import MAY_READ
 from streetvision_core.errors import MissingArtifactError
+from streetvision_core.graph import MAY_READ
 from tests.assets.graph import STEPS, evaluations, paragraph
 
 PICTURES_SHOWN = {

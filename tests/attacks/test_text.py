@@ -11,12 +11,12 @@ from streetvision_assets.console import _ReadableFormatter
 from streetvision_assets.pictures import table
 from streetvision_core.bundle import BundleConfig, Evaluation
 from streetvision_core.bundle.card import CardFacts, license_text, readme
-from streetvision_core.bundle.pages import slice_rows
-from streetvision_core.bundle.report import report_of
 from streetvision_core.cli import main
 from streetvision_core.data.index import ImageIndex, Quarantined
 from streetvision_core.data.reasons import Reason
 from streetvision_core.errors import DataError
+from streetvision_core.report.pages import slice_rows
+from streetvision_core.report.report import report_of
 from tests.bundle.made import decide_all, make_picture, make_policies, make_tested
 
 HOSTILE = "![x](/?q=mutation) <img src=x> [a](//b) | x |\n\n# h\n---\n- a `b` **c**\x1b[2J\u202e"

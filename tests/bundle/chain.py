@@ -9,15 +9,10 @@ from PIL import Image
 
 from streetvision_core.bundle import BundleConfig, Predictor, evaluate, export_bundle
 from streetvision_core.bundle.layout import RECORD, BundleRecord
-from streetvision_core.bundle.policies import published_policies
 from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
-from streetvision_core.eval.config import ScrcConfig
-from streetvision_core.eval.gate_config import GateConfig
-from streetvision_core.eval.policy import Thresholds, fit_threshold_policy
-from streetvision_core.eval.scrc_fit import fit_scrc
 from streetvision_core.io import (
     Artifact,
     ArtifactStore,
@@ -31,6 +26,11 @@ from streetvision_core.io import (
 )
 from streetvision_core.io.private import part_config
 from streetvision_core.io.provenance import utc_now
+from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.policies.registry import published_policies
+from streetvision_core.policies.scrc_fit import fit_scrc
+from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy
 
 RUN = "20261121T093000-0a1b2c3d"
 
@@ -156,7 +156,7 @@ CERTIFIED = ScrcConfig(alpha=0.4, delta=0.2, steps=1)
 
 def decide_and_evaluate(chain, *, run_id=RUN):
     """Run the steps behind the logits, as they are in ``chain`` now."""
-    from streetvision_core.training.gate import train_gate
+    from streetvision_core.policies.gate_measure import train_gate
 
     checkpoint, given = _fitted_on(chain)
     thresholds = fit_threshold_policy(**given)

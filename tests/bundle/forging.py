@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from streetvision_core.bundle import layout, load_bundle
+from streetvision_core.bundle import load_bundle
 from streetvision_core.errors import BundleError
+from streetvision_core.graph import POLICIES
 from streetvision_core.io import InputArtifact, OutputFile, StepManifest, bytes_digest
 from tests.bundle.chain import copy, write_manifest
 
@@ -15,7 +16,7 @@ ORIGINS = {
     "config.json": ("phase1_checkpoint", "config.json"),
     "splits.json": ("splits", "splits.json"),
     "evaluation.json": ("evaluation", "evaluation.json"),
-    **{kind.path: (kind.step, kind.file) for kind in layout.POLICIES.values()},
+    **{kind.path: (kind.step, kind.file) for kind in POLICIES.values()},
 }
 
 

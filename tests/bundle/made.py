@@ -6,13 +6,13 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from streetvision_core.bundle.report import Decided, Tested
 from streetvision_core.data.index import Picture
-from streetvision_core.eval.config import ScrcConfig
-from streetvision_core.eval.gate_config import GateConfig
-from streetvision_core.eval.gate_fit import fit_gate
-from streetvision_core.eval.policy import fit_threshold_policy
-from streetvision_core.eval.scrc_fit import fit_scrc
+from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.policies.gate_fit import fit_gate
+from streetvision_core.policies.scrc_fit import fit_scrc
+from streetvision_core.policies.threshold import fit_threshold_policy
+from streetvision_core.report.report import Decided, Tested
 
 CHECKPOINT, LOGITS = "c" * 64, "d" * 64
 VERSIONS = {"checkpoint_version": CHECKPOINT, "logits_version": LOGITS}

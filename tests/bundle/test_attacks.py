@@ -13,8 +13,9 @@ import struct
 import numpy as np
 import pytest
 
-from streetvision_core.bundle import Predictor, layout, load_bundle, verify_bundle
+from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
 from streetvision_core.errors import BundleError
+from streetvision_core.graph import POLICIES
 from streetvision_core.io import OutputFile, StepManifest
 from tests.bundle.chain import copy, forge
 from tests.bundle.forging import forge_part, pin_lineage, refused
@@ -356,7 +357,7 @@ def test_a_bundle_without_a_policy_is_refused(bundle, tmp_path):
 @pytest.mark.parametrize("kind", ["gate", "scrc"])
 def test_a_second_policy_is_refused(chain, bundle, tmp_path, kind):
     """It is the very policy of this chain, and a file that a bundle may hold, but not besides the first."""
-    one = layout.POLICIES[kind]
+    one = POLICIES[kind]
     data = chain.upstream[one.step].read_bytes(one.file)
     refused(forge(bundle, tmp_path / "f", files={one.path: data}), "exactly one policy")
 

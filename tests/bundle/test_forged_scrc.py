@@ -9,8 +9,8 @@ import pytest
 
 from streetvision_core.bundle import load_bundle, verify_bundle
 from streetvision_core.errors import BundleError
-from streetvision_core.eval.config import ScrcConfig
 from streetvision_core.io import json_digest
+from streetvision_core.policies.config import ScrcConfig
 from tests.bundle.chain import Chain, certify, evaluate_again
 from tests.bundle.forging import forge_part, forge_parts, refused
 

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from streetvision_core.bundle import Evaluation, Predictor, decision_problems, load_bundle, verify_bundle
-from streetvision_core.bundle.layout import POLICIES
-from streetvision_core.bundle.policies import published_policies
 from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
 from streetvision_core.escape import PARAGRAPH, for_markdown
-from streetvision_core.eval.config import ScrcConfig
-from streetvision_core.eval.gate import Gate, GatePolicy
-from streetvision_core.eval.gate_config import GateConfig
-from streetvision_core.eval.gate_fit import fit_gate
-from streetvision_core.eval.gate_head import EXTRAS
-from streetvision_core.eval.scrc import Scrc
+from streetvision_core.graph import POLICIES
 from streetvision_core.io import read_tensors
+from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.policies.gate import Gate, GatePolicy
+from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.policies.gate_fit import fit_gate
+from streetvision_core.policies.gate_head import EXTRAS
+from streetvision_core.policies.registry import published_policies
+from streetvision_core.policies.scrc import Scrc
 from tests.bundle.chain import Chain, build_predictor, certify, copy, evaluate_again, names_in
 from tests.bundle.forging import forge_part, refused
 from tests.bundle.made import draw

@@ -16,9 +16,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from streetvision_core.eval import scrc_fit
-from streetvision_core.eval.config import ScrcConfig
-from streetvision_core.eval.scrc_fit import fit_scrc
+from streetvision_core.policies import scrc_fit
+from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.policies.scrc_fit import fit_scrc
 from tests.claims.curves import ALPHA, CURVES, allowed
 
 FREEZES, SELECT = 5, 600

@@ -8,8 +8,8 @@ import pytest
 
 from streetvision_assets.definitions import defs
 from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
-from streetvision_core.bundle.evaluation import Evaluation
 from streetvision_core.cli import main
+from streetvision_core.report.evaluation import Evaluation
 from tests.assets.graph import Graph, evaluations, paragraph
 from tests.e2e.place import REPOSITORY
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from streetvision_core.bundle import report
-from streetvision_core.bundle.curves import tabulate_curves
 from streetvision_core.eval.curves import mcc_rows, precision_recall_rows, risk_coverage_rows, roc_rows
-from streetvision_core.eval.policy import Thresholds, fit_threshold_policy, verify_thresholds
-from streetvision_core.eval.scrc import Scrc
-from streetvision_core.eval.scrc_fit import fit_scrc, verify_scrc
 from streetvision_core.eval.selective import threshold_sweep
 from streetvision_core.inference.logits import Logits
 from streetvision_core.io import Artifact, csv_bytes
+from streetvision_core.policies.scrc import Scrc
+from streetvision_core.policies.scrc_fit import fit_scrc, verify_scrc
+from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy, verify_thresholds
+from streetvision_core.report import report
+from streetvision_core.report.curves import tabulate_curves
 from tests.training.toy import fit, make_backbone, make_toy, publish
 
 ELEVEN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr", "tp", "tn", "fp", "fn")

@@ -5,17 +5,17 @@ import json
 import pytest
 
 from streetvision_core.bundle import Predictor, load_bundle
-from streetvision_core.bundle.evaluation import Evaluation
-from streetvision_core.bundle.recount import recount_problems
 from streetvision_core.cli import main
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import Splits
-from streetvision_core.eval.gate import Gate
-from streetvision_core.eval.policy import Thresholds, verify_thresholds
-from streetvision_core.eval.scrc import Scrc
-from streetvision_core.eval.scrc_fit import verify_scrc
 from streetvision_core.history.verify import verify_everything
 from streetvision_core.inference.logits import Logits
+from streetvision_core.policies.gate import Gate
+from streetvision_core.policies.scrc import Scrc
+from streetvision_core.policies.scrc_fit import verify_scrc
+from streetvision_core.policies.threshold import Thresholds, verify_thresholds
+from streetvision_core.report.evaluation import Evaluation
+from streetvision_core.report.recount import recount_problems
 from streetvision_core.training.checkpoint import Checkpoint
 from tests.history.made import copy_store
 from tests.io.test_take_over import take_over

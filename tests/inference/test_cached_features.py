@@ -21,10 +21,10 @@ from streetvision_core.inference.predict import predict_logits
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.classifier import build_classifier, hub_config
 from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.policies.gate_measure import _measure, _measure_cached, _Where
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.data import make_augmentation
 from streetvision_core.training.frozen import augmented_crop, augmented_view
-from streetvision_core.training.gate import _measure, _measure_cached, _Where
 from tests.inference.filling import ROWS_A_SHARD, barrier, fill, start, toy_of_the_cache
 from tests.inference.test_measure import TwoHeads
 from tests.training.toy import make_backbone, recipe

@@ -1,0 +1,95 @@
+"""The graph as one table: the steps, what each is made from, which roles of images it opens, its policy.
+
+Every list of steps, inputs, roles or policies in this tree is read here. A step opens images through a reader
+that holds only the roles it asked for, its manifest records them, and :func:`role_violations` holds the
+record against the table. Data may have been seen by another step first, so the inputs count as well: an
+artifact carries what its images said (the decisions on val_test are in evaluation), and a forbidden input
+would be a way around the roles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ROLES = ("train", "val_select", "val_calib", "val_test")
+CHECKPOINT, LOGITS, EVALUATION, BUNDLE = "phase1_checkpoint", "val_calib_logits", "evaluation", "bundle"
+POLICY_PREFIX = "policy/"
+
+
+@dataclass(frozen=True)
+class PolicyKind:
+    """A kind of policy: the step that fits it, and the file of that step which a bundle ships."""
+
+    step: str
+    file: str
+
+    @property
+    def path(self) -> str:
+        """Where the file of the step lies in a bundle."""
+        return f"{POLICY_PREFIX}{self.file}"
+
+
+# The first that exists is the headline of a report.
+POLICIES: Mapping[str, PolicyKind] = MappingProxyType(
+    {
+        "threshold": PolicyKind("thresholds", "thresholds.json"),
+        "gate": PolicyKind("gate", "gate.json"),
+        "scrc": PolicyKind("scrc", "scrcparams.json"),
+    }
+)
+POLICY_STEPS = tuple(kind.step for kind in POLICIES.values())
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step must be made from `inputs`, may be made from `optional` besides, and may open `roles`."""
+
+    inputs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
+STEPS: Mapping[str, Step] = MappingProxyType(
+    {
+        "images": Step(),
+        "splits": Step(("images",)),
+        "backbone": Step(optional=("images", "splits"), roles=("train", "val_select")),
+        CHECKPOINT: Step(("images", "splits", "backbone"), roles=("train", "val_select")),
+        LOGITS: Step(("images", "splits", CHECKPOINT), roles=("val_calib",)),
+        "thresholds": Step((CHECKPOINT, LOGITS)),
+        "gate": Step(("images", "splits", CHECKPOINT), roles=("train", "val_select")),
+        "scrc": Step((CHECKPOINT, LOGITS)),
+        EVALUATION: Step(("images", "splits", CHECKPOINT), POLICY_STEPS, roles=("val_test",)),
+        BUNDLE: Step(
+            ("images", "splits", "backbone", CHECKPOINT),
+            (LOGITS, *POLICY_STEPS, EVALUATION),
+            roles=("val_test",),
+        ),
+    }
+)
+
+
+def steps_behind(step: str) -> tuple[str, ...]:
+    """Return every step that ``step`` must be made from, directly or not, and itself, which is the last."""
+    steps: dict[str, None] = {}
+    for name in STEPS[step].inputs if step in STEPS else ():
+        steps |= dict.fromkeys(steps_behind(name))
+    return (*steps, step)
+
+
+def role_violations(step: str, roles: Iterable[str], inputs: Iterable[str] = ()) -> list[str]:
+    """Return what ``step`` read or took though it may not, one sentence each; none when it kept the rule."""
+    rule = STEPS.get(step, Step())
+    may = f"it may read {' and '.join(rule.roles)}" if rule.roles else "it may read no pictures of a role"
+    problems = [f"{step} read {role}, but {may}" for role in roles if role not in rule.roles]
+    if step in STEPS:
+        takes = rule.inputs + rule.optional
+        problems += [
+            f"{step} was made from {name}, which it may not be" for name in inputs if name not in takes
+        ]
+    return problems

@@ -1,0 +1,73 @@
+"""JSON from outside, read so that two readers cannot see two things in it.
+
+A name that occurs twice in one object, NaN, infinities, bytes that are no UTF-8 and anything behind the
+value are refused; so is nesting beyond `MAX_NESTING`. A record has, besides, no field that its class
+does not know, none missing, and none of another type.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from streetvision_core.errors import BundleError
+from streetvision_core.io.encode import check_nesting
+
+_ACTION = "The file is damaged or was made to deceive; take a whole copy of the bundle."
+
+
+class Record(BaseModel, frozen=True, extra="forbid", strict=True):
+    """A record on disk: no unknown field, no silent conversion."""
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+def read_record(kind: type[_R], data: bytes, *, where: str) -> _R:
+    """Read a record of ``kind`` from JSON.
+
+    Raises:
+        BundleError: it is not unambiguous JSON, or an unknown or missing field or a wrong type is in it.
+    """
+    parse_json(data, where=where)
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        raise BundleError(f"the fields of {kind.__name__}", problems, where, _ACTION) from error
+
+
+def parse_json(data: bytes, *, where: str) -> Any:
+    """Return the one value that ``data`` can mean.
+
+    Raises:
+        BundleError: it is not JSON, or not unambiguous.
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
+        )
+        check_nesting(value)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(
+            "unambiguous JSON in UTF-8",
+            str(error) or type(error).__name__,
+            where,
+            _ACTION,
+        ) from error
+    return value
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} occurs twice in one object")
+    return value
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")

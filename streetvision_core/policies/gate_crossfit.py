@@ -1,0 +1,126 @@
+"""The gate judged on pictures that had no part in it: cross-fitted errors and confidences.
+
+Groups are dealt to folds, and none is split. For each fold
+
+1. the decision threshold is fitted on the other folds, and answers the pictures of this one: their answers
+   and errors are out-of-fold;
+2. a head learns on the other folds from errors that are out-of-fold as well: those of fold j by a threshold
+   that saw neither j nor this fold;
+3. the head states its confidence in the answers of step 1.
+
+So every picture has a margin, an error and a confidence by fits that did not see its group, and the two
+confidences are judged on the same errors. The head that is shipped learns from the errors of step 1, of all
+folds. A temperature scales all margins alike and is standardised away, so one for all is no leak.
+
+The heads of step 2 see fewer errors than the shipped one, which can only speak against the gate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streetvision_core.errors import DataError
+from streetvision_core.eval.folds import split_folds, units_of_classes
+from streetvision_core.eval.thresholds import scan_margins
+from streetvision_core.policies.gate_head import ErrorOdds, design_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from streetvision_core.eval.inputs import Bools, Floats
+
+    Folds = npt.NDArray[np.intp]
+
+
+class TooThinError(DataError):
+    """The pictures do not carry a cross-fitted gate; the margin does without one."""
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """Both confidences in each answer and whether it is wrong, [N] each, and the head to be shipped."""
+
+    by_margin: Floats
+    by_gate: Floats
+    wrong: Bools
+    odds: ErrorOdds
+
+
+def cross_fit(
+    margins: Floats,
+    truth: Bools,
+    *,
+    group: npt.NDArray[np.intp],
+    view: Floats,
+    folds: int,
+    seed: int,
+    min_errors: int,
+) -> CrossFit:
+    """Cross-fit the gate to margins [N] after the temperature, labels, group numbers and inputs [N, 4].
+
+    Raises:
+        TooThinError: fewer than `min_errors` out-of-fold errors, or too few groups, pictures of a class or
+            errors in some fold.
+    """
+    fold = _deal(truth, group, folds=folds, seed=seed)
+    everything = np.ones(truth.size, dtype=bool)
+    shifted = _out_of_fold(margins, truth, fold, within=everything)
+    errors = int(np.count_nonzero((shifted > 0) != truth))
+    if errors < min_errors:
+        raise _too_thin(f"at least {min_errors} out-of-fold errors", f"{errors}")
+    by_gate = np.empty(truth.size)
+    for judged in (fold == one for one in range(folds)):
+        within = _out_of_fold(margins, truth, fold, within=~judged)
+        odds = _fit_odds(within, truth, view, ~judged)
+        by_gate[judged] = -odds.log_odds(design_of(np.abs(shifted[judged]), view[judged]))
+    return CrossFit(
+        by_margin=np.abs(shifted),
+        by_gate=by_gate,
+        wrong=(shifted > 0) != truth,
+        odds=_fit_odds(shifted, truth, view, everything),
+    )
+
+
+def _deal(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int) -> Folds:
+    """Return the fold of each picture, [N]."""
+    for name, units in units_of_classes(truth, group).items():
+        if units < folds:
+            raise _too_thin(f"at least {folds} pictures or groups of {name} for {folds} folds", f"{units}")
+    fold = np.empty(truth.size, dtype=np.intp)
+    parts = split_folds(truth, group, folds=folds, seed=seed, purpose="the comparison of the gate")
+    for number, (_, judging) in enumerate(parts):
+        fold[judging] = number
+    return fold
+
+
+def _out_of_fold(margins: Floats, truth: Bools, fold: Folds, *, within: Bools) -> Floats:
+    """Return margins minus the threshold of the other folds, of the pictures `within` alone: [N], else NaN.
+
+    Above 0 the answer is roadwork.
+    """
+    shifted = np.full(truth.size, np.nan)
+    for number in np.unique(fold[within]):
+        judged, fitting = within & (fold == number), within & (fold != number)
+        if truth[fitting].all() or not truth[fitting].any():
+            raise _too_thin("pictures of both classes outside each fold", "one class only")
+        shifted[judged] = margins[judged] - scan_margins(margins[fitting], truth[fitting]).threshold
+    return shifted
+
+
+def _fit_odds(shifted: Floats, truth: Bools, view: Floats, members: Bools) -> ErrorOdds:
+    wrong = ((shifted > 0) != truth)[members]
+    if wrong.all() or not wrong.any():
+        raise _too_thin("errors and right answers outside each fold", f"{np.count_nonzero(wrong)} errors")
+    return ErrorOdds.fit(design_of(np.abs(shifted[members]), view[members]), wrong)
+
+
+def _too_thin(expected: str, found: str) -> TooThinError:
+    return TooThinError(
+        expected,
+        found,
+        "val_select, the cross-fit of the gate",
+        "Use a larger val_select; until then the margin decides what is deferred.",
+    )

@@ -1,0 +1,207 @@
+"""The learned half of the gate: how likely an answer is wrong, by what the logits do not hold.
+
+Five inputs, each standardised, and a logistic regression: small enough to be read as JSON.
+
+- margin: the distance of the logits from the operating point, after the temperature;
+- distance: of the network's features from the training pictures of the nearer class, in standard deviations:
+  sqrt(mean over the D features of ((feature - mean of the class) / deviation within the classes)^2). A
+  feature that does not vary within the classes is left out;
+- log_disagreement: log1p of how far the margin moves when the picture is mirrored;
+- sharpness and brightness, as they were measured.
+
+Nothing of torch is known here; `models.measure` takes the measurements.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydantic import FiniteFloat, model_validator
+
+from streetvision_core.errors import DataError
+from streetvision_core.eval.inputs import binary_vector, finite_vector, require_both_classes
+from streetvision_core.io.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from streetvision_core.eval.decisions import Extras
+    from streetvision_core.eval.inputs import Bools, Floats
+
+EXTRAS = ("features", "disagreement", "sharpness", "brightness")
+INPUTS = ("margin", "distance", "log_disagreement", "sharpness", "brightness")
+_ROWS_AT_ONCE = 4096
+_Numbers = tuple[FiniteFloat, ...]
+
+
+class FeatureReference(Record):
+    """Where the features of the training pictures lie: a mean for each class and one deviation, [D] each.
+
+    The deviation is that within the classes, and 0 for a feature that does not vary.
+    """
+
+    none: _Numbers
+    roadwork: _Numbers
+    deviation: _Numbers
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if not len(self.none) == len(self.roadwork) == len(self.deviation) > 0 <= min(self.deviation):
+            raise ValueError("two means and a deviation of at least 0 for each feature are needed")
+        return self
+
+    @classmethod
+    def of(cls, features: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Self:
+        """Describe the features [M, D] of training pictures with labels [M].
+
+        Raises:
+            DataError: shapes that do not fit, features that are not finite, or one class only.
+        """
+        truth = binary_vector(labels, name="labels of the training features")
+        require_both_classes(truth, purpose="describe the training features")
+        _require_features(features, pictures=truth.size, width=None)
+        means = [features[members].mean(axis=0, dtype=np.float64) for members in (~truth, truth)]
+        squares = np.zeros(features.shape[1])
+        for start in range(0, truth.size, _ROWS_AT_ONCE):
+            some = slice(start, start + _ROWS_AT_ONCE)
+            squares += np.sum((features[some] - np.where(truth[some, None], *reversed(means))) ** 2, axis=0)
+        deviation = np.sqrt(squares / truth.size)
+        # What only differs by rounding does not vary.
+        deviation[deviation <= 1e-6 * np.maximum(*np.abs(means))] = 0
+        return cls(
+            none=tuple(means[0].tolist()),
+            roadwork=tuple(means[1].tolist()),
+            deviation=tuple(deviation.tolist()),
+        )
+
+    def distance(self, features: npt.NDArray[Any]) -> Floats:
+        """Distance of features [N, D] from the nearer class, float64 [N], in deviations of one feature.
+
+        Raises:
+            DataError: another shape, or features that are not finite.
+        """
+        _require_features(features, pictures=len(features), width=len(self.deviation))
+        deviation = np.array(self.deviation)
+        scale = np.where(deviation > 0, deviation, np.inf)
+        squared = [
+            np.mean(((features - np.array(mean)) / scale) ** 2, axis=1) for mean in (self.none, self.roadwork)
+        ]
+        distance: Floats = np.sqrt(np.minimum(*squared))
+        return distance
+
+
+class ErrorOdds(Record):
+    """A logistic regression of "the answer is wrong" on the standardised inputs, in the order of `inputs`."""
+
+    inputs: tuple[str, ...] = INPUTS
+    mean: _Numbers
+    scale: _Numbers
+    weights: _Numbers
+    intercept: FiniteFloat
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.inputs != INPUTS:
+            raise ValueError(f"the inputs must be {', '.join(INPUTS)}")
+        if not len(self.mean) == len(self.scale) == len(self.weights) == len(INPUTS):
+            raise ValueError("a mean, a scale and a weight for each input are needed")
+        if min(self.scale) <= 0:
+            raise ValueError("a scale must be above 0")
+        return self
+
+    @classmethod
+    def fit(cls, design: Floats, wrong: Bools) -> Self:
+        """Fit to inputs [N, 5] and whether the answers were wrong [N], both of which must occur."""
+        from sklearn.linear_model import LogisticRegression
+
+        mean, spread = design.mean(axis=0), design.std(axis=0)
+        # An input that does not vary is 0 everywhere, and the penalty gives it no weight.
+        scale = np.where(spread > 1e-9 * np.maximum(np.abs(mean), 1), spread, 1.0)
+        # Newton's method converges to the last digits, so another machine finds the same numbers.
+        found = LogisticRegression(solver="newton-cholesky", tol=1e-10).fit((design - mean) / scale, wrong)
+        return cls(
+            mean=tuple(mean.tolist()),
+            scale=tuple(scale.tolist()),
+            weights=tuple(found.coef_[0].tolist()),
+            intercept=float(found.intercept_[0]),
+        )
+
+    def log_odds(self, design: Floats) -> Floats:
+        """Log odds of an error, float64 [N], for inputs [N, 5]."""
+        standardised = (design - np.array(self.mean)) / np.array(self.scale)
+        odds: Floats = standardised @ np.array(self.weights) + self.intercept
+        return odds
+
+
+class GateHead(Record):
+    """What the gate knows: where the training pictures lie, and the odds of an error."""
+
+    reference: FeatureReference
+    odds: ErrorOdds
+
+    def confidence(self, margins: Floats, extras: Extras | None) -> Floats:
+        """Minus the log odds of an error, float64 [N], for folded margins [N] and extras of these pictures.
+
+        Raises:
+            DataError: an extra is missing, does not fit or is not finite.
+        """
+        view = view_of(extras, reference=self.reference, pictures=margins.size)
+        return -self.odds.log_odds(design_of(np.abs(margins), view))
+
+
+def view_of(extras: Extras | None, *, reference: FeatureReference, pictures: int) -> Floats:
+    """Return all inputs but the margin, float64 [N, 4], in the order of `INPUTS`.
+
+    Raises:
+        DataError: an extra is missing, is not of as many pictures, not finite, or a disagreement below 0.
+    """
+    given = require_extras(extras)
+    disagreement, sharpness, brightness = (finite_vector(given[name], name=name) for name in EXTRAS[1:])
+    sizes = {len(given["features"]), disagreement.size, sharpness.size, brightness.size}
+    if sizes != {pictures} or disagreement.min() < 0:
+        raise DataError(
+            f"features, disagreement (at least 0), sharpness and brightness of {pictures} pictures",
+            f"those of {' or '.join(map(str, sorted(sizes)))}, with a least disagreement of"
+            f" {disagreement.min():g}",
+            "the extras of the gate",
+            "Measure the extras of the very pictures whose logits are given.",
+        )
+    distance = reference.distance(given["features"])
+    return np.column_stack([distance, np.log1p(disagreement), sharpness, brightness])
+
+
+def design_of(margins: Floats, view: Floats) -> Floats:
+    """Put the distances from the operating point [N] before the other inputs [N, 4]: float64 [N, 5]."""
+    return np.column_stack([margins, view])
+
+
+def require_extras(extras: Extras | None) -> Mapping[str, Floats]:
+    """Return the extras when all that the gate needs are there.
+
+    Raises:
+        DataError: some are missing.
+    """
+    given = {} if extras is None else extras
+    missing = [name for name in EXTRAS if name not in given]
+    if missing:
+        raise DataError(
+            f"the extras {', '.join(EXTRAS)}",
+            f"none called {', '.join(missing)}",
+            "the gate",
+            "Measure the pictures with models.measure.measure_pixels(..., extras=True).",
+        )
+    return given
+
+
+def _require_features(features: npt.NDArray[Any], *, pictures: int, width: int | None) -> None:
+    shaped = features.ndim == 2 and len(features) == pictures and features.shape[1] > 0
+    if not shaped or (width is not None and features.shape[1] != width) or not np.isfinite(features).all():
+        raise DataError(
+            f"finite features [{pictures}, {'D' if width is None else width}]",
+            f"{features.dtype} {list(features.shape)}",
+            "the features of the gate",
+            "Measure them with the very model whose logits are used; look for one that diverged.",
+        )

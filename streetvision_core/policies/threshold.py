@@ -1,0 +1,319 @@
+"""The threshold policy: what turns a probability of roadwork into a decision, and what it was fitted on.
+
+Two numbers are fitted, each on pictures of its own: the temperature by NLL on val_select, and the exact best
+threshold on val_calib, on the margins of the logits. What it is best at, MCC unless told otherwise, and
+where on its plateau it lies is configuration, which the policy records. The policy names the
+checkpoint and the logits it was fitted on by their data versions, so that a bundle can prove that its
+policy belongs to its weights. `verify_thresholds` fits again and compares.
+
+Not promised: the score on val_calib is that of the very pictures which chose the threshold, so it is
+optimistic; the recorded optimism estimates by how much, and val_test says what to expect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, FiniteFloat
+
+from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
+from streetvision_core.eval.curves import (
+    curve_files,
+    curve_problems,
+    mcc_rows,
+    read_curves,
+    risk_coverage_rows,
+)
+from streetvision_core.eval.decisions import (
+    Metrics,
+    OperatingPoint,
+    decisions,
+    differences,
+    read_policy,
+    same_numbers,
+    threshold_between,
+)
+from streetvision_core.eval.inputs import margin_vector
+from streetvision_core.eval.metrics import count_confusion
+from streetvision_core.eval.optimism import choose_margin
+from streetvision_core.eval.selective import (
+    CHOSEN,
+    SWEEP_COLUMNS,
+    SweepRow,
+    margin_confidence,
+    threshold_sweep,
+)
+from streetvision_core.eval.thresholds import positive_probability
+from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
+from streetvision_core.io.manifest import Sha256
+from streetvision_core.io.records import Record
+from streetvision_core.policies.config import ThresholdsConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streetvision_core.eval.decisions import Decision, Extras, LabelledLogits
+    from streetvision_core.eval.inputs import Floats, Values
+    from streetvision_core.io import PublishedArtifact
+
+THRESHOLDS_NAME, SWEEP_NAME = "thresholds.json", "threshold_sweep.csv"
+_Positive = Annotated[FiniteFloat, Field(gt=0)]
+DEFAULTS = ThresholdsConfig()
+_Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+class FittedOn(Record):
+    """The data versions of what the policy was fitted on; val_select's logits are in the checkpoint."""
+
+    phase1_checkpoint: Sha256
+    val_calib_logits: Sha256
+
+
+class SelectFit(Record):
+    """How the temperature changed the NLL (nats a picture) on val_select."""
+
+    n: int
+    nll_before: FiniteFloat
+    nll_after: FiniteFloat
+
+
+class CalibFit(Record):
+    """The counts of val_calib and the metrics at the threshold, on the pictures that chose it.
+
+    `score` is the objective's, larger is better (a cost has a minus sign); `optimism` estimates by how much
+    it exceeds the score on other pictures.
+    """
+
+    n: int
+    roadwork: int
+    none: int
+    score: FiniteFloat
+    optimism: FiniteFloat
+    metrics: Metrics
+
+
+class ThresholdPolicy(Record):
+    """Roadwork exactly where logit(Roadwork) - logit(None) > margin.
+
+    That is where softmax(logits / temperature)[Roadwork] > threshold, but a probability saturates and a
+    margin does not, so the margin is what was fitted and what decides. Every threshold in
+    [plateau_low, plateau_high) has the same score on val_calib.
+    """
+
+    schema_version: Literal[1] = 1
+    type: Literal["threshold"] = "threshold"
+    temperature: _Positive
+    threshold: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    margin: FiniteFloat
+    plateau_low: _Share
+    plateau_high: _Share
+    chosen_by: ThresholdsConfig
+    fitted_on: FittedOn
+    val_select: SelectFit
+    val_calib: CalibFit
+    note: str = "The metrics of val_calib are optimistic: the same pictures chose the threshold."
+
+    @property
+    def point(self) -> OperatingPoint:
+        """Temperature and threshold, to be folded into the logits."""
+        return OperatingPoint(temperature=self.temperature, threshold=self.threshold)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """None: the logits are enough."""
+        return ()
+
+    def decide(self, logits: Values, _extras: Extras | None = None, /) -> tuple[Decision, ...]:
+        """Answer every picture by its folded logits [N, 2] or margins [N]."""
+        return decisions(logits)
+
+    def confidence(self, logits: Values, _extras: Extras | None = None, /) -> Floats:
+        """Distance of folded logits [N, 2] or margins [N] from the operating point, float64 [N]."""
+        return np.abs(margin_vector(logits))
+
+    def probabilities(self, logits: Values) -> Floats:
+        """Probability of roadwork after the temperature alone, float64 [N], of folded logits or margins."""
+        return positive_probability(margin_vector(logits) + self.point.shift)
+
+    def degeneracies(self) -> list[str]:
+        """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
+        return one_class_only(self.val_calib.metrics, role="val_calib")
+
+    def promise(self) -> str:
+        """Say that it answers everything, and promises nothing about new pictures."""
+        return (
+            f"It answers every picture. The threshold is the best by {self.chosen_by.objective} on"
+            f" {self.val_calib.n} calibration pictures; about new pictures it promises nothing, and val_test"
+            " says what to expect."
+        )
+
+    @classmethod
+    def from_json(cls, content: Any, *, where: str) -> Self:
+        """Read the decoded content of a `thresholds.json` strictly.
+
+        Raises:
+            SchemaError: an unknown or missing field, a wrong type, or another schema version.
+        """
+        return read_policy(cls, content, where=where)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The policy, and what would be gained by answering only where the model is sure.
+
+    `curves` are files by name: MCC by threshold, and risk by coverage. What was published before there were
+    any has none.
+
+    Round trip: `Thresholds.from_artifact(published)` equals what was published by `to_artifact`.
+    """
+
+    policy: ThresholdPolicy
+    sweep: tuple[SweepRow, ...]
+    curves: Mapping[str, bytes] = field(default_factory=dict)
+
+    def to_artifact(self) -> Artifact:
+        """Return `thresholds.json`, `threshold_sweep.csv` and the curves."""
+        rows = [row.to_csv_row() for row in self.sweep]
+        return Artifact(
+            files={
+                THRESHOLDS_NAME: json_bytes(self.policy.model_dump()),
+                SWEEP_NAME: csv_bytes(rows, columns=SWEEP_COLUMNS),
+                **self.curves,
+            },
+            metrics={
+                "temperature": self.policy.temperature,
+                "threshold": self.policy.threshold,
+                "val_calib_mcc": self.policy.val_calib.metrics["mcc"],
+                "score": self.policy.val_calib.score,
+                "optimism": self.policy.val_calib.optimism,
+                # At the chosen threshold; those at 0.5 are the metrics of the logits.
+                **self.policy.val_calib.metrics,
+            },
+        )
+
+    @classmethod
+    def from_artifact(cls, published: PublishedArtifact) -> Self:
+        """Read back what `to_artifact` gave."""
+        content = published.read_json(THRESHOLDS_NAME)
+        return cls(
+            policy=ThresholdPolicy.from_json(content, where=str(published.path(THRESHOLDS_NAME))),
+            sweep=tuple(map(SweepRow.from_csv_row, read_csv(published.read_bytes(SWEEP_NAME)))),
+            curves=read_curves(published),
+        )
+
+
+def fit_threshold_policy(
+    select: LabelledLogits,
+    calib: LabelledLogits,
+    *,
+    checkpoint_version: str,
+    logits_version: str,
+    config: ThresholdsConfig = DEFAULTS,
+) -> Thresholds:
+    """Fit the temperature on val_select, then the threshold on val_calib.
+
+    Args:
+        select: Logits of val_select, which the checkpoint holds.
+        calib: Logits of val_calib.
+        checkpoint_version: The data version of the checkpoint that gave both.
+        logits_version: The data version of the artifact that holds `calib`.
+        config: What the threshold is best at and where it lies; recorded in the policy.
+
+    Raises:
+        DataError: logits that are not finite, one class only, or no threshold that answers both classes.
+    """
+    temperature = fit_temperature_scaling(select.logits, select.labels).temperature
+    chosen = choose_margin(
+        calib.logits,
+        calib.labels,
+        objective=config.chosen_objective(),
+        at=config.at,
+        resamples=config.resamples,
+        seed=config.seed,
+        groups=calib.groups,
+    )
+    choice = chosen.choice
+    threshold = threshold_between(choice.threshold / temperature, mcc=choice.mcc, role="val_calib")
+    low, high = positive_probability(
+        [choice.plateau_low / temperature, choice.plateau_high / temperature]
+    ).tolist()
+    margins = margin_vector(calib.logits)
+    confusion = count_confusion(calib.labels, margins > choice.threshold)
+    policy = ThresholdPolicy(
+        temperature=temperature,
+        threshold=threshold,
+        margin=choice.threshold,
+        plateau_low=low,
+        plateau_high=high,
+        # A step's configuration holds more than the recipe of the threshold.
+        chosen_by=ThresholdsConfig(**config.model_dump(include=set(ThresholdsConfig.model_fields))),
+        fitted_on=FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version),
+        val_select=_select_fit(select, temperature),
+        val_calib=CalibFit(
+            n=confusion.total,
+            roadwork=confusion.tp + confusion.fn,
+            none=confusion.tn + confusion.fp,
+            score=choice.score,
+            optimism=chosen.optimism,
+            metrics=confusion.metrics(),
+        ),
+    )
+    calibrated = positive_probability(margins / temperature)
+    sweep = threshold_sweep(calibrated, calib.labels, threshold=threshold)
+    return Thresholds(policy, sweep, _curves(calibrated, calib.labels, threshold=threshold))
+
+
+def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
+    """Fit again on the same logits and return what differs: one sentence a difference, none when equal."""
+    fitted_on = thresholds.policy.fitted_on
+    again = fit_threshold_policy(
+        select,
+        calib,
+        checkpoint_version=fitted_on.phase1_checkpoint,
+        logits_version=fitted_on.val_calib_logits,
+        config=thresholds.policy.chosen_by,
+    )
+    differing = differences(thresholds.policy, again.policy)
+    if not same_numbers(*_comparable(thresholds.sweep, again.sweep)):
+        differing.append("the selective sweep is another when computed again")
+    return differing + curve_problems(thresholds.curves, again.curves)
+
+
+def _curves(probabilities: Floats, labels: Values, *, threshold: float) -> dict[str, bytes]:
+    wrong = (probabilities > threshold) != (np.asarray(labels) == 1)
+    confidence = margin_confidence(probabilities, threshold=threshold)
+    return curve_files(
+        {
+            "mcc_by_threshold": mcc_rows(probabilities, labels),
+            "risk_coverage": risk_coverage_rows(confidence, wrong),
+        }
+    )
+
+
+def one_class_only(metrics: Mapping[str, float], *, role: str) -> list[str]:
+    """Say that decisions with these counts (tp, fp, tn, fn) are all of one class, if they are."""
+    if metrics["tp"] + metrics["fp"] == 0:
+        return [f"it calls no picture of {role} roadwork"]
+    if metrics["tn"] + metrics["fn"] == 0:
+        return [f"it calls every picture of {role} roadwork"]
+    return []
+
+
+def _select_fit(select: LabelledLogits, temperature: float) -> SelectFit:
+    return SelectFit(
+        n=len(select.labels),
+        nll_before=negative_log_likelihood(select.logits, select.labels),
+        nll_after=negative_log_likelihood(select.logits, select.labels, temperature),
+    )
+
+
+def _comparable(recorded: tuple[SweepRow, ...], fitted: tuple[SweepRow, ...]) -> list[list[dict[str, Any]]]:
+    """Return the rows of two sweeps as far as the recorded one goes.
+
+    The first schema recorded neither the chosen point nor what its rows are as thresholds.
+    """
+    if all(row.threshold is None for row in recorded):
+        fitted = tuple(row.of_first_schema() for row in fitted if CHOSEN not in row.marks)
+    return [[asdict(row) for row in sweep] for sweep in (recorded, fitted)]

@@ -1,0 +1,1 @@
+"""The report: what every policy does on val_test, as a record, a page and plots."""

@@ -1,0 +1,228 @@
+"""The final evaluation: val_test, once, through the very predictor that the bundle ships.
+
+Each picture goes through the network once; every policy decides from what was measured then. What the
+checkpoint said of a picture and what each policy decided is kept with its digest and its group, so that every
+figure can be counted again. What the figures are is told in `report`, what they look like in `pages`.
+
+A picture that cannot be read is an error: a report never covers fewer pictures than the role has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from streetvision_core.errors import DataError
+from streetvision_core.eval.curves import CURVE_PREFIX
+from streetvision_core.eval.decisions import DECISIONS
+from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
+from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
+from streetvision_core.io.records import read_record
+from streetvision_core.report.curves import tabulate_curves
+from streetvision_core.report.pages import PAGE_NAME, PLOT_PREFIX, draw_report
+from streetvision_core.report.report import Decided, Report, Tested, report_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streetvision_core.data.index import ImageIndex, Picture
+    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.eval.decisions import Decision, OperatingPoint, Policy
+    from streetvision_core.inference.predictor import Predictor
+    from streetvision_core.io import PublishedArtifact
+
+EVALUATION_NAME, PREDICTIONS_NAME = "evaluation.json", "predictions.csv"
+_BY = "by_"
+_COLUMNS = ("name", "sha256", "group", "label", "logit_none", "logit_roadwork")
+
+
+@dataclass(frozen=True)
+class TestedPicture:
+    """One picture of val_test: the checkpoint's logits, and the decision of each policy by its type."""
+
+    name: str
+    sha256: str
+    group: str
+    label: int
+    logit_none: float
+    logit_roadwork: float
+    decisions: Mapping[str, Decision]
+
+    def folded(self, point: OperatingPoint) -> tuple[float, float]:
+        """Return the logits with an operating point folded in."""
+        none, roadwork = point.fold([[self.logit_none, self.logit_roadwork]])[0].tolist()
+        return none, roadwork
+
+    def to_csv_row(self) -> dict[str, object]:
+        """Return the row of `predictions.csv`."""
+        known = {name: getattr(self, name) for name in _COLUMNS}
+        return known | {f"{_BY}{kind}": decision for kind, decision in self.decisions.items()}
+
+    @classmethod
+    def from_csv_row(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row back."""
+        decisions = {name.removeprefix(_BY): cell for name, cell in row.items() if name.startswith(_BY)}
+        if not set(decisions.values()) <= set(DECISIONS):
+            raise DataError(
+                f"decisions among {', '.join(DECISIONS)}",
+                ", ".join(sorted(set(decisions.values()) - set(DECISIONS))),
+                f"the row of {row['name']}",
+                "Materialize evaluation again.",
+            )
+        numbers = {"label": int(row["label"])} | {
+            name: float(row[name]) for name in ("logit_none", "logit_roadwork")
+        }
+        known: dict[str, Any] = {name: row[name] for name in ("name", "sha256", "group")} | numbers
+        return cls(**known, decisions=decisions)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was decided on val_test, in the order of the role, what is counted from it, and how it looks.
+
+    `pages` are files by name: the plots, their curves in numbers, and the report in HTML.
+
+    Round trip: `Evaluation.from_artifact(published)` equals what was published by `to_artifact`.
+    """
+
+    tested: tuple[TestedPicture, ...]
+    report: Report
+    pages: Mapping[str, bytes]
+
+    def recorded(self, policy: Policy) -> list[Recorded]:
+        """Return what a predictor with this policy must give again, in the order of the role."""
+        folded = policy.point.fold([[one.logit_none, one.logit_roadwork] for one in self.tested])
+        return [
+            Recorded(one.name, (none, roadwork), one.decisions[policy.type])
+            for one, (none, roadwork) in zip(self.tested, folded.tolist(), strict=True)
+        ]
+
+    def to_artifact(self) -> Artifact:
+        """Return `evaluation.json`, `predictions.csv`, `report.html` and the plots."""
+        rows = [one.to_csv_row() for one in self.tested]
+        lead = self.report.lead
+        others = {} if self.report.optimism is None else {"optimism": self.report.optimism}
+        for kind, one in self.report.policies.items():
+            if one.policy.type != "threshold":
+                others[f"{kind}_coverage"] = one.coverage.share
+                others |= {f"{kind}_accuracy": one.metrics["accuracy"]} if one.coverage.answered else {}
+        return Artifact(
+            files={
+                EVALUATION_NAME: json_bytes(self.report.model_dump(mode="json")),
+                PREDICTIONS_NAME: csv_bytes(rows, columns=list(rows[0])),
+                **self.pages,
+            },
+            metrics={**lead.metrics, **others},
+        )
+
+    @classmethod
+    def from_artifact(cls, published: PublishedArtifact) -> Self:
+        """Read back what `to_artifact` gave.
+
+        Raises:
+            BundleError: it was written by another version.
+        """
+        where = str(published.path(EVALUATION_NAME))
+        # First the report: it knows its version, and predictions.csv does not.
+        report = read_record(Report, published.read_bytes(EVALUATION_NAME), where=where)
+        rows = read_csv(published.read_bytes(PREDICTIONS_NAME))
+        prefixes = (PLOT_PREFIX, CURVE_PREFIX)
+        drawn = [name for name in published.content if name == PAGE_NAME or name.startswith(prefixes)]
+        return cls(
+            tuple(map(TestedPicture.from_csv_row, rows)),
+            report,
+            {name: published.read_bytes(name) for name in drawn},
+        )
+
+
+def evaluate(
+    predictor: Predictor,
+    policies: Mapping[str, Policy],
+    names: Sequence[str],
+    *,
+    index: ImageIndex,
+    pictures: PictureReader,
+) -> Evaluation:
+    """Decide every picture of val_test once by every policy, count, and draw.
+
+    Args:
+        predictor: The classifier, with the operating point of any policy folded in.
+        policies: The policies side by side, by their types; at least one.
+        names: The pictures of val_test.
+        index: Labels, digests, groups and attributes of at least these pictures.
+        pictures: Reads their bytes, each verified against the index.
+
+    Raises:
+        DataError: no pictures, one that the index lacks, or one that cannot be read.
+        IntegrityError: a picture's bytes are not those that were indexed.
+    """
+    chosen = _choose(names, index)
+    logits, decided = _decide(predictor, policies, [one.name for one in chosen], pictures)
+    tested = Tested(
+        logits=logits,
+        labels=np.array([one.label == 1 for one in chosen]),
+        groups=[one.group for one in chosen],
+        attributes=attributes_of(chosen),
+    )
+    report = report_of(tested, decided)
+    rows = tuple(
+        TestedPicture(
+            one.name, one.sha256, one.group, one.label, none, roadwork,
+            {kind: said.decisions[position] for kind, said in decided.items()},
+        )
+        for position, (one, (none, roadwork)) in enumerate(zip(chosen, logits.tolist(), strict=True))
+    )  # fmt: skip
+    pages = draw_report(tested, decided, report, chosen, pictures=pictures)
+    return Evaluation(rows, report, {**pages, **tabulate_curves(tested, decided)})
+
+
+def decision_problems(
+    predictor: Predictor, evaluation: Evaluation, *, pictures: PictureReader, tolerance: float = TOLERANCE
+) -> list[str]:
+    """Decide every picture of the report again; return what differs, one sentence a picture."""
+    again = (pictures.read(one.name) for one in evaluation.tested)
+    recorded = evaluation.recorded(predictor.policy)
+    return reproduction_problems(predictor, recorded, again, tolerance=tolerance)
+
+
+def attributes_of(chosen: Sequence[Picture]) -> dict[str, list[str]]:
+    """Return each attribute of the index as a column; "unknown" where a picture has none."""
+    names = sorted({name for one in chosen for name in one.attributes})
+    return {name: [one.attributes.get(name) or "unknown" for one in chosen] for name in names}
+
+
+def _decide(
+    predictor: Predictor, policies: Mapping[str, Policy], names: Sequence[str], pictures: PictureReader
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], dict[str, Decided]]:
+    """Return the checkpoint's logits, float64 [N, 2], and what each policy makes of the pictures."""
+    wanted = any(policy.extras for policy in policies.values())
+    logits: list[Any] = []
+    decisions: dict[str, list[Decision]] = {kind: [] for kind in policies}
+    confidence: dict[str, list[Any]] = {kind: [] for kind in policies}
+    for _, measured in predictor.measure((pictures.read(name) for name in names), extras=wanted):
+        unfolded = predictor.policy.point.unfold(measured.logits)
+        logits.append(unfolded)
+        for kind, policy in policies.items():
+            folded = policy.point.fold(unfolded)
+            decisions[kind] += policy.decide(folded, measured.extras)
+            confidence[kind].append(policy.confidence(folded, measured.extras))
+    decided = {
+        kind: Decided(policy, decisions[kind], np.concatenate(confidence[kind]))
+        for kind, policy in policies.items()
+    }
+    return np.concatenate(logits), decided
+
+
+def _choose(names: Sequence[str], index: ImageIndex) -> list[Picture]:
+    by_name = {picture.name: picture for picture in index.pictures}
+    missing = [name for name in names if name not in by_name]
+    if missing or not names:
+        raise DataError(
+            "pictures of val_test that are in the index",
+            f"{missing[0]} and {len(missing) - 1} others that are not" if missing else "no pictures",
+            "the evaluation",
+            "Materialize images and splits again, from the same source.",
+        )
+    return [by_name[name] for name in names]

@@ -1,0 +1,80 @@
+"""Whether a report follows from the logits and decisions beside it: everything is decided and counted again.
+
+A gate with a learned head decides by more than logits, and its extras are not kept. Its decisions are taken
+as they are recorded and only counted; that the bundle gives them again is proved with the pictures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streetvision_core.eval.decisions import differences, same_numbers
+from streetvision_core.report.evaluation import attributes_of
+from streetvision_core.report.report import Decided, Tested, report_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from streetvision_core.data.index import ImageIndex
+    from streetvision_core.report.evaluation import Evaluation, TestedPicture
+    from streetvision_core.report.report import PolicyReport
+
+
+def recount_problems(evaluation: Evaluation, *, names: Sequence[str], index: ImageIndex) -> list[str]:
+    """Decide and count again; return what differs from the report, one sentence each.
+
+    Args:
+        evaluation: Report and decisions.
+        names: The pictures of val_test.
+        index: Their labels, groups, digests and attributes.
+    """
+    problems = list(_strangers(evaluation.tested, names=names, index=index))
+    return problems or list(_miscounted(evaluation, index))
+
+
+def _strangers(tested: Sequence[TestedPicture], *, names: Sequence[str], index: ImageIndex) -> Iterator[str]:
+    if sorted(one.name for one in tested) != sorted(names):
+        yield "the pictures are not exactly those of val_test"
+    known = {picture.name: (picture.sha256, picture.group, picture.label) for picture in index.pictures}
+    for one in tested:
+        if known.get(one.name) != (one.sha256, one.group, one.label):
+            yield f"{one.name} is not the picture, group and label of the index"
+
+
+def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
+    pictures = {picture.name: picture for picture in index.pictures}
+    tested = Tested(
+        logits=np.array([[one.logit_none, one.logit_roadwork] for one in evaluation.tested]),
+        labels=np.array([one.label == 1 for one in evaluation.tested]),
+        groups=[one.group for one in evaluation.tested],
+        attributes=attributes_of([pictures[one.name] for one in evaluation.tested]),
+    )
+    recorded = evaluation.report.policies
+    decided = {kind: _decide(evaluation.tested, tested, one) for kind, one in recorded.items()}
+    again = report_of(tested, decided)
+    for kind, one in recorded.items():
+        wrong = [
+            row.name
+            for row, decision in zip(evaluation.tested, decided[kind].decisions, strict=True)
+            if row.decisions[kind] != decision
+        ]
+        if wrong:
+            yield f"{kind} is said to have decided {len(wrong)} pictures otherwise, {wrong[0]} for instance"
+        counted = again.policies[kind]
+        if one.policy.extras:  # the ranking is by a confidence that nobody can compute without pictures
+            counted = counted.model_copy(update={"ranking": one.ranking})
+        yield from (f"of {kind}, {fault}" for fault in differences(one, counted))
+    for name in ("counts", "not_sliced", "optimism"):
+        was, now = (report.model_dump(mode="json")[name] for report in (evaluation.report, again))
+        if not same_numbers(was, now):
+            yield f"{name} is recorded as {was}, but is {now} when counted again"
+
+
+def _decide(rows: Sequence[TestedPicture], tested: Tested, report: PolicyReport) -> Decided:
+    policy = report.policy
+    folded = policy.point.fold(tested.logits)
+    if policy.extras:
+        return Decided(policy, [row.decisions[policy.type] for row in rows], np.abs(np.diff(folded)[:, 0]))
+    return Decided(policy, policy.decide(folded), policy.confidence(folded))

@@ -1,0 +1,542 @@
+"""The gate takes the margin's place only where it proves itself on errors it had no part in."""
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pydantic
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from streetvision_core.errors import DataError, SchemaError
+from streetvision_core.eval import scan_margins
+from streetvision_core.eval.augrc_bootstrap import compare_augrc
+from streetvision_core.eval.bootstrap import bootstrap_positions
+from streetvision_core.eval.decisions import Policy, answers, freeze_operating_point
+from streetvision_core.eval.ranking import risk_coverage_curve
+from streetvision_core.policies import gate_crossfit, gate_fit
+from streetvision_core.policies.gate import GATE_NAME, Gate, GatePolicy
+from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.policies.gate_fit import count_errors, fit_gate, needs_extras, verify_gate
+from streetvision_core.policies.gate_head import EXTRAS, INPUTS, ErrorOdds, FeatureReference
+from tests.training.toy import publish
+
+VERSION = "c" * 64
+QUICK = GateConfig(resamples=500)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    logits: np.ndarray
+    labels: np.ndarray
+    groups: tuple[str, ...]
+
+
+def draw(*, seed=0, n=450, telling="disagreement", together=1, tricked=0.15):
+    """Pictures of which some trick the model: their margins say the wrong class, as surely as any others.
+
+    `telling` names the extra that gives them away; without one, the extras are noise. The pictures of a
+    group, `together` of them, share class and trick.
+    """
+    random = np.random.default_rng(seed)
+    count = n // together
+    group = np.repeat(np.arange(count), together)
+    labels = random.integers(0, 2, count)[group]
+    tricks = (random.random(count) < tricked)[group]
+    margins = np.where(tricks, -1, 1) * (labels - 0.5) * 4 + random.normal(0, 0.8, n)
+    shows = {name: tricks & (name == telling) for name in EXTRAS}
+    centre = np.where(labels == 1, 1.0, -1.0)[:, None]
+    extras = {
+        "features": (centre + random.normal(0, 1 + 2 * shows["features"][:, None], (n, 8))).astype("f4"),
+        "disagreement": np.abs(random.normal(0, 0.5, n)) + 2 * shows["disagreement"],
+        "sharpness": random.normal(7, 0.7, n) - 3 * shows["sharpness"],
+        "brightness": np.clip(random.normal(0.6, 0.1, n) - 0.4 * shows["brightness"], 0, 1),
+    }
+    known = random.integers(0, 2, 300)
+    reference = {
+        "features": (np.where(known == 1, 1.0, -1.0)[:, None] + random.normal(0, 1, (300, 8))).astype("f4"),
+        "labels": known,
+    }
+    logits = np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32)
+    return Labelled(logits, labels, tuple(f"g{one}" for one in group)), extras, reference
+
+
+def fit(select, extras=None, reference=None, *, config=QUICK):
+    given = fit_gate(select, checkpoint_version=VERSION, config=config, extras=extras, reference=reference)
+    return given.policy
+
+
+@pytest.fixture(scope="module")
+def adopted():
+    data = draw()
+    policy = fit(*data)
+    assert policy.confidence_by == "gate"
+    return policy, *data
+
+
+@pytest.mark.parametrize("telling", EXTRAS)
+def test_whichever_extra_gives_the_errors_away_the_gate_is_adopted(telling):
+    select, extras, reference = draw(telling=telling)
+    policy = fit(select, extras, reference)
+    assert policy.confidence_by == "gate"
+    assert policy.compared.high < 0
+    assert policy.extras == EXTRAS
+    assert "lies below 0" in policy.reason
+    # The margins know nothing of the tricks: of the accepted, far fewer are wrong than among all.
+    given = policy.val_select
+    assert given.errors_answered / given.answered < 0.6 * given.errors / given.n
+    weights = dict(zip(INPUTS, policy.head.odds.weights, strict=True))
+    assert max(weights, key=lambda name: abs(weights[name])) == {
+        "features": "distance",
+        "disagreement": "log_disagreement",
+    }.get(telling, telling)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_extras_that_are_noise_are_not_adopted(seed):
+    policy = fit(*draw(seed=seed, telling=None))
+    assert policy.confidence_by == "margin"
+    assert policy.head is None
+    assert policy.extras == ()
+    assert f"[{policy.compared.low:.5f}, {policy.compared.high:.5f}], does not lie below 0" in policy.reason
+
+
+def test_a_gate_that_only_looks_better_is_not_adopted():
+    """Better on average, but the interval holds 0: some draw of noise does that."""
+    fits = [fit(*draw(seed=seed, telling=None, n=300)) for seed in range(20)]
+    lucky = [one for one in fits if one.compared and one.compared.difference < 0 <= one.compared.high]
+    assert lucky
+    assert {one.confidence_by for one in lucky} == {"margin"}
+
+
+def test_a_gate_is_never_trained_on_fewer_than_30_errors(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a head was trained")
+
+    monkeypatch.setattr(ErrorOdds, "fit", refuse)
+    select, extras, reference = draw(n=200, tricked=0.1)
+    errors = count_errors(select, freeze_operating_point(select))
+    assert 10 < errors < 30
+    assert not needs_extras(select, QUICK)
+    policy = fit(select, extras, reference)
+    assert (policy.confidence_by, policy.errors, policy.compared) == ("margin", errors, None)
+    assert policy.reason == f"{errors} errors on val_select, at least 30 needed to learn from"
+    assert policy == fit(select)
+
+
+def test_one_error_decides_whether_a_gate_is_trained():
+    select, extras, reference = draw()
+    errors = count_errors(select, freeze_operating_point(select))
+    enough = GateConfig(resamples=100, min_errors=errors)
+    one_more = GateConfig(resamples=100, min_errors=errors + 1)
+    assert needs_extras(select, enough)
+    assert fit(select, extras, reference, config=enough).compared is not None
+    assert not needs_extras(select, one_more)
+    assert fit(select, config=one_more).compared is None
+
+
+def test_out_of_fold_errors_must_be_enough_too(monkeypatch):
+    select, extras, reference = draw()
+    monkeypatch.setattr(gate_fit, "count_errors", lambda *_: 10**6)
+    policy = fit(select, extras, reference, config=GateConfig(min_errors=400))
+    assert policy.confidence_by == "margin"
+    assert "at least 400 out-of-fold errors needed" in policy.reason
+
+
+def test_fewer_than_30_errors_cannot_be_configured():
+    with pytest.raises(pydantic.ValidationError):
+        GateConfig(min_errors=29)
+
+
+def cross_fit_plainly(select, extras, reference, *, folds=5, seed=0):
+    """The protocol again, in plain loops and with scikit-learn's own standardisation."""
+    margins = (select.logits[:, 1] - select.logits[:, 0]).astype(float)
+    labels, groups = select.labels, np.array(select.groups)
+    features, known = reference["features"].astype(float), reference["labels"]
+    centres = [features[known == one].mean(axis=0) for one in (0, 1)]
+    residual = features - np.stack(centres)[known]
+    deviation = np.sqrt((residual**2).mean(axis=0))
+    apart = [np.sqrt((((extras["features"] - c) / deviation) ** 2).mean(axis=1)) for c in centres]
+    rest = [np.minimum(*apart), np.log1p(extras["disagreement"]), extras["sharpness"], extras["brightness"]]
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+    parts = [set(judging.tolist()) for _, judging in split]
+
+    def judge(pictures, left_out):
+        """|margin - threshold| and error of `pictures`, by a threshold on all but `left_out`."""
+        fitting = [i for i in range(labels.size) if i not in left_out]
+        shifted = margins[pictures] - scan_margins(margins[fitting], labels[fitting]).threshold
+        return np.abs(shifted), (shifted > 0) != labels[pictures]
+
+    size, wrong, score = np.empty(labels.size), np.empty(labels.size, bool), np.empty(labels.size)
+    for part in parts:
+        judged = sorted(part)
+        size[judged], wrong[judged] = judge(judged, part)
+        design, errors = [], []
+        for other in parts:
+            if other is not part:
+                pictures = sorted(other)
+                inner, mistaken = judge(pictures, other | part)
+                design.append(np.column_stack([inner, *(one[pictures] for one in rest)]))
+                errors.append(mistaken)
+        head = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=10_000))
+        head.fit(np.concatenate(design), np.concatenate(errors))
+        inputs = np.column_stack([size[judged], *(one[judged] for one in rest)])
+        score[judged] = -head.decision_function(inputs)
+    return size, score, wrong
+
+
+@pytest.mark.parametrize("telling", ["disagreement", None])
+def test_both_augrcs_are_those_of_the_curve_over_a_cross_fit_in_plain_loops(telling):
+    data = draw(seed=3, telling=telling, together=3)
+    size, score, wrong = cross_fit_plainly(*data)
+    compared = fit(*data).compared
+    assert compared.errors == np.count_nonzero(wrong)
+    assert compared.margin == pytest.approx(risk_coverage_curve(size, wrong).augrc, rel=1e-12)
+    assert compared.gate == pytest.approx(risk_coverage_curve(score, wrong).augrc, rel=1e-9)
+    assert compared.difference == compared.gate - compared.margin
+
+
+def test_no_group_is_in_two_folds(monkeypatch):
+    select, extras, reference = draw(together=3)
+    groups, seen = np.array(select.groups), []
+    original = gate_crossfit.split_folds
+
+    def watched(*args, **settings):
+        for fitting, judging in original(*args, **settings):
+            seen.append((set(groups[fitting]), set(groups[judging])))
+            yield fitting, judging
+
+    monkeypatch.setattr(gate_crossfit, "split_folds", watched)
+    fit(select, extras, reference)
+    assert len(seen) == 5
+    assert all(not fitting & judging for fitting, judging in seen)
+
+
+def test_copies_of_a_picture_are_no_evidence():
+    """A difference that convinces over single pictures does not over a few groups of copies."""
+    random = np.random.default_rng(1)
+    wrong = random.random(40) < 0.4
+    better, worse = random.normal(0, 1, 40) - 0.8 * wrong, random.normal(0, 1, 40) - 0.3 * wrong
+    copied = [np.repeat(one, 30) for one in (better, worse, wrong)]
+    alone = compare_augrc(*copied, groups=np.arange(1200), seed=0)
+    grouped = compare_augrc(*copied, groups=np.repeat(np.arange(40), 30), seed=0)
+    assert alone.difference == grouped.difference
+    width = [one.interval.high - one.interval.low for one in (alone, grouped)]
+    assert width[1] > 4 * width[0]
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 12])
+@pytest.mark.parametrize("together", [1, 4])
+def test_the_fast_bootstrap_is_that_of_the_curve_with_ties_and_groups(decimals, together):
+    random = np.random.default_rng(2)
+    n = 240
+    wrong = random.random(n) < 0.2
+    first, second = (np.round(random.normal(0, 1, n) - shift * wrong, decimals) for shift in (1.0, 0.5))
+    groups = np.arange(n) // together
+
+    def difference(chosen):
+        curves = [risk_coverage_curve(one[chosen], wrong[chosen]).augrc for one in (first, second)]
+        return curves[0] - curves[1]
+
+    oracle = bootstrap_positions(
+        difference, pictures=n, groups=groups, seed=0, method="percentile", resamples=4000
+    )
+    found = compare_augrc(first, second, wrong, groups=groups, seed=1, resamples=4000)
+    width = oracle.high - oracle.low
+    assert found.difference == pytest.approx(difference(np.arange(n)), abs=1e-15)
+    assert found.interval.low == pytest.approx(oracle.low, abs=0.06 * width)
+    assert found.interval.high == pytest.approx(oracle.high, abs=0.06 * width)
+
+
+def test_resampling_each_unit_once_gives_the_figures_themselves(monkeypatch):
+    from streetvision_core.eval import augrc_bootstrap
+
+    random = np.random.default_rng(4)
+    wrong, first = random.random(60) < 0.3, random.integers(0, 6, 60).astype(float)
+    times = random.integers(0, 4, 60)
+
+    def chosen(*_, **__):
+        yield times[None]
+
+    monkeypatch.setattr(augrc_bootstrap, "_resampled_weights", chosen)
+    found = compare_augrc(first, np.zeros(60), wrong, groups=np.arange(60), seed=0)
+    copies = np.repeat(np.arange(60), times)
+    expected = (
+        risk_coverage_curve(first[copies], wrong[copies]).augrc
+        - risk_coverage_curve(np.zeros(copies.size), wrong[copies]).augrc
+    )
+    assert found.interval.low == pytest.approx(expected, abs=1e-15)
+
+
+def test_the_margin_defers_the_pictures_nearest_to_the_operating_point():
+    select, *_ = draw(telling=None)
+    policy = fit(select, config=GateConfig(min_errors=400))
+    folded = policy.point.fold(select.logits)
+    said = policy.decide(folded)
+    size = np.abs(folded[:, 1] - folded[:, 0])
+    deferred = np.array([one == "defer" for one in said])
+    assert deferred.sum() == 45
+    assert size[deferred].max() < policy.bound < size[~deferred].min()
+    right_words = np.where(answers(folded), "roadwork", "none")
+    assert all(word == one for word, one in zip(right_words, said, strict=True) if one != "defer")
+    assert policy.val_select.roadwork == said.count("roadwork")
+    assert policy.val_select.none == said.count("none")
+
+
+@pytest.mark.parametrize("coverage", [0.01, 0.55, 0.9, 1.0])
+def test_coverage_on_val_select_is_the_asked_one_within_a_tie(coverage):
+    select, extras, reference = draw(n=400)
+    for config in (
+        GateConfig(coverage=coverage, resamples=100),
+        GateConfig(coverage=coverage, min_errors=390),
+    ):
+        policy = fit(select, extras, reference, config=config)
+        assert policy.val_select.answered == round(400 * coverage)
+    rounded = replace(select, logits=np.round(select.logits))
+    policy = fit(rounded, config=GateConfig(coverage=coverage, min_errors=390))
+    size = np.abs(np.diff(policy.point.fold(rounded.logits))[:, 0])
+    answered = size >= policy.bound
+    assert answered.sum() == policy.val_select.answered >= 400 * coverage
+    assert not set(size[answered]) & set(size[~answered])
+    # Without the last tie it would have been too few.
+    assert np.sum(size > size[answered].min()) < 400 * coverage
+
+
+def test_rounding_moves_no_picture_of_val_select_across_the_bound():
+    select, *_ = draw()
+    policy = fit(select, config=GateConfig(min_errors=400))
+    folded = policy.point.fold(select.logits)
+    assert policy.decide(folded) == policy.decide(folded.astype(np.float32))
+
+
+def test_a_gate_decides_by_the_odds_of_an_error_and_defers_what_looks_like_one(adopted):
+    policy, select, extras, _ = adopted
+    folded = policy.point.fold(select.logits)
+    confidence = policy.confidence(folded, extras)
+    said = policy.decide(folded, extras)
+    assert [one == "defer" for one in said] == (confidence < policy.bound).tolist()
+    assert all(
+        one in {"defer", "roadwork" if positive else "none"}
+        for one, positive in zip(said, answers(folded), strict=True)
+    )
+    wrong = answers(folded) != select.labels
+    odds = np.exp(-confidence)
+    assert np.mean(odds / (1 + odds)) == pytest.approx(wrong.mean(), abs=0.02)
+    # The same pictures, suddenly sharp and steady.
+    calm = {**extras, "disagreement": np.zeros(len(said))}
+    assert (policy.confidence(folded, calm) > confidence).all()
+
+
+def test_probabilities_are_those_of_the_temperature_alone(adopted):
+    policy, select, *_ = adopted
+    margins = np.diff(select.logits.astype(float))[:, 0] / policy.point.temperature
+    folded = policy.point.fold(select.logits)
+    np.testing.assert_allclose(policy.probabilities(folded), 1 / (1 + np.exp(-margins)), rtol=1e-9)
+
+
+def test_the_operating_point_is_the_frozen_one(adopted):
+    policy, select, *_ = adopted
+    assert policy.point == freeze_operating_point(select)
+    assert policy.errors == count_errors(select, policy.point)
+
+
+def test_fitting_again_gives_the_same_policy_and_nothing_to_report(adopted):
+    policy, select, extras, reference = adopted
+    assert fit(select, extras, reference) == policy
+    assert verify_gate(policy, select, extras=extras, reference=reference) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"bound": 0.25}, "bound"), ({"reason": "because"}, "reason"), ({"note": "because"}, "note")],
+)
+def test_an_edited_policy_is_found_out(adopted, change, field):
+    policy, select, extras, reference = adopted
+    edited = policy.model_copy(update=change)
+    (problem,) = verify_gate(edited, select, extras=extras, reference=reference)
+    assert problem.startswith(f"{field} is recorded as ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"reason": "because"}, "the reason is not what the comparison says"),
+        ({"compared": {"low": 5.0}}, "is none of"),
+        ({"compared": {"difference": -0.4}}, "is none of"),
+        ({"compared": {"errors": 29}}, "not the one that was chosen"),
+        ({"compared": {"level": 0.91}}, "not the one that was chosen"),
+    ],
+)
+def test_a_policy_that_contradicts_its_comparison_is_refused(adopted, changes, told):
+    content = adopted[0].model_dump(mode="json")
+    for name, value in changes.items():
+        content[name] = {**content[name], **value} if isinstance(value, dict) else value
+    with pytest.raises(SchemaError, match=told):
+        GatePolicy.from_json(content, where="here")
+
+
+def test_an_edited_head_is_found_out(adopted):
+    policy, select, extras, reference = adopted
+    content = policy.model_dump(mode="json")
+    content["head"]["odds"]["weights"][2] *= 1.001
+    edited = GatePolicy.from_json(content, where="here")
+    assert verify_gate(edited, select, extras=extras, reference=reference)[0].startswith("head is recorded")
+
+
+def test_the_artifact_reads_back_as_it_was_published(tmp_path, adopted):
+    for policy in (adopted[0], fit(draw()[0], config=GateConfig(min_errors=400))):
+        gate = Gate(policy)
+        assert Gate.from_artifact(publish(gate.to_artifact(), tmp_path / policy.confidence_by)) == gate
+
+
+def test_the_metrics_say_what_was_adopted(adopted):
+    policy = adopted[0]
+    assert Gate(policy).to_artifact().metrics == {
+        "adopted": 1,
+        "errors": policy.errors,
+        "bound": policy.bound,
+        "coverage": 405 / 450,
+        "augrc_difference": policy.compared.difference,
+    }
+    plain = Gate(fit(draw()[0], config=GateConfig(min_errors=400))).to_artifact()
+    assert plain.metrics["adopted"] == 0
+    assert "augrc_difference" not in plain.metrics
+
+
+def spoil(content, keys, value):
+    *path, last = keys
+    for key in path:
+        content = content[key]
+    content[last] = value
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["schema_version"], 2),
+        (["type"], "scrc"),
+        (["more"], 1),
+        (["bound"], "1"),
+        (["head"], None),
+        (["confidence_by"], "margin"),
+        (["compared"], None),
+        (["compared", "high"], 0.001),
+        (["val_select", "errors"], 29),
+        (["head", "odds", "weights"], [1.0]),
+        (["head", "odds", "weights"], ["1", "1", "1", "1", "1"]),
+        (["head", "odds", "scale"], [1.0, 1.0, 0.0, 1.0, 1.0]),
+        (["head", "odds", "inputs"], ["margin", "sharpness", "distance", "log_disagreement", "brightness"]),
+        (["head", "reference", "none"], [0.0]),
+        (["head", "reference", "deviation"], [-1.0] * 8),
+        (["chosen_by", "more"], 1),
+        (["fitted_on", "phase1_checkpoint"], "abc"),
+    ],
+)
+def test_a_gate_that_is_not_of_the_schema_or_not_proven_is_refused(adopted, keys, value):
+    content = json.loads(Gate(adopted[0]).to_artifact().files[GATE_NAME])
+    assert GatePolicy.from_json(content, where="here") == adopted[0]
+    spoil(content, keys, value)
+    with pytest.raises(SchemaError):
+        GatePolicy.from_json(content, where="here")
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_extra_that_is_missing_or_does_not_fit_is_named(adopted, name):
+    policy, select, extras, _ = adopted
+    folded = policy.point.fold(select.logits)
+    without = {key: value for key, value in extras.items() if key != name}
+    with pytest.raises(DataError, match=f"none called {name}"):
+        policy.decide(folded, without)
+    with pytest.raises(DataError):
+        policy.decide(folded, {**extras, name: extras[name][:-1]})
+    broken = extras[name].copy()
+    broken[3] = np.nan
+    with pytest.raises(DataError):
+        policy.decide(folded, {**extras, name: broken})
+
+
+def test_a_disagreement_below_0_is_refused(adopted):
+    policy, select, extras, _ = adopted
+    with pytest.raises(DataError, match="disagreement"):
+        policy.decide(policy.point.fold(select.logits), {**extras, "disagreement": -extras["disagreement"]})
+
+
+def test_features_of_another_width_are_refused(adopted):
+    policy, select, extras, _ = adopted
+    with pytest.raises(DataError, match=r"features \[450, 8\]"):
+        policy.decide(policy.point.fold(select.logits), {**extras, "features": extras["features"][:, :7]})
+
+
+def test_extras_that_are_needed_must_be_given():
+    select, extras, reference = draw()
+    with pytest.raises(DataError, match="no features and no labels"):
+        fit(select, extras)
+    with pytest.raises(DataError, match="none called features"):
+        fit(select, None, reference)
+
+
+def test_too_few_groups_are_a_reason_and_no_crash():
+    select, extras, reference = draw(together=90)
+    policy = fit(select, extras, reference)
+    assert policy.confidence_by == "margin"
+    assert "groups of" in policy.reason
+
+
+def test_folds_that_hold_all_errors_are_a_reason_and_no_crash():
+    """All the tricks come in one group, so no head could learn from the other folds."""
+    select, extras, reference = draw(tricked=0)
+    margins = 8.0 * (select.labels - 0.5) + np.linspace(-0.5, 0.5, 450)
+    margins[:40] *= -1
+    one_group = tuple("tricks" if i < 40 else name for i, name in enumerate(select.groups))
+    tricky = Labelled(
+        np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32), select.labels, one_group
+    )
+    policy = fit(tricky, extras, reference)
+    assert policy.errors >= 30
+    assert policy.confidence_by == "margin"
+    assert "errors and right answers outside each fold needed" in policy.reason
+
+
+def test_a_feature_that_does_not_vary_in_training_is_left_out():
+    features = np.random.default_rng(0).normal(0, 1, (100, 3)).astype("f4")
+    # All the same but for the last digit of a float32.
+    features[:, 1] = np.where(
+        np.arange(100) % 3, np.float32(1000), np.nextafter(np.float32(1000), np.float32(0))
+    )
+    labels = np.arange(100) % 2
+    reference = FeatureReference.of(features, labels)
+    assert reference.deviation[1] == 0
+    moved = features.copy()
+    moved[:, 1] = 2000
+    np.testing.assert_array_equal(reference.distance(features), reference.distance(moved))
+
+
+def test_the_deviation_is_that_within_the_classes_however_many_rows():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 9000)
+    features = (100.0 * labels[:, None] + random.normal(0, [1.0, 2.0], (9000, 2))).astype("f4")
+    reference = FeatureReference.of(features, labels)
+    np.testing.assert_allclose(reference.deviation, [1, 2], rtol=0.03)
+    np.testing.assert_allclose(np.mean(reference.distance(features) ** 2), 1, rtol=0.03)
+
+
+def test_a_policy_that_answers_one_class_only_says_so():
+    random = np.random.default_rng(0)
+    labels = (random.random(300) < 0.1).astype(int)
+    margins = np.where(labels == 1, random.normal(0.4, 0.1, 300), random.uniform(-12, -1, 300))
+    select = Labelled(
+        np.stack([-margins / 2, margins / 2], axis=1).astype("f4"), labels, tuple(map(str, range(300)))
+    )
+    policy = fit(select, config=GateConfig(coverage=0.05))
+    assert (policy.val_select.roadwork, policy.val_select.none) == (0, 15)
+    assert policy.degeneracies() == ["it answers no picture of val_select with roadwork"]
+    assert fit(select, config=GateConfig(coverage=1.0)).degeneracies() == []
+
+
+def test_it_promises_nothing_about_new_pictures_and_says_how_it_decides(adopted):
+    policy: Policy = adopted[0]
+    assert "neither the share answered nor its errors" in policy.promise()
+    assert policy.reason in policy.promise()

@@ -1,0 +1,551 @@
+"""Selective conformal risk control, fitted, stored, read and fitted again. Its promise: `tests/claims`."""
+
+import json
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from scipy.stats import beta, binom
+
+from streetvision_core.errors import DataError, SchemaError
+from streetvision_core.eval.calibrator_choice import choose_calibrator
+from streetvision_core.eval.calibrators import METHODS, calibrator_from_json
+from streetvision_core.eval.decisions import Policy, freeze_operating_point
+from streetvision_core.eval.risk_control import one_per_group
+from streetvision_core.policies import scrc_fit
+from streetvision_core.policies.config import PROMISES, ScrcConfig
+from streetvision_core.policies.scrc import SCRC_NAME, Certified, Scrc, ScrcPolicy, digests
+from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, verify_scrc
+from tests.training.toy import publish
+
+VERSIONS = {"checkpoint_version": "c" * 64, "logits_version": "d" * 64}
+TWO_SIDED = ScrcConfig(promise="two_sided", alpha_miss=0.06, alpha_alarm=0.08)
+CONFIGS = {"error": ScrcConfig(), "two_sided": TWO_SIDED, "expected": ScrcConfig(promise="expected")}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    logits: np.ndarray
+    labels: np.ndarray
+    groups: tuple[str, ...]
+
+
+def labelled(margins, labels, groups):
+    margins = np.asarray(margins, dtype=np.float64)
+    logits = np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32)
+    return Labelled(logits, np.asarray(labels, dtype=np.int64), tuple(groups))
+
+
+def draw(seed, *, groups=400, frames=3, steps=None, distance=2.2, share=0.4):
+    """Groups of `frames` pictures of one class; margins are multiples of 1 / steps where that is given."""
+    random = np.random.default_rng(seed)
+    group = np.repeat(np.arange(groups), frames)
+    labels = (random.random(groups) < share)[group]
+    margins = np.where(labels, distance, -distance) + random.normal(0, 1.5, group.size)
+    if steps:
+        margins = np.round(margins * steps) / steps
+    return labelled(margins, labels, (f"drive {one}" for one in group))
+
+
+def fit(select=None, calib=None, *, config=CONFIGS["error"]):
+    parts = (draw(1) if select is None else select, draw(2) if calib is None else calib)
+    return fit_scrc(*parts, **VERSIONS, config=config)
+
+
+@pytest.fixture(scope="module", params=PROMISES)
+def fitted(request):
+    return fit(config=CONFIGS[request.param])
+
+
+@pytest.fixture(scope="module")
+def certified():
+    return fit().policy
+
+
+def judged(policy, pictures):
+    """Plainly: of each picture the answer, the calibrated probability that it is right, and the mistake."""
+    calibrator = calibrator_from_json(policy.calibrator, where="here")
+    rows = []
+    for (none, roadwork), label in zip(pictures.logits.astype(float), pictures.labels, strict=True):
+        p = float(calibrator.apply([roadwork - none])[0])
+        threshold = math.log(policy.point.threshold / (1 - policy.point.threshold))
+        word = "roadwork" if (roadwork - none) / policy.point.temperature > threshold else "none"
+        sure = p if word == "roadwork" else 1 - p
+        rows.append((word, sure, (word == "roadwork") != bool(label)))
+    return rows
+
+
+def units_of(pictures, *, seed=0):
+    chosen = one_per_group(pictures.groups, seed=seed)
+    return Labelled(
+        pictures.logits[chosen], pictures.labels[chosen], tuple(pictures.groups[at] for at in chosen)
+    )
+
+
+def test_it_is_a_policy_that_needs_nothing_but_logits(certified):
+    policy: Policy = certified
+    assert (policy.type, policy.extras) == ("scrc", ())
+    assert policy.degeneracies() == []
+    assert policy.infeasible() == []
+    assert policy.promise() == policy.guarantee
+
+
+def test_the_artifact_reads_back_as_it_was_published(tmp_path, fitted):
+    artifact = fitted.to_artifact()
+    assert Scrc.from_artifact(publish(artifact, tmp_path)) == fitted
+    content = json.loads(artifact.files[SCRC_NAME])
+    assert ScrcPolicy.from_json(content, where="here") == fitted.policy
+
+
+def test_the_metrics_are_the_sums_of_the_certificates(fitted):
+    metrics, parts = fitted.to_artifact().metrics, fitted.policy.certificates
+    assert metrics["units"] == 400
+    assert metrics["certified"] == int(all(one.threshold is not None for one in parts))
+    assert metrics["accepted"] == sum(one.m for one in parts)
+    assert metrics["errors"] == sum(one.k for one in parts)
+    assert metrics["coverage"] == metrics["accepted"] / 400
+    assert metrics["upper_bound"] == max(one.upper_bound for one in parts)
+
+
+def test_fitting_again_gives_the_same_policy_and_nothing_to_report(fitted):
+    select, calib = draw(1), draw(2)
+    assert fit(select, calib, config=fitted.policy.chosen_by) == fitted
+    assert verify_scrc(fitted, select, calib) == []
+
+
+@pytest.mark.parametrize("steps", [None, 4])
+@pytest.mark.parametrize("promise", PROMISES)
+def test_it_decides_as_a_plain_loop_does(promise, steps):
+    policy = fit(draw(4, steps=steps), draw(5, steps=steps), config=CONFIGS[promise]).policy
+    pictures = draw(6, steps=steps)
+    threshold = {word: one.threshold for one in policy.certificates for word in one.answers}
+    rows = judged(policy, pictures)
+    # Nothing lies so near to a threshold that rounding would decide.
+    assert min(abs(sure - bound) for _, sure, _ in rows for bound in threshold.values() if bound) > 1e-9
+    expected = tuple(
+        word if threshold[word] is not None and sure >= threshold[word] else "defer" for word, sure, _ in rows
+    )
+    folded = policy.point.fold(pictures.logits)
+    assert policy.decide(folded) == expected
+    assert policy.decide(folded[:, 1] - folded[:, 0]) == expected
+    assert {"defer", "none"} <= set(expected)
+    np.testing.assert_allclose(policy.confidence(folded), [sure for _, sure, _ in rows], rtol=1e-9)
+
+
+def test_probabilities_are_those_of_the_calibrator_on_the_checkpoints_logits(certified):
+    pictures = draw(7)
+    calibrator = calibrator_from_json(certified.calibrator, where="here")
+    expected = calibrator.apply(pictures.logits.astype(float))
+    np.testing.assert_allclose(
+        certified.probabilities(certified.point.fold(pictures.logits)), expected, rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("steps", [None, 2, 4, 8])
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_counted_is_what_is_decided_however_the_confidences_tie(seed, promise, steps):
+    """A threshold on a tie would be decided by the rounding of folding and unfolding the logits."""
+    calib = draw(seed + 100, steps=steps)
+    policy = fit(draw(seed, steps=steps), calib, config=CONFIGS[promise]).policy
+    units = units_of(calib)
+    said = policy.decide(policy.point.fold(units.logits))
+    for one in policy.certificates:
+        answered = [word in one.answers for word in said]
+        wrong = [
+            found and (word == "roadwork") != bool(label)
+            for found, word, label in zip(answered, said, units.labels, strict=True)
+        ]
+        assert (sum(answered), sum(wrong)) == (one.m, one.k)
+
+
+def frozen_part(policy):
+    """Everything that must be known before val_calib is looked at."""
+    return (
+        policy.point, policy.calibrator, policy.frozen, policy.val_select,
+        [(one.thresholds, one.K, one.start, one.alpha, one.delta, one.needed) for one in policy.certificates],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_nothing_that_is_frozen_depends_on_val_calib(promise):
+    """Other logits, other labels, other names: bit for bit the same, as long as there are as many units."""
+    select, calib, config = draw(1), draw(2), CONFIGS[promise]
+    policy = fit(select, calib, config=config).policy
+    others = [
+        replace(calib, labels=1 - calib.labels),
+        replace(calib, logits=calib.logits[::-1] * np.float32(3)),
+        draw(99, frames=1, distance=0.1, share=0.9),
+        replace(draw(2, frames=7), groups=tuple(f"other {at // 7}" for at in range(2800))),
+    ]
+    told = [fit(select, other, config=config).policy for other in others]
+    assert all(frozen_part(other) == frozen_part(policy) for other in told)
+    assert all(other.certificates != policy.certificates for other in told)
+
+
+def test_the_operating_point_and_the_calibrator_are_those_of_val_select(certified):
+    select = draw(1)
+    assert certified.point == freeze_operating_point(select)
+    chosen = choose_calibrator(select.logits, select.labels, groups=select.groups)
+    assert certified.calibrator == chosen.calibrator.to_json()
+    assert [one.method for one in certified.val_select.judged] == [one.method for one in chosen.judged]
+    assert certified.val_select.n == 1200
+    assert certified.frozen == digests(certified.point, certified.calibrator, certified.certificates)
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_one_picture_of_each_group_is_counted(promise):
+    calib, config = draw(2, frames=5), CONFIGS[promise]
+    policy = fit(calib=calib, config=config).policy
+    assert sum(one.n for one in policy.certificates) == len(set(calib.groups)) == 400
+    assert policy.units == "groups"
+    every = fit(calib=calib, config=config.model_copy(update={"one_per_group": False})).policy
+    assert sum(one.n for one in every.certificates) == 2000
+    assert every.units == "pictures"
+    assert "whatever group they belong to" in every.promise()
+
+
+def test_which_picture_of_a_group_is_counted_follows_from_the_seed():
+    calib = draw(2)
+    counts = {
+        tuple((one.m, one.k) for one in fit(calib=calib, config=ScrcConfig(seed=seed)).policy.certificates)
+        for seed in range(4)
+    }
+    assert len(counts) > 1
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_where_nothing_can_be_certified_everything_is_deferred_and_it_says_how_many_are_needed(promise):
+    """44 groups, or 58 or 18: one less than the promise takes, however many frames a group has."""
+    few = {"error": 44, "two_sided": 58, "expected": 18}[promise]
+    settings = {"promise": promise, "alpha_miss": 0.05, "alpha_alarm": 0.05}
+    policy = fit(calib=draw(3, groups=few, frames=30, distance=20), config=ScrcConfig(**settings)).policy
+    folded = policy.point.fold(draw(8).logits)
+    assert set(policy.decide(folded)) == {"defer"}
+    assert {one.threshold for one in policy.certificates} == {None}
+    assert all(one.needed == few + 1 for one in policy.certificates)
+    (reason,) = policy.degeneracies()
+    assert reason.startswith("it defers every picture: 5% takes at least")
+    for sentence in [reason, *policy.infeasible()]:
+        assert f"5% takes at least {few + 1} groups of val_calib" in sentence
+        assert "more with each error, and there are only" in sentence
+    assert sum(one.n for one in policy.certificates) == few
+    assert Scrc(policy).to_artifact().metrics["certified"] == 0
+
+
+def test_where_one_answer_cannot_be_certified_only_that_one_is_deferred():
+    calib = draw(3, groups=300, share=0.1, distance=4)
+    policy = fit(draw(1, distance=4), calib, config=TWO_SIDED).policy
+    none, roadwork = policy.certificates
+    assert (none.answers, roadwork.answers) == (("none",), ("roadwork",))
+    assert none.threshold is not None
+    assert roadwork.threshold is None
+    said = policy.decide(policy.point.fold(draw(9, distance=4).logits))
+    assert set(said) == {"none", "defer"}
+    assert policy.degeneracies() == []
+    (reason,) = policy.infeasible()
+    assert reason.startswith(
+        "What would be answered roadwork is always deferred, because it cannot be certified"
+    )
+    assert reason.endswith(
+        "8% takes at least 36 groups of val_calib accepted without an error, more with each"
+        f" error, and there are only {roadwork.n}."
+    )
+    assert policy.promise() == f"{reason} {policy.guarantee}"
+
+
+def test_an_answer_that_val_calib_does_not_hold_is_deferred():
+    calib = draw(3)
+    only = np.abs(calib.logits[:, :1]) * np.float32([1, -1]) - np.float32([0, 30])
+    policy = fit(calib=replace(calib, logits=only), config=TWO_SIDED).policy
+    none, roadwork = policy.certificates
+    assert (none.n, roadwork.n) == (400, 0)
+    assert (roadwork.threshold, roadwork.tested, roadwork.upper_bound) == (None, 0, 1.0)
+    assert (roadwork.coverage_low, roadwork.coverage_high) == (0.0, 1.0)
+
+
+def test_a_promise_about_the_mean_has_no_delta_and_says_what_it_does_not_promise():
+    policy = fit(config=CONFIGS["expected"]).policy
+    (one,) = policy.certificates
+    assert one.delta is None
+    assert one.upper_bound == (one.k + 1) / (one.n + 1) <= one.alpha
+    words = policy.promise()
+    assert words.startswith("On average over calibration sets and new pictures, at most 5% of all pictures")
+    assert "about this very calibration set nothing is promised" in words
+    assert "probability" not in words
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, ["at least 90%", "at most 5% of the answered pictures are answered wrongly"]),
+        ({"alpha": 0.00125, "delta": 0.004}, ["at least 99.6%", "at most 0.125% of the answered"]),
+        ({"alpha": 0.07, "delta": 0.0001}, ["at least 99.99%", "at most 7% of the answered"]),
+        (
+            {"promise": "two_sided", "alpha_miss": 0.0155, "alpha_alarm": 0.2},
+            ["at least 90%", "at most 1.55% of the pictures answered none show roadwork",
+             "at most 20% of those answered roadwork show none"],
+        ),
+        ({"promise": "expected", "alpha": 0.033}, ["at most 3.3% of all pictures"]),
+    ],
+)  # fmt: skip
+def test_the_words_hold_alpha_and_delta_to_the_last_digit_and_the_conditions(settings, told):
+    words = fit(config=ScrcConfig(**settings)).policy.promise()
+    for part in told:
+        assert part in words
+    assert "one picture drawn from each group, the groups independent of each other" in words
+    assert "no other certificate was tried on the same pictures" in words
+    assert "A change of camera, place, season, share of roadwork or preprocessing voids it." in words
+
+
+def test_a_val_select_too_small_for_folds_takes_the_temperature_and_says_so_by_judging_nothing():
+    select = draw(1, groups=9, frames=40)
+    policy = fit(select).policy
+    assert policy.calibrator["method"] == "temperature"
+    assert policy.val_select.judged == ()
+    assert policy.calibrator["temperature"] == policy.point.temperature
+    assert verify_scrc(Scrc(policy), select, draw(2)) == []
+    enough = fit(draw(1, groups=40)).policy
+    assert len(enough.val_select.judged) == len(METHODS)
+
+
+@pytest.mark.parametrize("labels", [np.zeros, np.ones])
+def test_one_class_in_val_select_is_refused(labels):
+    select = draw(1)
+    with pytest.raises(DataError, match="both classes"):
+        fit(replace(select, labels=labels(1200, dtype=np.int64)))
+
+
+@pytest.mark.parametrize("role", ["select", "calib"])
+def test_logits_that_are_not_finite_are_refused(role):
+    broken = draw(1)
+    broken.logits[6:9, 1] = np.nan  # a whole group
+    with pytest.raises(DataError, match="finite"):
+        fit(**{role: broken})
+
+
+def plain_sequence(policy, calib):
+    """Count each threshold of each certificate in a plain loop."""
+    units = units_of(calib) if policy.units == "groups" else calib
+    rows = []
+    for one in policy.certificates:
+        mine = [(sure, wrong) for word, sure, wrong in judged(policy, units) if word in one.answers]
+        for threshold in one.thresholds:
+            taken = [wrong for sure, wrong in mine if sure >= threshold]
+            m, k = len(taken), sum(taken)
+            if one.delta is None:
+                bound, p_value = (k + 1) / (one.n + 1), ""
+            else:
+                bound = 1.0 if k == m else float(beta.ppf(1 - one.delta, k + 1, m - k))
+                p_value = float(binom.cdf(k, m, one.alpha))
+            rows.append({
+                "answers": " or ".join(one.answers), "confidence": threshold, "accepted": m, "wrong": k,
+                "upper_bound": pytest.approx(bound), "alpha": one.alpha,
+                "p_value": p_value if p_value == "" else pytest.approx(p_value),
+                "certified": "yes" if threshold == one.threshold else "",
+            })  # fmt: skip
+    return rows
+
+
+def test_the_table_of_the_sequence_is_a_plain_count_of_every_threshold(fitted):
+    calib = draw(2)
+    assert sequence_table(fitted.policy, calib) == plain_sequence(fitted.policy, calib)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("promise", ["error", "two_sided"])
+def test_certified_is_the_last_threshold_before_the_first_that_does_not_hold(seed, promise):
+    select, calib = draw(seed), draw(seed + 50, distance=1.6)
+    policy = fit(select, calib, config=CONFIGS[promise]).policy
+    rows = plain_sequence(policy, calib)
+    for one in policy.certificates:
+        mine = [row for row in rows if row["answers"] == " or ".join(one.answers)]
+        best = None
+        for row in mine:
+            if row["accepted"] == 0 or float(row["p_value"].expected) > one.delta:
+                break
+            best = row
+        assert one.threshold == (best and best["confidence"])
+        assert (one.m, one.k) == ((best["accepted"], best["wrong"]) if best else (0, 0))
+
+
+def test_a_loose_threshold_that_holds_behind_one_that_does_not_is_not_certified():
+    """Ten sure mistakes, then hundreds of right answers: over all, the error would be low enough."""
+    select = draw(1)
+    margins = np.concatenate([np.full(10, -14.0), np.linspace(-14, -3, 140), np.linspace(-2.9, -2, 850)])
+    labels = np.arange(1000) < 10
+    calib = labelled(margins, labels, map(str, range(1000)))
+    policy = fit(select, calib).policy
+    rows = sequence_table(policy, calib)
+    assert any(row["upper_bound"] <= 0.05 for row in rows)
+    assert rows[0]["upper_bound"] > 0.05
+    assert set(policy.decide(policy.point.fold(calib.logits))) == {"defer"}
+
+
+def change(content, keys, value):
+    *path, last = keys
+    for key in path:
+        content = content[key]
+    content[last] = value(content[last]) if callable(value) else value
+
+
+FIRST = ["certificates", 0]
+CONTRADICTIONS = [
+    ([*FIRST, "K"], lambda k: k + 1, r"K is 16, but there are 15 thresholds"),
+    ([*FIRST, "thresholds"], lambda t: t[::-1], "do not fall"),
+    ([*FIRST, "thresholds"], lambda t: [t[0], *t[:-1]], "do not fall"),
+    ([*FIRST, "k"], lambda k: k + 1, "upper_bound"),
+    ([*FIRST, "k"], lambda k: k - 1, "upper_bound"),
+    ([*FIRST, "k"], 10**6, "do not rise"),
+    ([*FIRST, "m"], lambda m: m + 1, "give upper_bound"),
+    ([*FIRST, "m"], 10**6, "do not rise"),
+    ([*FIRST, "n"], lambda n: n + 50, "give coverage_low"),
+    ([*FIRST, "upper_bound"], lambda b: b - 0.001, "give upper_bound"),
+    ([*FIRST, "coverage_low"], lambda c: c + 0.01, "give coverage_low"),
+    ([*FIRST, "coverage_high"], lambda c: c - 0.01, "give coverage_high"),
+    ([*FIRST, "needed"], lambda n: n - 1, "give needed"),
+    ([*FIRST, "threshold"], lambda t: t - 0.001, "is not where"),
+    ([*FIRST, "threshold"], None, "accepted without a threshold"),
+    ([*FIRST, "tested"], 1, "is not where 1 tests would end"),
+    ([*FIRST, "alpha"], 0.02, "certificates"),
+    ([*FIRST, "alpha"], 0.5, "certificates"),
+    ([*FIRST, "delta"], 0.5, "certificates"),
+    ([*FIRST, "delta"], None, "certificates"),
+    ([*FIRST, "answers"], ["none"], "chosen to certify"),
+    (["certificates"], lambda c: c * 2, "chosen to certify"),
+    (["certificates"], [], "certificates"),
+    (["frozen", "point"], "0" * 64, "not those that were frozen"),
+    (["frozen", "calibrator"], "0" * 64, "not those that were frozen"),
+    (["frozen", "sequences"], "0" * 64, "not those that were frozen"),
+    (["point", "threshold"], lambda t: t * 0.99, "not those that were frozen"),
+    (["point", "temperature"], lambda t: t * 1.01, "not those that were frozen"),
+    (["calibrator", "method"], "guess", "not those that were frozen"),
+    (["promised"], "expected", "it promises expected of groups, but error was chosen"),
+    (["units"], "pictures", "it promises error of pictures, but error was chosen"),
+    (["chosen_by", "one_per_group"], False, "it promises error of groups"),
+    (["chosen_by", "alpha"], 0.01, "chosen to certify"),
+    (["chosen_by", "delta"], 0.01, "chosen to certify"),
+    (["chosen_by", "promise"], "two_sided", "but two_sided was chosen"),
+    (["chosen_by", "promise"], "all", "promise"),
+    (["chosen_by", "more"], 1, "chosen_by.more"),
+    (["schema_version"], 2, "schema_version"),
+    (["type"], "gate", "type"),
+    (["more"], 1, "more"),
+    ([*FIRST, "more"], 1, "more"),
+    ([*FIRST, "m"], "300", "certificates.0.m"),
+    (["fitted_on", "phase1_checkpoint"], "abc", "fitted_on.phase1_checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("keys", "value", "told"), CONTRADICTIONS)
+def test_a_policy_that_contradicts_itself_is_refused_in_one_paragraph(certified, keys, value, told):
+    content = json.loads(Scrc(certified).to_artifact().files[SCRC_NAME])
+    change(content, keys, value)
+    with pytest.raises(SchemaError) as caught:
+        ScrcPolicy.from_json(content, where="scrcparams.json")
+    message = str(caught.value)
+    assert told in message
+    assert message.startswith("Expected a ScrcPolicy of this schema version, but found ")
+    assert message.endswith(
+        "(scrcparams.json). Materialize the policy again with this version, or update this installation."
+    )
+    assert len(message) < 700
+
+
+@pytest.mark.parametrize("name", list(ScrcPolicy.model_fields))
+def test_a_missing_field_is_refused_unless_its_value_is_the_only_one(certified, name):
+    content = certified.model_dump(mode="json")
+    del content[name]
+    if name in {"schema_version", "type"}:
+        assert ScrcPolicy.from_json(content, where="here") == certified
+    else:
+        with pytest.raises(SchemaError, match=f"{name}: Field required"):
+            ScrcPolicy.from_json(content, where="here")
+
+
+def test_a_calibrator_that_is_none_is_refused_even_with_its_own_digest(certified):
+    content = certified.model_dump(mode="json")
+    content["calibrator"] = {"method": "temperature", "temperature": -1.0}
+    changed = digests(certified.point, content["calibrator"], certified.certificates)
+    content["frozen"] = changed.model_dump()
+    with pytest.raises(SchemaError, match="positive temperature"):
+        ScrcPolicy.from_json(content, where="here")
+
+
+def test_a_bound_above_alpha_certifies_nothing(certified):
+    """Consistent in itself, but not what was promised."""
+    one = certified.certificates[0]
+    with pytest.raises(ValueError, match=r"is not at most alpha, 0\.01"):
+        Certified(**one.model_dump() | {"alpha": 0.01, "needed": 230})
+
+
+CHANGES = [
+    {"guarantee": "It is always right."},
+    {"chosen_by": {"steps": 14}}, {"chosen_by": {"folds": 4}}, {"chosen_by": {"seed": 3}},
+    {"chosen_by": {"alpha": 0.06}}, {"chosen_by": {"delta": 0.2}}, {"chosen_by": {"one_per_group": False}},
+    {"chosen_by": {"promise": "expected"}},
+    {"point": {"threshold": 0.51}}, {"point": {"temperature": 1.1}},
+    {"calibrator": {"method": "temperature", "temperature": 0.9}},
+    {"val_select": {"n": 1201}}, {"val_select": {"nll_before": 0.3}}, {"val_select": {"judged": ()}},
+    {"units": "pictures"}, {"promised": "two_sided"}, {"frozen": {"point": "0" * 64}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", CHANGES, ids=str)
+def test_a_record_that_was_changed_is_found_when_it_is_fitted_again(certified, changed):
+    ((name, value),) = changed.items()
+    recorded = getattr(certified, name)
+    if isinstance(value, dict) and name != "calibrator":
+        value = recorded.model_copy(update=value)
+    problems = verify_scrc(Scrc(certified.model_copy(update={name: value})), draw(1), draw(2))
+    assert problems
+    assert all("is recorded as" in one and "when fitted again" in one for one in problems)
+
+
+@pytest.mark.parametrize("name", list(Certified.model_fields))
+def test_every_number_of_a_certificate_is_found_when_it_was_changed(certified, name):
+    one = certified.certificates[0]
+    other = {"answers": ("none",), "thresholds": one.thresholds[:-1], "threshold": one.thresholds[0]}
+    recorded = getattr(one, name)
+    value = other[name] if name in other else recorded + (1 if isinstance(recorded, int) else 1e-6)
+    changed = certified.model_copy(update={"certificates": (one.model_copy(update={name: value}),)})
+    (problem,) = verify_scrc(Scrc(changed), draw(1), draw(2))
+    assert problem.startswith("certificates is recorded as ")
+
+
+@pytest.mark.parametrize("role", ["select", "calib"])
+def test_other_logits_than_those_it_was_fitted_on_are_found(certified, role):
+    parts = {"select": draw(1), "calib": draw(2)}
+    parts[role] = replace(parts[role], labels=1 - parts[role].labels[::-1])
+    assert verify_scrc(Scrc(certified), **parts)
+
+
+def test_a_steps_configuration_is_recorded_as_the_recipe_alone():
+    class Step(ScrcConfig):
+        fresh: bool = False
+
+    assert type(fit(config=Step(alpha=0.1)).policy.chosen_by) is ScrcConfig
+    assert fit(config=Step(alpha=0.1)) == fit(config=ScrcConfig(alpha=0.1))
+
+
+def test_val_calib_is_looked_at_after_everything_is_frozen(monkeypatch):
+    """Its logits and labels are read only when point and calibrator exist; see also the bit for bit test."""
+    frozen = []
+    for name in ("freeze_operating_point", "_choose_calibrator"):
+        original = getattr(scrc_fit, name)
+
+        def watched(*args, _original=original, _name=name):
+            frozen.append(_name)
+            return _original(*args)
+
+        monkeypatch.setattr(scrc_fit, name, watched)
+
+    class Watched:
+        groups = draw(2).groups
+
+        def __getattr__(self, name):
+            assert frozen == ["freeze_operating_point", "_choose_calibrator"]
+            return getattr(draw(2), name)
+
+    assert fit(calib=Watched()) == fit()

@@ -1,0 +1,121 @@
+"""How the threshold is chosen is configuration: recorded with the policy, and used again to verify it."""
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from streetvision_core.errors import SchemaError
+from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
+from streetvision_core.eval.optimism import PLACES, choose_margin
+from streetvision_core.eval.thresholds import scan_margins
+from streetvision_core.policies.config import OBJECTIVES, ThresholdsConfig
+from streetvision_core.policies.threshold import ThresholdPolicy, fit_threshold_policy, verify_thresholds
+
+OTHERS = [
+    ThresholdsConfig(objective="f_beta", beta=2.0),
+    ThresholdsConfig(objective="cost", miss_cost=5.0),
+    ThresholdsConfig(objective="recall_at_least", min_recall=0.98),
+    ThresholdsConfig(at="bootstrap_median", resamples=50, seed=3),
+]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    logits: np.ndarray
+    labels: np.ndarray
+    groups: tuple[str, ...]
+
+
+def draw(seed, n=200):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, n)
+    margins = 3 * (labels - 0.5) + random.normal(0, 1.5, n)
+    groups = tuple(f"sequence {number // 2}" for number in range(n))
+    return Labelled(np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32), labels, groups)
+
+
+def fit(config=None):
+    given = {} if config is None else {"config": config}
+    return fit_threshold_policy(
+        draw(1), draw(2), checkpoint_version="c" * 64, logits_version="d" * 64, **given
+    )
+
+
+def test_the_defaults_give_the_exact_mcc_threshold():
+    policy = fit().policy
+    assert fit(ThresholdsConfig()).policy == policy
+    calib = draw(2)
+    choice = scan_margins(calib.logits, calib.labels)
+    assert (policy.margin, policy.val_calib.score) == (choice.threshold, choice.mcc)
+    assert policy.val_calib.metrics["mcc"] == choice.mcc
+
+
+@pytest.mark.parametrize("config", OTHERS, ids=lambda config: f"{config.objective}-{config.at}")
+def test_the_policy_is_fitted_as_configured_says_so_and_verifies(config):
+    fitted = fit(config)
+    calib = draw(2)
+    chosen = choose_margin(
+        calib.logits, calib.labels, objective=config.chosen_objective(), at=config.at,
+        resamples=config.resamples, seed=config.seed, groups=calib.groups,
+    )  # fmt: skip
+    policy = fitted.policy
+    assert policy.chosen_by == config
+    assert policy.margin == chosen.choice.threshold != fit().policy.margin
+    assert (policy.val_calib.score, policy.val_calib.optimism) == (chosen.choice.score, chosen.optimism)
+    assert verify_thresholds(fitted, draw(1), calib) == []
+
+
+def test_the_optimism_is_a_metric_of_the_artifact():
+    metrics = fit().to_artifact().metrics
+    assert 0 < metrics["optimism"] < 0.1
+    assert metrics["score"] == metrics["val_calib_mcc"]
+
+
+def test_a_record_that_tells_another_rule_is_found_when_fitted_again():
+    fitted = fit()
+    for told in OTHERS:
+        changed = replace(fitted, policy=fitted.policy.model_copy(update={"chosen_by": told}))
+        assert verify_thresholds(changed, draw(1), draw(2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"objective": "accuracy"}, {"at": "left"}, {"beta": 0.0}, {"unknown": 1}, {"seed": -1}],
+)
+def test_a_record_with_an_impossible_rule_is_refused(change):
+    content = json.loads(json.dumps(fit().policy.model_dump()))
+    assert ThresholdPolicy.from_json(content, where="thresholds.json") == fit().policy
+    content["chosen_by"] |= change
+    with pytest.raises(SchemaError, match=rf"chosen_by\.{next(iter(change))}"):
+        ThresholdPolicy.from_json(content, where="thresholds.json")
+
+
+def test_every_objective_and_place_can_be_configured():
+    made = [
+        ThresholdsConfig(
+            objective=name, beta=2.0, miss_cost=3.0, false_alarm_cost=4.0, min_recall=0.5
+        ).chosen_objective()
+        for name in OBJECTIVES
+    ]
+    assert made == [Mcc(), FBeta(2.0), Cost(miss=3.0, false_alarm=4.0), RecallAtLeast(0.5)]
+    assert [ThresholdsConfig(at=place).at for place in PLACES] == list(PLACES)
+
+
+@pytest.mark.parametrize("setting", [{"objective": "accuracy"}, {"at": "left"}])
+def test_another_objective_or_place_is_refused_in_one_paragraph(setting):
+    with pytest.raises(ValueError, match=r"Expected one of .* of the threshold"):
+        ThresholdsConfig(**setting)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"beta": 0}, {"miss_cost": float("inf")}, {"false_alarm_cost": -1}, {"min_recall": 1.1},
+        {"resamples": 9}, {"seed": -1}, {"other": 1},
+    ],
+)  # fmt: skip
+def test_a_setting_outside_its_bounds_is_refused(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        ThresholdsConfig(**setting)

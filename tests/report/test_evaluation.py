@@ -1,0 +1,259 @@
+"""The evaluation: val_test once, whole, and kept so that everything can be counted again."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, brier_score_loss, matthews_corrcoef
+
+from streetvision_core.bundle import Evaluation, Predictor, decision_problems, evaluate
+from streetvision_core.data import ROLES
+from streetvision_core.errors import BundleError, DataError, IntegrityError
+from streetvision_core.graph import POLICIES
+from streetvision_core.io import json_bytes, read_csv
+from streetvision_core.policies.registry import published_policies
+from streetvision_core.report.evaluation import EVALUATION_NAME, PREDICTIONS_NAME
+from streetvision_core.report.pages import PAGE_NAME, slice_rows
+from tests.bundle.chain import build_predictor, publish, read_thresholds
+
+
+@pytest.fixture(scope="module")
+def evaluation(chain):
+    return Evaluation.from_artifact(chain.upstream["evaluation"])
+
+
+@pytest.fixture(scope="module")
+def policies(chain):
+    return published_policies(chain.upstream)
+
+
+@pytest.fixture(scope="module")
+def everything(chain, predictor, policies):
+    """All pictures of the chain in 12 groups of equal size, so that the report has errors and groups."""
+    names = sorted(name for role in ROLES for name in chain.splits.roles[role])
+    group = {name: f"street {number % 12}" for number, name in enumerate(names)}
+    pictures = tuple(replace(one, group=group[one.name]) for one in chain.index.pictures)
+    index = replace(chain.index, pictures=pictures)
+    return evaluate(predictor, policies, names, index=index, pictures=chain.pictures(*ROLES))
+
+
+def with_attributes(index, names):
+    """The time is by day for 30 pictures, by night for the next and unknown for the last; ids differ."""
+    order = {name: number for number, name in enumerate(names)}
+
+    def attributes(one):
+        number = order.get(one.name, 0)
+        time = {} if number == len(names) - 1 else {"time": "day" if number < 30 else "night"}
+        return {**time, "id": one.name}
+
+    return replace(index, pictures=tuple(replace(one, attributes=attributes(one)) for one in index.pictures))
+
+
+@pytest.mark.parametrize("which", ["evaluation", "everything"])
+@pytest.mark.parametrize("kind", list(POLICIES))
+def test_the_figures_of_each_policy_are_those_of_its_decisions(chain, request, which, kind):
+    evaluation = request.getfixturevalue(which)
+    labels = {one.name: one.label for one in chain.index.pictures}
+    answered = [one for one in evaluation.tested if one.decisions[kind] != "defer"]
+    truth = [labels[one.name] for one in answered]
+    decided = [int(one.decisions[kind] == "roadwork") for one in answered]
+    report = evaluation.report.of(kind)
+    assert report.metrics["mcc"] == pytest.approx(matthews_corrcoef(truth, decided))
+    assert report.metrics["accuracy"] == pytest.approx(accuracy_score(truth, decided))
+    assert report.coverage.answered == len(answered)
+    assert (len(answered) < len(evaluation.tested)) == (kind != "threshold")
+
+
+def test_it_covers_all_of_val_test_in_the_order_of_the_role(chain, evaluation):
+    pictures = {one.name: one for one in chain.index.pictures}
+    assert tuple(one.name for one in evaluation.tested) == chain.splits.roles["val_test"]
+    for one in evaluation.tested:
+        known = pictures[one.name]
+        assert (one.sha256, one.group, one.label) == (known.sha256, known.group, known.label)
+    assert evaluation.report.counts.n == len(evaluation.tested)
+    assert evaluation.report.counts.roadwork == sum(one.label for one in evaluation.tested)
+
+
+def test_the_logits_that_are_kept_are_the_checkpoints_whatever_is_folded_in(chain, evaluation):
+    from streetvision_core.inference.logits import predict_role
+    from streetvision_core.training.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
+    names = chain.splits.roles["val_test"]
+    plain = predict_role(checkpoint, names, index=chain.index, pictures=chain.pictures("val_test"))
+    kept = [(one.logit_none, one.logit_roadwork) for one in evaluation.tested]
+    np.testing.assert_allclose(kept, plain.logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", list(POLICIES))
+def test_it_is_the_same_whichever_policy_is_folded_into_the_predictor(chain, policies, evaluation, kind):
+    names = chain.splits.roles["val_test"]
+    again = evaluate(
+        build_predictor(chain, kind), policies, names, index=chain.index, pictures=chain.pictures("val_test")
+    )
+    for one, other in zip(again.tested, evaluation.tested, strict=True):
+        assert one.decisions == other.decisions
+        assert one.logit_none == pytest.approx(other.logit_none, abs=1e-4)
+    for name in POLICIES:
+        assert again.report.of(name).metrics == evaluation.report.of(name).metrics
+
+
+def test_predictions_name_every_picture_and_what_each_policy_decided(evaluation):
+    rows = read_csv(evaluation.to_artifact().files[PREDICTIONS_NAME])
+    assert set(rows[0]) == {
+        "name", "sha256", "group", "label", "logit_none", "logit_roadwork", "by_threshold", "by_gate",
+        "by_scrc",
+    }  # fmt: skip
+    assert [row["by_scrc"] for row in rows] == [one.decisions["scrc"] for one in evaluation.tested]
+    assert {row["by_scrc"] for row in rows} == {"none", "roadwork", "defer"}
+
+
+@pytest.mark.parametrize("which", ["evaluation", "everything"])
+def test_it_round_trips_through_the_store(which, chain, tmp_path, request):
+    evaluation = request.getfixturevalue(which)
+    published = publish(type(chain.store)(tmp_path), "evaluation", evaluation.to_artifact(), inputs={})
+    assert Evaluation.from_artifact(published) == evaluation
+
+
+def test_the_calibrated_probability_is_that_of_the_policy(chain, evaluation):
+    """Temperature alone, on the logits of the checkpoint: what the fold added is taken out again."""
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
+    calibrated = read_thresholds(chain).policy.model_copy(update={"threshold": 0.5})
+    plain = Predictor.build(checkpoint.config, read_state(checkpoint.weights), calibrated)
+    pictures = chain.pictures("val_test")
+    p = [one.probability for one in plain.predict(pictures.read(one.name) for one in evaluation.tested)]
+    found = evaluation.report.of("threshold").calibration.calibrated.brier
+    assert found == pytest.approx(brier_score_loss([one.label for one in evaluation.tested], p), rel=1e-4)
+
+
+def test_the_same_decisions_give_the_same_bytes(chain, predictor, policies, evaluation):
+    names = chain.splits.roles["val_test"]
+    again = evaluate(predictor, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
+    assert again.to_artifact() == evaluation.to_artifact()
+
+
+def test_a_report_of_another_version_is_refused_in_one_sentence_that_says_what_to_do(
+    evaluation, chain, tmp_path
+):
+    old = evaluation.report.model_dump(mode="json") | {"schema_version": 2}
+    old |= old["policies"].pop("threshold")
+    del old["policies"]
+    artifact = evaluation.to_artifact()
+    predictions = artifact.files[PREDICTIONS_NAME].replace(b"group", b"other", 1)
+    changed = replace(artifact, files={EVALUATION_NAME: json_bytes(old), PREDICTIONS_NAME: predictions})
+    published = publish(type(chain.store)(tmp_path), "evaluation", changed, inputs={})
+    with pytest.raises(BundleError) as caught:
+        Evaluation.from_artifact(published)
+    assert "found schema_version: Value error, it is 2, where this version reads 3; materialize" in str(
+        caught.value
+    )
+
+
+def test_the_report_says_what_its_intervals_were_resampled_from(evaluation):
+    content = json.loads(evaluation.to_artifact().files[EVALUATION_NAME])
+    found = content["policies"]["threshold"]["intervals"]["bootstrap"]
+    assert found == {"groups": 12, "resamples": 2000, "seed": 0}
+
+
+def test_intervals_resample_the_groups_that_the_index_names(everything):
+    for kind in POLICIES:
+        groups = {one.group for one in everything.tested if one.decisions[kind] != "defer"}
+        assert everything.report.of(kind).intervals.bootstrap.groups == len(groups) <= 12
+
+
+def test_the_readme_of_the_bundle_tells_both_intervals_of_the_mcc(bundle, evaluation):
+    found = evaluation.report.of("threshold").intervals
+    text = " ".join((bundle / "README.md").read_text().split())
+    assert f"95% confidence, if these pictures do not resemble each other: mcc {found.mcc.low:.3f} to" in text
+    assert f"(12 groups): mcc {found.mcc_by_group.low:.3f} to {found.mcc_by_group.high:.3f}." in text
+
+
+def test_attributes_of_the_index_are_slices_and_a_missing_one_is_unknown(chain, predictor, policies):
+    names = sorted(name for role in ROLES for name in chain.splits.roles[role])[::3]
+    index = with_attributes(chain.index, names)
+    evaluation = evaluate(predictor, policies, names, index=index, pictures=chain.pictures(*ROLES))
+    report = evaluation.report
+    slices = {part.value: part for part in report.of("scrc").slices if part.attribute == "time"}
+    assert slices["day"].n == 30
+    (whole,) = [part for part in report.of("threshold").slices if part.value == "day"]
+    assert (whole.n, whole.answered, whole.too_small) == (30, 30, False)
+    assert (slices["night"].n, slices["night"].too_small) == (len(names) - 31, True)
+    assert slices["unknown"].n == 1
+    for cell in ("tp", "tn", "fp", "fn"):
+        total = sum(part.metrics[cell] for part in slices.values())
+        assert total == report.of("scrc").metrics[cell]
+    assert report.not_sliced == ("id",)
+    rows = slice_rows(report)
+    assert len(rows) == len(report.of("threshold").slices)
+    (day,) = [row for row in rows if row["value"] == "day"]
+    assert (day["n"], day["reading"]) == (30, "")
+    wrong = slices["day"].metrics["fp"] + slices["day"].metrics["fn"]
+    assert day["scrc"] == f"{slices['day'].answered} answered, {wrong} wrong"
+    assert rows[-1]["reading"] == "too small to read"
+
+
+@pytest.mark.parametrize("kind", list(POLICIES))
+def test_the_same_model_and_policy_reproduce_every_decision(chain, evaluation, kind):
+    predictor = build_predictor(chain, kind)
+    assert decision_problems(predictor, evaluation, pictures=chain.pictures("val_test")) == []
+
+
+def test_another_operating_point_does_not(chain, evaluation):
+    """It decides as another policy, and the logits that were kept do not change that."""
+    from streetvision_core.models.weights import read_state
+    from streetvision_core.training.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
+    policy = read_thresholds(chain).policy.model_copy(update={"threshold": 1 - 1e-9})
+    other = Predictor.build(checkpoint.config, read_state(checkpoint.weights), policy)
+    problems = decision_problems(other, evaluation, pictures=chain.pictures("val_test"))
+    assert len(problems) == sum(one.decisions["threshold"] == "roadwork" for one in evaluation.tested) > 3
+
+
+def test_other_weights_do_not(chain, evaluation):
+    import torch
+
+    other = build_predictor(chain)
+    with torch.no_grad():
+        other.model.get_classifier().bias.add_(torch.tensor([0.01, 0.0]))
+    problems = decision_problems(other, evaluation, pictures=chain.pictures("val_test"))
+    assert len(problems) == len(evaluation.tested)
+
+
+def test_no_pictures_and_unknown_pictures_are_errors(chain, predictor, policies):
+    for names in ((), ("nowhere.jpg",)):
+        with pytest.raises(DataError):
+            evaluate(predictor, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
+
+
+def test_a_picture_whose_bytes_have_changed_is_an_error_and_never_left_out(chain, predictor, policies):
+    names = chain.splits.roles["val_test"]
+
+    class Changed:
+        def __init__(self, reader):
+            self.reader = reader
+
+        def read(self, name):
+            if name == names[-1]:
+                raise IntegrityError("the picture", "other bytes", name, "Restore it.")
+            return self.reader.read(name)
+
+    changed = Changed(chain.pictures("val_test"))
+    with pytest.raises(IntegrityError):
+        evaluate(predictor, policies, names, index=chain.index, pictures=changed)
+
+
+def test_each_picture_passes_the_network_once_for_all_policies(chain, predictor, policies, monkeypatch):
+    """None of these policies needs extras, so there is no second, mirrored pass either."""
+    names, passed = chain.splits.roles["val_test"], []
+    original = predictor.model.forward
+    monkeypatch.setattr(
+        predictor.model, "forward", lambda batch: passed.append(len(batch)) or original(batch)
+    )
+    evaluation = evaluate(predictor, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
+    assert len(passed) == 1
+    assert PAGE_NAME in evaluation.pages

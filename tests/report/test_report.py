@@ -1,0 +1,306 @@
+"""The report as numbers: each one is counted again here, picture by picture."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    matthews_corrcoef,
+    roc_auc_score,
+)
+
+from streetvision_core.errors import BundleError
+from streetvision_core.io import json_bytes
+from streetvision_core.io.records import read_record
+from streetvision_core.report.figures import intervals_of, ranking_of
+from streetvision_core.report.report import MOST_SLICES, SMALLEST_SLICE, Report, report_of
+from tests.bundle.made import decide_all, make_policies, make_tested
+
+KINDS = ("threshold", "gate", "scrc")
+SIZES = (1, 1, 2, 3, 5, 6, 7, 20, 21, 60, 90, 84)
+GROUPS = [f"group {number}" for number, size in enumerate(SIZES) for _ in range(size)]
+N = len(GROUPS)
+ATTRIBUTES = {
+    "time": [("day", "night", "dusk")[min(number // 140, 2)] for number in range(N)],
+    "weather": [("rain", "dry", "fog", "snow")[number % 37 % 4] for number in range(N)],
+    "camera": [f"camera {number % 21}" for number in range(N)],
+    "source": [f"source {number % 20}" for number in range(N)],
+}
+
+
+@pytest.fixture(scope="module")
+def policies():
+    return make_policies()
+
+
+@pytest.fixture(scope="module")
+def tested():
+    return make_tested(groups=GROUPS, attributes=ATTRIBUTES)
+
+
+@pytest.fixture(scope="module")
+def decided(policies, tested):
+    return decide_all(policies, tested)
+
+
+@pytest.fixture(scope="module")
+def report(tested, decided):
+    return report_of(tested, decided)
+
+
+def exact(k, n):
+    """The interval of Clopper and Pearson at 95 %, from the quantiles of the beta distribution."""
+    low = 0.0 if k == 0 else beta.ppf(0.025, k, n - k + 1)
+    high = 1.0 if k == n else beta.ppf(0.975, k + 1, n - k)
+    return pytest.approx((low, high))
+
+
+def ends(interval):
+    return (interval.low, interval.high)
+
+
+def count(labels, decisions, members=None):
+    """Count one picture after the other: the four cells, and how many are answered."""
+    cells = dict.fromkeys(("tp", "tn", "fp", "fn"), 0)
+    for number, (label, decision) in enumerate(zip(labels, decisions, strict=True)):
+        if decision == "defer" or (members is not None and not members[number]):
+            continue
+        right = (decision == "roadwork") == bool(label)
+        cells[("t" if right else "f") + ("p" if decision == "roadwork" else "n")] += 1
+    return cells, sum(cells.values())
+
+
+def size_class(size):
+    if size == 1:
+        return "1 picture"
+    if size <= 5:
+        return "2 to 5 pictures"
+    return "6 to 20 pictures" if size <= 20 else "more than 20 pictures"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_metrics_are_of_the_answered_pictures_and_coverage_of_all(report, tested, decided, kind):
+    one, decisions = report.of(kind), decided[kind].decisions
+    cells, answered = count(tested.labels, decisions)
+    assert {name: one.metrics[name] for name in cells} == cells
+    taken = [number for number, decision in enumerate(decisions) if decision != "defer"]
+    truth, said = tested.labels[taken], [decisions[number] == "roadwork" for number in taken]
+    assert one.metrics["mcc"] == pytest.approx(matthews_corrcoef(truth, said))
+    assert one.metrics["accuracy"] == pytest.approx(accuracy_score(truth, said))
+    assert (one.coverage.answered, one.coverage.share) == (answered, answered / N)
+    assert ends(one.coverage.interval) == exact(answered, N)
+    assert answered == N if kind == "threshold" else 0 < answered < N
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_intervals_are_of_the_answered_pictures_and_their_groups(report, tested, decided, kind):
+    one, decisions = report.of(kind), decided[kind].decisions
+    cells, answered = count(tested.labels, decisions)
+    found = one.intervals
+    assert ends(found.accuracy) == exact(cells["tp"] + cells["tn"], answered)
+    assert ends(found.fnr) == exact(cells["fn"], cells["fn"] + cells["tp"])
+    assert ends(found.fpr) == exact(cells["fp"], cells["fp"] + cells["tn"])
+    taken = [number for number in range(N) if decisions[number] != "defer"]
+    assert found.bootstrap.groups == len({GROUPS[number] for number in taken})
+    assert found.mcc.low < one.metrics["mcc"] < found.mcc.high
+    said = np.array([decisions[number] == "roadwork" for number in taken])
+    assert found == intervals_of(tested.labels[taken], said, [GROUPS[number] for number in taken])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranking_and_calibration_are_of_all_pictures_and_those_of_scikit_learn(
+    report, tested, decided, policies, kind
+):
+    one, policy = report.of(kind), policies[kind]
+    folded = policy.point.fold(tested.logits)
+    margins = folded[:, 1] - folded[:, 0]
+    assert one.ranking.auroc == pytest.approx(roc_auc_score(tested.labels, margins))
+    assert one.ranking.average_precision == pytest.approx(average_precision_score(tested.labels, margins))
+    wrong = (margins > 0) != tested.labels
+    failure, accuracy = roc_auc_score(~wrong, decided[kind].confidence), 1 - wrong.mean()
+    augrc = (1 - failure) * accuracy * (1 - accuracy) + (1 - accuracy) ** 2 / 2
+    assert one.ranking.augrc == pytest.approx(augrc, abs=1e-9)
+    for found, p in (
+        (one.calibration.shipped, 1 / (1 + np.exp(-margins))),
+        (one.calibration.calibrated, policy.probabilities(margins)),
+    ):
+        assert found.brier == pytest.approx(brier_score_loss(tested.labels, p))
+        assert found.nll == pytest.approx(log_loss(tested.labels, p))
+        assert 0 <= found.ece_equal_width <= found.mce_equal_width <= 1
+    assert one.calibration.shipped != one.calibration.calibrated
+
+
+def test_the_calibrated_probability_of_a_threshold_is_that_after_the_temperature_alone(
+    report, tested, policies
+):
+    margins = (tested.logits[:, 1] - tested.logits[:, 0]) / policies["threshold"].temperature
+    calibrated = report.of("threshold").calibration.calibrated
+    assert calibrated.brier == pytest.approx(brier_score_loss(tested.labels, 1 / (1 + np.exp(-margins))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_slice_is_counted_and_a_small_one_is_marked(report, tested, decided, kind):
+    sizes = [size_class(SIZES[int(group.split()[1])]) for group in GROUPS]
+    columns = {**ATTRIBUTES, "group size": sizes}
+    del columns["camera"]
+    slices = {(part.attribute, part.value): part for part in report.of(kind).slices}
+    assert set(slices) == {(name, value) for name, column in columns.items() for value in column}
+    assert len(report.of(kind).slices) == len(slices)
+    for (name, value), part in slices.items():
+        members = [one == value for one in columns[name]]
+        cells, answered = count(tested.labels, decided[kind].decisions, members)
+        assert {cell: part.metrics[cell] for cell in cells} == cells
+        assert (part.n, part.answered, part.too_small) == (sum(members), answered, answered < 30)
+        if answered:
+            assert ends(part.accuracy) == exact(cells["tp"] + cells["tn"], answered)
+        else:
+            assert part.accuracy is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_worst_slice_that_can_be_read_comes_first(report, kind):
+    slices = report.of(kind).slices
+    small = [part.too_small for part in slices]
+    assert small == sorted(small)
+    for some in (False, True):
+        accuracies = [part.metrics["accuracy"] for part in slices if part.too_small == some and part.answered]
+        assert accuracies == sorted(accuracies)
+        assert len(set(accuracies)) > 1
+
+
+@pytest.mark.parametrize("size", [SMALLEST_SLICE - 1, SMALLEST_SLICE])
+def test_a_slice_of_thirty_can_be_read_and_one_of_twenty_nine_cannot(policies, size):
+    groups = [f"g{number}" for number in range(100)]
+    tested = make_tested(groups=groups, attributes={"time": ["night"] * size + ["day"] * (100 - size)})
+    slices = report_of(tested, decide_all(policies, tested)).of("threshold").slices
+    (night,) = [part for part in slices if part.value == "night"]
+    assert (night.n, night.too_small) == (size, size < 30)
+
+
+def test_a_slice_in_which_nothing_is_answered_follows_those_that_can_be_judged(tested, decided):
+    scrc = decided["scrc"]
+    rain = [ATTRIBUTES["weather"][number] == "rain" for number in range(N)]
+    deferring = ["defer" if wet else said for wet, said in zip(rain, scrc.decisions, strict=True)]
+    report = report_of(tested, {**decided, "scrc": replace(scrc, decisions=deferring)})
+    slices = report.of("scrc").slices
+    place = next(number for number, part in enumerate(slices) if part.value == "rain")
+    assert (slices[place].answered, slices[place].accuracy, slices[place].too_small) == (0, None, True)
+    assert all(part.too_small for part in slices[place:])
+
+
+def test_an_attribute_of_too_many_values_is_named_and_not_sliced(report):
+    assert len(set(ATTRIBUTES["camera"])) == MOST_SLICES + 1
+    assert len(set(ATTRIBUTES["source"])) == MOST_SLICES
+    assert report.not_sliced == ("camera",)
+
+
+def test_optimism_is_what_val_calib_says_more_than_val_test(report, policies):
+    calibrated = policies["threshold"].val_calib.metrics["mcc"]
+    assert report.optimism == pytest.approx(calibrated - report.of("threshold").metrics["mcc"])
+
+
+def test_the_promise_of_each_policy_stands_beside_its_figures(report, policies):
+    assert {kind: report.of(kind).promise for kind in KINDS} == {
+        kind: policies[kind].promise() for kind in KINDS
+    }
+
+
+def test_a_policy_that_answers_nothing_has_no_intervals_and_is_called_degenerate(tested):
+    policies = make_policies(alpha=0.0001)
+    assert policies["scrc"].infeasible()
+    one = report_of(tested, decide_all(policies, tested)).of("scrc")
+    assert (one.intervals, one.coverage.answered, one.coverage.share) == (None, 0, 0.0)
+    assert ends(one.coverage.interval) == exact(0, N)
+    assert all(part.accuracy is None and part.answered == 0 for part in one.slices)
+    assert one.ranking.auroc is not None
+    assert one.degeneracies() == ["it answers no picture of val_test"]
+
+
+@pytest.mark.parametrize("word", ["none", "roadwork"])
+def test_a_policy_whose_answers_are_all_the_same_is_called_degenerate(report, tested, decided, word):
+    """What it answers is all of one kind, though it defers pictures of the other."""
+    scrc = decided["scrc"]
+    kept = [one if one == word else "defer" for one in scrc.decisions]
+    one = report_of(tested, {**decided, "scrc": replace(scrc, decisions=kept)}).of("scrc")
+    assert len(one.degeneracies()) == 1
+    assert "picture of val_test roadwork" in one.degeneracies()[0]
+    assert [report.of(kind).degeneracies() for kind in KINDS] == [[], [], []]
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_pictures_of_one_class_give_a_report_without_a_ranking_of_classes(policies, label):
+    groups = ["one"] * 40
+    tested = make_tested(groups=groups, attributes={}, labels=[label] * 40)
+    report = report_of(tested, decide_all(policies, tested))
+    for kind in KINDS:
+        assert (report.of(kind).ranking.auroc, report.of(kind).ranking.average_precision) == (None, None)
+        assert report.of(kind).intervals.mcc_by_group is None
+    assert (report.counts.n, report.counts.roadwork) == (40, 40 * label)
+
+
+def test_a_figure_that_the_pictures_do_not_have_is_missing_and_not_made_up():
+    labels, margins = np.array([True, True, True]), np.array([1.0, 2.0, -1.0])
+    ranking = ranking_of(labels, margins, confidence=np.abs(margins))
+    assert (ranking.auroc, ranking.average_precision) == (None, None)
+    intervals = intervals_of(labels, margins > 0, ["one"] * 3)
+    assert intervals.mcc_by_group is None
+    assert (intervals.fpr.low, intervals.fpr.high) == (0.0, 1.0)
+
+
+def test_a_policy_that_was_not_evaluated_is_asked_for_in_vain(tested, decided):
+    report = report_of(tested, {"threshold": decided["threshold"]})
+    with pytest.raises(BundleError, match="an evaluation of the policy scrc"):
+        report.of("scrc")
+
+
+def test_a_report_round_trips_through_json(report):
+    content = report.model_dump(mode="json")
+    assert read_record(Report, json_bytes(content), where="evaluation.json") == report
+
+
+def without(*path):
+    def change(content):
+        for name in path[:-1]:
+            content = content[name]
+        del content[path[-1]]
+
+    return change
+
+
+def own(content):
+    return content["policies"]["threshold"]
+
+
+@pytest.mark.parametrize(
+    ("change", "fragment"),
+    [
+        (without("policies", "threshold", "intervals"), "intervals"),
+        (without("policies", "scrc", "intervals", "bootstrap", "seed"), "seed"),
+        (without("policies", "gate", "ranking", "auroc"), "auroc"),
+        (without("policies", "gate", "coverage"), "coverage"),
+        (without("policies", "threshold"), "optimism"),
+        (lambda c: own(c)["ranking"].update(auroc="0.9"), "auroc"),
+        (lambda c: own(c)["ranking"].update(augrc=1.5), "augrc"),
+        (lambda c: own(c)["ranking"].update(extra=1), "extra"),
+        (lambda c: own(c)["calibration"]["shipped"].update(brier=None), "brier"),
+        (lambda c: own(c)["intervals"]["mcc"].update(low=0.99, high=0.1), "0.99 is above 0.1"),
+        (lambda c: own(c)["intervals"]["mcc"].update(method="guessed"), "method"),
+        (lambda c: own(c)["metrics"].pop("mcc"), "no mcc"),
+        (lambda c: own(c)["coverage"].update(share=1.5), "share"),
+        (lambda c: c["policies"].update(gate=c["policies"]["scrc"]), "each under its type"),
+        (lambda c: c["policies"]["scrc"]["policy"]["certificates"][0].update(k=0), "0 errors in"),
+        (lambda c: c.update(schema_version=[3]), "schema_version"),
+        (lambda c: c.update(schema_version=2), "it is 2, where this version reads 3"),
+    ],
+)
+def test_a_report_with_other_fields_is_refused(report, change, fragment):
+    content = report.model_dump(mode="json")
+    change(content)
+    with pytest.raises(BundleError) as caught:
+        read_record(Report, json_bytes(content), where="evaluation.json")
+    assert fragment in str(caught.value)
