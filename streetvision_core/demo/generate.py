@@ -6,19 +6,33 @@ bytes do not depend on how many workers there are or on who finishes first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from streetvision_core.demo.sequence import DemoPicture, draw_sequence, plan_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from streetvision_core.data.config import DemoConfig
-
 _BATCH = 24
 
 
-def draw_pictures(config: DemoConfig, *, workers: int = 2) -> Iterator[DemoPicture]:
+class Drawing(Protocol):
+    """What is drawn: how many images, their long side in pixels, and the seed."""
+
+    @property
+    def pictures(self) -> int:
+        """Number of images."""
+
+    @property
+    def size(self) -> int:
+        """Long side in pixels."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything that is drawn."""
+
+
+def draw_pictures(config: Drawing, *, workers: int = 2) -> Iterator[DemoPicture]:
     """Draw `config.pictures` pictures; the same configuration gives the same bytes for any number of workers.
 
     Args:

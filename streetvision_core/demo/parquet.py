@@ -16,14 +16,14 @@ from streetvision_core.demo.generate import draw_pictures
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streetvision_core.data.config import DemoConfig
+    from streetvision_core.demo.generate import Drawing
     from streetvision_core.demo.sequence import DemoPicture
 
 ATTRIBUTES = ("time_of_day", "weather", "ambiguous")
 _ROW_GROUP = 256
 
 
-def write_demo(config: DemoConfig, path: str | Path, *, workers: int = 2) -> None:
+def write_demo(config: Drawing, path: str | Path, *, workers: int = 2) -> None:
     """Draw the demo pictures into one Parquet file at exactly this path."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,15 +1,10 @@
-import ast
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-import streetvision_core
 from streetvision_assets.definitions import defs
 
-CORE = Path(streetvision_core.__file__).parent
 SNAPSHOT = Path(__file__).with_name("graph_snapshot.json")
 
 
@@ -48,33 +43,6 @@ def test_definitions_load_without_the_heavy_libraries():
     code = f"import streetvision_assets.definitions, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
-
-
-# Of one height: models, data and eval lie side by side below training.
-HEIGHT = {
-    "escape": 0, "errors": 0, "io": 1, "eval": 2, "data": 2, "models": 2,
-    "training": 3, "bundle": 4, "history": 5, "cli": 6,
-}  # fmt: skip
-
-
-def imports_of(path):
-    """Every import of a file, those inside functions and for the type checker included."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
-@pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda path: str(path.relative_to(CORE)))
-def test_dependencies_point_one_way(path):
-    """The core knows nothing of Dagster or the graph, and nothing in it looks up."""
-    here = HEIGHT.get(path.relative_to(CORE).with_suffix("").parts[0], 9)
-    for module in imports_of(path):
-        top, _, rest = module.partition(".")
-        assert top not in ("dagster", "streetvision_assets"), module
-        if top == "streetvision_core" and rest:
-            assert HEIGHT[rest.partition(".")[0]] <= here, module
 
 
 if __name__ == "__main__":
