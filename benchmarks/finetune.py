@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 PEAK_FLOPS = 790e12
 VALIDATION = 32
-LEARNING_RATE, WEIGHT_DECAY, EMA_DECAY, JITTER, SCALE, RATIO = 1e-3, 0.05, 0.99, 0.2, 0.7, 1.4
+LEARNING_RATE, WEIGHT_DECAY, EMA_DECAY, JITTER, SCALE = 1e-3, 0.05, 0.99, 0.2, 0.7
+RATIO = 1.4  # of `streetvision_core.training.augmentation`
 
 
 def arguments() -> argparse.Namespace:
@@ -71,7 +72,6 @@ def train_ours(task: Task, backbone: object, given: argparse.Namespace) -> tuple
         label_smoothing=0.0,
         color_jitter=JITTER,
         scale_min=SCALE,
-        ratio_max=RATIO,
         threads=os.cpu_count() or 1,
         cache_mb=4096,
     )

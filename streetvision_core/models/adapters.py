@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, DoRA) on queries and values, in a model that stays timm's own.
+"""Low-rank adapters (LoRA) on queries and values, in a model that stays timm's own.
 
 timm keeps queries, keys and values in one Linear. `split_qkv` makes three of it, so that an adapter sits on
 queries and on values and leaves the keys alone; `fuse_qkv` puts timm's own Linear back, under its own names.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # Largest difference between adapted and merged model, as a share of the largest output: rounding, no more.
 PARITY = 1e-5
 _ADAPTER = "default"  # PEFT's name of a model's only adapter, which it puts into the names of tensors
-_TRAINABLE_FROM_START = ("lora_B", "lora_magnitude_vector")  # lora_A has no gradient while lora_B is 0
+_TRAINABLE_FROM_START = "lora_B"  # lora_A has no gradient while lora_B is 0
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,6 @@ def add_adapters(
     rank: int,
     alpha: int,
     dropout: float = 0.0,
-    dora: bool = False,
-    rslora: bool = False,
     seed: int = 0,
     skip_blocks: Collection[int] = (),
 ) -> Adapters:
@@ -139,10 +137,8 @@ def add_adapters(
     Args:
         model: A timm vision transformer, with or without a head.
         rank: Rank of an adapter's two matrices.
-        alpha: The adapter's product is multiplied by alpha / rank, or alpha / sqrt(rank) with `rslora`.
+        alpha: The adapter's product is multiplied by alpha / rank.
         dropout: Share of the adapter's inputs dropped in training.
-        dora: Train the magnitude of each row of the weight apart from its direction (DoRA, 2402.09353).
-        rslora: Scale by the square root of the rank (rank-stabilised LoRA, 2312.03732).
         seed: Seed of the adapters' first matrix; the second starts at zero.
         skip_blocks: Numbers of blocks without adapters, counted from 0.
 
@@ -165,8 +161,6 @@ def add_adapters(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        use_dora=dora,
-        use_rslora=rslora,
         target_modules="|".join(map(re.escape, _targets(model, adapted))),
     )
     with torch.random.fork_rng(devices=[]):
@@ -187,7 +181,7 @@ def require_live_adapters(model: Any) -> None:
         (name, parameter)
         for layer_name, layer in _adapter_layers(model)
         for name, parameter in layer.named_parameters(prefix=layer_name)
-        if any(part in name for part in _TRAINABLE_FROM_START)
+        if _TRAINABLE_FROM_START in name
     ]
     dead = [name for name, parameter in wanted if parameter.grad is None or not parameter.grad.any()]
     if dead or not wanted:
@@ -293,7 +287,7 @@ def load_adapter_state(model: Any, state: Mapping[str, torch.Tensor]) -> None:
             "adapters that fit the model tensor by tensor",
             "; ".join(faults),
             type(model).__name__,
-            "Add adapters with the rank, the blocks and the kind that these were trained with.",
+            "Add adapters with the rank and the blocks that these were trained with.",
         )
     with torch.no_grad():
         for name, tensor in tensors.items():

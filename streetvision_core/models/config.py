@@ -45,7 +45,6 @@ class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
         description="'center' sees the central square, 'squash' the whole picture squeezed into a square,"
         " 'border' the whole picture with borders",
     )
-    seed: int = Field(0, ge=0, description="seed of random weights")
     revision: str = Field(
         "", description="branch, tag or commit of the hub's repository; empty: its main branch"
     )

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from streetvision_core.training.config import TrainingConfig
 
 LEVELS = 4
+# Largest change of the aspect ratio of a random crop, either way.
+RATIO = 1.4
 _ROTATION = 20
 _VALIDATOR_SCALE = (0.2, 1.0)
 # Of level 2 and 3: saturation and contrast, smallest share of the side left by resampling, noise in 0..255.
@@ -49,9 +51,8 @@ def make_augmentation(config: TrainingConfig, *, transform: Preprocessing) -> Ca
         transform.size,
         is_training=True,
         scale=(config.scale_min, 1.0),
-        ratio=(1 / config.ratio_max, config.ratio_max),
+        ratio=(1 / RATIO, RATIO),
         hflip=config.hflip,
-        vflip=config.vflip,
         color_jitter=config.color_jitter or None,  # type: ignore[arg-type]  # None is what switches it off
         interpolation=transform.interpolation,
         use_prefetcher=True,

@@ -15,12 +15,12 @@ PROBE = "probe"
 LP_FT = "lp_ft"
 LORA = "lora"
 METHODS = (FINETUNE, PROBE, LP_FT, LORA)
-CLASS_WEIGHTS = ("balanced", "effective", "none")
+CLASS_WEIGHTS = ("balanced", "none")
 LOSSES = ("cross_entropy", "focal")
 AUGMENTATIONS = ("crop", "trivial", "validator", "none")
 PRECISIONS = ("auto", "float32")
 # What decides how a picture is augmented.
-AUGMENTATION_SETTINGS = ("augmentation", "scale_min", "ratio_max", "hflip", "vflip", "color_jitter")
+AUGMENTATION_SETTINGS = ("augmentation", "scale_min", "hflip", "color_jitter")
 # What changes how fast it trains, or what is told of it, and not a bit of what comes out.
 SPEED_SETTINGS = ("num_workers", "cache_mb", "tensorboard")
 
@@ -81,24 +81,12 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
     lora_rank: int = Field(8, ge=1, le=1024, description="rank of the adapters")
     lora_alpha: int = Field(16, ge=1, description="scale of the adapters, divided by their rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapters' inputs dropped")
-    lora_dora: bool = Field(False, description="decompose weights into magnitude and direction (DoRA)")
-    lora_rslora: bool = Field(False, description="divide alpha by the root of the rank (rsLoRA)")
     loss: str = Field("cross_entropy", description="'cross_entropy' or 'focal'")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="how far focal loss discounts easy pictures")
     label_smoothing: float = Field(
         0.05, ge=0, lt=1, description="share of each label spread over both classes"
     )
-    class_weights: str = Field(
-        "balanced",
-        description="'balanced' (both classes count the same), 'effective' (by the effective number of"
-        " pictures) or 'none'",
-    )
-    effective_beta: float = Field(
-        0.999,
-        ge=0,
-        lt=1,
-        description="how much a further picture of a class adds; for class_weights: effective",
-    )
+    class_weights: str = Field("balanced", description="'balanced' (both classes count the same) or 'none'")
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution; 0 for none")
     cutmix: float = Field(0.0, ge=0, le=10, description="alpha of cutmix's Beta distribution; 0 for none")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the features dropped before the head")
@@ -120,11 +108,7 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
     scale_min: float = Field(
         0.7, gt=0, le=1, description="smallest share of the area that a random crop keeps"
     )
-    ratio_max: float = Field(
-        1.4, ge=1, le=4, description="largest change of the aspect ratio of a random crop, either way"
-    )
     hflip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
-    vflip: float = Field(0.0, ge=0, le=1, description="probability of turning upside down")
     color_jitter: float = Field(
         0.2, ge=0, lt=1, description="largest change of brightness, contrast and saturation; 0 for none"
     )

@@ -90,7 +90,7 @@ def adapt_backbone(
 
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
     _check_roles(labels)
-    with training_session(threads=config.explora_threads):
+    with training_session(threads=0):
         adapted, verdict = _adapt_and_judge(
             backbone,
             names=splits.roles,
@@ -123,11 +123,12 @@ def _adapt_and_judge(
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.training.data import DecodedPictures, EvaluationBatches
     from streetvision_core.training.ssl_loop import learn_from_views
+    from streetvision_core.training.ssl_views import SCALE_MIN
 
     model = _build(backbone)
     _check_depth(model, config)
     transform = eval_transform(backbone.pretrained_cfg)
-    side = math.ceil(max(transform.size) / math.sqrt(config.explora_scale_min))
+    side = math.ceil(max(transform.size) / math.sqrt(SCALE_MIN))
     share = config.cache_mb * MIB // 3  # the views' pictures, and each role's crops for the probes
     crops = {
         role: EvaluationBatches(
@@ -150,7 +151,7 @@ def _adapt_and_judge(
         on_epoch=on_epoch,
     )
     compared = compare_decisions(
-        np.array(labels["val_select"]), before, decide(adapted.model), groups, seed=config.explora_seed
+        np.array(labels["val_select"]), before, decide(adapted.model), groups, seed=config.seed
     )
     return adapted, Verdict(compared)
 

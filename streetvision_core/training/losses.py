@@ -6,9 +6,8 @@ dividing by the sum of a batch's weights (as torch does) would not be.
 
 - Cross-entropy: -sum_c w_c q_c log p_c, with targets q.
 - Focal loss (Lin et al., 1708.02002): the same with (1 - p_c) ** gamma before each logarithm.
-- Class weights: "balanced" N / (2 n_c); "effective" by the effective number of pictures
-  (1 - beta ** n_c) / (1 - beta) (Cui et al., 1901.05555). Both are scaled so that the mean over the pictures
-  of train is 1; weighing classes does not change the step size.
+- Class weights: "balanced" N / (2 n_c), whose mean over the images of train is 1; weighing classes does
+  not change the step size.
 """
 
 from __future__ import annotations
@@ -33,12 +32,7 @@ def class_weights(labels: Sequence[int], *, config: TrainingConfig) -> list[floa
     counts = np.bincount(labels, minlength=CLASSES).astype(np.float64)
     if config.class_weights == "none":
         return [1.0] * CLASSES
-    if config.class_weights == "balanced":
-        weights = 1 / counts
-    else:
-        beta = config.effective_beta
-        weights = (1 - beta) / (1 - beta**counts)
-    return [float(weight) for weight in weights * counts.sum() / (weights * counts).sum()]
+    return [float(weight) for weight in counts.sum() / (CLASSES * counts)]
 
 
 def soft_targets(labels: torch.Tensor, *, smoothing: float) -> torch.Tensor:

@@ -56,8 +56,6 @@ def trainable_classifier(
             rank=config.lora_rank,
             alpha=config.lora_alpha,
             dropout=config.lora_dropout,
-            dora=config.lora_dora,
-            rslora=config.lora_rslora,
             seed=config.seed,
         )
         model.get_classifier().requires_grad_(requires_grad=True)

@@ -30,12 +30,11 @@ from streetvision_core.models.adapters import (
     require_live_adapters,
     require_parity,
 )
-from streetvision_core.models.explora_config import SIMCLR
 from streetvision_core.models.zoo import load_exactly
 from streetvision_core.training.adaptation import AdaptationEpoch
 from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
-from streetvision_core.training.ssl_learners import Contrastive, Distillation
+from streetvision_core.training.ssl_learners import Contrastive
 from streetvision_core.training.ssl_views import make_view_loader
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ if TYPE_CHECKING:
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.data import DecodedPictures
 
-WARMUP_SHARE = 0.1
+WARMUP_SHARE, WEIGHT_DECAY, GRADIENT_CLIP = 0.1, 0.05, 1.0
+ALPHA_OF_RANK = 2  # the adapters' product is scaled by alpha / rank
 _FINAL_NORMS = ("norm", "fc_norm")
 
 
@@ -90,7 +90,7 @@ def learn_from_views(
         TrainingError: a loss that is not finite, an adapter that is not reached, or a merge that changes
             what the model says.
     """
-    seed = derive_seed(config.explora_seed, Purpose.ADAPTATION)
+    seed = derive_seed(config.seed, Purpose.ADAPTATION)
     adapters, whole = _unfreeze(model, config, seed=derive_seed(seed, Purpose.MODEL, 0))
     torch.manual_seed(derive_seed(seed, Purpose.MODEL, 1))  # the head's first weights
     loader = make_view_loader(pictures, transform=transform, config=config, seed=seed)
@@ -107,7 +107,7 @@ def learn_from_views(
         on_epoch(
             AdaptationEpoch(len(losses), config.explora_epochs, losses[-1], seen / a_while, left * a_while)
         )
-    learned = training.learner.learned.eval()
+    learned = model.eval()
     merged = merged_copy(learned)
     inputs = transform.normalise(sample.to(training.device))
     parity = require_parity(learned, merged, inputs)
@@ -147,10 +147,7 @@ def _unfreeze(model: Any, config: ExploraConfig, *, seed: int) -> tuple[Adapters
     adapters = add_adapters(
         model,
         rank=config.explora_rank,
-        alpha=config.explora_alpha,
-        dropout=config.explora_dropout,
-        dora=config.explora_dora,
-        rslora=config.explora_rslora,
+        alpha=ALPHA_OF_RANK * config.explora_rank,
         seed=seed,
         skip_blocks=last,
     )
@@ -169,7 +166,7 @@ class _Training:
         self, model: Any, transform: Preprocessing, *, config: ExploraConfig, seed: int, steps_per_epoch: int
     ) -> None:
         self.device = choose_device()
-        self.learner = (Contrastive if config.adaptation == SIMCLR else Distillation)(model, config)
+        self.learner = Contrastive(model)
         self.learner.to(self.device)
         self.learner.trained.train()
         self._model = model
@@ -179,7 +176,7 @@ class _Training:
         self._bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         steps = steps_per_epoch * config.explora_epochs
         self._optimizer = torch.optim.AdamW(
-            param_groups_weight_decay(self.learner.trained, config.explora_weight_decay),
+            param_groups_weight_decay(self.learner.trained, WEIGHT_DECAY),
             lr=config.explora_learning_rate,
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -206,17 +203,13 @@ class _Training:
                 "a finite loss of the adaptation",
                 str(loss),
                 f"epoch {epoch + 1}, batch {number + 1}",
-                "Lower explora_learning_rate, or raise the temperature.",
+                "Lower explora_learning_rate.",
             )
         if epoch == number == 0:
             require_live_adapters(self._model)
-        if self._config.explora_gradient_clip:
-            torch.nn.utils.clip_grad_norm_(
-                self.learner.trained.parameters(), self._config.explora_gradient_clip
-            )
+        torch.nn.utils.clip_grad_norm_(self.learner.trained.parameters(), GRADIENT_CLIP)
         self._optimizer.step()
         self._schedule.step()
-        self.learner.after_step()
         return loss
 
     def _say(self, module: Any, pixels: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,6 @@ Two views of each picture go in, row i of one beside row i of the other; no labe
 
 - `contrastive_loss` is NT-Xent (SimCLR, Chen et al., 2002.05709): each view has to find the other view of
   its picture among all other views of the batch, by cosine similarity over a temperature.
-- `distillation_loss` is DINO's cross-entropy (Caron et al., 2104.14294): the student says of one view what
-  the teacher says of the other. Centring keeps the teacher from always saying the same, sharpening (a lower
-  temperature than the student's) keeps it from saying everything at once.
 
 Negatives come from all processes: embeddings are gathered together with their gradients. Each process
 returns the mean over its own rows, so gradients averaged over the processes, as data parallelism does, are
@@ -49,33 +46,6 @@ def contrastive_loss(first: torch.Tensor, second: torch.Tensor, *, temperature: 
         functional.one_hot(rank * size + rows, num_classes=world * size).bool(), -torch.inf
     )
     return functional.cross_entropy(similarity, rank * size + (rows + count) % size)
-
-
-def distillation_loss(
-    student: torch.Tensor,
-    teacher: torch.Tensor,
-    *,
-    centre: torch.Tensor,
-    student_temperature: float,
-    teacher_temperature: float,
-) -> torch.Tensor:
-    """Return DINO's cross-entropy in nats: a scalar, the mean over the 2 * N views of this process.
-
-    Args:
-        student: What the student says of both views, [2 * N, K], the second views after the first.
-        teacher: What the teacher says of the same views, [2 * N, K]; no gradient goes there.
-        centre: What the teacher says on average, [K].
-        student_temperature: Of the student's softmax.
-        teacher_temperature: Of the teacher's, lower.
-    """
-    wanted = functional.softmax((teacher.detach().float() - centre) / teacher_temperature, dim=1)
-    said = functional.log_softmax(student.float() / student_temperature, dim=1)
-    return -(wanted.roll(len(wanted) // 2, dims=0) * said).sum(dim=1).mean()
-
-
-def mean_of(said: torch.Tensor) -> torch.Tensor:
-    """Return the mean row [K] of what was said in all processes, [M, K] in each; no gradient goes there."""
-    return _gather(said.detach().float()).mean(dim=0)
 
 
 def backward_in_parts(

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from streetvision_core.training.data import DecodedPictures, Look
 
 VIEWS = 2
+# Smallest share of the area that a view keeps, and the largest change of its colours.
+SCALE_MIN, COLOR_JITTER = 0.3, 0.4
 
 
 class ViewPairs(Dataset[Any]):
@@ -58,16 +60,15 @@ class ViewPairs(Dataset[Any]):
         return views
 
 
-def make_views(config: ExploraConfig, *, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
+def make_views(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
     """Return SimCLR's transform: an RGB picture to uint8 [3, H, W], drawing from the global generators."""
-    jitter = config.explora_color_jitter
     augment: Callable[[Image], torch.Tensor] = create_transform(
         transform.size,
         is_training=True,
-        scale=(config.explora_scale_min, 1.0),
+        scale=(SCALE_MIN, 1.0),
         hflip=0.5,
         # Brightness, contrast and saturation, and a quarter as much of the hue, as SimCLR has it.
-        color_jitter=(jitter, jitter, jitter, jitter / 4) if jitter else None,  # type: ignore[arg-type]  # off
+        color_jitter=(COLOR_JITTER, COLOR_JITTER, COLOR_JITTER, COLOR_JITTER / 4),
         color_jitter_prob=0.8,
         grayscale_prob=0.2,
         interpolation=transform.interpolation,
@@ -81,7 +82,7 @@ def make_view_loader(
 ) -> DataLoader[Any]:
     """Return the loader of pairs of views, in worker processes where they can be forked."""
     return make_loader(
-        ViewPairs(pictures, augment=make_views(config, transform=transform), seed=seed),
+        ViewPairs(pictures, augment=make_views(transform), seed=seed),
         EpochBatches(len(pictures), batch_size=config.explora_batch_size, seed=seed),
         workers=choose_workers(config.num_workers, device=choose_device().type),
     )

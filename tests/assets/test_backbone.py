@@ -6,7 +6,7 @@ from tests.assets.test_graph import materializations
 
 ADAPTED = {
     "architecture": "test_vit", "input_size": 32, "adaptation": "simclr",
-    "explora_epochs": 1, "explora_batch_size": 16, "explora_threads": 1,
+    "explora_epochs": 1, "explora_batch_size": 16,
 }  # fmt: skip
 STEPS = ("images", "splits", "backbone")
 

@@ -38,12 +38,11 @@ def damaged_read(monkeypatch, change):
 
 
 @pytest.mark.parametrize("part", ["lora_B", "head"])
-@pytest.mark.parametrize("dora", [False, True])
-def test_lora_that_reads_back_otherwise_ends_the_step(part, dora, vit, tmp_path, monkeypatch):
-    fit(vit, make_toy(), tmp_path / "good", lora_dora=dora, **LORA)
+def test_lora_that_reads_back_otherwise_ends_the_step(part, vit, tmp_path, monkeypatch):
+    fit(vit, make_toy(), tmp_path / "good", **LORA)
     damaged_read(monkeypatch, doubled(part))
     with pytest.raises(TrainingError, match=r"what was trained.*adapters\.safetensors"):
-        fit(vit, make_toy(), tmp_path / "bad", lora_dora=dora, **LORA)
+        fit(vit, make_toy(), tmp_path / "bad", **LORA)
 
 
 @pytest.mark.parametrize("part", ["lora_B", "lora_A", "blocks.5.mlp", "norm"])
@@ -53,7 +52,7 @@ def test_explora_that_reads_back_otherwise_ends_the_step(part, vit, tmp_path, mo
         adapt(vit, make_toy(), tmp_path)
 
 
-@pytest.mark.parametrize("options", [{}, {"explora_dora": True}, {"explora_unfrozen_blocks": 0}])
+@pytest.mark.parametrize("options", [{}, {"explora_unfrozen_blocks": 0}])
 def test_explora_that_reads_back_as_it_was_goes_on(options, vit, tmp_path):
     made = adapt(vit, make_toy(), tmp_path, **options)
     assert made.adapters.is_untouched()

@@ -11,8 +11,6 @@ from torch import distributed, nn
 from streetvision_core.training.ssl_objectives import (
     backward_in_parts,
     contrastive_loss,
-    distillation_loss,
-    mean_of,
 )
 
 DOUBLE = {"rtol": 1e-10, "atol": 1e-12}
@@ -49,29 +47,6 @@ def test_the_contrastive_loss_is_least_where_the_two_views_of_a_picture_agree():
     assert agreeing < contrastive_loss(first, first.roll(1, dims=0), temperature=0.1)
 
 
-def test_the_distillation_loss_is_that_of_brute_force_and_crosses_the_views():
-    student, teacher, centre = views(seed=1), views(seed=2), torch.linspace(-1, 1, 5)
-    expected, count = 0.0, len(student) // 2
-    for i in range(2 * count):
-        t = ((teacher[(i + count) % (2 * count)] - centre) / 0.04).double().numpy()
-        s = (student[i] / 0.1).double().numpy()
-        wanted, said = np.exp(t - t.max()), s - s.max() - np.log(np.exp(s - s.max()).sum())
-        expected -= (wanted / wanted.sum() * said).sum() / (2 * count)
-    found = distillation_loss(
-        student, teacher, centre=centre, student_temperature=0.1, teacher_temperature=0.04
-    )
-    assert float(found) == pytest.approx(expected, rel=1e-5)
-
-
-def test_centring_takes_away_what_the_teacher_says_of_every_picture():
-    student, teacher = views(seed=1), views(seed=2)
-    temperatures = {"student_temperature": 0.1, "teacher_temperature": 0.04}
-    shift = torch.tensor([9.0, 0, 0, 0, 0])
-    plain = distillation_loss(student, teacher, centre=mean_of(teacher), **temperatures)
-    shifted = distillation_loss(student, teacher + shift, centre=mean_of(teacher + shift), **temperatures)
-    torch.testing.assert_close(plain, shifted, rtol=1e-4, atol=1e-5)
-
-
 class Encoder(nn.Module):
     """A small model in double precision that drops some of its inputs."""
 
@@ -87,7 +62,7 @@ class Encoder(nn.Module):
         return self.layers(inputs)
 
 
-def gradients(inputs, part_size, loss_of, *, dropout):
+def gradients(inputs, part_size, *, dropout):
     model = Encoder(dropout=dropout)
     parts = torch.split(inputs, part_size)
 
@@ -99,37 +74,29 @@ def gradients(inputs, part_size, loss_of, *, dropout):
     return loss, [parameter.grad for parameter in model.parameters()]
 
 
-def losses():
-    teacher = torch.randn(12, 4, generator=torch.Generator().manual_seed(8)).double()
-
-    def distil(said):
-        return distillation_loss(
-            said, teacher, centre=torch.zeros(4), student_temperature=0.1, teacher_temperature=0.04
-        )
-
-    return {"simclr": lambda said: contrastive_loss(*said.chunk(2), temperature=0.5), "distillation": distil}
+def loss_of(embeddings):
+    return contrastive_loss(*embeddings.chunk(2), temperature=0.5)
 
 
-@pytest.mark.parametrize("objective", ["simclr", "distillation"])
 @pytest.mark.parametrize("part_size", [1, 3, 5, 6])
-def test_the_gradient_of_parts_is_that_of_the_whole_batch(objective, part_size):
+def test_the_gradient_of_parts_is_that_of_the_whole_batch(part_size):
     """To rounding; the losses are float32 by design, so they bound what can be asked for."""
-    inputs, loss_of = views().double(), losses()[objective]
-    whole_loss, whole = gradients(inputs, 12, loss_of, dropout=0.0)
-    loss, found = gradients(inputs, part_size, loss_of, dropout=0.0)
+    inputs = views().double()
+    whole_loss, whole = gradients(inputs, 12, dropout=0.0)
+    loss, found = gradients(inputs, part_size, dropout=0.0)
     torch.testing.assert_close(loss, whole_loss, rtol=1e-6, atol=1e-6)
     for one, other in zip(found, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
 def test_parts_that_draw_the_same_twice_have_the_gradient_of_one_graph_through_all_of_them():
-    inputs, loss_of, model = views().double(), losses()["simclr"], Encoder()
+    inputs, model = views().double(), Encoder()
     said = []
     for part, rows in enumerate(torch.split(inputs, 4)):
         torch.manual_seed(part)
         said.append(model(rows))
     loss_of(torch.cat(said)).backward()
-    _, found = gradients(inputs, 4, loss_of, dropout=0.3)
+    _, found = gradients(inputs, 4, dropout=0.3)
     for one, parameter in zip(found, model.parameters(), strict=True):
         torch.testing.assert_close(one, parameter.grad, rtol=1e-5, atol=1e-7)
 
@@ -139,13 +106,12 @@ def _one_of_two(rank, port, answers):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     first, second = (half.chunk(2)[rank] for half in views().double().chunk(2))
-    loss, found = gradients(torch.cat([first, second]), 2, losses()["simclr"], dropout=0.0)
+    loss, found = gradients(torch.cat([first, second]), 2, dropout=0.0)
     for one in (loss, *found):
         distributed.all_reduce(one)
         one.div_(2)
-    centre = mean_of(torch.cat([first, second]))
     if rank == 0:
-        answers.put([one.tolist() for one in (loss, centre, *found)])
+        answers.put([one.tolist() for one in (loss, *found)])
     distributed.destroy_process_group()
 
 
@@ -158,12 +124,11 @@ def test_two_processes_with_half_the_pictures_each_are_one_with_all_of_them():
     workers = [context.Process(target=_one_of_two, args=(rank, port, answers)) for rank in range(2)]
     for worker in workers:
         worker.start()
-    loss, centre, *found = answers.get(timeout=120)
+    loss, *found = answers.get(timeout=120)
     for worker in workers:
         worker.join(timeout=60)
         assert worker.exitcode == 0
-    whole_loss, whole = gradients(views().double(), 12, losses()["simclr"], dropout=0.0)
+    whole_loss, whole = gradients(views().double(), 12, dropout=0.0)
     assert loss == pytest.approx(float(whole_loss), rel=1e-6)
-    torch.testing.assert_close(torch.tensor(centre), mean_of(views()))
     for one, other in zip(found, whole, strict=True):
         torch.testing.assert_close(torch.tensor(one).double(), other, rtol=1e-5, atol=1e-7)
