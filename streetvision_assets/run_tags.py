@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.history.source import source_of
-from streetvision_core.io.provenance import git_state
+from streetvision_core.io.private import git_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,9 +24,8 @@ from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.history.source import IMAGES
 from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
-from streetvision_core.io.private import local_paths, part_config
+from streetvision_core.io.private import local_paths, part_config, utc_now
 from streetvision_core.io.progress import forget_progress
-from streetvision_core.io.provenance import utc_now
 from streetvision_core.training.config import SPEED_SETTINGS
 
 if TYPE_CHECKING:

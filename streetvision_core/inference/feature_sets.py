@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
 from streetvision_core.io.atomic import is_partial, make_directory, sweep_partials, write_file_atomic
-from streetvision_core.io.claims import CLAIM_FILES, abandoned, claim, clear_abandoned, is_claim
-from streetvision_core.io.removal import refuse_links, remove_own
+from streetvision_core.io.claims import (
+    CLAIM_FILES,
+    abandoned,
+    claim,
+    clear_abandoned,
+    is_claim,
+    refuse_links,
+    remove_own,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

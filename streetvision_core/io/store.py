@@ -52,16 +52,30 @@ from streetvision_core.io.claims import (
     claim_if_free,
     clear_abandoned,
     is_claimed,
+    refuse_links,
     release,
+    remove_or_tell,
+    remove_own,
 )
 from streetvision_core.io.encode import bytes_digest
-from streetvision_core.io.locations import directory_named
 from streetvision_core.io.manifest import OutputFile, StepManifest
-from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME, check_relative_name, check_segment
-from streetvision_core.io.pointer import parse_pointer
+from streetvision_core.io.names import (
+    MANIFEST_NAME,
+    PRIVATE_NAME,
+    check_relative_name,
+    check_segment,
+    parse_pointer,
+)
 from streetvision_core.io.published import PublishedArtifact, damaged, read_artifact, unreadable
-from streetvision_core.io.removal import refuse_links, remove_or_tell, remove_own
-from streetvision_core.io.root import LOCK, Root, mark, recognise, refuse_linked_places, sweep_root
+from streetvision_core.io.root import (
+    LOCK,
+    Root,
+    directory_named,
+    mark,
+    recognise,
+    refuse_linked_places,
+    sweep_root,
+)
 from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:

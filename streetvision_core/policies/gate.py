@@ -21,7 +21,7 @@ from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io import Artifact, json_bytes
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
-from streetvision_core.policies.gate_config import LEAST_ERRORS, GateConfig
+from streetvision_core.policies.config import LEAST_ERRORS, GateConfig
 from streetvision_core.policies.gate_head import EXTRAS, GateHead
 
 if TYPE_CHECKING:

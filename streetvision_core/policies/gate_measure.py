@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.data.splits import Splits
     from streetvision_core.inference.logits import TrainedClassifier
+    from streetvision_core.policies.config import GateConfig
     from streetvision_core.policies.gate import Gate
-    from streetvision_core.policies.gate_config import GateConfig
 
 
 def train_gate(

@@ -28,7 +28,7 @@ import numpy as np
 from streetvision_core.errors import TrainingError
 from streetvision_core.inference.logits import Logits, groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
-from streetvision_core.io.temporary import temporary_directory
+from streetvision_core.io.system import temporary_directory
 from streetvision_core.models import LABEL_NAMES, hub_config
 from streetvision_core.training.checkpoint import (
     ADAPTERS_NAME,

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
 from streetvision_core.io import make_directory, write_json_atomic
 from streetvision_core.io.atomic import link_file_durably, sweep_partials
+from streetvision_core.io.claims import remove_own
 from streetvision_core.io.progress import progress_lock, refuse_foreign_progress
-from streetvision_core.io.removal import remove_own
 from streetvision_core.training.saved import (
     SavedRecord,
     epoch_name,
