@@ -11,8 +11,8 @@ import torch
 
 from streetvision_core.io.progress import forget_progress
 from streetvision_core.training import module, progress
-from streetvision_core.training.best import BestEpoch
 from streetvision_core.training.data import EpochBatches
+from streetvision_core.training.loop import BestEpoch
 from streetvision_core.training.resume import open_state
 from streetvision_core.training.throughput import MEASURED
 from tests.training.interrupt import RECIPE, edit_checkpoint, fit_until

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from streetvision_core.training.ssl_objectives import (
+from streetvision_core.training.ssl.objectives import (
     backward_in_parts,
     contrastive_loss,
     distillation_loss,
