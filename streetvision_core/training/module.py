@@ -13,8 +13,6 @@ torch.compile where it works, and the model as it is, with a word about it, wher
 Whether it works shows only when a batch has gone forward and back: a compiler may be missing, or an operation
 of the model unknown to it. So a copy of the model tries that first, and no weight or statistic of the model
 itself has seen the try.
-
-The learning rate over a training, as a share of the largest one.
 """
 
 from __future__ import annotations
@@ -41,6 +39,7 @@ from streetvision_core.training.data import Batch, Unreadable
 from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
 from streetvision_core.training.report import CandidateRow, EpochRow, best_of
+from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
 
 if TYPE_CHECKING:
@@ -50,14 +49,6 @@ if TYPE_CHECKING:
 
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
-
-
-def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:
-    """Return the share of the largest learning rate at a step from 0: a linear rise, then half a cosine."""
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def compile_if_possible(model: Any, example: torch.Tensor, *, on_notice: Callable[[str], None]) -> bool:

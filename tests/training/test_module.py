@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from streetvision_core.models import build_classifier
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training.data import Batch
-from streetvision_core.training.module import ClassifierModule, learning_rate_factor
+from streetvision_core.training.module import ClassifierModule
 from streetvision_core.training.report import EpochRow
+from streetvision_core.training.schedule import learning_rate_factor
 from tests.training.toy import make_backbone, recipe
 
 

@@ -32,7 +32,7 @@ from streetvision_core.models.adapters import (
 )
 from streetvision_core.models.explora_config import SIMCLR
 from streetvision_core.models.zoo import load_exactly
-from streetvision_core.training.module import learning_rate_factor
+from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
 from streetvision_core.training.ssl.adaptation import AdaptationEpoch
 from streetvision_core.training.ssl.learners import Contrastive, Distillation
