@@ -14,6 +14,7 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.eval.metrics import compute_mcc
+from streetvision_core.graph import LOGITS, STEPS
 from streetvision_core.inference.logits import Logits, predict_role
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import ThresholdsConfig
@@ -21,7 +22,7 @@ from streetvision_core.policies.threshold import Thresholds, fit_threshold_polic
 from streetvision_core.report.plots import plot_mcc_curve, plot_risk_coverage
 from streetvision_core.training.checkpoint import Checkpoint, logits_problems
 
-ROLES = ("val_calib",)
+ROLES = STEPS[LOGITS].roles
 
 
 class ThresholdsStep(ThresholdsConfig, StepConfig):

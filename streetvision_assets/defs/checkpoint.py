@@ -12,6 +12,7 @@ from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
+from streetvision_core.graph import CHECKPOINT, STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone
 from streetvision_core.report.plots import plot_training_curve
@@ -20,7 +21,7 @@ from streetvision_core.training.config import TrainingConfig
 from streetvision_core.training.fit import fit_classifier
 from streetvision_core.training.throughput import limited_by
 
-ROLES = ("train", "val_select")
+ROLES = STEPS[CHECKPOINT].roles
 
 
 class TrainingStep(TrainingConfig, StepConfig):

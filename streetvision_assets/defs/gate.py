@@ -13,13 +13,14 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
+from streetvision_core.graph import STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import GateConfig
 from streetvision_core.policies.gate import Gate
 from streetvision_core.policies.gate_measure import gate_problems, train_gate
 from streetvision_core.training.checkpoint import Checkpoint
 
-ROLES = ("train", "val_select")
+ROLES = STEPS["gate"].roles
 
 
 class GateStep(GateConfig, StepConfig):

@@ -138,6 +138,11 @@ class GatePolicy(Record):
         return self.val_select.errors
 
     @property
+    def defers(self) -> bool:
+        """It may leave images to a person."""
+        return True
+
+    @property
     def extras(self) -> tuple[str, ...]:
         """What the head is told besides the logits; nothing where the margin decides."""
         return EXTRAS if self.head is not None else ()

@@ -232,6 +232,11 @@ class ScrcPolicy(Record):
         return self
 
     @property
+    def defers(self) -> bool:
+        """It may leave images to a person."""
+        return True
+
+    @property
     def extras(self) -> tuple[str, ...]:
         """None: the logits are enough."""
         return ()

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import TrainingError
+from streetvision_core.graph import CHECKPOINT, STEPS
 from streetvision_core.inference.logits import Logits, groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
 from streetvision_core.io.system import temporary_directory
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
     from streetvision_core.training.resume import SavedTraining
 
-ROLES = ("train", "val_select")
+ROLES = STEPS[CHECKPOINT].roles
 
 
 def fit_classifier(

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import ConfigError, TrainingError
+from streetvision_core.graph import STEPS
 from streetvision_core.inference.logits import groups_of, labels_of
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.ssl.loop import Adapted
 
 MIB = 1024 * 1024
-ROLES = ("train", "val_select")
+ROLES = STEPS["backbone"].roles
 _PARITY_PICTURES = 8
 _PROBE_ITERATIONS = 2000
 

@@ -228,15 +228,15 @@ def test_parts_of_a_batch_learn_what_the_whole_batch_learns(squares, tmp_path, o
 
 
 def test_both_passes_over_a_part_drop_the_same(squares, tmp_path, monkeypatch):
-    from streetvision_core.training import ssl_learners
+    from streetvision_core.training.ssl import learners
 
-    original, pairs = ssl_learners.backward_in_parts, []
+    original, pairs = learners.backward_in_parts, []
 
     def looked_at(encode, parts, loss_of):
         pairs.append((encode(0).detach(), encode(0).detach()))
         return original(encode, parts, loss_of)
 
-    monkeypatch.setattr(ssl_learners, "backward_in_parts", looked_at)
+    monkeypatch.setattr(learners, "backward_in_parts", looked_at)
     adapt(squares.start, squares.toy, tmp_path, explora_dropout=0.5, explora_learning_rate=0.1)
     assert len(pairs) == 3
     assert all(torch.equal(*pair) for pair in pairs)
