@@ -1,12 +1,10 @@
-"""Pictures and tables as Dagster metadata.
+"""What the UI shows: images, tables and words as Dagster metadata, and the epochs of a training.
 
 A training as the UI shows it while it runs: a line of the log and an observation for each epoch told.
 
 Dagster records both at once, so the plots of the asset draw the curve epoch by epoch. An observation has no
 data version: it says nothing of what is materialized, and nothing downstream becomes stale by it. Which
-epochs are told is decided by ``training/pace.py``.
-
-Which epochs a person is told of, where they come faster than anybody reads.
+epochs are told is decided by :class:`Paced`.
 
 Of a training of more than `ALL_EPOCHS` epochs those that end within `PACE_SECONDS` of the last one told are
 left out, but for the first and the last of each phase. Shorter trainings, and slower ones, are told whole.

@@ -2,7 +2,7 @@
 
 Pictures, or whole groups where pictures come in groups, are drawn again with replacement, and the exact
 scan chooses a threshold on each resample. That takes one sort for all resamples; a resample is weights on
-the steps of `steps`, so B of them cost O(B n), in slices of bounded memory.
+the steps of `thresholds`, so B of them cost O(B n), in slices of bounded memory.
 
 `at` says which threshold is used: `midpoint`, the middle of the best plateau of the pictures themselves,
 or `bootstrap_median`, the median of the middles that the resamples chose, which varies less from one set

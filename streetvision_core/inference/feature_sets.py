@@ -4,7 +4,7 @@ Who has a set open holds a claim on a name of its own in the set's directory (``
 the process. Claims are made, and sets removed, under the lock on ``features/.lock``: so nobody takes up what
 is being removed. When a set was used last is the modification time of its ``key.json``.
 
-What the shards hold is the business of ``training/feature_cache.py``.
+What the shards hold is the business of ``inference/feature_cache.py``.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ which a claim lies that nobody holds is what a kill has left, and ``sweep`` remo
 neither is a stranger's: it stays, and ``streetvision gc`` and ``verify`` name it.
 The locks are advisory and of this machine: the store belongs on a local disk.
 
-Whatever is removed goes by ``removal.py``: what this store has made, and nothing through a link. What cannot
+Whatever is removed goes by ``claims.py``: what this store has made, and nothing through a link. What cannot
 be removed is told, as an error or in the log.
 """
 
@@ -115,11 +115,11 @@ class ArtifactStore:
         return self._to_write(self.root / "resume" / check_segment(step, kind="step name") / name)
 
     def features_directory(self) -> Path:
-        """Return where features of pictures are kept, for all runs (``training/feature_cache.py``)."""
+        """Return where features of pictures are kept, for all runs (``inference/feature_cache.py``)."""
         return self._to_write(self.root / "features")
 
     def tensorboard_directory(self, run_id: str, step: str) -> Path:
-        """Return where ``step`` of ``run_id`` writes its learning curve (``training/curves.py``)."""
+        """Return where ``step`` of ``run_id`` writes its learning curve (``training/report.py``)."""
         name = check_segment(run_id, kind="run id")
         return self._to_write(self.root / "tensorboard" / check_segment(step, kind="step name") / name)
 

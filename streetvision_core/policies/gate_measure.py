@@ -46,7 +46,7 @@ def train_gate(
         pictures: Reads the pictures of train and val_select.
         config: Recorded in the policy.
         checkpoint_version: The data version of the checkpoint.
-        cache: Where features of pictures are kept (`training.features`): one that is there is not computed
+        cache: Where features of pictures are kept (`cached_features`): one that is there is not computed
             again, and its picture not read. The gate is the same.
         on_notice: Told of damage in the cache.
 
