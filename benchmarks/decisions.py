@@ -22,7 +22,7 @@ from _common import machine_line, megabytes, peak_bytes, print_table, time_calls
 
 from streetvision_core.eval.risk_control import certify_selective_risk, risk_grid
 from streetvision_core.io import json_bytes
-from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.policies.config import GateConfig
 from streetvision_core.policies.gate_fit import fit_gate
 from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table
 from streetvision_core.policies.threshold import fit_threshold_policy

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from importlib import import_module
+from pkgutil import iter_modules
 
 import dagster as dg
 
+from streetvision_assets import defs as stages
 from streetvision_assets.console import console
 from streetvision_assets.conventions import CHECKED_IO_MANAGER_KEY, IO_MANAGER_KEY
-from streetvision_assets.defs import backbone, bundle, calibration, checkpoint, data, evaluation, gate, scrc
 from streetvision_assets.io_manager import ArtifactIOManager, CheckedIOManager
 from streetvision_assets.jobs import JOBS
 from streetvision_assets.resources import StoreResource
 
-STAGES = (data, backbone, checkpoint, calibration, gate, scrc, evaluation, bundle)
+STAGES = [import_module(f"{stages.__name__}.{found.name}") for found in iter_modules(stages.__path__)]
 
 store = StoreResource()
 

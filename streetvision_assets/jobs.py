@@ -8,13 +8,14 @@ import dagster as dg
 
 from streetvision_assets.conventions import VERIFY
 from streetvision_assets.presets import preset_jobs
+from streetvision_core.graph import CHECKPOINT, steps_behind
 
 if TYPE_CHECKING:
     from dagster import UnresolvedAssetJobDefinition
 
 _READABLE: dict[str, Any] = {"loggers": {"console": {}}}
-_PHASE_1 = ("images", "splits", "backbone", "phase1_checkpoint")
-_PHASES_1_2 = (*_PHASE_1, "val_calib_logits", "thresholds")
+_PHASE_1 = steps_behind(CHECKPOINT)
+_PHASES_1_2 = steps_behind("thresholds")
 _EVERYTHING = dg.AssetSelection.assets("bundle").upstream()
 
 

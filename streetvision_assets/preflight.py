@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import ConfigError, StoreError
-from streetvision_core.io.locations import directory_named
+from streetvision_core.io.root import directory_named
 from streetvision_core.io.store import default_store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from streetvision_core.io import json_digest
-from streetvision_core.io.provenance import environment
+from streetvision_core.io.private import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,8 +31,8 @@ from streetvision_core.io.claims import (
     is_claim,
     is_claimed,
     release,
+    remove_held,
 )
-from streetvision_core.io.removal import remove_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

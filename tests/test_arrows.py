@@ -24,10 +24,8 @@ FLOORS = (
 # What a room may import of its own floor.
 NEIGHBOURS = {("errors", "escape"), ("eval", "io"), ("models", "data")}
 # Statistics know nothing of the store: what they may use of `io` are records, and how these are written.
-RECORDS = {
-    f"{CORE}.io.{name}"
-    for name in ("PublishedArtifact", "csv_bytes", "json_bytes", "read_csv", "records.Record")
-}
+_RECORDS = ("PublishedArtifact", "csv_bytes", "json_bytes", "read_csv", "records.Record")
+RECORDS = {f"{CORE}.io.{name}" for name in _RECORDS}
 HALL = 18
 
 

@@ -6,21 +6,22 @@ import dagster as dg
 
 from streetvision_assets.checks import standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import markdown, table
+from streetvision_assets.metadata import markdown, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
+from streetvision_core.graph import STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone, prepare_backbone
 from streetvision_core.models.config import BackboneConfig
 from streetvision_core.models.explora_config import NONE
 from streetvision_core.models.licences import export_obstacle
-from streetvision_core.training.explora import adapt_backbone, used_device
+from streetvision_core.training.ssl.explora import adapt_backbone, used_device
 
-ROLES = ("train", "val_select")
+ROLES = STEPS["backbone"].roles
 
 
 class BackboneStep(BackboneConfig, StepConfig):

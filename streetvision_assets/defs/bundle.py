@@ -7,7 +7,7 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
-from streetvision_assets.pictures import NO_ANSWER, markdown, with_interval
+from streetvision_assets.metadata import NO_ANSWER, markdown, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
@@ -26,11 +26,11 @@ from streetvision_core.bundle.parts import choose_parts
 from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
+from streetvision_core.graph import BUNDLE, STEPS
 from streetvision_core.io import Artifact, PublishedArtifact
 from streetvision_core.report.evaluation import Evaluation
 
-ROLES = ("val_test",)
-OPTIONAL_STEPS = ("val_calib_logits", "thresholds", "gate", "scrc", "evaluation")
+ROLES = STEPS[BUNDLE].roles
 SHOWN = (RECORD, CARD, EVALUATION)
 
 
@@ -38,7 +38,9 @@ class BundleStep(BundleConfig, StepConfig):
     """Configuration of ``bundle``."""
 
 
-@stage_asset(group="deploy", kinds={"pytorch", "huggingface"}, phase=6, ins=optional_inputs(*OPTIONAL_STEPS))
+@stage_asset(
+    group="deploy", kinds={"pytorch", "huggingface"}, phase=6, ins=optional_inputs(*STEPS[BUNDLE].optional)
+)
 def bundle(
     context: dg.AssetExecutionContext,
     config: BundleStep,
@@ -47,19 +49,16 @@ def bundle(
     splits: PublishedArtifact,
     backbone: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
-    val_calib_logits: PublishedArtifact | None,
-    thresholds: PublishedArtifact | None,
-    gate: PublishedArtifact | None,
-    scrc: PublishedArtifact | None,
-    evaluation: PublishedArtifact | None,
+    **others: PublishedArtifact | None,
 ) -> dg.MaterializeResult[StepOutput]:
     """The deployment bundle: one model, one policy, its report, and the lineage of every byte."""
-    published = {
-        "images": images, "splits": splits, "backbone": backbone, "phase1_checkpoint": phase1_checkpoint,
-        "val_calib_logits": val_calib_logits, "thresholds": thresholds, "gate": gate, "scrc": scrc,
-        "evaluation": evaluation,
-    }  # fmt: skip
-    parts = choose_parts(published, config=config, input_of=store.open().input_of)
+    required = {
+        "images": images,
+        "splits": splits,
+        "backbone": backbone,
+        "phase1_checkpoint": phase1_checkpoint,
+    }
+    parts = choose_parts({**required, **others}, config=config, input_of=store.open().input_of)
     for sentence in parts.left_out:
         context.log.info(sentence)
     step = Step.begin(

@@ -7,22 +7,22 @@ import numpy as np
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import picture, table
+from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.eval.metrics import compute_mcc
+from streetvision_core.graph import LOGITS, STEPS
 from streetvision_core.inference.logits import Logits, predict_role
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import ThresholdsConfig
 from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy, verify_thresholds
 from streetvision_core.report.plots import plot_mcc_curve, plot_risk_coverage
-from streetvision_core.training.checkpoint import Checkpoint
-from streetvision_core.training.verify import logits_problems
+from streetvision_core.training.checkpoint import Checkpoint, logits_problems
 
-ROLES = ("val_calib",)
+ROLES = STEPS[LOGITS].roles
 
 
 class ThresholdsStep(ThresholdsConfig, StepConfig):

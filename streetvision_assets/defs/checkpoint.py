@@ -6,23 +6,22 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.observing import observed_epochs
-from streetvision_assets.pictures import picture, table
+from streetvision_assets.metadata import observed_epochs, picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
+from streetvision_core.graph import CHECKPOINT, STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone
 from streetvision_core.report.plots import plot_training_curve
-from streetvision_core.training.checkpoint import Checkpoint
+from streetvision_core.training.checkpoint import Checkpoint, checkpoint_problems
 from streetvision_core.training.config import TrainingConfig
 from streetvision_core.training.fit import fit_classifier
 from streetvision_core.training.throughput import limited_by
-from streetvision_core.training.verify import checkpoint_problems
 
-ROLES = ("train", "val_select")
+ROLES = STEPS[CHECKPOINT].roles
 
 
 class TrainingStep(TrainingConfig, StepConfig):

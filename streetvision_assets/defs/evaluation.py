@@ -6,13 +6,14 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
-from streetvision_assets.pictures import NO_ANSWER, markdown, picture, table, with_interval
+from streetvision_assets.metadata import NO_ANSWER, markdown, picture, table, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
+from streetvision_core.graph import EVALUATION, POLICY_STEPS, STEPS
 from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.registry import judged_policies
@@ -21,8 +22,7 @@ from streetvision_core.report.pages import PLOT_PREFIX, policy_rows, slice_rows
 from streetvision_core.report.recount import recount_problems
 from streetvision_core.training.checkpoint import Checkpoint
 
-ROLES = ("val_test",)
-POLICY_STEPS = ("thresholds", "gate", "scrc")
+ROLES = STEPS[EVALUATION].roles
 
 
 @stage_asset(group="report", kinds={"pytorch", "matplotlib"}, ins=optional_inputs(*POLICY_STEPS))
@@ -33,13 +33,11 @@ def evaluation(
     images: PublishedArtifact,
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
-    thresholds: PublishedArtifact | None,
-    gate: PublishedArtifact | None,
-    scrc: PublishedArtifact | None,
+    **policies: PublishedArtifact | None,
 ) -> dg.MaterializeResult[StepOutput]:
     """Every decision on val_test by every policy of this checkpoint, with intervals, slices and plots."""
     required = {"images": images, "splits": splits, "phase1_checkpoint": phase1_checkpoint}
-    judged = judged_policies(required, {"thresholds": thresholds, "gate": gate, "scrc": scrc})
+    judged = judged_policies(required, policies)
     for sentence in judged.left_out:
         context.log.info(sentence)
     step = Step.begin(context, store, config, *required.values(), *judged.published.values(), roles=ROLES)

@@ -6,20 +6,21 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
-from streetvision_assets.pictures import markdown, table
+from streetvision_assets.metadata import markdown, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
+from streetvision_core.graph import STEPS
 from streetvision_core.io import PublishedArtifact
+from streetvision_core.policies.config import GateConfig
 from streetvision_core.policies.gate import Gate
-from streetvision_core.policies.gate_config import GateConfig
 from streetvision_core.policies.gate_measure import gate_problems, train_gate
 from streetvision_core.training.checkpoint import Checkpoint
 
-ROLES = ("train", "val_select")
+ROLES = STEPS["gate"].roles
 
 
 class GateStep(GateConfig, StepConfig):

@@ -191,10 +191,10 @@ a model that was trained with `views: whole`.
 
 def _promise(policy: Policy) -> str:
     deferring = (
-        ""
-        if policy.type == "threshold"
-        else "Pictures that it does not answer it defers to a person. Only `streetvision` and"
+        "Pictures that it does not answer it defers to a person. Only `streetvision` and"
         " `streetvision_core` do\nthat; other libraries open the weights, which answer every picture.\n"
+        if policy.defers
+        else ""
     )
     return f"""\
 ## What it promises

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.verify import verify_bundle
 from streetvision_core.errors import BundleError
-from streetvision_core.io.temporary import room_for, temporary_directory
+from streetvision_core.io.system import room_for, temporary_directory
 from streetvision_core.report.evaluation import decision_problems
 
 if TYPE_CHECKING:

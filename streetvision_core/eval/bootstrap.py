@@ -18,19 +18,36 @@ about 30) the intervals are too short.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14; Cameron, Gelbach
 and Miller, Review of Economics and Statistics 90 (2008), 414-427 (groups).
+
+Two confidences in the same answers, compared: the interval of the difference of their AUGRC.
+
+A resample draws as many groups as there are, with replacement, and both confidences are judged on the same
+one (a paired bootstrap); the interval is that between percentiles. Nothing is sorted twice: with w_i
+copies of picture i, and A_i and B_i pictures of the resample that are accepted before and up to the pictures
+that are as confident as i,
+
+    2 n^2 AUGRC = sum over the wrong i of  w_i (2 n - A_i - B_i),
+
+since a wrong answer counts at every coverage from where it is accepted, in the middle of its ties, up to 1.
+That is one cumulative sum a resample, in integers, so it is exact: 2,000 resamples of 10^4 pictures
+take about a second.
+
+Not promised: with few groups (below about 30) the interval is too short.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval.inputs import binary_vector, require_equal_length
+from streetvision_core.eval.inputs import binary_vector, finite_vector, require_equal_length
 from streetvision_core.eval.intervals import LEVEL, Interval, require_level
 from streetvision_core.eval.metrics import mcc_from_counts
+from streetvision_core.eval.ranking import risk_coverage_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +58,9 @@ if TYPE_CHECKING:
 
     Integers: TypeAlias = npt.NDArray[np.integer[Any]]
     Groups: TypeAlias = Sequence[str] | npt.NDArray[Any]
+    from collections.abc import Sequence
+
+    Ints: TypeAlias = npt.NDArray[np.int64]
 
 Method: TypeAlias = Literal["percentile", "bca"]
 RESAMPLES = 2000
@@ -229,5 +249,110 @@ def _require_resampling(units: int, *, resamples: int, level: float) -> None:
             "at least two pictures or groups to resample",
             f"{units}",
             "the bootstrap",
+            "One group says nothing about how groups differ; use more pictures.",
+        )
+
+
+_PAIRS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True)
+class AugrcDifference:
+    """AUGRC of a challenger and of a baseline, and the interval of challenger minus baseline.
+
+    A negative difference speaks for the challenger.
+    """
+
+    challenger: float
+    baseline: float
+    interval: Interval
+
+    @property
+    def difference(self) -> float:
+        """Challenger minus baseline."""
+        return self.challenger - self.baseline
+
+
+def compare_augrc(
+    challenger: Values,
+    baseline: Values,
+    wrong: Values,
+    *,
+    groups: Sequence[str] | npt.NDArray[Any],
+    seed: int,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> AugrcDifference:
+    """Compare two confidences [N] in answers that are `wrong` [N] or right, by a bootstrap over groups [N].
+
+    Raises:
+        DataError: shapes that do not fit, a confidence that is not finite, or fewer than two groups.
+        ConfigError: a level outside (0, 1).
+    """
+    flags = binary_vector(wrong, name="wrong")
+    scores = [finite_vector(one, name="confidence") for one in (challenger, baseline)]
+    unit = np.unique(np.asarray(groups), return_inverse=True)[1]
+    require_equal_length(wrong=flags, groups=unit, challenger=scores[0], baseline=scores[1])
+    _require_two(int(unit.max()) + 1)
+    require_level(level)
+    first, second = (_Ranking.of(score, flags) for score in scores)
+    drawn = np.concatenate(
+        [
+            (first.doubled_area(weights) - second.doubled_area(weights)) / (2 * weights.sum(axis=1) ** 2)
+            for weights in _resampled_weights(unit, resamples=resamples, seed=seed)
+        ]
+    )
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return AugrcDifference(
+        challenger=risk_coverage_curve(scores[0], flags).augrc,
+        baseline=risk_coverage_curve(scores[1], flags).augrc,
+        interval=Interval(low, high, level, "bootstrap-percentile"),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """Pictures by falling confidence, and for each wrong one [K] where it and its ties begin and end."""
+
+    order: npt.NDArray[np.intp]
+    wrong: npt.NDArray[np.intp]
+    begins: npt.NDArray[np.intp]
+    ends: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, confidence: Floats, wrong: npt.NDArray[np.bool_]) -> _Ranking:
+        rising, mistaken = np.sort(-confidence), np.flatnonzero(wrong)
+        return cls(
+            order=np.argsort(-confidence, kind="stable"),
+            wrong=mistaken,
+            begins=np.searchsorted(rising, -confidence[mistaken], side="left"),
+            ends=np.searchsorted(rising, -confidence[mistaken], side="right"),
+        )
+
+    def doubled_area(self, weights: Ints) -> Ints:
+        """2 n^2 AUGRC, int64 [R], of the pictures taken `weights` [R, N] times."""
+        accepted = np.zeros((len(weights), weights.shape[1] + 1), dtype=np.int64)
+        np.cumsum(weights[:, self.order], axis=1, out=accepted[:, 1:])
+        later = 2 * accepted[:, -1:] - accepted[:, self.begins] - accepted[:, self.ends]
+        area: Ints = np.sum(weights[:, self.wrong] * later, axis=1)
+        return area
+
+
+def _resampled_weights(unit: npt.NDArray[np.intp], *, resamples: int, seed: int) -> Iterator[Ints]:
+    """Yield how often each picture is in each resample, [some, N] at a time, so that memory stays small."""
+    random = np.random.default_rng(seed)
+    units, at_once = int(unit.max()) + 1, max(1, _PAIRS_AT_ONCE // unit.size)
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        cells = random.integers(0, units, (rows, units)) + units * np.arange(rows)[:, None]
+        yield np.bincount(cells.ravel(), minlength=rows * units).reshape(rows, units)[:, unit]
+
+
+def _require_two(units: int) -> None:
+    if units < 2:
+        raise DataError(
+            "at least two pictures or groups to resample",
+            f"{units}",
+            "the comparison of two confidences",
             "One group says nothing about how groups differ; use more pictures.",
         )

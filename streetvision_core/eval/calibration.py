@@ -22,14 +22,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.eval.calibrators import Beta, Isotonic, Platt, Temperature, VennAbers, beta_inputs
+from streetvision_core.eval.calibrators import (
+    Beta,
+    Isotonic,
+    Platt,
+    Temperature,
+    VennAbers,
+    beta_inputs,
+    lower_staircase,
+    upper_staircase,
+)
 from streetvision_core.eval.inputs import (
     binary_vector,
     margin_vector,
     require_both_classes,
     require_equal_length,
 )
-from streetvision_core.eval.venn_abers import lower_staircase, upper_staircase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

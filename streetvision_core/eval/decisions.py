@@ -117,6 +117,10 @@ class Policy(Protocol):
         """The extras it needs; none where the logits are enough."""
 
     @property
+    def defers(self) -> bool:
+        """Whether it may leave an image unanswered."""
+
+    @property
     def fitted_on(self) -> Record:
         """The data versions of the artifacts it was fitted on, by step."""
 

@@ -2,7 +2,7 @@
 
 Pictures, or whole groups where pictures come in groups, are drawn again with replacement, and the exact
 scan chooses a threshold on each resample. That takes one sort for all resamples; a resample is weights on
-the steps of `steps`, so B of them cost O(B n), in slices of bounded memory.
+the steps of `thresholds`, so B of them cost O(B n), in slices of bounded memory.
 
 `at` says which threshold is used: `midpoint`, the middle of the best plateau of the pictures themselves,
 or `bootstrap_median`, the median of the middles that the resamples chose, which varies less from one set
@@ -27,8 +27,17 @@ import numpy as np
 
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.eval.inputs import require_equal_length
-from streetvision_core.eval.steps import count_steps, middles, widest_plateaus
-from streetvision_core.eval.thresholds import MCC, ThresholdChoice, choice_at, ordered_margins, scan, step_of
+from streetvision_core.eval.thresholds import (
+    MCC,
+    ThresholdChoice,
+    choice_at,
+    count_steps,
+    middles,
+    ordered_margins,
+    scan,
+    step_of,
+    widest_plateaus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +46,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.eval.inputs import Floats, Values
     from streetvision_core.eval.objectives import Objective
-    from streetvision_core.eval.steps import Order
+    from streetvision_core.eval.thresholds import Order
 
 PLACES = ("midpoint", "bootstrap_median")
 # Cells of a slice of resamples, so that a slice stays in a processor's cache.

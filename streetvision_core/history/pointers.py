@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.errors import SchemaError, StoreError
 from streetvision_core.history.scan import directories, entries
-from streetvision_core.io.names import MANIFEST_NAME
-from streetvision_core.io.pointer import parse_pointer
+from streetvision_core.io.names import MANIFEST_NAME, parse_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -24,11 +24,17 @@ from streetvision_core.history.gc import Plan, plan_collection
 from streetvision_core.history.order import depths
 from streetvision_core.history.scan import run_ids
 from streetvision_core.inference.feature_sets import remove_features
-from streetvision_core.io.claims import abandoned, clear_abandoned, leave_claim
+from streetvision_core.io.claims import (
+    abandoned,
+    clear_abandoned,
+    leave_claim,
+    refuse_links,
+    remove_if_empty,
+    remove_own,
+)
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.progress import forget_progress
-from streetvision_core.io.removal import refuse_links, remove_if_empty, remove_own
 from streetvision_core.io.store import is_half_made
 from streetvision_core.io.system import open_directory
 

@@ -38,9 +38,9 @@ from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, Fe
 from streetvision_core.inference.features import batch_features, classify_features, find_row_shape
 from streetvision_core.inference.measure import picture_quality
 from streetvision_core.inference.predict import BATCH_SIZE, choose_device, prepared_batches
+from streetvision_core.io.claims import remove_or_tell
 from streetvision_core.io.encode import bytes_digest, json_bytes
-from streetvision_core.io.removal import remove_or_tell
-from streetvision_core.io.temporary import room_for
+from streetvision_core.io.system import room_for
 from streetvision_core.models import pooling, preprocessing, views
 from streetvision_core.models.pooling import pool_logits
 

@@ -43,8 +43,7 @@ from streetvision_core.errors import MissingArtifactError, StoreError
 from streetvision_core.inference.feature_sets import claim_features
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.atomic import write_chunks_atomic
-from streetvision_core.io.claims import release
-from streetvision_core.io.removal import remove_or_tell
+from streetvision_core.io.claims import release, remove_or_tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

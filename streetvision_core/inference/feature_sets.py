@@ -4,7 +4,7 @@ Who has a set open holds a claim on a name of its own in the set's directory (``
 the process. Claims are made, and sets removed, under the lock on ``features/.lock``: so nobody takes up what
 is being removed. When a set was used last is the modification time of its ``key.json``.
 
-What the shards hold is the business of ``training/feature_cache.py``.
+What the shards hold is the business of ``inference/feature_cache.py``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
 from streetvision_core.io.atomic import is_partial, make_directory, sweep_partials, write_file_atomic
-from streetvision_core.io.claims import CLAIM_FILES, abandoned, claim, clear_abandoned, is_claim
-from streetvision_core.io.removal import refuse_links, remove_own
+from streetvision_core.io.claims import (
+    CLAIM_FILES,
+    abandoned,
+    claim,
+    clear_abandoned,
+    is_claim,
+    refuse_links,
+    remove_own,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -172,7 +172,7 @@ def predict_role(
         index: Holds their labels, groups and digests.
         pictures: Reads them.
         device: Another device.
-        cache: Where features of pictures are kept (`training.features`): one that is there is not computed
+        cache: Where features of pictures are kept (`cached_features`): one that is there is not computed
             again, and its picture not read. The logits are the same.
         on_notice: Told of damage in the cache.
 

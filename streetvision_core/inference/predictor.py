@@ -4,7 +4,7 @@ A picture is a path, bytes or a Pillow picture. It becomes upright RGB by `data.
 through the checkpoint's preprocessing and the network in float32, and the softmax of the logits is its
 probability of roadwork. The operating point of the policy is folded into the last layer, so that the answer
 is roadwork exactly where the probability is greater than 0.5. Whether it is answered at all, or deferred to
-a person, is for the policy to say; one that needs more than logits is given extras (`models.measure`).
+a person, is for the policy to say; one that needs more than logits is given extras (`inference.measure`).
 
 Pictures are taken lazily, a batch at a time, and answered in their order. A batch has a fixed size, so
 that the same pictures in the same order give the same numbers. Each picture becomes the small tensor that the

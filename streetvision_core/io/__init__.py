@@ -17,8 +17,7 @@ from streetvision_core.io.encode import (
     read_csv,
 )
 from streetvision_core.io.manifest import InputArtifact, Origin, OutputFile, StepManifest
-from streetvision_core.io.private import PrivateRecord
-from streetvision_core.io.provenance import Environment, GitState, environment, git_state
+from streetvision_core.io.private import Environment, GitState, PrivateRecord, environment, git_state
 from streetvision_core.io.published import PublishedArtifact, read_artifact
 from streetvision_core.io.store import ArtifactStore, default_store
 from streetvision_core.io.tensors import read_tensors, tensors_bytes

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from streetvision_core.errors import StoreError
-from streetvision_core.io.removal import refuse_links, remove_own
+from streetvision_core.io.claims import refuse_links, remove_own
 from streetvision_core.io.system import open_directory
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from streetvision_core.io.encode import json_bytes, json_digest
 from streetvision_core.io.manifest import OPEN_VERSION, InputArtifact, Origin, OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME, check_portable, check_relative_name, check_segment
 from streetvision_core.io.plain import plain_mapping, plain_scalar
-from streetvision_core.io.provenance import (
+from streetvision_core.io.private import (
     callers_state,
     environment,
     git_state,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from streetvision_core.io.provenance import GitState
+    from streetvision_core.io.private import GitState
 
 
 _MOST_SECONDS = 100 * 366 * 86400

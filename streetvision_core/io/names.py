@@ -1,6 +1,8 @@
 """Names of files, steps and runs: what may be joined to a directory without leaving it.
 
 A name from a manifest, a pointer or a bundle is data from outside until it has passed here.
+
+A pointer: a small JSON file that names a manifest and vouches for its bytes.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import SchemaError
+from streetvision_core.io.encode import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 # Devices of Windows, with any ending; and a dot at the end, which Windows leaves out.
@@ -69,3 +73,28 @@ def check_portable(names: Iterable[str]) -> None:
                 name,
                 "Name the file otherwise.",
             )
+
+
+def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str]:
+    """Return the manifest's relative path and its SHA-256.
+
+    Raises:
+        SchemaError: it has another form than the one that is written.
+    """
+    try:
+        pointer = parse_json(data)
+        manifest, digest = pointer.pop("manifest"), pointer.pop("sha256")
+        unknown = sorted(pointer)
+        check_relative_name(manifest)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise SchemaError(
+            "a pointer with manifest and sha256", f"{data[:80]!r}", where, "Materialize the step again."
+        ) from error
+    if unknown or not isinstance(digest, str):
+        raise SchemaError(
+            "a pointer of a version this one reads",
+            f"the unknown fields {', '.join(unknown)}",
+            where,
+            "It was written by a newer StreetVision; update this installation.",
+        )
+    return manifest, digest

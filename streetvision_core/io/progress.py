@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
 from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.claims import is_claim, try_lock
-from streetvision_core.io.removal import refuse_links, remove_held, remove_if_empty, remove_own
+from streetvision_core.io.claims import (
+    is_claim,
+    refuse_links,
+    remove_held,
+    remove_if_empty,
+    remove_own,
+    try_lock,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,11 @@ on every disk (``lost+found``, ``.DS_Store``).
 A store of the last version has no marker. It is recognised when nothing else lies in it but what that
 version made: its directories, runs with its ids, and in these a manifest, a pointer or a claim of ours. It
 can be read as it is, and is marked when it is written to for the first time.
+
+Directories that the environment names: one rule for STREETVISION_STORE, DAGSTER_HOME and the like.
+
+A directory is named by an absolute path, or by one below the home directory (``~/store``). A relative path
+would be another directory in every working directory, and an address is none at all: both are refused.
 """
 
 from __future__ import annotations
@@ -17,20 +22,15 @@ from __future__ import annotations
 import enum
 import json
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from streetvision_core.errors import StoreError, StreetVisionError
 from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.claims import CLAIM_FILES, is_claim
+from streetvision_core.io.claims import CLAIM_FILES, is_claim, refuse_links, remove_own
 from streetvision_core.io.manifest import read_fields
-from streetvision_core.io.names import MANIFEST_NAME
-from streetvision_core.io.pointer import parse_pointer
+from streetvision_core.io.names import MANIFEST_NAME, parse_pointer
 from streetvision_core.io.published import unreadable
-from streetvision_core.io.removal import refuse_links, remove_own
 from streetvision_core.io.writers import write_json_atomic
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MARKER = "store.json"
 LOCK = ".lock"
@@ -192,3 +192,33 @@ def _refused(found: str, root: Path) -> StoreError:
         "Nothing was written or removed. Set STREETVISION_STORE (or --store) to a folder of its own, which"
         " need not exist; if this is a store, take everything else out of it.",
     )
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def directory_named(value: str, *, by: str) -> Path:
+    """Return the directory that a setting names, as an absolute path; it need not exist.
+
+    Args:
+        value: The text of the setting.
+        by: The setting, for the error.
+
+    Raises:
+        StoreError: it is a relative path, an address (``s3://...``), or below the home of another user.
+    """
+    if value.startswith("~") and value.partition("/")[0] != "~":
+        raise _refusal(value, by, "The home of another user is not looked up: write its path out.")
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError as error:
+        raise _refusal(value, by, "The home directory is not known: set HOME.") from error
+    if _ADDRESS.match(value):
+        raise _refusal(value, by, "Name a directory of this machine; addresses are not understood yet.")
+    if not path.is_absolute():
+        raise _refusal(value, by, f"Seen from the working directory it would be {path.absolute()}.")
+    return path
+
+
+def _refusal(value: str, by: str, action: str) -> StoreError:
+    return StoreError("an absolute path, or one that begins with ~/", repr(value), by, action)

@@ -24,7 +24,7 @@ which a claim lies that nobody holds is what a kill has left, and ``sweep`` remo
 neither is a stranger's: it stays, and ``streetvision gc`` and ``verify`` name it.
 The locks are advisory and of this machine: the store belongs on a local disk.
 
-Whatever is removed goes by ``removal.py``: what this store has made, and nothing through a link. What cannot
+Whatever is removed goes by ``claims.py``: what this store has made, and nothing through a link. What cannot
 be removed is told, as an error or in the log.
 """
 
@@ -52,16 +52,30 @@ from streetvision_core.io.claims import (
     claim_if_free,
     clear_abandoned,
     is_claimed,
+    refuse_links,
     release,
+    remove_or_tell,
+    remove_own,
 )
 from streetvision_core.io.encode import bytes_digest
-from streetvision_core.io.locations import directory_named
 from streetvision_core.io.manifest import OutputFile, StepManifest
-from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME, check_relative_name, check_segment
-from streetvision_core.io.pointer import parse_pointer
+from streetvision_core.io.names import (
+    MANIFEST_NAME,
+    PRIVATE_NAME,
+    check_relative_name,
+    check_segment,
+    parse_pointer,
+)
 from streetvision_core.io.published import PublishedArtifact, damaged, read_artifact, unreadable
-from streetvision_core.io.removal import refuse_links, remove_or_tell, remove_own
-from streetvision_core.io.root import LOCK, Root, mark, recognise, refuse_linked_places, sweep_root
+from streetvision_core.io.root import (
+    LOCK,
+    Root,
+    directory_named,
+    mark,
+    recognise,
+    refuse_linked_places,
+    sweep_root,
+)
 from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:
@@ -101,11 +115,11 @@ class ArtifactStore:
         return self._to_write(self.root / "resume" / check_segment(step, kind="step name") / name)
 
     def features_directory(self) -> Path:
-        """Return where features of pictures are kept, for all runs (``training/feature_cache.py``)."""
+        """Return where features of pictures are kept, for all runs (``inference/feature_cache.py``)."""
         return self._to_write(self.root / "features")
 
     def tensorboard_directory(self, run_id: str, step: str) -> Path:
-        """Return where ``step`` of ``run_id`` writes its learning curve (``training/curves.py``)."""
+        """Return where ``step`` of ``run_id`` writes its learning curve (``training/report.py``)."""
         name = check_segment(run_id, kind="run id")
         return self._to_write(self.root / "tensorboard" / check_segment(step, kind="step name") / name)
 

@@ -19,6 +19,8 @@ must be the one that was looked at, and no directory on the way to it may be a l
 one meanwhile. Tested on Linux, never on Windows.
 
 A system without descriptors of directories is treated as Windows is.
+
+Temporary files: where they lie is the business of Python's ``tempfile`` (TMPDIR), a full disk is ours.
 """
 
 from __future__ import annotations
@@ -29,13 +31,17 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 
+from streetvision_core.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 # Windows translates line ends unless it is told not to; it has no O_NOFOLLOW.
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -309,3 +315,34 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def room_for(content: str) -> Iterator[None]:
+    """Turn an error of the disk during the block, which writes temporary files, into one for a person.
+
+    Raises:
+        StoreError: the disk refused; the text names ``content`` and the folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"room for {content} on the temporary disk",
+            error.strerror or str(error),
+            tempfile.tempdir or "TMPDIR",
+            "Free space there, or set TMPDIR to a folder on a larger disk.",
+        ) from error
+
+
+@contextmanager
+def temporary_directory(content: str) -> Iterator[Path]:
+    """Make a directory for ``content`` that goes with the block.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    with room_for(content):
+        directory = tempfile.TemporaryDirectory(prefix="streetvision-")
+    with directory as path:
+        yield Path(path)

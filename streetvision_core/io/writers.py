@@ -1,22 +1,174 @@
-"""Each format as a durable file: JSON, CSV, tensors, checkpoints. Each returns the file's SHA-256."""
+"""Each format as a durable file: JSON, CSV, tensors, checkpoints. Each returns the file's SHA-256.
+
+Weights and whole training checkpoints as one durable file, in the format that its ending names.
+
+``.safetensors`` holds tensors by name and nothing else. ``.pth``, ``.pt`` and ``.ckpt`` are torch's archive,
+which holds nested plain values as well, as Lightning saves a training. Such an archive is a pickle, and who
+reads it safely (``torch.load(path, weights_only=True)``) is given tensors and plain values alone. So what
+could not be read that way is refused by its name, and the written file is opened that way before it is
+renamed onto its target: a checkpoint that nobody can load never replaces one that somebody can.
+
+Neither format takes a second copy in memory: both hand out the tensors' own memory, which is hashed while it
+is written. torch's writer of archives never goes back in its file, so the stream needs no ``seek``.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.io.atomic import write_file_atomic
-from streetvision_core.io.checkpoints import (
-    SAFETENSORS_ENDING,
-    TORCH_ENDINGS,
-    write_tensors_file,
-    write_torch_archive,
-)
-from streetvision_core.io.encode import csv_bytes, json_bytes, json_obstacle
+from streetvision_core.io.atomic import atomic_stream, write_chunks_atomic, write_file_atomic
+from streetvision_core.io.encode import csv_bytes, is_text, json_bytes, json_obstacle
+from streetvision_core.io.tensors import tensor_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+TORCH_ENDINGS, SAFETENSORS_ENDING = (".pth", ".pt", ".ckpt"), ".safetensors"
+# What torch's safe reader makes again, by exact type: a subclass of any of them is somebody's own class.
+_MAPPINGS, _SEQUENCES = (dict, OrderedDict, Counter), (list, tuple, set)
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")  # torch's errors hold them
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray)
+
+
+def write_torch_archive(path: Path, state: Any) -> str:
+    """Write what ``torch.load(path, weights_only=True)`` gives back; return the file's SHA-256 (hex).
+
+    A tensor that is a view is written with the whole memory that it views, once for all its views.
+
+    Raises:
+        ConfigError: a value that could not be read back; the old file stays.
+        StoreError: the file cannot be written.
+    """
+    import torch
+
+    for name, value in _foreign_values(state):
+        raise _unreadable(f"{name!r} is a {_kind(value)}", path)
+    with atomic_stream(path) as stream:
+        try:
+            torch.save(state, cast("IO[bytes]", stream))  # it asks for no more than write and flush
+            stream.flush()
+            # Mapped, so that no tensor's memory is read: it is the pickle that could be refused.
+            torch.load(str(stream.temporary), map_location="cpu", weights_only=True, mmap=True)
+        except OSError:
+            raise
+        except Exception as error:
+            # Pickle and torch fail in any way there is over what they cannot take; a full disk is one, too.
+            if stream.failure is not None:
+                raise stream.failure from error
+            raise _unreadable(_first_line(error), path) from error
+    return stream.sha256
+
+
+def write_tensors_file(path: Path, state: Any, metadata: Mapping[str, str] | None) -> str:
+    """Write tensors or arrays by name as safetensors; return the file's SHA-256 (hex).
+
+    Tensors that share memory are written as often as they have names.
+
+    Raises:
+        ConfigError: a value that safetensors cannot hold; the old file stays.
+        StoreError: the file cannot be written.
+    """
+    if obstacle := next(filter(None, _obstacles(state, metadata or {})), ""):
+        raise ConfigError(
+            "tensors by their names and metadata of text, which is all that safetensors holds",
+            obstacle,
+            path,
+            "Write a nested checkpoint under .ckpt, .pth or .pt; of a model pass the state_dict; metadata"
+            " has to be text.",
+        )
+    try:
+        return write_chunks_atomic(path, tensor_chunks(state, metadata))
+    except TypeError as error:
+        raise ConfigError(
+            "tensors of a dtype that safetensors knows",
+            str(error),
+            path,
+            "Convert it, or write the checkpoint under .pth, .pt or .ckpt.",
+        ) from error
+
+
+def _foreign_values(state: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what torch's safe reader would not make again, with its keys from the outermost to its own.
+
+    Each object is looked at once, however often it is shared, and without recursion, however deep it lies.
+    """
+    waiting, seen = [("", state)], set()
+    while waiting:
+        name, value = waiting.pop()
+        if id(value) in seen or _is_made_again(value):
+            continue
+        seen.add(id(value))
+        if type(value) not in (*_MAPPINGS, *_SEQUENCES):
+            yield name or "the checkpoint", value
+            continue
+        parts = list(_parts(value))
+        for key in (key for key, _ in parts if type(key) not in {*_PLAIN, tuple}):
+            yield name or "the checkpoint", key
+        waiting += [(f"{name}.{key}" if name else str(key), part) for key, part in reversed(parts)]
+
+
+def _is_made_again(value: Any) -> bool:
+    """Tell whether torch's safe reader makes a value without parts, as no subclass of a tensor is."""
+    import torch
+
+    tensors = (torch.Tensor, torch.nn.Parameter)
+    return type(value) in (*_PLAIN, *tensors) or isinstance(value, (torch.Size, torch.dtype, torch.device))
+
+
+def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
+    return value.items() if isinstance(value, Mapping) else enumerate(value)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "values nested deeper than pickle can follow"
+    return _TERMINAL_CODE.sub("", str(error)).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _unreadable(found: str, path: Path) -> ConfigError:
+    return ConfigError(
+        "tensors and plain values, which torch.load(weights_only=True) reads back",
+        found,
+        path,
+        "Turn it into a tensor, a number, text, a list or a dict, or leave it out.",
+    )
+
+
+def _obstacles(state: Any, metadata: Any) -> Iterator[str]:
+    """Give for each part of a safetensors file why it cannot be in one; empty text where it can."""
+    for given, what in ((state, "a checkpoint"), (metadata, "metadata")):
+        if not isinstance(given, Mapping):
+            yield f"{what} that is a {_kind(given)}"
+            return
+    for name, value in state.items():
+        yield _tensor_obstacle(name, value)
+    for key, text in metadata.items():
+        wrong = next((one for one in (key, text) if not is_text(one)), None)
+        yield "" if wrong is None else f"{wrong!r}, a {_kind(wrong)}, in the metadata at {key!r}"
+
+
+def _tensor_obstacle(name: Any, value: Any) -> str:
+    """Say why safetensors cannot hold a value; empty where it can."""
+    if not is_text(name):
+        return f"the name {name!r}, a {_kind(name)}"
+    if name == "__metadata__":
+        return "a tensor named '__metadata__', the name that the format keeps for its own header"
+    if not hasattr(value, "dtype") or not hasattr(value, "reshape"):
+        return f"{name!r}, a {_kind(value)}"
+    if getattr(value, "is_meta", False):
+        return f"{name!r}, a tensor without memory (on the device meta)"
+    layout = str(getattr(value, "layout", "torch.strided"))
+    return "" if layout == "torch.strided" else f"{name!r}, a tensor of the layout {layout}"
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def write_json_atomic(path: Path, data: object) -> str:

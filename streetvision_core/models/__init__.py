@@ -1,6 +1,6 @@
 """Models: starting weights, the classifier on them, what it sees and says, the folded operating point.
 
-Importing this package loads neither torch nor timm: `preprocessing` and `predict` are imported where
+Importing this package loads neither torch nor timm: `preprocessing` is imported where
 pixels are needed.
 """
 

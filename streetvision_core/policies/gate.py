@@ -21,7 +21,7 @@ from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io import Artifact, json_bytes
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
-from streetvision_core.policies.gate_config import LEAST_ERRORS, GateConfig
+from streetvision_core.policies.config import LEAST_ERRORS, GateConfig
 from streetvision_core.policies.gate_head import EXTRAS, GateHead
 
 if TYPE_CHECKING:
@@ -136,6 +136,11 @@ class GatePolicy(Record):
     def errors(self) -> int:
         """Wrong answers on val_select if all were answered."""
         return self.val_select.errors
+
+    @property
+    def defers(self) -> bool:
+        """It may leave images to a person."""
+        return True
 
     @property
     def extras(self) -> tuple[str, ...]:

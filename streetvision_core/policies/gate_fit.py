@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import DataError
-from streetvision_core.eval.augrc_bootstrap import compare_augrc
+from streetvision_core.eval.bootstrap import compare_augrc
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.inputs import binary_vector, margin_vector
+from streetvision_core.policies.config import GateConfig
 from streetvision_core.policies.gate import AugrcComparison, Gate, GateFittedOn, GatePolicy, GateSelect
-from streetvision_core.policies.gate_config import GateConfig
 from streetvision_core.policies.gate_crossfit import TooThinError, cross_fit
 from streetvision_core.policies.gate_head import FeatureReference, GateHead, view_of
 

@@ -9,7 +9,7 @@ Five inputs, each standardised, and a logistic regression: small enough to be re
 - log_disagreement: log1p of how far the margin moves when the picture is mirrored;
 - sharpness and brightness, as they were measured.
 
-Nothing of torch is known here; `models.measure` takes the measurements.
+Nothing of torch is known here; `inference.measure` takes the measurements.
 """
 
 from __future__ import annotations

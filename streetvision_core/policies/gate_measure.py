@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.data.splits import Splits
     from streetvision_core.inference.logits import TrainedClassifier
+    from streetvision_core.policies.config import GateConfig
     from streetvision_core.policies.gate import Gate
-    from streetvision_core.policies.gate_config import GateConfig
 
 
 def train_gate(
@@ -46,7 +46,7 @@ def train_gate(
         pictures: Reads the pictures of train and val_select.
         config: Recorded in the policy.
         checkpoint_version: The data version of the checkpoint.
-        cache: Where features of pictures are kept (`training.features`): one that is there is not computed
+        cache: Where features of pictures are kept (`cached_features`): one that is there is not computed
             again, and its picture not read. The gate is the same.
         on_notice: Told of damage in the cache.
 

@@ -1,11 +1,19 @@
-"""The three kinds of policy as a bundle knows them: how each is read, and how it is proved to be right."""
+"""The registry of policies: how each kind in the table of the graph is read, and proved to be right.
+
+A new kind is its rows in `graph.POLICIES` and `graph.STEPS`, a module here with its record, a row in
+`_KINDS`, and the asset that fits it. Nothing else knows how many kinds there are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from streetvision_core.errors import BundleError
+from pydantic import PlainSerializer, PlainValidator, SerializationInfo
+
+from streetvision_core.errors import BundleError, SchemaError
+from streetvision_core.eval.decisions import Policy
 from streetvision_core.graph import LOGITS, POLICIES
 from streetvision_core.io.chain import belonging, require_one_chain
 from streetvision_core.policies.gate import Gate, GatePolicy
@@ -14,15 +22,63 @@ from streetvision_core.policies.scrc_fit import verify_scrc
 from streetvision_core.policies.threshold import ThresholdPolicy, Thresholds, verify_thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from streetvision_core.eval.decisions import LabelledLogits, Policy
+    from streetvision_core.eval.decisions import LabelledLogits
     from streetvision_core.io import PublishedArtifact
 
-_READERS: dict[str, Callable[..., Policy]] = {
-    "threshold": ThresholdPolicy.from_json,
-    "gate": GatePolicy.from_json,
-    "scrc": ScrcPolicy.from_json,
+
+class Refit(Protocol):
+    """Fits a policy again on what it was fitted on; returns what differs, one sentence a difference."""
+
+    def __call__(
+        self,
+        published: PublishedArtifact,
+        upstream: Mapping[str, PublishedArtifact],
+        select: LabelledLogits,
+        /,
+    ) -> list[str]:
+        """Take the policy as it was published, what it was made from by step, and logits of val_select."""
+
+
+def _refit_threshold(
+    published: PublishedArtifact, upstream: Mapping[str, PublishedArtifact], select: LabelledLogits
+) -> list[str]:
+    return verify_thresholds(Thresholds.from_artifact(published), select, _calib(upstream))
+
+
+def _reread_gate(
+    published: PublishedArtifact, _upstream: Mapping[str, PublishedArtifact], _select: LabelledLogits
+) -> list[str]:
+    """Hold a gate against its own record: to fit it again takes images, which its own check reads."""
+    Gate.from_artifact(published)
+    return []
+
+
+def _refit_scrc(
+    published: PublishedArtifact, upstream: Mapping[str, PublishedArtifact], select: LabelledLogits
+) -> list[str]:
+    return verify_scrc(Scrc.from_artifact(published), select, _calib(upstream))
+
+
+def _calib(upstream: Mapping[str, PublishedArtifact]) -> LabelledLogits:
+    from streetvision_core.inference.logits import Logits
+
+    return Logits.from_artifact(upstream[LOGITS])
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a kind of policy is read from the content of its file, and how it is fitted again."""
+
+    read: Callable[..., Policy]
+    refit: Refit
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "threshold": _Kind(ThresholdPolicy.from_json, _refit_threshold),
+    "gate": _Kind(GatePolicy.from_json, _reread_gate),
+    "scrc": _Kind(ScrcPolicy.from_json, _refit_scrc),
 }
 
 
@@ -32,7 +88,7 @@ def parse_policy(kind: str, content: Any, *, where: str) -> Policy:
     Raises:
         SchemaError: an unknown or missing field, a wrong type, or another schema version.
     """
-    return _READERS[kind](content, where=where)
+    return _KINDS[kind].read(content, where=where)
 
 
 def published_policies(upstream: Mapping[str, PublishedArtifact]) -> dict[str, Policy]:
@@ -98,21 +154,30 @@ def refit_problems(
 ) -> list[str]:
     """Fit a policy again on the logits that it was fitted on; return what differs.
 
-    A gate needs images for that, which the check of its own asset reads; here it is held against its own
-    record alone.
-
     Args:
         kind: The type of the policy.
         upstream: What it was made from, and itself, by step.
         select: The logits of val_select that its checkpoint holds.
     """
-    from streetvision_core.inference.logits import Logits
+    return _KINDS[kind].refit(upstream[POLICIES[kind].step], upstream, select)
 
-    published = upstream[POLICIES[kind].step]
-    if kind == "gate":
-        Gate.from_artifact(published)
-        return []
-    calib = Logits.from_artifact(upstream[LOGITS])
-    if kind == "threshold":
-        return verify_thresholds(Thresholds.from_artifact(published), select, calib)
-    return verify_scrc(Scrc.from_artifact(published), select, calib)
+
+def _read(value: object) -> Policy:
+    """Read the policy in a record by its type; a policy that is one already stays as it is."""
+    if not isinstance(value, Mapping):
+        return value  # type: ignore[return-value]  # made in this process, where the type checker has seen it
+    kind = value.get("type")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"a policy of {', '.join(_KINDS)}, not {kind!r}")
+    try:
+        return parse_policy(kind, value, where=kind)
+    except SchemaError as error:
+        raise ValueError(error.found) from error
+
+
+def _write(policy: Any, info: SerializationInfo) -> Any:
+    return policy.model_dump(mode=info.mode)
+
+
+# A policy of any kind as a field of a record.
+AnyPolicy = Annotated[Policy, PlainValidator(_read), PlainSerializer(_write)]

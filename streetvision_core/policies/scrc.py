@@ -20,6 +20,11 @@ expected   On average over calibration sets, at most alpha of all pictures are a
 frozen, each bound against its own counts, and what is certified against what was chosen to be promised.
 
 Sources: Xu, Guo, Wei, Selective Conformal Risk Control (arXiv 2512.12844), and those of `risk_control`.
+
+The guarantee of a certificate in words: what is promised, of what, and what voids it.
+
+The words follow from the configuration alone, so that whoever reads a policy can hold them against its
+numbers.
 """
 
 from __future__ import annotations
@@ -47,7 +52,6 @@ from streetvision_core.io import Artifact, json_bytes, json_digest
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.policies.config import ScrcConfig
-from streetvision_core.policies.scrc_words import percent, words_of
 from streetvision_core.policies.threshold import FittedOn
 
 if TYPE_CHECKING:
@@ -56,6 +60,36 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Decision, Extras
     from streetvision_core.eval.inputs import Bools, Floats, Values
     from streetvision_core.io import PublishedArtifact
+
+
+def words_of(config: ScrcConfig) -> str:
+    """Return the guarantee and its conditions in words."""
+    alpha, miss, alarm = map(percent, (config.alpha, config.alpha_miss, config.alpha_alarm))
+    likely = f"With probability at least {percent(1 - config.delta)} over the calibration pictures, at most"
+    promised = {
+        "error": f"{likely} {alpha} of the answered pictures are answered wrongly.",
+        "two_sided": f"{likely} {miss} of the pictures answered none show roadwork, and at"
+        f" most {alarm} of those answered roadwork show none.",
+        "expected": f"On average over calibration sets and new pictures, at most {alpha} of all"
+        " pictures are answered wrongly; about this very calibration set nothing is promised.",
+    }
+    drawn = (
+        "one picture drawn from each group, the groups independent of each other"
+        if config.one_per_group
+        else "one by one, independently of each other, whatever group they belong to"
+    )
+    return (
+        f"{promised[config.promise]} Conditions: new pictures come as those of val_calib did, {drawn};"
+        " weights, preprocessing and this file are as they were certified; no other certificate was tried on"
+        " the same pictures before this one. A change of camera, place, season, share of roadwork or"
+        " preprocessing voids it."
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage with all its digits: a promise is not rounded."""
+    return f"{100 * share:.12g}%"
+
 
 SCRC_NAME = "scrcparams.json"
 Promise: TypeAlias = Literal["error", "two_sided", "expected"]
@@ -196,6 +230,11 @@ class ScrcPolicy(Record):
             raise ValueError("point, calibrator or thresholds are not those that were frozen")
         calibrator_from_json(self.calibrator, where=SCRC_NAME)
         return self
+
+    @property
+    def defers(self) -> bool:
+        """It may leave images to a person."""
+        return True
 
     @property
     def extras(self) -> tuple[str, ...]:

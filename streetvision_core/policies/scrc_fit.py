@@ -40,8 +40,8 @@ from streetvision_core.policies.scrc import (
     digests,
     has_answer,
     sides_of,
+    words_of,
 )
-from streetvision_core.policies.scrc_words import words_of
 from streetvision_core.policies.threshold import FittedOn
 
 if TYPE_CHECKING:

@@ -121,6 +121,11 @@ class ThresholdPolicy(Record):
         return OperatingPoint(temperature=self.temperature, threshold=self.threshold)
 
     @property
+    def defers(self) -> bool:
+        """It answers every image."""
+        return False
+
+    @property
     def extras(self) -> tuple[str, ...]:
         """None: the logits are enough."""
         return ()

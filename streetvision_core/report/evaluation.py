@@ -105,7 +105,7 @@ class Evaluation:
         lead = self.report.lead
         others = {} if self.report.optimism is None else {"optimism": self.report.optimism}
         for kind, one in self.report.policies.items():
-            if one.policy.type != "threshold":
+            if one.policy.defers:
                 others[f"{kind}_coverage"] = one.coverage.share
                 others |= {f"{kind}_accuracy": one.metrics["accuracy"]} if one.coverage.answered else {}
         return Artifact(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator, model_validator
@@ -26,8 +26,7 @@ from streetvision_core.eval.intervals import clopper_pearson_interval
 from streetvision_core.eval.metrics import Confusion, count_confusion
 from streetvision_core.graph import POLICIES
 from streetvision_core.io.records import Record
-from streetvision_core.policies.gate import GatePolicy
-from streetvision_core.policies.scrc import ScrcPolicy
+from streetvision_core.policies.registry import AnyPolicy
 from streetvision_core.policies.threshold import ThresholdPolicy, one_class_only
 from streetvision_core.report.figures import (
     Calibrations,
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 
 SMALLEST_SLICE, MOST_SLICES = 30, 20
 SCHEMA_VERSION: Literal[3] = 3
-AnyPolicy: TypeAlias = Annotated[ThresholdPolicy | GatePolicy | ScrcPolicy, Field(discriminator="type")]
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -220,7 +218,8 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
 def _optimism(threshold: PolicyReport | None) -> float | None:
     if threshold is None:
         return None
-    policy = cast("ThresholdPolicy", threshold.policy)
+    policy = threshold.policy
+    assert isinstance(policy, ThresholdPolicy)
     return float(policy.val_calib.metrics["mcc"] - threshold.metrics["mcc"])
 
 
@@ -230,7 +229,7 @@ def _policy_report(tested: Tested, decided: Decided, sliced: Mapping[str, Sequen
     groups = np.asarray(tested.groups)
     count = int(answered.sum())
     return PolicyReport(
-        policy=cast("ThresholdPolicy | GatePolicy | ScrcPolicy", policy),
+        policy=policy,
         promise=policy.promise(),
         coverage=Coverage(
             answered=count,

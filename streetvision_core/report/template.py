@@ -37,7 +37,7 @@ PAGE = """\
 {{ "{:,}".format(report.counts.roadwork) }} with roadwork, {{ "{:,}".format(report.counts.none) }} without. Each went
 through the network once; the policies decide from the same logits. Intervals are at 95 %.</p>
 
-<h2>{{ "Answering every image" if lead.policy.type == "threshold" else "What is answered" }}, by the {{ lead.policy.type }} policy</h2>
+<h2>{{ "What is answered" if lead.policy.defers else "Answering every image" }}, by the {{ lead.policy.type }} policy</h2>
 <ul class="figures">
   <li><strong>{{ "%.3f" | format(lead.metrics.mcc) }}</strong>MCC
     {% if lead.intervals %}<br><span class="muted">{{ between(lead.intervals.mcc) }}</span>{% endif %}</li>

@@ -7,6 +7,8 @@ the file say, and of what). Where a probe was trained also `probe_head.safetenso
 merging).
 
 Round trip: `Checkpoint.from_artifact(published)` equals the checkpoint whose `to_artifact()` was published.
+
+What could be wrong with a checkpoint and with logits, found again from their files.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
+from streetvision_core.errors import StreetVisionError
+from streetvision_core.eval.metrics import compute_mcc
 from streetvision_core.inference.logits import Logits
 from streetvision_core.io import Artifact, StagedFile, csv_bytes, json_bytes, read_csv
 from streetvision_core.models import load_classifier
@@ -27,7 +33,7 @@ from streetvision_core.training.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from streetvision_core.io import PublishedArtifact
 
@@ -112,3 +118,39 @@ class Checkpoint:
             metrics=published.manifest.metrics,
             device=published.manifest.device,
         )
+
+
+def checkpoint_problems(checkpoint: Checkpoint, *, names: Sequence[str]) -> list[str]:
+    """Load the weights and judge what they said of val_select; one sentence a fault, none when good.
+
+    Args:
+        checkpoint: The checkpoint.
+        names: The pictures of val_select.
+    """
+    import torch
+
+    problems = logits_problems(checkpoint.val_select, role="val_select", names=names)
+    try:
+        state = checkpoint.load_model().state_dict()
+    except StreetVisionError as error:
+        return [*problems, str(error)]
+    problems += [
+        f"the weights {name} are not finite" for name, w in state.items() if not torch.isfinite(w).all()
+    ]
+    said = np.argmax(checkpoint.val_select.logits, axis=1)
+    if (mcc := compute_mcc(checkpoint.val_select.labels, said)) <= 0:
+        problems.append(f"it is no better than the majority class: MCC {mcc:.3f} on val_select")
+    return problems
+
+
+def logits_problems(logits: Logits, *, role: str, names: Sequence[str]) -> list[str]:
+    """Tell where logits are not of exactly the pictures of a role; their record proves the rest."""
+    missing, foreign = sorted(set(names) - set(logits.ids)), sorted(set(logits.ids) - set(names))
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} pictures of {role} have no logits, {missing[0]} for instance")
+    if foreign:
+        problems.append(
+            f"{len(foreign)} pictures have logits but are not of {role}, {foreign[0]} for instance"
+        )
+    return problems

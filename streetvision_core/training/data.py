@@ -9,6 +9,11 @@ same in this process, in a worker and after a restart.
 
 Worker processes cannot raise our errors across the process boundary with their words intact; they return
 them beside the pictures that could be read, and the main process decides whether training goes on.
+
+Pictures that turn out unreadable while training: told of and left out; too many of them are an error.
+
+A picture counts once, however often it is met, in whichever stage or process of the training, and also when
+the run that met it was killed and another one goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from streetvision_core.data.pictures import decode
-from streetvision_core.errors import StreetVisionError, TrainingError
+from streetvision_core.errors import DataError, StreetVisionError, TrainingError
 from streetvision_core.inference.cached_features import READERS
 from streetvision_core.io.system import usable_cores
 from streetvision_core.training.augmentation import (
@@ -36,11 +41,13 @@ from streetvision_core.training.augmentation import (
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
+
+    Missing = tuple[str, StreetVisionError]
 
 Look: TypeAlias = tuple[int, int]
 
@@ -315,3 +322,45 @@ def make_loader(dataset: Dataset[Any], batches: EpochBatches, *, workers: int) -
             generator=torch.Generator(),
             multiprocessing_context="fork" if workers else None,
         )
+
+
+class Unreadable:
+    """Counts pictures by name up to `limit`, those `known` before too; `on_notice` is told."""
+
+    def __init__(
+        self, limit: int, *, known: Iterable[str] = (), on_notice: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.names = set(known)
+        self._limit = limit
+        self._on_notice = on_notice
+        self._untold: list[Missing] = []
+
+    def meet(self, missing: Iterable[Missing]) -> None:
+        """Count pictures by name and error.
+
+        Raises:
+            StreetVisionError: a picture's own error, where none may be missing.
+            DataError: there are more than may be missing.
+        """
+        for name, error in missing:
+            if not self._limit:
+                raise error
+            if name in self.names:
+                continue
+            self.names.add(name)
+            if len(self.names) > self._limit:
+                raise DataError(
+                    f"at most {self._limit} unreadable pictures of train",
+                    f"{len(self.names)}, the last one: {error.found}",
+                    name,
+                    "Restore the pictures, or allow more with max_unreadable.",
+                ) from error
+            self._untold.append((name, error))
+            self._on_notice(
+                f"Left out of training, {len(self.names)} of {self._limit} allowed: {name}. {error}"
+            )
+
+    def take_untold(self) -> list[Missing]:
+        """Return what was met since the last call, for the other processes that train."""
+        untold, self._untold = self._untold, []
+        return untold

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import TrainingError
+from streetvision_core.graph import CHECKPOINT, STEPS
 from streetvision_core.inference.logits import Logits, groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
-from streetvision_core.io.temporary import temporary_directory
+from streetvision_core.io.system import temporary_directory
 from streetvision_core.models import LABEL_NAMES, hub_config
 from streetvision_core.training.checkpoint import (
     ADAPTERS_NAME,
@@ -51,15 +52,13 @@ if TYPE_CHECKING:
     from streetvision_core.data import ImageIndex, Splits
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.models.backbone import Backbone
-    from streetvision_core.training.best import BestEpoch
-    from streetvision_core.training.data import EvaluationBatches
+    from streetvision_core.training.data import EvaluationBatches, Unreadable
     from streetvision_core.training.frozen import FrozenBackbone
-    from streetvision_core.training.loop import Saving
+    from streetvision_core.training.loop import BestEpoch, Saving
     from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
-    from streetvision_core.training.saved import SavedTraining
-    from streetvision_core.training.unreadable import Unreadable
+    from streetvision_core.training.resume import SavedTraining
 
-ROLES = ("train", "val_select")
+ROLES = STEPS[CHECKPOINT].roles
 
 
 def fit_classifier(
@@ -102,11 +101,11 @@ def fit_classifier(
         StoreError: the weights or the state cannot be written.
     """
     from streetvision_core.inference.predict import choose_device
-    from streetvision_core.training.curves import Curves
+    from streetvision_core.training.data import Unreadable
     from streetvision_core.training.loop import Saving
+    from streetvision_core.training.report import Curves
     from streetvision_core.training.resume import open_state
-    from streetvision_core.training.session import training_session
-    from streetvision_core.training.unreadable import Unreadable
+    from streetvision_core.training.seeds import training_session
 
     recipe = TrainingConfig(**config.model_dump(include=set(TrainingConfig.model_fields)))
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
@@ -238,7 +237,7 @@ def _train_probe(
     task: _Task, config: TrainingConfig, saving: Saving, *, backbone: FrozenBackbone
 ) -> _Trained:
     """Train heads on the features of the backbone as it is."""
-    from streetvision_core.training.best import BestEpoch
+    from streetvision_core.training.loop import BestEpoch
     from streetvision_core.training.probe import train_probe
 
     best = BestEpoch(task.directory / PROBE_NAME, patience=config.patience)
@@ -269,7 +268,7 @@ def _train_on_pixels(
     """Train weights or adapters; return the crops of val_select as well, which are wanted again."""
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.models.views import make_views
-    from streetvision_core.training.best import BestEpoch
+    from streetvision_core.training.loop import BestEpoch
     from streetvision_core.training.pixels import RolePictures, train_on_pixels, validation_batches
     from streetvision_core.training.processes import companions, count_devices
 
@@ -419,8 +418,7 @@ def _views_metrics(
     """Measure what many views gain and cost, where there are many."""
     from streetvision_core.inference.predict import choose_device
     from streetvision_core.models.preprocessing import hub_transform
-    from streetvision_core.training.pixels import RolePictures, validation_batches
-    from streetvision_core.training.views import compare_views
+    from streetvision_core.training.pixels import RolePictures, compare_views, validation_batches
 
     transform = hub_transform(config)
     if transform.views is None:

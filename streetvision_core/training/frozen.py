@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streetvision_core.inference.cached_features import Crop, Features
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.unreadable import Unreadable
+    from streetvision_core.training.data import Unreadable
 
 
 class FrozenBackbone:

@@ -3,36 +3,254 @@
 It runs any `TrainingModule`. Lightning logs nothing, writes nothing and keeps no checkpoints of its own.
 Where a training goes on, its checkpoint gives back weights, averages, optimizer, schedule and counters; the
 rows and the best epoch come from the same state.
+
+How Lightning reads and writes the resume state: a callback that saves each epoch, and the plugin it uses.
+
+What is saved is Lightning's own checkpoint: weights, averaged weights, optimizer, schedule, the counters of
+its loops, and the module's rows. Nothing else is needed: every random draw follows from the seed and from
+those counters, and early stopping from the rows.
+
+The best epoch: its weights are durable before the next epoch starts, and training stops without a better.
+
+Better is a higher MCC on val_select, or the same MCC at a lower loss. What is staged is what was trained,
+averaged; each better epoch replaces the file atomically, so a kill leaves a whole one or none.
+
+What a person sees while it trains: one bar over the whole training, and one report for each epoch.
+
+The bar is drawn where stderr is a terminal. Elsewhere nothing is printed here: `on_epoch` gets each
+`EpochReport`, whose text is one readable line. Where lines and bar share a terminal, the bar steps aside.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning import Callback
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
+from torch import distributed
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from streetvision_core.inference.predict import choose_device
+from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.training.processes import ONE, Environment, Processes
-from streetvision_core.training.progress import Progress
-from streetvision_core.training.saving import SaveEpoch, StateIO
+from streetvision_core.training.report import EpochReport
+from streetvision_core.training.throughput import MIB, Meter, Throughput, peak_memory_mb, share_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch.utils.data import DataLoader
 
-    from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.data import EpochBatches
     from streetvision_core.training.module import TrainingModule
-    from streetvision_core.training.report import EpochReport
-    from streetvision_core.training.resume import ResumeState
-    from streetvision_core.training.saved import SavedTraining
-    from streetvision_core.training.throughput import Throughput
+    from streetvision_core.training.report import EpochRow
+    from streetvision_core.training.resume import ResumeState, SavedTraining
+
+
+class Progress(Callback):
+    """Reports epochs and draws the bar; `throughput` is that of this run so far."""
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        batches_per_epoch: int,
+        pictures_per_epoch: int,
+        on_epoch: Callable[[EpochReport], None],
+    ) -> None:
+        self._epochs = epochs
+        self._batches = batches_per_epoch
+        self._pictures = pictures_per_epoch
+        self._on_epoch = on_epoch
+        self._bar: tqdm[Any] | None = None
+        self._begun = self._epoch_begun = 0.0
+        self._epochs_done = 0
+        self._meter = Meter()
+        self._peak_memory_mb = 0.0
+        self._gpu_peak_memory_mb: float | None = None
+
+    @property
+    def throughput(self) -> Throughput:
+        """What this run has trained so far, validation left out."""
+        meter = self._meter
+        return Throughput(
+            pictures_per_second=self._epochs_done * self._pictures / max(meter.trained_in_all, 1e-9),
+            data_wait_share=share_of(meter.waited_in_all, meter.trained_in_all),
+            peak_memory_mb=self._peak_memory_mb,
+            gpu_peak_memory_mb=self._gpu_peak_memory_mb,
+        )
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
+        """Open the bar, at the epochs that an earlier run has trained, and measure from here on."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+            self._meter = Meter(ahead=_recorded_work)
+        pl_module.on_arrival = self._meter.batch_arrived
+        self._begun = time.monotonic()
+        self._bar = tqdm(
+            total=self._epochs * self._batches,
+            initial=trainer.current_epoch * self._batches,
+            unit="batch",
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            leave=True,
+        )
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002 - as above
+        """Start the epoch's clock."""
+        self._epoch_begun = time.monotonic()
+        self._meter.begin_epoch()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: TrainingModule,  # type: ignore[override]
+        outputs: Any,  # noqa: ARG002 - as above
+        batch: Any,  # noqa: ARG002 - as above
+        batch_idx: int,
+    ) -> None:
+        """Move the bar by a batch, and wait for the next one."""
+        if self._bar is not None and not self._bar.disable:
+            rows = pl_module.rows
+            mcc = f", val MCC {rows[-1].val_mcc:.3f}" if rows else ""
+            epoch = f"{pl_module.phase} epoch".lstrip() + f" {trainer.current_epoch + 1}/{self._epochs}"
+            self._bar.set_description_str(f"{epoch} batch {batch_idx + 1}/{self._batches}", refresh=False)
+            self._bar.set_postfix_str(f"loss {pl_module.last_loss:.3f}{mcc}", refresh=False)
+            self._bar.update()
+        self._meter.batch_ended()
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002 - as above
+        """Stop the epoch's training clock."""
+        self._meter.end_epoch()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]  # noqa: ARG002 - as above
+        """Report the epoch."""
+        now = time.monotonic()
+        meter = self._meter
+        self._epochs_done += 1
+        self._peak_memory_mb = max(self._peak_memory_mb, peak_memory_mb())
+        if pl_module.device.type == "cuda":
+            self._gpu_peak_memory_mb = torch.cuda.max_memory_allocated(pl_module.device) / MIB
+        report = EpochReport(
+            **asdict(pl_module.rows[-1]),
+            epochs=self._epochs,
+            pictures_per_second=self._pictures / max(meter.trained, 1e-9),
+            seconds=now - self._epoch_begun,
+            seconds_left=(now - self._begun) / self._epochs_done * (self._epochs - pl_module.rows[-1].epoch),
+            data_wait_share=share_of(meter.waited, meter.trained),
+            peak_memory_mb=self._peak_memory_mb,
+            gpu_peak_memory_mb=self._gpu_peak_memory_mb,
+            phase=pl_module.phase,
+        )
+        with self._bar_aside():
+            self._on_epoch(report)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:  # noqa: ARG002 - as above
+        """Close the bar, however training ended."""
+        if self._bar is not None:
+            self._bar.close()
+
+    @contextmanager
+    def _bar_aside(self) -> Iterator[None]:
+        """Take the bar off its line for the block: whoever writes to the terminal begins at its left."""
+        if self._bar is None or self._bar.disable:
+            yield
+            return
+        self._bar.clear()
+        yield
+        self._bar.refresh()
+
+
+def _recorded_work() -> Callable[[], bool]:
+    """Return what tells whether the GPU has yet to finish what it was given so far; nobody waits."""
+    event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return lambda: not event.query()
+
+
+class StateIO(CheckpointIO):
+    """Writes Lightning's checkpoint durably, and hands it the one that was verified."""
+
+    def __init__(self, saved: SavedTraining | None) -> None:
+        self.sha256 = ""
+        self._saved = saved
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """Write the checkpoint durably; `sha256` is then that of the file."""
+        self.sha256 = write_checkpoint_atomic(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:  # noqa: ARG002 - as above
+        """Return the checkpoint that was verified and loaded when the state was opened."""
+        assert self._saved is not None
+        checkpoint = self._saved.take_checkpoint()
+        # Processes are sent tensors in memory that they share, and optimizers go on in what they are given.
+        return copy.deepcopy(checkpoint) if distributed.is_initialized() else checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Do nothing: the resume state removes what it does not name."""
+
+
+class SaveEpoch(Callback):
+    """Saves every finished epoch, after `best` has judged it."""
+
+    def __init__(self, state: ResumeState, *, io: StateIO, best: BestEpoch) -> None:
+        self._state = state
+        self._io = io
+        self._best = best
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
+        """Make this epoch the one that a later run goes on from."""
+        epoch = pl_module.rows[-1].epoch
+        trainer.save_checkpoint(self._state.epoch_path(epoch), weights_only=False)
+        if not trainer.is_global_zero:  # saving takes all processes, and the first one writes
+            return
+        assert self._best.row is not None
+        assert self._best.weights is not None
+        self._state.record(
+            epoch=epoch,
+            epoch_sha256=self._io.sha256,
+            best_epoch=self._best.row.epoch,
+            best=self._best.weights,
+        )
+
+
+class BestEpoch(Callback):
+    """Stages the best weights at `path`; `row` and `weights` are the best epoch's."""
+
+    def __init__(self, path: Path, *, patience: int) -> None:
+        self.path = path
+        self.row: EpochRow | None = None
+        self.weights: StagedFile | None = None
+        self._patience = patience
+
+    def restore(self, row: EpochRow, weights: StagedFile) -> None:
+        """Take the best epoch of an earlier run, whose weights are staged at `path`."""
+        self.row, self.weights = row, weights
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
+        """Judge the epoch that was just validated."""
+        row = pl_module.rows[-1]
+        if row.is_better_than(self.row):
+            self.row = row
+            if trainer.is_global_zero:
+                digest = write_checkpoint_atomic(self.path, pl_module.trained_state())
+                self.weights = StagedFile.at(self.path, digest)
+        elif self.is_exhausted(row):
+            trainer.should_stop = True
+
+    def is_exhausted(self, row: EpochRow) -> bool:
+        """Tell whether training stops after this epoch, because no better one came in time."""
+        return self.row is not None and row.epoch - self.row.epoch >= self._patience
 
 
 @dataclass(frozen=True)

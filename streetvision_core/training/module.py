@@ -7,10 +7,17 @@ whole classifier or the adapters in it; the module of the probe stands in `probe
 
 The averaged weights (EMA, with a decay that warms up) are what is validated, staged and shipped; the raw
 ones only receive gradients. Validation runs in float32 by the same function as every later prediction.
+
+torch.compile where it works, and the model as it is, with a word about it, where it does not.
+
+Whether it works shows only when a batch has gone forward and back: a compiler may be missing, or an operation
+of the model unknown to it. So a copy of the model tries that first, and no weight or statistic of the model
+itself has seen the try.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from dataclasses import asdict
@@ -27,15 +34,13 @@ from streetvision_core.errors import TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
-from streetvision_core.training.compiling import compile_if_possible
 from streetvision_core.training.config import FINETUNE, LORA, LP_FT
-from streetvision_core.training.data import Batch
+from streetvision_core.training.data import Batch, Unreadable
 from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
 from streetvision_core.training.report import CandidateRow, EpochRow, best_of
 from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
-from streetvision_core.training.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +49,27 @@ if TYPE_CHECKING:
 
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
+
+
+def compile_if_possible(model: Any, example: torch.Tensor, *, on_notice: Callable[[str], None]) -> bool:
+    """Compile a model in place, its names unchanged; tell whether that was possible.
+
+    Args:
+        model: On its device, in training mode.
+        example: A batch as the model will be given, float32 [B, 3, H, W].
+        on_notice: Told why the model stays as it is.
+    """
+    trial = copy.deepcopy(model)
+    trial.compile()
+    try:
+        trial(example).sum().backward()
+    except RuntimeError as error:  # every error of torch's compilers is one
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        on_notice(f"Training without torch.compile, which fails on this model or machine: {reason}")
+        return False
+    model.compile()
+    return True
+
 
 READ_EVERY = 10
 

@@ -32,7 +32,7 @@ from streetvision_core.training.loop import run_training
 from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
 from streetvision_core.training.report import CandidateRow
-from streetvision_core.training.session import torch_threads
+from streetvision_core.training.seeds import torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,12 +41,11 @@ if TYPE_CHECKING:
 
     from streetvision_core.inference.cached_features import Features
     from streetvision_core.models.views import Views
-    from streetvision_core.training.best import BestEpoch
     from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.loop import Saving
+    from streetvision_core.training.data import Unreadable
+    from streetvision_core.training.loop import BestEpoch, Saving
     from streetvision_core.training.report import EpochReport
     from streetvision_core.training.throughput import Throughput
-    from streetvision_core.training.unreadable import Unreadable
 
 ROWS = 4096
 # Before the names of the attention's tensors, which are no part of the classifier.

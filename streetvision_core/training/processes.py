@@ -26,7 +26,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import distributed
 
 from streetvision_core.errors import ConfigError, StreetVisionError, TrainingError
-from streetvision_core.io.temporary import temporary_directory
+from streetvision_core.io.system import temporary_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from streetvision_assets.definitions import defs
+from streetvision_core.graph import STEPS
 
 SNAPSHOT = Path(__file__).with_name("graph_snapshot.json")
 
@@ -36,6 +37,15 @@ def describe_graph():
 def test_the_graph_is_the_one_we_promised():
     # When it changes on purpose: python -m tests.assets.test_definitions > tests/assets/graph_snapshot.json
     assert describe_graph() == json.loads(SNAPSHOT.read_text())
+
+
+def test_the_assets_are_made_from_what_the_table_says():
+    graph = defs.resolve_asset_graph()
+    upstream = {
+        key.path[-1]: {parent.path[-1] for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert upstream == {name: {*step.inputs, *step.optional} for name, step in STEPS.items()}
 
 
 def test_definitions_load_without_the_heavy_libraries():

@@ -7,7 +7,7 @@ import pytest
 from streetvision_assets.resources import resolve_published, store_run_id
 from streetvision_core.bundle import verify_bundle
 from streetvision_core.errors import MissingArtifactError
-from streetvision_core.graph import MAY_READ
+from streetvision_core.graph import STEPS as TABLE
 from tests.assets.graph import STEPS, evaluations, paragraph
 
 PICTURES_SHOWN = {
@@ -149,7 +149,7 @@ def test_the_manifests_record_inputs_roles_and_configuration(first_run):
     assert definitions.config["label_smoothing"] == 0.05  # a default, resolved
     for step in STEPS:
         manifest = graph.current(step).manifest
-        assert tuple(manifest.roles) == tuple(sorted(MAY_READ.get(step, ()))) or step == "backbone"
+        assert tuple(manifest.roles) == tuple(sorted(TABLE[step].roles)) or step == "backbone"
         for name, given in manifest.input_artifacts.items():
             assert given == graph.current(name).reference
 

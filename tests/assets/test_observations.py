@@ -5,7 +5,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from streetvision_assets import observing
+from streetvision_assets import metadata as observing
 from streetvision_assets.definitions import defs
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.report import EpochReport

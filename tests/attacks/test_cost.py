@@ -32,7 +32,7 @@ from streetvision_core.data.pictures import MAX_SCANS, decode
 from streetvision_core.data.sources import files
 from streetvision_core.errors import BundleError, ConfigError, DataError, SchemaError
 from streetvision_core.io import OutputFile, StepManifest, read_artifact
-from streetvision_core.io.pointer import parse_pointer
+from streetvision_core.io.names import parse_pointer
 from tests.attacks.making import encode, many_scans, street, weights_header, with_segment
 from tests.attacks.measuring import cost_of
 from tests.bundle.chain import copy, forge

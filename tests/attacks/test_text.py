@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from streetvision_assets.console import _ReadableFormatter
-from streetvision_assets.pictures import table
+from streetvision_assets.metadata import table
 from streetvision_core.bundle import BundleConfig, Evaluation
 from streetvision_core.bundle.card import CardFacts, license_text, readme
 from streetvision_core.cli import main

@@ -24,10 +24,8 @@ from streetvision_core.io import (
     content_digest,
     describe_step,
 )
-from streetvision_core.io.private import part_config
-from streetvision_core.io.provenance import utc_now
-from streetvision_core.policies.config import ScrcConfig
-from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.io.private import part_config, utc_now
+from streetvision_core.policies.config import GateConfig, ScrcConfig
 from streetvision_core.policies.registry import published_policies
 from streetvision_core.policies.scrc_fit import fit_scrc
 from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy

@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image
 
 from streetvision_core.data.index import Picture
-from streetvision_core.policies.config import ScrcConfig
-from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.policies.config import GateConfig, ScrcConfig
 from streetvision_core.policies.gate_fit import fit_gate
 from streetvision_core.policies.scrc_fit import fit_scrc
 from streetvision_core.policies.threshold import fit_threshold_policy

@@ -13,9 +13,8 @@ from streetvision_core.errors import BundleError
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import POLICIES
 from streetvision_core.io import read_tensors
-from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.policies.config import GateConfig, ScrcConfig
 from streetvision_core.policies.gate import Gate, GatePolicy
-from streetvision_core.policies.gate_config import GateConfig
 from streetvision_core.policies.gate_fit import fit_gate
 from streetvision_core.policies.gate_head import EXTRAS
 from streetvision_core.policies.registry import published_policies

@@ -10,7 +10,7 @@ from streetvision_assets.definitions import defs
 from streetvision_assets.launch import main
 from streetvision_assets.presets import first_comment, preset_jobs
 from streetvision_core.errors import ConfigError
-from streetvision_core.io.provenance import git_state
+from streetvision_core.io.private import git_state
 from tests.assets.graph import STEPS, Graph, paragraph
 from tests.bundle.chain import draw_pictures
 from tests.e2e.place import REPOSITORY

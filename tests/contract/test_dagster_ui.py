@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 import yaml
 
-from streetvision_core.io.provenance import git_state
+from streetvision_core.io.private import git_state
 from tests.assets.graph import STEPS, Graph, paragraph, small_config
 from tests.bundle.chain import draw_pictures
 from tests.e2e.place import PATIENCE, READABLE, REPOSITORY, Place, activate_file

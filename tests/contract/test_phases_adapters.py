@@ -7,7 +7,7 @@ import torch
 
 from streetvision_core.errors import TrainingError
 from streetvision_core.models import weights
-from tests.training.test_explora import adapt
+from tests.training.ssl.test_explora import adapt
 from tests.training.toy import fit, make_backbone, make_toy
 
 LORA = {

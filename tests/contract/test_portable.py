@@ -16,7 +16,7 @@ import pytest
 from streetvision_core.bundle import load_bundle
 from streetvision_core.errors import BundleError, SchemaError
 from streetvision_core.io import OutputFile, StepManifest, describe_step, system
-from streetvision_core.io.provenance import utc_now
+from streetvision_core.io.private import utc_now
 from tests.bundle.chain import copy
 from tests.contract.portable_names import POSIX_ONLY
 

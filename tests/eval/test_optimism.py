@@ -9,8 +9,7 @@ from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.eval import optimism
 from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
 from streetvision_core.eval.optimism import choose_margin, resample_thresholds
-from streetvision_core.eval.steps import order_scores
-from streetvision_core.eval.thresholds import ordered_margins, scan, scan_margins
+from streetvision_core.eval.thresholds import order_scores, ordered_margins, scan, scan_margins
 
 OBJECTIVES = [Mcc(), FBeta(2.0), Cost(5, 1), RecallAtLeast(0.8)]
 

@@ -66,7 +66,7 @@ def test_steps_that_only_one_has_are_listed(store):
 
 def test_what_every_step_has_in_common_is_said_once(store, monkeypatch):
     from streetvision_core.io import describe
-    from streetvision_core.io.provenance import GitState
+    from streetvision_core.io.private import GitState
 
     monkeypatch.setattr(describe, "git_state", lambda: GitState("f" * 40, dirty=False))
     make(store, FOURTH, "images", reuse=False)

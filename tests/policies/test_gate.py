@@ -13,13 +13,12 @@ from sklearn.preprocessing import StandardScaler
 
 from streetvision_core.errors import DataError, SchemaError
 from streetvision_core.eval import scan_margins
-from streetvision_core.eval.augrc_bootstrap import compare_augrc
-from streetvision_core.eval.bootstrap import bootstrap_positions
+from streetvision_core.eval.bootstrap import bootstrap_positions, compare_augrc
 from streetvision_core.eval.decisions import Policy, answers, freeze_operating_point
 from streetvision_core.eval.ranking import risk_coverage_curve
 from streetvision_core.policies import gate_crossfit, gate_fit
+from streetvision_core.policies.config import GateConfig
 from streetvision_core.policies.gate import GATE_NAME, Gate, GatePolicy
-from streetvision_core.policies.gate_config import GateConfig
 from streetvision_core.policies.gate_fit import count_errors, fit_gate, needs_extras, verify_gate
 from streetvision_core.policies.gate_head import EXTRAS, INPUTS, ErrorOdds, FeatureReference
 from tests.training.toy import publish
@@ -252,7 +251,7 @@ def test_the_fast_bootstrap_is_that_of_the_curve_with_ties_and_groups(decimals, 
 
 
 def test_resampling_each_unit_once_gives_the_figures_themselves(monkeypatch):
-    from streetvision_core.eval import augrc_bootstrap
+    from streetvision_core.eval import bootstrap as augrc_bootstrap
 
     random = np.random.default_rng(4)
     wrong, first = random.random(60) < 0.3, random.integers(0, 6, 60).astype(float)

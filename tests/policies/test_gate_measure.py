@@ -6,7 +6,7 @@ import pytest
 from streetvision_core.inference.logits import predict_role
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.classifier import build_classifier, hub_config
-from streetvision_core.policies.gate_config import GateConfig
+from streetvision_core.policies.config import GateConfig
 from streetvision_core.policies.gate_measure import gate_problems, train_gate
 from streetvision_core.training.checkpoint import Checkpoint
 from tests.training.toy import make_toy

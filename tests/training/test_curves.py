@@ -6,8 +6,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from streetvision_core.io.names import CURVE_NAME
-from streetvision_core.training import curves
-from streetvision_core.training.curves import ROW_TAGS, SETTINGS_TAG, TAGS
+from streetvision_core.training import report as curves
+from streetvision_core.training.report import ROW_TAGS, SETTINGS_TAG, TAGS
 from tests.training.interrupt import RECIPE, fit_until
 from tests.training.toy import fit
 

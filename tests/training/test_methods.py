@@ -12,10 +12,10 @@ from streetvision_core.models import build_classifier, load_classifier
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.models.weights import read_state
 from streetvision_core.training import Checkpoint, TrainingConfig
+from streetvision_core.training.data import Unreadable
 from streetvision_core.training.frozen import FrozenBackbone
 from streetvision_core.training.methods import trainable_classifier
 from streetvision_core.training.module import ClassifierModule
-from streetvision_core.training.unreadable import Unreadable
 from tests.training.toy import fit, make_backbone, make_toy, publish, recipe, stage
 
 PROBE = {

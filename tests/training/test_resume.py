@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from streetvision_core.io.progress import forget_progress
-from streetvision_core.training import module, progress
-from streetvision_core.training.best import BestEpoch
+from streetvision_core.training import loop, module
 from streetvision_core.training.data import EpochBatches
+from streetvision_core.training.loop import BestEpoch
 from streetvision_core.training.resume import open_state
 from streetvision_core.training.throughput import MEASURED
 from tests.training.interrupt import RECIPE, edit_checkpoint, fit_until
@@ -185,8 +185,8 @@ def test_other_pictures_make_another_training(go_on, toy, monkeypatch):
 
 def test_the_bar_and_the_time_left_begin_where_training_goes_on(toy, backbone, tmp_path, resume, monkeypatch):
     bars, reports = [], []
-    bar = progress.tqdm
-    monkeypatch.setattr(progress, "tqdm", lambda **options: bars.append(options) or bar(**options))
+    bar = loop.tqdm
+    monkeypatch.setattr(loop, "tqdm", lambda **options: bars.append(options) or bar(**options))
     fit(backbone, toy, tmp_path / "out", resume=resume, on_epoch=reports.append, **RECIPE)
     assert [(one["initial"], one["total"]) for one in bars] == [(4, 8)]
     assert reports[0].seconds_left == pytest.approx(reports[0].seconds, rel=0.5)

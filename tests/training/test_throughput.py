@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from streetvision_assets.metadata import ALL_EPOCHS, Paced
 from streetvision_core.training import data
-from streetvision_core.training.pace import ALL_EPOCHS, Paced
 from streetvision_core.training.report import EpochReport
 from streetvision_core.training.throughput import (
     DATA_LIMIT,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from streetvision_core.errors import DataError, IntegrityError
-from streetvision_core.training.unreadable import Unreadable
+from streetvision_core.training.data import Unreadable
 from tests.training.interrupt import fit_until
 from tests.training.test_equivalence import RECIPE, VIT, assert_same_training
 from tests.training.toy import fit, make_backbone, make_toy

@@ -8,7 +8,7 @@ import torch
 
 from streetvision_core.inference.logits import Logits
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
-from streetvision_core.training.verify import checkpoint_problems, logits_problems
+from streetvision_core.training.checkpoint import checkpoint_problems, logits_problems
 
 NAMES = ("a", "b", "c", "d")
 

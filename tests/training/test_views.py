@@ -12,7 +12,7 @@ from streetvision_core.inference.predict import predict_logits
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.training import Checkpoint, TrainingConfig, predict_role
 from streetvision_core.training.data import EvaluationBatches
-from streetvision_core.training.views import ViewsGain, compare_views
+from streetvision_core.training.pixels import ViewsGain, compare_views
 from tests.training.toy import fit, make_backbone, make_toy, publish, stage
 
 GRID = {"views": "grid", "view_grid": 2}

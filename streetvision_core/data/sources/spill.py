@@ -12,8 +12,7 @@ import weakref
 from array import array
 from typing import TYPE_CHECKING
 
-from streetvision_core.io.system import RandomReader
-from streetvision_core.io.temporary import room_for
+from streetvision_core.io.system import RandomReader, room_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import ConfigError, TrainingError
+from streetvision_core.graph import STEPS
 from streetvision_core.inference.logits import groups_of, labels_of
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
 from streetvision_core.models.explora_config import NONE, ExploraConfig
-from streetvision_core.training.adaptation import Verdict
+from streetvision_core.training.ssl.adaptation import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,12 +46,12 @@ if TYPE_CHECKING:
     from streetvision_core.data import ImageIndex, Splits
     from streetvision_core.data.pictures import PictureReader
     from streetvision_core.models.backbone import Backbone
-    from streetvision_core.training.adaptation import AdaptationEpoch
     from streetvision_core.training.data import EvaluationBatches
-    from streetvision_core.training.ssl_loop import Adapted
+    from streetvision_core.training.ssl.adaptation import AdaptationEpoch
+    from streetvision_core.training.ssl.loop import Adapted
 
 MIB = 1024 * 1024
-ROLES = ("train", "val_select")
+ROLES = STEPS["backbone"].roles
 _PARITY_PICTURES = 8
 _PROBE_ITERATIONS = 2000
 
@@ -86,7 +87,7 @@ def adapt_backbone(
         IntegrityError: a picture or the starting weights are not what they were.
         StoreError: the weights cannot be written.
     """
-    from streetvision_core.training.session import training_session
+    from streetvision_core.training.seeds import training_session
 
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
     _check_roles(labels)
@@ -122,8 +123,8 @@ def _adapt_and_judge(
     from streetvision_core.inference.predict import BATCH_SIZE
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.training.data import DecodedPictures, EvaluationBatches
-    from streetvision_core.training.ssl_loop import learn_from_views
-    from streetvision_core.training.ssl_views import SCALE_MIN
+    from streetvision_core.training.ssl.loop import learn_from_views
+    from streetvision_core.training.ssl.views import SCALE_MIN
 
     model = _build(backbone)
     _check_depth(model, config)
@@ -259,7 +260,7 @@ def _require_what_was_trained(
     """
     from streetvision_core.models.adapters import PARITY, weights_gap
     from streetvision_core.models.weights import read_state
-    from streetvision_core.training.ssl_loop import rebuild_adapted
+    from streetvision_core.training.ssl.loop import rebuild_adapted
 
     action = "Run the step again; report it where that does not help."
     try:

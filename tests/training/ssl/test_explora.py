@@ -22,7 +22,7 @@ from streetvision_core.models import Backbone, BackboneConfig
 from streetvision_core.models.adapters import add_adapters, load_adapter_state, merge_adapters
 from streetvision_core.models.backbone import WEIGHTS_NAME
 from streetvision_core.models.zoo import create_model
-from streetvision_core.training.explora import adapt_backbone, probe_decisions
+from streetvision_core.training.ssl.explora import adapt_backbone, probe_decisions
 from tests.training.toy import Reader, make_backbone, make_toy, publish, stage
 
 SIZE = 32
@@ -231,7 +231,7 @@ def test_an_adapter_that_is_not_reached_ends_the_adaptation_at_its_first_step(sq
 
 
 def test_what_cannot_be_adapted_is_refused_before_pictures_are_looked_at(squares, tmp_path, monkeypatch):
-    monkeypatch.setattr("streetvision_core.training.explora._features", None)
+    monkeypatch.setattr("streetvision_core.training.ssl.explora._features", None)
     with pytest.raises(ConfigError, match="vision transformer"):
         adapt(make_backbone(tmp_path), squares.toy, tmp_path)
     reads = len(squares.toy.reader.reads)

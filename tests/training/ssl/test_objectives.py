@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from streetvision_core.training.ssl_objectives import (
+from streetvision_core.training.ssl.objectives import (
     backward_in_parts,
     contrastive_loss,
 )

@@ -1,7 +1,7 @@
 import base64
 import re
 
-from streetvision_assets.pictures import picture, table
+from streetvision_assets.metadata import picture, table
 
 
 def test_a_picture_is_inlined_as_what_it_is():

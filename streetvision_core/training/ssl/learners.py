@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from streetvision_core.training.ssl_objectives import backward_in_parts, contrastive_loss
+from streetvision_core.training.ssl.objectives import backward_in_parts, contrastive_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,11 +31,11 @@ from streetvision_core.models.adapters import (
     require_parity,
 )
 from streetvision_core.models.zoo import load_exactly
-from streetvision_core.training.adaptation import AdaptationEpoch
 from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
-from streetvision_core.training.ssl_learners import Contrastive
-from streetvision_core.training.ssl_views import make_view_loader
+from streetvision_core.training.ssl.adaptation import AdaptationEpoch
+from streetvision_core.training.ssl.learners import Contrastive
+from streetvision_core.training.ssl.views import make_view_loader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

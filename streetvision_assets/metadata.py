@@ -1,0 +1,129 @@
+"""What the UI shows: images, tables and words as Dagster metadata, and the epochs of a training.
+
+A training as the UI shows it while it runs: a line of the log and an observation for each epoch told.
+
+Dagster records both at once, so the plots of the asset draw the curve epoch by epoch. An observation has no
+data version: it says nothing of what is materialized, and nothing downstream becomes stale by it. Which
+epochs are told is decided by :class:`Paced`.
+
+Of a training of more than `ALL_EPOCHS` epochs those that end within `PACE_SECONDS` of the last one told are
+left out, but for the first and the last of each phase. Shorter trainings, and slower ones, are told whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from streetvision_core.escape import for_markdown
+from streetvision_core.training.config import PROBE
+from streetvision_core.training.report import EpochReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from streetvision_core.training.report import EpochReport
+
+
+def picture(data: bytes) -> dg.MetadataValue:
+    """Return a PNG or JPEG as metadata that the UI draws in place; keep it below about 60 KB."""
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return dg.MetadataValue.md(f"![](data:image/{kind};base64,{base64.b64encode(data).decode()})")
+
+
+def markdown(content: object) -> dg.MetadataValue:
+    """Return Markdown, or the bytes of a Markdown file, as metadata that the UI renders.
+
+    What comes from data in it has gone through ``for_markdown``.
+    """
+    assert isinstance(content, str | bytes)
+    return dg.MetadataValue.md(content if isinstance(content, str) else content.decode())
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
+    """Return rows of one shape as a Markdown table; floats get four decimals, text is shown as it is."""
+    columns = list(rows[0])
+    lines = [
+        list(map(for_markdown, columns)),
+        ["---"] * len(columns),
+        *([_cell(row[name]) for name in columns] for row in rows),
+    ]
+    return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+NO_ANSWER = "answers no image"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """Return a number and its 95 % interval, to three decimals."""
+    return f"{value:.3f} (95 %: {low:.3f} to {high:.3f})"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "not recorded"
+    return f"{value:.4f}" if isinstance(value, float) else for_markdown(value)
+
+
+ALL_EPOCHS = 20
+PACE_SECONDS = 1.0
+
+
+class Paced:
+    """Takes every report and hands on to `tell` those to be told, in order; `finish` tells the last one."""
+
+    def __init__(
+        self, tell: Callable[[EpochReport], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._held: EpochReport | None = None
+        self._told: tuple[str, float] | None = None
+
+    def __call__(self, report: EpochReport) -> None:
+        """Tell of the epoch, or keep it until the next one comes."""
+        if self._held is not None and self._held.phase != report.phase:
+            self.finish()
+        now = self._clock()
+        due = self._told is None or self._told[0] != report.phase or now - self._told[1] >= PACE_SECONDS
+        if due or report.epochs <= ALL_EPOCHS or report.epoch == report.epochs:
+            self._held, self._told = None, (report.phase, now)
+            self._tell(report)
+        else:
+            self._held = report
+
+    def finish(self) -> None:
+        """Tell of the last epoch, if it was kept: patience may have ended the training with it."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._tell(held)
+
+
+OBSERVED = (
+    "epoch",
+    "train_loss",
+    "val_loss",
+    "val_mcc",
+    "learning_rate",
+    "pictures_per_second",
+    "data_wait_share",
+)
+
+
+def observed_epochs(context: dg.AssetExecutionContext) -> Paced:
+    """Return what takes the reports of a training of this asset; ``finish`` it after the last one."""
+    return Paced(partial(_tell, context))
+
+
+def _tell(context: dg.AssetExecutionContext, report: EpochReport) -> None:
+    context.log.info(str(report))
+    # Numbers of a probe that comes first would be the same curve's otherwise.
+    prefix = f"{report.phase}_" if report.phase == PROBE else ""
+    metadata = {prefix + name: getattr(report, name) for name in OBSERVED}
+    context.log_event(
+        dg.AssetObservation(context.asset_key, metadata=metadata, description=for_markdown(report))
+    )
