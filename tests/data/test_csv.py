@@ -235,6 +235,7 @@ def test_a_name_that_is_not_there_as_it_stands_is_found_in_the_forms_that_tools_
     opened = source(write(tmp_path / "labels.csv", cells((cell.format(root=tmp_path), 1)).encode()))
     assert only(opened) == on_disk
     assert opened.read(on_disk) == b"this"
+    assert " (" not in opened.describe()
 
 
 @pytest.mark.parametrize(
@@ -365,6 +366,7 @@ def test_a_missing_file_says_what_was_tried_and_which_setting_would_find_it(tmp_
     with pytest.raises(AssertionError, match=advice):
         raise AssertionError(error.detail)
     assert f"searched in {tmp_path / 'data'}" in str(error)
+    assert error.detail in opened.describe()  # which every error of the whole source names
     assert str(tmp_path) not in error.detail  # it goes into the index, which is the same on every machine
 
 

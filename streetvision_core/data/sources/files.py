@@ -122,26 +122,23 @@ class CsvSource:
             wanted.append(config.group_column)
         self._table = read_table(path, wanted=wanted, separator=config.separator, where=config.path)
         self._file, self._label, *_ = _find_columns(self._table, wanted, config.path)
-        self._group = self._table.column(config.group_column) if config.group_column else None
-        self._hints: dict[str, str] = {}
+        self._group = self._table.spelling(config.group_column) if config.group_column else None
+        self._hints: dict[str, str] = {}  # of the first files that are not there, by name
 
     def entries(self) -> Iterator[Entry]:
         """List one entry per row, sorted by name; a file that is listed twice appears twice."""
-        finder = Finder(self._roots)
-        entries = [self._entry(row, finder) for row in zip(self._table.lines, self._table.rows, strict=True)]
+        finder, self._hints = Finder(self._roots), {}
+        entries = [self._entry(place, finder) for place in range(len(self._table.rows))]
         yield from sorted(entries, key=lambda entry: entry.name)
 
-    def _entry(self, row: tuple[int, list[str]], finder: Finder) -> Entry:
-        line, cells = row
+    def _entry(self, place: int, finder: Finder) -> Entry:
+        row, line = self._table.cells(place), self._table.lines[place]
         used = {self._file, self._label, self._group}
-        header = self._table.header
         return Entry(
-            name=self._name(cells[self._file], line, finder),
-            label=parse_label(cells[self._label]),
-            group=parse_text(cells[self._group]) if self._group is not None else None,
-            attributes=keep_attributes(
-                {header[place]: cell for place, cell in enumerate(cells) if place not in used}
-            ),
+            name=self._name(row[self._file], line, finder),
+            label=parse_label(row[self._label]),
+            group=parse_text(row[self._group]) if self._group is not None else None,
+            attributes=keep_attributes({name: cell for name, cell in row.items() if name not in used}),
         )
 
     def _name(self, cell: str, line: int, finder: Finder) -> str:
@@ -164,9 +161,10 @@ class CsvSource:
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
-        column = None if self._group is None else self._table.header[self._group]
-        grouped = f"grouped by {column!r}" if column else "every picture its own group"
-        return f"CSV {self._config.path}, files searched in {self._roots.first}, {grouped}"
+        grouped = f"grouped by {self._group!r}" if self._group else "every picture its own group"
+        unfound = next(((name, self._roots.missing(name, hint)) for name, hint in self._hints.items()), None)
+        note = f" ({unfound[0]}: {unfound[1].detail})" if unfound else ""
+        return f"CSV {self._config.path}, files searched in {self._roots.first}{note}, {grouped}"
 
 
 def resolve_source(path: str) -> Path:
@@ -262,8 +260,8 @@ def _check_class_folders(roots: Roots, labels: Mapping[str, int], config: Folder
         )
 
 
-def _find_columns(table: Table, wanted: Sequence[str], where: str) -> list[int]:
-    places = {name: table.column(name) for name in wanted}
+def _find_columns(table: Table, wanted: Sequence[str], where: str) -> list[str]:
+    places = {name: table.spelling(name) for name in wanted}
     missing = [name for name, place in places.items() if place is None]
     if missing:
         separator = SEPARATORS.get(table.separator, repr(table.separator))

@@ -52,10 +52,13 @@ class Table:
     lines: list[int]
     separator: str
 
-    def column(self, name: str) -> int | None:
-        """Return the place of the column `name`, blanks around it and case ignored; None without one."""
-        keys = [column_key(cell) for cell in self.header]
-        return keys.index(column_key(name)) if column_key(name) in keys else None
+    def spelling(self, name: str) -> str | None:
+        """Return how the header writes the column `name`, blanks and case ignored; None without one."""
+        return next((cell for cell in self.header if column_key(cell) == column_key(name)), None)
+
+    def cells(self, place: int) -> dict[str, str]:
+        """Return the cells of one row by column, as the header writes it."""
+        return dict(zip(self.header, self.rows[place], strict=True))
 
 
 def column_key(name: str) -> str:
