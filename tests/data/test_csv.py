@@ -90,7 +90,7 @@ def test_what_cannot_separate_is_refused(named):
 
 
 def test_the_separator_of_the_header_decides_not_what_stands_in_the_cells(tmp_path):
-    text = "note;file;label\na,b,c;a.jpg;1\n,,,;b.jpg;0\n"
+    text = "x, y, z;file;label\na,b,c;a.jpg;1\n,,,;b.jpg;0\n"
     assert listed(tmp_path, text) == BOTH
 
 
@@ -101,13 +101,14 @@ def test_rows_without_a_filled_cell_and_cells_beyond_the_header_are_no_data(tmp_
 def test_quotes_after_a_blank_are_quotes(tmp_path):
     opened = source(
         write(
-            tmp_path / "t.csv", b'label, file, note\n1, "a, b.jpg", x\n0, c.jpg, "y"\n1, d.jpg, "z" and z\n'
+            tmp_path / "t.csv",
+            b'label, file, note\n1, "a, b.jpg", x\n0, c.jpg, "y"\n1, d.jpg, "z" and z\n1, e.jpg, "z"\n',
         )
     )
-    for name in ("a, b.jpg", "c.jpg", "d.jpg"):
+    for name in ("a, b.jpg", "c.jpg", "d.jpg", "e.jpg", " e.jpg"):
         write(tmp_path / name, b"x")
     notes = {entry.name: entry.attributes["note"] for entry in opened.entries()}
-    assert notes == {"a, b.jpg": "x", "c.jpg": "y", "d.jpg": '"z" and z'}
+    assert notes == {"a, b.jpg": "x", "c.jpg": "y", "d.jpg": '"z" and z', " e.jpg": "z"}
 
 
 def test_columns_are_found_without_blanks_and_case_and_attributes_keep_theirs(tmp_path):
@@ -125,6 +126,7 @@ def test_columns_are_found_without_blanks_and_case_and_attributes_keep_theirs(tm
     [
         (b"\x89PNG\r\n\x1a\n\xff\xfe\x00", r"byte 0x89 in line 1, which is not UTF-8"),
         (b"file,label\na.jpg,1\nStra\xdfe.jpg,0\n", r"0xdf in line 3.*'\S' in Windows-1252.*iconv"),
+        (b"file,label\n" + b"a.jpg,1\n" * 5000 + b"\xfc.jpg,0\n", r"0xfc in line 5002.*'\S' in Windows-1252"),
         (b"PK\x03\x04 and so on", "a workbook of a spreadsheet.*Save the sheet as CSV"),
         ("file,label\na.jpg,1\n".encode("utf-16-le"), "NUL characters in its header"),
         (b"", "no file, label among no columns at all"),

@@ -62,11 +62,6 @@ class Roots:
             return self.further[int(number) - 1] / below
         return self.first / name
 
-    def holds(self, path: Path) -> bool:
-        """Tell whether `path`, links resolved, lies in one of the folders."""
-        real = Path(os.path.realpath(path))
-        return any(real.is_relative_to(root) for root in (self.first, *self.further))
-
     def locate(self, name: str) -> Path:
         """Return the resolved path of a name.
 
@@ -76,10 +71,10 @@ class Roots:
         if "\0" in name or name.endswith("/"):
             detail = "no file name holds a NUL character" if "\0" in name else "the row names no file"
             raise UnusablePictureError(Reason.MISSING, detail, name)
-        path = self.path(name)
-        if not self.holds(path):
+        real = Path(os.path.realpath(self.path(name)))
+        if not any(real.is_relative_to(root) for root in (self.first, *self.further)):
             raise self.outside(name, is_link=self.name(name) is not None)
-        return Path(os.path.realpath(path))
+        return real
 
     def outside(self, name: str, *, is_link: bool) -> UnusablePictureError:
         """Return the error of a name that leads out of the folders."""
