@@ -26,6 +26,10 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
+def _absolute_all(paths: list[str]) -> list[str]:
+    return [_absolute(path) for path in paths]
+
+
 class DemoConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """The procedurally drawn street scenes; the same settings draw the same bytes."""
 
@@ -47,6 +51,12 @@ class FolderConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         " is its own group",
     )
 
+    further_roots: list[str] = Field(
+        [],
+        description="further folders: links (to files or folders) may lead into them, and nowhere else out",
+        json_schema_extra=local_path(),
+    )
+
     @pydantic.field_validator("group_pattern")
     @classmethod
     def _check_pattern(cls, value: str | None) -> str | None:
@@ -63,13 +73,14 @@ class FolderConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         return value
 
     _resolve_path = pydantic.field_validator("path")(_absolute)
+    _resolve_further = pydantic.field_validator("further_roots")(_absolute_all)
 
 
 class CsvConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """A CSV file that lists pictures; every column that is not named here becomes an attribute."""
 
     path: str = Field(
-        description="the CSV file; the files it lists are relative to its folder",
+        description="the CSV file, its cells separated by comma, semicolon, tab or pipe",
         json_schema_extra=local_path(),
     )
     file_column: str = Field("file", min_length=1, description="column of the picture's path")
@@ -81,8 +92,42 @@ class CsvConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         description="column of the picture's group, or null. The default column may be absent: then every"
         " picture is its own group; a column of another name must exist",
     )
+    root: str | None = Field(
+        None,
+        min_length=1,
+        description="the folder where the paths in the table start, if not the folder of the table; absolute"
+        " paths below it are fine",
+        json_schema_extra=local_path(),
+    )
+    further_roots: list[str] = Field(
+        [],
+        description="further folders: links may lead into them and paths may point there, and nowhere else",
+        json_schema_extra=local_path(),
+    )
+    separator: str | None = Field(
+        None,
+        description="what stands between two cells: comma, semicolon, tab, pipe, or the character itself;"
+        " null to find it",
+    )
+
+    @pydantic.field_validator("separator")
+    @classmethod
+    def _check_separator(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        character = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}.get(value, value)
+        if len(character) != 1 or character in '"\r\n\0':
+            expected = "comma, semicolon, tab, pipe, or one character"
+            raise ConfigError(expected, repr(value), "separator", "Leave it out to have it found.")
+        return character
 
     _resolve_path = pydantic.field_validator("path")(_absolute)
+    _resolve_further = pydantic.field_validator("further_roots")(_absolute_all)
+
+    @pydantic.field_validator("root")
+    @classmethod
+    def _resolve_root(cls, value: str | None) -> str | None:
+        return None if value is None else _absolute(value)
 
 
 class ParquetConfig(pydantic.BaseModel, frozen=True, extra="forbid"):

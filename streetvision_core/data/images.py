@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 STEP = "images"
+_PLACES = frozenset({"path", "root", "further_roots"})  # where a source lies, whatever is in it
 
 
 class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
@@ -102,7 +103,7 @@ def _reads_alike(config: ImagesConfig, previous: PublishedArtifact) -> bool:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        kind: {name: value for name, value in config[kind].items() if name != "path"}
+        kind: {name: value for name, value in config[kind].items() if name not in _PLACES}
         for kind in SOURCE_NAMES
         if config.get(kind) is not None
     }

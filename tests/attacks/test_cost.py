@@ -29,7 +29,7 @@ from streetvision_core.data import (
     open_source,
 )
 from streetvision_core.data.pictures import MAX_SCANS, decode
-from streetvision_core.data.sources import files
+from streetvision_core.data.sources import table
 from streetvision_core.errors import BundleError, ConfigError, DataError, SchemaError
 from streetvision_core.io import OutputFile, StepManifest, read_artifact
 from streetvision_core.io.names import parse_pointer
@@ -546,14 +546,14 @@ def test_a_sparse_table_is_refused_unread(tmp_path):
     path.touch()
     os.truncate(path, 4 * GIB)
     began = time.perf_counter()
-    with pytest.raises(DataError, match=f"at most {files.MAX_TABLE_BYTES} bytes"):
+    with pytest.raises(DataError, match=f"at most {table.MAX_TABLE_BYTES} bytes"):
         open_table(path)
     assert time.perf_counter() - began < 1
 
 
 def test_short_rows_below_a_long_header_are_refused(tmp_path, monkeypatch):
     """Each of them takes a cell of every column."""
-    monkeypatch.setattr(files, "MAX_TABLE_CELLS", 1000)
+    monkeypatch.setattr(table, "MAX_TABLE_CELLS", 1000)
     path = tmp_path / "images.csv"
     header = ",".join(["file", "label", *(f"c{number}" for number in range(98))])
     path.write_text(header + "\n" + "a\n" * 10)

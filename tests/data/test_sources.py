@@ -240,7 +240,15 @@ def test_the_default_group_column_may_be_absent_but_a_named_one_must_exist(tmp_p
 
 
 @pytest.mark.parametrize(
-    "name", ["/etc/hostname", "../secret.jpg", "sub/../../secret.jpg", "link.jpg", "a\0b"]
+    "name",
+    [
+        "/etc/hostname",
+        "../secret.jpg",
+        "sub/../../secret.jpg",
+        "link.jpg",
+        r"..\secret.jpg",
+        " ../secret.jpg",
+    ],
 )
 def test_no_row_of_a_csv_reads_outside_its_folder(tmp_path, name):
     write(tmp_path / "secret.jpg", jpeg(1))
@@ -252,16 +260,13 @@ def test_no_row_of_a_csv_reads_outside_its_folder(tmp_path, name):
     assert refusal(source, entry.name) is Reason.OUTSIDE
 
 
-@pytest.mark.parametrize("form", ["{root}/a.jpg", "sub/../a.jpg", "../nothing.jpg", "/nothing.jpg"])
-def test_a_path_is_refused_as_it_is_written_wherever_it_leads(tmp_path, form):
-    """Whether a file exists outside is not told either."""
+@pytest.mark.parametrize("name", ["../nothing.jpg", "/nothing.jpg", "../a.jpg"])
+def test_whether_a_file_exists_outside_is_not_told(tmp_path, name):
     write(tmp_path / "a.jpg", jpeg(1))
-    (tmp_path / "sub").mkdir()
-    name = form.format(root=tmp_path)
-    assert (
-        refusal(table(write_csv(tmp_path / "labels.csv", [{"file": name, "label": 1}])), name)
-        is Reason.OUTSIDE
-    )
+    (tmp_path / "data").mkdir()
+    source = table(write_csv(tmp_path / "data" / "labels.csv", [{"file": name, "label": 1}]))
+    assert [entry.name for entry in source.entries()] == [name]
+    assert refusal(source, name) is Reason.OUTSIDE
 
 
 def test_a_folder_that_cannot_be_read_is_not_left_out_in_silence(tmp_path, monkeypatch):
@@ -279,36 +284,10 @@ def test_a_folder_that_cannot_be_read_is_not_left_out_in_silence(tmp_path, monke
         list(source.entries())
 
 
-def test_a_row_that_names_no_file_is_missing(tmp_path):
-    source = table(write_csv(tmp_path / "labels.csv", [{"file": "", "label": 1}]))
-    assert refusal(source, "row 2") is Reason.MISSING
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (b"\x89PNG\r\n\x1a\n\xff\xfe\x00", "none"),
-        (b"", "no file, label among no columns at all"),
-        (b"file;label\na.jpg;1\n", "no file, label among file;label"),
-        (b"file,label,label\na.jpg,1,0\n", "'label' twice"),
-        (b"file,label\na,b.jpg,1\n", "more cells than columns in row 2"),
-        (b'file,label\n"a.jpg,1\n', "none"),
-    ],
-)
-def test_what_is_no_table_of_pictures_is_one_readable_paragraph(tmp_path, content, found):
-    with pytest.raises(DataError, match=rf"Expected .*, but found .*{found}"):
-        table(write(tmp_path / "labels.csv", content))
-
-
 def test_a_column_without_a_name_is_no_attribute(tmp_path):
     path = write(tmp_path / "labels.csv", b",file,label,weather\n0,a.jpg,1, light \r\n")
     [entry] = table(path).entries()
     assert entry.attributes == {"weather": "light"}
-
-
-def test_a_csv_saved_by_a_spreadsheet_may_begin_with_a_byte_order_mark(tmp_path):
-    path = write(tmp_path / "labels.csv", b"\xef\xbb\xbffile,label\r\na.jpg,1\r\n")
-    assert listing(table(path)) == {"a.jpg": (1, None)}
 
 
 # --- Parquet

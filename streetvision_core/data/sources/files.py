@@ -1,51 +1,46 @@
 """Pictures that are files: a folder per class, or a CSV that lists them.
 
-No path may leave the data folder, neither as it is written (absolute, `..`) nor through a symbolic link:
-such a picture is refused with the reason "outside the data folder". Links are resolved when a picture is
-read; this is no defence against someone who swaps links meanwhile. Only regular files of at most
-`MAX_FILE_BYTES` are opened, so that a pipe or a disk image cannot stall or fill the process.
+Which file a name means, and that it lies where files may be read, is said in `paths.py`; how a CSV is read,
+in `table.py`. Only regular files of at most `MAX_FILE_BYTES` are opened, so that a pipe or a disk image
+cannot stall or fill the process.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import re
-from collections import Counter
-from itertools import islice
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
 from streetvision_core.data.reasons import Reason, UnusablePictureError
 from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_label, parse_text
+from streetvision_core.data.sources.paths import PICTURE_SUFFIXES, Finder, Roots
+from streetvision_core.data.sources.table import SEPARATORS, Table, read_table
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.io.system import NotRegularFileError, is_link, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from streetvision_core.data.config import CsvConfig, FolderConfig
 
 MAX_FILE_BYTES = 256 * 2**20
-MAX_TABLE_BYTES = 256 * 2**20  # of a CSV: some million rows
-MAX_TABLE_CELLS = 20_000_000  # rows times columns; a row of two bytes takes a cell of each column
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+_MOST_HINTS = 20  # missing files of a CSV that the folders near it are searched for
 
 
-def read_inside(root: Path, name: str) -> bytes:
-    """Return the bytes of the file `name` below `root` (resolved); raises UnusablePictureError."""
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\0" in name:
-        raise UnusablePictureError(Reason.OUTSIDE, "its path is absolute or contains ..", name)
+def read_below(roots: Roots, name: str, *, hint: str = "") -> bytes:
+    """Return the bytes of a file in `roots`; `hint` is the advice where it is missing.
+
+    Raises:
+        UnusablePictureError: it is missing, leads out of the folders, or cannot be read.
+    """
     try:
-        path = (root / relative).resolve(strict=True)
-        if not path.is_relative_to(root):
-            raise UnusablePictureError(Reason.OUTSIDE, "a symbolic link leads out of it", name)
-        return read_file(path, name=name)
+        return read_file(roots.locate(name), name=name)
     except (FileNotFoundError, NotADirectoryError):
-        raise UnusablePictureError(Reason.MISSING, "there is no such file", name) from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a ring, before Python 3.13
-        detail = getattr(error, "strerror", None) or str(error)
+        raise roots.missing(name, hint) from None
+    except OSError as error:
+        detail = error.strerror or str(error)
         raise UnusablePictureError(Reason.UNREADABLE, detail, name) from error
 
 
@@ -77,38 +72,32 @@ class FolderSource:
 
     def __init__(self, config: FolderConfig) -> None:
         self._config = config
-        self._root = _existing(config.path, folder=True)
+        self._roots = _roots(_existing(config.path, folder=True), config.further_roots)
         self._pattern = re.compile(config.group_pattern) if config.group_pattern else None
-        self._labels = {config.none.casefold(): 0, config.roadwork.casefold(): 1, "0": 0, "1": 1}
-        _check_class_folders(self._root, self._labels, config)
+        self._labels = {_folder_key(config.none): 0, _folder_key(config.roadwork): 1, "0": 0, "1": 1}
+        _check_class_folders(self._roots, self._labels, config)
 
     def entries(self) -> Iterator[Entry]:
         """List every file of the class folders, and pictures elsewhere without a label."""
         for name in sorted(self._names()):
             top, _, below = name.partition("/")
-            label = self._labels.get(top.casefold()) if below else None
+            label = self._labels.get(_folder_key(top)) if below else None
             if label is not None or PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
                 match = self._pattern.search(below) if self._pattern else None
                 yield Entry(name, label, parse_text(match.group(1)) if match else None)
 
     def _names(self) -> Iterator[str]:
-        for folder, folders, files in os.walk(self._root, onerror=_refuse):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            # Linked folders are not followed (os.walk of Python 3.11 would follow the junctions of Windows):
-            # they are listed like files, so that they are reported.
-            links = [name for name in folders if is_link(Path(folder, name).lstat())]
-            folders[:] = [name for name in folders if name not in links]
-            for name in (*files, *links):
-                if not name.startswith("."):
-                    yield Path(folder, name).relative_to(self._root).as_posix()
+        for folder, file in _walk(self._roots, self._roots.first, {self._roots.first}):
+            if not file.startswith("."):
+                yield Path(folder, file).relative_to(self._roots.first).as_posix()
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one picture; raises UnusablePictureError."""
-        return read_inside(self._root, name)
+        return read_below(self._roots, name)
 
     def stamp(self, name: str) -> Stamp | None:
         """Return the stamp of one picture's file."""
-        return Stamp.of(self._root / name)
+        return Stamp.of(self._roots.path(name))
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
@@ -117,46 +106,65 @@ class FolderSource:
 
 
 class CsvSource:
-    """A CSV that lists pictures; a picture's name is its normalised path relative to the CSV's folder.
+    """A CSV that lists pictures; a picture's name is that of its file, as `paths.py` gives it.
 
-    A row that names no file is listed as `row N` and read as missing.
+    A row that names no file is listed as `line N/`, which no file can be called, and read as missing.
     """
 
     def __init__(self, config: CsvConfig) -> None:
         self._config = config
         path = _existing(config.path, folder=False)
-        self._root = path.parent
-        self._header, self._rows = _read_table(path, config.path)
-        self._group_column = _find_columns(self._header, config)
+        root = path.parent if config.root is None else _existing(config.root, folder=True, setting="root")
+        self._roots = _roots(root, config.further_roots)
+        group_is_default = config.group_column == type(config).model_fields["group_column"].default
+        wanted = [config.file_column, config.label_column]
+        if config.group_column is not None and not group_is_default:
+            wanted.append(config.group_column)
+        self._table = read_table(path, wanted=wanted, separator=config.separator, where=config.path)
+        self._file, self._label, *_ = _find_columns(self._table, wanted, config.path)
+        self._group = self._table.spelling(config.group_column) if config.group_column else None
+        self._hints: dict[str, str] = {}  # of the first files that are not there, by name
 
     def entries(self) -> Iterator[Entry]:
         """List one entry per row, sorted by name; a file that is listed twice appears twice."""
-        yield from sorted(map(self._entry, range(len(self._rows))), key=lambda entry: entry.name)
+        finder, self._hints = Finder(self._roots), {}
+        entries = [self._entry(place, finder) for place in range(len(self._table.rows))]
+        yield from sorted(entries, key=lambda entry: entry.name)
 
-    def _entry(self, number: int) -> Entry:
-        config, row = self._config, self._rows[number]
-        used = {config.file_column, config.label_column, self._group_column}
-        file = parse_text(row[config.file_column])
+    def _entry(self, place: int, finder: Finder) -> Entry:
+        row, line = self._table.cells(place), self._table.lines[place]
+        used = {self._file, self._label, self._group}
         return Entry(
-            name=str(PurePosixPath(file)) if file else f"row {number + 2}",
-            label=parse_label(row[config.label_column]),
-            group=parse_text(row[self._group_column]) if self._group_column else None,
+            name=self._name(row[self._file], line, finder),
+            label=parse_label(row[self._label]),
+            group=parse_text(row[self._group]) if self._group is not None else None,
             attributes=keep_attributes({name: cell for name, cell in row.items() if name not in used}),
         )
 
+    def _name(self, cell: str, line: int, finder: Finder) -> str:
+        if name := finder.find(cell):
+            return name
+        if not cell.strip():
+            return f"line {line}/"
+        name = self._roots.unfound(cell)
+        if name not in self._hints and len(self._hints) < _MOST_HINTS:
+            self._hints[name] = finder.hint(cell)
+        return name
+
     def read(self, name: str) -> bytes:
         """Return the bytes of one picture; raises UnusablePictureError."""
-        return read_inside(self._root, name)
+        return read_below(self._roots, name, hint=self._hints.get(name, ""))
 
     def stamp(self, name: str) -> Stamp | None:
         """Return the stamp of one picture's file."""
-        return Stamp.of(self._root / name)
+        return Stamp.of(self._roots.path(name))
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
-        column = self._group_column
-        grouped = f"grouped by {column!r}" if column else "every picture its own group"
-        return f"CSV {self._config.path}, {grouped}"
+        grouped = f"grouped by {self._group!r}" if self._group else "every picture its own group"
+        unfound = next(((name, self._roots.missing(name, hint)) for name, hint in self._hints.items()), None)
+        note = f" ({unfound[0]}: {unfound[1].detail})" if unfound else ""
+        return f"CSV {self._config.path}, files searched in {self._roots.first}{note}, {grouped}"
 
 
 def resolve_source(path: str) -> Path:
@@ -169,7 +177,11 @@ def resolve_source(path: str) -> Path:
         ) from error
 
 
-def _existing(path: str, *, folder: bool) -> Path:
+def _roots(first: Path, further: Sequence[str]) -> Roots:
+    return Roots(first, tuple(_existing(path, folder=True, setting="further_roots") for path in further))
+
+
+def _existing(path: str, *, folder: bool, setting: str = "path") -> Path:
     kind = "folder" if folder else "file"
     resolved = resolve_source(path)
     if not (resolved.is_dir() if folder else resolved.is_file()):
@@ -177,7 +189,7 @@ def _existing(path: str, *, folder: bool) -> Path:
             f"a {kind}",
             "something else" if resolved.exists() else "nothing at this path",
             path,
-            f"Correct the path of the source; it is looked up from {Path.cwd()}.",
+            f"Correct the {setting} of the source; it is looked up from {Path.cwd()}.",
         )
     return resolved
 
@@ -192,12 +204,42 @@ def _refuse(error: OSError) -> NoReturn:
     ) from error
 
 
-def _check_class_folders(root: Path, labels: Mapping[str, int], config: FolderConfig) -> None:
+def _folder_key(name: str) -> str:
+    """Return what two names of one class folder have in common."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _walk(roots: Roots, top: Path, walked: set[Path]) -> Iterator[tuple[str, str]]:
+    """Yield folder and name of each file below `top`; hidden folders are left out.
+
+    Linked folders are followed into further roots, each folder once. Others are listed like files, so that
+    they are reported; os.walk of Python 3.11 would follow the junctions of Windows.
+    """
+    for folder, folders, files in os.walk(top, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if is_link(Path(folder, name).lstat())]
+        folders[:] = [name for name in folders if name not in links]
+        yield from ((folder, name) for name in files)
+        for name in links:
+            real = Path(os.path.realpath(Path(folder, name)))
+            if _is_in(real, roots.further) and not _is_in(real, walked):
+                walked.add(real)
+                yield from _walk(roots, Path(folder, name), walked)
+            else:
+                yield folder, name
+
+
+def _is_in(path: Path, folders: Iterable[Path]) -> bool:
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(folder) for folder in folders)
+
+
+def _check_class_folders(roots: Roots, labels: Mapping[str, int], config: FolderConfig) -> None:
     try:
-        folders = sorted(path for path in root.iterdir() if path.is_dir())
+        folders = sorted(path for path in roots.first.iterdir() if path.is_dir())
     except OSError as error:
         _refuse(error)
-    class_folders = [path for path in folders if path.name.casefold() in labels]
+    class_folders = [path for path in folders if _folder_key(path.name) in labels]
     if not class_folders:
         names = ", ".join(path.name for path in folders[:10])
         raise DataError(
@@ -206,64 +248,29 @@ def _check_class_folders(root: Path, labels: Mapping[str, int], config: FolderCo
             config.path,
             "Sort the pictures into these two folders, or name the folders in the configuration.",
         )
-    linked = next((path.name for path in class_folders if path.is_symlink()), None)
+    links = (path for path in class_folders if path.is_symlink())
+    linked = next((path.name for path in links if not _is_in(path, roots.further)), None)
     if linked is not None:
         raise DataError(
             "class folders that lie in the data folder",
             f"{linked!r}, which is a symbolic link",
             config.path,
-            "Move the folder here, or set the path to the folder that holds both class folders.",
+            "Move the folder here, set the path to the folder that holds both class folders, or list the"
+            " folder that the link leads to in further_roots.",
         )
 
 
-def _read_table(path: Path, where: str) -> tuple[list[str], list[dict[str, str | None]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            _check_table(os.fstat(file.fileno()).st_size, MAX_TABLE_BYTES, "bytes", where)
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            most_rows = MAX_TABLE_CELLS // max(1, len(header))
-            rows = list(islice(filter(None, reader), most_rows + 1))
-            _check_table(len(rows), most_rows, f"rows of {len(header)} columns", where)
-    except OSError as error:
-        _refuse(error)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            "a CSV file in UTF-8", f"a file that is none: {error}", where, "Save the table as CSV in UTF-8."
-        ) from error
-    repeated = [column for column, count in Counter(header).items() if count > 1]
-    too_long = next((number for number, row in enumerate(rows, 2) if len(row) > len(header)), None)
-    if repeated or too_long is not None:
-        raise DataError(
-            "a CSV file whose rows fit its header",
-            f"the column {repeated[0]!r} twice" if repeated else f"more cells than columns in row {too_long}",
-            where,
-            "Name each column once, and put quotes around cells that contain a comma.",
-        )
-    return header, [{**dict.fromkeys(header), **dict(zip(header, row, strict=False))} for row in rows]
-
-
-def _check_table(number: int, most: int, unit: str, where: str) -> None:
-    if number > most:
-        raise DataError(
-            f"a CSV file of at most {most} {unit}",
-            f"{number} or more",
-            where,
-            "Leave out columns, or put the images into several sources.",
-        )
-
-
-def _find_columns(header: list[str], config: CsvConfig) -> str | None:
-    group_is_default = config.group_column == type(config).model_fields["group_column"].default
-    wanted = [config.file_column, config.label_column]
-    if config.group_column is not None and not group_is_default:
-        wanted.append(config.group_column)
-    missing = [column for column in wanted if column not in header]
+def _find_columns(table: Table, wanted: Sequence[str], where: str) -> list[str]:
+    places = {name: table.spelling(name) for name in wanted}
+    missing = [name for name, place in places.items() if place is None]
     if missing:
+        separator = SEPARATORS.get(table.separator, repr(table.separator))
         raise DataError(
             f"the columns {', '.join(wanted)}",
-            f"no {', '.join(missing)} among {', '.join(header[:20]) or 'no columns at all'}",
-            config.path,
-            "Name the columns in the configuration of the CSV source, or correct the header.",
+            f"no {', '.join(missing)} among {', '.join(table.header[:20]) or 'no columns at all'}"
+            f" (separated by {separator})",
+            where,
+            "Name the columns in the configuration of the CSV source, correct the header, or name the"
+            " separator.",
         )
-    return config.group_column if config.group_column in header else None
+    return [place for place in places.values() if place is not None]
