@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.history.source import source_of
+from streetvision_core.history.text import source_of
 from streetvision_core.io.provenance import git_state
 
 if TYPE_CHECKING:

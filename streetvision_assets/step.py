@@ -21,7 +21,7 @@ from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
 from streetvision_assets.run_tags import tag_run
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
-from streetvision_core.history.source import IMAGES
+from streetvision_core.history.text import IMAGES
 from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
 from streetvision_core.io.private import local_paths, part_config

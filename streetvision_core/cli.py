@@ -148,7 +148,7 @@ def _lineage(parsed: argparse.Namespace) -> int:
         store = open_store(parsed.store)
         chain = chain_in_store(store, parsed.name, run_id=find_run(store, parsed.run) if parsed.run else None)
     if parsed.mermaid:
-        from streetvision_core.history.tree import mermaid_text
+        from streetvision_core.history.lineage import mermaid_text
 
         _print(mermaid_text(chain))
         return GOOD if chain.good else BAD

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.history.order import in_order
 from streetvision_core.history.paired import compare_evaluations
-from streetvision_core.history.text import columns, count_text, cut, number_text, short
+from streetvision_core.history.text import columns, count_text, cut, in_order, number_text, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -14,11 +14,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
-from streetvision_core.history.order import in_order
-from streetvision_core.history.pointers import latest_files, read_pointers
-from streetvision_core.history.scan import Place, all_places, places, run_ids
-from streetvision_core.history.source import IMAGES, source_of, source_text
-from streetvision_core.history.text import code_text, columns, count_text, moment_text, trim, wrap
+from streetvision_core.history.scan import Place, all_places, latest_files, places, read_pointers, run_ids
+from streetvision_core.history.text import (
+    IMAGES,
+    code_text,
+    columns,
+    count_text,
+    in_order,
+    moment_text,
+    source_of,
+    source_text,
+    trim,
+    wrap,
+)
 from streetvision_core.io import read_artifact
 from streetvision_core.io.claims import abandoned
 from streetvision_core.io.manifest import read_fields

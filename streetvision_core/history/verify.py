@@ -21,8 +21,15 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError, StreetVisionError
-from streetvision_core.history.pointers import Pointer, key_files, latest_files, read_pointers
-from streetvision_core.history.scan import all_places, places, strangers
+from streetvision_core.history.scan import (
+    Pointer,
+    all_places,
+    key_files,
+    latest_files,
+    places,
+    read_pointers,
+    strangers,
+)
 from streetvision_core.history.text import count_text, size_text
 from streetvision_core.io import PublishedArtifact, compute_file_sha256, content_digest, read_artifact
 from streetvision_core.io.chain import disagreements
