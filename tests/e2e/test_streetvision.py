@@ -51,4 +51,4 @@ def test_wrong_usage_exits_2_and_shows_the_usage(first_run, arguments):
     place, _ = first_run
     finished = place.run("streetvision", *arguments)
     assert finished.code == 2
-    assert finished.errors.startswith("usage: streetvision")
+    assert finished.errors.startswith("Expected usage: streetvision")

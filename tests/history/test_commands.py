@@ -67,7 +67,26 @@ def test_wrong_usage_is_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(list(arguments))
     assert caught.value.code == 2
-    assert "usage: streetvision" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"Expected usage: streetvision {arguments[0]} ")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        (("verfy",), "Did you mean verify? 'streetvision --help'"),
+        (("gc", "--keepruns", "3"), "Did you mean --keep-runs? 'streetvision gc --help'"),
+        (("path", "--lim=1"), "(the command line). 'streetvision path --help'"),
+    ],
+)
+def test_an_unknown_command_or_option_is_one_paragraph_with_a_guess(arguments, guess, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert guess in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_run_of_a_bundles_folder_is_wrong_usage(store):
