@@ -1,8 +1,8 @@
-"""Where two runs differ: configuration, code, inputs, content, packages, machine and metrics, by step.
+"""The differences between two runs by step: configuration, code, inputs, content, packages, machine, metrics.
 
 Inputs are compared by what they hold, not by the run that published them. Times are not compared: they
-always differ and mean nothing. A difference that every common step has is said once. Where both have tested
-the same pictures, their policies are compared by pairs (see `paired`).
+always differ and mean nothing. A difference that every common step has stands once. Where both have tested
+the same images, their policies are compared by pairs (see `paired`).
 """
 
 from __future__ import annotations
@@ -35,20 +35,15 @@ class Change:
 
     @property
     def difference(self) -> float | None:
-        """How much larger the second number is, where both are numbers."""
+        """The second number minus the first, where both are numbers."""
         both = (self.before, self.after)
-        numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in both)
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in both)
         return self.after - self.before if numbers else None
 
     def facts(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "a": self.before,
-            "b": self.after,
-            "difference": self.difference,
-        }
+        values = {"a": self.before, "b": self.after, "difference": self.difference}
+        return {"kind": self.kind, "name": self.name, **values}
 
     def row(self) -> list[str]:
         """Return the cells of a table: kind, name, both values, difference."""
@@ -56,7 +51,8 @@ class Change:
         return [
             f"  {self.kind}",
             cut(self.name, _WIDTH + 4),
-            *(self._cell(one) for one in (self.before, self.after)),
+            self._cell(self.before),
+            self._cell(self.after),
             "" if difference is None else f"{difference:+.6g}",
         ]
 
@@ -72,7 +68,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between ``a`` and ``b``; ``everywhere`` holds for each step that both have."""
+    """The differences between ``a`` and ``b``; ``everywhere`` holds for each step that both have."""
 
     a: Made
     b: Made
@@ -85,7 +81,7 @@ class Difference:
 
     @property
     def nothing(self) -> bool:
-        """Whether both have the same steps, and nothing of them differs."""
+        """True when both have the same steps, and nothing of them differs."""
         return not (self.only_a or self.only_b or self.everywhere or any(self.by_step.values()))
 
     def facts(self) -> dict[str, Any]:
@@ -96,7 +92,7 @@ class Difference:
             "only_a": list(self.only_a),
             "only_b": list(self.only_b),
             "every_step": [change.facts() for change in self.everywhere],
-            "steps": {step: [change.facts() for change in found] for step, found in self.by_step.items()},
+            "steps": {step: [change.facts() for change in changes] for step, changes in self.by_step.items()},
             "paired": self.paired.facts() if self.paired else None,
         }
 
@@ -110,17 +106,17 @@ class Difference:
             )
         for side, only in (("A", self.only_a), ("B", self.only_b)):
             head += [f"Only {side} made {', '.join(only)}."] if only else []
-        same = [step for step, found in self.by_step.items() if not found]
+        same = [step for step, changes in self.by_step.items() if not changes]
         if same:
             head.append(f"{'Otherwise the same' if self.everywhere else 'The same'}: {', '.join(same)}.")
         return "\n".join([*head, *self._table(), *(self.paired.lines() if self.paired else [])])
 
     def _table(self) -> Iterator[str]:
         sections = {"every step": self.everywhere} if self.everywhere else {}
-        sections |= {step: found for step, found in self.by_step.items() if found}
+        sections |= {step: changes for step, changes in self.by_step.items() if changes}
         rows = [["", "", "A", "B", "B - A"]]
-        for title, found in sections.items():
-            rows += [[title, "", "", "", ""], *(change.row() for change in found)]
+        for title, changes in sections.items():
+            rows += [[title, "", "", "", ""], *(change.row() for change in changes)]
         if sections:
             # A title may be longer than the kinds below it, and must not widen their column.
             titles = set(sections)
@@ -129,19 +125,19 @@ class Difference:
 
 
 def compare(a: Made, b: Made) -> Difference:
-    """Return where ``b`` differs from ``a``.
+    """Return the differences of ``b`` from ``a``.
 
     Raises:
         IntegrityError: the predictions of one are not what was published.
     """
     common = {step: manifest for step, manifest in a.manifests.items() if step in b.manifests}
     order = in_order({step: tuple(manifest.input_artifacts) for step, manifest in common.items()})
-    found = {step: list(_changes(a, b, step)) for step in order}
+    by_step = {step: list(_changes(a, b, step)) for step in order}
     everywhere = [
         change
-        for change in next(iter(found.values()), [])
-        if change.kind in {"code", "package", "machine"} and len(found) > 1
-        and all(change in changes for changes in found.values())
+        for change in next(iter(by_step.values()), [])
+        if change.kind in {"code", "package", "machine"} and len(by_step) > 1
+        and all(change in changes for changes in by_step.values())
     ]  # fmt: skip
     return Difference(
         a,
@@ -149,7 +145,10 @@ def compare(a: Made, b: Made) -> Difference:
         sorted(a.manifests.keys() - b.manifests),
         sorted(b.manifests.keys() - a.manifests),
         everywhere,
-        {step: [change for change in changes if change not in everywhere] for step, changes in found.items()},
+        {
+            step: [change for change in changes if change not in everywhere]
+            for step, changes in by_step.items()
+        },
         compare_evaluations(a, b),
     )
 

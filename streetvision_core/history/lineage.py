@@ -83,7 +83,7 @@ class Chain:
 
     @property
     def good(self) -> bool:
-        """Whether everything that the subject was made from is there."""
+        """True when everything that the subject was made from is there."""
         return not any(node.fault for node in self.nodes.values())
 
     @property
@@ -159,12 +159,7 @@ def _follow(top: Sealed, read: Read) -> Chain:
 
 
 def _input(
-    name: str,
-    given: InputArtifact,
-    read: Read,
-    *,
-    nodes: dict[str, Node],
-    waiting: list[Sealed],
+    name: str, given: InputArtifact, read: Read, *, nodes: dict[str, Node], waiting: list[Sealed]
 ) -> str:
     """Return the key of the node of an input; it is waiting to be followed, or is there as a fault."""
     digest = given.manifest_sha256 or given.data_version
@@ -203,67 +198,68 @@ def mermaid_text(chain: Chain) -> str:
 def _draw(chain: Chain, key: str, *, deep: dict[str, int], drawn: set[str]) -> Iterator[str]:
     node = chain.nodes[key]
     drawn.add(key)
-    children = sorted(node.inputs.values(), key=lambda one: (-deep[one], chain.nodes[one].step))
+    children = sorted(node.inputs.values(), key=lambda child: (-deep[child], chain.nodes[child].step))
     yield node.step + (f"  run {node.run_id}" if node.run_id else "")
     yield from (f"{'│' if children else ' '}  {line}" for line in _details(node))
     while children:
         child, *children = children
         if child in drawn:
-            yield f"└─ from above: {', '.join(sorted(_reference(chain, one) for one in (child, *children)))}"
+            yield f"└─ from above: {', '.join(sorted(_reference(chain, key) for key in (child, *children)))}"
             return
         # What the others are made from may be drawn by then, so the rest is sorted again: unseen ones first.
         lines = _draw(chain, child, deep=deep, drawn=drawn)
         yield f"{'├─' if children else '└─'} {next(lines)}"
         yield from (f"{'│' if children else ' '}  {line}" for line in lines)
-        children = [one for one in children if one not in drawn] + [one for one in children if one in drawn]
+        children.sort(key=drawn.__contains__)
 
 
 def _reference(chain: Chain, key: str) -> str:
     node = chain.nodes[key]
-    alike = [one for one in chain.nodes.values() if one.step == node.step]
+    alike = [other for other in chain.nodes.values() if other.step == node.step]
     return node.step if len(alike) == 1 else f"{node.step} of {node.run_id}"
 
 
 def _details(node: Node) -> Iterator[str]:
+    """Yield the lines below a step in the tree."""
     if node.fault:
         yield from textwrap.wrap(f"BROKEN: {node.fault}", WIDTH - 24)
     elif node.manifest is None:
         yield f"a file with SHA-256 {short(node.manifest_sha256)}"
     else:
-        manifest = node.manifest
-        yield f"data {short(manifest.data_version)}, manifest {short(node.manifest_sha256)}"
-        yield f"code {_code(manifest)}, configuration {short(manifest.config_hash)}"
-        yield from _made(manifest, hostname=node.hostname)
-        if node.step == IMAGES:
-            yield from textwrap.wrap(source_lines(node.config, manifest.metrics), WIDTH - 30)
+        data, code, configuration, *images = _facts(node, node.manifest)
+        yield f"{data}, manifest {short(node.manifest_sha256)}"
+        yield f"{code}, {configuration}"
+        yield from _making(node.manifest, hostname=node.hostname)
+        yield from (line for text in images for line in textwrap.wrap(text, WIDTH - 30))
 
 
-def _made(manifest: StepManifest, *, hostname: str) -> Iterator[str]:
+def _making(manifest: StepManifest, *, hostname: str) -> Iterator[str]:
     machine = "a machine that is redacted" if hostname == HIDDEN else hostname
     where = f"{machine} ({manifest.device}), {manifest.duration_seconds:.1f} s"
-    computed = f"{moment_text(manifest.started_at)} UTC on {where}"
-    if manifest.reused_from is None:
-        yield f"computed {computed}"
-    else:
-        yield f"reused from run {manifest.reused_from.run_id},"
-        yield f"  computed {computed}"
-
-
-def _code(manifest: StepManifest) -> str:
-    commit = code_text(manifest.git_sha, dirty=manifest.git_dirty)
-    return f"{commit} version {manifest.code_version}" if manifest.code_version else commit
+    computed = f"computed {moment_text(manifest.started_at)} UTC on {where}"
+    reused = manifest.reused_from
+    yield from (f"reused from run {reused.run_id},", f"  {computed}") if reused else (computed,)
 
 
 def _labels(node: Node) -> Iterator[str]:
+    """Yield the lines below a step in the graph."""
     if node.run_id:
         yield f"run {node.run_id}"
     if node.fault:
         yield "missing or damaged"
     if node.manifest is not None:
-        yield f"data {short(node.manifest.data_version)}"
-        yield f"code {_code(node.manifest)}"
-        yield f"configuration {short(node.manifest.config_hash)}"
+        yield from _facts(node, node.manifest)
         if node.manifest.reused_from is not None:
             yield f"reused from {node.manifest.reused_from.run_id}"
-        if node.step == IMAGES:
-            yield source_lines(node.config, node.manifest.metrics)
+
+
+def _facts(node: Node, manifest: StepManifest) -> list[str]:
+    """Return data, code and configuration, and of the step that read them the images."""
+    commit = code_text(manifest.git_sha, dirty=manifest.git_dirty)
+    version = f" version {manifest.code_version}" if manifest.code_version else ""
+    return [
+        f"data {short(manifest.data_version)}",
+        f"code {commit}{version}",
+        f"configuration {short(manifest.config_hash)}",
+        *([source_lines(node.config, manifest.metrics)] if node.step == IMAGES else []),
+    ]

@@ -1,12 +1,12 @@
-"""Two runs on the same pictures of val_test: which policy is better, told by pairs and not by eye.
+"""The paired comparison of two runs on the images of val_test that both have judged.
 
-Both evaluations are read verified. Their pictures are matched by SHA-256, so it does not matter under which
-name or in which source they lay; of pictures with equal bytes in one run the first counts. Labels must agree,
-or one of the runs was judged by another truth. Pictures that either run holds together in a group stay
+Both evaluations are read verified. Their images are matched by SHA-256, so it does not matter under which
+name or in which source they lay; of images with equal bytes in one run the first counts. Labels must agree,
+or one of the runs was judged by another truth. Images that either run holds together in a group stay
 together in the resamples. The seed is fixed: the same two runs give the same text.
 
-What cannot be compared is said in a sentence: an evaluation of another version, labels that differ, no common
-pictures. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has
+A sentence says what cannot be compared: an evaluation of another version, labels that differ, no common
+images. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has
 none, or where both have the same. A damaged file is an error. Only a comparison loads NumPy and SciPy.
 """
 
@@ -37,7 +37,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class PairedEvaluations:
-    """The policies of two runs on their `common` pictures, or the obstacle to comparing them."""
+    """The policies of two runs on their `common` images, or the obstacle to comparing them."""
 
     common: int = 0
     policies: Mapping[str, PairedComparison] | None = None
@@ -61,7 +61,7 @@ class PairedEvaluations:
         table = columns([head, *(_row(name, one) for name, one in self.policies.items())])
         said = [wrap(name, [_sentence(one)]) for name, one in self.policies.items()]
         return [
-            f"val_test, paired: {count_text(self.common, 'common picture')}",
+            f"val_test, paired: {count_text(self.common, 'common image')}",
             *table,
             "  n: both answer; only A, only B: are right there; p: McNemar's exact test.",
             *(line for lines in said for line in lines),
@@ -92,7 +92,7 @@ def compare_evaluations(a: Made, b: Made) -> PairedEvaluations | None:
 
 
 def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:
-    """Return the predictions by the digest of the picture, or a sentence why they cannot be compared."""
+    """Return the predictions by the digest of the image, or a sentence why they cannot be compared."""
     data = published.read_bytes(_FILE)
     try:
         rows = read_csv(data)
@@ -107,7 +107,7 @@ def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:
     for row in rows:
         said = {name: row[name] for name in policies}
         if row["label"] not in _LABELS or not _DECISIONS.issuperset(said.values()):
-            return _not_comparable(side, f"{row['sha256'] or 'a picture'} has an unknown label or decision")
+            return _not_comparable(side, f"{row['sha256'] or 'an image'} has an unknown label or decision")
         answers = cast("dict[str, Decision]", said)
         found.setdefault(row["sha256"], _Row(row["group"], row["label"], answers))
     return found
@@ -125,13 +125,13 @@ def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
 
     common = [digest for digest in a if digest in b]
     if not common:
-        return PairedEvaluations(obstacle="The two runs have no picture of val_test in common.")
+        return PairedEvaluations(obstacle="The two runs have no image of val_test in common.")
     rows_a, rows_b = [a[digest] for digest in common], [b[digest] for digest in common]
     labels = [int(row.label) for row in rows_a]
     other = sum(one.label != two.label for one, two in zip(rows_a, rows_b, strict=True))
     if other:
         obstacle = (
-            f"{other} of {count_text(len(common), 'common picture')} had another label in B than in A:"
+            f"{other} of {count_text(len(common), 'common image')} had another label in B than in A:"
             " the two were judged by different truths, and are not comparable."
         )
         return PairedEvaluations(len(common), obstacle=obstacle)
@@ -149,7 +149,7 @@ def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
 
 
 def _together(a: Sequence[str], b: Sequence[str]) -> Sequence[str] | np.ndarray[Any, Any]:
-    """Unite the groups that share a picture: pictures that either run holds together stay together."""
+    """Unite the groups that share an image: images that either run holds together stay together."""
     if a == b:
         return a
     import numpy as np
@@ -181,7 +181,7 @@ def _sentence(one: PairedComparison) -> str:
     alone = ""
     if one.n < one.pictures:
         alone = (
-            f" A answers {one.coverage_a:.1%} of the pictures, B {one.coverage_b:.1%};"
+            f" A answers {one.coverage_a:.1%} of the images, B {one.coverage_b:.1%};"
             f" {one.only_a_answers} only A, {one.only_b_answers} only B."
         )
     return _verdict(one) + alone
@@ -189,13 +189,13 @@ def _sentence(one: PairedComparison) -> str:
 
 def _verdict(one: PairedComparison) -> str:
     if not one.n:
-        return "No picture is answered by both."
+        return "No image is answered by both."
     if not one.differing_groups:
         return "Both answer alike."
     if one.better:
         return f"{one.better} is better: the interval excludes 0."
     if one.interval is None:
-        return "No difference can be told: all pictures are of one group."
+        return "No difference can be told: all images are of one group."
     if one.too_few:
         return f"No difference can be told: they differ in {count_text(one.differing_groups, 'group')} only."
     return "No difference can be told: the interval holds 0."

@@ -1,4 +1,4 @@
-"""Whether what lies in a store is what was published.
+"""The verification that a store holds what was published.
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
 read only the roles it may (``data/roles.py``). A file with several names, as reuse makes them, is hashed
@@ -35,12 +35,14 @@ from streetvision_core.io import PublishedArtifact, compute_file_sha256, content
 from streetvision_core.io.chain import disagreements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from streetvision_core.history.scan import Key
     from streetvision_core.io import ArtifactStore, InputArtifact
 
-Key = tuple[str, str]
+    Opened = PublishedArtifact | StreetVisionError
+
 _CHECKPOINT = "phase1_checkpoint"
 
 
@@ -67,8 +69,8 @@ class StoreVerification:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults and not any(one.faults for one in self.checked)
+        """True when nothing is wrong."""
+        return not self.faults and not any(checked.faults for checked in self.checked)
 
     def text(self) -> str:
         """Return a line an artifact, those that are bad with what is wrong, and a summary."""
@@ -147,7 +149,7 @@ def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerifica
 
 
 def _not_pointed_to(store: ArtifactStore) -> list[str]:
-    """Return the steps that were published and of which nothing is current, or that there is none."""
+    """Return a sentence for each published step that has no pointer in ``latest/``, or for an empty store."""
     published = {
         place.step for found in all_places(store.root).values() for place in found if place.published
     }
@@ -192,50 +194,46 @@ def _verify(
     digests, begun = InodeDigests(), time.perf_counter()
 
     @cache
-    def opened(key: Key) -> PublishedArtifact | StreetVisionError:
+    def opened(key: Key) -> Opened:
         try:
             return read_artifact(store.directory(*key))
         except StreetVisionError as error:
             return error
 
     def check(key: Key) -> Checked:
-        return _check(key, opened=opened, digests=digests, violations=role_violations)
+        artifact = opened(key)
+        if isinstance(artifact, StreetVisionError):
+            return Checked(*key, 0, [str(artifact)])
+        manifest = artifact.manifest
+        faults = _content_faults(artifact, key, digests)
+        faults += role_violations(manifest.step_name, manifest.roles, manifest.input_artifacts)
+        for name, given in manifest.input_artifacts.items():
+            if given.run_id:
+                faults += _input_faults(name, given, opened((given.run_id, name)))
+        return Checked(*key, sum(file.size_bytes for file in manifest.output_artifacts.values()), faults)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter to other threads
         checked = list(pool.map(check, keys))
-    wrong = [fault for pointer in pointers for fault in _pointer_faults(pointer, opened)]
+    wrong = [fault for pointer in pointers for fault in _pointer_faults(pointer, opened(pointer.key))]
     seconds = time.perf_counter() - begun
     return StoreVerification(checked, [*faults, *wrong], len(pointers), digests.hashed_bytes, seconds)
 
 
-def _check(
-    key: Key,
-    *,
-    opened: Callable[[Key], PublishedArtifact | StreetVisionError],
-    digests: InodeDigests,
-    violations: Callable[[str, Iterable[str], Iterable[str]], list[str]],
-) -> Checked:
-    found = opened(key)
-    if isinstance(found, StreetVisionError):
-        return Checked(*key, 0, [str(found)])
-    manifest = found.manifest
+def _content_faults(artifact: PublishedArtifact, key: Key, digests: InodeDigests) -> list[str]:
+    manifest = artifact.manifest
     try:
-        faults = found.problems(digest=digests)
+        faults = artifact.problems(digest=digests)
     except (StreetVisionError, OSError) as error:  # a disk that will not give the bytes is a fault as well
         faults = [str(error)]
     if (manifest.run_id, manifest.step_name) != key:
         faults.append(f"the manifest is of {manifest.step_name} of run {manifest.run_id}")
-    files = manifest.output_artifacts
-    if content_digest({name: file.sha256 for name, file in files.items()}) != manifest.data_version:
+    files = {name: file.sha256 for name, file in manifest.output_artifacts.items()}
+    if content_digest(files) != manifest.data_version:
         faults.append("the data version is not that of the files")
-    faults += violations(manifest.step_name, manifest.roles, manifest.input_artifacts)
-    for name, given in manifest.input_artifacts.items():
-        if given.run_id:
-            faults += _input_faults(name, given, opened((given.run_id, name)))
-    return Checked(*key, sum(file.size_bytes for file in files.values()), faults)
+    return faults
 
 
-def _input_faults(name: str, given: InputArtifact, found: PublishedArtifact | StreetVisionError) -> list[str]:
+def _input_faults(name: str, given: InputArtifact, found: Opened) -> list[str]:
     if isinstance(found, StreetVisionError):
         return [f"its input {name} of run {given.run_id} is missing or damaged: {found}"]
     if found.reference != given:
@@ -243,11 +241,8 @@ def _input_faults(name: str, given: InputArtifact, found: PublishedArtifact | St
     return []
 
 
-def _pointer_faults(
-    pointer: Pointer, opened: Callable[[Key], PublishedArtifact | StreetVisionError]
-) -> list[str]:
+def _pointer_faults(pointer: Pointer, found: Opened) -> list[str]:
     """Return what is wrong with a pointer; a damaged manifest is a fault of the artifact alone."""
-    found = opened(pointer.key)
     if isinstance(found, StoreError):
         return [f"{pointer.path} names {pointer.step} of run {pointer.run_id}, which is missing"]
     if isinstance(found, StreetVisionError):
