@@ -110,26 +110,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Commands, run: Run, *, summary: str, description: str) -> argparse.ArgumentParser:
-    """Add the command that ``run`` carries out, under its name; without an underscore in front."""
-    command = commands.add_parser(run.__name__.lstrip("_"), help=summary, description=description)
+def _add(commands: Commands, run: Run) -> argparse.ArgumentParser:
+    """Add the command that ``run`` carries out, with its name (without the underscore) and its docstring."""
+    text = " ".join((run.__doc__ or "-").split())  # Python leaves docstrings out with -OO
+    summary = text.partition(".")[0]
+    help_text = summary[0].lower() + summary[1:]
+    command = commands.add_parser(run.__name__.lstrip("_"), help=help_text, description=text)
     command.set_defaults(command=run, parser=command)
     return command
 
 
-def _add_to_store(commands: Commands, run: Run, *, summary: str, description: str) -> argparse.ArgumentParser:
-    command = _add(commands, run, summary=summary, description=description)
+def _add_to_store(commands: Commands, run: Run) -> argparse.ArgumentParser:
+    command = _add(commands, run)
     command.add_argument("--store", metavar="PATH", help="the store (default: where the environment says)")
     return command
 
 
 def _add_runs(commands: Commands) -> None:
-    runs = _add_to_store(
-        commands,
-        _runs,
-        summary="list what was made, the newest run first",
-        description="List the runs of the store: when, what was made, by which code, and how good it is.",
-    )
+    runs = _add_to_store(commands, _runs)
     runs.add_argument("steps", metavar="STEP", nargs="*", help="only runs that began one of these steps")
     runs.add_argument("--limit", metavar="N", type=_count, default=20, help="at most N runs (default: 20)")
     runs.add_argument("--all", action="store_true", help="all runs")
@@ -137,6 +135,10 @@ def _add_runs(commands: Commands) -> None:
 
 
 def _runs(parsed: argparse.Namespace) -> int:
+    """List what was made, the newest run first.
+
+    Of each run: when, what it made, by which code, and how good that is.
+    """
     from streetvision_core.history.find import open_store
     from streetvision_core.history.runs import list_runs
 
@@ -145,22 +147,19 @@ def _runs(parsed: argparse.Namespace) -> int:
 
 
 def _add_lineage(commands: Commands) -> None:
-    lineage = _add_to_store(
-        commands,
-        _lineage,
-        summary="show what something was made from, down to the images",
-        description="Show the chain of an artifact: runs, commits, configurations, images.",
-    )
+    lineage = _add_to_store(commands, _lineage)
     lineage.add_argument("name", metavar="ASSET|BUNDLE", help="a step, or the folder of a bundle (./NAME)")
-    lineage.add_argument(
-        "--run", metavar="RUN", help="the step as this run made it (default: what is current)"
-    )
+    lineage.add_argument("--run", metavar="RUN", help="as this run made it (default: what is current)")
     form = lineage.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="all manifests, for programs")
     form.add_argument("--mermaid", action="store_true", help="a Mermaid graph, for a page")
 
 
 def _lineage(parsed: argparse.Namespace) -> int:
+    """Show what something was made from, down to the images.
+
+    The chain of an artifact: runs, commits, configurations, images.
+    """
     from streetvision_core.history.find import find_run, names_folder, open_store
     from streetvision_core.history.lineage import chain_in_store, chain_of_folder
 
@@ -180,12 +179,7 @@ def _lineage(parsed: argparse.Namespace) -> int:
 
 
 def _add_diff(commands: Commands) -> None:
-    diff = _add_to_store(
-        commands,
-        _diff,
-        summary="show where two runs differ",
-        description="Compare two runs: configuration, code, inputs, content, packages and metrics, by step.",
-    )
+    diff = _add_to_store(commands, _diff)
     meaning = "a run (its id, a beginning or an end of it), 'current', or the folder of a bundle"
     diff.add_argument("a", metavar="RUN_A", help=meaning)
     diff.add_argument("b", metavar="RUN_B", help="the same")
@@ -193,6 +187,10 @@ def _add_diff(commands: Commands) -> None:
 
 
 def _diff(parsed: argparse.Namespace) -> int:
+    """Show where two runs differ.
+
+    Configuration, code, inputs, content, packages and metrics are compared, by step.
+    """
     from streetvision_core.history.diff import compare
     from streetvision_core.history.find import find_made
 
@@ -201,13 +199,7 @@ def _diff(parsed: argparse.Namespace) -> int:
 
 
 def _add_verify(commands: Commands) -> None:
-    verify = _add_to_store(
-        commands,
-        _verify,
-        summary="tell whether what was made is whole and of one chain",
-        description="Hash every file again, and follow what it was made from: of what is current, of a run,"
-        " of everything in the store, or of a bundle's folder.",
-    )
+    verify = _add_to_store(commands, _verify)
     what = verify.add_mutually_exclusive_group()
     what.add_argument("name", metavar="RUN|BUNDLE", nargs="?", help="a run, or the folder of a bundle")
     what.add_argument("--all", action="store_true", help="everything published, and every pointer")
@@ -215,6 +207,11 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
+    """Tell whether what was made is whole and of one chain.
+
+    Hash every file again, and follow what it was made from: of what is current, of a run, of everything in
+    the store, or of a bundle's folder.
+    """
     from streetvision_core.history.find import find_run, names_folder, open_store
 
     if parsed.name and names_folder(parsed.name):
@@ -243,17 +240,16 @@ def _verify_bundle(path: str, *, deep: bool) -> int:
 
 
 def _add_path(commands: Commands) -> None:
-    path = _add_to_store(
-        commands,
-        _path,
-        summary="print where something lies, for other programs",
-        description="Print the folder of a step's current artifact, of the bundle by default: one line.",
-    )
+    path = _add_to_store(commands, _path)
     path.add_argument("step", metavar="STEP", nargs="?", default="bundle", help="a step (default: bundle)")
     path.add_argument("--run", metavar="RUN", help="as this run made it (default: what is current)")
 
 
 def _path(parsed: argparse.Namespace) -> int:
+    """Print where something lies, for other programs.
+
+    One line: the folder of a step's current artifact, of the bundle by default.
+    """
     from streetvision_core.history.find import find_published
 
     # Not by _print: another program gets the path, and must get it as it is.
@@ -262,17 +258,16 @@ def _path(parsed: argparse.Namespace) -> int:
 
 
 def _add_report(commands: Commands) -> None:
-    report = _add_to_store(
-        commands,
-        _report,
-        summary="print where the report of the evaluation lies, or open it",
-        description="Verify the bytes of the current report, and print where it lies: one line.",
-    )
+    report = _add_to_store(commands, _report)
     report.add_argument("--run", metavar="RUN", help="of this run (default: what is current)")
     report.add_argument("--open", action="store_true", help="open it in the browser as well")
 
 
 def _report(parsed: argparse.Namespace) -> int:
+    """Print where the report of the evaluation lies, or open it.
+
+    Its bytes are verified first.
+    """
     from streetvision_core.bundle.pages import PAGE_NAME
     from streetvision_core.history.find import find_published
 
@@ -293,13 +288,7 @@ def _open(page: Path) -> None:
 
 
 def _add_gc(commands: Commands) -> None:
-    gc = _add_to_store(
-        commands,
-        _gc,
-        summary="clear away what nothing needs (a dry run by default)",
-        description="Free the artifacts that nothing keeps, and what killed runs left. Kept are: everything"
-        " current, the newest runs, runs at work, and everything that one of those was made from.",
-    )
+    gc = _add_to_store(commands, _gc)
     gc.add_argument(
         "--keep-runs", metavar="N", type=_count, default=5, help="newest runs to keep (default: 5)"
     )
@@ -317,6 +306,11 @@ def _add_gc(commands: Commands) -> None:
 
 
 def _gc(parsed: argparse.Namespace) -> int:
+    """Clear away what nothing needs (a dry run by default).
+
+    Free the artifacts that nothing keeps, and what killed runs left. Kept are: everything current, the
+    newest runs, runs at work, and everything that one of those was made from.
+    """
     from streetvision_core.history.find import open_store
 
     store = open_store(parsed.store)
@@ -331,17 +325,16 @@ def _gc(parsed: argparse.Namespace) -> int:
 
 
 def _add_predict(commands: Commands) -> None:
-    predict = _add(
-        commands,
-        _predict,
-        summary="answer images with a bundle, one JSON line each",
-        description="Verify a bundle, then print one JSON line an image: picture, probability, decision.",
-    )
+    predict = _add(commands, _predict)
     predict.add_argument("path", metavar="PATH", help="the folder of the bundle")
     predict.add_argument("pictures", metavar="PICTURE", nargs="+", help="an image's file")
 
 
 def _predict(parsed: argparse.Namespace) -> int:
+    """Answer images with a bundle, one JSON line each.
+
+    The bundle is verified first. A line has: picture, probability, decision.
+    """
     from streetvision_core.bundle import Predictor
 
     unreadable = []
