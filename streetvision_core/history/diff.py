@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from streetvision_core.history.find import Made
     from streetvision_core.history.paired import PairedEvaluations
-    from streetvision_core.io import StepManifest
 
 _WIDTH = 24
 _MACHINE = ("device", "python_version")
@@ -153,15 +152,25 @@ def compare(a: Made, b: Made) -> Difference:
     )
 
 
-def _changes(made_a: Made, made_b: Made, step: str) -> Iterator[Change]:
-    a, b = made_a.manifests[step], made_b.manifests[step]
-    yield from _differing("content", {"data": a.data_version}, {"data": b.data_version})
-    yield from _differing("config", _config(made_a, step), _config(made_b, step))
-    yield from _differing("code", _code(a), _code(b))
-    yield from _differing("input", _inputs(a), _inputs(b))
-    yield from _differing("package", a.packages, b.packages)
-    yield from _differing("machine", _machine(made_a, step), _machine(made_b, step))
-    yield from _differing("metric", a.metrics, b.metrics)
+def _changes(a: Made, b: Made, step: str) -> Iterator[Change]:
+    after = _values(b, step)
+    for kind, before in _values(a, step).items():
+        yield from _differing(kind, before, after[kind])
+
+
+def _values(made: Made, step: str) -> dict[str, Mapping[str, Any]]:
+    """Return the values of a step that are compared, by kind and name."""
+    manifest = made.manifests[step]
+    changes = " with changes" if manifest.git_dirty else ""
+    return {
+        "content": {"data": manifest.data_version},
+        "config": {"seed": manifest.seed, **_flat(made.config(step))},
+        "code": {"commit": f"{manifest.git_sha}{changes}", "version": manifest.code_version},
+        "input": {name: given.data_version for name, given in manifest.input_artifacts.items()},
+        "package": manifest.packages,
+        "machine": {**made.machine(step), **{name: getattr(manifest, name) for name in _MACHINE}},
+        "metric": manifest.metrics,
+    }
 
 
 def _differing(kind: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
@@ -169,10 +178,6 @@ def _differing(kind: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterato
         before, after = a.get(name), b.get(name)
         if before != after or type(before) is not type(after) or (name in a) != (name in b):
             yield Change(kind, name, before, after)
-
-
-def _config(made: Made, step: str) -> dict[str, Any]:
-    return {"seed": made.manifests[step].seed, **_flat(made.config(step))}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -184,17 +189,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-def _code(manifest: StepManifest) -> dict[str, str]:
-    changes = " with changes" if manifest.git_dirty else ""
-    return {"commit": f"{manifest.git_sha}{changes}", "version": manifest.code_version}
-
-
-def _inputs(manifest: StepManifest) -> dict[str, str]:
-    return {name: given.data_version for name, given in manifest.input_artifacts.items()}
-
-
-def _machine(made: Made, step: str) -> dict[str, str]:
-    manifest = made.manifests[step]
-    return {**made.machine(step), **{name: getattr(manifest, name) for name in _MACHINE}}
