@@ -50,7 +50,7 @@ class PairedEvaluations:
             "role": "val_test",
             "common": self.common,
             "not_compared": self.obstacle or None,
-            "policies": {name: _facts(one) for name, one in compared},
+            "policies": {name: _facts(result) for name, result in compared},
         }
 
     def lines(self) -> list[str]:
@@ -58,20 +58,20 @@ class PairedEvaluations:
         if self.policies is None:
             return ["val_test, paired", *wrap("", [self.obstacle], column=2)]
         head = ["  ", "n", "MCC A", "MCC B", "B - A", "95 % interval", "only A", "only B", "p"]
-        table = columns([head, *(_row(name, one) for name, one in self.policies.items())])
-        said = [wrap(name, [_sentence(one)]) for name, one in self.policies.items()]
+        table = columns([head, *(_row(name, result) for name, result in self.policies.items())])
+        sentences = [wrap(name, [_sentence(result)]) for name, result in self.policies.items()]
         return [
             f"val_test, paired: {count_text(self.common, 'common image')}",
             *table,
             "  n: both answer; only A, only B: are right there; p: McNemar's exact test.",
-            *(line for lines in said for line in lines),
+            *(line for lines in sentences for line in lines),
         ]
 
 
 class _Row(NamedTuple):
     group: str
     label: str
-    said: Mapping[str, Decision]
+    decisions: Mapping[str, Decision]
 
 
 def compare_evaluations(a: Made, b: Made) -> PairedEvaluations | None:
@@ -80,15 +80,16 @@ def compare_evaluations(a: Made, b: Made) -> PairedEvaluations | None:
     Raises:
         IntegrityError: predictions are not what was published.
     """
-    held = [made.artifacts.get(_STEP) for made in (a, b)]
-    files = [one.manifest.output_artifacts.get(_FILE) if one else None for one in held]
-    if files[0] is None or files[1] is None or files[0].sha256 == files[1].sha256:
+    evaluations = [made.artifacts[_STEP] for made in (a, b) if _STEP in made.artifacts]
+    files = [evaluation.manifest.output_artifacts.get(_FILE) for evaluation in evaluations]
+    digests = {file.sha256 for file in files if file is not None}
+    if len(digests) < 2:
         return None
-    sides = [_read(side, one) for side, one in zip("AB", held, strict=True) if one]
-    obstacles = [one for one in sides if isinstance(one, str)]
+    tables = [_read(side, evaluation) for side, evaluation in zip("AB", evaluations, strict=True)]
+    obstacles = [table for table in tables if isinstance(table, str)]
     if obstacles:
         return PairedEvaluations(obstacle=" ".join(obstacles))
-    return _compare(*(one for one in sides if not isinstance(one, str)))
+    return _compare(*(table for table in tables if not isinstance(table, str)))
 
 
 def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:
@@ -103,14 +104,14 @@ def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:
     missing = [name for name in _NEEDED if name not in names] + ([] if policies else [f"{_POLICY}..."])
     if missing:
         return _not_comparable(side, f"{_FILE} has no {' and no '.join(missing)}")
-    found: dict[str, _Row] = {}
+    by_digest: dict[str, _Row] = {}
     for row in rows:
-        said = {name: row[name] for name in policies}
-        if row["label"] not in _LABELS or not _DECISIONS.issuperset(said.values()):
+        decisions = {name: row[name] for name in policies}
+        if row["label"] not in _LABELS or not _DECISIONS.issuperset(decisions.values()):
             return _not_comparable(side, f"{row['sha256'] or 'an image'} has an unknown label or decision")
-        answers = cast("dict[str, Decision]", said)
-        found.setdefault(row["sha256"], _Row(row["group"], row["label"], answers))
-    return found
+        row_decisions = cast("dict[str, Decision]", decisions)
+        by_digest.setdefault(row["sha256"], _Row(row["group"], row["label"], row_decisions))
+    return by_digest
 
 
 def _not_comparable(side: str, why: str) -> str:
@@ -135,13 +136,17 @@ def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
             " the two were judged by different truths, and are not comparable."
         )
         return PairedEvaluations(len(common), obstacle=obstacle)
-    policies = [name for name in rows_a[0].said if name in rows_b[0].said]
+    policies = [name for name in rows_a[0].decisions if name in rows_b[0].decisions]
     if not policies:
         return PairedEvaluations(len(common), obstacle="The two runs have no policy in common.")
     groups = _together([row.group for row in rows_a], [row.group for row in rows_b])
     compared = {
         name.removeprefix(_POLICY): compare_decisions(
-            labels, [row.said[name] for row in rows_a], [row.said[name] for row in rows_b], groups, seed=_SEED
+            labels,
+            [row.decisions[name] for row in rows_a],
+            [row.decisions[name] for row in rows_b],
+            groups,
+            seed=_SEED,
         )
         for name in policies
     }
@@ -164,38 +169,52 @@ def _together(a: Sequence[str], b: Sequence[str]) -> Sequence[str] | np.ndarray[
     return united[group_a]
 
 
-def _facts(one: PairedComparison) -> dict[str, Any]:
+def _facts(result: PairedComparison) -> dict[str, Any]:
     figures = ("coverage_a", "coverage_b", "mcc_difference", "too_few", "better")
-    return {**asdict(one), **{name: getattr(one, name) for name in figures}, "sentence": _sentence(one)}
+    return {
+        **asdict(result),
+        **{name: getattr(result, name) for name in figures},
+        "sentence": _sentence(result),
+    }
 
 
-def _row(name: str, one: PairedComparison) -> list[str]:
-    difference, interval = f"{one.mcc_difference:+.4f}", "-"
-    if one.interval is not None:
-        interval = f"[{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
-    counts = (str(one.only_a_right), str(one.only_b_right), f"{one.p_value:.2g}")
-    return [f"  {name}", str(one.n), f"{one.mcc_a:.4f}", f"{one.mcc_b:.4f}", difference, interval, *counts]
+def _row(name: str, result: PairedComparison) -> list[str]:
+    difference, interval = f"{result.mcc_difference:+.4f}", "-"
+    if result.interval is not None:
+        interval = f"[{result.interval.low:+.4f}, {result.interval.high:+.4f}]"
+    counts = (str(result.only_a_right), str(result.only_b_right), f"{result.p_value:.2g}")
+    return [
+        f"  {name}",
+        str(result.n),
+        f"{result.mcc_a:.4f}",
+        f"{result.mcc_b:.4f}",
+        difference,
+        interval,
+        *counts,
+    ]
 
 
-def _sentence(one: PairedComparison) -> str:
+def _sentence(result: PairedComparison) -> str:
     alone = ""
-    if one.n < one.pictures:
+    if result.n < result.pictures:
         alone = (
-            f" A answers {one.coverage_a:.1%} of the images, B {one.coverage_b:.1%};"
-            f" {one.only_a_answers} only A, {one.only_b_answers} only B."
+            f" A answers {result.coverage_a:.1%} of the images, B {result.coverage_b:.1%};"
+            f" {result.only_a_answers} only A, {result.only_b_answers} only B."
         )
-    return _verdict(one) + alone
+    return _verdict(result) + alone
 
 
-def _verdict(one: PairedComparison) -> str:
-    if not one.n:
+def _verdict(result: PairedComparison) -> str:
+    if not result.n:
         return "No image is answered by both."
-    if not one.differing_groups:
+    if not result.differing_groups:
         return "Both answer alike."
-    if one.better:
-        return f"{one.better} is better: the interval excludes 0."
-    if one.interval is None:
+    if result.better:
+        return f"{result.better} is better: the interval excludes 0."
+    if result.interval is None:
         return "No difference can be told: all images are of one group."
-    if one.too_few:
-        return f"No difference can be told: they differ in {count_text(one.differing_groups, 'group')} only."
+    if result.too_few:
+        return (
+            f"No difference can be told: they differ in {count_text(result.differing_groups, 'group')} only."
+        )
     return "No difference can be told: the interval holds 0."

@@ -2,8 +2,8 @@
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
 read only the roles it may (``data/roles.py``). A file with several names, as reuse makes them, is hashed
-once. What is current must be of one checkpoint. Of the whole store also: every pointer
-names a manifest that is there, with the digest it vouches for, and no link or stray file lies among the runs.
+once. What is current must be of one checkpoint. Of the whole store also: every pointer names a manifest that
+is there, with the digest it vouches for, and no link or stray file lies among the runs.
 
 A directory without a manifest was never published, so it is no fault where a claim says that a step was begun
 there.
@@ -74,18 +74,19 @@ class StoreVerification:
 
     def text(self) -> str:
         """Return a line an artifact, those that are bad with what is wrong, and a summary."""
-        width = max((len(one.step) for one in self.checked), default=0)
+        width = max((len(artifact.step) for artifact in self.checked), default=0)
         lines = []
-        for one in self.checked:
-            verdict = "BAD " if one.faults else "ok  "
-            lines.append(f"{verdict} {one.run_id}  {one.step:{width}}  {size_text(one.size_bytes)}")
-            lines += [f"     {fault}" for fault in one.faults]
+        for artifact in self.checked:
+            verdict = "BAD " if artifact.faults else "ok  "
+            size = size_text(artifact.size_bytes)
+            lines.append(f"{verdict} {artifact.run_id}  {artifact.step:{width}}  {size}")
+            lines += [f"     {fault}" for fault in artifact.faults]
         lines += [f"BAD  {fault}" for fault in self.faults]
         lines += [f"note {note}" for note in self.notes]
         return "\n".join([*lines, self._summary()])
 
     def _summary(self) -> str:
-        bad = len(self.faults) + sum(1 for one in self.checked if one.faults)
+        bad = len(self.faults) + sum(bool(artifact.faults) for artifact in self.checked)
         speed = f"{size_text(self.hashed_bytes)} hashed in {self.seconds:.1f} s"
         if self.seconds > 0:
             speed += f", {self.hashed_bytes / self.seconds / 1e9:.2f} GB/s"
@@ -112,15 +113,15 @@ class InodeDigests:
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         with self._lock:
             first = key not in self._known
-            found = self._known.setdefault(key, Future())
+            digest = self._known.setdefault(key, Future())
             self.hashed_bytes += status.st_size if first else 0
         if first:
             try:
-                found.set_result(compute_file_sha256(path))
+                digest.set_result(compute_file_sha256(path))
             except BaseException as error:
-                found.set_exception(error)
+                digest.set_exception(error)
                 raise
-        return found.result()
+        return digest.result()
 
 
 def verify_current(store: ArtifactStore) -> StoreVerification:
@@ -233,24 +234,24 @@ def _content_faults(artifact: PublishedArtifact, key: Key, digests: InodeDigests
     return faults
 
 
-def _input_faults(name: str, given: InputArtifact, found: Opened) -> list[str]:
-    if isinstance(found, StreetVisionError):
-        return [f"its input {name} of run {given.run_id} is missing or damaged: {found}"]
-    if found.reference != given:
+def _input_faults(name: str, given: InputArtifact, artifact: Opened) -> list[str]:
+    if isinstance(artifact, StreetVisionError):
+        return [f"its input {name} of run {given.run_id} is missing or damaged: {artifact}"]
+    if artifact.reference != given:
         return [f"its input {name} of run {given.run_id} is another one than it was made from"]
     return []
 
 
-def _pointer_faults(pointer: Pointer, found: Opened) -> list[str]:
+def _pointer_faults(pointer: Pointer, artifact: Opened) -> list[str]:
     """Return what is wrong with a pointer; a damaged manifest is a fault of the artifact alone."""
-    if isinstance(found, StoreError):
+    if isinstance(artifact, StoreError):
         return [f"{pointer.path} names {pointer.step} of run {pointer.run_id}, which is missing"]
-    if isinstance(found, StreetVisionError):
+    if isinstance(artifact, StreetVisionError):
         return []
-    if found.manifest_sha256 != pointer.sha256:
+    if artifact.manifest_sha256 != pointer.sha256:
         return [f"{pointer.path} vouches for another manifest than that of run {pointer.run_id}"]
     is_key = pointer.path.parent.parent.name == "keys"
     step = pointer.path.parent.name if is_key else pointer.path.stem
-    if pointer.step != step or (is_key and found.manifest.step_key != pointer.path.stem):
+    if pointer.step != step or (is_key and artifact.manifest.step_key != pointer.path.stem):
         return [f"{pointer.path} names {pointer.step} of run {pointer.run_id}, which is not what it is for"]
     return []
