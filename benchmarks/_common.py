@@ -66,12 +66,12 @@ def machine_line(*packages: str) -> str:
 
 
 def print_table(
-    title: str, *, machine: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    title: str, *, columns: Sequence[str], rows: Sequence[Sequence[object]], machine: str = ""
 ) -> None:
-    """Print a title, the machine and aligned columns."""
+    """Print a title, the machine where one was measured, and aligned columns."""
     lines = [list(columns), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    print(f"{title}\n{machine}")
+    print("\n".join(filter(None, (title, machine))))
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     print()

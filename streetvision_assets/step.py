@@ -25,7 +25,7 @@ from streetvision_assets.conventions import BODIES
 from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
-from streetvision_core.history.source import IMAGES, source_of
+from streetvision_core.history.text import IMAGES, source_of
 from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
 from streetvision_core.io.private import git_state, local_paths, part_config, utc_now

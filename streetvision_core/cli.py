@@ -13,9 +13,9 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
-from streetvision_core.errors import StoreError, StreetVisionError
+from streetvision_core.errors import ConfigError, StoreError, StreetVisionError
 from streetvision_core.escape import for_json_text, for_terminal
 
 if TYPE_CHECKING:
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
     from streetvision_core.errors import DataError
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse names it nowhere else
+    Run = Callable[[argparse.Namespace], int]
+    Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - argparse names it nowhere else
 
-GOOD, BAD, INTERRUPTED = 0, 1, 130
+GOOD, BAD, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 # What Ctrl-C is answered with; `dagster` answers it alike (streetvision_assets/interrupts.py).
 GOES_ON = "Interrupted: the next run goes on where this one stopped."
 
 
 class Answer(Protocol):
-    """What a command that looks at the store has found."""
+    """The answer of a command that looks at the store."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong with what was looked at."""
+        """True when nothing is wrong with what was looked at."""
 
     def text(self) -> str:
         """Return it for a person."""
@@ -46,10 +47,11 @@ class Answer(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    parsed = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = parsed.command
+    parsed, unknown = _parser().parse_known_args(arguments)
+    if unknown:  # told by the parser of the command, which knows its options
+        parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        code = command(parsed)
+        code: int = parsed.command(parsed)
         sys.stdout.flush()
     except StreetVisionError as error:
         _complain(error)
@@ -74,8 +76,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers wrong usage with one paragraph and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the paragraph, with a guess where a command or an option is misspelt, and exit."""
+        from difflib import get_close_matches
+
+        usage = " ".join(self.format_usage().split())
+        known = re.findall(r"[\w-]+", f"{usage} {message.partition('choose from')[2]}")
+        wrong = re.search(r"(?:invalid choice: '|arguments: )([\w-]+)", message)
+        close = get_close_matches(wrong[1], known, n=1) if wrong else []
+        guess = f"Did you mean {close[0]}? " if close else ""
+        advice = f"{guess}'{self.prog} --help' explains it."
+        _complain(ConfigError(usage, f"a mistake: {message}", "the command line", advice))
+        sys.exit(WRONG_USAGE)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="streetvision", description="Look at what StreetVision made.")
+    parser = _Parser(prog="streetvision", description="Look at what StreetVision made.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
         _add_runs,
@@ -91,27 +110,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_to_store(commands: Commands, name: str, *, help: str, description: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's word
-    command = commands.add_parser(name, help=help, description=description)
+def _add(commands: Commands, run: Run) -> argparse.ArgumentParser:
+    """Add the command that ``run`` carries out, with its name (without the underscore) and its docstring."""
+    text = " ".join((run.__doc__ or "-").split())  # Python leaves docstrings out with -OO
+    summary = text.partition(".")[0]
+    help_text = summary[0].lower() + summary[1:]
+    command = commands.add_parser(run.__name__.lstrip("_"), help=help_text, description=text)
+    command.set_defaults(command=run, parser=command)
+    return command
+
+
+def _add_to_store(commands: Commands, run: Run) -> argparse.ArgumentParser:
+    command = _add(commands, run)
     command.add_argument("--store", metavar="PATH", help="the store (default: where the environment says)")
     return command
 
 
 def _add_runs(commands: Commands) -> None:
-    runs = _add_to_store(
-        commands,
-        "runs",
-        help="list what was made, the newest run first",
-        description="List the runs of the store: when, what was made, by which code, and how good it is.",
-    )
+    runs = _add_to_store(commands, _runs)
     runs.add_argument("steps", metavar="STEP", nargs="*", help="only runs that began one of these steps")
     runs.add_argument("--limit", metavar="N", type=_count, default=20, help="at most N runs (default: 20)")
     runs.add_argument("--all", action="store_true", help="all runs")
     runs.add_argument("--json", action="store_true", help="everything, for programs")
-    runs.set_defaults(command=_runs)
 
 
 def _runs(parsed: argparse.Namespace) -> int:
+    """List what was made, the newest run first.
+
+    Of each run: when, what it made, by which code, and how good that is.
+    """
     from streetvision_core.history.find import open_store
     from streetvision_core.history.runs import list_runs
 
@@ -120,23 +147,19 @@ def _runs(parsed: argparse.Namespace) -> int:
 
 
 def _add_lineage(commands: Commands) -> None:
-    lineage = _add_to_store(
-        commands,
-        "lineage",
-        help="show what something was made from, down to the pictures",
-        description="Show the chain of an artifact: runs, commits, configurations, pictures.",
-    )
+    lineage = _add_to_store(commands, _lineage)
     lineage.add_argument("name", metavar="ASSET|BUNDLE", help="a step, or the folder of a bundle (./NAME)")
-    lineage.add_argument(
-        "--run", metavar="RUN", help="the step as this run made it (default: what is current)"
-    )
+    lineage.add_argument("--run", metavar="RUN", help="as this run made it (default: what is current)")
     form = lineage.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="all manifests, for programs")
     form.add_argument("--mermaid", action="store_true", help="a Mermaid graph, for a page")
-    lineage.set_defaults(command=_lineage, parser=lineage)
 
 
 def _lineage(parsed: argparse.Namespace) -> int:
+    """Show what something was made from, down to the images.
+
+    The chain of an artifact: runs, commits, configurations, images.
+    """
     from streetvision_core.history.find import find_run, names_folder, open_store
     from streetvision_core.history.lineage import chain_in_store, chain_of_folder
 
@@ -148,7 +171,7 @@ def _lineage(parsed: argparse.Namespace) -> int:
         store = open_store(parsed.store)
         chain = chain_in_store(store, parsed.name, run_id=find_run(store, parsed.run) if parsed.run else None)
     if parsed.mermaid:
-        from streetvision_core.history.tree import mermaid_text
+        from streetvision_core.history.lineage import mermaid_text
 
         _print(mermaid_text(chain))
         return GOOD if chain.good else BAD
@@ -156,20 +179,18 @@ def _lineage(parsed: argparse.Namespace) -> int:
 
 
 def _add_diff(commands: Commands) -> None:
-    diff = _add_to_store(
-        commands,
-        "diff",
-        help="show where two runs differ",
-        description="Compare two runs: configuration, code, inputs, content, packages and metrics, by step.",
-    )
+    diff = _add_to_store(commands, _diff)
     meaning = "a run (its id, a beginning or an end of it), 'current', or the folder of a bundle"
     diff.add_argument("a", metavar="RUN_A", help=meaning)
     diff.add_argument("b", metavar="RUN_B", help="the same")
     diff.add_argument("--json", action="store_true", help="everything, for programs")
-    diff.set_defaults(command=_diff)
 
 
 def _diff(parsed: argparse.Namespace) -> int:
+    """Show where two runs differ.
+
+    Configuration, code, inputs, content, packages and metrics are compared, by step.
+    """
     from streetvision_core.history.diff import compare
     from streetvision_core.history.find import find_made
 
@@ -178,21 +199,19 @@ def _diff(parsed: argparse.Namespace) -> int:
 
 
 def _add_verify(commands: Commands) -> None:
-    verify = _add_to_store(
-        commands,
-        "verify",
-        help="tell whether what was made is whole and of one chain",
-        description="Hash every file again, and follow what it was made from: of what is current, of a run,"
-        " of everything in the store, or of a bundle's folder.",
-    )
+    verify = _add_to_store(commands, _verify)
     what = verify.add_mutually_exclusive_group()
     what.add_argument("name", metavar="RUN|BUNDLE", nargs="?", help="a run, or the folder of a bundle")
     what.add_argument("--all", action="store_true", help="everything published, and every pointer")
-    verify.add_argument("--deep", action="store_true", help="also answer a bundle's golden pictures again")
-    verify.set_defaults(command=_verify)
+    verify.add_argument("--deep", action="store_true", help="also answer a bundle's golden images again")
 
 
 def _verify(parsed: argparse.Namespace) -> int:
+    """Tell whether what was made is whole and of one chain.
+
+    Hash every file again, and follow what it was made from: of what is current, of a run, of everything in
+    the store, or of a bundle's folder.
+    """
     from streetvision_core.history.find import find_run, names_folder, open_store
 
     if parsed.name and names_folder(parsed.name):
@@ -221,18 +240,16 @@ def _verify_bundle(path: str, *, deep: bool) -> int:
 
 
 def _add_path(commands: Commands) -> None:
-    path = _add_to_store(
-        commands,
-        "path",
-        help="print where something lies, for other programs",
-        description="Print the folder of a step's current artifact, of the bundle by default: one line.",
-    )
+    path = _add_to_store(commands, _path)
     path.add_argument("step", metavar="STEP", nargs="?", default="bundle", help="a step (default: bundle)")
     path.add_argument("--run", metavar="RUN", help="as this run made it (default: what is current)")
-    path.set_defaults(command=_path)
 
 
 def _path(parsed: argparse.Namespace) -> int:
+    """Print where something lies, for other programs.
+
+    One line: the folder of a step's current artifact, of the bundle by default.
+    """
     from streetvision_core.history.find import find_published
 
     # Not by _print: another program gets the path, and must get it as it is.
@@ -241,18 +258,16 @@ def _path(parsed: argparse.Namespace) -> int:
 
 
 def _add_report(commands: Commands) -> None:
-    report = _add_to_store(
-        commands,
-        "report",
-        help="print where the report of the evaluation lies, or open it",
-        description="Verify the bytes of the current report, and print where it lies: one line.",
-    )
+    report = _add_to_store(commands, _report)
     report.add_argument("--run", metavar="RUN", help="of this run (default: what is current)")
     report.add_argument("--open", action="store_true", help="open it in the browser as well")
-    report.set_defaults(command=_report)
 
 
 def _report(parsed: argparse.Namespace) -> int:
+    """Print where the report of the evaluation lies, or open it.
+
+    Its bytes are verified first.
+    """
     from streetvision_core.history.find import find_published
     from streetvision_core.report.pages import PAGE_NAME
 
@@ -273,13 +288,7 @@ def _open(page: Path) -> None:
 
 
 def _add_gc(commands: Commands) -> None:
-    gc = _add_to_store(
-        commands,
-        "gc",
-        help="clear away what nothing needs (a dry run by default)",
-        description="Free the artifacts that nothing keeps, and what killed runs left. Kept are: everything"
-        " current, the newest runs, runs at work, and everything that one of those was made from.",
-    )
+    gc = _add_to_store(commands, _gc)
     gc.add_argument(
         "--keep-runs", metavar="N", type=_count, default=5, help="newest runs to keep (default: 5)"
     )
@@ -294,10 +303,14 @@ def _add_gc(commands: Commands) -> None:
     how.add_argument("--delete", action="store_true", help="remove it, instead of saying what would go")
     how.add_argument("--dry-run", action="store_true", help="only say what would go, as without it")
     gc.add_argument("--json", action="store_true", help="everything, for programs")
-    gc.set_defaults(command=_gc)
 
 
 def _gc(parsed: argparse.Namespace) -> int:
+    """Clear away what nothing needs (a dry run by default).
+
+    Free the artifacts that nothing keeps, and what killed runs left. Kept are: everything current, the
+    newest runs, runs at work, and everything that one of those was made from.
+    """
     from streetvision_core.history.find import open_store
 
     store = open_store(parsed.store)
@@ -312,17 +325,16 @@ def _gc(parsed: argparse.Namespace) -> int:
 
 
 def _add_predict(commands: Commands) -> None:
-    predict = commands.add_parser(
-        "predict",
-        help="answer pictures with a bundle, one JSON line each",
-        description="Verify a bundle, then print one JSON line a picture: picture, probability, decision.",
-    )
+    predict = _add(commands, _predict)
     predict.add_argument("path", metavar="PATH", help="the folder of the bundle")
-    predict.add_argument("pictures", metavar="PICTURE", nargs="+", help="a picture's file")
-    predict.set_defaults(command=_predict)
+    predict.add_argument("pictures", metavar="PICTURE", nargs="+", help="an image's file")
 
 
 def _predict(parsed: argparse.Namespace) -> int:
+    """Answer images with a bundle, one JSON line each.
+
+    The bundle is verified first. A line has: picture, probability, decision.
+    """
     from streetvision_core.bundle import Predictor
 
     unreadable = []

@@ -26,7 +26,7 @@ from streetvision_core.data.overview import overview_sheet
 from streetvision_core.data.sources import LABEL_NAMES
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_renamed, verify_splits
-from streetvision_core.history.source import source_lines
+from streetvision_core.history.text import source_lines
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 

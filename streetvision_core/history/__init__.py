@@ -1,5 +1,11 @@
-"""What was made: listed, traced, compared, verified and cleared away, from the store alone.
+"""The history of a store: its runs listed, traced, compared, verified and cleared away.
 
-Nothing here needs a Dagster instance, and nothing that is heavy is imported: each answer is for a person
-who waits for it in a terminal. An answer has ``text()`` to read, ``facts()`` for ``--json``, and ``good``.
+- ``find``: the store, run or bundle that a name on the command line means
+- ``scan``: the contents of a store, by walking it
+- ``runs``, ``lineage``, ``diff`` (with ``paired``), ``verify``: one module a command
+- ``gc``: the plan of a collection; ``keep``: the artifacts that stay, and why; ``remove``: the removal
+- ``text``: words, tables and the order of steps
+
+Nothing here needs a Dagster instance, and nothing heavy is imported: each answer is for a person who waits
+for it in a terminal. An answer has ``text()`` to read, ``facts()`` for ``--json``, and ``good``.
 """

@@ -1,8 +1,8 @@
-"""Where two runs differ: configuration, code, inputs, content, packages, machine and metrics, by step.
+"""The differences between two runs by step: configuration, code, inputs, content, packages, machine, metrics.
 
 Inputs are compared by what they hold, not by the run that published them. Times are not compared: they
-always differ and mean nothing. A difference that every common step has is said once. Where both have tested
-the same pictures, their policies are compared by pairs (see `paired`).
+always differ and mean nothing. A difference that every common step has stands once. Where both have tested
+the same images, their policies are compared by pairs (see `paired`).
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.history.order import in_order
 from streetvision_core.history.paired import compare_evaluations
-from streetvision_core.history.text import columns, count_text, cut, number_text, short
+from streetvision_core.history.text import columns, count_text, cut, in_order, number_text, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from streetvision_core.history.find import Made
     from streetvision_core.history.paired import PairedEvaluations
-    from streetvision_core.io import StepManifest
 
 _WIDTH = 24
 _MACHINE = ("device", "python_version")
@@ -36,20 +34,15 @@ class Change:
 
     @property
     def difference(self) -> float | None:
-        """How much larger the second number is, where both are numbers."""
+        """The second number minus the first, where both are numbers."""
         both = (self.before, self.after)
-        numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in both)
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in both)
         return self.after - self.before if numbers else None
 
     def facts(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "a": self.before,
-            "b": self.after,
-            "difference": self.difference,
-        }
+        values = {"a": self.before, "b": self.after, "difference": self.difference}
+        return {"kind": self.kind, "name": self.name, **values}
 
     def row(self) -> list[str]:
         """Return the cells of a table: kind, name, both values, difference."""
@@ -57,7 +50,8 @@ class Change:
         return [
             f"  {self.kind}",
             cut(self.name, _WIDTH + 4),
-            *(self._cell(one) for one in (self.before, self.after)),
+            self._cell(self.before),
+            self._cell(self.after),
             "" if difference is None else f"{difference:+.6g}",
         ]
 
@@ -73,7 +67,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between ``a`` and ``b``; ``everywhere`` holds for each step that both have."""
+    """The differences between ``a`` and ``b``; ``everywhere`` holds for each step that both have."""
 
     a: Made
     b: Made
@@ -86,7 +80,7 @@ class Difference:
 
     @property
     def nothing(self) -> bool:
-        """Whether both have the same steps, and nothing of them differs."""
+        """True when both have the same steps, and nothing of them differs."""
         return not (self.only_a or self.only_b or self.everywhere or any(self.by_step.values()))
 
     def facts(self) -> dict[str, Any]:
@@ -97,7 +91,7 @@ class Difference:
             "only_a": list(self.only_a),
             "only_b": list(self.only_b),
             "every_step": [change.facts() for change in self.everywhere],
-            "steps": {step: [change.facts() for change in found] for step, found in self.by_step.items()},
+            "steps": {step: [change.facts() for change in changes] for step, changes in self.by_step.items()},
             "paired": self.paired.facts() if self.paired else None,
         }
 
@@ -111,17 +105,17 @@ class Difference:
             )
         for side, only in (("A", self.only_a), ("B", self.only_b)):
             head += [f"Only {side} made {', '.join(only)}."] if only else []
-        same = [step for step, found in self.by_step.items() if not found]
+        same = [step for step, changes in self.by_step.items() if not changes]
         if same:
             head.append(f"{'Otherwise the same' if self.everywhere else 'The same'}: {', '.join(same)}.")
         return "\n".join([*head, *self._table(), *(self.paired.lines() if self.paired else [])])
 
     def _table(self) -> Iterator[str]:
         sections = {"every step": self.everywhere} if self.everywhere else {}
-        sections |= {step: found for step, found in self.by_step.items() if found}
+        sections |= {step: changes for step, changes in self.by_step.items() if changes}
         rows = [["", "", "A", "B", "B - A"]]
-        for title, found in sections.items():
-            rows += [[title, "", "", "", ""], *(change.row() for change in found)]
+        for title, changes in sections.items():
+            rows += [[title, "", "", "", ""], *(change.row() for change in changes)]
         if sections:
             # A title may be longer than the kinds below it, and must not widen their column.
             titles = set(sections)
@@ -130,19 +124,19 @@ class Difference:
 
 
 def compare(a: Made, b: Made) -> Difference:
-    """Return where ``b`` differs from ``a``.
+    """Return the differences of ``b`` from ``a``.
 
     Raises:
         IntegrityError: the predictions of one are not what was published.
     """
     common = {step: manifest for step, manifest in a.manifests.items() if step in b.manifests}
     order = in_order({step: tuple(manifest.input_artifacts) for step, manifest in common.items()})
-    found = {step: list(_changes(a, b, step)) for step in order}
+    by_step = {step: list(_changes(a, b, step)) for step in order}
     everywhere = [
         change
-        for change in next(iter(found.values()), [])
-        if change.kind in {"code", "package", "machine"} and len(found) > 1
-        and all(change in changes for changes in found.values())
+        for change in next(iter(by_step.values()), [])
+        if change.kind in {"code", "package", "machine"} and len(by_step) > 1
+        and all(change in changes for changes in by_step.values())
     ]  # fmt: skip
     return Difference(
         a,
@@ -150,20 +144,33 @@ def compare(a: Made, b: Made) -> Difference:
         sorted(a.manifests.keys() - b.manifests),
         sorted(b.manifests.keys() - a.manifests),
         everywhere,
-        {step: [change for change in changes if change not in everywhere] for step, changes in found.items()},
+        {
+            step: [change for change in changes if change not in everywhere]
+            for step, changes in by_step.items()
+        },
         compare_evaluations(a, b),
     )
 
 
-def _changes(made_a: Made, made_b: Made, step: str) -> Iterator[Change]:
-    a, b = made_a.manifests[step], made_b.manifests[step]
-    yield from _differing("content", {"data": a.data_version}, {"data": b.data_version})
-    yield from _differing("config", _config(made_a, step), _config(made_b, step))
-    yield from _differing("code", _code(a), _code(b))
-    yield from _differing("input", _inputs(a), _inputs(b))
-    yield from _differing("package", a.packages, b.packages)
-    yield from _differing("machine", _machine(made_a, step), _machine(made_b, step))
-    yield from _differing("metric", a.metrics, b.metrics)
+def _changes(a: Made, b: Made, step: str) -> Iterator[Change]:
+    after = _values(b, step)
+    for kind, before in _values(a, step).items():
+        yield from _differing(kind, before, after[kind])
+
+
+def _values(made: Made, step: str) -> dict[str, Mapping[str, Any]]:
+    """Return the values of a step that are compared, by kind and name."""
+    manifest = made.manifests[step]
+    changes = " with changes" if manifest.git_dirty else ""
+    return {
+        "content": {"data": manifest.data_version},
+        "config": {"seed": manifest.seed, **_flat(made.config(step))},
+        "code": {"commit": f"{manifest.git_sha}{changes}", "version": manifest.code_version},
+        "input": {name: given.data_version for name, given in manifest.input_artifacts.items()},
+        "package": manifest.packages,
+        "machine": {**made.machine(step), **{name: getattr(manifest, name) for name in _MACHINE}},
+        "metric": manifest.metrics,
+    }
 
 
 def _differing(kind: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
@@ -171,10 +178,6 @@ def _differing(kind: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterato
         before, after = a.get(name), b.get(name)
         if before != after or type(before) is not type(after) or (name in a) != (name in b):
             yield Change(kind, name, before, after)
-
-
-def _config(made: Made, step: str) -> dict[str, Any]:
-    return {"seed": made.manifests[step].seed, **_flat(made.config(step))}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -186,17 +189,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-def _code(manifest: StepManifest) -> dict[str, str]:
-    changes = " with changes" if manifest.git_dirty else ""
-    return {"commit": f"{manifest.git_sha}{changes}", "version": manifest.code_version}
-
-
-def _inputs(manifest: StepManifest) -> dict[str, str]:
-    return {name: given.data_version for name, given in manifest.input_artifacts.items()}
-
-
-def _machine(made: Made, step: str) -> dict[str, str]:
-    manifest = made.manifests[step]
-    return {**made.machine(step), **{name: getattr(manifest, name) for name in _MACHINE}}

@@ -1,4 +1,4 @@
-"""What a person means by a name on the command line: a store, a run, or the folder of a bundle.
+"""The store, run or bundle that a name on the command line means.
 
 A run may be given by its id, or by a beginning or an end of it that fits no other run. A name with a
 separator, or of a folder here that holds a manifest, is the folder of a bundle.
@@ -43,39 +43,33 @@ class Sealed(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """Manifests by step, under the name of the run or of the folder that they came from.
+    """The manifests by step of the run or the folder of this name.
 
-    `private` has the side files by step, as far as there are any; `artifacts` are the published steps
-    themselves, where they lie in a store. A bundle tells manifests, and may bring side files.
+    `artifacts` are the published steps themselves, where they lie in a store. A bundle has manifests only,
+    and may bring side files.
     """
 
     name: str
-    manifests: Mapping[str, StepManifest]
-    private: Mapping[str, PrivateRecord | None] = field(default_factory=dict)
+    chain: Mapping[str, Sealed]
     artifacts: Mapping[str, PublishedArtifact] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, artifacts: Mapping[str, PublishedArtifact]) -> Made:
         """Return what was published under ``name``, with its manifests and their side files."""
-        return cls._of(name, {step: Sealed.of(one) for step, one in artifacts.items()}, artifacts)
+        return cls(name, {step: Sealed.of(artifact) for step, artifact in artifacts.items()}, artifacts)
 
-    @classmethod
-    def of_folder(cls, name: str) -> Made:
-        """Return what the folder of a bundle tells."""
-        return cls._of(name, read_chain(Path(name)), {})
-
-    @classmethod
-    def _of(cls, name: str, chain: Mapping[str, Sealed], artifacts: Mapping[str, PublishedArtifact]) -> Made:
-        manifests = {step: sealed.manifest for step, sealed in chain.items()}
-        return cls(name, manifests, {step: sealed.private for step, sealed in chain.items()}, artifacts)
+    @property
+    def manifests(self) -> dict[str, StepManifest]:
+        """The manifests by step."""
+        return {step: sealed.manifest for step, sealed in self.chain.items()}
 
     def config(self, step: str) -> dict[str, Any]:
         """Return the configuration of a step, as far as it can be told."""
-        return config_of(self.manifests[step], self.private.get(step))
+        return config_of(self.chain[step].manifest, self.chain[step].private)
 
     def machine(self, step: str) -> dict[str, str]:
         """Return host name and platform of the machine that computed a step, as far as they can be told."""
-        return machine_of(self.manifests[step], self.private.get(step))
+        return machine_of(self.chain[step].manifest, self.chain[step].private)
 
 
 def open_store(path: str | None = None) -> ArtifactStore:
@@ -139,7 +133,7 @@ def find_made(name: str, *, store_path: str | None) -> Made:
         StreetVisionError: there is no such thing, or a manifest of it is damaged.
     """
     if names_folder(name):
-        return Made.of_folder(name)
+        return Made(name, read_chain(Path(name)))
     store = open_store(store_path)
     if name == CURRENT:
         return Made.of(CURRENT, {step: store.resolve(step) for step in store.current_steps()})

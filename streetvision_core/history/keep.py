@@ -1,9 +1,9 @@
-"""What a collection must keep.
+"""The artifacts that a collection must keep, and why.
 
 - Everything that is current.
 - The newest runs, whole, of those that have published something.
 - Whatever a run has published in which a process is at work.
-- Everything that one of these was made from, and so on down to the pictures. What an artifact took over
+- Everything that one of these was made from, and so on down to the images. What an artifact took over
   from another run is not among that: its files are names of its own.
 
 What is kept is followed by its manifests. If one of these is damaged, nobody can know what it was made
@@ -18,8 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
-from streetvision_core.history.pointers import latest_files, read_pointer
-from streetvision_core.history.scan import entries
+from streetvision_core.history.scan import entries, latest_files, read_pointer
 from streetvision_core.io import read_artifact
 from streetvision_core.io.claims import CLAIM_FILES, abandoned
 
@@ -27,21 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from streetvision_core.history.scan import Place
-    from streetvision_core.io import ArtifactStore
-
-Key = tuple[str, str]
+    from streetvision_core.history.scan import Key, Place
 
 
 def kept_artifacts(
-    store: ArtifactStore, runs: Mapping[str, Sequence[Place]], *, keep_runs: int, live: set[str]
+    root: Path, runs: Mapping[str, Sequence[Place]], *, keep_runs: int, live: set[str]
 ) -> set[Key]:
-    """Return what to keep, by run and step.
+    """Return the artifacts to keep, by run and step.
 
     Args:
-        store: The store.
+        root: The store's directory.
         runs: The directories of all its runs, the oldest run first (``scan.all_places``).
-        keep_runs: How many of the newest runs to keep whole.
+        keep_runs: Number of the newest runs to keep whole.
         live: The runs in which a process is at work (``live_runs``).
 
     Raises:
@@ -49,7 +45,7 @@ def kept_artifacts(
         SchemaError: a pointer to what is current is damaged.
     """
     published = {place.key: place for places in runs.values() for place in places if place.published}
-    current = {read_pointer(path).key for path in latest_files(store.root)}
+    current = {read_pointer(path).key for path in latest_files(root)}
     having = [run_id for run_id, places in runs.items() if any(place.published for place in places)]
     whole = {*(having[-keep_runs:] if keep_runs else ()), *live}
     return _with_ancestors({key for key in published if key in current or key[0] in whole}, published)
@@ -61,16 +57,16 @@ def live_runs(root: Path, run_ids: Iterable[str]) -> set[str]:
 
 
 def _is_live(run: Path) -> bool:
-    with abandoned(run) as free:
-        if not free:
-            return True
     prefix, suffix = CLAIM_FILES.split("*")
-    for entry in entries(run):
-        if entry.name.startswith(prefix) and entry.name.endswith(suffix):
-            with abandoned(run / entry.name.removeprefix(prefix).removesuffix(suffix)) as free:
-                if not free:
-                    return True
-    return False
+    names = [entry.name for entry in entries(run)]
+    claimed = [name for name in names if name.startswith(prefix) and name.endswith(suffix)]
+    steps = [run / name.removeprefix(prefix).removesuffix(suffix) for name in claimed]
+    return any(_is_busy(directory) for directory in (run, *steps))
+
+
+def _is_busy(directory: Path) -> bool:
+    with abandoned(directory) as free:
+        return not free
 
 
 def _with_ancestors(keys: set[Key], published: Mapping[Key, Place]) -> set[Key]:
@@ -80,7 +76,7 @@ def _with_ancestors(keys: set[Key], published: Mapping[Key, Place]) -> set[Key]:
         key = waiting.pop()
         if key not in kept:
             kept.add(key)
-            waiting += [one for one in _inputs(published[key]) if one in published]
+            waiting += filter(published.__contains__, _inputs(published[key]))
     return kept
 
 

@@ -1,4 +1,4 @@
-"""The chain of an artifact down to pictures, code and configuration.
+"""The chain of an artifact down to images, code and configuration.
 
 In a store, an input is the very manifest that the reader of it names, by run and SHA-256. A bundle that
 was carried away brings the manifests of its chain in ``lineage/``; there, an input is the manifest of that
@@ -10,17 +10,28 @@ tells everything else; in a store, a lost side file is a fault.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
+from streetvision_core.escape import for_mermaid
 from streetvision_core.history.find import Sealed, read_chain
-from streetvision_core.history.order import in_order
+from streetvision_core.history.text import (
+    IMAGES,
+    WIDTH,
+    code_text,
+    depths,
+    in_order,
+    moment_text,
+    short,
+    source_lines,
+)
 from streetvision_core.io import read_artifact
 from streetvision_core.io.private import HIDDEN, config_of, machine_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from streetvision_core.io import ArtifactStore, InputArtifact, PrivateRecord, StepManifest
@@ -72,7 +83,7 @@ class Chain:
 
     @property
     def good(self) -> bool:
-        """Whether everything that the subject was made from is there."""
+        """True when everything that the subject was made from is there."""
         return not any(node.fault for node in self.nodes.values())
 
     @property
@@ -85,10 +96,13 @@ class Chain:
         return {"subject": self.top.manifest_sha256, "nodes": [node.facts() for node in self.nodes.values()]}
 
     def text(self) -> str:
-        """Return the chain as a tree."""
-        from streetvision_core.history.tree import tree_text
+        """Return the chain as a tree in box-drawing characters, what it was made from below each step.
 
-        return tree_text(self)
+        An input that was drawn further up is only referred to. The deepest input of a step comes first, so
+        that the chain reads downwards from the decision to the images.
+        """
+        deep = depths({key: node.inputs.values() for key, node in self.nodes.items()})
+        return "\n".join(_draw(self, self.top.manifest_sha256, deep=deep, drawn=set()))
 
 
 def chain_in_store(store: ArtifactStore, step: str, *, run_id: str | None = None) -> Chain:
@@ -145,12 +159,7 @@ def _follow(top: Sealed, read: Read) -> Chain:
 
 
 def _input(
-    name: str,
-    given: InputArtifact,
-    read: Read,
-    *,
-    nodes: dict[str, Node],
-    waiting: list[Sealed],
+    name: str, given: InputArtifact, read: Read, *, nodes: dict[str, Node], waiting: list[Sealed]
 ) -> str:
     """Return the key of the node of an input; it is waiting to be followed, or is there as a fault."""
     digest = given.manifest_sha256 or given.data_version
@@ -166,3 +175,91 @@ def _input(
         return digest
     waiting.append(sealed)
     return sealed.sha256
+
+
+def mermaid_text(chain: Chain) -> str:
+    """Return the chain as a Mermaid graph: an arrow from what was read to what was made from it."""
+    names = {key: f"n{number}" for number, key in enumerate(chain.nodes)}
+    lines = ["graph TD"]
+    for key, node in chain.nodes.items():
+        label = "<br/>".join(for_mermaid(line) for line in (f"{node.step}", *_labels(node)))
+        lines.append(f'  {names[key]}["{label}"]')
+    lines += [
+        f"  {names[key]} --> {names[reader]}"
+        for reader, node in chain.nodes.items()
+        for key in node.inputs.values()
+    ]
+    bad = [names[key] for key, node in chain.nodes.items() if node.fault]
+    if bad:
+        lines += ["  classDef bad stroke:#c00,stroke-width:3px", f"  class {','.join(bad)} bad"]
+    return "\n".join(lines)
+
+
+def _draw(chain: Chain, key: str, *, deep: dict[str, int], drawn: set[str]) -> Iterator[str]:
+    node = chain.nodes[key]
+    drawn.add(key)
+    children = sorted(node.inputs.values(), key=lambda child: (-deep[child], chain.nodes[child].step))
+    yield node.step + (f"  run {node.run_id}" if node.run_id else "")
+    yield from (f"{'│' if children else ' '}  {line}" for line in _details(node))
+    while children:
+        child, *children = children
+        if child in drawn:
+            yield f"└─ from above: {', '.join(sorted(_reference(chain, key) for key in (child, *children)))}"
+            return
+        # What the others are made from may be drawn by then, so the rest is sorted again: unseen ones first.
+        lines = _draw(chain, child, deep=deep, drawn=drawn)
+        yield f"{'├─' if children else '└─'} {next(lines)}"
+        yield from (f"{'│' if children else ' '}  {line}" for line in lines)
+        children.sort(key=drawn.__contains__)
+
+
+def _reference(chain: Chain, key: str) -> str:
+    node = chain.nodes[key]
+    alike = [other for other in chain.nodes.values() if other.step == node.step]
+    return node.step if len(alike) == 1 else f"{node.step} of {node.run_id}"
+
+
+def _details(node: Node) -> Iterator[str]:
+    """Yield the lines below a step in the tree."""
+    if node.fault:
+        yield from textwrap.wrap(f"BROKEN: {node.fault}", WIDTH - 24)
+    elif node.manifest is None:
+        yield f"a file with SHA-256 {short(node.manifest_sha256)}"
+    else:
+        data, code, configuration, *images = _facts(node, node.manifest)
+        yield f"{data}, manifest {short(node.manifest_sha256)}"
+        yield f"{code}, {configuration}"
+        yield from _making(node.manifest, hostname=node.hostname)
+        yield from (line for text in images for line in textwrap.wrap(text, WIDTH - 30))
+
+
+def _making(manifest: StepManifest, *, hostname: str) -> Iterator[str]:
+    machine = "a machine that is redacted" if hostname == HIDDEN else hostname
+    where = f"{machine} ({manifest.device}), {manifest.duration_seconds:.1f} s"
+    computed = f"computed {moment_text(manifest.started_at)} UTC on {where}"
+    reused = manifest.reused_from
+    yield from (f"reused from run {reused.run_id},", f"  {computed}") if reused else (computed,)
+
+
+def _labels(node: Node) -> Iterator[str]:
+    """Yield the lines below a step in the graph."""
+    if node.run_id:
+        yield f"run {node.run_id}"
+    if node.fault:
+        yield "missing or damaged"
+    if node.manifest is not None:
+        yield from _facts(node, node.manifest)
+        if node.manifest.reused_from is not None:
+            yield f"reused from {node.manifest.reused_from.run_id}"
+
+
+def _facts(node: Node, manifest: StepManifest) -> list[str]:
+    """Return data, code and configuration, and of the step that read them the images."""
+    commit = code_text(manifest.git_sha, dirty=manifest.git_dirty)
+    version = f" version {manifest.code_version}" if manifest.code_version else ""
+    return [
+        f"data {short(manifest.data_version)}",
+        f"code {commit}{version}",
+        f"configuration {short(manifest.config_hash)}",
+        *([source_lines(node.config, manifest.metrics)] if node.step == IMAGES else []),
+    ]

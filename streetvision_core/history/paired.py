@@ -1,12 +1,12 @@
-"""Two runs on the same pictures of val_test: which policy is better, told by pairs and not by eye.
+"""The paired comparison of two runs on the images of val_test that both have judged.
 
-Both evaluations are read verified. Their pictures are matched by SHA-256, so it does not matter under which
-name or in which source they lay; of pictures with equal bytes in one run the first counts. Labels must agree,
-or one of the runs was judged by another truth. Pictures that either run holds together in a group stay
+Both evaluations are read verified. Their images are matched by SHA-256, so it does not matter under which
+name or in which source they lay; of images with equal bytes in one run the first counts. Labels must agree,
+or one of the runs was judged by another truth. Images that either run holds together in a group stay
 together in the resamples. The seed is fixed: the same two runs give the same text.
 
-What cannot be compared is said in a sentence: an evaluation of another version, labels that differ, no common
-pictures. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has
+A sentence says what cannot be compared: an evaluation of another version, labels that differ, no common
+images. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has
 none, or where both have the same. A damaged file is an error. Only a comparison loads NumPy and SciPy.
 """
 
@@ -37,7 +37,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class PairedEvaluations:
-    """The policies of two runs on their `common` pictures, or the obstacle to comparing them."""
+    """The policies of two runs on their `common` images, or the obstacle to comparing them."""
 
     common: int = 0
     policies: Mapping[str, PairedComparison] | None = None
@@ -50,7 +50,7 @@ class PairedEvaluations:
             "role": "val_test",
             "common": self.common,
             "not_compared": self.obstacle or None,
-            "policies": {name: _facts(one) for name, one in compared},
+            "policies": {name: _facts(result) for name, result in compared},
         }
 
     def lines(self) -> list[str]:
@@ -58,20 +58,20 @@ class PairedEvaluations:
         if self.policies is None:
             return ["val_test, paired", *wrap("", [self.obstacle], column=2)]
         head = ["  ", "n", "MCC A", "MCC B", "B - A", "95 % interval", "only A", "only B", "p"]
-        table = columns([head, *(_row(name, one) for name, one in self.policies.items())])
-        said = [wrap(name, [_sentence(one)]) for name, one in self.policies.items()]
+        table = columns([head, *(_row(name, result) for name, result in self.policies.items())])
+        sentences = [wrap(name, [_sentence(result)]) for name, result in self.policies.items()]
         return [
-            f"val_test, paired: {count_text(self.common, 'common picture')}",
+            f"val_test, paired: {count_text(self.common, 'common image')}",
             *table,
             "  n: both answer; only A, only B: are right there; p: McNemar's exact test.",
-            *(line for lines in said for line in lines),
+            *(line for lines in sentences for line in lines),
         ]
 
 
 class _Row(NamedTuple):
     group: str
     label: str
-    said: Mapping[str, Decision]
+    decisions: Mapping[str, Decision]
 
 
 def compare_evaluations(a: Made, b: Made) -> PairedEvaluations | None:
@@ -80,19 +80,20 @@ def compare_evaluations(a: Made, b: Made) -> PairedEvaluations | None:
     Raises:
         IntegrityError: predictions are not what was published.
     """
-    held = [made.artifacts.get(_STEP) for made in (a, b)]
-    files = [one.manifest.output_artifacts.get(_FILE) if one else None for one in held]
-    if files[0] is None or files[1] is None or files[0].sha256 == files[1].sha256:
+    evaluations = [made.artifacts[_STEP] for made in (a, b) if _STEP in made.artifacts]
+    files = [evaluation.manifest.output_artifacts.get(_FILE) for evaluation in evaluations]
+    digests = {file.sha256 for file in files if file is not None}
+    if len(digests) < 2:
         return None
-    sides = [_read(side, one) for side, one in zip("AB", held, strict=True) if one]
-    obstacles = [one for one in sides if isinstance(one, str)]
+    tables = [_read(side, evaluation) for side, evaluation in zip("AB", evaluations, strict=True)]
+    obstacles = [table for table in tables if isinstance(table, str)]
     if obstacles:
         return PairedEvaluations(obstacle=" ".join(obstacles))
-    return _compare(*(one for one in sides if not isinstance(one, str)))
+    return _compare(*(table for table in tables if not isinstance(table, str)))
 
 
 def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:
-    """Return the predictions by the digest of the picture, or a sentence why they cannot be compared."""
+    """Return the predictions by the digest of the image, or a sentence why they cannot be compared."""
     data = published.read_bytes(_FILE)
     try:
         rows = read_csv(data)
@@ -103,14 +104,14 @@ def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:
     missing = [name for name in _NEEDED if name not in names] + ([] if policies else [f"{_POLICY}..."])
     if missing:
         return _not_comparable(side, f"{_FILE} has no {' and no '.join(missing)}")
-    found: dict[str, _Row] = {}
+    by_digest: dict[str, _Row] = {}
     for row in rows:
-        said = {name: row[name] for name in policies}
-        if row["label"] not in _LABELS or not _DECISIONS.issuperset(said.values()):
-            return _not_comparable(side, f"{row['sha256'] or 'a picture'} has an unknown label or decision")
-        answers = cast("dict[str, Decision]", said)
-        found.setdefault(row["sha256"], _Row(row["group"], row["label"], answers))
-    return found
+        decisions = {name: row[name] for name in policies}
+        if row["label"] not in _LABELS or not _DECISIONS.issuperset(decisions.values()):
+            return _not_comparable(side, f"{row['sha256'] or 'an image'} has an unknown label or decision")
+        row_decisions = cast("dict[str, Decision]", decisions)
+        by_digest.setdefault(row["sha256"], _Row(row["group"], row["label"], row_decisions))
+    return by_digest
 
 
 def _not_comparable(side: str, why: str) -> str:
@@ -125,23 +126,27 @@ def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
 
     common = [digest for digest in a if digest in b]
     if not common:
-        return PairedEvaluations(obstacle="The two runs have no picture of val_test in common.")
+        return PairedEvaluations(obstacle="The two runs have no image of val_test in common.")
     rows_a, rows_b = [a[digest] for digest in common], [b[digest] for digest in common]
     labels = [int(row.label) for row in rows_a]
     other = sum(one.label != two.label for one, two in zip(rows_a, rows_b, strict=True))
     if other:
         obstacle = (
-            f"{other} of {count_text(len(common), 'common picture')} had another label in B than in A:"
+            f"{other} of {count_text(len(common), 'common image')} had another label in B than in A:"
             " the two were judged by different truths, and are not comparable."
         )
         return PairedEvaluations(len(common), obstacle=obstacle)
-    policies = [name for name in rows_a[0].said if name in rows_b[0].said]
+    policies = [name for name in rows_a[0].decisions if name in rows_b[0].decisions]
     if not policies:
         return PairedEvaluations(len(common), obstacle="The two runs have no policy in common.")
     groups = _together([row.group for row in rows_a], [row.group for row in rows_b])
     compared = {
         name.removeprefix(_POLICY): compare_decisions(
-            labels, [row.said[name] for row in rows_a], [row.said[name] for row in rows_b], groups, seed=_SEED
+            labels,
+            [row.decisions[name] for row in rows_a],
+            [row.decisions[name] for row in rows_b],
+            groups,
+            seed=_SEED,
         )
         for name in policies
     }
@@ -149,7 +154,7 @@ def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
 
 
 def _together(a: Sequence[str], b: Sequence[str]) -> Sequence[str] | np.ndarray[Any, Any]:
-    """Unite the groups that share a picture: pictures that either run holds together stay together."""
+    """Unite the groups that share an image: images that either run holds together stay together."""
     if a == b:
         return a
     import numpy as np
@@ -164,38 +169,52 @@ def _together(a: Sequence[str], b: Sequence[str]) -> Sequence[str] | np.ndarray[
     return united[group_a]
 
 
-def _facts(one: PairedComparison) -> dict[str, Any]:
+def _facts(result: PairedComparison) -> dict[str, Any]:
     figures = ("coverage_a", "coverage_b", "mcc_difference", "too_few", "better")
-    return {**asdict(one), **{name: getattr(one, name) for name in figures}, "sentence": _sentence(one)}
+    return {
+        **asdict(result),
+        **{name: getattr(result, name) for name in figures},
+        "sentence": _sentence(result),
+    }
 
 
-def _row(name: str, one: PairedComparison) -> list[str]:
-    difference, interval = f"{one.mcc_difference:+.4f}", "-"
-    if one.interval is not None:
-        interval = f"[{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
-    counts = (str(one.only_a_right), str(one.only_b_right), f"{one.p_value:.2g}")
-    return [f"  {name}", str(one.n), f"{one.mcc_a:.4f}", f"{one.mcc_b:.4f}", difference, interval, *counts]
+def _row(name: str, result: PairedComparison) -> list[str]:
+    difference, interval = f"{result.mcc_difference:+.4f}", "-"
+    if result.interval is not None:
+        interval = f"[{result.interval.low:+.4f}, {result.interval.high:+.4f}]"
+    counts = (str(result.only_a_right), str(result.only_b_right), f"{result.p_value:.2g}")
+    return [
+        f"  {name}",
+        str(result.n),
+        f"{result.mcc_a:.4f}",
+        f"{result.mcc_b:.4f}",
+        difference,
+        interval,
+        *counts,
+    ]
 
 
-def _sentence(one: PairedComparison) -> str:
+def _sentence(result: PairedComparison) -> str:
     alone = ""
-    if one.n < one.pictures:
+    if result.n < result.pictures:
         alone = (
-            f" A answers {one.coverage_a:.1%} of the pictures, B {one.coverage_b:.1%};"
-            f" {one.only_a_answers} only A, {one.only_b_answers} only B."
+            f" A answers {result.coverage_a:.1%} of the images, B {result.coverage_b:.1%};"
+            f" {result.only_a_answers} only A, {result.only_b_answers} only B."
         )
-    return _verdict(one) + alone
+    return _verdict(result) + alone
 
 
-def _verdict(one: PairedComparison) -> str:
-    if not one.n:
-        return "No picture is answered by both."
-    if not one.differing_groups:
+def _verdict(result: PairedComparison) -> str:
+    if not result.n:
+        return "No image is answered by both."
+    if not result.differing_groups:
         return "Both answer alike."
-    if one.better:
-        return f"{one.better} is better: the interval excludes 0."
-    if one.interval is None:
-        return "No difference can be told: all pictures are of one group."
-    if one.too_few:
-        return f"No difference can be told: they differ in {count_text(one.differing_groups, 'group')} only."
+    if result.better:
+        return f"{result.better} is better: the interval excludes 0."
+    if result.interval is None:
+        return "No difference can be told: all images are of one group."
+    if result.too_few:
+        return (
+            f"No difference can be told: they differ in {count_text(result.differing_groups, 'group')} only."
+        )
     return "No difference can be told: the interval holds 0."

@@ -16,13 +16,13 @@ it again.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError, StreetVisionError
-from streetvision_core.history.features import FEATURES_BYTES
-from streetvision_core.history.gc import Plan, plan_collection
-from streetvision_core.history.order import depths
+from streetvision_core.history.gc import FEATURES_BYTES, Plan, plan_collection
 from streetvision_core.history.scan import run_ids
+from streetvision_core.history.text import depths
 from streetvision_core.inference.feature_sets import remove_features
 from streetvision_core.io.claims import (
     abandoned,
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from streetvision_core.history.scan import Place
+    from streetvision_core.history.scan import Key, Place
     from streetvision_core.io import ArtifactStore
 
 
 def collect(store: ArtifactStore, *, keep_runs: int, features_bytes: int = FEATURES_BYTES) -> Plan:
-    """Remove what ``plan_collection`` finds, alone in the store, and return what that was.
+    """Remove what ``plan_collection`` lets go, alone in the store, and return the plan.
 
     Arguments as for ``plan_collection``.
 
@@ -74,19 +74,17 @@ def _remove(plan: Plan, *, root: Path) -> None:
         refuse_links(place.path, root=root)
         leave_claim(place.path)
     _flush({place.path.parent for place in plan.artifacts})
-    _unlink([*plan.pointers, *plan.partials], root=root)
+    _unlink([*plan.leftovers["pointers"], *plan.leftovers["partials"]], root=root)
     for places in _deepest_first(plan.artifacts):
         _unlink([place.path / MANIFEST_NAME for place in places], root=root)
     for place in (*plan.artifacts, *plan.half_made):
         with abandoned(place.path) as free:
             if free and is_half_made(place.path):
                 remove_own(place.path, root=root)
-    for state in plan.states:
-        forget_progress(state, root=root)
-    for features in plan.features:
-        remove_features(features, root=root)
-    for curve in plan.curves:
-        remove_own(curve, root=root)
+    removers = {"resume": forget_progress, "features": remove_features, "curves": remove_own}
+    for kind, remove in removers.items():
+        for path in plan.leftovers[kind]:
+            remove(path, root=root)
     for run_id in run_ids(root):
         clear_abandoned(root / "runs" / run_id, root=root, keep=is_half_made)
     for run in plan.empty:
@@ -111,13 +109,12 @@ def _flush(parents: Iterable[Path]) -> None:
 def _deepest_first(artifacts: Iterable[Place]) -> list[list[Place]]:
     """Return the artifacts in groups: whatever was made from another one comes in an earlier group."""
     places = {place.key: place for place in artifacts}
-    groups: dict[int, list[Place]] = {}
-    for key, depth in depths({key: _inputs(place) for key, place in places.items()}).items():
-        groups.setdefault(depth, []).append(places[key])
-    return [groups[depth] for depth in sorted(groups, reverse=True)]
+    depth = depths({key: _inputs(place) for key, place in places.items()})
+    deepest_first = sorted(depth, key=depth.__getitem__, reverse=True)
+    return [[places[key] for key in group] for _, group in groupby(deepest_first, key=depth.__getitem__)]
 
 
-def _inputs(place: Place) -> list[tuple[str, str]]:
+def _inputs(place: Place) -> list[Key]:
     path = place.path / MANIFEST_NAME
     try:
         fields = read_fields(path.read_bytes(), where=path)

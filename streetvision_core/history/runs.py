@@ -1,4 +1,4 @@
-"""What was made: the runs of a store, the newest first.
+"""The runs of a store, the newest first, with the steps that each has made.
 
 A manifest is taken by its own digest (``read_fields``), so that a thousand runs are listed in a second. A
 damaged one is a line of the answer, and the answer is then not good.
@@ -11,14 +11,23 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
-from streetvision_core.history.order import in_order
-from streetvision_core.history.pointers import latest_files, read_pointers
-from streetvision_core.history.scan import Place, all_places, places, run_ids
-from streetvision_core.history.source import IMAGES, source_of, source_text
-from streetvision_core.history.text import code_text, columns, count_text, moment_text, trim, wrap
+from streetvision_core.history.scan import Place, all_places, latest_files, places, read_pointers, run_ids
+from streetvision_core.history.text import (
+    IMAGES,
+    code_text,
+    columns,
+    count_text,
+    in_order,
+    moment_text,
+    source_of,
+    source_text,
+    trim,
+    wrap,
+)
 from streetvision_core.io import read_artifact
 from streetvision_core.io.claims import abandoned
 from streetvision_core.io.manifest import read_fields
@@ -26,9 +35,9 @@ from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import HIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
+    from streetvision_core.history.scan import Key
     from streetvision_core.io import ArtifactStore
 
 # The metrics that tell runs apart, in the order in which a run finds them, by their short heads: the name,
@@ -141,7 +150,7 @@ class RunList:
 
     @property
     def good(self) -> bool:
-        """Whether everything that was looked at could be read."""
+        """True when everything that was looked at could be read."""
         return not self.faults and not any(run.damaged for run in self.runs)
 
     def facts(self) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def list_runs(store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | N
     _require_known(store, wanted)
     pointers, faults = read_pointers(latest_files(store.root))
     current = {pointer.key for pointer in pointers}
-    sources: dict[str, str] = {}
+    source = cache(partial(_source, store))
     runs: list[RunEntry] = []
     ids = run_ids(store.root)[::-1]
     looked_at = 0
@@ -178,9 +187,9 @@ def list_runs(store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | N
         if limit is not None and len(runs) == limit:
             break
         looked_at += 1
-        found = places(store.root, run_id)
-        if not wanted or wanted & {place.step for place in found}:
-            runs.append(_entry(store, run_id, found, current=current, sources=sources))
+        steps_of_run = places(store.root, run_id)
+        if not wanted or wanted & {place.step for place in steps_of_run}:
+            runs.append(_entry(run_id, steps_of_run, current=current, source=source))
     return RunList(runs, len(ids) - looked_at, faults)
 
 
@@ -196,12 +205,7 @@ def _require_known(store: ArtifactStore, steps: set[str]) -> None:
 
 
 def _entry(
-    store: ArtifactStore,
-    run_id: str,
-    found: Sequence[Place],
-    *,
-    current: set[tuple[str, str]],
-    sources: dict[str, str],
+    run_id: str, found: Sequence[Place], *, current: set[Key], source: Callable[[str], str]
 ) -> RunEntry:
     steps, damaged, unfinished = {}, [], {}
     for place in found:
@@ -220,44 +224,29 @@ def _entry(
         frozenset(place.step for place in found if place.key in current),
         unfinished,
         damaged,
-        _source(store, run_id, steps, known=sources),
+        source(reader) if (reader := _reader(run_id, steps)) else "",
     )
 
 
-def _source(store: ArtifactStore, run_id: str, steps: Mapping[str, Fields], *, known: dict[str, str]) -> str:
-    """Return what the pictures of a run are; ``known`` has it by the run that read them."""
+def _reader(run_id: str, steps: Mapping[str, Fields]) -> str:
+    """Return the run that read the images of these steps; empty where there is none, or several."""
     if IMAGES in steps:
-        if run_id not in known:
-            known[run_id] = _source_text(store.directory(run_id, IMAGES), steps[IMAGES])
-        return known[run_id]
-    readers = {
-        fields["input_artifacts"][IMAGES]["run_id"]
-        for fields in steps.values()
-        if IMAGES in fields["input_artifacts"]
-    }
-    if len(readers) != 1:
-        return ""
-    (reader,) = readers
-    if reader not in known:
-        known[reader] = _read_source(store, reader)
-    return known[reader]
+        return run_id
+    inputs = [fields["input_artifacts"] for fields in steps.values()]
+    readers = {given[IMAGES]["run_id"] for given in inputs if IMAGES in given}
+    return readers.pop() if len(readers) == 1 else ""
 
 
-def _read_source(store: ArtifactStore, run_id: str) -> str:
-    """Return what the pictures of another run are: a hint, so a damaged manifest only leaves it out."""
+def _source(store: ArtifactStore, run_id: str) -> str:
+    """Return the images that a run read, in words: a hint, so a damaged manifest only leaves it out."""
     directory = store.directory(run_id, IMAGES)
     try:
         images = _read(os.fspath(directory / MANIFEST_NAME))
     except StreetVisionError:
         return ""
-    return _source_text(directory, images)
-
-
-def _source_text(directory: Path, images: Fields) -> str:
-    """Return what the pictures of a run are, without the name of their folder where that is lost."""
     config = images["config"]
     if HIDDEN in source_of(config)[1].values():
-        with suppress(StreetVisionError):
+        with suppress(StreetVisionError):  # without the name of the folder where that is lost
             config = read_artifact(directory).config()
     return source_text(config, images["metrics"])
 

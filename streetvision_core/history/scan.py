@@ -1,7 +1,7 @@
-"""What lies in a store, found by walking it: no manifest is read, and no link is followed.
+"""The contents of a store, by walking it: runs, steps, pointers, and what is none of its own.
 
-The store makes no links between directories. One that lies there may lead anywhere, so it is no run and
-no step here; ``strangers`` names it.
+No manifest is read here, and no link is followed. The store makes no links between directories. One that
+lies there may lead anywhere, so it is no run and no step; ``strangers`` names it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.errors import SchemaError
+from streetvision_core.errors import SchemaError, StoreError
 from streetvision_core.io.claims import is_claimed
-from streetvision_core.io.names import MANIFEST_NAME, check_segment
+from streetvision_core.io.names import MANIFEST_NAME, check_segment, parse_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+Key = tuple[str, str]  # run and step, by which manifests and pointers name an artifact
 
 
 @dataclass(frozen=True, order=True)
@@ -34,8 +36,23 @@ class Place:
         return Path(self.location)
 
     @property
-    def key(self) -> tuple[str, str]:
-        """The run and the step, by which manifests and pointers name it."""
+    def key(self) -> Key:
+        """The run and the step."""
+        return self.run_id, self.step
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A pointer's file, what it names, and the SHA-256 (hex) that it vouches for."""
+
+    path: Path
+    run_id: str
+    step: str
+    sha256: str
+
+    @property
+    def key(self) -> Key:
+        """The run and the step that it names."""
         return self.run_id, self.step
 
 
@@ -46,11 +63,10 @@ def run_ids(root: Path) -> list[str]:
 
 def places(root: Path, run_id: str) -> list[Place]:
     """Return the directories of the steps of a run, by name."""
-    found = []
-    for entry in directories(root / "runs" / run_id):
-        published = os.path.lexists(f"{entry.path}/{MANIFEST_NAME}")
-        found.append(Place(run_id, entry.name, entry.path, published))
-    return sorted(found)
+    return sorted(
+        Place(run_id, entry.name, entry.path, os.path.lexists(f"{entry.path}/{MANIFEST_NAME}"))
+        for entry in directories(root / "runs" / run_id)
+    )
 
 
 def all_places(root: Path) -> dict[str, list[Place]]:
@@ -111,3 +127,52 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
     except SchemaError:
         return False
     return True
+
+
+def latest_files(root: Path) -> list[Path]:
+    """Return the files of the pointers to what is current."""
+    return _pointer_files(root / "latest")
+
+
+def key_files(root: Path) -> list[Path]:
+    """Return the files of the pointers to what was computed from given inputs."""
+    return [path for entry in directories(root / "keys") for path in _pointer_files(Path(entry.path))]
+
+
+def _pointer_files(directory: Path) -> list[Path]:
+    names = (entry.name for entry in entries(directory))
+    return [directory / name for name in sorted(names) if name.endswith(".json") and not name.startswith(".")]
+
+
+def read_pointer(path: Path) -> Pointer:
+    """Read the pointer at ``path``.
+
+    Raises:
+        SchemaError: it is none, or names something that is not the manifest of a step of a run.
+        StoreError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - of thousands; half the time of Path.open
+            data = file.read()
+    except OSError as error:
+        raise StoreError(
+            "a pointer that can be read", f"the error '{error.strerror}'", path, "Check the permissions."
+        ) from error
+    manifest, digest = parse_pointer(data, where=path)
+    match manifest.split("/"):
+        case ["runs", run_id, step, name] if name == MANIFEST_NAME:
+            return Pointer(path, run_id, step, digest)
+    raise SchemaError(
+        f"a pointer to runs/RUN/STEP/{MANIFEST_NAME}", manifest, path, "Materialize the step again."
+    )
+
+
+def read_pointers(paths: Iterable[Path]) -> tuple[list[Pointer], list[str]]:
+    """Return the pointers that can be read, and one paragraph for each that cannot."""
+    pointers, faults = [], []
+    for path in paths:
+        try:
+            pointers.append(read_pointer(path))
+        except (SchemaError, StoreError) as error:
+            faults.append(str(error))
+    return pointers, faults

@@ -1,13 +1,19 @@
-"""Words and tables for a terminal of 100 columns."""
+"""Words and tables for a terminal of 100 columns, and the order in which steps are shown."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streetvision_core.io.private import HIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+Key = TypeVar("Key")
+
+IMAGES = "images"
 WIDTH = 100
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -49,8 +55,7 @@ def number_text(value: object) -> str:
 
 def cut(text: str, width: int) -> str:
     """Return ``text`` on one line of at most ``width`` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+    return trim(" ".join(text.split()), width)
 
 
 def trim(line: str, width: int = WIDTH) -> str:
@@ -76,3 +81,58 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+
+
+def source_text(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Return the kind of source, the last part of its path, and the number of images: ``folder x, 300``."""
+    kind, settings = source_of(config)
+    path = str(settings.get("path", ""))
+    name = "" if path == HIDDEN else PurePath(path).name
+    return ", ".join(filter(None, (f"{kind} {name}".strip(), str(metrics.get("pictures", "")))))
+
+
+def source_of(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the kind of source that the configuration of ``images`` names, and its settings."""
+    given = {kind: settings for kind, settings in config.items() if isinstance(settings, dict)}
+    return next(iter(given.items()), ("", {}))
+
+
+def source_lines(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Return the source with all its settings, and every number that the step counted."""
+    kind, settings = source_of(config)
+    given = ", ".join(
+        f"{name} {'redacted' if value == HIDDEN else value}"
+        for name, value in settings.items()
+        if value is not None
+    )
+    counted = ", ".join(f"{value} {name}" for name, value in metrics.items())
+    return "; ".join(filter(None, (f"{kind}: {given}" if kind else "", counted)))
+
+
+def in_order(inputs: Mapping[Key, Iterable[Key]]) -> list[Key]:
+    """Return the keys of ``inputs``, each after those of its inputs that are keys themselves.
+
+    Among those that could come next, the order of ``inputs`` decides. Manifests vouch for their inputs by
+    digest, so there is no circle; in a forged one, whoever is met first comes first.
+    """
+    ordered: dict[Key, None] = {}
+    begun: set[Key] = set()
+    for first in inputs:
+        waiting = [first]
+        while waiting:
+            key = waiting[-1]
+            missing = [name for name in inputs[key] if name in inputs and name not in begun]
+            begun.add(key)
+            if missing:
+                waiting += missing[::-1]
+            else:
+                ordered.setdefault(waiting.pop())
+    return list(ordered)
+
+
+def depths(inputs: Mapping[Key, Iterable[Key]]) -> dict[Key, int]:
+    """Return the length of the longest chain of inputs that ends in each key, itself included."""
+    depth: dict[Key, int] = {}
+    for key in in_order(inputs):
+        depth[key] = 1 + max((depth[name] for name in inputs[key] if name in depth), default=0)
+    return depth

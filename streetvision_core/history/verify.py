@@ -1,9 +1,9 @@
-"""Whether what lies in a store is what was published.
+"""The verification that a store holds what was published.
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
 read only the roles it may (``graph.py``). A file with several names, as reuse makes them, is hashed
-once. What is current must be of one checkpoint. Of the whole store also: every pointer
-names a manifest that is there, with the digest it vouches for, and no link or stray file lies among the runs.
+once. What is current must be of one checkpoint. Of the whole store also: every pointer names a manifest that
+is there, with the digest it vouches for, and no link or stray file lies among the runs.
 
 A directory without a manifest was never published, so it is no fault where a claim says that a step was begun
 there.
@@ -21,19 +21,28 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError, StreetVisionError
-from streetvision_core.history.pointers import Pointer, key_files, latest_files, read_pointers
-from streetvision_core.history.scan import all_places, places, strangers
+from streetvision_core.history.scan import (
+    Pointer,
+    all_places,
+    key_files,
+    latest_files,
+    places,
+    read_pointers,
+    strangers,
+)
 from streetvision_core.history.text import count_text, size_text
 from streetvision_core.io import PublishedArtifact, compute_file_sha256, content_digest, read_artifact
 from streetvision_core.io.chain import disagreements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from streetvision_core.history.scan import Key
     from streetvision_core.io import ArtifactStore, InputArtifact
 
-Key = tuple[str, str]
+    Opened = PublishedArtifact | StreetVisionError
+
 _CHECKPOINT = "phase1_checkpoint"
 
 
@@ -60,23 +69,24 @@ class StoreVerification:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults and not any(one.faults for one in self.checked)
+        """True when nothing is wrong."""
+        return not self.faults and not any(checked.faults for checked in self.checked)
 
     def text(self) -> str:
         """Return a line an artifact, those that are bad with what is wrong, and a summary."""
-        width = max((len(one.step) for one in self.checked), default=0)
+        width = max((len(artifact.step) for artifact in self.checked), default=0)
         lines = []
-        for one in self.checked:
-            verdict = "BAD " if one.faults else "ok  "
-            lines.append(f"{verdict} {one.run_id}  {one.step:{width}}  {size_text(one.size_bytes)}")
-            lines += [f"     {fault}" for fault in one.faults]
+        for artifact in self.checked:
+            verdict = "BAD " if artifact.faults else "ok  "
+            size = size_text(artifact.size_bytes)
+            lines.append(f"{verdict} {artifact.run_id}  {artifact.step:{width}}  {size}")
+            lines += [f"     {fault}" for fault in artifact.faults]
         lines += [f"BAD  {fault}" for fault in self.faults]
         lines += [f"note {note}" for note in self.notes]
         return "\n".join([*lines, self._summary()])
 
     def _summary(self) -> str:
-        bad = len(self.faults) + sum(1 for one in self.checked if one.faults)
+        bad = len(self.faults) + sum(bool(artifact.faults) for artifact in self.checked)
         speed = f"{size_text(self.hashed_bytes)} hashed in {self.seconds:.1f} s"
         if self.seconds > 0:
             speed += f", {self.hashed_bytes / self.seconds / 1e9:.2f} GB/s"
@@ -103,15 +113,15 @@ class InodeDigests:
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         with self._lock:
             first = key not in self._known
-            found = self._known.setdefault(key, Future())
+            digest = self._known.setdefault(key, Future())
             self.hashed_bytes += status.st_size if first else 0
         if first:
             try:
-                found.set_result(compute_file_sha256(path))
+                digest.set_result(compute_file_sha256(path))
             except BaseException as error:
-                found.set_exception(error)
+                digest.set_exception(error)
                 raise
-        return found.result()
+        return digest.result()
 
 
 def verify_current(store: ArtifactStore) -> StoreVerification:
@@ -140,7 +150,7 @@ def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerifica
 
 
 def _not_pointed_to(store: ArtifactStore) -> list[str]:
-    """Return the steps that were published and of which nothing is current, or that there is none."""
+    """Return a sentence for each published step that has no pointer in ``latest/``, or for an empty store."""
     published = {
         place.step for found in all_places(store.root).values() for place in found if place.published
     }
@@ -185,70 +195,63 @@ def _verify(
     digests, begun = InodeDigests(), time.perf_counter()
 
     @cache
-    def opened(key: Key) -> PublishedArtifact | StreetVisionError:
+    def opened(key: Key) -> Opened:
         try:
             return read_artifact(store.directory(*key))
         except StreetVisionError as error:
             return error
 
     def check(key: Key) -> Checked:
-        return _check(key, opened=opened, digests=digests, violations=role_violations)
+        artifact = opened(key)
+        if isinstance(artifact, StreetVisionError):
+            return Checked(*key, 0, [str(artifact)])
+        manifest = artifact.manifest
+        faults = _content_faults(artifact, key, digests)
+        faults += role_violations(manifest.step_name, manifest.roles, manifest.input_artifacts)
+        for name, given in manifest.input_artifacts.items():
+            if given.run_id:
+                faults += _input_faults(name, given, opened((given.run_id, name)))
+        return Checked(*key, sum(file.size_bytes for file in manifest.output_artifacts.values()), faults)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter to other threads
         checked = list(pool.map(check, keys))
-    wrong = [fault for pointer in pointers for fault in _pointer_faults(pointer, opened)]
+    wrong = [fault for pointer in pointers for fault in _pointer_faults(pointer, opened(pointer.key))]
     seconds = time.perf_counter() - begun
     return StoreVerification(checked, [*faults, *wrong], len(pointers), digests.hashed_bytes, seconds)
 
 
-def _check(
-    key: Key,
-    *,
-    opened: Callable[[Key], PublishedArtifact | StreetVisionError],
-    digests: InodeDigests,
-    violations: Callable[[str, Iterable[str], Iterable[str]], list[str]],
-) -> Checked:
-    found = opened(key)
-    if isinstance(found, StreetVisionError):
-        return Checked(*key, 0, [str(found)])
-    manifest = found.manifest
+def _content_faults(artifact: PublishedArtifact, key: Key, digests: InodeDigests) -> list[str]:
+    manifest = artifact.manifest
     try:
-        faults = found.problems(digest=digests)
+        faults = artifact.problems(digest=digests)
     except (StreetVisionError, OSError) as error:  # a disk that will not give the bytes is a fault as well
         faults = [str(error)]
     if (manifest.run_id, manifest.step_name) != key:
         faults.append(f"the manifest is of {manifest.step_name} of run {manifest.run_id}")
-    files = manifest.output_artifacts
-    if content_digest({name: file.sha256 for name, file in files.items()}) != manifest.data_version:
+    files = {name: file.sha256 for name, file in manifest.output_artifacts.items()}
+    if content_digest(files) != manifest.data_version:
         faults.append("the data version is not that of the files")
-    faults += violations(manifest.step_name, manifest.roles, manifest.input_artifacts)
-    for name, given in manifest.input_artifacts.items():
-        if given.run_id:
-            faults += _input_faults(name, given, opened((given.run_id, name)))
-    return Checked(*key, sum(file.size_bytes for file in files.values()), faults)
+    return faults
 
 
-def _input_faults(name: str, given: InputArtifact, found: PublishedArtifact | StreetVisionError) -> list[str]:
-    if isinstance(found, StreetVisionError):
-        return [f"its input {name} of run {given.run_id} is missing or damaged: {found}"]
-    if found.reference != given:
+def _input_faults(name: str, given: InputArtifact, artifact: Opened) -> list[str]:
+    if isinstance(artifact, StreetVisionError):
+        return [f"its input {name} of run {given.run_id} is missing or damaged: {artifact}"]
+    if artifact.reference != given:
         return [f"its input {name} of run {given.run_id} is another one than it was made from"]
     return []
 
 
-def _pointer_faults(
-    pointer: Pointer, opened: Callable[[Key], PublishedArtifact | StreetVisionError]
-) -> list[str]:
+def _pointer_faults(pointer: Pointer, artifact: Opened) -> list[str]:
     """Return what is wrong with a pointer; a damaged manifest is a fault of the artifact alone."""
-    found = opened(pointer.key)
-    if isinstance(found, StoreError):
+    if isinstance(artifact, StoreError):
         return [f"{pointer.path} names {pointer.step} of run {pointer.run_id}, which is missing"]
-    if isinstance(found, StreetVisionError):
+    if isinstance(artifact, StreetVisionError):
         return []
-    if found.manifest_sha256 != pointer.sha256:
+    if artifact.manifest_sha256 != pointer.sha256:
         return [f"{pointer.path} vouches for another manifest than that of run {pointer.run_id}"]
     is_key = pointer.path.parent.parent.name == "keys"
     step = pointer.path.parent.name if is_key else pointer.path.stem
-    if pointer.step != step or (is_key and found.manifest.step_key != pointer.path.stem):
+    if pointer.step != step or (is_key and artifact.manifest.step_key != pointer.path.stem):
         return [f"{pointer.path} names {pointer.step} of run {pointer.run_id}, which is not what it is for"]
     return []

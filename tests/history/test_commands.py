@@ -21,12 +21,14 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_the_store_is_where_the_environment_says_or_where_it_is_given(store, command, monkeypatch, tmp_path):
-    monkeypatch.setenv("STREETVISION_STORE", str(store.root))
+def test_the_store_is_where_the_environment_says_or_where_it_is_given(
+    template, command, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("STREETVISION_STORE", str(template.root))
     assert main(command) == 0
     monkeypatch.setenv("STREETVISION_STORE", str(tmp_path / "nowhere"))
     assert main(command) == 1
-    assert main([*command, "--store", str(store.root)]) == 0
+    assert main([*command, "--store", str(template.root)]) == 0
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
@@ -40,10 +42,10 @@ def test_a_store_that_does_not_exist_is_a_paragraph_and_is_not_made(tmp_path, co
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_looking_changes_nothing(store, command, capsys):
-    before = {path: path.lstat() for path in store.root.rglob("*")}
-    main([*command, "--store", str(store.root)])
-    after = {path: path.lstat() for path in store.root.rglob("*")}
+def test_looking_changes_nothing(template, command, capsys):
+    before = {path: path.lstat() for path in template.root.rglob("*")}
+    main([*command, "--store", str(template.root)])
+    after = {path: path.lstat() for path in template.root.rglob("*")}
     assert {path: one.st_mtime_ns for path, one in after.items()} == {
         path: one.st_mtime_ns for path, one in before.items()
     }
@@ -61,18 +63,42 @@ def test_looking_changes_nothing(store, command, capsys):
         ("gc", "--keep-runs", "-1"),
         ("gc", "--delete", "--dry-run"),
         ("gc", "everything"),
+        ("verify", "a", "b"),
+        ("predict", "x"),
     ],
 )
 def test_wrong_usage_is_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(list(arguments))
     assert caught.value.code == 2
-    assert "usage: streetvision" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"Expected usage: streetvision {arguments[0]} ")
+    assert printed.count("\n") == 1
 
 
-def test_a_run_of_a_bundles_folder_is_wrong_usage(store):
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        ((), "arguments are required: COMMAND (the command line). 'streetvision --help'"),
+        (("verfy",), "Did you mean verify? 'streetvision --help'"),
+        (("gc", "--keepruns", "3"), "Did you mean --keep-runs? 'streetvision gc --help'"),
+        (("path", "--lim=1"), "(the command line). 'streetvision path --help'"),
+    ],
+)
+def test_no_command_or_an_unknown_one_or_an_unknown_option_is_one_paragraph_with_a_guess(
+    arguments, guess, capsys
+):
     with pytest.raises(SystemExit) as caught:
-        main(["lineage", str(store.resolve("bundle").directory), "--run", FIRST])
+        main(list(arguments))
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert guess in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_run_of_a_bundles_folder_is_wrong_usage(template):
+    with pytest.raises(SystemExit) as caught:
+        main(["lineage", str(template.resolve("bundle").directory), "--run", FIRST])
     assert caught.value.code == 2
 
 
@@ -90,7 +116,7 @@ def test_a_folder_here_that_holds_a_manifest_is_a_bundle_and_another_is_not(
     assert json.loads(capsys.readouterr().out)["nodes"][-1]["step"] == "bundle"
 
 
-def test_deep_also_answers_the_golden_pictures_of_a_bundle_in_the_store(store, monkeypatch):
+def test_deep_also_answers_the_golden_pictures_of_a_bundle_in_the_store(template, monkeypatch):
     from streetvision_core import bundle
 
     class Summary:
@@ -99,12 +125,12 @@ def test_deep_also_answers_the_golden_pictures_of_a_bundle_in_the_store(store, m
 
     seen = []
     monkeypatch.setattr(bundle, "verify_bundle", lambda path, *, deep: seen.append((path, deep)) or Summary())
-    assert main(["verify", FIRST, "--deep", "--store", str(store.root)]) == 0
-    assert seen == [(str(store.directory(FIRST, "bundle")), True)]
+    assert main(["verify", FIRST, "--deep", "--store", str(template.root)]) == 0
+    assert seen == [(str(template.directory(FIRST, "bundle")), True)]
 
 
 @pytest.mark.e2e
-def test_no_command_loads_what_it_does_not_need(store):
+def test_no_command_loads_what_it_does_not_need(template):
     """NumPy comes with the rule of the roles, so `verify` alone may load it."""
     code = (
         "import sys, streetvision_core.cli as cli\n"
@@ -113,14 +139,14 @@ def test_no_command_loads_what_it_does_not_need(store):
         "print(sorted(heavy & set(sys.modules)))"
     )
     for command in COMMANDS:
-        arguments = [sys.executable, "-c", code, *command, "--store", str(store.root)]
+        arguments = [sys.executable, "-c", code, *command, "--store", str(template.root)]
         done = subprocess.run(arguments, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == ("['numpy']" if command == ["verify"] else "[]"), command
 
 
 @pytest.mark.e2e
-def test_a_reader_that_has_enough_is_no_traceback(store):
-    command = f"{sys.executable} -m streetvision_core.cli runs --json --store {store.root} | head -c 1"
+def test_a_reader_that_has_enough_is_no_traceback(template):
+    command = f"{sys.executable} -m streetvision_core.cli runs --json --store {template.root} | head -c 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""Learning curves: which may go, and that nobody takes them for something of the store's."""
+"""Learning curves in a store: they go with their run, and nobody takes them for an artifact."""
 
 import os
 import time
@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from streetvision_core.history.curves import orphaned_curves
 from streetvision_core.history.gc import plan_collection
 from streetvision_core.history.remove import collect
 from streetvision_core.history.runs import list_runs
@@ -35,7 +34,7 @@ def test_a_curve_goes_with_the_step_of_its_run_and_not_before(store):
     store.directory("run1", "other").mkdir(parents=True)
     assert kept.exists()
     assert fresh.exists()
-    assert orphaned_curves(store.root) == [gone]
+    assert plan_collection(store, keep_runs=1).leftovers["curves"] == [gone]
 
 
 def test_the_collection_removes_them_and_says_so(store):
@@ -47,10 +46,6 @@ def test_the_collection_removes_them_and_says_so(store):
     collect(store, keep_runs=1)
     assert not gone.exists()
     assert kept.exists()
-
-
-def test_a_store_without_curves_has_none_to_remove(store):
-    assert orphaned_curves(store.root) == []
 
 
 def test_a_curve_disturbs_neither_runs_nor_verify_nor_a_collection(store):

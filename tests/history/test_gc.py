@@ -78,7 +78,7 @@ def test_a_file_that_a_kept_run_shares_frees_nothing(store):
 
 def test_the_pointers_to_what_goes_go_with_it(store):
     plan = collect(store, keep_runs=1)
-    assert len(plan.pointers) == len(CHAIN) - 3  # images, splits and backbone are shared
+    assert len(plan.leftovers["pointers"]) == len(CHAIN) - 3  # images, splits and backbone are shared
     make_run(store, "20261123T000000-dddddddd")
     assert verify_everything(store).good
 
@@ -139,10 +139,10 @@ def state(store):
 
 def test_the_state_of_an_unfinished_training_stays_for_a_month(store, state):
     age(state, MONTH - 2 * 24 * 3600)
-    assert plan_collection(store, keep_runs=9).states == []
+    assert plan_collection(store, keep_runs=9).leftovers["resume"] == []
     age(state, MONTH)
     plan = collect(store, keep_runs=9)
-    assert plan.states == [state]
+    assert plan.leftovers["resume"] == [state]
     assert plan.frees == {"resume states": 102}
     assert not state.exists()
 
@@ -151,10 +151,10 @@ def test_the_state_of_a_published_training_goes_unless_it_is_locked(store, state
     key = store.resolve("phase1_checkpoint").manifest.step_key
     published = state.rename(state.with_name(key))
     with FileLock(published / ".lock"):
-        assert collect(store, keep_runs=9).states == []
-    assert collect(store, keep_runs=9).states == [published]
+        assert collect(store, keep_runs=9).leftovers["resume"] == []
+    assert collect(store, keep_runs=9).leftovers["resume"] == [published]
     assert list(published.rglob("*")) == []
-    assert collect(store, keep_runs=9).states == []
+    assert collect(store, keep_runs=9).leftovers["resume"] == []
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def features(store):
 def test_features_stay_while_they_are_used_and_fit_the_bound(store, features):
     before = snapshot(store.root / "features")
     plan = collect(store, keep_runs=9)
-    assert (plan.features, plan.frees) == ([], {})
+    assert (plan.leftovers["features"], plan.frees) == ([], {})
     assert snapshot(store.root / "features") == before
     assert verify_everything(store).good
 
@@ -186,16 +186,16 @@ def test_features_that_nobody_used_for_a_month_go(store, features):
     age(features[2], MONTH)
     size = usage(features[2])
     plan = collect(store, keep_runs=9)
-    assert (plan.features, plan.frees) == ([features[2]], {"feature sets": size})
+    assert (plan.leftovers["features"], plan.frees) == ([features[2]], {"feature sets": size})
     assert [path.exists() for path in features.values()] == [True, False, True]
 
 
 def test_of_features_beyond_the_bound_those_used_last_stay(store, features):
     sizes = {days: usage(path) for days, path in features.items()}
     exactly = sizes[1] + sizes[2]
-    assert plan_collection(store, keep_runs=9, features_bytes=exactly).features == [features[3]]
+    assert plan_collection(store, keep_runs=9, features_bytes=exactly).leftovers["features"] == [features[3]]
     both = plan_collection(store, keep_runs=9, features_bytes=exactly - 1)
-    assert both.features == sorted([features[3], features[2]])
+    assert both.leftovers["features"] == sorted([features[3], features[2]])
     assert both.frees == {"feature sets": sizes[3] + sizes[2]}
 
 
@@ -219,15 +219,15 @@ def test_opening_features_makes_them_the_last_used_and_keeps_them_while_they_are
     key = FeatureKey("", "", {}, {}, "float32", "of 3 days", {}, shape=(100,))
     opened = open_features(store.features_directory(), key, ["ab" * 32])
     del opened
-    going = plan_collection(store, keep_runs=9, features_bytes=usage(features[3])).features
+    going = plan_collection(store, keep_runs=9, features_bytes=usage(features[3])).leftovers["features"]
     assert going == sorted([features[1], features[2]])
     opened = open_features(store.features_directory(), key, ["ab" * 32])
     remove_features(features[3], root=store.root)  # as a collection does that planned it before it was opened
     plan = collect(store, keep_runs=9, features_bytes=0)
-    assert plan.features == sorted([features[1], features[2]])
+    assert plan.leftovers["features"] == sorted([features[1], features[2]])
     assert opened[:].tolist() == [[0.0] * 100]
     del opened
-    assert collect(store, keep_runs=9, features_bytes=0).features == [features[3]]
+    assert collect(store, keep_runs=9, features_bytes=0).leftovers["features"] == [features[3]]
 
 
 def test_what_a_killed_writer_left_among_features_goes_unless_they_are_open(store, features):
@@ -236,10 +236,10 @@ def test_what_a_killed_writer_left_among_features_goes_unless_they_are_open(stor
     left = features[1] / f".{'a' * 64}.npy.0123456789abcdef.partial"
     left.write_bytes(b"x" * 10)
     claim(features[1] / "reader")
-    assert collect(store, keep_runs=9).partials == []
+    assert collect(store, keep_runs=9).leftovers["partials"] == []
     release(features[1] / "reader")
     plan = collect(store, keep_runs=9)
-    assert (plan.partials, plan.frees) == ([left], {"temporary files": 10})
+    assert (plan.leftovers["partials"], plan.frees) == ([left], {"temporary files": 10})
     assert not left.exists()
 
 

@@ -7,8 +7,7 @@ import shutil
 import pytest
 
 from streetvision_core.cli import main
-from streetvision_core.history.lineage import chain_in_store, chain_of_folder
-from streetvision_core.history.tree import mermaid_text, tree_text
+from streetvision_core.history.lineage import chain_in_store, chain_of_folder, mermaid_text
 from streetvision_core.io import StepManifest, environment
 from tests.history.conftest import FIRST, SECOND
 from tests.history.made import CHAIN, damage, make
@@ -27,7 +26,7 @@ def plain(text):
 
 def test_the_tree_reads_down_to_the_pictures_and_draws_what_is_shared_once(store):
     """The splits that were current when the second run was made, not those of the third."""
-    assert plain(tree_text(chain_in_store(store, "thresholds"))) == "\n".join(
+    assert plain(chain_in_store(store, "thresholds").text()) == "\n".join(
         [
             f"thresholds  run {SECOND}",
             f"├─ val_calib_logits  run {SECOND}",
@@ -49,7 +48,7 @@ def test_the_tree_reads_down_to_the_pictures_and_draws_what_is_shared_once(store
 
 def test_each_node_says_what_made_it(store):
     manifest = store.resolve("splits").manifest
-    lines = tree_text(chain_in_store(store, "splits")).splitlines()
+    lines = chain_in_store(store, "splits").text().splitlines()
     assert (
         lines[1]
         == f"│  data {manifest.data_version[:12]}, manifest {store.resolve('splits').manifest_sha256[:12]}"

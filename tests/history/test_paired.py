@@ -66,7 +66,7 @@ def told(empty, capsys):
 
 def test_the_better_policy_is_named_with_its_interval(told):
     section, facts = told(predictions(wrong=40), predictions(wrong=4))
-    assert section[0] == ": 200 common pictures"
+    assert section[0] == ": 200 common images"
     assert [line.split()[0] for line in [*section[2:5], *section[6:]]] == ["threshold", "gate", "scrc"] * 2
     assert section[6].split(maxsplit=1)[1] == "B is better: the interval excludes 0."
     one = facts["policies"]["threshold"]
@@ -112,13 +112,13 @@ def test_deferred_pictures_are_left_out_and_counted(told):
     one = facts["policies"]["scrc"]
     assert (one["pictures"], one["n"], one["only_a_answers"], one["only_b_answers"]) == (200, 120, 20, 0)
     words = " ".join(" ".join(section).split())
-    assert "A answers 70.0% of the pictures, B 60.0%; 20 only A, 0 only B." in words
+    assert "A answers 70.0% of the images, B 60.0%; 20 only A, 0 only B." in words
 
 
 def test_a_policy_that_defers_everything_is_compared_in_words(told):
     section, facts = told(predictions(wrong=40), predictions(wrong=4, by_scrc="defer"))
     assert facts["policies"]["scrc"]["interval"] is None
-    assert "scrc No picture is answered by both." in " ".join(" ".join(section).split())
+    assert "scrc No image is answered by both." in " ".join(" ".join(section).split())
 
 
 def test_pictures_are_matched_by_what_they_hold_and_the_common_ones_compared(told):
@@ -139,7 +139,7 @@ def test_pictures_that_either_run_holds_together_stay_together(told, side):
         row["group"] = "one video"
     section, facts = told(*whole)
     assert facts["policies"]["gate"]["interval"] is None
-    assert "No difference can be told: all pictures are of one group." in section[7]
+    assert "No difference can be told: all images are of one group." in section[7]
 
 
 def test_groups_of_other_names_are_the_same_groups(told):
@@ -158,7 +158,7 @@ def test_only_policies_that_both_have_are_compared(told):
 
 def test_no_common_picture_is_said_in_a_sentence(told):
     section, facts = told(predictions(), predictions(first=1000))
-    assert section == ["", "  The two runs have no picture of val_test in common."]
+    assert section == ["", "  The two runs have no image of val_test in common."]
     assert facts["policies"] == {}
 
 
@@ -171,7 +171,7 @@ def test_other_labels_are_another_truth(told):
     relabelled = predictions(wrong=4)
     relabelled[7]["label"] = 0
     section, facts = told(predictions(), relabelled)
-    assert "1 of 200 common pictures had another label in B than in A" in " ".join(section)
+    assert "1 of 200 common images had another label in B than in A" in " ".join(section)
     assert facts["policies"] == {}
     assert facts["not_compared"]
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streetvision_core.history.order import depths, in_order
-from streetvision_core.history.text import count_text, size_text, trim
+from streetvision_core.history.text import count_text, depths, in_order, size_text, trim
 
 graphs = st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 12), max_size=4), max_size=12)
 
