@@ -22,7 +22,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     Field,
     FiniteFloat,
     StringConstraints,
@@ -35,6 +34,7 @@ from streetvision_core.errors import IntegrityError, SchemaError, StoreError
 from streetvision_core.io.atomic import write_file_atomic
 from streetvision_core.io.encode import bytes_digest, check_nesting, json_bytes, json_digest
 from streetvision_core.io.names import check_relative_name, check_segment
+from streetvision_core.io.records import Record
 
 SCHEMA_VERSION = 3
 OPEN_VERSION = 1  # that of a manifest which names the machine itself; 2 if it has reused_from as well
@@ -50,11 +50,7 @@ _OPTIONAL = _OF_THE_MACHINE | {"private_sha256", "reused_from"}
 _OWN_DIGEST = re.compile(rb'\n "manifest_digest": "[0-9a-f]{64}",(?=\n "metrics": )')
 
 
-class _Record(BaseModel, frozen=True, extra="forbid", strict=True):
-    """A record on disk: no unknown field, no silent conversion."""
-
-
-class InputArtifact(_Record):
+class InputArtifact(Record):
     """What a step read: the data version, and the run and manifest that published it.
 
     ``run_id`` and ``manifest_sha256`` are empty for a plain file that no store has published.
@@ -65,14 +61,14 @@ class InputArtifact(_Record):
     manifest_sha256: Sha256 | Annotated[str, StringConstraints(max_length=0)] = ""
 
 
-class OutputFile(_Record):
+class OutputFile(Record):
     """One file of an artifact: its SHA-256 (hex) and its size in bytes."""
 
     sha256: Sha256
     size_bytes: Annotated[int, Field(ge=0)]
 
 
-class Origin(_Record):
+class Origin(Record):
     """The run whose content a later run took over, and the manifest that the content was published with."""
 
     run_id: str
@@ -80,7 +76,7 @@ class Origin(_Record):
     manifest_sha256: Sha256
 
 
-class StepManifest(_Record):
+class StepManifest(Record):
     """One published step. ``StepManifest.from_bytes(m.to_bytes()) == m`` holds for every manifest.
 
     ``private_sha256`` is the SHA-256 of the side file with the machine and the paths, which in ``config`` are
