@@ -310,6 +310,18 @@ def test_paths_start_at_the_root_wherever_the_table_lies(tmp_path):
     assert str(tmp_path / "images") in opened.describe()
 
 
+def test_a_path_with_dots_that_leads_out_of_the_root_is_taken_from_the_folder_of_the_table(tmp_path):
+    write(tmp_path / "data" / "images" / "a.jpg", b"a")
+    write(tmp_path / "secret.jpg", b"s")
+    rows = cells(("../images/a.jpg", 1), ("../../secret.jpg", 1))
+    table = write(tmp_path / "data" / "annotations" / "labels.csv", rows.encode())
+    opened = source(table, root=str(tmp_path / "data"))
+    names = [entry.name for entry in opened.entries()]
+    assert names == ["../../secret.jpg", "images/a.jpg"]
+    assert refusal(opened, names[0]).reason is Reason.OUTSIDE
+    assert opened.read(names[1]) == b"a"
+
+
 def test_an_absolute_path_through_a_link_to_the_root_lies_below_it(tmp_path):
     write(tmp_path / "disk" / "a.jpg", b"a")
     (tmp_path / "data").symlink_to("disk")

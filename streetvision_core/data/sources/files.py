@@ -115,7 +115,7 @@ class CsvSource:
         self._config = config
         path = _existing(config.path, folder=False)
         root = path.parent if config.root is None else _existing(config.root, folder=True, setting="root")
-        self._roots = _roots(root, config.further_roots)
+        self._roots = _roots(root, config.further_roots, beside=path.parent)
         group_is_default = config.group_column == type(config).model_fields["group_column"].default
         wanted = [config.file_column, config.label_column]
         if config.group_column is not None and not group_is_default:
@@ -177,8 +177,9 @@ def resolve_source(path: str) -> Path:
         ) from error
 
 
-def _roots(first: Path, further: Sequence[str]) -> Roots:
-    return Roots(first, tuple(_existing(path, folder=True, setting="further_roots") for path in further))
+def _roots(first: Path, further: Sequence[str], *, beside: Path | None = None) -> Roots:
+    folders = tuple(_existing(path, folder=True, setting="further_roots") for path in further)
+    return Roots(first, folders, beside)
 
 
 def _existing(path: str, *, folder: bool, setting: str = "path") -> Path:

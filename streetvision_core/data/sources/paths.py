@@ -35,24 +35,29 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 @dataclass(frozen=True)
 class Roots:
-    """The folder where paths start, and further ones that files may lie in; all of them resolved."""
+    """The folder where paths start, and further ones that files may lie in; all of them resolved.
+
+    `beside` is the folder of the table: a path with `..` that would lead out is taken from there.
+    """
 
     first: Path
     further: tuple[Path, ...] = ()
+    beside: Path | None = None
 
     def name(self, text: str) -> str | None:
         """Return the name of the path `text`, whether it exists or not; None where it leads out."""
         written = Path(text)
         if not written.anchor and ".." not in written.parts:
             return written.as_posix()
-        path = self.first / written
-        real = Path(os.path.realpath(path.parent), path.name)
-        if path.name == "..":
-            real = Path(os.path.realpath(path))
-        for number, root in enumerate((self.first, *self.further)):
-            if real.is_relative_to(root):
-                below = real.relative_to(root).as_posix()
-                return f"{number}//{below}" if number else below
+        for start in (self.first, self.beside or self.first):
+            path = start / written
+            real = Path(os.path.realpath(path.parent), path.name)
+            if path.name == "..":
+                real = Path(os.path.realpath(path))
+            for number, root in enumerate((self.first, *self.further)):
+                if real.is_relative_to(root):
+                    below = real.relative_to(root).as_posix()
+                    return f"{number}//{below}" if number else below
         return None
 
     def path(self, name: str) -> Path:
@@ -85,7 +90,7 @@ class Roots:
                 "absolute and not below it" if _is_absolute(name) else "written with .. and leads out of it"
             )
             detail = (
-                f"its path is {kind}; set root to the folder where paths start,"
+                f"its path is {kind}; set root to a folder that holds all of them,"
                 " or list the folder it leads to in further_roots"
             )
         return UnusablePictureError(Reason.OUTSIDE, detail, self._searched(name))
