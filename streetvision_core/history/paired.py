@@ -50,7 +50,7 @@ class PairedEvaluations:
             "role": "val_test",
             "common": self.common,
             "not_compared": self.obstacle or None,
-            "policies": {name: _facts(result) for name, result in compared},
+            "policies": {name: _facts(pair) for name, pair in compared},
         }
 
     def lines(self) -> list[str]:
@@ -58,8 +58,8 @@ class PairedEvaluations:
         if self.policies is None:
             return ["val_test, paired", *wrap("", [self.obstacle], column=2)]
         head = ["  ", "n", "MCC A", "MCC B", "B - A", "95 % interval", "only A", "only B", "p"]
-        table = columns([head, *(_row(name, result) for name, result in self.policies.items())])
-        sentences = [wrap(name, [_sentence(result)]) for name, result in self.policies.items()]
+        table = columns([head, *(_row(name, pair) for name, pair in self.policies.items())])
+        sentences = [wrap(name, [_sentence(pair)]) for name, pair in self.policies.items()]
         return [
             f"val_test, paired: {count_text(self.common, 'common image')}",
             *table,
@@ -169,52 +169,38 @@ def _together(a: Sequence[str], b: Sequence[str]) -> Sequence[str] | np.ndarray[
     return united[group_a]
 
 
-def _facts(result: PairedComparison) -> dict[str, Any]:
+def _facts(pair: PairedComparison) -> dict[str, Any]:
     figures = ("coverage_a", "coverage_b", "mcc_difference", "too_few", "better")
-    return {
-        **asdict(result),
-        **{name: getattr(result, name) for name in figures},
-        "sentence": _sentence(result),
-    }
+    return {**asdict(pair), **{name: getattr(pair, name) for name in figures}, "sentence": _sentence(pair)}
 
 
-def _row(name: str, result: PairedComparison) -> list[str]:
-    difference, interval = f"{result.mcc_difference:+.4f}", "-"
-    if result.interval is not None:
-        interval = f"[{result.interval.low:+.4f}, {result.interval.high:+.4f}]"
-    counts = (str(result.only_a_right), str(result.only_b_right), f"{result.p_value:.2g}")
-    return [
-        f"  {name}",
-        str(result.n),
-        f"{result.mcc_a:.4f}",
-        f"{result.mcc_b:.4f}",
-        difference,
-        interval,
-        *counts,
-    ]
+def _row(name: str, pair: PairedComparison) -> list[str]:
+    difference, interval = f"{pair.mcc_difference:+.4f}", "-"
+    if pair.interval is not None:
+        interval = f"[{pair.interval.low:+.4f}, {pair.interval.high:+.4f}]"
+    counts = (str(pair.only_a_right), str(pair.only_b_right), f"{pair.p_value:.2g}")
+    return [f"  {name}", str(pair.n), f"{pair.mcc_a:.4f}", f"{pair.mcc_b:.4f}", difference, interval, *counts]
 
 
-def _sentence(result: PairedComparison) -> str:
+def _sentence(pair: PairedComparison) -> str:
     alone = ""
-    if result.n < result.pictures:
+    if pair.n < pair.pictures:
         alone = (
-            f" A answers {result.coverage_a:.1%} of the images, B {result.coverage_b:.1%};"
-            f" {result.only_a_answers} only A, {result.only_b_answers} only B."
+            f" A answers {pair.coverage_a:.1%} of the images, B {pair.coverage_b:.1%};"
+            f" {pair.only_a_answers} only A, {pair.only_b_answers} only B."
         )
-    return _verdict(result) + alone
+    return _verdict(pair) + alone
 
 
-def _verdict(result: PairedComparison) -> str:
-    if not result.n:
+def _verdict(pair: PairedComparison) -> str:
+    if not pair.n:
         return "No image is answered by both."
-    if not result.differing_groups:
+    if not pair.differing_groups:
         return "Both answer alike."
-    if result.better:
-        return f"{result.better} is better: the interval excludes 0."
-    if result.interval is None:
+    if pair.better:
+        return f"{pair.better} is better: the interval excludes 0."
+    if pair.interval is None:
         return "No difference can be told: all images are of one group."
-    if result.too_few:
-        return (
-            f"No difference can be told: they differ in {count_text(result.differing_groups, 'group')} only."
-        )
+    if pair.too_few:
+        return f"No difference can be told: they differ in {count_text(pair.differing_groups, 'group')} only."
     return "No difference can be told: the interval holds 0."
