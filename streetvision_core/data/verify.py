@@ -10,8 +10,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from streetvision_core.data.duplicates import near_duplicate_components
+from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.roles import ROLES
-from streetvision_core.data.sources.entry import LABEL_NAMES
 from streetvision_core.data.splits import BY_SHA256, CLASSES, NAMED, Splits, renamed
 
 if TYPE_CHECKING:

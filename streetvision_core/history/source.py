@@ -24,6 +24,9 @@ def source_text(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 def source_of(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """Return the kind of source that the configuration of ``images`` names, and its settings."""
     given = {kind: settings for kind, settings in config.items() if isinstance(settings, dict)}
+    if parts := config.get("join"):
+        kinds = (source_of(part)[0] for part in parts)
+        return "join", {part.get("name") or kind: part for part, kind in zip(parts, kinds, strict=True)}
     return next(iter(given.items()), ("", {}))
 
 

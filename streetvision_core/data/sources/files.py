@@ -16,8 +16,10 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
+from streetvision_core.data.labels import fold, label_advice, label_meanings
 from streetvision_core.data.reasons import Reason, UnusablePictureError
-from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_label, parse_text
+from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_text
+from streetvision_core.data.sources.rules import RowRules, check_columns, named_columns
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.io.system import NotRegularFileError, is_link, open_regular
 
@@ -71,25 +73,30 @@ def read_file(path: Path, *, name: str) -> bytes:
 class FolderSource:
     """A folder per class; a picture's name is its path below the data folder.
 
-    Class folders are named as configured, or 0 and 1, in any case, and are searched with everything below
-    them. Pictures elsewhere in the data folder are listed without a label. Hidden files are left out.
+    Class folders are searched with everything below them; what their names mean, `labels.py` says. Pictures
+    in other folders are an error, those beside the folders are listed without a label. Hidden files are left
+    out.
     """
 
     def __init__(self, config: FolderConfig) -> None:
         self._config = config
-        self._root = _existing(config.path, folder=True)
+        self._root = existing(config.path, folder=True)
         self._pattern = re.compile(config.group_pattern) if config.group_pattern else None
-        self._labels = {config.none.casefold(): 0, config.roadwork.casefold(): 1, "0": 0, "1": 1}
+        self._labels = label_meanings(config.none, config.roadwork)
+        self._rules = RowRules(config, f"folder {config.path}")
         _check_class_folders(self._root, self._labels, config)
 
     def entries(self) -> Iterator[Entry]:
         """List every file of the class folders, and pictures elsewhere without a label."""
+        rules = self._rules = RowRules(self._config, f"folder {self._config.path}")
         for name in sorted(self._names()):
             top, _, below = name.partition("/")
-            label = self._labels.get(top.casefold()) if below else None
-            if label is not None or PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
+            of_class = below and fold(top) in self._labels
+            if of_class or PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
                 match = self._pattern.search(below) if self._pattern else None
+                label = rules.label(top if below else None)
                 yield Entry(name, label, parse_text(match.group(1)) if match else None)
+        rules.check()
 
     def _names(self) -> Iterator[str]:
         for folder, folders, files in os.walk(self._root, onerror=_refuse):
@@ -113,7 +120,7 @@ class FolderSource:
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
         grouped = f"grouped by {self._pattern.pattern!r}" if self._pattern else "every picture its own group"
-        return f"folder {self._config.path}, {grouped}"
+        return f"folder {self._config.path}, {grouped}{self._rules.note()}"
 
 
 class CsvSource:
@@ -124,24 +131,31 @@ class CsvSource:
 
     def __init__(self, config: CsvConfig) -> None:
         self._config = config
-        path = _existing(config.path, folder=False)
+        path = existing(config.path, folder=False)
         self._root = path.parent
         self._header, self._rows = _read_table(path, config.path)
         self._group_column = _find_columns(self._header, config)
+        check_columns(named_columns(config), self._header, config.path)
+        self._rules = RowRules(config, f"CSV {config.path}")
 
     def entries(self) -> Iterator[Entry]:
-        """List one entry per row, sorted by name; a file that is listed twice appears twice."""
-        yield from sorted(map(self._entry, range(len(self._rows))), key=lambda entry: entry.name)
+        """List one entry per row that is kept, sorted by name; a file that is listed twice appears twice."""
+        rules = self._rules = RowRules(self._config, f"CSV {self._config.path}")
+        kept = [number for number, row in enumerate(self._rows) if rules.keeps(row)]
+        entries = sorted(map(self._entry, kept), key=lambda entry: entry.name)
+        rules.check()
+        yield from entries
 
     def _entry(self, number: int) -> Entry:
         config, row = self._config, self._rows[number]
-        used = {config.file_column, config.label_column, self._group_column}
+        used = {config.file_column, config.label_column, self._group_column, config.role_column}
         file = parse_text(row[config.file_column])
         return Entry(
             name=str(PurePosixPath(file)) if file else f"row {number + 2}",
-            label=parse_label(row[config.label_column]),
+            label=self._rules.label(row[config.label_column]),
             group=parse_text(row[self._group_column]) if self._group_column else None,
             attributes=keep_attributes({name: cell for name, cell in row.items() if name not in used}),
+            role=self._rules.role(row),
         )
 
     def read(self, name: str) -> bytes:
@@ -156,7 +170,7 @@ class CsvSource:
         """Say where the pictures come from and how they are grouped."""
         column = self._group_column
         grouped = f"grouped by {column!r}" if column else "every picture its own group"
-        return f"CSV {self._config.path}, {grouped}"
+        return f"CSV {self._config.path}, {grouped}{self._rules.note()}"
 
 
 def resolve_source(path: str) -> Path:
@@ -169,7 +183,8 @@ def resolve_source(path: str) -> Path:
         ) from error
 
 
-def _existing(path: str, *, folder: bool) -> Path:
+def existing(path: str, *, folder: bool) -> Path:
+    """Return the file or folder that a setting names, links followed; raises ConfigError."""
     kind = "folder" if folder else "file"
     resolved = resolve_source(path)
     if not (resolved.is_dir() if folder else resolved.is_file()):
@@ -197,14 +212,14 @@ def _check_class_folders(root: Path, labels: Mapping[str, int], config: FolderCo
         folders = sorted(path for path in root.iterdir() if path.is_dir())
     except OSError as error:
         _refuse(error)
-    class_folders = [path for path in folders if path.name.casefold() in labels]
+    class_folders = [path for path in folders if fold(path.name) in labels]
     if not class_folders:
-        names = ", ".join(path.name for path in folders[:10])
+        names = [path.name for path in folders]
         raise DataError(
-            f"the class folders {config.none!r} and {config.roadwork!r}",
-            f"only the folders {names}" if names else "no folder at all",
+            f"class folders named {', '.join(sorted(labels))}",
+            f"only the folders {', '.join(names[:10])}" if names else "no folder at all",
             config.path,
-            "Sort the pictures into these two folders, or name the folders in the configuration.",
+            label_advice(names) if names else "Sort the images into two folders, None and Roadwork.",
         )
     linked = next((path.name for path in class_folders if path.is_symlink()), None)
     if linked is not None:
