@@ -197,6 +197,9 @@ def _sort_out(entries: Iterable[Entry]) -> tuple[list[Entry], list[Quarantined]]
         if len({entry.label for entry in same}) > 1:
             quarantine += [Quarantined(name, Reason.CONTRADICTING, "listed with both labels")] * len(same)
             continue
+        if len({entry.role for entry in same}) > 1:
+            quarantine += [Quarantined(name, Reason.CONTRADICTING, "listed in several roles")] * len(same)
+            continue
         readable.append(same[0])
         quarantine += [Quarantined(name, Reason.LISTED_TWICE, "the first time counts")] * (len(same) - 1)
     return readable, quarantine
