@@ -33,10 +33,17 @@ def source_of(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 def source_lines(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Return the source with all its settings, and every number that the step counted."""
     kind, settings = source_of(config)
-    given = ", ".join(
-        f"{name} {'redacted' if value == HIDDEN else value}"
-        for name, value in settings.items()
-        if value is not None
-    )
+    given = _told(settings)
     counted = ", ".join(f"{value} {name}" for name, value in metrics.items())
     return "; ".join(filter(None, (f"{kind}: {given}" if kind else "", counted)))
+
+
+def _told(settings: Mapping[str, Any]) -> str:
+    """Return the settings that say something, those of joined sources in brackets."""
+    return ", ".join(
+        f"{name} ({_told(value)})"
+        if isinstance(value, dict)
+        else f"{name} {'redacted' if value == HIDDEN else value}"
+        for name, value in settings.items()
+        if value not in (None, [], {})
+    )
