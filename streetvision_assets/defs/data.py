@@ -12,7 +12,15 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput, previous_artifact
-from streetvision_core.data.config import SOURCE_NAMES, CsvConfig, DemoConfig, FolderConfig, ParquetConfig
+from streetvision_core.data.config import (
+    SOURCE_NAMES,
+    CocoConfig,
+    CsvConfig,
+    DemoConfig,
+    FolderConfig,
+    ParquetConfig,
+    PartConfig,
+)
 from streetvision_core.data.images import (
     ImagesConfig,
     IndexedImages,
@@ -22,8 +30,8 @@ from streetvision_core.data.images import (
     settings_before,
 )
 from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.overview import overview_sheet
-from streetvision_core.data.sources import LABEL_NAMES
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_renamed, verify_splits
 from streetvision_core.history.text import source_lines
@@ -46,6 +54,19 @@ class ParquetStep(ParquetConfig, dg.Config):
     """Parquet, in Dagster's terms."""
 
 
+class CocoStep(CocoConfig, dg.Config):
+    """JSON in the layout of COCO, in Dagster's terms."""
+
+
+class PartStep(PartConfig, dg.Config):
+    """One of several sources that are joined, in Dagster's terms."""
+
+    folder: FolderStep | None = None
+    csv: CsvStep | None = None
+    parquet: ParquetStep | None = None
+    coco: CocoStep | None = None
+
+
 class ImagesStep(ImagesConfig, StepConfig):
     """Configuration of ``images``: one source, or none, to take that of the store's images again."""
 
@@ -58,6 +79,8 @@ class ImagesStep(ImagesConfig, StepConfig):
     folder: FolderStep | None = None
     csv: CsvStep | None = None
     parquet: ParquetStep | None = None
+    coco: CocoStep | None = None
+    join: list[PartStep] | None = None  # type: ignore[assignment]  # a list of what Dagster can build
 
 
 class SplitsStep(SplitsConfig, StepConfig):

@@ -102,11 +102,16 @@ def _reads_alike(config: ImagesConfig, previous: PublishedArtifact) -> bool:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        kind: {name: value for name, value in config[kind].items() if name not in _PLACES}
-        for kind in SOURCE_NAMES
-        if config.get(kind) is not None
-    }
+    return {kind: _placeless(config[kind]) for kind in SOURCE_NAMES if config.get(kind) is not None}
+
+
+def _placeless(settings: Any) -> Any:
+    """Return settings without the paths in them, on whatever level."""
+    if isinstance(settings, list):
+        return [_placeless(part) for part in settings]
+    if isinstance(settings, dict):
+        return {name: _placeless(value) for name, value in settings.items() if name not in _PLACES}
+    return settings
 
 
 def published_images(published: PublishedArtifact) -> IndexedImages:

@@ -16,8 +16,8 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from streetvision_core.data.labels import LABEL_NAMES, check_some_of_each
 from streetvision_core.data.reasons import Reason, UnusablePictureError
-from streetvision_core.data.sources.entry import LABEL_NAMES
 from streetvision_core.errors import DataError
 from streetvision_core.io import Artifact, csv_bytes, read_csv
 
@@ -158,6 +158,7 @@ def index_pictures(
     entries = list(source.entries())
     if not entries:
         raise DataError("labelled pictures", "none", source.describe(), "Add pictures, or correct the path.")
+    check_some_of_each(Counter(entry.label for entry in entries), source.describe())
     readable, quarantine = _sort_out(entries)
     # Threads: decoding and hashing release the GIL, and nothing is copied between processes.
     tasks = (delayed(_measure)(source, entry, unchanged) for entry in readable)
@@ -189,12 +190,15 @@ def _sort_out(entries: Iterable[Entry]) -> tuple[list[Entry], list[Quarantined]]
             detail = "its name is not valid UTF-8, or holds control characters"
             quarantine.append(Quarantined(name, Reason.UNREADABLE, detail))
         elif entry.label is None:
-            quarantine.append(Quarantined(name, Reason.UNLABELLED, "its label is not 0, 1, None or Roadwork"))
+            quarantine.append(Quarantined(name, Reason.UNLABELLED, "its label is empty"))
         else:
             by_name[name].append(entry)
     for name, same in by_name.items():
         if len({entry.label for entry in same}) > 1:
             quarantine += [Quarantined(name, Reason.CONTRADICTING, "listed with both labels")] * len(same)
+            continue
+        if len({entry.role for entry in same}) > 1:
+            quarantine += [Quarantined(name, Reason.CONTRADICTING, "listed in several roles")] * len(same)
             continue
         readable.append(same[0])
         quarantine += [Quarantined(name, Reason.LISTED_TWICE, "the first time counts")] * (len(same) - 1)

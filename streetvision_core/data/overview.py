@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.labels import LABEL_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

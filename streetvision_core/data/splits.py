@@ -27,7 +27,8 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.data.duplicates import near_duplicate_components
-from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.labels import LABEL_NAMES
+from streetvision_core.data.official import official_assignment
 from streetvision_core.errors import ConfigError, DataError, SchemaError
 from streetvision_core.graph import ROLES
 from streetvision_core.io import Artifact, json_bytes
@@ -185,8 +186,10 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
         DataError: there are fewer united groups than roles, or fewer of one class.
     """
     groups = _unite_groups(index, config.max_distance)
-    _check_enough(groups)
-    assigned = _assign(groups, config)
+    assigned = official_assignment(groups)
+    if assigned is None:
+        _check_enough(groups)
+        assigned = _assign(groups, config)
     members = {role: [one for group in chosen for one in group.members] for role, chosen in assigned.items()}
     return Splits(
         roles={role: tuple(sorted(one.name for one in pictures)) for role, pictures in members.items()},

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from streetvision_core.data.duplicates import near_duplicate_components
-from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.splits import BY_SHA256, CLASSES, NAMED, Splits, renamed
 from streetvision_core.graph import ROLES
 

@@ -200,6 +200,9 @@ def _declared(config: BaseModel, prefix: str = "") -> Iterator[str]:
         value, extra = getattr(config, name), field.json_schema_extra
         if isinstance(value, BaseModel):
             yield from _declared(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], BaseModel):
+            for place, inner in enumerate(value):
+                yield from _declared(inner, f"{prefix}{name}.{place}.")
         elif isinstance(extra, dict) and _MARK in extra:
             words = extra[_MARK]
             if isinstance(words, list) and value not in words:

@@ -4,7 +4,7 @@ Importing this package loads neither torch nor timm: `preprocessing` is imported
 pixels are needed.
 """
 
-from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.models.backbone import Backbone, prepare_backbone
 from streetvision_core.models.classifier import build_classifier, hub_config, load_classifier
 from streetvision_core.models.config import BackboneConfig

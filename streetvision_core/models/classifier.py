@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import ConfigError
 from streetvision_core.models.views import KEY, find_views
 from streetvision_core.models.zoo import create_model, load_exactly, without_head

@@ -15,7 +15,7 @@ import copy
 import math
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import ConfigError
 
 

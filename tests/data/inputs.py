@@ -11,10 +11,9 @@ import pytest
 _SHARED = Path(__file__).parents[3] / "shared"
 
 
-def shared_input(name: str, copy_to: Path) -> Path:
-    """Return a copy of the input `name` in a new folder `copy_to`; skips the test where there is none."""
+def shared_input(name: str, copy_to: Path | None = None) -> Path:
+    """Return the input `name`, or a copy of it in a new folder; skips the test where there is none."""
     shared = Path(os.environ.get("STREETVISION_SHARED", _SHARED)) / "data" / "inputs" / name
     if not shared.exists():
         pytest.skip(f"the shared inputs are not at {shared}; STREETVISION_SHARED says where")
-    shutil.copytree(shared, copy_to)
-    return copy_to
+    return shutil.copytree(shared, copy_to) if copy_to else shared

@@ -83,7 +83,7 @@ def test_what_cannot_be_used_is_quarantined_with_its_reason(tmp_path):
     write(tmp_path / "data" / "nolabel.jpg", jpeg(50))
     more = ["gone.jpg", "../secret.jpg", "link.jpg", *bad]
     rows += [{"file": name, "label": 1, "group": "x"} for name in more]
-    rows += [{"file": "nolabel.jpg", "label": "?", "group": "x"}]
+    rows += [{"file": "nolabel.jpg", "label": "", "group": "x"}]
     index = index_pictures(csv_source(tmp_path / "data", rows), max_quarantined_share=1.0)
     assert [one.name for one in index.pictures] == [f"good{number}.jpg" for number in range(4)]
     assert reasons(index) == {name: reason for name, (_, reason) in bad.items()} | {

@@ -21,7 +21,7 @@ from streetvision_core.data import (
     UnusablePictureError,
     open_source,
 )
-from streetvision_core.data.sources import parse_label
+from streetvision_core.data.config import CocoConfig, PartConfig
 from streetvision_core.data.sources.spill import Spill
 from streetvision_core.errors import ConfigError, DataError, StoreError
 
@@ -92,11 +92,24 @@ class Parquet(ParquetConfig, dg.Config):
     pass
 
 
+class Coco(CocoConfig, dg.Config):
+    pass
+
+
+class Part(PartConfig, dg.Config):
+    folder: Folder | None = None
+    csv: Csv | None = None
+    parquet: Parquet | None = None
+    coco: Coco | None = None
+
+
 class Source(SourceConfig, dg.Config):
     demo: Demo | None = None
     folder: Folder | None = None
     csv: Csv | None = None
     parquet: Parquet | None = None
+    coco: Coco | None = None
+    join: list[Part] | None = None
 
 
 def test_the_configuration_nests_in_a_dagster_config():
@@ -115,18 +128,11 @@ def test_the_configuration_nests_in_a_dagster_config():
     csv = {"path": "labels.csv", "group_column": None}
     one.execute_in_process(run_config={"ops": {"take": {"config": {"csv": csv}}}})
     one.execute_in_process(run_config={"ops": {"take": {"config": {}}}})
-    assert seen == [SourceConfig(csv=CsvConfig(path="labels.csv", group_column=None)), SourceConfig()]
-
-
-@pytest.mark.parametrize(
-    ("value", "label"),
-    [
-        (0, 0), (1, 1), ("0", 0), (" 1 ", 1), ("none", 0), ("ROADWORK", 1), (True, 1), (1.0, 1), ("1.0", 1),
-        (None, None), ("", None), (2, None), (-1, None), ("maybe", None), (float("nan"), None), (0.5, None),
-    ],
-)  # fmt: skip
-def test_labels_are_0_and_1_or_their_names_and_nothing_else(value, label):
-    assert parse_label(value) == label
+    words = {"path": "labels.csv", "none": False, "roadwork": ["yes", 1], "keep": {"city": ["a", 2]}}
+    parts = [{"csv": words}, {"name": "b", "role": "train", "folder": {"path": "x", "none": "ok"}}]
+    one.execute_in_process(run_config={"ops": {"take": {"config": {"join": parts}}}})
+    assert seen[:2] == [SourceConfig(csv=CsvConfig(path="labels.csv", group_column=None)), SourceConfig()]
+    assert seen[2] == SourceConfig(join=parts)
 
 
 # --- folder
@@ -137,14 +143,14 @@ def test_a_folder_per_class_is_listed_sorted_with_everything_below(tmp_path):
     write(tmp_path / "NONE" / "b.png", b"2")
     write(tmp_path / "NONE" / "notes.txt", b"3")
     write(tmp_path / "NONE" / ".hidden.jpg", b"4")
-    write(tmp_path / "unsure" / "c.jpg", b"5")
+    write(tmp_path / "c.jpg", b"5")
     write(tmp_path / "README.md", b"6")
     source = folder(tmp_path)
     assert listing(source) == {
         "NONE/b.png": (0, None),
         "NONE/notes.txt": (0, None),
         "roadwork/video2/a.jpg": (1, None),
-        "unsure/c.jpg": (None, None),
+        "c.jpg": (None, None),
     }
     assert [entry.name for entry in source.entries()] == sorted(listing(source))
     assert source.read("roadwork/video2/a.jpg") == b"1"
@@ -354,9 +360,9 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
 
 def test_nulls_in_parquet_are_missing_and_unlabelled(tmp_path):
     rows = [hub_row(None, None, None), hub_row(b"", 1, "v"), {**hub_row(b"x", 1, "v"), "image": None}]
-    rows += [{**hub_row(b"y", 7, "v"), "video_info": None}]
+    rows += [{**hub_row(b"y", 0, "v"), "video_info": None}]
     source = parquet(write_parquet(tmp_path / "a.parquet", rows))
-    assert list(listing(source).values()) == [(None, None), (1, "v"), (1, "v"), (None, None)]
+    assert list(listing(source).values()) == [(None, None), (1, "v"), (1, "v"), (0, None)]
     assert refusal(source, "a.parquet#000000") is Reason.MISSING
     assert source.read("a.parquet#000001") == b""
     assert refusal(source, "a.parquet#000002") is Reason.MISSING

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from streetvision_core.data.sources.entry import LABEL_NAMES
+from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import DataError, IntegrityError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.models.weights import read_state

@@ -16,16 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_TEXT = 1000
-LABEL_NAMES = ("None", "Roadwork")
-_LABELS: dict[str, int] = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "none": 0, "roadwork": 1}
 
 
 @dataclass(frozen=True)
 class Entry:
     """One picture as its source lists it: unread and unchecked.
 
-    `label` is None where the source has no label that means anything, `group` is None where the picture
-    stands alone. `attributes` are the source's other columns as text of at most `MAX_TEXT` characters,
+    `label` is None where the source has an empty one, `group` is None where the picture stands alone.
+    `attributes` are the source's other columns as text of at most `MAX_TEXT` characters,
     without the empty ones. `role` is the role that the data itself gives the image.
     """
 
@@ -74,15 +72,6 @@ class PictureSource(Protocol):
 
     def describe(self) -> str:
         """Say in one line where the pictures come from and how they are grouped."""
-
-
-def parse_label(value: Any) -> int | None:
-    """Return 0 or 1, or None for whatever is not one of 0, 1, None and Roadwork (names in any case)."""
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return int(value)
-    return _LABELS.get(str(value).strip().casefold())
 
 
 def parse_text(value: Any) -> str | None:

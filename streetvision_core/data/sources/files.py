@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
+from streetvision_core.data.labels import fold, label_advice, label_meanings
 from streetvision_core.data.reasons import Reason, UnusablePictureError
-from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_label, parse_text
+from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_text
 from streetvision_core.data.sources.paths import PICTURE_SUFFIXES, Finder, Roots
+from streetvision_core.data.sources.rules import RowRules, named_columns
 from streetvision_core.data.sources.table import SEPARATORS, Table, read_table
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.io.system import NotRegularFileError, is_link, open_regular
@@ -66,25 +67,30 @@ def read_file(path: Path, *, name: str) -> bytes:
 class FolderSource:
     """A folder per class; a picture's name is its path below the data folder.
 
-    Class folders are named as configured, or 0 and 1, in any case, and are searched with everything below
-    them. Pictures elsewhere in the data folder are listed without a label. Hidden files are left out.
+    Class folders are searched with everything below them; what their names mean, `labels.py` says. Pictures
+    in other folders are an error, those beside the folders are listed without a label. Hidden files are left
+    out.
     """
 
     def __init__(self, config: FolderConfig) -> None:
         self._config = config
-        self._roots = _roots(_existing(config.path, folder=True), config.further_roots)
+        self._roots = _roots(existing(config.path, folder=True), config.further_roots)
         self._pattern = re.compile(config.group_pattern) if config.group_pattern else None
-        self._labels = {_folder_key(config.none): 0, _folder_key(config.roadwork): 1, "0": 0, "1": 1}
+        self._labels = label_meanings(config.none, config.roadwork)
+        self._rules = RowRules(config, f"folder {config.path}")
         _check_class_folders(self._roots, self._labels, config)
 
     def entries(self) -> Iterator[Entry]:
         """List every file of the class folders, and pictures elsewhere without a label."""
+        rules = self._rules = RowRules(self._config, f"folder {self._config.path}")
         for name in sorted(self._names()):
             top, _, below = name.partition("/")
-            label = self._labels.get(_folder_key(top)) if below else None
-            if label is not None or PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
+            of_class = below and fold(top) in self._labels
+            if of_class or PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
                 match = self._pattern.search(below) if self._pattern else None
+                label = rules.label(top if below else None)
                 yield Entry(name, label, parse_text(match.group(1)) if match else None)
+        rules.check()
 
     def _names(self) -> Iterator[str]:
         for folder, file in _walk(self._roots, self._roots.first, {self._roots.first}):
@@ -102,7 +108,7 @@ class FolderSource:
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
         grouped = f"grouped by {self._pattern.pattern!r}" if self._pattern else "every picture its own group"
-        return f"folder {self._config.path}, {grouped}"
+        return f"folder {self._config.path}, {grouped}{self._rules.note()}"
 
 
 class CsvSource:
@@ -113,32 +119,46 @@ class CsvSource:
 
     def __init__(self, config: CsvConfig) -> None:
         self._config = config
-        path = _existing(config.path, folder=False)
-        root = path.parent if config.root is None else _existing(config.root, folder=True, setting="root")
+        path = existing(config.path, folder=False)
+        root = path.parent if config.root is None else existing(config.root, folder=True, setting="root")
         self._roots = _roots(root, config.further_roots, beside=path.parent)
         group_is_default = config.group_column == type(config).model_fields["group_column"].default
         wanted = [config.file_column, config.label_column]
         if config.group_column is not None and not group_is_default:
             wanted.append(config.group_column)
+        wanted += named_columns(config)
         self._table = read_table(path, wanted=wanted, separator=config.separator, where=config.path)
-        self._file, self._label, *_ = _find_columns(self._table, wanted, config.path)
+        self._columns = _find_columns(self._table, wanted, config.path)
+        self._file, self._label = (self._columns[name] for name in wanted[:2])
         self._group = self._table.spelling(config.group_column) if config.group_column else None
+        self._rules = self._begin()
         self._hints: dict[str, str] = {}  # of the first files that are not there, by name
 
+    def _begin(self) -> RowRules:
+        return RowRules(self._config, f"CSV {self._config.path}")
+
     def entries(self) -> Iterator[Entry]:
-        """List one entry per row, sorted by name; a file that is listed twice appears twice."""
-        finder, self._hints = Finder(self._roots), {}
-        entries = [self._entry(place, finder) for place in range(len(self._table.rows))]
+        """List one entry per row that is kept, sorted by name; a file that is listed twice appears twice."""
+        finder, self._hints, self._rules = Finder(self._roots), {}, self._begin()
+        places = range(len(self._table.rows))
+        entries = [entry for place in places if (entry := self._entry(place, finder)) is not None]
+        self._rules.check()
         yield from sorted(entries, key=lambda entry: entry.name)
 
-    def _entry(self, place: int, finder: Finder) -> Entry:
+    def _entry(self, place: int, finder: Finder) -> Entry | None:
         row, line = self._table.cells(place), self._table.lines[place]
+        named = {name: row[self._columns[name]] for name in named_columns(self._config)}
+        if not self._rules.keeps(named):
+            return None
         used = {self._file, self._label, self._group}
+        if self._config.role_column is not None:
+            used.add(self._columns[self._config.role_column])
         return Entry(
             name=self._name(row[self._file], line, finder),
-            label=parse_label(row[self._label]),
+            label=self._rules.label(row[self._label]),
             group=parse_text(row[self._group]) if self._group is not None else None,
             attributes=keep_attributes({name: cell for name, cell in row.items() if name not in used}),
+            role=self._rules.role(named),
         )
 
     def _name(self, cell: str, line: int, finder: Finder) -> str:
@@ -164,7 +184,8 @@ class CsvSource:
         grouped = f"grouped by {self._group!r}" if self._group else "every picture its own group"
         unfound = next(((name, self._roots.missing(name, hint)) for name, hint in self._hints.items()), None)
         note = f" ({unfound[0]}: {unfound[1].detail})" if unfound else ""
-        return f"CSV {self._config.path}, files searched in {self._roots.first}{note}, {grouped}"
+        searched = f"files searched in {self._roots.first}{note}"
+        return f"CSV {self._config.path}, {searched}, {grouped}{self._rules.note()}"
 
 
 def resolve_source(path: str) -> Path:
@@ -178,11 +199,12 @@ def resolve_source(path: str) -> Path:
 
 
 def _roots(first: Path, further: Sequence[str], *, beside: Path | None = None) -> Roots:
-    folders = tuple(_existing(path, folder=True, setting="further_roots") for path in further)
+    folders = tuple(existing(path, folder=True, setting="further_roots") for path in further)
     return Roots(first, folders, beside)
 
 
-def _existing(path: str, *, folder: bool, setting: str = "path") -> Path:
+def existing(path: str, *, folder: bool, setting: str = "path") -> Path:
+    """Return the file or folder that a setting names, links followed; raises ConfigError."""
     kind = "folder" if folder else "file"
     resolved = resolve_source(path)
     if not (resolved.is_dir() if folder else resolved.is_file()):
@@ -203,11 +225,6 @@ def _refuse(error: OSError) -> NoReturn:
         str(error.filename),
         "Correct the permissions.",
     ) from error
-
-
-def _folder_key(name: str) -> str:
-    """Return what two names of one class folder have in common."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _walk(roots: Roots, top: Path, walked: set[Path]) -> Iterator[tuple[str, str]]:
@@ -240,14 +257,14 @@ def _check_class_folders(roots: Roots, labels: Mapping[str, int], config: Folder
         folders = sorted(path for path in roots.first.iterdir() if path.is_dir())
     except OSError as error:
         _refuse(error)
-    class_folders = [path for path in folders if _folder_key(path.name) in labels]
+    class_folders = [path for path in folders if fold(path.name) in labels]
     if not class_folders:
-        names = ", ".join(path.name for path in folders[:10])
+        names = [path.name for path in folders]
         raise DataError(
-            f"the class folders {config.none!r} and {config.roadwork!r}",
-            f"only the folders {names}" if names else "no folder at all",
+            f"class folders named {', '.join(sorted(labels))}",
+            f"only the folders {', '.join(names[:10])}" if names else "no folder at all",
             config.path,
-            "Sort the pictures into these two folders, or name the folders in the configuration.",
+            label_advice(names) if names else "Sort the images into two folders, None and Roadwork.",
         )
     links = (path for path in class_folders if path.is_symlink())
     linked = next((path.name for path in links if not _is_in(path, roots.further)), None)
@@ -261,7 +278,8 @@ def _check_class_folders(roots: Roots, labels: Mapping[str, int], config: Folder
         )
 
 
-def _find_columns(table: Table, wanted: Sequence[str], where: str) -> list[str]:
+def _find_columns(table: Table, wanted: Sequence[str], where: str) -> dict[str, str]:
+    """Return how the header spells each of the wanted columns."""
     places = {name: table.spelling(name) for name in wanted}
     missing = [name for name, place in places.items() if place is None]
     if missing:
@@ -274,4 +292,4 @@ def _find_columns(table: Table, wanted: Sequence[str], where: str) -> list[str]:
             "Name the columns in the configuration of the CSV source, correct the header, or name the"
             " separator.",
         )
-    return [place for place in places.values() if place is not None]
+    return {name: place for name, place in places.items() if place is not None}

@@ -1,5 +1,6 @@
 """Pictures inside Parquet files, in the layout of the Hugging Face hub.
 
+Where the schema holds class names (`huggingface` metadata), a number is its name, in labels and elsewhere.
 A picture's name is `FILE#ROW`: the file's path below the data folder and the row's number in it from
 zero, `train-00000.parquet#000012`. `image` is a struct with `bytes`, or a plain binary column.
 
@@ -19,6 +20,7 @@ that repeat it. So a source has at most `MAX_ROWS` rows, and a file gives at mos
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,20 +28,21 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.sources.class_names import class_names
 from streetvision_core.data.sources.entry import (
     MAX_TEXT,
     Entry,
     Stamp,
     keep_attributes,
-    parse_label,
     parse_text,
 )
 from streetvision_core.data.sources.files import resolve_source
+from streetvision_core.data.sources.rules import RowRules, check_columns, named_columns
 from streetvision_core.data.sources.spill import Spill
 from streetvision_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from streetvision_core.data.config import ParquetConfig
 
@@ -58,6 +61,8 @@ class ParquetSource:
         self._files = _find_files(config.path)
         self._columns = {name: _Columns.of(path, config) for name, path in self._files.items()}
         _check_rows(sum(columns.rows for columns in self._columns.values()), config.path)
+        self._names = _one_meaning({name: columns.names for name, columns in self._columns.items()}, config)
+        self._rules = self._begin()
         self._spills: dict[str, Spill] = {}
         self._lock = Lock()
 
@@ -65,9 +70,14 @@ class ParquetSource:
         return ParquetSource, (self._config,)  # the other process makes its own temporary files
 
     def entries(self) -> Iterator[Entry]:
-        """List the rows of all files without touching the pictures in them."""
+        """List the rows of all files that are kept without touching the pictures in them."""
+        rules = self._rules = self._begin()
         for name, path in self._files.items():
-            yield from self._columns[name].entries(name, path)
+            yield from self._columns[name].entries(name, path, rules)
+        rules.check()
+
+    def _begin(self) -> RowRules:
+        return RowRules(self._config, f"Parquet {self._config.path}", names=self._names)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one picture; raises UnusablePictureError."""
@@ -93,18 +103,28 @@ class ParquetSource:
         grouped = (
             "every picture its own group" if None in groups else f"grouped by {self._config.group_column!r}"
         )
-        return f"Parquet {self._config.path} ({len(self._files)} files), {grouped}"
+        return f"Parquet {self._config.path} ({len(self._files)} files), {grouped}{self._rules.note()}"
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where one file keeps what: dotted leaf columns, and how many rows there are."""
+    """Where one file keeps what: dotted leaf columns, and how many rows there are.
+
+    `words` are the columns of the filter and the role, `class_names` the names behind the numbers of columns.
+    """
 
     rows: int
     image: str
     label: str
     group: str | None
+    words: tuple[str, ...]
     attributes: tuple[str, ...]
+    class_names: Mapping[str, tuple[str, ...]]
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The class names of the labels, where the file has any."""
+        return self.class_names.get(self.label)
 
     @classmethod
     def of(cls, path: Path, config: ParquetConfig) -> _Columns:
@@ -129,27 +149,39 @@ class _Columns:
                 path.name,
                 "Name the columns in the configuration of the Parquet source.",
             )
-        used = {image, config.label_column, group}
+        check_columns(words := named_columns(config), _Present(schema), path.name)
+        kind = _find(schema, config.label_column)
+        if not _is_plain(kind):
+            raise DataError(
+                "a column of labels that are words or numbers",
+                f"{config.label_column!r} of the type {kind}",
+                path.name,
+                "Name a column inside of it (label_column: label.name), or write one label a row.",
+            )
+        used = {image, config.label_column, group, config.role_column}
         attributes = [name for name in schema.names if name not in used and _is_text(schema.field(name).type)]
-        return cls(rows, leaf, config.label_column, group, tuple(attributes))
+        names = class_names(schema, [config.label_column, *words, *attributes], path.name)
+        return cls(rows, leaf, config.label_column, group, tuple(words), tuple(attributes), names)
 
-    def entries(self, name: str, path: Path) -> Iterator[Entry]:
-        """List the rows of one file, reading every column but the pictures."""
-        leaves = [self.label, self.group, *self.attributes]
-        row = 0
+    def entries(self, name: str, path: Path, rules: RowRules) -> Iterator[Entry]:
+        """List the rows of one file that are kept, reading every column but the pictures."""
+        group = [self.group] if self.group is not None else []
+        leaves = list(dict.fromkeys([self.label, *group, *self.words, *self.attributes]))
+        row = -1
         with _readable(path):  # text that is not UTF-8 comes to light here
-            for batch in _batches(path, [leaf for leaf in leaves if leaf is not None], rows=_LISTED_ROWS):
-                absent = [None] * len(batch[self.label])
-                columns = [_values(batch[leaf]) if leaf else absent for leaf in leaves]
-                for label, group, *cells in zip(*columns, strict=True):
-                    attributes = dict(zip(self.attributes, cells, strict=True))
-                    yield Entry(
-                        name=row_name(name, row, rows=self.rows),
-                        label=parse_label(label),
-                        group=parse_text(group),
-                        attributes=keep_attributes(attributes),
-                    )
+            for batch in _batches(path, leaves, rows=_LISTED_ROWS):
+                columns = [_named(_values(batch[leaf]), self.class_names.get(leaf)) for leaf in leaves]
+                for values in zip(*columns, strict=True):
                     row += 1
+                    cells = dict(zip(leaves, values, strict=True))
+                    if rules.keeps(cells):
+                        yield Entry(
+                            name=row_name(name, row, rows=self.rows),
+                            label=rules.label(cells[self.label]),
+                            group=parse_text(cells[self.group]) if self.group is not None else None,
+                            attributes=keep_attributes({leaf: cells[leaf] for leaf in self.attributes}),
+                            role=rules.role(cells),
+                        )
 
     def pictures(self, path: Path) -> Iterator[memoryview | None]:
         """Give the bytes of every row of one file in order, None for a null."""
@@ -160,6 +192,54 @@ class _Columns:
                 decoded += 0 if buffer is None else buffer.size
                 _check_expansion(path, decoded, limit)
                 yield None if buffer is None else memoryview(buffer)
+
+
+class _Present:
+    """The columns of a schema, those inside of structs too; what is listed are the names on top."""
+
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+
+    def __contains__(self, name: object) -> bool:
+        return _find(self._schema, str(name)) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._schema.names)
+
+    def __len__(self) -> int:
+        return len(self._schema.names)
+
+
+def _one_meaning(
+    names: Mapping[str, tuple[str, ...] | None], config: ParquetConfig
+) -> tuple[str, ...] | None:
+    """Return the class names that all files agree on; a number must not change its meaning between files."""
+    first, *others = names.items()
+    other = next((item for item in others if item[1] != first[1]), None)
+    if other is not None:
+        told = (f"{', '.join(given) if given else 'none'} in {file}" for file, given in (first, other))
+        raise DataError(
+            f"the same class names of {config.label_column!r} in every file",
+            " but ".join(told),
+            config.path,
+            "Write the files again with one order of names, or join them as sources of their own:"
+            " join: [{parquet: {path: FILE}}, {parquet: {path: OTHER}}].",
+        )
+    return first[1]
+
+
+def _named(values: list[Any], names: tuple[str, ...] | None) -> list[Any]:
+    """Put class names in place of numbers; -1 is the hub's word for no label."""
+    if names is None:
+        return values
+    return [_name(value, names) if isinstance(value, int | float) else value for value in values]
+
+
+def _name(number: float, names: tuple[str, ...]) -> str | None:
+    if number == -1 or math.isnan(number):
+        return None
+    known = number in range(len(names))  # 1.0 too, which a column with gaps becomes
+    return names[int(number)] if known else f"{number} (without a name)"
 
 
 def row_name(file: str, row: int, *, rows: int) -> str:
@@ -199,9 +279,12 @@ def _claimed_bytes(metadata: Any) -> int:
 def _find_files(path: str) -> dict[str, Path]:
     root = resolve_source(path)
     if root.is_file():
+        if root.suffix == ".arrow":
+            _refuse_arrow(root.parent, path)
         return {root.name: root}
     found = sorted(file for file in root.rglob("*.parquet") if not file.name.startswith("."))
     if not found:
+        _refuse_arrow(root, path)
         raise ConfigError(
             "a Parquet file, or a folder with files named *.parquet",
             "a folder without any" if root.is_dir() else "nothing at this path",
@@ -225,6 +308,24 @@ def _find_files(path: str) -> dict[str, Path]:
             "Move it elsewhere, or give it another name.",
         )
     return {file.relative_to(root).as_posix(): file for file in found}
+
+
+def _refuse_arrow(root: Path, path: str) -> None:
+    """Raise for what `save_to_disk` of datasets writes, in which somebody looks for Parquet in vain."""
+    if next(root.rglob("*.arrow"), None) is None:
+        return
+    splits = (root / "dataset_dict.json").is_file()
+    raise DataError(
+        "Parquet files",
+        f"Arrow files{' of several splits' if splits else ''}, as save_to_disk of datasets writes them",
+        path,
+        "Write Parquet from them, in Python: "
+        + (
+            'for name, part in datasets.load_from_disk("FOLDER").items(): part.to_parquet(f"{name}.parquet")'
+            if splits
+            else 'datasets.load_from_disk("FOLDER").to_parquet("images.parquet")'
+        ),
+    )
 
 
 def _lies_in(root: Path, file: Path) -> bool:
@@ -285,6 +386,8 @@ def _values(column: Any) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         values = _values(column.dictionary)
         return [None if index is None else values[index] for index in column.indices.to_pylist()]
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())  # which pyarrow has no slices of
     cut = pc.utf8_slice_codeunits(column, 0, _MAX_TEXT) if _is_string(column.type) else column
     return list(cut.to_pylist())
 
@@ -316,7 +419,9 @@ def _find(schema: Any, dotted: str) -> Any:
 def _is_binary(column: Any) -> bool:
     import pyarrow as pa
 
-    return column is not None and (pa.types.is_binary(column) or pa.types.is_large_binary(column))
+    types = pa.types
+    kinds = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return column is not None and any(is_kind(column) for is_kind in kinds)
 
 
 def _is_string(column: Any) -> bool:
@@ -325,9 +430,16 @@ def _is_string(column: Any) -> bool:
     return column is not None and (pa.types.is_string(column) or pa.types.is_large_string(column))
 
 
+def _is_plain(column: Any) -> bool:
+    """Whether a column has one value a row: no lists or structs."""
+    import pyarrow as pa
+
+    return not pa.types.is_nested(column.value_type if pa.types.is_dictionary(column) else column)
+
+
 def _is_text(column: Any) -> bool:
     """Whether a column's values read well as text: no bytes, lists or structs."""
     import pyarrow as pa
 
     kind = column.value_type if pa.types.is_dictionary(column) else column
-    return not (_is_binary(kind) or pa.types.is_nested(kind))
+    return _is_plain(column) and not _is_binary(kind)
