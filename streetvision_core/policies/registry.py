@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 from pydantic import PlainSerializer, PlainValidator, SerializationInfo
 
@@ -22,10 +22,16 @@ from streetvision_core.policies.scrc_fit import verify_scrc
 from streetvision_core.policies.threshold import ThresholdPolicy, Thresholds, verify_thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from streetvision_core.eval.decisions import LabelledLogits
     from streetvision_core.io import PublishedArtifact
+
+
+class PolicyRecord(Policy, Protocol):
+    """A policy that is read from the decoded content of its file, strictly."""
+
+    @classmethod
+    def from_json(cls, content: Any, *, where: str) -> Self:
+        """Raise a SchemaError for an unknown or missing field, a wrong type, or another schema version."""
 
 
 class Refit(Protocol):
@@ -69,16 +75,16 @@ def _calib(upstream: Mapping[str, PublishedArtifact]) -> LabelledLogits:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a kind of policy is read from the content of its file, and how it is fitted again."""
+    """The record of a kind of policy, and how it is fitted again."""
 
-    read: Callable[..., Policy]
+    record: type[PolicyRecord]
     refit: Refit
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "threshold": _Kind(ThresholdPolicy.from_json, _refit_threshold),
-    "gate": _Kind(GatePolicy.from_json, _reread_gate),
-    "scrc": _Kind(ScrcPolicy.from_json, _refit_scrc),
+    "threshold": _Kind(ThresholdPolicy, _refit_threshold),
+    "gate": _Kind(GatePolicy, _reread_gate),
+    "scrc": _Kind(ScrcPolicy, _refit_scrc),
 }
 
 
@@ -88,7 +94,7 @@ def parse_policy(kind: str, content: Any, *, where: str) -> Policy:
     Raises:
         SchemaError: an unknown or missing field, a wrong type, or another schema version.
     """
-    return _KINDS[kind].read(content, where=where)
+    return _KINDS[kind].record.from_json(content, where=where)
 
 
 def published_policies(upstream: Mapping[str, PublishedArtifact]) -> dict[str, Policy]:
@@ -164,9 +170,10 @@ def refit_problems(
 
 def _read(value: object) -> Policy:
     """Read the policy in a record by its type; a policy that is one already stays as it is."""
-    if not isinstance(value, Mapping):
-        return value  # type: ignore[return-value]  # made in this process, where the type checker has seen it
-    kind = value.get("type")
+    for known in _KINDS.values():
+        if isinstance(value, known.record):
+            return value
+    kind = value.get("type") if isinstance(value, Mapping) else value
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"a policy of {', '.join(_KINDS)}, not {kind!r}")
     try:

@@ -1,0 +1,26 @@
+"""The registry knows how to read every kind of policy in the table of the graph."""
+
+import pytest
+from pydantic import ValidationError
+
+from streetvision_core.graph import POLICIES, STEPS
+from streetvision_core.io.records import Record
+from streetvision_core.policies import registry
+from streetvision_core.policies.registry import AnyPolicy
+
+
+class Holder(Record):
+    policy: AnyPolicy
+
+
+def test_every_kind_of_the_table_is_read_here_and_fitted_by_a_step():
+    assert registry._KINDS.keys() == POLICIES.keys()
+    assert {kind.step for kind in POLICIES.values()} <= STEPS.keys()
+
+
+@pytest.mark.parametrize(
+    "policy", ['{"type": "oracle"}', '{"type": []}', "{}", '{"type": "gate"}', "1", "null", '"gate"']
+)
+def test_what_is_no_policy_is_refused_as_a_field_of_a_record(policy):
+    with pytest.raises(ValidationError):
+        Holder.model_validate_json(f'{{"policy": {policy}}}')
