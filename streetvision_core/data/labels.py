@@ -32,7 +32,7 @@ PANDAS_ADVICE = (
 )
 _WHOLE_NUMBER = re.compile(r"(-?\d+)\.0*")
 _EMPTY = frozenset({"", "nan", "<na>"})
-_DENIAL = re.compile(r"(no|non|none|not|nothing|normal|negative|false|without|clear|0)\b")
+_DENIAL = re.compile(r"(no|non|none|not|nothing|normal|negative|false|without|clear|0)(?![^\W_])")
 _MOST_WORDS = 1000  # that are told apart: a column of free text must not fill the memory
 _SHOWN_WORDS = 20
 # YAML reads each of these words, unquoted, as a truth value.

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streetvision_core.data import ParquetConfig, SourceConfig, open_source
+from streetvision_core.data.sources import parquet as parquet_module
 from streetvision_core.errors import ConfigError, DataError
 
 from .making import hub_row, write, write_parquet
@@ -42,6 +43,22 @@ def with_labels(path, labels, image=None):
 )
 def test_a_label_may_have_any_type_of_words_or_numbers(tmp_path, labels):
     assert [one.label for one in parquet(with_labels(tmp_path / "a.parquet", labels)).entries()] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.binary(), pa.binary_view()], ids=str)
+def test_a_long_label_that_is_repeated_is_cut_and_costs_no_memory(tmp_path, kind, monkeypatch):
+    """A dictionary of one value and a number of rows that repeat it are a few bytes on disk."""
+    monkeypatch.setattr(parquet_module, "MAX_BYTES", 2**20)
+    read = []
+    values = parquet_module._values
+    monkeypatch.setattr(parquet_module, "_values", lambda column: read.append(column) or values(column))
+    repeated = pa.array(["x" * 2**18] * 100).cast(kind)
+    source = parquet(with_labels(tmp_path / "a.parquet", repeated))
+    with pytest.raises(DataError, match="xxx x 100") as caught:
+        list(source.entries())
+    assert len(str(caught.value)) < 1500
+    plain = [column for column in read if column.type != pa.dictionary(pa.int32(), pa.string())]
+    assert max((column.nbytes for column in plain), default=0) <= 2**20
 
 
 @pytest.mark.parametrize("image", [pa.binary_view(), pa.large_binary(), pa.binary(1)], ids=str)

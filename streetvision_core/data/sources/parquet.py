@@ -356,11 +356,12 @@ def _batches(path: Path, leaves: list[str], *, rows: int) -> Iterator[dict[str, 
     import pyarrow.parquet as pq
 
     with _readable(path), pq.ParquetFile(path) as file:
-        texts = [leaf for leaf in leaves if _is_string(_find(file.schema_arrow, leaf))]
-        # pyarrow reads no dictionaries inside of structs: there, fewer rows at a time.
-        nested = [leaf for leaf in texts if leaf not in file.schema_arrow.names]
-        rows = min(rows, max(1, MAX_BYTES // max(1, _largest_chunk(file.metadata, nested))))
-    options = {"buffer_size": 2**20, "read_dictionary": [leaf for leaf in texts if leaf not in nested]}
+        schema = file.schema_arrow
+        texts = [leaf for leaf in leaves if leaf in schema.names and _is_string(schema.field(leaf).type)]
+        # pyarrow reads no dictionaries inside of structs, nor of views and bytes: fewer rows at a time then.
+        others = [leaf for leaf in leaves if leaf not in texts and _is_wide(_find(schema, leaf))]
+        rows = min(rows, max(1, MAX_BYTES // max(1, _largest_chunk(file.metadata, others))))
+    options = {"buffer_size": 2**20, "read_dictionary": texts}
     with _readable(path), pq.ParquetFile(path, **options) as file:
         for batch in file.iter_batches(batch_size=rows, columns=leaves):
             yield {leaf: _leaf(batch, leaf) for leaf in leaves}
@@ -386,8 +387,8 @@ def _values(column: Any) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         values = _values(column.dictionary)
         return [None if index is None else values[index] for index in column.indices.to_pylist()]
-    if pa.types.is_string_view(column.type):
-        column = column.cast(pa.large_string())  # which pyarrow has no slices of
+    if _is_wide(column.type) and not _is_string(column.type):
+        column = column.cast(pa.large_string())  # pyarrow has no slices of views, nor of bytes by characters
     cut = pc.utf8_slice_codeunits(column, 0, _MAX_TEXT) if _is_string(column.type) else column
     return list(cut.to_pylist())
 
@@ -428,6 +429,13 @@ def _is_string(column: Any) -> bool:
     import pyarrow as pa
 
     return column is not None and (pa.types.is_string(column) or pa.types.is_large_string(column))
+
+
+def _is_wide(column: Any) -> bool:
+    """Whether a value may be of any length: text or bytes."""
+    import pyarrow as pa
+
+    return _is_string(column) or _is_binary(column) or pa.types.is_string_view(column)
 
 
 def _is_plain(column: Any) -> bool:
