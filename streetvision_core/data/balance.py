@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SHARE_FACTOR = 1.5
 # A threshold tuned at one prevalence is off at another; certificates at .4 failed at .6.
 PREVALENCE_FACTOR = 1.5
+WHAT_TO_DO = "the groups allow no better: add images of other places, or ask for other shares"
 # Intervals over fewer groups are too short (coverage .87 instead of .95 at 20 groups).
 FEW_GROUPS = 30
 
@@ -82,7 +83,7 @@ def balance_warnings(balances: tuple[RoleBalance, ...], shares: Mapping[str, flo
     """Return where a role is out of bounds, one sentence each; empty when none is."""
     total = sum(balance.total for balance in balances)
     roadwork = sum(balance.images[1] for balance in balances)
-    return [
+    warnings = [
         warning
         for balance in balances
         for warning in (
@@ -91,6 +92,7 @@ def balance_warnings(balances: tuple[RoleBalance, ...], shares: Mapping[str, flo
             *_prevalence_warnings(balance, roadwork / total),
         )
     ]
+    return [*warnings, WHAT_TO_DO] if warnings else []
 
 
 def _share_warnings(balance: RoleBalance, share: float, total: int) -> Iterator[str]:
@@ -101,16 +103,19 @@ def _share_warnings(balance: RoleBalance, share: float, total: int) -> Iterator[
 
 
 def _class_warnings(balance: RoleBalance) -> Iterator[str]:
-    for label, name in enumerate(LABEL_NAMES):
-        if balance.groups_with[label] < ENOUGH_GROUPS:
-            images, groups = balance.images[label], balance.groups_with[label]
-            yield (
-                f"{balance.role} holds {images} {name} {_plural('image', images)}"
-                f" of {groups} {_plural('group', groups)}, where {ENOUGH_GROUPS} groups are the least"
-            )
+    scarce = [
+        f"{images} {name} ({groups} {'group' if groups == 1 else 'groups'})"
+        for name, images, groups in zip(LABEL_NAMES, balance.images, balance.groups_with, strict=True)
+        if groups < ENOUGH_GROUPS
+    ]
+    if scarce:
+        held = " and ".join(scarce)
+        yield f"{balance.role} holds {held}, where {ENOUGH_GROUPS} groups of a class are the least"
 
 
 def _prevalence_warnings(balance: RoleBalance, prevalence: float) -> Iterator[str]:
+    if min(balance.images) < ENOUGH_GROUPS:
+        return  # one image more or less would be a factor, and that there are few is said already
     for name, here, everywhere in (
         (LABEL_NAMES[0], 1 - balance.prevalence, 1 - prevalence),
         (LABEL_NAMES[1], balance.prevalence, prevalence),
@@ -137,7 +142,3 @@ def distrust(balances: tuple[RoleBalance, ...]) -> str:
     counts = ", ".join(f"{balance.role} {balance.groups}" for balance in balances)
     reasons = "; ".join(f"{role}: {use}" for role, use in uses.items() if role in few)
     return f"fewer than {FEW_GROUPS} groups in a role ({counts}). {reasons}. Add images of other places."
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}s"

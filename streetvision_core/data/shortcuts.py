@@ -6,13 +6,14 @@ excellent, and in use nothing works. `find_shortcuts` looks for it in the index 
 1. A feature is the width, height, aspect, bytes a pixel, mean brightness or format of an image, or an
    attribute whose name speaks of its origin (`ORIGINS`: `source`, `camera_model` ...). Other attributes, such
    as a description of the works, are no property of the pixels, and nothing is said of them. EXIF is not
-   read. All features together are one more.
+   read. Those that are not of the content (`OF_CONTENT`) are one more together.
 2. A shallow tree predicts the label from the feature, cross-validated over whole groups, so that a column of
    unique values, or of one value a group, predicts nothing. Its classes are balanced: a fold with more
    roadwork than the others moves no score.
 3. The AUROC of these predictions has an interval over groups, its level corrected for the number of features
-   (Bonferroni). A finding needs an AUROC of at least `LEAST_AUROC` and a lower end above `LEAST_LOW`. All
-   together are named only where no single feature is.
+   (Bonferroni). A finding needs an AUROC of at least `LEAST_AUROC` and a lower end above `LEAST_LOW`, or
+   above `LEAST_LOW_OF_CONTENT` where the works themselves change the feature. All together are named only
+   where no single feature is.
 
 Beyond `MOST_IMAGES` images of a class an even sample is looked at, drawn by content: AUROC does not depend on
 prevalence. What no image of an older index
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from streetvision_core.eval.intervals import Interval
 
 LEAST_AUROC, LEAST_LOW = 0.65, 0.60
+# Works have edges and colours of their own: without any shortcut these tell something of the label.
+OF_CONTENT = frozenset({"bytes per pixel", "brightness"})
+LEAST_LOW_OF_CONTENT = 0.85
 LEVEL = 0.95
 FOLDS = 5
 MOST_IMAGES = 2_500
@@ -53,7 +57,7 @@ MOST_VALUES = 20
 ORIGINS = frozenset(
     {"source", "origin", "dataset", "provider", "camera", "device", "make", "model", "sensor", "vehicle"}
 )
-JOINT = "all of these together"
+JOINT = "size, format and origin together"
 WHAT_TO_DO = (
     "a model may learn this instead of the works: take both classes from every source, size and format, or"
     " make them alike (same size and encoding), and look at the figures inside each"
@@ -88,15 +92,17 @@ def find_shortcuts(index: ImageIndex) -> tuple[Shortcut, ...]:
     columns = features(images)
     if not columns or min(units_of_classes(truth, group).values()) < FOLDS:
         return ()
-    if len(columns) > 1:
-        columns[JOINT] = np.column_stack(list(columns.values()))
+    joined = [values for name, values in columns.items() if name not in OF_CONTENT]
+    if len(joined) > 1:
+        columns[JOINT] = np.column_stack(joined)
     folds = list(split_folds(truth, group, folds=FOLDS, seed=0, purpose="shortcuts"))
     level = 1 - (1 - LEVEL) / len(columns)
     scores = {name: _predict(values, truth, folds) for name, values in columns.items()}
     strong = []
     for name, values in scores.items():
         area, interval = auroc(values, truth), auroc_interval(values, truth, group, level=level)
-        if area >= LEAST_AUROC and interval.low > LEAST_LOW:
+        least = LEAST_LOW_OF_CONTENT if name in OF_CONTENT else LEAST_LOW
+        if area >= LEAST_AUROC and interval.low > least:
             strong.append(Shortcut(name, area, interval, _describe(name, images)))
     single = [one for one in strong if one.feature != JOINT]
     return tuple(sorted(single or strong, key=lambda one: (-one.auroc, one.feature)))

@@ -61,8 +61,8 @@ def noisy(label: int, draw: random.Random) -> int:
     [
         ("width", lambda one, draw: {"width": 300 + 100 * noisy(one.label, draw), "height": one.width}),
         ("height", lambda one, draw: {"height": 480 - 100 * noisy(one.label, draw)}),
-        ("bytes per pixel", lambda one, draw: {"size_bytes": 60_000 + 9_000 * noisy(one.label, draw)}),
-        ("brightness", lambda one, draw: {"brightness": 90 if noisy(one.label, draw) else 30}),
+        ("bytes per pixel", lambda one, draw: {"size_bytes": one.width * (2 if one.label else 1)}),
+        ("brightness", lambda one, draw: {"brightness": 90 if one.label else draw.choice([30, 180])}),
         ("format", lambda one, draw: {"format": ["JPEG", "PNG"][noisy(one.label, draw)]}),
         ("attribute source", lambda one, draw: {"attributes": {"source": "ab"[noisy(one.label, draw)]}}),
         ("attribute Make", lambda one, draw: {"attributes": {"Make": "xy"[noisy(one.label, draw)]}}),
@@ -74,7 +74,7 @@ def test_each_feature_that_tells_the_label_is_named(feature, change):
     shortcuts = {shortcut.feature: shortcut for shortcut in find_shortcuts(index)}
     assert feature in shortcuts
     assert shortcuts[feature].interval.low > 0.6
-    assert f"told from {feature} alone, AUROC 0." in str(shortcuts[feature])
+    assert f"told from {feature} alone, AUROC " in str(shortcuts[feature])
     assert "i0" in str(shortcuts[feature])  # an example
 
 
@@ -98,8 +98,7 @@ def test_features_that_tell_it_only_together_are_named_together():
         return {
             "format": ["JPEG", "PNG"][hints[0]],
             "width": 640 + 160 * hints[1],
-            "brightness": 80 + 40 * hints[2],
-            "attributes": {"source": "ab"[hints[3]]},
+            "attributes": {"source": "ab"[hints[2]], "camera": "ab"[hints[3]]},
         }
 
     assert names(world(weak, images=1200)) == [JOINT]
@@ -144,6 +143,11 @@ def test_the_drawn_demo_has_no_shortcut(tmp_path):
     write_demo(DemoConfig(pictures=300, size=96), tmp_path / "demo.parquet")
     config = SourceConfig(parquet=ParquetConfig(path=str(tmp_path / "demo.parquet")))
     assert names(index_pictures(open_source(config))) == []
+
+
+def test_what_the_works_themselves_change_needs_more():
+    """A cone adds bytes: an AUROC of .85 is no shortcut there, as it is where the size says it."""
+    assert names(world(lambda one, draw: {"brightness": 80 + 40 * noisy(one.label, draw)})) == []
 
 
 # --- the interval
