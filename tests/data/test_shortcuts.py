@@ -61,7 +61,7 @@ def noisy(label: int, draw: random.Random) -> int:
     [
         ("width", lambda one, draw: {"width": 300 + 100 * noisy(one.label, draw), "height": one.width}),
         ("height", lambda one, draw: {"height": 480 - 100 * noisy(one.label, draw)}),
-        ("bytes per pixel", lambda one, draw: {"size_bytes": one.width * (2 if one.label else 1)}),
+        ("bytes per pixel", lambda one, _: {"size_bytes": one.width * (2 if one.label else 1)}),
         ("brightness", lambda one, draw: {"brightness": 90 if one.label else draw.choice([30, 180])}),
         ("format", lambda one, draw: {"format": ["JPEG", "PNG"][noisy(one.label, draw)]}),
         ("attribute source", lambda one, draw: {"attributes": {"source": "ab"[noisy(one.label, draw)]}}),
