@@ -34,11 +34,13 @@ class Verdict:
     """What a check has found: ``problems``, one sentence each, or else the ``good`` that it has proved.
 
     ``counts`` are the numbers behind it, which the UI draws over time.
+    Problems of severity WARN stop no run.
     """
 
     problems: Sequence[str]
     good: str
     counts: Mapping[str, int | float] = field(default_factory=dict)
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
     def result(
         self, *, check_name: str | None = None, metadata: Mapping[str, Any] | None = None
@@ -47,7 +49,7 @@ class Verdict:
         return dg.AssetCheckResult(
             check_name=check_name,
             passed=not self.problems,
-            severity=dg.AssetCheckSeverity.ERROR,
+            severity=self.severity,
             # The page of a check renders this as Markdown, images included; problems name files and groups.
             description=for_markdown("; ".join(self.problems) or self.good, limit=PARAGRAPH),
             metadata={PROBLEMS: len(self.problems), **self.counts, **(metadata or {})},

@@ -12,6 +12,7 @@ from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput, previous_artifact
+from streetvision_core.data.balance import balance_roles, balance_warnings, distrust
 from streetvision_core.data.config import (
     SOURCE_NAMES,
     CocoConfig,
@@ -32,6 +33,7 @@ from streetvision_core.data.images import (
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.overview import overview_sheet
+from streetvision_core.data.shortcuts import WHAT_TO_DO, find_shortcuts
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_renamed, verify_splits
 from streetvision_core.history.text import source_lines
@@ -148,12 +150,14 @@ def splits(
 ) -> dg.MaterializeResult[StepOutput]:
     """Four roles for the pictures: groups and near-duplicates whole, both classes in each."""
     step = Step.begin(context, store, config, images)
-    assigned = step.reused(Splits.from_artifact) or assign_splits(
-        ImageIndex.from_artifact(images), SplitsConfig(**step.config)
-    )
+    index = ImageIndex.from_artifact(images)
+    assigned = step.reused(Splits.from_artifact) or assign_splits(index, SplitsConfig(**step.config))
+    doubts = distrust(balance_roles(index, assigned))
+    if doubts:
+        context.log.warning("%s", doubts)
     return step.result(
         assigned,
-        told=_show_sizes(assigned),
+        told={**_show_sizes(assigned), **({"not to be trusted": doubts} if doubts else {})},
         shown=lambda: {"roles": table(assigned.table())},
         seed=config.seed,
     )
@@ -180,4 +184,39 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     return Verdict(problems, good="every picture, group and near-duplicate has one role", counts=counts)
 
 
-CHECKS = [*standard_checks("images", "splits"), no_leakage]
+@proof(
+    "splits",
+    description="Share, prevalence, groups of each class and largest group of each role are within bounds.",
+)
+def balanced(splits: PublishedArtifact, store: StoreResource) -> Verdict:
+    """Count what each role holds; where that is out of bounds, warn."""
+    index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
+    assigned = Splits.from_artifact(splits)
+    balances = balance_roles(index, assigned)
+    numbers = {
+        f"{balance.role} {name}": value for balance in balances for name, value in balance.figures().items()
+    }
+    return Verdict(
+        balance_warnings(balances, assigned.config.shares),
+        good="every role has its share of images and of Roadwork, and enough groups",
+        counts=numbers,
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+@proof(
+    "images",
+    description="The label cannot be told from size, format, brightness, camera or source alone.",
+)
+def no_shortcut(images: PublishedArtifact) -> Verdict:
+    """Look for features that tell the label without the street; warn where there is one."""
+    shortcuts = find_shortcuts(ImageIndex.from_artifact(images))
+    return Verdict(
+        [*map(str, shortcuts), *([WHAT_TO_DO] if shortcuts else [])],
+        good="no feature that was looked at tells the label",
+        counts={shortcut.feature: shortcut.auroc for shortcut in shortcuts},
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+CHECKS = [*standard_checks("images", "splits"), no_leakage, balanced, no_shortcut]

@@ -1,13 +1,12 @@
 """Four roles for the pictures: groups whole, near-duplicates together, both classes in each.
 
 1. Groups that share near-duplicate pictures (or a group) are united; a united group never crosses roles.
-2. Every role first gets one of the smallest united groups of each class it lacks, the rarer class first,
-   the smallest role first: with two classes this succeeds whenever each class has a group per role.
-3. The others follow, the largest first, ties in an order drawn from the seed; each goes to the role where
-   the chi-square distance between the counts (role x class) and their targets grows least.
+2. Of many seeded draws of a role for each united group the best is taken (:mod:`streetvision_core.data.draws`
+   says what is minimised): both classes in each role, shares and prevalence as configured, enough groups.
 
 The result depends on the pictures' names, groups, labels and hashes and on the configuration, not on the
-order of the index. The ratios are met as closely as the groups allow, which is not promised to be close.
+order of the index. The ratios are met as closely as the groups allow, which is not promised to be close:
+:mod:`streetvision_core.data.balance` tells what is not.
 
 `splits_by_sha256.json` says the same of the images without their names, which may tell of people and places:
 an image is its SHA-256, a group the smallest SHA-256 in it. A redacted bundle ships it in place of
@@ -18,7 +17,6 @@ Round trip: `Splits.from_artifact(published)` equals the splits whose `to_artifa
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pydantic
 from pydantic import Field
 
+from streetvision_core.data.draws import draw_roles
 from streetvision_core.data.duplicates import near_duplicate_components
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.official import official_assignment
@@ -47,7 +46,7 @@ CLASSES = (0, 1)
 class SplitsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """How the pictures are split; the four shares add up to 1."""
 
-    seed: int = Field(0, ge=0, description="seed of the order in which groups of one size are assigned")
+    seed: int = Field(0, ge=0, description="seed of the draws, of which the best is taken")
     train: float = Field(0.60, gt=0, lt=1, description="share of the pictures to train on")
     val_select: float = Field(0.15, gt=0, lt=1, description="share for model selection")
     val_calib: float = Field(0.15, gt=0, lt=1, description="share for the policy's fit or certificate")
@@ -189,7 +188,8 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
     assigned = official_assignment(groups)
     if assigned is None:
         _check_enough(groups)
-        assigned = _assign(groups, config)
+        role_of = draw_roles({group.name: group.counts for group in groups}, config.shares, seed=config.seed)
+        assigned = {role: [group for group in groups if role_of[group.name] == role] for role in ROLES}
     members = {role: [one for group in chosen for one in group.members] for role, chosen in assigned.items()}
     return Splits(
         roles={role: tuple(sorted(one.name for one in pictures)) for role, pictures in members.items()},
@@ -268,46 +268,6 @@ def _check_enough(groups: list[_Group]) -> None:
                 "the splits",
                 f"Add {LABEL_NAMES[label]} pictures of other places, or use a finer group column.",
             )
-
-
-def _assign(groups: list[_Group], config: SplitsConfig) -> dict[str, list[_Group]]:
-    order = {group.name: _draw(config.seed, group.name) for group in groups}
-    waiting = sorted(groups, key=lambda group: (-len(group.members), order[group.name]))
-    assigned = _give_each_class(waiting, config)
-    given = {group.name for chosen in assigned.values() for group in chosen}
-    totals = [sum(group.counts[label] for group in groups) for label in CLASSES]
-    targets = {role: [share * total for total in totals] for role, share in config.shares.items()}
-    counts = {
-        role: [sum(group.counts[label] for group in assigned[role]) for label in CLASSES] for role in ROLES
-    }
-    for group in waiting:
-        if group.name not in given:
-            role = min(ROLES, key=lambda role: _growth(group.counts, counts[role], targets[role]))
-            assigned[role].append(group)
-            counts[role] = [old + new for old, new in zip(counts[role], group.counts, strict=True)]
-    return assigned
-
-
-def _give_each_class(groups: list[_Group], config: SplitsConfig) -> dict[str, list[_Group]]:
-    """Give every role one group of each class; `groups` come largest first and are taken from the end."""
-    assigned: dict[str, list[_Group]] = {role: [] for role in ROLES}
-    free = list(reversed(groups))
-    for label in sorted(CLASSES, key=lambda label: sum(1 for group in groups if group.counts[label])):
-        for role in sorted(ROLES, key=lambda role: config.shares[role]):
-            if not any(group.counts[label] for group in assigned[role]):
-                group = next(group for group in free if group.counts[label])
-                free.remove(group)
-                assigned[role].append(group)
-    return assigned
-
-
-def _draw(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
-
-
-def _growth(new: Iterable[int], old: Iterable[int], target: Iterable[float]) -> float:
-    """Return how much sum((count - target)^2 / target) over the classes grows by `new` pictures."""
-    return sum(n * (n + 2 * (o - t)) / t for n, o, t in zip(new, old, target, strict=True))
 
 
 def _count(groups: list[_Group]) -> RoleCounts:

@@ -139,7 +139,7 @@ def checkpoint_problems(checkpoint: Checkpoint, *, names: Sequence[str]) -> list
     ]
     said = np.argmax(checkpoint.val_select.logits, axis=1)
     if (mcc := compute_mcc(checkpoint.val_select.labels, said)) <= 0:
-        problems.append(f"it is no better than the majority class: MCC {mcc:.3f} on val_select")
+        problems.append(_no_better(mcc, checkpoint.val_select))
     return problems
 
 
@@ -154,3 +154,13 @@ def logits_problems(logits: Logits, *, role: str, names: Sequence[str]) -> list[
             f"{len(foreign)} pictures have logits but are not of {role}, {foreign[0]} for instance"
         )
     return problems
+
+
+def _no_better(mcc: float, logits: Logits) -> str:
+    roadwork = int(logits.labels.sum())
+    counts = f"{logits.labels.size - roadwork} None and {roadwork} Roadwork images"
+    return (
+        f"it is no better than the majority class: MCC {mcc:.3f} on val_select, which has {counts}"
+        f" of {len(set(logits.groups))} groups. With few of a class: add images of it, from other places."
+        " Otherwise: train for more epochs, start from pretrained weights, or check the labels"
+    )

@@ -49,6 +49,8 @@ def test_a_model_that_is_no_better_than_the_majority_class_is_refused(checkpoint
     judged = dataclasses.replace(checkpoint, val_select=logits(margins=margins))
     [problem] = checkpoint_problems(judged, names=NAMES)
     assert "no better than the majority class: MCC 0.000" in problem
+    assert "2 None and 2 Roadwork images of 4 groups" in problem
+    assert "add images of it" in problem
 
 
 def test_weights_that_were_changed_on_the_disk_do_not_load(checkpoint):
