@@ -384,6 +384,13 @@ def test_a_missing_file_says_what_was_tried_and_which_setting_would_find_it(tmp_
     assert str(tmp_path) not in error.detail  # it goes into the index, which is the same on every machine
 
 
+def test_an_absolute_path_of_another_machine_says_what_of_it_is_here(tmp_path):
+    write(tmp_path / "images" / "a.jpg", b"x")
+    for cell in ("/home/somebody/set/images/a.jpg", "C:\\set\\images\\a.jpg"):
+        opened = source(write(tmp_path / "labels.csv", cells((cell, 1)).encode()))
+        assert "images/a.jpg is there: write paths from there on" in refusal(opened, only(opened)).detail
+
+
 def test_where_files_lie_is_private_and_no_part_of_what_a_source_is(tmp_path):
     plain = {"csv": {"path": str(tmp_path / "labels.csv")}}
     placed = {"csv": {"path": "x.csv", "root": "images", "further_roots": ["far", "off"]}}

@@ -37,7 +37,7 @@ def read_below(roots: Roots, name: str, *, hint: str = "") -> bytes:
         UnusablePictureError: it is missing, leads out of the folders, or cannot be read.
     """
     try:
-        return read_file(roots.locate(name), name=name)
+        return read_file(roots.locate(name, hint=hint), name=name)
     except (FileNotFoundError, NotADirectoryError):
         raise roots.missing(name, hint) from None
     except OSError as error:

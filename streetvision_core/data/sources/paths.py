@@ -67,8 +67,8 @@ class Roots:
             return self.further[int(number) - 1] / below
         return self.first / name
 
-    def locate(self, name: str) -> Path:
-        """Return the resolved path of a name.
+    def locate(self, name: str, *, hint: str = "") -> Path:
+        """Return the resolved path of a name; `hint` is the advice where it leads out.
 
         Raises:
             UnusablePictureError: it leads out of the folders, or can be the name of no file.
@@ -78,11 +78,11 @@ class Roots:
             raise UnusablePictureError(Reason.MISSING, detail, name)
         real = Path(os.path.realpath(self.path(name)))
         if not any(real.is_relative_to(root) for root in (self.first, *self.further)):
-            raise self.outside(name, is_link=self.name(name) is not None)
+            raise self.outside(name, is_link=self.name(name) is not None, hint=hint)
         return real
 
-    def outside(self, name: str, *, is_link: bool) -> UnusablePictureError:
-        """Return the error of a name that leads out of the folders."""
+    def outside(self, name: str, *, is_link: bool, hint: str = "") -> UnusablePictureError:
+        """Return the error of a name that leads out of the folders; `hint` is what else may be meant."""
         if is_link:
             detail = "a link leads out of it; if that is meant, list the folder it leads to in further_roots"
         else:
@@ -93,13 +93,15 @@ class Roots:
                 f"its path is {kind}; set root to a folder that holds all of them,"
                 " or list the folder it leads to in further_roots"
             )
-        return UnusablePictureError(Reason.OUTSIDE, detail, self._searched(name))
+        return UnusablePictureError(
+            Reason.OUTSIDE, "; ".join(filter(None, (detail, hint))), self._searched(name)
+        )
 
     def missing(self, name: str, hint: str = "") -> UnusablePictureError:
         """Return the error of a name that no file has; `hint` is where such a file is."""
         texts = _variants(name)
         if any(self.name(text) is None for text in texts):  # C:\..\..\a.jpg, say
-            return self.outside(name, is_link=False)
+            return self.outside(name, is_link=False, hint=hint)
         if _DRIVE.match(name):
             hint = hint or "it is an absolute path of Windows: write it as it is below the folder set as root"
         tried = [

@@ -238,7 +238,7 @@ def _not_text(path: Path, encoding: str, error: UnicodeDecodeError, where: str) 
     return DataError(
         "a CSV file in UTF-8",
         f"the byte 0x{byte.hex()} in line {line}, which is not {encoding.upper()}"
-        + (f" (it is {meant!r} in Windows-1252)" if meant.isalpha() else ""),
+        + (f" (it is {meant!r} in Windows-1252)" if meant.isalpha() and encoding.startswith("utf-8") else ""),
         where,
         "Save the table as CSV in UTF-8 (spreadsheets call it 'CSV UTF-8'), or convert it:"
         " iconv -f WINDOWS-1252 -t UTF-8 OLD.csv > NEW.csv.",
