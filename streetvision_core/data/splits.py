@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pydantic
 from pydantic import Field
 
-from streetvision_core.data.duplicates import near_duplicate_components
+from streetvision_core.data.groups import unite
 from streetvision_core.data.roles import ROLES
 from streetvision_core.data.sources.entry import LABEL_NAMES
 from streetvision_core.errors import ConfigError, DataError, SchemaError
@@ -220,26 +220,8 @@ def renamed(splits: Splits, sha256_of: Mapping[str, str]) -> Splits:
 
 def _unite_groups(index: ImageIndex, max_distance: int) -> list[_Group]:
     """Unite the groups that share a component of near-duplicates."""
-    pictures = index.pictures
-    components = near_duplicate_components(
-        [one.phash for one in pictures], [one.phash_mirrored for one in pictures], max_distance=max_distance
-    )
-    parent = {one.group: one.group for one in pictures}
-    first_group: dict[int, str] = {}
-    for one, component in zip(pictures, components.tolist(), strict=True):
-        first, second = _root(parent, first_group.setdefault(component, one.group)), _root(parent, one.group)
-        parent[max(first, second)] = min(first, second)
-    members: dict[str, list[Picture]] = {}
-    for one in pictures:
-        members.setdefault(_root(parent, one.group), []).append(one)
-    return [_Group(name, tuple(ones), _count_classes(ones)) for name, ones in members.items()]
-
-
-def _root(parent: dict[str, str], group: str) -> str:
-    while parent[group] != group:
-        parent[group] = parent[parent[group]]
-        group = parent[group]
-    return group
+    united = unite(index.pictures, max_distance=max_distance)
+    return [_Group(name, members, _count_classes(members)) for name, members in united.items()]
 
 
 def _count_classes(pictures: Iterable[Picture]) -> tuple[int, int]:
