@@ -7,12 +7,14 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
-from streetvision_assets.conventions import stage_asset
+from streetvision_assets.checks import Verdict, nothing_to_check, proof, standard_checks
+from streetvision_assets.conventions import checked_input, stage_asset
 from streetvision_assets.pictures import picture, table
+from streetvision_assets.remembered import PROBLEMS
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput, previous_artifact
 from streetvision_core.data.config import SOURCE_NAMES, CsvConfig, DemoConfig, FolderConfig, ParquetConfig
+from streetvision_core.data.groups import group_setting, groups_known, ungrouped_frames
 from streetvision_core.data.images import (
     ImagesConfig,
     IndexedImages,
@@ -26,6 +28,7 @@ from streetvision_core.data.overview import overview_sheet
 from streetvision_core.data.sources import LABEL_NAMES
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_renamed, verify_splits
+from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.history.source import source_lines
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
@@ -115,6 +118,7 @@ def _show_counts() -> dict[str, Metric]:
         "images used": Metric("pictures"),
         **{f"images of {name}": Metric(metric) for name, metric in of_labels},
         "groups of images": Metric("groups"),
+        "images without a group": Metric("ungrouped"),
         "images put aside": Metric("quarantined"),
     }
 
@@ -157,4 +161,36 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     return Verdict(problems, good="every picture, group and near-duplicate has one role", counts=counts)
 
 
-CHECKS = [*standard_checks("images", "splits"), no_leakage]
+@dg.multi_asset_check(
+    name="images_groups_plausible",
+    specs=[
+        dg.AssetCheckSpec(
+            "groups_plausible",
+            asset="images",
+            description="Images without a group do not look like frames of one recording; a warning if so.",
+        )
+    ],
+    ins={"artifact": checked_input("images")},
+)
+def groups_plausible(artifact: PublishedArtifact | None) -> dg.AssetCheckResult:
+    """Look for frames that nobody grouped; a warning, because only people know what belongs together."""
+    if artifact is None:
+        return nothing_to_check("images")
+    images = ImageIndex.from_artifact(artifact).pictures
+    seen = ungrouped_frames(images)
+    return dg.AssetCheckResult(
+        passed=seen is None,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=for_markdown(
+            seen.describe(group_setting(artifact.config()))
+            if seen
+            else "the groups are known"
+            if groups_known(images)
+            else "no groups known, and no sign of frames that belong together",
+            limit=PARAGRAPH,
+        ),
+        metadata={PROBLEMS: 0, "ungrouped": sum(image.group == image.name for image in images)},
+    )
+
+
+CHECKS = [*standard_checks("images", "splits"), groups_plausible, no_leakage]

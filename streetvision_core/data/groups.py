@@ -15,7 +15,7 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -155,6 +155,12 @@ def _grouping(config: SourceConfig) -> tuple[str, str] | None:
         ):
             return f"{kind}.group_column", source.group_column
     return None
+
+
+def group_setting(config: Mapping[str, Any]) -> str:
+    """Return the name of the setting that groups images of the configured source."""
+    kind = next((kind for kind in ("folder", "csv", "parquet") if config.get(kind) is not None), "csv")
+    return f"{kind}.{'group_pattern' if kind == 'folder' else 'group_column'}"
 
 
 @dataclass(frozen=True)

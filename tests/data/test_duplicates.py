@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 from scipy.sparse.csgraph import connected_components
 
-from streetvision_core.data import duplicates
+from streetvision_core.data import CsvConfig, Reason, SourceConfig, duplicates, index_pictures, open_source
 from streetvision_core.data.duplicates import Hashes, compare_hashes, near_duplicates
 from streetvision_core.errors import DataError
 
-from .making import picture
+from .making import encode, picture, write, write_csv
 
 
 def flipped(draw, value: np.ndarray, most: int) -> np.ndarray:
@@ -115,3 +116,28 @@ def test_a_region_too_dense_for_pairs_is_an_error_that_names_an_image(monkeypatc
     images = [picture(f"black{n}", 0, phash=1 << n % 64) for n in range(64)]
     with pytest.raises(DataError, match=r"images like black\d+ are the most.*Remove blank or black images"):
         near_duplicates(images, range(64))
+
+
+def test_copies_with_the_other_label_are_quarantined_with_their_distance(tmp_path):
+    """Both go, whoever is right; a copy with the same label, and a stranger with the other one, stay."""
+    fine = np.random.default_rng(0).integers(0, 256, (4, 30, 40, 3), dtype=np.uint8)
+    scenes = [Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC) for pixels in fine]
+    mirrored = ImageOps.mirror(scenes[0]).resize((80, 60))
+    images = {
+        "a.jpg": (encode(scenes[0], quality=90), 1),
+        "a mirrored.png": (encode(mirrored, "PNG"), 0),
+        "b.jpg": (encode(scenes[1], quality=90), 1),
+        "b again.jpg": (encode(scenes[1], quality=60), 1),
+        "c.jpg": (encode(scenes[2]), 0),
+        "d.jpg": (encode(scenes[3]), 0),
+    }
+    for name, (data, _) in images.items():
+        write(tmp_path / name, data)
+    rows = [{"file": name, "label": label} for name, (_, label) in images.items()]
+    for order in (rows, rows[::-1]):
+        source = open_source(SourceConfig(csv=CsvConfig(path=str(write_csv(tmp_path / "labels.csv", order)))))
+        index = index_pictures(source, max_quarantined_share=0.5)
+        assert [one.name for one in index.quarantine] == ["a mirrored.png", "a.jpg"]
+        assert {one.reason for one in index.quarantine} == {Reason.CONTRADICTING}
+        assert "labelled Roadwork, and a mirrored.png is nearly the same" in index.quarantine[1].detail
+        assert "of 256 bits apart" in index.quarantine[1].detail
