@@ -135,7 +135,7 @@ def check_grouping(entries: Sequence[Entry], config: SourceConfig) -> None:
     columns = sorted({column for entry in entries for column in entry.attributes})
     raise DataError(
         f"images that {name} gives a group",
-        f"none: {value!r} matches none of {len(entries)}, for example {_some([e.name for e in entries])}",
+        f"none: '{value}' matches none of {len(entries)}, for example {_some([e.name for e in entries])}",
         name,
         "Correct the pattern; it is searched in the path below the class folder."
         if name.startswith("folder")
@@ -165,14 +165,16 @@ def group_setting(config: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class UngroupedFrames:
-    """What tells that images without a group belong together after all.
+    """Images without a group that may belong together after all, and what tells so.
 
-    `alike` of `neighbours` in the order of the counted file names are closer to each other than to an image
-    far away in that order; both are 0 where the images do not show it. `example` are two neighbours, `series`
-    is how many beginnings of names there are before the number, `columns` are attributes named like a group.
+    `images` of all `of` images have no group, and `example` are the first of them. `alike` of `neighbours` in
+    the order of the counted file names are closer to each other than to an image far away in that order; both
+    are 0 where the images do not show it. `series` is how many beginnings of names there are before the
+    number, `columns` are attributes named like a group.
     """
 
     images: int
+    of: int
     neighbours: int
     alike: int
     example: tuple[str, ...]
@@ -181,12 +183,11 @@ class UngroupedFrames:
 
     def describe(self, setting: str) -> str:
         """Return the warning, with what to write for `setting`, `csv.group_column` for instance."""
-        parts = [f"{self.images} images have no group"]
+        parts = [f"{self.images} of {self.of} images have no group, for example {', '.join(self.example)}"]
         if self.neighbours:
             parts.append(
                 f"they look like frames that follow each other: {self.alike} of {self.neighbours} neighbours"
                 " by file name resemble each other more than an image further away"
-                f" ({' and '.join(self.example)})"
             )
         if self.columns:
             parts.append(f"the columns {', '.join(self.columns)} may name their groups")
@@ -203,16 +204,19 @@ class UngroupedFrames:
 
 
 def ungrouped_frames(images: Sequence[Picture]) -> UngroupedFrames | None:
-    """Return what tells that images without a group belong together; None where nothing does."""
+    """Return images without a group where others have one, or something tells that they belong together."""
     alone = [image for image in images if image.group == image.name]
     columns = tuple(_group_columns(alone))
     series, pairs = _neighbours(alone)
     alike = _count_alike(alone, pairs)
     # Of images in no order, half of the neighbours are closer: four standard deviations more are no chance.
-    if alike <= len(pairs) / 2 + 2 * len(pairs) ** 0.5 or len(pairs) < FEWEST_NEIGHBOURS:
-        return UngroupedFrames(len(alone), 0, 0, (), series, columns) if columns else None
-    example = tuple(alone[n].name for n in pairs[0])
-    return UngroupedFrames(len(alone), len(pairs), alike, example, series, columns)
+    in_order = len(pairs) >= FEWEST_NEIGHBOURS and alike > len(pairs) / 2 + 2 * len(pairs) ** 0.5
+    if not in_order:
+        alike, pairs = 0, []
+    if not (in_order or columns or 0 < len(alone) < len(images)):
+        return None
+    example = tuple(image.name for image in alone[:3])
+    return UngroupedFrames(len(alone), len(images), len(pairs), alike, example, series, columns)
 
 
 def _group_columns(images: Sequence[Picture]) -> Iterable[str]:

@@ -115,8 +115,7 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_three_names():
         check_grouping(LISTED, config)
     for part in (
         "folder.group_pattern",
-        r"video\\d+",
-        "matches none of 4",
+        r"'^(video\d+)_' matches none of 4",
         "pictures/VID_0.jpg, pictures/VID_1.jpg, pictures/VID_2.jpg and 1 more",
         "below the class folder",
     ):
@@ -145,10 +144,21 @@ def test_frames_without_a_group_are_seen_by_their_names_and_looks():
     assert seen is not None
     assert (seen.images, seen.neighbours, seen.series, seen.columns) == (40, 32, 8, ())
     words = seen.describe("folder.group_pattern")
-    assert "40 images have no group" in words
-    assert "v00_000.jpg and v00_001.jpg" in words
+    assert "40 of 40 images have no group" in words
+    assert "v00_000.jpg, v00_001.jpg, v00_002.jpg" in words
     assert r"folder.group_pattern, for example to '^(.*?)\d+\D*$'" in words
     assert ungrouped_frames(night(videos=8, frames=5, grouped=True)) is None
+
+
+def test_images_without_a_group_beside_others_are_counted():
+    """A shard that lacks the group column, or a pattern that half of the names match."""
+    images = [picture(f"p{n}", n % 2, "g" if n < 6 else None) for n in range(10)]
+    seen = ungrouped_frames(images)
+    assert seen is not None
+    assert seen.describe("parquet.group_column").startswith(
+        "4 of 10 images have no group, for example p6, p7"
+    )
+    assert ungrouped_frames(images[:6]) is None
 
 
 def test_photographs_that_count_up_but_show_different_things_are_no_frames():
