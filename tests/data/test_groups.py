@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,20 @@ from PIL import Image
 
 from streetvision_core.data import CsvConfig, FolderConfig, Picture, SourceConfig, SplitsConfig, assign_splits
 from streetvision_core.data.fingerprint import fingerprint
-from streetvision_core.data.groups import check_grouping, count_groups, groups_known, ungrouped_frames, unite
+from streetvision_core.data.groups import (
+    check_grouping,
+    count_groups,
+    group_setting,
+    groups_known,
+    ungrouped_frames,
+    unite,
+)
+from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.sources import Entry
 from streetvision_core.data.verify import verify_splits
 from streetvision_core.errors import DataError
 
+from .inputs import shared_input
 from .making import encode, index_of, picture, scene
 
 
@@ -178,3 +188,39 @@ def test_a_column_that_is_named_like_a_group_is_named():
 def test_images_that_are_groups_of_their_own_are_counted_as_images():
     assert count_groups(12, 12) == "12 images (no groups known)"
     assert count_groups(3, 12) == "3 groups"
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        (
+            "a07b_pattern_never_real_video",
+            {"folder": {"path": "pictures", "group_pattern": r"^(video\d+)_"}},
+            r"folder.group_pattern.*matches none of 120, for example None/VID_20260401_f000.jpg",
+        ),
+        (
+            "b33_group_other_name",
+            {"csv": {"path": "labels.csv"}},
+            r"20 of 20 images have no group.*Set csv.group_column: video_id",
+        ),
+        (
+            "c09_shard_without_group",
+            {"parquet": {"path": "data"}},
+            r"24 of 48 images have no group.*parquet.group_column",
+        ),
+    ],
+)
+def test_what_users_met_is_told(name, config, words, tmp_path):
+    """A setting that groups nothing is an error; no groups, or some, are a warning that says how many."""
+    folder = shared_input("04-groups-never-matched") / name
+    ((kind, settings),) = config.items()
+    settings = {**settings, "path": str(folder / settings["path"])}
+    try:
+        indexed = index_images(ImagesConfig(**{kind: settings}), directory=tmp_path)
+    except DataError as error:
+        told = str(error)
+    else:
+        seen = ungrouped_frames(indexed.index.pictures)
+        assert seen is not None
+        told = seen.describe(group_setting({kind: settings}))
+    assert re.search(words, told), told
