@@ -14,7 +14,7 @@ from streetvision_assets.remembered import PROBLEMS
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput, previous_artifact
 from streetvision_core.data.config import SOURCE_NAMES, CsvConfig, DemoConfig, FolderConfig, ParquetConfig
-from streetvision_core.data.groups import group_setting, groups_known, ungrouped_frames
+from streetvision_core.data.groups import count_groups, group_setting, groups_known, ungrouped_frames
 from streetvision_core.data.images import (
     ImagesConfig,
     IndexedImages,
@@ -140,8 +140,12 @@ def splits(
     )
 
 
-def _show_sizes(assigned: Splits) -> dict[str, Metric]:
-    return {f"images of {role}": Metric(role) for role in assigned.counts}
+def _show_sizes(assigned: Splits) -> dict[str, str | float | Metric]:
+    images = sum(count.pictures for count in assigned.counts.values())
+    return {
+        **{f"images of {role}": Metric(role) for role in assigned.counts},
+        "kept whole": count_groups(assigned.uniting.groups_before, images),
+    }
 
 
 @proof(

@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from streetvision_core.bundle.template import PAGE
+from streetvision_core.data.groups import count_groups
 from streetvision_core.escape import for_html
 from streetvision_core.eval.metrics import Confusion
 from streetvision_core.eval.plots import plot_confusion_matrix
@@ -118,6 +119,7 @@ def write_page(
         mistakes=mistakes,
         pictures={name: _data_url(name, data) for name, data in plots.items()},
         told=_SHOWN_BY,
+        count_groups=count_groups,
     )
 
 

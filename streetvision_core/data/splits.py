@@ -115,6 +115,11 @@ class Splits:
     config: SplitsConfig
     sha256_of: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    @property
+    def groups_known(self) -> bool:
+        """Whether the data named groups: without any, each image is a group of its own."""
+        return self.uniting.groups_before < sum(count.pictures for count in self.counts.values())
+
     def table(self) -> list[dict[str, object]]:
         """Return one row per role: role, share, pictures, roadwork, none, groups."""
         total = sum(count.pictures for count in self.counts.values())
@@ -129,7 +134,7 @@ class Splits:
         files = {NAMED: self.to_bytes()}
         if self.sha256_of:
             files[BY_SHA256] = renamed(self, self.sha256_of).to_bytes()
-        return Artifact(files, {**metrics, **asdict(self.uniting)})
+        return Artifact(files, {**metrics, **asdict(self.uniting), "groups_known": int(self.groups_known)})
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the record."""

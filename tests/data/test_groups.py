@@ -188,6 +188,9 @@ def test_a_column_that_is_named_like_a_group_is_named():
 def test_images_that_are_groups_of_their_own_are_counted_as_images():
     assert count_groups(12, 12) == "12 images (no groups known)"
     assert count_groups(3, 12) == "3 groups"
+    for grouped in (True, False):
+        index = index_of(picture(f"p{n}", n % 2, f"g{n // 2}" if grouped else None) for n in range(40))
+        assert assign_splits(index, SplitsConfig()).groups_known == grouped == groups_known(index.pictures)
 
 
 @pytest.mark.parametrize(
