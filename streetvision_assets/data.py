@@ -28,6 +28,7 @@ from streetvision_core.data.overview import overview_sheet
 from streetvision_core.data.sources import LABEL_NAMES
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_renamed, verify_splits
+from streetvision_core.errors import StreetVisionError
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.history.source import source_lines
 from streetvision_core.io import ArtifactStore, PublishedArtifact
@@ -180,19 +181,21 @@ def groups_plausible(artifact: PublishedArtifact | None) -> dg.AssetCheckResult:
     """Look for frames that nobody grouped; a warning, because only people know what belongs together."""
     if artifact is None:
         return nothing_to_check("images")
-    images = ImageIndex.from_artifact(artifact).pictures
+    try:
+        images = ImageIndex.from_artifact(artifact).pictures
+    except StreetVisionError as error:  # damaged: the check says so, and does not stop the others
+        return Verdict([str(error)], good="").result()
     seen = ungrouped_frames(images)
+    if seen is not None:
+        words = seen.describe(group_setting(artifact.config()))
+    elif groups_known(images):
+        words = "every image has a group"
+    else:
+        words = f"{count_groups(len(images), len(images))}, and no sign of frames that belong together"
     return dg.AssetCheckResult(
         passed=seen is None,
         severity=dg.AssetCheckSeverity.WARN,
-        description=for_markdown(
-            seen.describe(group_setting(artifact.config()))
-            if seen
-            else "the groups are known"
-            if groups_known(images)
-            else "no groups known, and no sign of frames that belong together",
-            limit=PARAGRAPH,
-        ),
+        description=for_markdown(words, limit=PARAGRAPH),
         metadata={PROBLEMS: 0, "ungrouped": sum(image.group == image.name for image in images)},
     )
 

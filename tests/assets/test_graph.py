@@ -186,7 +186,7 @@ def test_moving_the_pictures_changes_no_data_version(graph, pictures, tmp_path):
 def test_the_verify_job_runs_every_check_and_materializes_nothing(graph):
     result = graph.run("verify")
     assert result.success
-    assert len(evaluations(result)) == len(list(graph.instance.all_asset_keys())) * 2 + 8
+    assert len(evaluations(result)) == len(list(graph.instance.all_asset_keys())) * 2 + 9
     assert not materializations(result)
 
 
