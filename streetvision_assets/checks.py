@@ -76,7 +76,7 @@ def proof(
         def check(context: dg.AssetCheckExecutionContext, **inputs: Any) -> dg.AssetCheckResult:
             artifact: PublishedArtifact | None = inputs[asset]
             if artifact is None:
-                return _nothing_to_check(asset)
+                return nothing_to_check(asset)
             manifest = artifact.manifest
             counts = None
             if manifest.reused_from and manifest.dagster_run_id == context.run.run_id:
@@ -139,7 +139,7 @@ def _standard_check(step: str) -> dg.AssetChecksDefinition:
     ) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
         if artifact is None:
-            yield from (_nothing_to_check(step, check_name=name) for name in sorted(selected))
+            yield from (nothing_to_check(step, check_name=name) for name in sorted(selected))
             return
         if "integrity" in selected:
             yield _check_integrity(artifact)
@@ -149,7 +149,7 @@ def _standard_check(step: str) -> dg.AssetChecksDefinition:
     return integrity_and_lineage
 
 
-def _nothing_to_check(step: str, *, check_name: str | None = None) -> dg.AssetCheckResult:
+def nothing_to_check(step: str, *, check_name: str | None = None) -> dg.AssetCheckResult:
     """Return the result for an asset that no run has made yet: a remark, for nothing is wrong."""
     return dg.AssetCheckResult(
         check_name=check_name,

@@ -22,6 +22,7 @@ from streetvision_core.data.config import (
     ParquetConfig,
     PartConfig,
 )
+from streetvision_core.data.groups import count_groups, group_setting, groups_known, ungrouped_frames
 from streetvision_core.data.images import (
     ImagesConfig,
     IndexedImages,
@@ -140,6 +141,7 @@ def _show_counts() -> dict[str, Metric]:
         "images used": Metric("pictures"),
         **{f"images of {name}": Metric(metric) for name, metric in of_labels},
         "groups of images": Metric("groups"),
+        "images without a group": Metric("ungrouped"),
         "images put aside": Metric("quarantined"),
     }
 
@@ -163,8 +165,12 @@ def splits(
     )
 
 
-def _show_sizes(assigned: Splits) -> dict[str, Metric]:
-    return {f"images of {role}": Metric(role) for role in assigned.counts}
+def _show_sizes(assigned: Splits) -> dict[str, str | float | Metric]:
+    images = sum(count.pictures for count in assigned.counts.values())
+    return {
+        **{f"images of {role}": Metric(role) for role in assigned.counts},
+        "kept whole": count_groups(assigned.uniting.groups_before, images),
+    }
 
 
 @proof(
@@ -219,4 +225,21 @@ def no_shortcut(images: PublishedArtifact) -> Verdict:
     )
 
 
-CHECKS = [*standard_checks("images", "splits"), no_leakage, balanced, no_shortcut]
+@proof(
+    "images",
+    description="Images without a group do not look like frames of one recording.",
+)
+def groups_plausible(images: PublishedArtifact) -> Verdict:
+    """Look for frames that nobody grouped; a warning, because only people know what belongs together."""
+    pictures = ImageIndex.from_artifact(images).pictures
+    frames = ungrouped_frames(pictures)
+    sure = "every image has a group" if groups_known(pictures) else "no sign of frames that belong together"
+    return Verdict(
+        [frames.describe(group_setting(images.config()))] if frames else [],
+        good=f"{count_groups(len({image.group for image in pictures}), len(pictures))}: {sure}",
+        counts={"ungrouped": sum(image.group == image.name for image in pictures)},
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+CHECKS = [*standard_checks("images", "splits"), no_leakage, balanced, no_shortcut, groups_plausible]

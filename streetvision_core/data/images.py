@@ -9,11 +9,13 @@ Where a source lies is configuration, not content: the same pictures at another 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig, unnamed_source
+from streetvision_core.data.groups import check_grouping
 from streetvision_core.data.index import DEMO_FILE, ImageIndex, index_pictures
 from streetvision_core.data.opening import published_source
 from streetvision_core.data.pictures import PictureReader
@@ -78,14 +80,18 @@ def index_images(
 
     Raises:
         ConfigError: the path is wrong.
-        DataError: there are no pictures, too many are unusable, or a class is missing.
+        DataError: there are no pictures, too many are unusable, a class is missing, or the configured groups
+            match nothing.
     """
     drawn = _draw(config, directory / DEMO_FILE) if config.demo is not None else None
     source = open_source(config, demo_file=drawn.path if drawn else None)
     known = previous is not None and _reads_alike(config, previous)
     stamps = Stamps(source, stamps_of(previous) if previous is not None and known else {})
     index = index_pictures(
-        source, max_quarantined_share=config.max_quarantined_share, unchanged=stamps.unchanged
+        source,
+        max_quarantined_share=config.max_quarantined_share,
+        unchanged=stamps.unchanged,
+        check=partial(check_grouping, config=config),
     )
     return IndexedImages(
         index=index,

@@ -22,7 +22,7 @@ from streetvision_core.errors import DataError
 from streetvision_core.io import Artifact, csv_bytes, read_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from streetvision_core.data.sources import Entry, PictureSource
     from streetvision_core.io import PublishedArtifact
@@ -34,6 +34,8 @@ _COLUMNS = ("name", "label", "group", "sha256", *_NUMBERS[1:], "phash", "phash_m
 # What no index of commit 705fcbb has: read as not recorded.
 _LATER = ("format", "brightness", "phash256", "phash256_mirrored", "role")
 _ATTRIBUTE = "attribute:"
+# Re-encoded, half-size and mirrored copies of street photographs stay within these bits of 64 and of 256.
+_COPY_BITS, _COPY_BITS_256 = 4, 16
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no table, terminal or file system carries these on unharmed
 
 
@@ -99,6 +101,7 @@ class ImageIndex:
                 "none": labels[0],
                 "roadwork": labels[1],
                 "groups": len({picture.group for picture in self.pictures}),
+                "ungrouped": sum(picture.group == picture.name for picture in self.pictures),
                 "quarantined": len(self.quarantine),
             },
         )
@@ -140,6 +143,7 @@ def index_pictures(
     max_quarantined_share: float = 0.05,
     workers: int = 2,
     unchanged: Callable[[str], Picture | None] = lambda _: None,
+    check: Callable[[Sequence[Entry]], None] = lambda _: None,
 ) -> ImageIndex:
     """Read every picture of `source` once, in `workers` threads, and index it.
 
@@ -148,6 +152,7 @@ def index_pictures(
         max_quarantined_share: How much of them may be unusable, 0 to 1.
         workers: How many threads read.
         unchanged: Returns what is known of a picture by its name, which then is not read; or None.
+        check: Raises where what is listed cannot be right, before anything is read.
 
     Raises:
         QuarantineError: more than the share `max_quarantined_share` (0 to 1) cannot be used.
@@ -159,19 +164,21 @@ def index_pictures(
     if not entries:
         raise DataError("labelled pictures", "none", source.describe(), "Add pictures, or correct the path.")
     check_some_of_each(Counter(entry.label for entry in entries), source.describe())
+    check(entries)
     readable, quarantine = _sort_out(entries)
     # Threads: decoding and hashing release the GIL, and nothing is copied between processes.
     tasks = (delayed(_measure)(source, entry, unchanged) for entry in readable)
     measured = list(Parallel(n_jobs=workers, prefer="threads")(tasks))
     quarantine += [one for one in measured if isinstance(one, Quarantined)]
     pictures = [one for one in measured if isinstance(one, Picture)]
-    contradicting = list(_find_contradicting(pictures))
-    quarantine += contradicting
-    refused = {one.name for one in contradicting}
+    pictures.sort(key=lambda picture: picture.name)
+    for find_contradicting in (_find_contradicting, _find_contradicting_copies):
+        contradicting = list(find_contradicting(pictures))
+        quarantine += contradicting
+        refused = {one.name for one in contradicting}
+        pictures = [picture for picture in pictures if picture.name not in refused]
     index = ImageIndex(
-        pictures=tuple(
-            sorted((one for one in pictures if one.name not in refused), key=lambda one: one.name)
-        ),
+        pictures=tuple(pictures),
         quarantine=tuple(sorted(quarantine, key=lambda one: (one.name, one.reason))),
     )
     if len(quarantine) > max_quarantined_share * len(entries):
@@ -236,6 +243,28 @@ def _find_contradicting(pictures: Iterable[Picture]) -> Iterator[Quarantined]:
                 other = next(one for one in copies if one.label != copy.label)
                 detail = f"labelled {LABEL_NAMES[copy.label]}, and {other.name} is the same picture labelled"
                 yield Quarantined(copy.name, Reason.CONTRADICTING, f"{detail} {LABEL_NAMES[other.label]}")
+
+
+def _find_contradicting_copies(pictures: Sequence[Picture]) -> Iterator[Quarantined]:
+    """Find images and re-encoded, resized or mirrored copies of them that carry the other label.
+
+    Near-duplicates further apart are kept: of two neighbouring frames one may show the first cone.
+    """
+    from streetvision_core.data.duplicates import near_duplicates
+
+    hashed = [picture for picture in pictures if picture.phash256 and picture.phash256_mirrored]
+    labels = [picture.label for picture in hashed]
+    near = near_duplicates(hashed, labels, max_distance=_COPY_BITS, confirmed=_COPY_BITS_256)
+    for n, picture in enumerate(hashed):
+        if near.other[n] >= 0:
+            other = hashed[near.other[n]]
+            yield Quarantined(
+                picture.name,
+                Reason.CONTRADICTING,
+                f"labelled {LABEL_NAMES[picture.label]}, and {other.name} is nearly the same image labelled"
+                f" {LABEL_NAMES[other.label]} ({near.distance[n]} of 64 and {near.distance256[n]} of 256 bits"
+                " apart)",
+            )
 
 
 def _check_classes(index: ImageIndex, where: str) -> None:

@@ -25,7 +25,7 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.data.draws import draw_roles
-from streetvision_core.data.duplicates import near_duplicate_components
+from streetvision_core.data.groups import unite
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.official import official_assignment
 from streetvision_core.errors import ConfigError, DataError, SchemaError
@@ -115,6 +115,11 @@ class Splits:
     config: SplitsConfig
     sha256_of: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    @property
+    def groups_known(self) -> bool:
+        """Whether the data named groups: without any, each image is a group of its own."""
+        return self.uniting.groups_before < sum(count.pictures for count in self.counts.values())
+
     def table(self) -> list[dict[str, object]]:
         """Return one row per role: role, share, pictures, roadwork, none, groups."""
         total = sum(count.pictures for count in self.counts.values())
@@ -129,7 +134,7 @@ class Splits:
         files = {NAMED: self.to_bytes()}
         if self.sha256_of:
             files[BY_SHA256] = renamed(self, self.sha256_of).to_bytes()
-        return Artifact(files, {**metrics, **asdict(self.uniting)})
+        return Artifact(files, {**metrics, **asdict(self.uniting), "groups_known": int(self.groups_known)})
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the record."""
@@ -223,26 +228,8 @@ def renamed(splits: Splits, sha256_of: Mapping[str, str]) -> Splits:
 
 def _unite_groups(index: ImageIndex, max_distance: int) -> list[_Group]:
     """Unite the groups that share a component of near-duplicates."""
-    pictures = index.pictures
-    components = near_duplicate_components(
-        [one.phash for one in pictures], [one.phash_mirrored for one in pictures], max_distance=max_distance
-    )
-    parent = {one.group: one.group for one in pictures}
-    first_group: dict[int, str] = {}
-    for one, component in zip(pictures, components.tolist(), strict=True):
-        first, second = _root(parent, first_group.setdefault(component, one.group)), _root(parent, one.group)
-        parent[max(first, second)] = min(first, second)
-    members: dict[str, list[Picture]] = {}
-    for one in pictures:
-        members.setdefault(_root(parent, one.group), []).append(one)
-    return [_Group(name, tuple(ones), _count_classes(ones)) for name, ones in members.items()]
-
-
-def _root(parent: dict[str, str], group: str) -> str:
-    while parent[group] != group:
-        parent[group] = parent[parent[group]]
-        group = parent[group]
-    return group
+    united = unite(index.pictures, max_distance=max_distance)
+    return [_Group(name, members, _count_classes(members)) for name, members in united.items()]
 
 
 def _count_classes(pictures: Iterable[Picture]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.duplicates import near_duplicate_components
+from streetvision_core.data.duplicates import near_duplicates
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.splits import BY_SHA256, CLASSES, NAMED, Splits, renamed
 from streetvision_core.graph import ROLES
@@ -84,12 +84,11 @@ def _crossings(
     max_distance: int,
 ) -> Iterator[str]:
     pictures = index.pictures
-    components = near_duplicate_components(
-        [one.phash for one in pictures], [one.phash_mirrored for one in pictures], max_distance=max_distance
-    )
+    groups = [one.group for one in pictures]
+    components = near_duplicates(pictures, groups, max_distance=max_distance).component
     kinds: dict[str, Iterable[object]] = {
         "copies of one picture": [one.sha256 for one in pictures],
-        "the pictures of one group": [one.group for one in pictures],
+        "the pictures of one group": groups,
         "near-duplicate pictures": components.tolist(),
     }
     for kind, keys in kinds.items():

@@ -9,6 +9,7 @@ from tests.assets.graph import STEPS, Graph, evaluations, paragraph, small_confi
 from tests.bundle.chain import draw_pictures
 
 NUMBERS = {
+    ("images", "groups_plausible"): {"ungrouped"},
     ("splits", "no_leakage"): {"images", "groups", "roles"},
     ("phase1_checkpoint", "usable_model"): {"images", "val_mcc"},
     ("val_calib_logits", "complete_logits"): {"images"},

@@ -1,0 +1,257 @@
+"""Groups of images that belong together: as the data names them, and as near-duplicates unite them.
+
+Images of one group never cross roles. An image without a group is a group of its own name. `unite` joins the
+groups that share a component of near-duplicates, and refuses a component that hangs together by accident:
+one that joins more than `MOST_JOINED` named groups, or several groups and both a share and a number of all
+images. Such a component would go to one role whole and leave the others without their share.
+
+What nobody named cannot be kept whole. `check_grouping` refuses a setting that matches no image, and
+`ungrouped_frames` looks for frames that follow each other in images without a group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streetvision_core.data.duplicates import Hashes, near_duplicates
+from streetvision_core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from streetvision_core.data.config import SourceConfig
+    from streetvision_core.data.duplicates import NearDuplicates
+    from streetvision_core.data.index import Picture
+    from streetvision_core.data.sources import Entry
+
+MOST_JOINED = 5  # named groups in one united group
+LARGE_SHARE, LARGE_NUMBER = 0.05, 30  # of the images, in one component of several groups
+FEWEST_NEIGHBOURS = 10
+_SHOWN = 5
+_COUNTED = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
+_LIKE_A_GROUP = re.compile(
+    r"group|vid|seq|clip|scene|drive|session|track|camera|site|place|location|recording", re.IGNORECASE
+)
+
+
+def groups_known(images: Iterable[Picture]) -> bool:
+    """Tell whether any image has a group that is more than its own name."""
+    return any(image.group != image.name for image in images)
+
+
+def count_groups(groups: int, images: int) -> str:
+    """Return the words for so many groups of so many images: images, where each is a group of its own."""
+    return f"{images} images (no groups known)" if groups == images else f"{groups} groups"
+
+
+def unite(images: Sequence[Picture], *, max_distance: int) -> dict[str, tuple[Picture, ...]]:
+    """Return the united groups, each named by the first of the groups in it.
+
+    Raises:
+        DataError: a component joins too much to be believed, or too many images are alike to be compared.
+    """
+    near = near_duplicates(images, [image.group for image in images], max_distance=max_distance)
+    parent = {image.group: image.group for image in images}
+    first_group: dict[int, str] = {}
+    for image, component in zip(images, near.component.tolist(), strict=True):
+        one, two = _root(parent, first_group.setdefault(component, image.group)), _root(parent, image.group)
+        parent[max(one, two)] = min(one, two)
+    members: defaultdict[str, list[Picture]] = defaultdict(list)
+    for image in images:
+        members[_root(parent, image.group)].append(image)
+    _check_components(images, near, members, max_distance)
+    return {name: tuple(group) for name, group in members.items()}
+
+
+def _root(parent: dict[str, str], group: str) -> str:
+    while parent[group] != group:
+        parent[group] = parent[parent[group]]
+        group = parent[group]
+    return group
+
+
+def _check_components(
+    images: Sequence[Picture],
+    near: NearDuplicates,
+    united: Mapping[str, Sequence[Picture]],
+    max_distance: int,
+) -> None:
+    """Refuse the first united group of too many named groups, or component of too many images."""
+    suspects: list[Iterable[str]] = [
+        [image.name for image in group]
+        for group in united.values()
+        # Copies of one image are no strangers, however many: an image without a group does not count.
+        if len({image.group for image in group if image.group != image.name}) > MOST_JOINED
+    ]
+    limit = max(LARGE_NUMBER, LARGE_SHARE * len(images))
+    component_of = dict(zip((image.name for image in images), near.component.tolist(), strict=True))
+    large = {component for component, size in Counter(near.component.tolist()).items() if size >= limit}
+    for component in sorted(large):
+        names = [name for name, other in component_of.items() if other == component]
+        if len({image.group for image in images if component_of[image.name] == component}) > 1:
+            suspects.append(names)
+    if suspects:
+        raise _too_much_joined(images, near, set(suspects[0]), max_distance)
+
+
+def _too_much_joined(
+    images: Sequence[Picture], near: NearDuplicates, names: set[str], max_distance: int
+) -> DataError:
+    inside = [n for n, image in enumerate(images) if image.name in names]
+    groups = sorted({images[n].group for n in inside})
+    pairs = {tuple(sorted((n, int(near.other[n])))): n for n in inside if near.other[n] >= 0}
+    shown = [
+        f"{images[one].name} (group {images[one].group}) and {images[two].name} (group {images[two].group}),"
+        f" {near.distance[n]} of 64 and {near.distance256[n]} of 256 bits apart"
+        for (one, two), n in list(pairs.items())[:_SHOWN]
+    ]
+    return DataError(
+        f"near-duplicates that join at most {MOST_JOINED} groups, and not both {LARGE_SHARE:.0%} and"
+        f" {LARGE_NUMBER} of the images across groups",
+        f"{len(inside)} of {len(images)} images of {len(groups)} groups ({_some(groups)}) joined by pairs"
+        f" like these: {'; '.join(shown)}",
+        f"the splits, max_distance {max_distance}",
+        "Look at these pairs. Where they show one place, give them one group (a coarser group column or"
+        " group_pattern) or keep one copy; where they are strangers that look alike, lower max_distance.",
+    )
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def check_grouping(entries: Sequence[Entry], config: SourceConfig) -> None:
+    """Raise DataError where a group pattern or column that was asked for gives no image a group."""
+    if (setting := _grouping(config)) is None or any(entry.group for entry in entries) or not entries:
+        return
+    name, value = setting
+    columns = sorted({column for entry in entries for column in entry.attributes})
+    raise DataError(
+        f"images that {name} gives a group",
+        f"none: '{value}' matches none of {len(entries)}, for example {_some([e.name for e in entries])}",
+        name,
+        "Correct the pattern; it is searched in the path below the class folder."
+        if name.startswith("folder")
+        else f"Name another column, one of {', '.join(columns) or 'none'}, or null for no groups.",
+    )
+
+
+def _grouping(config: SourceConfig) -> tuple[str, str] | None:
+    """Return name and value of the group setting, where one was made that differs from its default."""
+    if config.folder is not None and config.folder.group_pattern:
+        return "folder.group_pattern", config.folder.group_pattern
+    for kind in ("csv", "parquet"):
+        source = getattr(config, kind)
+        if source is not None and source.group_column not in (
+            None,
+            type(source).model_fields["group_column"].default,
+        ):
+            return f"{kind}.group_column", source.group_column
+    return None
+
+
+def group_setting(config: Mapping[str, Any]) -> str:
+    """Return the name of the setting that groups images of the configured source."""
+    kind = next((kind for kind in ("folder", "csv", "parquet") if config.get(kind) is not None), "csv")
+    return f"{kind}.{'group_pattern' if kind == 'folder' else 'group_column'}"
+
+
+@dataclass(frozen=True)
+class UngroupedFrames:
+    """Images without a group that may belong together after all, and what tells so.
+
+    `images` of all `of` images have no group, and `example` are the first of them. `alike` of `neighbours` in
+    the order of the counted file names are closer to each other than to an image far away in that order; both
+    are 0 where the images do not show it. `series` is how many beginnings of names there are before the
+    number, `columns` are attributes named like a group.
+    """
+
+    images: int
+    of: int
+    neighbours: int
+    alike: int
+    example: tuple[str, ...]
+    series: int
+    columns: tuple[str, ...]
+
+    def describe(self, setting: str) -> str:
+        """Return the warning, with what to write for `setting`, `csv.group_column` for instance."""
+        parts = [f"{self.images} of {self.of} images have no group, for example {', '.join(self.example)}"]
+        if self.neighbours:
+            parts.append(
+                f"they look like frames that follow each other: {self.alike} of {self.neighbours} neighbours"
+                " by file name resemble each other more than an image further away"
+            )
+        if self.columns:
+            parts.append(f"the columns {', '.join(self.columns)} may name their groups")
+        return f"{'; '.join(parts)}. {self._advice(setting)}"
+
+    def _advice(self, setting: str) -> str:
+        if self.columns:
+            return f"Set {setting.partition('.')[0]}.group_column: {self.columns[0]} if so."
+        if setting.endswith("group_column"):
+            return f"Add a column that names the recording of each image, and set {setting}."
+        # One series of names says nothing of where a recording ends: then a hundred names are a group.
+        pattern = r"^(.*?)\d+\D*$" if self.series > 1 else r"^(.*)\d\d\D*$"
+        return f"Set {setting}, for example to '{pattern}', so that frames of one recording share a role."
+
+
+def ungrouped_frames(images: Sequence[Picture]) -> UngroupedFrames | None:
+    """Return images without a group where others have one, or something tells that they belong together."""
+    alone = [image for image in images if image.group == image.name]
+    columns = tuple(_group_columns(alone))
+    series, pairs = _neighbours(alone)
+    alike = _count_alike(alone, pairs)
+    # Of images in no order, half of the neighbours are closer: four standard deviations more are no chance.
+    in_order = len(pairs) >= FEWEST_NEIGHBOURS and alike > len(pairs) / 2 + 2 * len(pairs) ** 0.5
+    if not in_order:
+        alike, pairs = 0, []
+    if not (in_order or columns or 0 < len(alone) < len(images)):
+        return None
+    example = tuple(image.name for image in alone[:3])
+    return UngroupedFrames(len(alone), len(images), len(pairs), alike, example, series, columns)
+
+
+def _group_columns(images: Sequence[Picture]) -> Iterable[str]:
+    values: defaultdict[str, set[str]] = defaultdict(set)
+    for image in images:
+        for column, value in image.attributes.items():
+            values[column].add(value)
+    return [
+        column
+        for column, different in sorted(values.items())
+        if _LIKE_A_GROUP.search(column) and 1 < len(different) <= len(images) / 2
+    ]
+
+
+def _neighbours(images: Sequence[Picture]) -> tuple[int, list[tuple[int, int]]]:
+    """Return the number of series of counted names, and the pairs of images that are next in one."""
+    series: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for n, image in enumerate(images):
+        if counted := _COUNTED.match(image.name):
+            series[counted[1], counted[3]].append((int(counted[2]), n))
+    orders = [[n for _, n in sorted(numbers)] for _, numbers in sorted(series.items()) if len(numbers) > 1]
+    return len(orders), [pair for order in orders for pair in pairwise(order)]
+
+
+def _count_alike(images: Sequence[Picture], pairs: Sequence[tuple[int, int]]) -> int:
+    """Count the pairs that are closer to each other than the first is to the one half of all pairs away."""
+    if not pairs:
+        return 0
+    one, two = np.array(pairs).T
+    far = np.roll(one, len(pairs) // 2)
+    hashes = Hashes.of(images)
+    words = hashes.plain256 if hashes.confirmable.all() else hashes.plain[:, None]
+    near_bits, far_bits = (
+        np.bitwise_count(words[one] ^ words[other]).sum(axis=1, dtype=int) for other in (two, far)
+    )
+    grey = np.array([image.brightness or 0 for image in images])
+    near_grey, far_grey = np.abs(grey[one] - grey[two]), np.abs(grey[one] - grey[far])
+    return int(max((near_bits < far_bits).sum(), (near_grey < far_grey).sum()))
