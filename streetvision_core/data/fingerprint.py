@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import imagehash
 from PIL import Image, ImageOps, ImageStat
 
-from streetvision_core.data.pictures import decode_with_orientation
+from streetvision_core.data.pictures import decode_details
 
 _SMALL, _LARGE = (32, 32), (64, 64)  # what imagehash.phash reduces an image to for 64 and for 256 bits
 
@@ -36,19 +36,19 @@ def fingerprint(data: bytes) -> Fingerprint:
     The hashes are pHashes (imagehash.phash) of the image and of its mirror image: 64 bits in 16 hex digits,
     256 bits in 64. The brightness is the mean grey, 0 to 255.
     """
-    image, orientation, kind = decode_with_orientation(data)
+    decoded = decode_details(data)
     # Mirroring commutes with the reduction: reducing first is the same hash at half the cost.
-    grey = image.convert("L")
+    grey = decoded.image.convert("L")
     small, large = (grey.resize(size, Image.Resampling.LANCZOS) for size in (_SMALL, _LARGE))
     return Fingerprint(
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
-        width=image.width,
-        height=image.height,
-        orientation=orientation,
+        width=decoded.size[0],
+        height=decoded.size[1],
+        orientation=decoded.orientation,
         phash=str(imagehash.phash(small)),
         phash_mirrored=str(imagehash.phash(ImageOps.mirror(small))),
-        format=kind,
+        format=decoded.format,
         brightness=round(ImageStat.Stat(small).mean[0]),
         phash256=str(imagehash.phash(large, hash_size=16)),
         phash256_mirrored=str(imagehash.phash(ImageOps.mirror(large), hash_size=16)),

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from streetvision_core.data import pictures
+from streetvision_core.data import jpeg, pictures
 from streetvision_core.data.pictures import decode
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.io.encode import bytes_digest, json_bytes
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 FLOAT32 = "float32"
 PLAIN, MIRRORED, QUALITY = "plain", "mirrored", "quality"
 AHEAD = 2 * BATCH_SIZE
-_CODE = (features, measure, pictures, pooling, predict, preprocessing, seeds, views)
+_CODE = (features, jpeg, measure, pictures, pooling, predict, preprocessing, seeds, views)
 SECONDS_A_SHARD = 60.0
 
 

@@ -71,7 +71,7 @@ def test_a_picture_is_measured_upright_and_hashed_as_imagehash_does(tmp_path):
 def test_what_cannot_be_used_is_quarantined_with_its_reason(tmp_path):
     bad = {
         "empty.jpg": (b"", Reason.EMPTY),
-        "text.jpg": (b"hello", Reason.NOT_A_PICTURE),
+        "text.jpg": (b"hello", Reason.NOT_AN_IMAGE),
         "cut.jpg": (jpeg(1)[:-300], Reason.TRUNCATED),
         "bomb.png": (bomb(40_000, 40_000), Reason.TOO_LARGE),
     }
