@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import imagehash
 from PIL import Image, ImageOps, ImageStat
 
-from streetvision_core.data.pictures import decode_details
+from streetvision_core.data.pictures import MAX_PIXELS, decode_details
 
 _SMALL, _LARGE = (32, 32), (64, 64)  # what imagehash.phash reduces an image to for 64 and for 256 bits
 
@@ -30,13 +30,13 @@ class Fingerprint:
     phash256_mirrored: str
 
 
-def fingerprint(data: bytes) -> Fingerprint:
-    """Measure an image; raises UnusablePictureError.
+def fingerprint(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Fingerprint:
+    """Measure an image of at most `max_pixels`; raises UnusablePictureError.
 
     The hashes are pHashes (imagehash.phash) of the image and of its mirror image: 64 bits in 16 hex digits,
     256 bits in 64. The brightness is the mean grey, 0 to 255.
     """
-    decoded = decode_details(data)
+    decoded = decode_details(data, max_pixels=max_pixels)
     # Mirroring commutes with the reduction: reducing first is the same hash at half the cost.
     grey = decoded.image.convert("L")
     small, large = (grey.resize(size, Image.Resampling.LANCZOS) for size in (_SMALL, _LARGE))

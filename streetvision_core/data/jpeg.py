@@ -109,7 +109,7 @@ class Jpeg:
 
     @property
     def lacks_scans(self) -> bool:
-        """Whether a component was sent in part: never, without its means in full, or not at each frequency."""
+        """Whether a component lacks a frequency in all scans, or the last bits of its means."""
         sent: defaultdict[int, set[int]] = defaultdict(set)
         for segment in self.segments:
             if segment.code == _START_OF_SCAN:

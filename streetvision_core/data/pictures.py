@@ -2,16 +2,17 @@
 
 `decode` promises an RGB image, upright (the EXIF orientation is applied and then forgotten), or an
 `UnusablePictureError` with a reason. The first bytes say what a file is (`kinds.py`), and only the decoder of
-that format is opened. The size is judged from the header, before any pixel is decoded, and so are the number
-of scans of a JPEG (each one is a pass over all of it, and takes but a few bytes where somebody means harm) and
-the pages, tiles and compression of a TIFF. Of a JPEG it is proved that its data is all there (`jpeg.py`).
+that format is opened. The size is judged from the header, before any pixel is decoded, and so are the
+number of scans of a JPEG (each one is a pass over all of it, and takes but a few bytes where somebody means
+harm) and the tiles and the compression of a TIFF. Of a JPEG it is proved that all its data is there
+(`jpeg.py`).
 
 An image has at most `MAX_PIXELS`, of which at most `WHOLE_PIXELS` are decoded: a larger JPEG comes at a half,
 a quarter or an eighth of its size. What can only be decoded whole (a progressive JPEG, every other format) is
 refused above `WHOLE_PIXELS`.
 
-What has no single RGB meaning gets one, for bytes and for Pillow images alike (`upright_rgb`): transparency is
-laid over white, of integers of 16 or 32 bits counts the upper byte of 16, of an animation the first frame,
+What has no single RGB meaning gets one, for bytes and for Pillow images alike (`upright_rgb`): transparency
+is laid over white, of integers of 16 or 32 bits counts the upper byte of 16, of an animation the first frame,
 colour profiles are ignored.
 """
 
@@ -51,6 +52,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _JPEGS = ("JPEG", "MPO")
+_NAMES = {"HEIF": "HEIC"}  # as people call them
 _NEEDS_HEIF = "HEIC, which needs the extra heif: pip install 'streetvision[heif]', or convert to JPEG"
 _NEEDS_AVIF = "AVIF, which this Pillow was built without: pip install 'pillow>=11.3', or convert to JPEG"
 _TIFF_COMPRESSIONS = {"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg"}
@@ -138,7 +140,7 @@ def _open(data: bytes) -> Image.Image:
         # Not through Image.open: its own bound on pixels is lower than ours, and one for the whole process.
         return factory(BytesIO(data))
     except Exception as error:
-        detail = f"its {kind.format} header cannot be read"
+        detail = f"its {_NAMES.get(kind.format, kind.format)} header cannot be read"
         raise UnusablePictureError(Reason.TRUNCATED, f"{detail}: {_text(error)}") from error
 
 
