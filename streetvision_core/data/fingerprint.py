@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import imagehash
 from PIL import Image, ImageOps, ImageStat
 
-from streetvision_core.data.pictures import MAX_PIXELS, decode_details
+from streetvision_core.data.pictures import decode_details
+from streetvision_core.data.reasons import MAX_PIXELS
 
 _SMALL, _LARGE = (32, 32), (64, 64)  # what imagehash.phash reduces an image to for 64 and for 256 bits
 

@@ -17,8 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from streetvision_core.data.pictures import MAX_PIXELS
-from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.reasons import MAX_PIXELS, Reason, UnusablePictureError
 from streetvision_core.data.sources.entry import LABEL_NAMES
 from streetvision_core.errors import DataError
 from streetvision_core.io import Artifact, csv_bytes, read_csv

@@ -28,7 +28,7 @@ from PIL import Image, features
 
 from streetvision_core.data.jpeg import MAX_SCANS, Jpeg, decode_strictly
 from streetvision_core.data.kinds import identify
-from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.reasons import MAX_PIXELS, Reason, UnusablePictureError
 from streetvision_core.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from streetvision_core.data.index import ImageIndex
     from streetvision_core.data.sources import PictureSource
 
-MAX_PIXELS = 200_000_000
 WHOLE_PIXELS = 50_000_000
 _SCALES = (8, 4, 2, 1)
 _ORIENTATION_TAG = 0x0112
@@ -111,9 +110,12 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     What is not loaded yet is decoded here, by Pillow alone and whole.
 
     Raises:
-        UnusablePictureError: it is too large, cannot be loaded, or has a mode without a meaning in RGB.
+        UnusablePictureError: it is empty, too large or damaged, or its mode has no meaning in RGB.
     """
-    if image.width * image.height > MAX_PIXELS:
+    pixels = image.width * image.height
+    if pixels == 0:
+        raise UnusablePictureError(Reason.EMPTY, "it has no pixels")
+    if pixels > MAX_PIXELS:
         raise _too_many(image, MAX_PIXELS)
     try:
         image.load()

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 from streetvision_core.errors import DataError
 
+MAX_PIXELS = 200_000_000  # of an image; a larger one is `TOO_LARGE`
+
 
 class Reason(StrEnum):
     """Why an image is in quarantine; the value is what a person reads there."""
