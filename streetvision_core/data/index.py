@@ -291,7 +291,7 @@ def _measure(
         measured = fingerprint(source.read(entry.name), max_pixels=max_pixels)
     except UnusablePictureError as error:
         return Quarantined(entry.name, error.reason, " ".join(error.detail.split()))
-    return Picture(name=entry.name, **listed, **asdict(measured))
+    return Picture(name=entry.name, **listed, **vars(measured))
 
 
 def _find_contradicting(pictures: Iterable[Picture]) -> Iterator[Quarantined]:
