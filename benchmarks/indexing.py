@@ -37,7 +37,7 @@ def make_jpegs(count: int) -> list[bytes]:
         grain = draw.normal(0, 7, (240, 320, 3))
         pixels = np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)
         buffer = BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
         made.append(buffer.getvalue())
     return made
 

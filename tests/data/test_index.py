@@ -32,6 +32,8 @@ from streetvision_core.data import (
 from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.sources import CsvSource
 from streetvision_core.errors import DataError
+from streetvision_core.io import ArtifactStore
+from streetvision_core.io.store import is_half_made
 
 from .making import bomb, encode, hub_row, jpeg, publish, scene, write, write_csv, write_parquet
 
@@ -191,12 +193,16 @@ def test_one_line_says_what_became_of_every_image(tmp_path):
 def test_what_was_put_aside_is_listed_although_nothing_is_published(tmp_path):
     listing(tmp_path)
     source = CsvConfig(path=str(tmp_path / "labels.csv"))
-    with pytest.raises(QuarantineError, match=r"listed in .*step.quarantine\.csv") as caught:
-        index_images(ImagesConfig(csv=source), directory=tmp_path / "step")
-    listed = (tmp_path / "step" / "quarantine.csv").read_bytes()
+    store = ArtifactStore(tmp_path / "store")
+    directory = store.stage("run", "images")
+    with pytest.raises(QuarantineError, match=r"listed in .*images.quarantine\.csv") as caught:
+        index_images(ImagesConfig(csv=source), directory=directory)
+    listed = (directory / "quarantine.csv").read_bytes()
     assert listed == caught.value.index.quarantine_csv()
     assert str(copy.copy(caught.value)) == str(caught.value)
-    assert [path.name for path in (tmp_path / "step").iterdir()] == ["quarantine.csv"]
+    # To the store it is a step that nobody finished: nothing reads it, and the next run clears it away.
+    assert [path.name for path in directory.iterdir()] == ["quarantine.csv"]
+    assert (is_half_made(directory), store.current_steps()) == (True, [])
 
 
 def test_the_largest_image_is_a_setting(tmp_path):
