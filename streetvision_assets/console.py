@@ -37,6 +37,7 @@ _REFUSED_SETTING = re.compile(
     r"^(?:(?P<where>\S.*)\n)?  (?P<what>.+) \[type=\w+, input_value=(?P<value>.*), input_type=\w+\]$",
     re.MULTILINE,
 )
+_MODULES = re.compile(r"\A(?:\w+\.)+(?=\w+: )")
 _OUR_WORDS = "Value error, "
 # Whoever wrote, Dagster or a library, into whatever folder: ENOSPC and EDQUOT of Linux and macOS.
 _FULL_DISK = re.compile(r"^OSError: \[Errno (?:28|69|122)\] (?P<what>[^:\n]+)(?:: '(?P<where>.+)')?")
@@ -97,7 +98,7 @@ def readable_error(error: SerializableErrorInfo) -> str:
     ours = [one for one in chain if one.message.startswith("streetvision_core.")]
     message = (ours or chain[-1:])[0].message.strip()
     if ours:
-        return message.rpartition("streetvision_core.")[2].partition(".")[2]
+        return _MODULES.sub("", message.rpartition("streetvision_core.")[2])
     if full := _FULL_DISK.match(message):
         return _full_disk(full["what"], full["where"])
     return _refused_settings(message) if message.startswith("pydantic_core.") else message

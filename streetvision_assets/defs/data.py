@@ -104,6 +104,7 @@ def images(
         directory=step.directory,
         previous=previous_artifact(context, store, step) if trusted else None,
     )
+    context.log.info("%s", indexed.summary)
     return step.result(indexed, told=_show_counts(), shown=partial(_show_images, indexed))
 
 

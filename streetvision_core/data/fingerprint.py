@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageStat
 
-from streetvision_core.data.pictures import decode_with_orientation
+from streetvision_core.data.pictures import decode_details
+from streetvision_core.data.reasons import MAX_PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,25 +40,25 @@ class Fingerprint:
     phash256_mirrored: str
 
 
-def fingerprint(data: bytes) -> Fingerprint:
-    """Measure an image; raises UnusablePictureError.
+def fingerprint(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Fingerprint:
+    """Measure an image of at most `max_pixels`; raises UnusablePictureError.
 
     The hashes are pHashes of the image and of its mirror image: 64 bits in 16 hex digits, 256 bits in 64. The
     brightness is the mean grey, 0 to 255.
     """
-    image, orientation, kind = decode_with_orientation(data)
-    grey = image.convert("L")
+    decoded = decode_details(data, max_pixels=max_pixels)
+    grey = decoded.image.convert("L")
     phash, phash_mirrored = perceptual_hashes(grey, 8)
     phash256, phash256_mirrored = perceptual_hashes(grey, 16)
     return Fingerprint(
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
-        width=image.width,
-        height=image.height,
-        orientation=orientation,
+        width=decoded.size[0],
+        height=decoded.size[1],
+        orientation=decoded.orientation,
         phash=phash,
         phash_mirrored=phash_mirrored,
-        format=kind,
+        format=decoded.format,
         brightness=round(ImageStat.Stat(grey).mean[0]),
         phash256=phash256,
         phash256_mirrored=phash256_mirrored,

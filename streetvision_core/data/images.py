@@ -16,12 +16,14 @@ from pydantic import Field
 
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig, unnamed_source
 from streetvision_core.data.groups import check_grouping
-from streetvision_core.data.index import DEMO_FILE, ImageIndex, index_pictures
+from streetvision_core.data.index import DEMO_FILE, ImageIndex, QuarantineError, index_pictures
 from streetvision_core.data.opening import published_source
 from streetvision_core.data.pictures import PictureReader
+from streetvision_core.data.reasons import MAX_PIXELS
 from streetvision_core.data.sources import open_source
 from streetvision_core.data.stamps import STAMPS_FILE, Stamps, stamps_of
 from streetvision_core.io import Artifact, StagedFile, atomic_file
+from streetvision_core.io.atomic import make_directory, write_file_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,13 +34,21 @@ if TYPE_CHECKING:
 
 STEP = "images"
 _PLACES = frozenset({"path", "root", "further_roots"})  # where a source lies, whatever is in it
+QUARANTINE_FILE = "quarantine.csv"
+LARGEST = "max_megapixels"
 
 
 class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
-    """One source of pictures, and how much of it may be unusable."""
+    """One source of images, how much of it may be unusable, and how large an image may be."""
 
     max_quarantined_share: float = Field(
         0.05, ge=0, le=1, description="the step fails when more than this share of the pictures is unusable"
+    )
+    max_megapixels: int = Field(
+        200,
+        ge=1,
+        le=MAX_PIXELS // 1_000_000,
+        description="larger images are put aside, in millions of pixels",
     )
 
 
@@ -47,14 +57,20 @@ class IndexedImages:
     """The index of a source, with the file of the demo pictures where they were drawn here.
 
     `stamps` is the file that tells the next scan what has not changed, `read` how many pictures this one
-    has read; neither is content.
+    has read, `source` says where they are; none of it is content.
     """
 
     index: ImageIndex
     reader: PictureReader
+    source: str
     drawn: StagedFile | None = None
     stamps: bytes | None = None
     read: int = 0
+
+    @property
+    def summary(self) -> str:
+        """One line: the source, and what became of its images."""
+        return f"{self.source}: {self.index.summary}"
 
     def to_artifact(self) -> Artifact:
         """Return the files of the index, and the drawn pictures if there are any."""
@@ -80,26 +96,39 @@ def index_images(
 
     Raises:
         ConfigError: the path is wrong.
-        DataError: there are no pictures, too many are unusable, a class is missing, or the configured groups
-            match nothing.
+        QuarantineError: too many images are unusable, or a class is missing; it names the file in
+            ``directory`` that lists what was put aside.
+        DataError: there are no images, or the configured groups match nothing.
     """
     drawn = _draw(config, directory / DEMO_FILE) if config.demo is not None else None
     source = open_source(config, demo_file=drawn.path if drawn else None)
     known = previous is not None and _reads_alike(config, previous)
     stamps = Stamps(source, stamps_of(previous) if previous is not None and known else {})
-    index = index_pictures(
-        source,
-        max_quarantined_share=config.max_quarantined_share,
-        unchanged=stamps.unchanged,
-        check=partial(check_grouping, config=config),
-    )
+    try:
+        index = index_pictures(
+            source,
+            max_quarantined_share=config.max_quarantined_share,
+            max_pixels=config.max_megapixels * 1_000_000,
+            unchanged=stamps.unchanged,
+            check=partial(check_grouping, config=config),
+        )
+    except QuarantineError as error:
+        raise _listed(error, directory / QUARANTINE_FILE) from error
     return IndexedImages(
         index=index,
         reader=PictureReader(source, index),
+        source=source.describe(),
         drawn=drawn,
         stamps=None if drawn else stamps.to_bytes(index.pictures),
         read=len(stamps.changed),
     )
+
+
+def _listed(error: QuarantineError, path: Path) -> QuarantineError:
+    """Write what was put aside where nothing will be published; the next run clears it away."""
+    make_directory(path.parent)
+    write_file_atomic(path=path, data=error.index.quarantine_csv())
+    return error.listed_in(path)
 
 
 def _reads_alike(config: ImagesConfig, previous: PublishedArtifact) -> bool:
@@ -108,7 +137,8 @@ def _reads_alike(config: ImagesConfig, previous: PublishedArtifact) -> bool:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {kind: _placeless(config[kind]) for kind in SOURCE_NAMES if config.get(kind) is not None}
+    sources = {kind: _placeless(config[kind]) for kind in SOURCE_NAMES if config.get(kind) is not None}
+    return sources | {LARGEST: config.get(LARGEST, ImagesConfig().max_megapixels)}
 
 
 def _placeless(settings: Any) -> Any:
@@ -123,7 +153,8 @@ def _placeless(settings: Any) -> Any:
 def published_images(published: PublishedArtifact) -> IndexedImages:
     """Return the demo pictures that were published, as what `index_images` would make of them."""
     index = ImageIndex.from_artifact(published)
-    return IndexedImages(index=index, reader=PictureReader(published_source(published), index))
+    source = published_source(published)
+    return IndexedImages(index=index, reader=PictureReader(source, index), source=source.describe())
 
 
 def indexed_before(store: ArtifactStore) -> PublishedArtifact:
@@ -140,7 +171,7 @@ def indexed_before(store: ArtifactStore) -> PublishedArtifact:
 
 def settings_before(published: PublishedArtifact) -> dict[str, Any]:
     """Return the settings that published images were indexed with: their source, and what it may lack."""
-    kept = {*SOURCE_NAMES, "max_quarantined_share"}
+    kept = {*SOURCE_NAMES, "max_quarantined_share", LARGEST}
     return {name: value for name, value in published.config().items() if name in kept and value is not None}
 
 

@@ -3,8 +3,8 @@
 `index_pictures` reads each listed picture exactly once. What cannot be used goes to the quarantine with
 its reason, never to a crash; exact duplicates that carry both labels go there together. The result does
 not depend on the order of the source or on the number of workers. It is refused (`QuarantineError`, which
-carries the index) when the quarantine is more than a share of the pictures, and refused when no picture
-or only one class is left.
+carries the index and one advice for each reason) when the quarantine is more than a share of the images, and
+when no image or only one class is left.
 
 Round trip: `ImageIndex.from_artifact(published)` equals the index whose `to_artifact()` was published.
 """
@@ -14,15 +14,17 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from streetvision_core.data.labels import LABEL_NAMES, check_some_of_each
-from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.reasons import MAX_PIXELS, Reason, UnusablePictureError
 from streetvision_core.errors import DataError
 from streetvision_core.io import Artifact, csv_bytes, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from streetvision_core.data.sources import Entry, PictureSource
     from streetvision_core.io import PublishedArtifact
@@ -36,6 +38,8 @@ _LATER = ("format", "brightness", "phash256", "phash256_mirrored", "role")
 _ATTRIBUTE = "attribute:"
 # Re-encoded, half-size and mirrored copies of street photographs stay within these bits of 64 and of 256.
 _COPY_BITS, _COPY_BITS_256 = 4, 16
+_EXAMPLES = 2  # of each reason, in one line
+_KINDS_NAMED = 3  # of formats that are not read
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no table, terminal or file system carries these on unharmed
 
 
@@ -78,10 +82,33 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """The usable pictures and the quarantine, each sorted by name."""
+    """The usable pictures and the quarantine, each sorted by name.
+
+    `notes` are remarks for whoever reads the summary of this scan. They are no content: an index that is read
+    back has none.
+    """
 
     pictures: tuple[Picture, ...]
     quarantine: tuple[Quarantined, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def summary(self) -> str:
+        """One line: how many images were listed, are used of each class, and were put aside, and why."""
+        labels = Counter(image.label for image in self.pictures)
+        used = ", ".join(f"{labels[label]} {name}" for label, name in enumerate(LABEL_NAMES))
+        groups = len({image.group for image in self.pictures})
+        line = (
+            f"{len(self.pictures) + len(self.quarantine)} listed, {len(self.pictures)} used ({used})"
+            f" in {groups} groups; {len(self.quarantine)} put aside"
+        )
+        if self.quarantine:
+            line += f": {describe_quarantine(self.quarantine)}"
+        return "; ".join([line, *self.notes])
+
+    def quarantine_csv(self) -> bytes:
+        """Return `quarantine.csv`: name, reason and detail of what is not used."""
+        return csv_bytes(map(asdict, self.quarantine), columns=["name", "reason", "detail"])
 
     def to_artifact(self) -> Artifact:
         """Return `index.csv` and `quarantine.csv`; an attribute NAME is the column `attribute:NAME`."""
@@ -89,12 +116,11 @@ class ImageIndex:
             {f"{_ATTRIBUTE}{name}" for picture in self.pictures for name in picture.attributes}
         )
         rows = map(_row, self.pictures)
-        quarantine = map(asdict, self.quarantine)
         labels = Counter(picture.label for picture in self.pictures)
         return Artifact(
             files={
                 "index.csv": csv_bytes(rows, columns=[*_COLUMNS, *_LATER, *attributes]),
-                "quarantine.csv": csv_bytes(quarantine, columns=["name", "reason", "detail"]),
+                "quarantine.csv": self.quarantine_csv(),
             },
             metrics={
                 "pictures": len(self.pictures),
@@ -119,28 +145,68 @@ class ImageIndex:
 
 
 class QuarantineError(DataError):
-    """More pictures are in quarantine than may be; `index` is the index as it would have been."""
+    """The images of a source cannot be used as they are; `index` is the index as it would have been.
 
-    def __init__(self, index: ImageIndex, max_share: float, where: str) -> None:
-        quarantine = index.quarantine
-        total = len(index.pictures) + len(quarantine)
-        first = ", ".join(f"{one.name} ({one.reason})" for one in quarantine[:10])
-        more = f" and {len(quarantine) - 10} more" if len(quarantine) > 10 else ""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in _count_reasons(quarantine))
+    `listed` is the file that lists what was put aside, where somebody has written it.
+    """
+
+    def __init__(
+        self, index: ImageIndex, found: str, *, expected: str, where: str, listed: Path | None = None
+    ) -> None:
+        action = " ".join(advice_for(index))
         super().__init__(
-            f"at most {max_share:.1%} of {total} pictures in quarantine",
-            f"{len(quarantine)} ({reasons}): {first}{more}",
+            expected,
+            found,
             where,
-            "Repair or remove them, or raise max_quarantined_share if they may be left out.",
+            f"{action} All that was put aside is listed in {listed}." if listed else action,
         )
-        self.args = (index, max_share, where)  # what pickle calls the class with
         self.index = index
+        self.listed = listed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make = partial(type(self), expected=self.expected, where=str(self.where), listed=self.listed)
+        return make, (self.index, self.found)
+
+    def listed_in(self, path: Path) -> Self:
+        """Return the same error, which names the file that lists what was put aside."""
+        return type(self)(self.index, self.found, expected=self.expected, where=str(self.where), listed=path)
+
+
+def advice_for(index: ImageIndex) -> list[str]:
+    """Return what to do about each reason in the quarantine, the commonest first, then about the classes."""
+    counts = _count_reasons(index.quarantine)
+    advice = [_advice(Reason(reason), index.quarantine) for reason, _ in counts]
+    if len({image.label for image in index.pictures}) == 1:
+        advice.append("Add images of the other class, or correct the labels.")
+    elif index.pictures:
+        advice.append("Or raise max_quarantined_share, if they may be left out.")
+    return advice
+
+
+def _advice(reason: Reason, quarantine: Iterable[Quarantined]) -> str:
+    details = Counter(one.detail for one in quarantine if one.reason is reason)
+    if reason is not Reason.UNSUPPORTED:
+        return reason.advice
+    return "; ".join(f"{detail} ({count})" for detail, count in details.most_common(_KINDS_NAMED)) + "."
+
+
+def describe_quarantine(quarantine: Sequence[Quarantined], *, details: bool = False) -> str:
+    """Say how many images each reason has put aside, with two of them as examples, or one and its detail."""
+    counts = _count_reasons(quarantine)
+    parts = []
+    for reason, count in counts:
+        examples = [one for one in quarantine if one.reason == reason][:_EXAMPLES]
+        names = ", ".join(one.name for one in examples)
+        shown = f"{examples[0].name}: {examples[0].detail}" if details else names
+        parts.append(f"{f'{count} ' if len(counts) > 1 else ''}{reason} ({shown})")
+    return ", ".join(parts)
 
 
 def index_pictures(
     source: PictureSource,
     *,
     max_quarantined_share: float = 0.05,
+    max_pixels: int = MAX_PIXELS,
     workers: int = 2,
     unchanged: Callable[[str], Picture | None] = lambda _: None,
     check: Callable[[Sequence[Entry]], None] = lambda _: None,
@@ -150,24 +216,31 @@ def index_pictures(
     Args:
         source: The pictures.
         max_quarantined_share: How much of them may be unusable, 0 to 1.
+        max_pixels: How large an image may be.
         workers: How many threads read.
         unchanged: Returns what is known of a picture by its name, which then is not read; or None.
         check: Raises where what is listed cannot be right, before anything is read.
 
     Raises:
-        QuarantineError: more than the share `max_quarantined_share` (0 to 1) cannot be used.
-        DataError: there is no picture, no usable one, or only one class.
+        QuarantineError: more than the share `max_quarantined_share` (0 to 1) cannot be used, or what can
+            is of one class or none.
+        DataError: nothing is listed.
     """
     from joblib import Parallel, delayed
 
     entries = list(source.entries())
     if not entries:
-        raise DataError("labelled pictures", "none", source.describe(), "Add pictures, or correct the path.")
+        raise DataError(
+            "labelled images",
+            "none: nothing is listed there",
+            source.describe(),
+            "Add images, or correct the path: of a folder the files below its class folders count.",
+        )
     check_some_of_each(Counter(entry.label for entry in entries), source.describe())
     check(entries)
     readable, quarantine = _sort_out(entries)
     # Threads: decoding and hashing release the GIL, and nothing is copied between processes.
-    tasks = (delayed(_measure)(source, entry, unchanged) for entry in readable)
+    tasks = (delayed(_measure)(source, entry, unchanged, max_pixels) for entry in readable)
     measured = list(Parallel(n_jobs=workers, prefer="threads")(tasks))
     quarantine += [one for one in measured if isinstance(one, Quarantined)]
     pictures = [one for one in measured if isinstance(one, Picture)]
@@ -181,8 +254,7 @@ def index_pictures(
         pictures=tuple(pictures),
         quarantine=tuple(sorted(quarantine, key=lambda one: (one.name, one.reason))),
     )
-    if len(quarantine) > max_quarantined_share * len(entries):
-        raise QuarantineError(index, max_quarantined_share, source.describe())
+    _check_share(index, max_quarantined_share, source.describe())
     _check_classes(index, source.describe())
     return index
 
@@ -213,7 +285,7 @@ def _sort_out(entries: Iterable[Entry]) -> tuple[list[Entry], list[Quarantined]]
 
 
 def _measure(
-    source: PictureSource, entry: Entry, unchanged: Callable[[str], Picture | None]
+    source: PictureSource, entry: Entry, unchanged: Callable[[str], Picture | None], max_pixels: int
 ) -> Picture | Quarantined:
     from streetvision_core.data.fingerprint import fingerprint
 
@@ -227,10 +299,10 @@ def _measure(
     if (known := unchanged(entry.name)) is not None:
         return replace(known, **listed)
     try:
-        measured = fingerprint(source.read(entry.name))
+        measured = fingerprint(source.read(entry.name), max_pixels=max_pixels)
     except UnusablePictureError as error:
         return Quarantined(entry.name, error.reason, " ".join(error.detail.split()))
-    return Picture(name=entry.name, **listed, **asdict(measured))
+    return Picture(name=entry.name, **listed, **vars(measured))
 
 
 def _find_contradicting(pictures: Iterable[Picture]) -> Iterator[Quarantined]:
@@ -267,21 +339,29 @@ def _find_contradicting_copies(pictures: Sequence[Picture]) -> Iterator[Quaranti
             )
 
 
+def _check_share(index: ImageIndex, most: float, where: str) -> None:
+    aside, listed = len(index.quarantine), len(index.pictures) + len(index.quarantine)
+    if aside > most * listed:
+        raise QuarantineError(
+            index,
+            f"{aside}: {describe_quarantine(index.quarantine, details=True)}",
+            expected=f"at most {most:.1%} of {listed} images put aside",
+            where=where,
+        )
+
+
 def _check_classes(index: ImageIndex, where: str) -> None:
     labels = {picture.label for picture in index.pictures}
     if len(labels) < 2:
         only = (
-            f"only {LABEL_NAMES[labels.pop()]} ({len(index.pictures)} pictures)"
-            if labels
-            else "no usable one"
+            f"only {LABEL_NAMES[labels.pop()]} ({len(index.pictures)} images)" if labels else "no usable one"
         )
-        raise DataError(
-            "usable pictures of both classes, None and Roadwork",
-            only + (f", {len(index.quarantine)} in quarantine" if index.quarantine else ""),
-            where,
-            "Add pictures of the other class, or correct the labels."
-            if index.pictures
-            else "Repair the pictures.",
+        aside = f"; {len(index.quarantine)} put aside: {describe_quarantine(index.quarantine, details=True)}"
+        raise QuarantineError(
+            index,
+            only + (aside if index.quarantine else ""),
+            expected="usable images of both classes, None and Roadwork",
+            where=where,
         )
 
 

@@ -36,7 +36,7 @@ def picture_sheet(
     from streetvision_core.data.pictures import decode
 
     return contact_sheet(
-        [(decode(reader.read(picture.name)), caption) for picture, caption in captioned],
+        [(decode(reader.read(picture.name), at_least=tile), caption) for picture, caption in captioned],
         columns=columns,
         tile=tile,
         frames=[LABEL_FRAMES[picture.label] for picture, _ in captioned],

@@ -1,6 +1,6 @@
-"""Why a picture cannot be used: one closed list of reasons, and the error that carries one.
+"""Why an image cannot be used: a closed list of reasons, each with its advice, and the error that has one.
 
-A picture that cannot be used is never a crash: whoever reads it raises `UnusablePictureError`, and the
+An image that cannot be used is never a crash: whoever reads it raises `UnusablePictureError`, and the
 index turns that into one line of its quarantine.
 """
 
@@ -10,14 +10,17 @@ from enum import StrEnum
 
 from streetvision_core.errors import DataError
 
+MAX_PIXELS = 200_000_000  # of an image; a larger one is `TOO_LARGE`
+
 
 class Reason(StrEnum):
-    """Why a picture is in quarantine; the value is what a person reads there."""
+    """Why an image is in quarantine; the value is what a person reads there."""
 
     MISSING = "missing"
     UNREADABLE = "unreadable"
     EMPTY = "empty"
-    NOT_A_PICTURE = "not a picture"
+    NOT_AN_IMAGE = "not an image"
+    UNSUPPORTED = "format not read"
     TRUNCATED = "truncated"
     DAMAGED = "damaged"
     TOO_LARGE = "too large"
@@ -26,17 +29,37 @@ class Reason(StrEnum):
     LISTED_TWICE = "listed twice"
     CONTRADICTING = "contradicting labels"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Reason | None:
+        return cls.NOT_AN_IMAGE if value == "not a picture" else None  # as commit 705fcbb wrote it
+
+    @property
+    def advice(self) -> str:
+        """The sentence that says what to do about images with this reason."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Reason.MISSING: "Put the missing files where the source lists them, or correct the paths.",
+    Reason.UNREADABLE: "Give the files permissions to be read and names in UTF-8.",
+    Reason.EMPTY: "Copy the empty files again from where they came.",
+    Reason.NOT_AN_IMAGE: "Remove the files that are no images; the quarantine says what each is.",
+    Reason.UNSUPPORTED: "Convert these formats to JPEG; the quarantine says what each needs.",
+    Reason.TRUNCATED: "Copy or download the truncated files again: their end is missing.",
+    Reason.DAMAGED: "Copy the damaged files again, or leave them out.",
+    Reason.TOO_LARGE: "Scale the large ones down, or save them as plain JPEG.",
+    Reason.UNLABELLED: "Label them, or say with none: and roadwork: which labels mean what.",
+    Reason.OUTSIDE: "Put these files into the data folder, or name the folder that holds them all.",
+    Reason.LISTED_TWICE: "List each file once.",
+    Reason.CONTRADICTING: "Decide which label is right and correct the other.",
+}
+
 
 class UnusablePictureError(DataError):
-    """One picture cannot be used; `reason` says why and `detail` is the quarantine's second column."""
+    """One image cannot be used; `reason` says why and `detail` is the quarantine's second column."""
 
-    def __init__(self, reason: Reason, detail: str, where: str = "a picture") -> None:
-        super().__init__(
-            "a picture that can be used",
-            f"one that is {reason}: {detail}",
-            where,
-            "Repair or remove it, or leave it in quarantine.",
-        )
+    def __init__(self, reason: Reason, detail: str, where: str = "an image") -> None:
+        super().__init__("an image that can be used", f"one that is {reason}: {detail}", where, reason.advice)
         self.args = (reason, detail, where)  # what pickle calls the class with
         self.reason = reason
         self.detail = detail

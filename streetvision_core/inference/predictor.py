@@ -1,6 +1,6 @@
 """From a picture's bytes to a decision: the one path that evaluation, the command line and users take.
 
-A picture is a path, bytes or a Pillow picture. It becomes upright RGB by `data.pictures.decode`, goes
+A picture is a path, bytes or a Pillow picture. It becomes upright RGB by `data.pictures`, goes
 through the checkpoint's preprocessing and the network in float32, and the softmax of the logits is its
 probability of roadwork. The operating point of the policy is folded into the last layer, so that the answer
 is roadwork exactly where the probability is greater than 0.5. Whether it is answered at all, or deferred to
@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -163,10 +162,8 @@ class Predictor:
                 yield name, pixels
 
     def _see(self, picture: PictureLike, name: str) -> torch.Tensor:
-        from streetvision_core.data.pictures import decode
-
         try:
-            return self._transform.pixels(decode(_bytes(picture, name)))
+            return self._transform.pixels(_rgb(picture, name))
         except DataError as error:
             raise _unreadable(name, error.found) from error
         except (OSError, ValueError, RuntimeError) as error:  # a null byte in a path, links in a ring
@@ -181,34 +178,21 @@ class Predictor:
         return replace(measured, extras={**measured.extras, "disagreement": disagreement})
 
 
-def _bytes(picture: PictureLike, name: str) -> bytes:
+def _rgb(picture: PictureLike, name: str) -> Image.Image:
+    from streetvision_core.data.pictures import decode, upright_rgb
     from streetvision_core.data.sources.files import read_file
 
     if isinstance(picture, (bytes, bytearray, memoryview)):
-        return bytes(picture)
+        return decode(bytes(picture))
     if isinstance(picture, (str, os.PathLike)):
         if isinstance(os.fspath(picture), bytes):  # an entry of os.scandir(b"..."), for example
             raise DataError("a path of text", "a path of bytes", "predict", "Pass it through os.fsdecode.")
-        return read_file(Path(picture), name=name)
-    return _png(picture)
-
-
-def _png(picture: Image.Image) -> bytes:
-    """Encode without loss, with orientation and transparency, so that `decode` remains the only way in."""
+        return decode(read_file(Path(picture), name=name))
     if not hasattr(picture, "getexif"):
         raise DataError(
-            "a path, bytes or a Pillow picture", type(picture).__name__, "predict", "Convert it first."
+            "a path, bytes or a Pillow image", type(picture).__name__, "predict", "Convert it first."
         )
-    buffer = BytesIO()
-    try:
-        exif = picture.getexif()
-        storable = picture.mode in {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
-        (picture if storable else picture.convert("RGB")).save(buffer, "PNG", compress_level=0, exif=exif)
-    except Exception as error:  # decoders raise whatever comes to hand, and a lazy picture decodes here
-        raise DataError(
-            "a Pillow picture that can be read", str(error), "predict", "Load it first."
-        ) from error
-    return buffer.getvalue()
+    return upright_rgb(picture)
 
 
 def _unreadable(name: str, found: str) -> DataError:

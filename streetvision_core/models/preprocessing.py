@@ -18,7 +18,7 @@ import torch
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
-from streetvision_core.data.pictures import MAX_PIXELS
+from streetvision_core.data.pictures import WHOLE_PIXELS
 from streetvision_core.data.reasons import Reason, UnusablePictureError
 from streetvision_core.models.views import find_views
 
@@ -61,7 +61,7 @@ class Preprocessing:
         """Return what the model sees of an RGB picture: uint8 [3, H, W], or [V, 3, H, W] of its views.
 
         Raises:
-            UnusablePictureError: it is so narrow that it would be enlarged beyond `MAX_PIXELS`.
+            UnusablePictureError: it is so narrow that it would be enlarged beyond `WHOLE_PIXELS`.
         """
         self._check_shape(*picture.size)
         if self.views is None:
@@ -71,11 +71,11 @@ class Preprocessing:
 
     def _check_shape(self, width: int, height: int) -> None:
         longer = self.resized_side * max(width, height) / min(width, height)
-        if self.keeps_shape and self.resized_side * longer > MAX_PIXELS:
+        if self.keeps_shape and self.resized_side * longer > WHOLE_PIXELS:
             detail = (
                 f"{width} x {height} pixels, which {self.resized_side} pixels of its shorter side enlarge"
             )
-            raise UnusablePictureError(Reason.TOO_LARGE, f"{detail} to more than {MAX_PIXELS}")
+            raise UnusablePictureError(Reason.TOO_LARGE, f"{detail} to more than {WHOLE_PIXELS}")
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, 3, H, W] for uint8 [N, 3, H, W], on the same device."""

@@ -28,7 +28,8 @@ from streetvision_core.data import (
     index_pictures,
     open_source,
 )
-from streetvision_core.data.pictures import MAX_SCANS, decode
+from streetvision_core.data.jpeg import MAX_SCANS
+from streetvision_core.data.pictures import decode
 from streetvision_core.data.sources import table
 from streetvision_core.errors import BundleError, ConfigError, DataError, SchemaError
 from streetvision_core.io import OutputFile, StepManifest, read_artifact
@@ -387,7 +388,7 @@ def test_scans_cannot_hide_behind_a_segment_or_a_marker():
         bomb.replace(b"\xff\xda", b"\xff\xff\xff\xda"),
         bomb[:2] + b"\x01\x02\x03" + bomb[2:],
     ):
-        assert reason_of(hidden) in (Reason.TOO_LARGE, Reason.TRUNCATED, Reason.NOT_A_PICTURE)
+        assert reason_of(hidden) in (Reason.TOO_LARGE, Reason.TRUNCATED, Reason.NOT_AN_IMAGE)
 
 
 def test_a_batch_of_images_of_phones_takes_the_memory_of_one(bundle, tmp_path):

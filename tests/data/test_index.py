@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import imagehash
@@ -28,8 +29,11 @@ from streetvision_core.data import (
     index_pictures,
     open_source,
 )
+from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.sources import CsvSource
 from streetvision_core.errors import DataError
+from streetvision_core.io import ArtifactStore
+from streetvision_core.io.store import is_half_made
 
 from .making import bomb, encode, hub_row, jpeg, publish, scene, write, write_csv, write_parquet
 
@@ -71,7 +75,7 @@ def test_a_picture_is_measured_upright_and_hashed_as_imagehash_does(tmp_path):
 def test_what_cannot_be_used_is_quarantined_with_its_reason(tmp_path):
     bad = {
         "empty.jpg": (b"", Reason.EMPTY),
-        "text.jpg": (b"hello", Reason.NOT_A_PICTURE),
+        "text.jpg": (b"hello", Reason.NOT_AN_IMAGE),
         "cut.jpg": (jpeg(1)[:-300], Reason.TRUNCATED),
         "bomb.png": (bomb(40_000, 40_000), Reason.TOO_LARGE),
     }
@@ -133,10 +137,10 @@ def test_above_the_share_the_error_names_the_pictures_and_carries_the_index(tmp_
     rows += [{"file": f"gone{number:02}.jpg", "label": 1, "group": ""} for number in range(12)]
     source = csv_source(tmp_path, rows)
     with pytest.raises(
-        QuarantineError, match=r"at most 5\.0% of 52 .* 12 \(12 missing\): gone00\.jpg"
+        QuarantineError, match=r"at most 5\.0% of 52 .* 12: missing \(gone00\.jpg: there is no such file\)"
     ) as caught:
         index_pictures(source)
-    assert "gone09.jpg (missing) and 2 more" in str(caught.value)
+    assert "Put the missing files where the source lists them" in str(caught.value)
     assert len(caught.value.index.quarantine) == 12
     assert str(copy.copy(caught.value)) == str(caught.value)
     assert len(index_pictures(source, max_quarantined_share=12 / 52).pictures) == 40
@@ -146,18 +150,74 @@ def test_above_the_share_the_error_names_the_pictures_and_carries_the_index(tmp_
     ("rows", "found"),
     [
         ([{"file": "good0.jpg", "label": 0}, {"file": "good1.jpg", "label": 0}], "only None"),
-        ([{"file": "gone.jpg", "label": 0}], "no usable one, 1 in quarantine"),
+        ([{"file": "gone.jpg", "label": 0}], "no usable one; 1 put aside: missing"),
     ],
 )
 def test_without_both_classes_there_is_one_readable_paragraph(tmp_path, rows, found):
     good(tmp_path)
-    with pytest.raises(DataError, match=rf"Expected usable pictures of both classes.*{found}"):
+    with pytest.raises(DataError, match=rf"Expected usable images of both classes.*{found}"):
         index_pictures(csv_source(tmp_path, rows), max_quarantined_share=1.0)
+
+
+def listing(tmp_path):
+    """Forty good images and one of each of several faults."""
+    pdf, cut, other = b"%PDF-1.7", jpeg(7)[:-300] + b"\xff\xd9", encode(scene(1), "JPEG2000")
+    faults = {"page.jpg": pdf, "cut.jpg": cut, "old.jpg": other, "empty.jpg": b""}
+    for name, data in faults.items():
+        write(tmp_path / name, data)
+    rows = [{"file": name, "label": 1, "group": ""} for name in (*faults, "gone.jpg", "gone2.jpg")]
+    return csv_source(tmp_path, good(tmp_path, 40) + rows)
+
+
+def test_the_error_has_one_advice_for_each_reason_and_none_for_others(tmp_path):
+    with pytest.raises(QuarantineError) as caught:
+        index_pictures(listing(tmp_path))
+    error = str(caught.value)
+    present = {one.reason for one in caught.value.index.quarantine}
+    assert len(present) == 5
+    for reason in set(Reason) - {Reason.UNSUPPORTED}:
+        assert (reason.advice in error) == (reason in present), reason
+    assert "JPEG 2000: convert it to JPEG or PNG" in error
+    assert "page.jpg: a PDF document" in error
+
+
+def test_one_line_says_what_became_of_every_image(tmp_path):
+    index = index_pictures(listing(tmp_path), max_quarantined_share=0.5)
+    assert replace(index, notes=("0 and 1 taken as None and Roadwork",)).summary == (
+        "46 listed, 40 used (20 None, 20 Roadwork) in 40 groups; 6 put aside: 2 missing (gone.jpg,"
+        " gone2.jpg), 1 empty (empty.jpg), 1 format not read (old.jpg), 1 not an image (page.jpg),"
+        " 1 truncated (cut.jpg); 0 and 1 taken as None and Roadwork"
+    )
+
+
+def test_what_was_put_aside_is_listed_although_nothing_is_published(tmp_path):
+    listing(tmp_path)
+    source = CsvConfig(path=str(tmp_path / "labels.csv"))
+    store = ArtifactStore(tmp_path / "store")
+    directory = store.stage("run", "images")
+    with pytest.raises(QuarantineError, match=r"listed in .*images.quarantine\.csv") as caught:
+        index_images(ImagesConfig(csv=source), directory=directory)
+    listed = (directory / "quarantine.csv").read_bytes()
+    assert listed == caught.value.index.quarantine_csv()
+    assert str(copy.copy(caught.value)) == str(caught.value)
+    # To the store it is a step that nobody finished: nothing reads it, and the next run clears it away.
+    assert [path.name for path in directory.iterdir()] == ["quarantine.csv"]
+    assert (is_half_made(directory), store.current_steps()) == (True, [])
+
+
+def test_the_largest_image_is_a_setting(tmp_path):
+    write(tmp_path / "large.jpg", encode(scene(1, size=(1200, 1000))))
+    rows = [*good(tmp_path, 40), {"file": "large.jpg", "label": 1, "group": ""}]
+    csv_source(tmp_path, rows)
+    config = ImagesConfig(csv=CsvConfig(path=str(tmp_path / "labels.csv")), max_megapixels=1)
+    index = index_images(config, directory=tmp_path / "step").index
+    assert reasons(index) == {"large.jpg": Reason.TOO_LARGE}
+    assert "more than 1 megapixels" in index.quarantine[0].detail
 
 
 def test_an_empty_table_is_one_readable_paragraph(tmp_path):
     table = write(tmp_path / "labels.csv", b"file,label\n")
-    with pytest.raises(DataError, match="Expected labelled pictures, but found none"):
+    with pytest.raises(DataError, match="Expected labelled images, but found none"):
         index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from streetvision_core.data.demo import write_demo
+from streetvision_core.demo import write_demo
 
 from streetvision_core.data import (
     CsvConfig,

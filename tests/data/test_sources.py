@@ -200,7 +200,7 @@ def test_what_is_not_a_regular_file_is_not_opened(tmp_path):
     """Opening a pipe that nobody writes to would wait for ever."""
     write(tmp_path / "None" / "a.jpg", jpeg(1))
     os.mkfifo(tmp_path / "None" / "pipe.jpg")
-    assert refusal(folder(tmp_path), "None/pipe.jpg") is Reason.NOT_A_PICTURE
+    assert refusal(folder(tmp_path), "None/pipe.jpg") is Reason.NOT_AN_IMAGE
 
 
 def test_a_file_too_large_for_a_picture_is_not_loaded(tmp_path):

@@ -109,6 +109,14 @@ def test_a_pillow_picture_of_any_mode_is_read_like_its_file(predictor, files, mo
     assert from_picture.logits == from_bytes.logits
 
 
+def test_sixteen_bits_are_the_same_image_in_every_integer_mode(predictor, files):
+    values = np.asarray(Image.open(files[0]).convert("L")).astype(np.uint16) << 8
+    big_endian = Image.frombytes("I;16B", values.shape[::-1], values.astype(">u2").tobytes())
+    modes = [values, values.astype(np.int32), values.astype(np.float32)]
+    answers = list(predictor.predict([big_endian, *map(Image.fromarray, modes)]))
+    assert len({answer.logits for answer in answers}) == 1
+
+
 def test_the_orientation_of_a_phone_is_applied_to_bytes_and_pillow_pictures_alike(predictor, files):
     upright = Image.open(files[0]).convert("RGB")
     exif = Image.Exif()

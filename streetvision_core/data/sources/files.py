@@ -55,7 +55,7 @@ def read_file(path: Path, *, name: str) -> bytes:
     try:
         file = open_regular(path)
     except NotRegularFileError as error:
-        raise UnusablePictureError(Reason.NOT_A_PICTURE, "not a regular file", name) from error
+        raise UnusablePictureError(Reason.NOT_AN_IMAGE, "not a regular file", name) from error
     with file:
         size = os.fstat(file.fileno()).st_size
         data = b"" if size > MAX_FILE_BYTES else file.read(MAX_FILE_BYTES + 1)

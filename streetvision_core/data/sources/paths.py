@@ -28,7 +28,9 @@ from streetvision_core.data.reasons import Reason, UnusablePictureError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"}
+)
 _MOST_NEAR = 100  # folders that are searched for a root to propose
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
