@@ -11,7 +11,7 @@ from PIL import Image
 
 from streetvision_core.data import ROLES, ImageIndex, Picture
 from streetvision_core.data.config import DemoConfig
-from streetvision_core.data.pictures import PictureReader
+from streetvision_core.data.decoding.decode import PictureReader
 from streetvision_core.demo import draw_pictures
 
 if TYPE_CHECKING:

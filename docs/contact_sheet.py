@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from streetvision_core.data.config import DemoConfig, SourceConfig
+from streetvision_core.data.decoding.decode import PictureReader
 from streetvision_core.data.index import DEMO_FILE, ImageIndex
 from streetvision_core.data.overview import overview_sheet
-from streetvision_core.data.pictures import PictureReader
 from streetvision_core.data.sources import open_source
 from streetvision_core.io import ArtifactStore, default_store
 

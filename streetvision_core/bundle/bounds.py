@@ -5,8 +5,8 @@ against what the manifest lists, and against what the system says of a file, bef
 weights are read last, and only where their header is that of the architecture (`weights.check_layout`). The
 bounds are far beyond what this project exports, and of the order of what a small machine can hold.
 
-JSON is nested at most `io.encode.MAX_NESTING` deep. What an image may cost stands in `data/pictures.py` and
-`data/sources/files.py`.
+JSON is nested at most `io.encode.MAX_NESTING` deep. What an image may cost stands in
+`data/decoding/decode.py` and `data/sources/files.py`.
 """
 
 from __future__ import annotations

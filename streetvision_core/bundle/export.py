@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.bundle.config import BundleConfig
-    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.graph import PolicyKind
     from streetvision_core.io import PublishedArtifact

@@ -29,8 +29,8 @@ from streetvision_core.io.records import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.data.index import Picture
-    from streetvision_core.data.pictures import PictureReader
     from streetvision_core.inference.predictor import Predictor
     from streetvision_core.report.evaluation import Evaluation
 
@@ -155,7 +155,7 @@ def pixels_alone(data: bytes) -> bytes:
     """Encode an image anew, upright, at most 1,024 pixels wide and high, with no metadata of any kind."""
     from PIL import Image
 
-    from streetvision_core.data.pictures import decode
+    from streetvision_core.data.decoding.decode import decode
 
     image = decode(data)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)

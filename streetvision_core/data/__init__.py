@@ -5,8 +5,8 @@ imported where pixels are needed.
 """
 
 from streetvision_core.data.config import CsvConfig, DemoConfig, FolderConfig, ParquetConfig, SourceConfig
+from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
 from streetvision_core.data.index import ImageIndex, Picture, Quarantined, QuarantineError, index_pictures
-from streetvision_core.data.reasons import Reason, UnusablePictureError
 from streetvision_core.data.sources import open_source
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_splits

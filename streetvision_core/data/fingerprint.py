@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageStat
 
-from streetvision_core.data.pictures import decode_details
-from streetvision_core.data.reasons import MAX_PIXELS
+from streetvision_core.data.decoding.decode import decode_details
+from streetvision_core.data.decoding.reasons import MAX_PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

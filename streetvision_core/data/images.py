@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig, unnamed_source
+from streetvision_core.data.decoding.decode import PictureReader
+from streetvision_core.data.decoding.reasons import MAX_PIXELS
 from streetvision_core.data.groups import check_grouping
 from streetvision_core.data.index import DEMO_FILE, ImageIndex, QuarantineError, index_pictures
 from streetvision_core.data.opening import published_source
-from streetvision_core.data.pictures import PictureReader
-from streetvision_core.data.reasons import MAX_PIXELS
 from streetvision_core.data.sources import open_source
 from streetvision_core.data.stamps import STAMPS_FILE, Stamps, stamps_of
 from streetvision_core.io import Artifact, StagedFile, atomic_file

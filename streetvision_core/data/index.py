@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from streetvision_core.data.decoding.reasons import MAX_PIXELS, Reason, UnusablePictureError
 from streetvision_core.data.labels import LABEL_NAMES, check_some_of_each
-from streetvision_core.data.reasons import MAX_PIXELS, Reason, UnusablePictureError
 from streetvision_core.errors import DataError
 from streetvision_core.io import Artifact, csv_bytes, read_csv
 

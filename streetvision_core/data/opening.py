@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
+from streetvision_core.data.decoding.decode import PictureReader
 from streetvision_core.data.index import DEMO_FILE, ImageIndex
-from streetvision_core.data.pictures import PictureReader
 from streetvision_core.data.sources import open_source
 
 if TYPE_CHECKING:

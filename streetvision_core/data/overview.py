@@ -10,8 +10,8 @@ from streetvision_core.data.labels import LABEL_NAMES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.data.index import ImageIndex, Picture
-    from streetvision_core.data.pictures import PictureReader
 
 
 def overview_sheet(
@@ -33,7 +33,7 @@ def picture_sheet(
 ) -> bytes:
     """Return a JPEG of the given pictures with their captions, framed by their labels."""
     from streetvision_core.data.contact_sheet import LABEL_FRAMES, contact_sheet
-    from streetvision_core.data.pictures import decode
+    from streetvision_core.data.decoding.decode import decode
 
     return contact_sheet(
         [(decode(reader.read(picture.name), at_least=tile), caption) for picture, caption in captioned],

@@ -32,9 +32,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streetvision_core.data.labels import LABEL_NAMES
-from streetvision_core.eval.auroc_interval import auroc_interval
 from streetvision_core.eval.folds import split_folds, units_of_classes
-from streetvision_core.eval.ranking import auroc
+from streetvision_core.eval.ranking import auroc, auroc_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from streetvision_core.data import jpeg, pictures
-from streetvision_core.data.pictures import decode
+from streetvision_core.data.decoding import decode as decoding
+from streetvision_core.data.decoding import jpeg
+from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.inference import features, measure, predict
 from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 FLOAT32 = "float32"
 PLAIN, MIRRORED, QUALITY = "plain", "mirrored", "quality"
 AHEAD = 2 * BATCH_SIZE
-_CODE = (features, jpeg, measure, pictures, pooling, predict, preprocessing, views)
+_CODE = (decoding, features, jpeg, measure, pooling, predict, preprocessing, views)
 SECONDS_A_SHARD = 60.0
 # Threads that decode ahead of a model; it keeps every core busy by itself.
 READERS = 2

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.data import ImageIndex
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.data.index import Picture
-    from streetvision_core.data.pictures import PictureReader
     from streetvision_core.io import PublishedArtifact, StagedFile
 
 TENSORS_NAME = "logits.safetensors"
@@ -180,7 +180,7 @@ def predict_role(
         DataError: the index does not hold a picture.
         IntegrityError: the weights or a picture are not what they were.
     """
-    from streetvision_core.data.pictures import decode
+    from streetvision_core.data.decoding.decode import decode
     from streetvision_core.inference.features import find_row_shape
     from streetvision_core.inference.predict import choose_device, predict_logits
     from streetvision_core.models.preprocessing import hub_transform

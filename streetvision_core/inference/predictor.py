@@ -1,6 +1,6 @@
 """From a picture's bytes to a decision: the one path that evaluation, the command line and users take.
 
-A picture is a path, bytes or a Pillow picture. It becomes upright RGB by `data.pictures`, goes
+A picture is a path, bytes or a Pillow picture. It becomes upright RGB by `data.decoding.decode`, goes
 through the checkpoint's preprocessing and the network in float32, and the softmax of the logits is its
 probability of roadwork. The operating point of the policy is folded into the last layer, so that the answer
 is roadwork exactly where the probability is greater than 0.5. Whether it is answered at all, or deferred to
@@ -179,7 +179,7 @@ class Predictor:
 
 
 def _rgb(picture: PictureLike, name: str) -> Image.Image:
-    from streetvision_core.data.pictures import decode, upright_rgb
+    from streetvision_core.data.decoding.decode import decode, upright_rgb
     from streetvision_core.data.sources.files import read_file
 
     if isinstance(picture, (bytes, bytearray, memoryview)):

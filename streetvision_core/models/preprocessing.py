@@ -18,8 +18,8 @@ import torch
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
-from streetvision_core.data.pictures import WHOLE_PIXELS
-from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.decode import WHOLE_PIXELS
+from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
 from streetvision_core.models.views import find_views
 
 if TYPE_CHECKING:

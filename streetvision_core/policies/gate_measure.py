@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.data import ImageIndex
-    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.data.splits import Splits
     from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.policies.config import GateConfig
@@ -104,7 +104,7 @@ def _measure_if_needed(
 
 def _measure(checkpoint: TrainedClassifier, names: Sequence[str], where: _Where) -> dict[str, Any]:
     """Return the extras of the named pictures in their order, arrays [N] or [N, D] by name."""
-    from streetvision_core.data.pictures import decode
+    from streetvision_core.data.decoding.decode import decode
     from streetvision_core.inference.measure import measure_pixels
     from streetvision_core.inference.predict import choose_device
     from streetvision_core.models.preprocessing import hub_transform

@@ -27,8 +27,8 @@ from streetvision_core.report.report import Decided, Report, Tested, report_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.data.index import ImageIndex, Picture
-    from streetvision_core.data.pictures import PictureReader
     from streetvision_core.eval.decisions import Decision, OperatingPoint, Policy
     from streetvision_core.inference.predictor import Predictor
     from streetvision_core.io import PublishedArtifact

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.data.index import Picture
-    from streetvision_core.data.pictures import PictureReader
     from streetvision_core.report.report import Decided, PolicyReport, Report, Slice, Tested
 
 PAGE_NAME, PLOT_PREFIX = "report.html", "plots/"

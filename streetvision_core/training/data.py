@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from streetvision_core.data.pictures import decode
+from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import DataError, StreetVisionError, TrainingError
 from streetvision_core.inference.cached_features import READERS
 from streetvision_core.io.system import usable_cores
@@ -43,7 +43,7 @@ from streetvision_core.training.seeds import Purpose, derive_seed, isolated_rand
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
 

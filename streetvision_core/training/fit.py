@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import torch
 
     from streetvision_core.data import ImageIndex, Splits
-    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.data import EvaluationBatches, Unreadable
     from streetvision_core.training.frozen import FrozenBackbone

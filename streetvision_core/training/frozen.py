@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.inference.cached_features import Crop, Features
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.config import TrainingConfig

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.inference.logits import Logits
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.models.preprocessing import Preprocessing

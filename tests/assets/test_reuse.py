@@ -7,7 +7,7 @@ import pytest
 
 from streetvision_core.bundle import verify_bundle
 from streetvision_core.data import stamps
-from streetvision_core.data.pictures import PictureReader
+from streetvision_core.data.decoding.decode import PictureReader
 from streetvision_core.data.splits import Splits
 from streetvision_core.errors import DataError, IntegrityError
 from tests.assets.graph import STEPS, Graph, evaluations, paragraph

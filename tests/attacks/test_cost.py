@@ -28,8 +28,8 @@ from streetvision_core.data import (
     index_pictures,
     open_source,
 )
-from streetvision_core.data.jpeg import MAX_SCANS
-from streetvision_core.data.pictures import decode
+from streetvision_core.data.decoding.decode import decode
+from streetvision_core.data.decoding.jpeg import MAX_SCANS
 from streetvision_core.data.sources import table
 from streetvision_core.errors import BundleError, ConfigError, DataError, SchemaError
 from streetvision_core.io import OutputFile, StepManifest, read_artifact

@@ -12,8 +12,8 @@ from streetvision_assets.metadata import table
 from streetvision_core.bundle import BundleConfig, Evaluation
 from streetvision_core.bundle.card import CardFacts, license_text, readme
 from streetvision_core.cli import main
+from streetvision_core.data.decoding.reasons import Reason
 from streetvision_core.data.index import ImageIndex, Quarantined
-from streetvision_core.data.reasons import Reason
 from streetvision_core.errors import DataError
 from streetvision_core.report.pages import slice_rows
 from streetvision_core.report.report import report_of

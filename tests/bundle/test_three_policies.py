@@ -187,7 +187,7 @@ def test_scrc_decides_as_it_was_certified_on_the_logits_of_the_checkpoint(chain,
 
 def test_a_learned_gate_is_told_the_extras_of_the_checkpoint_whatever_is_folded_in(learned):
     """The oracle measures the checkpoint as it was trained: neither temperature nor threshold are in it."""
-    from streetvision_core.data.pictures import decode
+    from streetvision_core.data.decoding.decode import decode
     from streetvision_core.inference.measure import measure_pixels
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.training.checkpoint import Checkpoint

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from streetvision_core.data import Reason, UnusablePictureError
-from streetvision_core.data.pictures import WHOLE_PIXELS, decode, decode_details, upright_rgb
+from streetvision_core.data.decoding.decode import WHOLE_PIXELS, decode, decode_details, upright_rgb
 
 from .inputs import shared_input
 from .making import bomb, encode, scene
@@ -141,8 +141,8 @@ def test_heic_is_read_where_the_extra_is_installed_and_turned_as_its_container_s
 WITHOUT = """
 import sys
 sys.modules["pillow_heif"] = None
-from streetvision_core.data.pictures import decode
-from streetvision_core.data.reasons import UnusablePictureError
+from streetvision_core.data.decoding.decode import decode
+from streetvision_core.data.decoding.reasons import UnusablePictureError
 try:
     decode(sys.stdin.buffer.read())
 except UnusablePictureError as error:
@@ -251,7 +251,7 @@ import json, re, sys, time
 from pathlib import Path
 import numpy as np, simplejpeg
 from PIL import Image
-import streetvision_core.data.pictures as pictures
+import streetvision_core.data.decoding.decode as pictures
 Path("/proc/self/clear_refs").write_text("5")
 began = time.perf_counter()
 decoded = pictures.decode_details(Path(sys.argv[1]).read_bytes())

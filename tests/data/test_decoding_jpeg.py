@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from streetvision_core.data import Reason, UnusablePictureError
-from streetvision_core.data.jpeg import Jpeg
-from streetvision_core.data.pictures import decode, decode_details
+from streetvision_core.data.decoding.decode import decode, decode_details
+from streetvision_core.data.decoding.jpeg import Jpeg
 
 from .inputs import shared_data, shared_input
 from .making import encode, scene

@@ -14,7 +14,7 @@ from PIL import Image
 
 from streetvision_core.data import CsvConfig, Reason, SourceConfig, UnusablePictureError, index_pictures
 from streetvision_core.data import open_source as open_any
-from streetvision_core.data.pictures import PictureReader, decode, decode_details
+from streetvision_core.data.decoding.decode import PictureReader, decode, decode_details
 from streetvision_core.errors import DataError, IntegrityError
 
 from .making import bomb, encode, jpeg, scene, write, write_csv

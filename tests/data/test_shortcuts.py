@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from streetvision_core.demo import write_demo
 
 from streetvision_core.data import (
     CsvConfig,
@@ -20,9 +19,9 @@ from streetvision_core.data import (
     open_source,
 )
 from streetvision_core.data.shortcuts import JOINT, find_shortcuts
+from streetvision_core.demo import write_demo
 from streetvision_core.errors import DataError
-from streetvision_core.eval.auroc_interval import auroc_interval
-from streetvision_core.eval.ranking import auroc
+from streetvision_core.eval.ranking import auroc, auroc_interval
 
 from .inputs import shared_data, shared_input
 from .making import index_of, picture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from streetvision_core.data.pictures import decode
+from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import IntegrityError
 from streetvision_core.inference import cached_features as features
 from streetvision_core.inference import features as model_features

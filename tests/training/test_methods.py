@@ -104,7 +104,7 @@ def test_a_probe_learns_what_the_features_tell(cnn, tmp_path):
 
 def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path):
     """The attention travels in config.json; what was recorded is what the loaded classifier says."""
-    from streetvision_core.data.pictures import decode
+    from streetvision_core.data.decoding.decode import decode
     from streetvision_core.inference.predict import predict_logits
 
     toy, told = make_toy(train=20, others=10), []

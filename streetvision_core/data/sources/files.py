@@ -12,8 +12,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
+from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
 from streetvision_core.data.labels import fold, label_advice, label_meanings
-from streetvision_core.data.reasons import Reason, UnusablePictureError
 from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_text
 from streetvision_core.data.sources.paths import PICTURE_SUFFIXES, Finder, Roots
 from streetvision_core.data.sources.rules import RowRules, named_columns

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
 from streetvision_core.errors import DataError
 
 if TYPE_CHECKING:

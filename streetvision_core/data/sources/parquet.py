@@ -27,7 +27,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
 from streetvision_core.data.sources.class_names import class_names
 from streetvision_core.data.sources.entry import (
     MAX_TEXT,

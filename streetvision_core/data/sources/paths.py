@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

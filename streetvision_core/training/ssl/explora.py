@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.data import ImageIndex, Splits
-    from streetvision_core.data.pictures import PictureReader
+    from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.data import EvaluationBatches
     from streetvision_core.training.ssl.adaptation import AdaptationEpoch

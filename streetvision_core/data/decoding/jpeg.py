@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from streetvision_core.data.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

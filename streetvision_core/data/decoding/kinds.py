@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from streetvision_core.data.reasons import Reason
+from streetvision_core.data.decoding.reasons import Reason
 
 _READ = {
     b"\xff\xd8\xff": "JPEG",

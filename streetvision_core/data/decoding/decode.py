@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, features
 
-from streetvision_core.data.jpeg import MAX_SCANS, Jpeg, decode_strictly
-from streetvision_core.data.kinds import identify
-from streetvision_core.data.reasons import MAX_PIXELS, Reason, UnusablePictureError
+from streetvision_core.data.decoding.jpeg import MAX_SCANS, Jpeg, decode_strictly
+from streetvision_core.data.decoding.kinds import identify
+from streetvision_core.data.decoding.reasons import MAX_PIXELS, Reason, UnusablePictureError
 from streetvision_core.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
