@@ -91,8 +91,8 @@ def test_the_settings_of_the_readme_are_settings(place, capsys):
     changes = {step: entry["config"] for block in blocks for step, entry in block.items()}
     assert set(changes) == {"images", "backbone", "phase1_checkpoint", "scrc", "bundle"}
     models = config_models()
-    for step, given in changes.items():
-        models[step](**given)
+    for step, entry in (item for block in blocks for item in block.items()):
+        models[step](**entry["config"])
     done = place.materialize_here(capsys, "images", images=changes["images"])
     assert done.code == 0, done.terminal
     assert changes["phase1_checkpoint"] == {"reuse": False}
@@ -103,12 +103,19 @@ def test_the_python_of_the_readme_runs_as_it_stands(beside_the_store):
     shutil.copytree(place.bundle, folder / "bundle")
     for name, source in zip("ab", sorted((place.bundle / "golden").glob("*.[jp]*g")), strict=False):
         shutil.copy(source, folder / f"{name}.jpg")
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"(\d\.\d+(e-\d+)? (roadwork|none)\n){2}", done.stdout)
+    outputs = []
+    for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    predictions, figures = outputs
+    assert re.fullmatch(r"(\d\.\d+(e-\d+)? (roadwork|none)\n){2}", predictions)
+    threshold, best, mcc, certified, bound = map(float, figures.split())
+    assert mcc <= best < 1
+    assert certified in {1.0, 2.0, 3.0}
+    assert bound <= 0.05
 
 
 def test_every_file_the_readme_points_to_is_there():
