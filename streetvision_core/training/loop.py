@@ -1,6 +1,6 @@
 """The training loop: Lightning's trainer, from the first epoch or from the one after an earlier run's last.
 
-It runs any `TrainingModule`. Lightning logs nothing, writes nothing and keeps no checkpoints of its own.
+It runs any `LoopModule`. Lightning logs nothing, writes nothing and keeps no checkpoints of its own.
 Where a training goes on, its checkpoint gives back weights, averages, optimizer, schedule and counters; the
 rows and the best epoch come from the same state.
 """
@@ -8,7 +8,7 @@ rows and the best epoch come from the same state.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning
 import torch
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from streetvision_core.training.best import BestEpoch
-    from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.data import EpochBatches
-    from streetvision_core.training.module import TrainingModule
-    from streetvision_core.training.report import EpochReport
+    from streetvision_core.training.module import LoopModule
     from streetvision_core.training.resume import ResumeState
     from streetvision_core.training.saved import SavedTraining
     from streetvision_core.training.throughput import Throughput
@@ -43,56 +41,64 @@ class Saving:
     saved: SavedTraining | None = None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How long and on what it is trained.
+
+    A step of the optimizer takes `accumulate` batches; `gradient_clip` is the largest norm of its gradient,
+    0 for no limit. `precision` is "float32", or "auto" for bf16 where a GPU has it. `processes` are those
+    that train together, and which of them this is.
+    """
+
+    epochs: int
+    accumulate: int = 1
+    gradient_clip: float = 0.0
+    precision: str = "float32"
+    processes: Processes = ONE
+
+
 def run_training(
-    module: TrainingModule,
+    module: LoopModule,
     loader: DataLoader[Any],
-    validation: Iterable[Any],
+    validation: Iterable[Any] | None,
     *,
-    batches: EpochBatches,
-    config: TrainingConfig,
-    accumulate: int,
-    gradient_clip: float,
-    best: BestEpoch,
+    plan: Plan,
+    best: BestEpoch | None,
     saving: Saving,
-    on_epoch: Callable[[EpochReport], None],
-    processes: Processes = ONE,
-    precision: str = "float32",
+    on_epoch: Callable[[Any], None],
 ) -> Throughput:
-    """Train the epochs that are missing; return how fast these were. The module holds the rows.
+    """Train the epochs that are missing; return how fast these were. The module holds what came of them.
 
     Args:
         module: What learns.
-        loader: Batches of train, in the order of `batches`.
-        validation: Batches of val_select.
-        batches: The sampler of the loader.
-        config: The recipe.
-        accumulate: Batches that make one step of the optimizer.
-        gradient_clip: Largest norm of a step's gradient; 0 for no limit.
-        best: Stages the best weights.
+        loader: Batches of train, in the order of its sampler, `EpochBatches`.
+        validation: Batches of val_select; None where nothing is validated.
+        plan: How long and on what it is trained.
+        best: Stages the best weights; None where no epoch is judged.
         saving: Where epochs are saved, and those that an earlier run has trained.
-        on_epoch: Called after each epoch, when it is saved.
-        processes: The processes that train together, and which of them this is.
-        precision: "float32", or "auto" for bf16 where a GPU has it.
+        on_epoch: Called with the module's report of each epoch, when it is saved.
     """
-    epochs_done = len(module.rows)
+    batches = cast("EpochBatches", loader.sampler)
+    epochs_done = module.epochs_done
     # Lightning tells the sampler its epoch too late for workers, which draw ahead as soon as they start.
     batches.set_epoch(epochs_done)
     progress = Progress(
-        epochs=config.epochs,
+        epochs=plan.epochs,
         batches_per_epoch=len(batches),
         pictures_per_epoch=batches.pictures_per_epoch,
         on_epoch=on_epoch,
     )
-    callbacks: list[lightning.Callback] = [best]
+    callbacks: list[lightning.Callback] = [best] if best else []
     plugins: list[Any] = []
     if saving.state is not None:
         plugins = [StateIO(saving.saved)]
         callbacks.append(SaveEpoch(saving.state, io=plugins[0], best=best))
+    processes = plan.processes
     trainer = lightning.Trainer(
-        **_hardware(precision, processes),
-        max_epochs=config.epochs,
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=gradient_clip or None,
+        **_hardware(plan.precision, processes),
+        max_epochs=plan.epochs,
+        accumulate_grad_batches=plan.accumulate,
+        gradient_clip_val=plan.gradient_clip or None,
         callbacks=[*callbacks, progress],
         plugins=[*plugins, Environment(processes)] if processes.count > 1 else plugins,
         logger=False,
@@ -101,7 +107,6 @@ def run_training(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        default_root_dir=best.path.parent,
     )
     path = saving.state.epoch_path(epochs_done) if saving.state and epochs_done else None
     _run(trainer, module, loader, validation, path=path)
@@ -122,9 +127,9 @@ def _hardware(precision: str, processes: Processes) -> dict[str, Any]:
 
 def _run(
     trainer: lightning.Trainer,
-    module: TrainingModule,
+    module: LoopModule,
     loader: DataLoader[Any],
-    validation: Iterable[Any],
+    validation: Iterable[Any] | None,
     *,
     path: Path | None,
 ) -> None:

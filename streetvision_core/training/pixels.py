@@ -20,7 +20,7 @@ from streetvision_core.training.data import (
     decoded_side,
     make_train_loader,
 )
-from streetvision_core.training.loop import run_training
+from streetvision_core.training.loop import Plan, run_training
 from streetvision_core.training.losses import class_weights
 from streetvision_core.training.module import ClassifierModule
 from streetvision_core.training.processes import ONE, Processes, group_of
@@ -154,15 +154,16 @@ def train_on_pixels(
             or validation_batches(
                 reader, val_select, transform=transform, config=config, processes=processes
             ),
-            batches=batches,
-            config=config,
-            accumulate=config.accumulate,
-            gradient_clip=config.gradient_clip,
+            plan=Plan(
+                epochs=config.epochs,
+                accumulate=config.accumulate,
+                gradient_clip=config.gradient_clip,
+                precision=config.precision,
+                processes=processes,
+            ),
             best=best,
             saving=saving,
             on_epoch=on_epoch,
-            processes=processes,
-            precision=config.precision,
         )
         return module, speed
 

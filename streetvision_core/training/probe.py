@@ -28,7 +28,7 @@ from streetvision_core.models.head import head_layers, make_head
 from streetvision_core.models.pooling import ViewPooling
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.data import Batch, EpochBatches, Look
-from streetvision_core.training.loop import run_training
+from streetvision_core.training.loop import Plan, run_training
 from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
 from streetvision_core.training.report import CandidateRow
@@ -241,10 +241,7 @@ def train_probe(
             module,
             loader,
             _Chunks(validation, validation_labels),
-            batches=batches,
-            config=config,
-            accumulate=1,
-            gradient_clip=0.0,
+            plan=Plan(config.epochs),
             best=best,
             saving=saving,
             on_epoch=on_epoch,

@@ -9,14 +9,13 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Callback
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from streetvision_core.training.report import EpochReport
+from streetvision_core.training.report import Timing
 from streetvision_core.training.throughput import MIB, Meter, Throughput, peak_memory_mb, share_of
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     import lightning
 
-    from streetvision_core.training.module import TrainingModule
+    from streetvision_core.training.module import LoopModule
 
 
 class Progress(Callback):
@@ -36,7 +35,7 @@ class Progress(Callback):
         epochs: int,
         batches_per_epoch: int,
         pictures_per_epoch: int,
-        on_epoch: Callable[[EpochReport], None],
+        on_epoch: Callable[[Any], None],
     ) -> None:
         self._epochs = epochs
         self._batches = batches_per_epoch
@@ -60,7 +59,7 @@ class Progress(Callback):
             gpu_peak_memory_mb=self._gpu_peak_memory_mb,
         )
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: LoopModule) -> None:  # type: ignore[override]
         """Open the bar, at the epochs that an earlier run has trained, and measure from here on."""
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
@@ -84,18 +83,17 @@ class Progress(Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: TrainingModule,  # type: ignore[override]
+        pl_module: LoopModule,  # type: ignore[override]
         outputs: Any,  # noqa: ARG002 - as above
         batch: Any,  # noqa: ARG002 - as above
         batch_idx: int,
     ) -> None:
         """Move the bar by a batch, and wait for the next one."""
         if self._bar is not None and not self._bar.disable:
-            rows = pl_module.rows
-            mcc = f", val MCC {rows[-1].val_mcc:.3f}" if rows else ""
+            so_far = f", {pl_module.so_far}" if pl_module.so_far else ""
             epoch = f"{pl_module.phase} epoch".lstrip() + f" {trainer.current_epoch + 1}/{self._epochs}"
             self._bar.set_description_str(f"{epoch} batch {batch_idx + 1}/{self._batches}", refresh=False)
-            self._bar.set_postfix_str(f"loss {pl_module.last_loss:.3f}{mcc}", refresh=False)
+            self._bar.set_postfix_str(f"loss {pl_module.last_loss:.3f}{so_far}", refresh=False)
             self._bar.update()
         self._meter.batch_ended()
 
@@ -103,27 +101,26 @@ class Progress(Callback):
         """Stop the epoch's training clock."""
         self._meter.end_epoch()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]  # noqa: ARG002 - as above
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: LoopModule) -> None:  # type: ignore[override]  # noqa: ARG002 - as above
         """Report the epoch."""
         now = time.monotonic()
         meter = self._meter
+        meter.end_epoch()  # unless a validation has ended it
         self._epochs_done += 1
         self._peak_memory_mb = max(self._peak_memory_mb, peak_memory_mb())
         if pl_module.device.type == "cuda":
             self._gpu_peak_memory_mb = torch.cuda.max_memory_allocated(pl_module.device) / MIB
-        report = EpochReport(
-            **asdict(pl_module.rows[-1]),
+        timing = Timing(
             epochs=self._epochs,
             pictures_per_second=self._pictures / max(meter.trained, 1e-9),
             seconds=now - self._epoch_begun,
-            seconds_left=(now - self._begun) / self._epochs_done * (self._epochs - pl_module.rows[-1].epoch),
+            seconds_left=(now - self._begun) / self._epochs_done * (self._epochs - pl_module.epochs_done),
             data_wait_share=share_of(meter.waited, meter.trained),
             peak_memory_mb=self._peak_memory_mb,
             gpu_peak_memory_mb=self._gpu_peak_memory_mb,
-            phase=pl_module.phase,
         )
         with self._bar_aside():
-            self._on_epoch(report)
+            self._on_epoch(pl_module.report(timing))
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:  # noqa: ARG002 - as above
         """Close the bar, however training ended."""

@@ -58,7 +58,7 @@ class ResumeState:
         self.directory = directory
         self._training = training
         self._surroundings = {"device": device, **{name: version(name) for name in LIBRARIES}}
-        self._best_name = ""
+        self._best_name: str | None = None
 
     def epoch_path(self, epoch: int) -> Path:
         """Return where Lightning's state after an epoch, counted from 1, is kept."""
@@ -81,20 +81,20 @@ class ResumeState:
         self._sweep(record)
         return saved
 
-    def record(self, *, epoch: int, epoch_sha256: str, best_epoch: int, best: StagedFile) -> None:
-        """Make the written epoch the state that the next run goes on from."""
+    def record(self, *, epoch: int, epoch_sha256: str, best: tuple[int, StagedFile] | None) -> None:
+        """Make the written epoch the state that the next run goes on from; `best` is the best one so far."""
         record = SavedRecord(
             training=self._training,
             surroundings=self._surroundings,
             epoch=epoch,
             epoch_sha256=epoch_sha256,
-            best_epoch=best_epoch,
-            best_sha256=best.sha256,
+            best_epoch=best and best[0],
+            best_sha256=best and best[1].sha256,
         )
-        if record.best_name != self._best_name:
+        if best and record.best_name and record.best_name != self._best_name:
             best_path = self.directory / record.best_name
             remove_own(best_path, root=self.directory.parent)
-            link_file_durably(best.path, best_path)
+            link_file_durably(best[1].path, best_path)
             self._best_name = record.best_name
         write_json_atomic(self.directory / STATE_NAME, record.model_dump())
         self._sweep(record)

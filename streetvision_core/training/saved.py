@@ -29,7 +29,8 @@ _START_OVER = "Training starts from the beginning."
 class SavedRecord(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
     """`state.json`: which training it is, and the files of its last epoch and of its best one.
 
-    The epochs count from 1 and name the files. `surroundings` are the device and the libraries.
+    The epochs count from 1 and name the files. What learns without labels has no best
+    one. `surroundings` are the device and the libraries.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -37,8 +38,8 @@ class SavedRecord(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
     surroundings: dict[str, str]
     epoch: int = pydantic.Field(ge=1)
     epoch_sha256: str
-    best_epoch: int = pydantic.Field(ge=1)
-    best_sha256: str
+    best_epoch: int | None = pydantic.Field(None, ge=1)
+    best_sha256: str | None = None
 
     @property
     def epoch_name(self) -> str:
@@ -46,9 +47,9 @@ class SavedRecord(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
         return epoch_name(self.epoch)
 
     @property
-    def best_name(self) -> str:
-        """File name of the best weights."""
-        return best_name(self.best_epoch)
+    def best_name(self) -> str | None:
+        """File name of the best weights, None where there are none."""
+        return None if self.best_epoch is None else best_name(self.best_epoch)
 
 
 def epoch_name(epoch: int) -> str:
@@ -62,9 +63,13 @@ def best_name(epoch: int) -> str:
 
 
 class SavedTraining:
-    """A training as it was after the last of its `rows`; `unreadable` are the pictures that it left out."""
+    """A training as it was after the last of its `rows`; `unreadable` are the pictures that it left out.
+
+    Without labels there are no rows, and `losses` are those of the epochs.
+    """
 
     def __init__(self, checkpoint: dict[str, Any], *, weights: bytes) -> None:
+        self.losses = tuple(float(loss) for loss in checkpoint.get("losses", ()))
         self.rows = tuple(EpochRow(**row) for row in checkpoint["rows"])
         self.candidates = tuple(CandidateRow(**row) for row in checkpoint["candidates"])
         self.unreadable = tuple(str(name) for name in checkpoint["unreadable"])
@@ -124,11 +129,12 @@ def read_training(directory: Path, record: SavedRecord) -> SavedTraining:
     """
     path = directory / record.epoch_name
     checkpoint = _load(_read(path, sha256=record.epoch_sha256), path)
-    weights = _read(directory / record.best_name, sha256=record.best_sha256)
+    weights = _read(directory / record.best_name, sha256=record.best_sha256) if record.best_name else b""
     try:
         saved = SavedTraining(checkpoint, weights=weights)
-        epochs, best_epoch = [row.epoch for row in saved.rows], best_of(saved.rows).epoch
-    except (TypeError, IndexError) as error:
+        epochs = [row.epoch for row in saved.rows] or list(range(1, len(saved.losses) + 1))
+        best_epoch = None if record.best_epoch is None else best_of(saved.rows).epoch
+    except (TypeError, ValueError, IndexError) as error:
         raise IntegrityError("a row for each epoch", "something else", path, _START_OVER) from error
     if epochs != list(range(1, record.epoch + 1)) or best_epoch != record.best_epoch:
         expected = f"{record.epoch} epochs, of which {record.best_epoch} is the best"

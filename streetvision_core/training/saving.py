@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import lightning
 
     from streetvision_core.training.best import BestEpoch
-    from streetvision_core.training.module import TrainingModule
+    from streetvision_core.training.module import LoopModule
     from streetvision_core.training.resume import ResumeState
     from streetvision_core.training.saved import SavedTraining
 
@@ -49,24 +49,22 @@ class StateIO(CheckpointIO):
 
 
 class SaveEpoch(Callback):
-    """Saves every finished epoch, after `best` has judged it."""
+    """Saves every finished epoch, after `best` has judged it, where there is one."""
 
-    def __init__(self, state: ResumeState, *, io: StateIO, best: BestEpoch) -> None:
+    def __init__(self, state: ResumeState, *, io: StateIO, best: BestEpoch | None) -> None:
         self._state = state
         self._io = io
         self._best = best
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: LoopModule) -> None:  # type: ignore[override]
         """Make this epoch the one that a later run goes on from."""
-        epoch = pl_module.rows[-1].epoch
+        epoch = pl_module.epochs_done
         trainer.save_checkpoint(self._state.epoch_path(epoch), weights_only=False)
         if not trainer.is_global_zero:  # saving takes all processes, and the first one writes
             return
-        assert self._best.row is not None
-        assert self._best.weights is not None
-        self._state.record(
-            epoch=epoch,
-            epoch_sha256=self._io.sha256,
-            best_epoch=self._best.row.epoch,
-            best=self._best.weights,
-        )
+        best = None
+        if self._best is not None:
+            assert self._best.row is not None
+            assert self._best.weights is not None
+            best = (self._best.row.epoch, self._best.weights)
+        self._state.record(epoch=epoch, epoch_sha256=self._io.sha256, best=best)
