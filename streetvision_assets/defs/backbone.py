@@ -51,6 +51,7 @@ def backbone(
             pictures=open_pictures(images, roles, roles=step.roles),
             config=config,
             directory=step.directory,
+            resume=step.resume,
             on_epoch=lambda epoch: context.log.info(str(epoch)),
             on_notice=context.log.info,
         )

@@ -12,12 +12,10 @@ from streetvision_core.eval.bootstrap import (
 )
 from streetvision_core.eval.calibration import (
     TEMPERATURE_BOUNDS,
-    fit_beta,
     fit_isotonic,
     fit_platt,
     fit_temperature,
     fit_temperature_scaling,
-    fit_venn_abers,
     negative_log_likelihood,
 )
 from streetvision_core.eval.calibrator_choice import CalibratorChoice, choose_calibrator
@@ -90,12 +88,10 @@ __all__ = [
     "confusion_by_group",
     "count_confusion",
     "expected_calibration_error",
-    "fit_beta",
     "fit_isotonic",
     "fit_platt",
     "fit_temperature",
     "fit_temperature_scaling",
-    "fit_venn_abers",
     "margin_confidence",
     "maximum_calibration_error",
     "mcc_curve",

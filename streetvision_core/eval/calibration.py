@@ -5,8 +5,8 @@ a rising function of m, fitted by minimising the negative log-likelihood of the 
 is m / T with one parameter; it changes no ranking and no exact MCC threshold's decisions. The records that
 the fits return are in `calibrators`, and `calibrator_choice` chooses among the fits.
 
-Perfectly separated pictures have no most likely Platt or beta calibration: its slope would grow without
-end. So these two are fitted to Platt's targets, (n1 + 1) / (n1 + 2) for the n1 pictures of Roadwork and
+Perfectly separated pictures have no most likely Platt calibration: its slope would grow without
+end. So it is fitted to Platt's targets, (n1 + 1) / (n1 + 2) for the n1 pictures of Roadwork and
 1 / (n0 + 2) for the n0 of None, instead of 1 and 0. For the same reason an isotonic fit of n pictures stays
 between 1 / (n + 2) and 1 - 1 / (n + 2). All scores equal give the base rate.
 
@@ -22,16 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.eval.calibrators import (
-    Beta,
-    Isotonic,
-    Platt,
-    Temperature,
-    VennAbers,
-    beta_inputs,
-    lower_staircase,
-    upper_staircase,
-)
+from streetvision_core.eval.calibrators import Isotonic, Platt, Temperature
 from streetvision_core.eval.inputs import (
     binary_vector,
     margin_vector,
@@ -40,8 +31,6 @@ from streetvision_core.eval.inputs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from streetvision_core.eval.inputs import Bools, Floats, Values
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
@@ -103,19 +92,7 @@ def fit_platt(logits: Values, labels: Values) -> Platt:
         DataError: as `fit_temperature`.
     """
     margins, truth = _fitting(logits, labels)
-    (slope,), intercept = _fit_logistic([margins], truth)
-    return Platt(slope, intercept)
-
-
-def fit_beta(logits: Values, labels: Values) -> Beta:
-    """Fit a, b and c of beta calibration on logits [N, 2] or [N] and labels [N].
-
-    Raises:
-        DataError: as `fit_temperature`.
-    """
-    margins, truth = _fitting(logits, labels)
-    (a, b), c = _fit_logistic(beta_inputs(margins), truth)
-    return Beta(a, b, c)
+    return Platt(*_fit_logistic(margins, truth))
 
 
 def fit_isotonic(logits: Values, labels: Values) -> Isotonic:
@@ -132,18 +109,6 @@ def fit_isotonic(logits: Values, labels: Values) -> Isotonic:
     return Isotonic(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))
 
 
-def fit_venn_abers(logits: Values, labels: Values) -> VennAbers:
-    """Fit the inductive Venn-Abers predictor on logits [N, 2] or [N] and labels [N], in O(n log n).
-
-    Raises:
-        DataError: as `fit_temperature`.
-    """
-    margins, truth = _fitting(logits, labels)
-    lower_from, lower = lower_staircase(margins, truth)
-    upper_to, upper = upper_staircase(margins, truth)
-    return VennAbers(*(tuple(part.tolist()) for part in (lower_from, lower, upper_to, upper)))
-
-
 def _fitting(logits: Values, labels: Values) -> tuple[Floats, Bools]:
     margins, truth = margin_vector(logits), binary_vector(labels, name="labels")
     require_equal_length(logits=margins, labels=truth)
@@ -151,34 +116,33 @@ def _fitting(logits: Values, labels: Values) -> tuple[Floats, Bools]:
     return margins, truth
 
 
-def _fit_logistic(features: Sequence[Floats], truth: Bools) -> tuple[list[float], float]:
-    """Fit weights of at least 0 and an intercept to Platt's targets: the minimum of a convex NLL."""
+def _fit_logistic(margins: Floats, truth: Bools) -> tuple[float, float]:
+    """Fit a slope of at least 0 and an intercept to Platt's targets: the minimum of a convex NLL."""
     from scipy.optimize import minimize
 
-    raw = np.stack(features, axis=1)
-    center, spread = raw.mean(axis=0), raw.std(axis=0)
-    # What does not vary says nothing, and its weight stays 0.
-    scale = np.where(spread > 1e-6 * np.abs(center), spread, np.inf)
-    design = np.column_stack([(raw - center) / scale, np.ones(truth.size)])
+    center, spread = float(margins.mean()), float(margins.std())
+    # Margins that do not vary say nothing, and the slope stays 0.
+    scale = spread if spread > 1e-6 * abs(center) else math.inf
+    design = np.column_stack([(margins - center) / scale, np.ones(truth.size)])
     roadwork = np.count_nonzero(truth)
     targets = np.where(truth, (roadwork + 1) / (roadwork + 2), 1 / (truth.size - roadwork + 2))
 
     def loss_and_slope(weights: Floats) -> tuple[float, Floats]:
-        margins = design @ weights
-        excess = 0.5 * (1 + np.tanh(margins / 2)) - targets
-        loss = np.mean(np.logaddexp(0.0, margins) - targets * margins)
+        fitted = design @ weights
+        excess = 0.5 * (1 + np.tanh(fitted / 2)) - targets
+        loss = np.mean(np.logaddexp(0.0, fitted) - targets * fitted)
         return float(loss), design.T @ excess / truth.size
 
     found = minimize(
         loss_and_slope,
-        np.zeros(design.shape[1]),
+        np.zeros(2),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(0, None)] * len(features) + [(None, None)],
+        bounds=[(0, None), (None, None)],
         options={"ftol": 0.0, "gtol": 1e-10, "maxiter": 1000},
     )
-    weights: Floats = found.x[:-1] / scale
-    return weights.tolist(), float(found.x[-1] - weights @ center)
+    slope = float(found.x[0]) / scale
+    return slope, float(found.x[1]) - slope * center
 
 
 def _signed_margins(logits: Values, labels: Values) -> Floats:

@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streetvision_core.eval.calibration import (
-    fit_beta,
     fit_isotonic,
     fit_platt,
     fit_temperature_scaling,
-    fit_venn_abers,
 )
 from streetvision_core.eval.calibrators import METHODS
 from streetvision_core.eval.folds import split_folds
@@ -44,9 +42,7 @@ if TYPE_CHECKING:
 FITS: dict[str, Callable[[Values, Values], Calibrator]] = {
     "temperature": fit_temperature_scaling,
     "platt": fit_platt,
-    "beta": fit_beta,
     "isotonic": fit_isotonic,
-    "venn_abers": fit_venn_abers,
 }
 
 

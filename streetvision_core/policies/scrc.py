@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
-from streetvision_core.eval.calibrators import calibrator_from_json
+from streetvision_core.eval.calibrators import calibrator_from_json, require_known_method
 from streetvision_core.eval.curves import read_curves
 from streetvision_core.eval.decisions import (
     ANSWERS,
@@ -289,6 +289,8 @@ class ScrcPolicy(Record):
             SchemaError: an unknown or missing field, a wrong type, another schema version, or a
                 certificate that does not follow from its own counts.
         """
+        if isinstance(content, dict):
+            require_known_method(content.get("calibrator"), where=where)
         return read_policy(cls, content, where=where)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
-from streetvision_core.eval.calibrator_choice import CalibratorChoice, choose_calibrator
-from streetvision_core.eval.calibrators import calibrator_from_json
+from streetvision_core.eval.calibrator_choice import FITS, CalibratorChoice, CrossValidated, choose_calibrator
+from streetvision_core.eval.calibrators import RETIRED, calibrator_from_json
 from streetvision_core.eval.curves import curve_files, curve_problems
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.inputs import margin_vector
@@ -76,13 +76,27 @@ def fit_scrc(
     Raises:
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
     """
+    fitted_on = FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version)
+    policy = _freeze_and_certify(
+        select, calib, _choose_calibrator(select, config), fitted_on=fitted_on, config=config
+    )
+    return Scrc(policy, _curves(policy, calib))
+
+
+def _freeze_and_certify(
+    select: LabelledLogits,
+    calib: LabelledLogits,
+    chosen: CalibratorChoice,
+    *,
+    fitted_on: FittedOn,
+    config: ScrcConfig,
+) -> ScrcPolicy:
     point = freeze_operating_point(select)
-    chosen = _choose_calibrator(select, config)
     units = _units(calib, config)
     seen, new = (_side(pictures, point, chosen.calibrator) for pictures in (select, units))
     certificates = tuple(_certify(side, seen, new, config) for side in sides_of(config))
     calibrator = chosen.calibrator.to_json()
-    policy = ScrcPolicy(
+    return ScrcPolicy(
         promised=cast("Promise", config.promise),
         point=point,
         calibrator=calibrator,
@@ -91,7 +105,7 @@ def fit_scrc(
         frozen=digests(point, calibrator, certificates),
         # A step's configuration holds more than the recipe of the policy.
         chosen_by=ScrcConfig(**config.model_dump(include=set(ScrcConfig.model_fields))),
-        fitted_on=FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version),
+        fitted_on=fitted_on,
         val_select=SelectFreeze(
             n=len(select.labels),
             nll_before=negative_log_likelihood(select.logits, select.labels),
@@ -99,20 +113,18 @@ def fit_scrc(
         ),
         guarantee=words_of(config),
     )
-    return Scrc(policy, _curves(policy, calib))
 
 
 def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
     """Freeze and certify again on the same logits; return what differs, one sentence a difference."""
     policy = scrc.policy
-    again = fit_scrc(
+    fitted = _freeze_and_certify(
         select,
         calib,
-        checkpoint_version=policy.fitted_on.phase1_checkpoint,
-        logits_version=policy.fitted_on.val_calib_logits,
+        _choose_again(policy, select),
+        fitted_on=policy.fitted_on,
         config=policy.chosen_by,
     )
-    fitted = again.policy
     if policy.frozen != fitted.frozen:
         # Digests tell last digits apart, which another machine rounds otherwise; they must fit their record.
         own = digests(policy.point, policy.calibrator, policy.certificates)
@@ -121,6 +133,29 @@ def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> li
         *differences(policy, fitted, tolerance=REFITTED),
         *curve_problems(scrc.curves, _curves(policy, calib)),
     ]
+
+
+def _choose_again(policy: ScrcPolicy, select: LabelledLogits) -> CalibratorChoice:
+    """Choose a calibrator again, among the methods that the record judged.
+
+    Of a method that only earlier versions compute the likelihood is taken from the record, and then the
+    standard errors as well: they belong to the difference from the best method, which may be that one.
+    """
+    choice = _choose_calibrator(select, policy.chosen_by)
+    recorded = {one.method: one for one in policy.val_select.judged}
+    if not RETIRED & recorded.keys():
+        return choice
+    losses = {name: one.nll for name, one in recorded.items()} | {
+        one.method: one.nll for one in choice.judged
+    }
+    judged = tuple(
+        CrossValidated(name, losses[name], losses[name] - min(losses.values()), one.standard_error)
+        for name, one in recorded.items()
+    )
+    simplest = next((one.method for one in judged if one.excess <= one.standard_error), "")
+    if simplest not in FITS:
+        return choice
+    return CalibratorChoice(FITS[simplest](select.logits, select.labels), judged)
 
 
 def _curves(policy: ScrcPolicy, calib: LabelledLogits) -> dict[str, bytes]:

@@ -215,9 +215,7 @@ def _fit_probe(task: _Task, saving: Saving) -> Checkpoint:
     config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
     model = load_classifier(config, read_state(weights))
     logits = feature_logits(model, backbone.features(task.names["val_select"]), views=views)
-    return _make_checkpoint(
-        task, trained, config=config, model=model, weights=weights, logits=logits, probe=trained
-    )
+    return _make_checkpoint(task, trained, _Finished(config, model, weights, logits), probe=trained)
 
 
 def _freeze(task: _Task) -> FrozenBackbone:
@@ -238,7 +236,7 @@ def _train_probe(
 ) -> _Trained:
     """Train heads on the features of the backbone as it is."""
     from streetvision_core.training.loop import BestEpoch
-    from streetvision_core.training.probe import train_probe
+    from streetvision_core.training.probe import ProbeData, train_probe
 
     best = BestEpoch(task.directory / PROBE_NAME, patience=config.patience)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
@@ -247,10 +245,7 @@ def _train_probe(
     labels = [task.labels["train"][position] for position in kept]
     _check_roles({"train": labels})
     module, speed = train_probe(
-        views,
-        labels,
-        validation=backbone.features(task.names["val_select"]),
-        validation_labels=task.labels["val_select"],
+        ProbeData(views, labels, backbone.features(task.names["val_select"]), task.labels["val_select"]),
         classifier=backbone.classifier,
         pooling=backbone.views,
         config=config,
@@ -269,7 +264,12 @@ def _train_on_pixels(
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.models.views import make_views
     from streetvision_core.training.loop import BestEpoch
-    from streetvision_core.training.pixels import RolePictures, train_on_pixels, validation_batches
+    from streetvision_core.training.pixels import (
+        PixelTraining,
+        RolePictures,
+        train_on_pixels,
+        validation_batches,
+    )
     from streetvision_core.training.processes import companions, count_devices
 
     config = task.config
@@ -283,18 +283,18 @@ def _train_on_pixels(
         return _Trained(saving.saved.rows, (), best), crops()
     # One process keeps all of val_select for its training and for later; of several each keeps its share.
     validation = crops() if devices == 1 else None
-    work: dict[str, Any] = {
-        "backbone": task.backbone,
-        "reader": task.reader,
+    work = PixelTraining(
+        backbone=task.backbone,
+        reader=task.reader,
         **roles,
-        "config": config,
-        "head": head,
-        "best": best,
-        "saving": saving,
-    }
-    with companions(devices, train_on_pixels, **work) as processes:
+        config=config,
+        head=head,
+        best=best,
+        saving=saving,
+    )
+    with companions(devices, train_on_pixels, training=work) as processes:
         module, speed = train_on_pixels(
-            **work,
+            work,
             validation=validation,
             on_epoch=task.on_epoch,
             on_notice=task.on_notice,
@@ -326,10 +326,8 @@ def _finish_pixels(
     if task.config.method == LORA:
         labels, validated = task.labels["val_select"], _row_of(trained).val_loss
         require_what_was_trained(logits, labels, validated=validated, where=trained.weights.path)
-    return _make_checkpoint(
-        task, trained, config=config, model=model, weights=weights, logits=logits, probe=probe, parts=parts,
-        validation=validation,
-    )  # fmt: skip
+    finished = _Finished(config, model, weights, logits)
+    return _make_checkpoint(task, trained, finished, probe=probe, parts=parts, validation=validation)
 
 
 def _stage_classifier(task: _Task, model: Any) -> StagedFile:
@@ -363,14 +361,21 @@ def _take_up(saved: SavedTraining, best: BestEpoch, *, epochs: int, on_notice: C
     return False
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """The classifier that was made of what was trained; `logits` are its own on val_select, [N, 2]."""
+
+    config: dict[str, Any]
+    model: Any
+    weights: StagedFile
+    logits: npt.NDArray[np.float32]
+
+
 def _make_checkpoint(
     task: _Task,
     trained: _Trained,
+    finished: _Finished,
     *,
-    config: dict[str, Any],
-    model: Any,
-    weights: StagedFile,
-    logits: npt.NDArray[np.float32],
     probe: _Trained | None,
     parts: Mapping[str, StagedFile] | None = None,
     validation: EvaluationBatches | None = None,
@@ -379,7 +384,7 @@ def _make_checkpoint(
 
     row = _row_of(trained)
     labels = np.array(task.labels["val_select"], dtype=np.int64)
-    said = Logits(tuple(task.names["val_select"]), logits, labels, task.groups)
+    said = Logits(tuple(task.names["val_select"]), finished.logits, labels, task.groups)
     metrics = {
         "val_mcc": row.val_mcc,
         "val_loss": row.val_loss,
@@ -388,11 +393,11 @@ def _make_checkpoint(
         **trained.throughput.to_metrics(),
         **({UNREADABLE: len(task.unreadable.names)} if task.unreadable.names else {}),
         **({"probe_val_mcc": _row_of(probe).val_mcc} if probe and probe is not trained else {}),
-        **_views_metrics(task, model, said, config=config, validation=validation),
+        **_views_metrics(task, finished.model, said, config=finished.config, validation=validation),
     }
     return Checkpoint(
-        weights=weights,
-        config=config,
+        weights=finished.weights,
+        config=finished.config,
         epochs=trained.rows,
         val_select=said,
         candidates=probe.candidates if probe else (),

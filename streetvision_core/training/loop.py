@@ -1,6 +1,6 @@
 """The training loop: Lightning's trainer, from the first epoch or from the one after an earlier run's last.
 
-It runs any `TrainingModule`. Lightning logs nothing, writes nothing and keeps no checkpoints of its own.
+It runs any `LoopModule`. Lightning logs nothing, writes nothing and keeps no checkpoints of its own.
 Where a training goes on, its checkpoint gives back weights, averages, optimizer, schedule and counters; the
 rows and the best epoch come from the same state.
 
@@ -27,9 +27,9 @@ import copy
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning
 import torch
@@ -42,7 +42,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from streetvision_core.inference.predict import choose_device
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.training.processes import ONE, Environment, Processes
-from streetvision_core.training.report import EpochReport
+from streetvision_core.training.report import Timing
 from streetvision_core.training.throughput import MIB, Meter, Throughput, peak_memory_mb, share_of
 
 if TYPE_CHECKING:
@@ -50,9 +50,8 @@ if TYPE_CHECKING:
 
     from torch.utils.data import DataLoader
 
-    from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.data import EpochBatches
-    from streetvision_core.training.module import TrainingModule
+    from streetvision_core.training.module import LoopModule, TrainingModule
     from streetvision_core.training.report import EpochRow
     from streetvision_core.training.resume import ResumeState, SavedTraining
 
@@ -66,7 +65,7 @@ class Progress(Callback):
         epochs: int,
         batches_per_epoch: int,
         pictures_per_epoch: int,
-        on_epoch: Callable[[EpochReport], None],
+        on_epoch: Callable[[Any], None],
     ) -> None:
         self._epochs = epochs
         self._batches = batches_per_epoch
@@ -90,7 +89,7 @@ class Progress(Callback):
             gpu_peak_memory_mb=self._gpu_peak_memory_mb,
         )
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: LoopModule) -> None:  # type: ignore[override]
         """Open the bar, at the epochs that an earlier run has trained, and measure from here on."""
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
@@ -114,18 +113,17 @@ class Progress(Callback):
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
-        pl_module: TrainingModule,  # type: ignore[override]
+        pl_module: LoopModule,  # type: ignore[override]
         outputs: Any,  # noqa: ARG002 - as above
         batch: Any,  # noqa: ARG002 - as above
         batch_idx: int,
     ) -> None:
         """Move the bar by a batch, and wait for the next one."""
         if self._bar is not None and not self._bar.disable:
-            rows = pl_module.rows
-            mcc = f", val MCC {rows[-1].val_mcc:.3f}" if rows else ""
+            so_far = f", {pl_module.so_far}" if pl_module.so_far else ""
             epoch = f"{pl_module.phase} epoch".lstrip() + f" {trainer.current_epoch + 1}/{self._epochs}"
             self._bar.set_description_str(f"{epoch} batch {batch_idx + 1}/{self._batches}", refresh=False)
-            self._bar.set_postfix_str(f"loss {pl_module.last_loss:.3f}{mcc}", refresh=False)
+            self._bar.set_postfix_str(f"loss {pl_module.last_loss:.3f}{so_far}", refresh=False)
             self._bar.update()
         self._meter.batch_ended()
 
@@ -133,27 +131,26 @@ class Progress(Callback):
         """Stop the epoch's training clock."""
         self._meter.end_epoch()
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]  # noqa: ARG002 - as above
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: LoopModule) -> None:  # type: ignore[override]  # noqa: ARG002 - as above
         """Report the epoch."""
         now = time.monotonic()
         meter = self._meter
+        meter.end_epoch()  # unless a validation has ended it
         self._epochs_done += 1
         self._peak_memory_mb = max(self._peak_memory_mb, peak_memory_mb())
         if pl_module.device.type == "cuda":
             self._gpu_peak_memory_mb = torch.cuda.max_memory_allocated(pl_module.device) / MIB
-        report = EpochReport(
-            **asdict(pl_module.rows[-1]),
+        timing = Timing(
             epochs=self._epochs,
             pictures_per_second=self._pictures / max(meter.trained, 1e-9),
             seconds=now - self._epoch_begun,
-            seconds_left=(now - self._begun) / self._epochs_done * (self._epochs - pl_module.rows[-1].epoch),
+            seconds_left=(now - self._begun) / self._epochs_done * (self._epochs - pl_module.epochs_done),
             data_wait_share=share_of(meter.waited, meter.trained),
             peak_memory_mb=self._peak_memory_mb,
             gpu_peak_memory_mb=self._gpu_peak_memory_mb,
-            phase=pl_module.phase,
         )
         with self._bar_aside():
-            self._on_epoch(report)
+            self._on_epoch(pl_module.report(timing))
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:  # noqa: ARG002 - as above
         """Close the bar, however training ended."""
@@ -201,27 +198,25 @@ class StateIO(CheckpointIO):
 
 
 class SaveEpoch(Callback):
-    """Saves every finished epoch, after `best` has judged it."""
+    """Saves every finished epoch, after `best` has judged it, where there is one."""
 
-    def __init__(self, state: ResumeState, *, io: StateIO, best: BestEpoch) -> None:
+    def __init__(self, state: ResumeState, *, io: StateIO, best: BestEpoch | None) -> None:
         self._state = state
         self._io = io
         self._best = best
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: LoopModule) -> None:  # type: ignore[override]
         """Make this epoch the one that a later run goes on from."""
-        epoch = pl_module.rows[-1].epoch
+        epoch = pl_module.epochs_done
         trainer.save_checkpoint(self._state.epoch_path(epoch), weights_only=False)
         if not trainer.is_global_zero:  # saving takes all processes, and the first one writes
             return
-        assert self._best.row is not None
-        assert self._best.weights is not None
-        self._state.record(
-            epoch=epoch,
-            epoch_sha256=self._io.sha256,
-            best_epoch=self._best.row.epoch,
-            best=self._best.weights,
-        )
+        best = None
+        if self._best is not None:
+            assert self._best.row is not None
+            assert self._best.weights is not None
+            best = (self._best.row.epoch, self._best.weights)
+        self._state.record(epoch=epoch, epoch_sha256=self._io.sha256, best=best)
 
 
 class BestEpoch(Callback):
@@ -261,56 +256,64 @@ class Saving:
     saved: SavedTraining | None = None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How long and on what it is trained.
+
+    A step of the optimizer takes `accumulate` batches; `gradient_clip` is the largest norm of its gradient,
+    0 for no limit. `precision` is "float32", or "auto" for bf16 where a GPU has it. `processes` are those
+    that train together, and which of them this is.
+    """
+
+    epochs: int
+    accumulate: int = 1
+    gradient_clip: float = 0.0
+    precision: str = "float32"
+    processes: Processes = ONE
+
+
 def run_training(
-    module: TrainingModule,
+    module: LoopModule,
     loader: DataLoader[Any],
-    validation: Iterable[Any],
+    validation: Iterable[Any] | None,
     *,
-    batches: EpochBatches,
-    config: TrainingConfig,
-    accumulate: int,
-    gradient_clip: float,
-    best: BestEpoch,
+    plan: Plan,
+    best: BestEpoch | None,
     saving: Saving,
-    on_epoch: Callable[[EpochReport], None],
-    processes: Processes = ONE,
-    precision: str = "float32",
+    on_epoch: Callable[[Any], None],
 ) -> Throughput:
-    """Train the epochs that are missing; return how fast these were. The module holds the rows.
+    """Train the epochs that are missing; return how fast these were. The module holds what came of them.
 
     Args:
         module: What learns.
-        loader: Batches of train, in the order of `batches`.
-        validation: Batches of val_select.
-        batches: The sampler of the loader.
-        config: The recipe.
-        accumulate: Batches that make one step of the optimizer.
-        gradient_clip: Largest norm of a step's gradient; 0 for no limit.
-        best: Stages the best weights.
+        loader: Batches of train, in the order of its sampler, `EpochBatches`.
+        validation: Batches of val_select; None where nothing is validated.
+        plan: How long and on what it is trained.
+        best: Stages the best weights; None where no epoch is judged.
         saving: Where epochs are saved, and those that an earlier run has trained.
-        on_epoch: Called after each epoch, when it is saved.
-        processes: The processes that train together, and which of them this is.
-        precision: "float32", or "auto" for bf16 where a GPU has it.
+        on_epoch: Called with the module's report of each epoch, when it is saved.
     """
-    epochs_done = len(module.rows)
+    batches = cast("EpochBatches", loader.sampler)
+    epochs_done = module.epochs_done
     # Lightning tells the sampler its epoch too late for workers, which draw ahead as soon as they start.
     batches.set_epoch(epochs_done)
     progress = Progress(
-        epochs=config.epochs,
+        epochs=plan.epochs,
         batches_per_epoch=len(batches),
         pictures_per_epoch=batches.pictures_per_epoch,
         on_epoch=on_epoch,
     )
-    callbacks: list[lightning.Callback] = [best]
+    callbacks: list[lightning.Callback] = [best] if best else []
     plugins: list[Any] = []
     if saving.state is not None:
         plugins = [StateIO(saving.saved)]
         callbacks.append(SaveEpoch(saving.state, io=plugins[0], best=best))
+    processes = plan.processes
     trainer = lightning.Trainer(
-        **_hardware(precision, processes),
-        max_epochs=config.epochs,
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=gradient_clip or None,
+        **_hardware(plan.precision, processes),
+        max_epochs=plan.epochs,
+        accumulate_grad_batches=plan.accumulate,
+        gradient_clip_val=plan.gradient_clip or None,
         callbacks=[*callbacks, progress],
         plugins=[*plugins, Environment(processes)] if processes.count > 1 else plugins,
         logger=False,
@@ -319,7 +322,6 @@ def run_training(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        default_root_dir=best.path.parent,
     )
     path = saving.state.epoch_path(epochs_done) if saving.state and epochs_done else None
     _run(trainer, module, loader, validation, path=path)
@@ -340,9 +342,9 @@ def _hardware(precision: str, processes: Processes) -> dict[str, Any]:
 
 def _run(
     trainer: lightning.Trainer,
-    module: TrainingModule,
+    module: LoopModule,
     loader: DataLoader[Any],
-    validation: Iterable[Any],
+    validation: Iterable[Any] | None,
     *,
     path: Path | None,
 ) -> None:

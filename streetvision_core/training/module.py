@@ -38,7 +38,7 @@ from streetvision_core.training.config import FINETUNE, LORA, LP_FT
 from streetvision_core.training.data import Batch, Unreadable
 from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
-from streetvision_core.training.report import CandidateRow, EpochRow, best_of
+from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow, best_of
 from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
+    from streetvision_core.training.report import Timing
 
 
 def compile_if_possible(model: Any, example: torch.Tensor, *, on_notice: Callable[[str], None]) -> bool:
@@ -74,11 +75,71 @@ def compile_if_possible(model: Any, example: torch.Tensor, *, on_notice: Callabl
 READ_EVERY = 10
 
 
-class TrainingModule(lightning.LightningModule):
+class LoopModule(lightning.LightningModule):
+    """What the loop asks of whatever learns: how many epochs are done, in any run, and a report of the last.
+
+    `on_arrival` is called with each batch that has come from a loader.
+    """
+
+    last_loss = math.nan
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_arrival: Callable[[], None] = lambda: None
+
+    @property
+    @abstractmethod
+    def phase(self) -> str:
+        """Which training this is where one follows the other; else empty."""
+
+    @property
+    @abstractmethod
+    def epochs_done(self) -> int:
+        """How many epochs have been trained, in any run."""
+
+    @property
+    @abstractmethod
+    def so_far(self) -> str:
+        """What the bar shows of the epochs before this one; empty before there are any."""
+
+    @abstractmethod
+    def report(self, timing: Timing) -> Any:
+        """Return the report of the last epoch."""
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002 - Lightning's signature
+        """Note that it is here."""
+        self.on_arrival()
+        return batch
+
+    def require_finite(self, value: float, batch_idx: int, *, what: str, action: str) -> float:
+        """Return the value.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        if math.isfinite(value):
+            return value
+        where = f"epoch {self.current_epoch + 1}, batch {batch_idx + 1}"
+        raise TrainingError(what, str(value), where, action)
+
+
+def scheduled_adamw(
+    groups: list[dict[str, Any]], *, learning_rate: float, warmup_steps: int, total_steps: int
+) -> Any:
+    """Return AdamW with the schedule by step, as Lightning takes it."""
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: learning_rate_factor(step, warmup_steps=warmup_steps, total_steps=total_steps),
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class TrainingModule(LoopModule):
     """A learner in training; `rows` holds one `EpochRow` for each finished epoch, in any run.
 
     `candidates` holds a row for each candidate after the last epoch, of its best epoch so far; it is empty
-    where there is one only. `on_arrival` is called with each batch that has come from a loader.
+    where there is one only.
     """
 
     kind = FINETUNE
@@ -102,11 +163,9 @@ class TrainingModule(lightning.LightningModule):
         self.register_buffer("class_weights", torch.tensor(class_weights))
         self.rows = list(rows)
         self.candidates = tuple(candidates)
-        self.last_loss = math.nan
         self.best_candidate = 0
         self.config = config
         self.unreadable = unreadable or Unreadable(config.max_unreadable)
-        self.on_arrival: Callable[[], None] = lambda: None
         self._steps_per_epoch = steps_per_epoch
         self._loss_sums = torch.zeros(())
         self._batches = 0
@@ -116,6 +175,20 @@ class TrainingModule(lightning.LightningModule):
     def phase(self) -> str:
         """Which training this is where one follows the other, "probe" or "finetune"; else empty."""
         return self.kind if self.config.method == LP_FT else ""
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs have been trained, in any run."""
+        return len(self.rows)
+
+    @property
+    def so_far(self) -> str:
+        """The MCC after the last epoch."""
+        return f"val MCC {self.rows[-1].val_mcc:.3f}" if self.rows else ""
+
+    def report(self, timing: Timing) -> EpochReport:
+        """Return the report of the last epoch."""
+        return EpochReport(**asdict(self.rows[-1]), **asdict(timing), phase=self.phase)
 
     @abstractmethod
     def batch_losses(self, batch: Any) -> torch.Tensor:
@@ -141,13 +214,12 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, without decay on norms and biases, and the schedule by step."""
-        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=self.config.learning_rate, fused=True)
-        warmup = round(self.config.warmup_epochs * self._steps_per_epoch)
-        total = self.config.epochs * self._steps_per_epoch
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, warmup_steps=warmup, total_steps=total)
+        return scheduled_adamw(
+            self.parameter_groups(),
+            learning_rate=self.config.learning_rate,
+            warmup_steps=round(self.config.warmup_epochs * self._steps_per_epoch),
+            total_steps=self.config.epochs * self._steps_per_epoch,
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
         """Seed dropout and mixing for this epoch alone, so that it depends on no earlier one's draws."""
@@ -156,12 +228,11 @@ class TrainingModule(lightning.LightningModule):
         self._loss_sums = torch.zeros((), device=self.device)
         self._batches = 0
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002 - Lightning's signature
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Note that it is here, and count what was left out of it."""
-        self.on_arrival()
         if isinstance(batch, Batch):
             self.unreadable.meet(batch.unreadable)
-        return batch
+        return super().on_before_batch_transfer(batch, dataloader_idx)
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         """Return the sum of the candidates' losses of a batch."""
@@ -249,14 +320,8 @@ class TrainingModule(lightning.LightningModule):
         return [float(one) for one in torch.stack(sums).mean(0) / self._batches]
 
     def _finite(self, value: float, batch_idx: int, *, what: str = "training loss") -> float:
-        if math.isfinite(value):
-            return value
-        raise TrainingError(
-            f"finite {what}",
-            str(value),
-            f"epoch {self.current_epoch + 1}, batch {batch_idx + 1}",
-            "Lower the learning rate, lengthen the warm-up, or lower gradient_clip.",
-        )
+        action = "Lower the learning rate, lengthen the warm-up, or lower gradient_clip."
+        return self.require_finite(value, batch_idx, what=f"finite {what}", action=action)
 
 
 class ClassifierModule(TrainingModule):

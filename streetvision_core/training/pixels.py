@@ -29,7 +29,7 @@ from streetvision_core.training.data import (
     decoded_side,
     make_train_loader,
 )
-from streetvision_core.training.loop import run_training
+from streetvision_core.training.loop import Plan, run_training
 from streetvision_core.training.losses import class_weights
 from streetvision_core.training.module import ClassifierModule
 from streetvision_core.training.processes import ONE, Processes, group_of
@@ -81,16 +81,27 @@ def validation_batches(
     )
 
 
+@dataclass(frozen=True)
+class PixelTraining:
+    """What every process is told of a training on pixels.
+
+    `reader` reads the images of both roles. The head starts from `head`, None for a new one; `best` stages
+    the best weights.
+    """
+
+    backbone: Backbone
+    reader: PictureReader
+    train: RolePictures
+    val_select: RolePictures
+    config: TrainingConfig
+    head: Mapping[str, torch.Tensor] | None
+    best: BestEpoch
+    saving: Saving
+
+
 def train_on_pixels(
-    backbone: Backbone,
+    training: PixelTraining,
     *,
-    reader: PictureReader,
-    train: RolePictures,
-    val_select: RolePictures,
-    config: TrainingConfig,
-    head: Mapping[str, torch.Tensor] | None,
-    best: BestEpoch,
-    saving: Saving,
     validation: EvaluationBatches | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
     on_notice: Callable[[str], None] = lambda _: None,
@@ -100,15 +111,8 @@ def train_on_pixels(
     """Train a classifier or its adapters; return the module with its rows, and how fast it was.
 
     Args:
-        backbone: The starting weights.
-        reader: Reads the pictures of both roles.
-        train: What is trained on.
-        val_select: What is validated on.
-        config: The recipe.
-        head: The weights that the head starts from, or None for a new one.
-        best: Stages the best weights.
-        saving: Where epochs are saved, and those that an earlier run has trained.
-        validation: The crops of `val_select`, where they are at hand.
+        training: What is trained, and on what.
+        validation: The crops of val_select, where they are at hand.
         on_epoch: Called after each epoch.
         on_notice: Told where the model cannot be compiled.
         unreadable: Counts the pictures that are left out.
@@ -116,11 +120,12 @@ def train_on_pixels(
     """
     from streetvision_core.training.methods import trainable_classifier
 
+    config, known = training.config, training.saving.saved
     with training_session(threads=config.threads), group_of(processes):
-        transform = eval_transform(backbone.pretrained_cfg, views=make_views(config))
+        transform = eval_transform(training.backbone.pretrained_cfg, views=make_views(config))
         decoded = DecodedPictures(
-            reader,
-            train.names,
+            training.reader,
+            training.train.names,
             side=decoded_side(config, transform=transform),
             cache_bytes=_half_cache(config, processes),
         )
@@ -134,7 +139,7 @@ def train_on_pixels(
         )
         loader = make_train_loader(
             decoded,
-            train.labels,
+            training.train.labels,
             transform=transform,
             config=config,
             batches=batches,
@@ -142,13 +147,12 @@ def train_on_pixels(
                 config.num_workers, device=choose_device().type, processes=processes.count
             ),
         )
-        known = saving.saved
         module = ClassifierModule(
-            trainable_classifier(backbone, config=config, head=head),
+            trainable_classifier(training.backbone, config=config, head=training.head),
             transform=transform,
             validation_batch_size=BATCH_SIZE,
             config=config,
-            class_weights=class_weights(train.labels, config=config),
+            class_weights=class_weights(training.train.labels, config=config),
             steps_per_epoch=batches.steps,
             rows=known.rows if known else (),
             unreadable=unreadable
@@ -160,17 +164,18 @@ def train_on_pixels(
             loader,
             validation
             or validation_batches(
-                reader, val_select, transform=transform, config=config, processes=processes
+                training.reader, training.val_select, transform=transform, config=config, processes=processes
             ),
-            batches=batches,
-            config=config,
-            accumulate=config.accumulate,
-            gradient_clip=config.gradient_clip,
-            best=best,
-            saving=saving,
+            plan=Plan(
+                epochs=config.epochs,
+                accumulate=config.accumulate,
+                gradient_clip=config.gradient_clip,
+                precision=config.precision,
+                processes=processes,
+            ),
+            best=training.best,
+            saving=training.saving,
             on_epoch=on_epoch,
-            processes=processes,
-            precision=config.precision,
         )
         return module, speed
 

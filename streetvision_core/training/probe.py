@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from streetvision_core.models.head import head_layers, make_head
 from streetvision_core.models.pooling import ViewPooling
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.data import Batch, EpochBatches, Look
-from streetvision_core.training.loop import run_training
+from streetvision_core.training.loop import Plan, run_training
 from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
 from streetvision_core.training.report import CandidateRow
@@ -180,12 +181,19 @@ def candidates_of(config: TrainingConfig) -> tuple[CandidateRow, ...]:
     )
 
 
+@dataclass(frozen=True)
+class ProbeData:
+    """Features of val_select, and of train one or more views of each image, which epochs take in turn."""
+
+    views: Sequence[Features]
+    labels: Sequence[int]
+    validation: Features
+    validation_labels: Sequence[int]
+
+
 def train_probe(
-    views: Sequence[Features],
-    labels: Sequence[int],
+    data: ProbeData,
     *,
-    validation: Features,
-    validation_labels: Sequence[int],
     classifier: str,
     config: TrainingConfig,
     best: BestEpoch,
@@ -197,10 +205,7 @@ def train_probe(
     """Train the heads; return the module with its rows and candidates, and how fast it was.
 
     Args:
-        views: Features of train, one or more views of each picture, which the epochs take in turn.
-        labels: Of train.
-        validation: Features of val_select.
-        validation_labels: Of val_select.
+        data: What it is trained and validated on.
         classifier: The name of the head in the classifier.
         config: The recipe.
         best: Stages the best head.
@@ -209,8 +214,8 @@ def train_probe(
         pooling: How views [B, V, D] are pooled; None for features [B, D].
         unreadable: The pictures that were left out of the features already.
     """
-    mean, std = spread_of(views)
-    batches = EpochBatches(len(labels), batch_size=config.probe_batch_size, seed=config.seed)
+    mean, std = spread_of(data.views)
+    batches = EpochBatches(len(data.labels), batch_size=config.probe_batch_size, seed=config.seed)
     known = saving.saved
     heads = Heads(
         len(candidates_of(config)),
@@ -225,25 +230,25 @@ def train_probe(
         heads,
         classifier=classifier,
         config=config,
-        class_weights=class_weights(labels, config=config),
+        class_weights=class_weights(data.labels, config=config),
         steps_per_epoch=batches.steps,
         rows=known.rows if known else (),
         candidates=known.candidates if known else (),
         unreadable=unreadable,
     )
     loader = DataLoader(
-        _FeatureBatches(views, labels), batch_size=None, sampler=batches, generator=torch.Generator()
+        _FeatureBatches(data.views, data.labels),
+        batch_size=None,
+        sampler=batches,
+        generator=torch.Generator(),
     )
     # On so little work a second thread costs more than it does, far more where the cores are busy.
     with torch_threads(1 if config.cache_features else 0):
         speed = run_training(
             module,
             loader,
-            _Chunks(validation, validation_labels),
-            batches=batches,
-            config=config,
-            accumulate=1,
-            gradient_clip=0.0,
+            _Chunks(data.validation, data.validation_labels),
+            plan=Plan(config.epochs),
             best=best,
             saving=saving,
             on_epoch=on_epoch,

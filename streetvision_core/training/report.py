@@ -105,6 +105,28 @@ def best_of(rows: Sequence[EpochRow]) -> EpochRow:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How an epoch went, whatever learns: the fields that `EpochReport` has by the same names."""
+
+    epochs: int
+    pictures_per_second: float
+    seconds: float
+    seconds_left: float
+    data_wait_share: float
+    peak_memory_mb: float
+    gpu_peak_memory_mb: float | None = None
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds_left), 60)
+        gpu = "" if self.gpu_peak_memory_mb is None else f" and {self.gpu_peak_memory_mb:.0f} MB of the GPU"
+        return (
+            f"{self.pictures_per_second:.0f} pictures/s "
+            f"({self.data_wait_share:.0%} waiting for data), {self.peak_memory_mb:.0f} MB{gpu}, "
+            f"{minutes}:{seconds:02d} left"
+        )
+
+
+@dataclass(frozen=True)
 class EpochReport:
     """An epoch while it is trained; times in seconds, speed and share of waiting without the validation.
 
@@ -127,14 +149,10 @@ class EpochReport:
     phase: str = ""
 
     def __str__(self) -> str:
-        minutes, seconds = divmod(round(self.seconds_left), 60)
-        gpu = "" if self.gpu_peak_memory_mb is None else f" and {self.gpu_peak_memory_mb:.0f} MB of the GPU"
+        timing = Timing(**{one.name: getattr(self, one.name) for one in fields(Timing)})
         return (
             f"{f'{self.phase} epoch'.lstrip()} {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, "
-            f"val loss {self.val_loss:.4f}, val MCC {self.val_mcc:.3f}, "
-            f"{self.pictures_per_second:.0f} pictures/s "
-            f"({self.data_wait_share:.0%} waiting for data), {self.peak_memory_mb:.0f} MB{gpu}, "
-            f"{minutes}:{seconds:02d} left"
+            f"val loss {self.val_loss:.4f}, val MCC {self.val_mcc:.3f}, {timing}"
         )
 
 

@@ -61,7 +61,8 @@ _START_OVER = "Training starts from the beginning."
 class SavedRecord(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
     """`state.json`: which training it is, and the files of its last epoch and of its best one.
 
-    The epochs count from 1 and name the files. `surroundings` are the device and the libraries.
+    The epochs count from 1 and name the files. What learns without labels has no best
+    one. `surroundings` are the device and the libraries.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -69,8 +70,8 @@ class SavedRecord(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
     surroundings: dict[str, str]
     epoch: int = pydantic.Field(ge=1)
     epoch_sha256: str
-    best_epoch: int = pydantic.Field(ge=1)
-    best_sha256: str
+    best_epoch: int | None = pydantic.Field(None, ge=1)
+    best_sha256: str | None = None
 
     @property
     def epoch_name(self) -> str:
@@ -78,9 +79,9 @@ class SavedRecord(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
         return epoch_name(self.epoch)
 
     @property
-    def best_name(self) -> str:
-        """File name of the best weights."""
-        return best_name(self.best_epoch)
+    def best_name(self) -> str | None:
+        """File name of the best weights, None where there are none."""
+        return None if self.best_epoch is None else best_name(self.best_epoch)
 
 
 def epoch_name(epoch: int) -> str:
@@ -94,9 +95,13 @@ def best_name(epoch: int) -> str:
 
 
 class SavedTraining:
-    """A training as it was after the last of its `rows`; `unreadable` are the pictures that it left out."""
+    """A training as it was after the last of its `rows`; `unreadable` are the pictures that it left out.
+
+    Without labels there are no rows, and `losses` are those of the epochs.
+    """
 
     def __init__(self, checkpoint: dict[str, Any], *, weights: bytes) -> None:
+        self.losses = tuple(float(loss) for loss in checkpoint.get("losses", ()))
         self.rows = tuple(EpochRow(**row) for row in checkpoint["rows"])
         self.candidates = tuple(CandidateRow(**row) for row in checkpoint["candidates"])
         self.unreadable = tuple(str(name) for name in checkpoint["unreadable"])
@@ -156,11 +161,12 @@ def read_training(directory: Path, record: SavedRecord) -> SavedTraining:
     """
     path = directory / record.epoch_name
     checkpoint = _load(_read(path, sha256=record.epoch_sha256), path)
-    weights = _read(directory / record.best_name, sha256=record.best_sha256)
+    weights = _read(directory / record.best_name, sha256=record.best_sha256) if record.best_name else b""
     try:
         saved = SavedTraining(checkpoint, weights=weights)
-        epochs, best_epoch = [row.epoch for row in saved.rows], best_of(saved.rows).epoch
-    except (TypeError, IndexError) as error:
+        epochs = [row.epoch for row in saved.rows] or list(range(1, len(saved.losses) + 1))
+        best_epoch = None if record.best_epoch is None else best_of(saved.rows).epoch
+    except (TypeError, ValueError, IndexError) as error:
         raise IntegrityError("a row for each epoch", "something else", path, _START_OVER) from error
     if epochs != list(range(1, record.epoch + 1)) or best_epoch != record.best_epoch:
         expected = f"{record.epoch} epochs, of which {record.best_epoch} is the best"
@@ -211,7 +217,7 @@ class ResumeState:
         self.directory = directory
         self._training = training
         self._surroundings = {"device": device, **{name: version(name) for name in LIBRARIES}}
-        self._best_name = ""
+        self._best_name: str | None = None
 
     def epoch_path(self, epoch: int) -> Path:
         """Return where Lightning's state after an epoch, counted from 1, is kept."""
@@ -234,20 +240,20 @@ class ResumeState:
         self._sweep(record)
         return saved
 
-    def record(self, *, epoch: int, epoch_sha256: str, best_epoch: int, best: StagedFile) -> None:
-        """Make the written epoch the state that the next run goes on from."""
+    def record(self, *, epoch: int, epoch_sha256: str, best: tuple[int, StagedFile] | None) -> None:
+        """Make the written epoch the state that the next run goes on from; `best` is the best one so far."""
         record = SavedRecord(
             training=self._training,
             surroundings=self._surroundings,
             epoch=epoch,
             epoch_sha256=epoch_sha256,
-            best_epoch=best_epoch,
-            best_sha256=best.sha256,
+            best_epoch=best and best[0],
+            best_sha256=best and best[1].sha256,
         )
-        if record.best_name != self._best_name:
+        if best and record.best_name and record.best_name != self._best_name:
             best_path = self.directory / record.best_name
             remove_own(best_path, root=self.directory.parent)
-            link_file_durably(best.path, best_path)
+            link_file_durably(best[1].path, best_path)
             self._best_name = record.best_name
         write_json_atomic(self.directory / STATE_NAME, record.model_dump())
         self._sweep(record)

@@ -96,7 +96,7 @@ class Meter:
         self.trained_in_all = self.waited_in_all = 0.0
         self._clock = clock
         self._ahead = ahead
-        self._begun = 0.0
+        self._begun: float | None = None
         self._ended: float | None = None
         self._at_work: Callable[[], bool] = lambda: False
 
@@ -119,9 +119,12 @@ class Meter:
         self._ended = self._clock()
 
     def end_epoch(self) -> None:
-        """End the training time."""
+        """End the training time, once an epoch."""
         self._ended = None
+        if self._begun is None:
+            return
         self.trained = self._clock() - self._begun
+        self._begun = None
         self.trained_in_all += self.trained
         self.waited_in_all += self.waited
 

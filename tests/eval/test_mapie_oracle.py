@@ -1,8 +1,7 @@
-"""Risk control and Venn-Abers against MAPIE, which others wrote."""
+"""Risk control against MAPIE, which others wrote."""
 
 import numpy as np
 import pytest
-from mapie._venn_abers import calc_p0p1, calc_probs
 from mapie.risk_control import BinaryClassificationController
 from mapie.risk_control.fwer_control import control_fwer
 from mapie.risk_control.methods import (
@@ -11,7 +10,6 @@ from mapie.risk_control.methods import (
     get_r_hat_plus,
 )
 
-from streetvision_core.eval.calibration import fit_venn_abers
 from streetvision_core.eval.risk_control import (
     certify_selective_risk,
     control_expected_risk,
@@ -91,19 +89,3 @@ def test_a_threshold_that_mapies_controller_accepts_for_precision_is_certified_t
     assert ours.threshold is not None
     # Hoeffding's bound is the looser or the tighter one by a step of the grid.
     assert abs(ours.threshold - theirs.min()) <= 0.05 + 1e-9
-
-
-@pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")  # MAPIE's 0 / 0
-@pytest.mark.parametrize("seed", SEEDS)
-def test_venn_abers_gives_mapies_pairs(seed):
-    random = np.random.default_rng(seed)
-    n = 120
-    # MAPIE takes scores in [0, 1]; Venn-Abers looks at their order alone.
-    scores = random.random(n).round(2 if seed % 2 else 12)
-    labels = (random.random(n) < scores**0.5).astype(int)
-    p0, p1, c = calc_p0p1(np.column_stack([1 - scores, scores]), labels)
-    new = np.concatenate([random.random(50), scores[:20]])
-    theirs, pairs = calc_probs(p0, p1, c, np.column_stack([1 - new, new]))
-    ours = fit_venn_abers(scores, labels)
-    np.testing.assert_allclose(np.column_stack(ours.interval(new)), pairs, atol=1e-12)
-    np.testing.assert_allclose(ours.apply(new), theirs[:, 1], atol=1e-12)

@@ -15,7 +15,7 @@ from streetvision_core.eval.decisions import Policy, freeze_operating_point
 from streetvision_core.eval.risk_control import one_per_group
 from streetvision_core.policies import scrc_fit
 from streetvision_core.policies.config import PROMISES, ScrcConfig
-from streetvision_core.policies.scrc import SCRC_NAME, Certified, Scrc, ScrcPolicy, digests
+from streetvision_core.policies.scrc import SCRC_NAME, Certified, Judged, Scrc, ScrcPolicy, digests
 from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, verify_scrc
 from tests.training.toy import publish
 
@@ -473,6 +473,34 @@ def test_a_calibrator_that_is_none_is_refused_even_with_its_own_digest(certified
         ScrcPolicy.from_json(content, where="here")
 
 
+@pytest.mark.parametrize("method", ["beta", "venn_abers"])
+def test_a_policy_calibrated_by_a_method_of_earlier_versions_says_what_to_do(certified, method):
+    content = certified.model_dump(mode="json") | {"calibrator": {"method": method, "a": 1.0}}
+    with pytest.raises(SchemaError) as caught:
+        ScrcPolicy.from_json(content, where="here")
+    assert f"found {method}, which only earlier versions do (here). Materialize scrc again" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("nll", [0.0, 9.0])
+def test_a_record_that_judged_methods_of_earlier_versions_is_fitted_again(certified, nll):
+    """Whether or not one of them was the best; what is known of the others is still compared."""
+    known = certified.val_select.judged
+    retired = Judged(method="beta", nll=nll, excess=0.0, standard_error=0.0)
+    best = min(one.nll for one in (*known, retired))
+    rows = [
+        one.model_copy(update={"excess": one.nll - best, "standard_error": 99.0}) for one in (*known, retired)
+    ]
+    recorded = certified.val_select.model_copy(update={"judged": (*rows[:2], rows[-1], *rows[2:-1])})
+    policy = certified.model_copy(update={"val_select": recorded})
+    assert verify_scrc(Scrc(policy), draw(1), draw(2)) == []
+    rows[0] = rows[0].model_copy(update={"nll": rows[0].nll + 1e-3})
+    changed = recorded.model_copy(update={"judged": tuple(rows)})
+    (problem,) = verify_scrc(Scrc(policy.model_copy(update={"val_select": changed})), draw(1), draw(2))
+    assert problem.startswith("val_select is recorded as ")
+
+
 def test_a_bound_above_alpha_certifies_nothing(certified):
     """Consistent in itself, but not what was promised."""
     one = certified.certificates[0]
@@ -545,7 +573,7 @@ def test_val_calib_is_looked_at_after_everything_is_frozen(monkeypatch):
         groups = draw(2).groups
 
         def __getattr__(self, name):
-            assert frozen == ["freeze_operating_point", "_choose_calibrator"]
+            assert set(frozen) == {"freeze_operating_point", "_choose_calibrator"}
             return getattr(draw(2), name)
 
     assert fit(calib=Watched()) == fit()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streetvision_core.eval.paired import PairedComparison
+    from streetvision_core.training.report import Timing
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,11 @@ class AdaptationEpoch:
     """An epoch of an adaptation, counted from 1; `loss` is the mean over its steps, in nats."""
 
     epoch: int
-    epochs: int
     loss: float
-    pictures_per_second: float
-    seconds_left: float
+    timing: Timing
 
     def __str__(self) -> str:
-        minutes, seconds = divmod(round(self.seconds_left), 60)
-        return (
-            f"adaptation, epoch {self.epoch}/{self.epochs}: loss {self.loss:.4f}, "
-            f"{self.pictures_per_second:.0f} pictures/s, {minutes}:{seconds:02d} left"
-        )
+        return f"adaptation, epoch {self.epoch}/{self.timing.epochs}: loss {self.loss:.4f}, {self.timing}"
 
 
 @dataclass(frozen=True)

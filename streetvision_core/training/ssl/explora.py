@@ -2,7 +2,7 @@
 
 1. The model of the backbone is built; a linear probe is fitted on its features.
 2. The last blocks are unfrozen, the others get adapters on queries and values, and the model learns from
-   pairs of views of the train role (`ssl_loop.py`), no label and no other role in sight.
+   pairs of views of the train role (`learners.py`), no label and no other role in sight.
 3. The adapters are merged; the merged model is proved to say what the adapted one says.
 4. A second probe is fitted on the merged model's features. The adapted weights are taken only where it beats
    the first on val_select beyond the paired interval; elsewhere the starting weights go on, and the record
@@ -15,8 +15,8 @@ A probe is scikit-learn's logistic regression on standardised features, fitted o
 weighing the same. It is for this one decision, and is no classifier that anyone would ship.
 
 The same seed, pictures and configuration give the same weights bit for bit on the same machine with the
-same number of threads. A killed adaptation starts over: only finished files are staged, in a directory that
-is published as a whole or not at all.
+same number of threads. A killed adaptation goes on after its last epoch, and the weights are
+those of one that was not killed.
 
 Source: Khanna et al., ExPLoRA, 2406.10973.
 """
@@ -24,6 +24,7 @@ Source: Khanna et al., ExPLoRA, 2406.10973.
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,13 @@ import numpy as np
 from streetvision_core.errors import ConfigError, TrainingError
 from streetvision_core.graph import STEPS
 from streetvision_core.inference.logits import groups_of, labels_of
-from streetvision_core.io import StagedFile, write_checkpoint_atomic
+from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
 from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
 from streetvision_core.models.explora_config import NONE, ExploraConfig
 from streetvision_core.training.ssl.adaptation import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -47,8 +48,9 @@ if TYPE_CHECKING:
     from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.data import EvaluationBatches
+    from streetvision_core.training.loop import Saving
     from streetvision_core.training.ssl.adaptation import AdaptationEpoch
-    from streetvision_core.training.ssl.loop import Adapted
+    from streetvision_core.training.ssl.learners import Adapted
 
 MIB = 1024 * 1024
 ROLES = STEPS["backbone"].roles
@@ -64,6 +66,7 @@ def adapt_backbone(
     pictures: PictureReader,
     config: ExploraConfig,
     directory: Path,
+    resume: Path | None = None,
     on_epoch: Callable[[AdaptationEpoch], None] = lambda _: None,
     on_notice: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
@@ -76,8 +79,9 @@ def adapt_backbone(
         pictures: Reads the pictures of the index.
         config: The recipe; `adaptation` is not "none".
         directory: Where the weights and what was trained are staged.
+        resume: Where each epoch is saved, for a run that goes on after a kill; None saves none.
         on_epoch: Called after each epoch.
-        on_notice: Told whether the adapted weights are taken.
+        on_notice: Told whether it goes on with an earlier run's, and whether the adapted weights are taken.
 
     Raises:
         ConfigError: the architecture cannot be adapted.
@@ -91,7 +95,8 @@ def adapt_backbone(
 
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
     _check_roles(labels)
-    with training_session(threads=0):
+    training = _identify(backbone, index=index, names=splits.roles["train"], config=config)
+    with _saved_epochs(resume, training, on_notice=on_notice) as saving, training_session(threads=0):
         adapted, verdict = _adapt_and_judge(
             backbone,
             names=splits.roles,
@@ -99,12 +104,44 @@ def adapt_backbone(
             groups=groups_of(splits.roles["val_select"], index),
             reader=pictures,
             config=config,
+            saving=saving,
             on_epoch=on_epoch,
         )
     on_notice(str(verdict))
     return _stage(
         backbone, adapted, verdict, config=config, directory=directory, pictures=len(labels["train"])
     )
+
+
+def _identify(backbone: Backbone, *, index: ImageIndex, names: Sequence[str], config: ExploraConfig) -> str:
+    """Return the digest of what decides how the adaptation goes, besides the code."""
+    digests = {picture.name: picture.sha256 for picture in index.pictures}
+    return json_digest(
+        {
+            "recipe": _recipe(config),
+            "backbone": backbone.to_artifact().digest,
+            "pictures": [[name, digests[name]] for name in names],
+        }
+    )
+
+
+@contextmanager
+def _saved_epochs(
+    resume: Path | None, training: str, *, on_notice: Callable[[str], None]
+) -> Iterator[Saving]:
+    """Hold the saved state of the adaptation for the block; of None there is none."""
+    from streetvision_core.inference.predict import choose_device
+    from streetvision_core.training.loop import Saving
+    from streetvision_core.training.resume import open_state
+
+    if resume is None:
+        yield Saving()
+        return
+    with open_state(resume, training=training, device=choose_device().type, on_notice=on_notice) as state:
+        saved = state.load(on_notice=on_notice)
+        if saved:
+            on_notice(f"Going on after epoch {len(saved.losses)}, which an earlier run had finished.")
+        yield Saving(state, saved)
 
 
 def _adapt_and_judge(
@@ -115,6 +152,7 @@ def _adapt_and_judge(
     groups: Sequence[str],
     reader: PictureReader,
     config: ExploraConfig,
+    saving: Saving,
     on_epoch: Callable[[AdaptationEpoch], None],
 ) -> tuple[Adapted, Verdict]:
     import torch
@@ -123,7 +161,7 @@ def _adapt_and_judge(
     from streetvision_core.inference.predict import BATCH_SIZE
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.training.data import DecodedPictures, EvaluationBatches
-    from streetvision_core.training.ssl.loop import learn_from_views
+    from streetvision_core.training.ssl.learners import learn_from_views
     from streetvision_core.training.ssl.views import SCALE_MIN
 
     model = _build(backbone)
@@ -149,6 +187,7 @@ def _adapt_and_judge(
         sample=torch.stack([crops["train"][i] for i in range(min(_PARITY_PICTURES, len(names["train"])))]),
         transform=transform,
         config=config,
+        saving=saving,
         on_epoch=on_epoch,
     )
     compared = compare_decisions(
@@ -260,7 +299,7 @@ def _require_what_was_trained(
     """
     from streetvision_core.models.adapters import PARITY, weights_gap
     from streetvision_core.models.weights import read_state
-    from streetvision_core.training.ssl.loop import rebuild_adapted
+    from streetvision_core.training.ssl.learners import rebuild_adapted
 
     action = "Run the step again; report it where that does not help."
     try:

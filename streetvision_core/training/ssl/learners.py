@@ -1,49 +1,265 @@
-"""SimCLR as a learner: a model with a head on it that is thrown away afterwards.
+"""Self-supervised adaptation (SimCLR): adapters and the last blocks, views in, merged weights out.
 
-`backward` leaves the gradient of one batch of views in what is trained. The head does not normalise over a
-batch, so that a batch may be gone through in parts (`ssl_objectives.py`).
+The model gets a head on it that is thrown away afterwards, and learns from pairs of views in the loop of all
+trainings (`loop.py`): it goes on after the last epoch of a run that was killed, and the weights are then the
+same. Everything random is named by purpose, epoch and place, so workers change nothing. Losses are float32.
+After the first backward pass every adapter has to prove that it is reached.
+
+The gradient of a batch is taken in parts (`ssl_objectives.py`), so the module steps the optimizer itself. The
+head does not normalise over a batch, because the parts would then not be those of a whole.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from timm.optim._param_groups import param_groups_weight_decay
 from torch import nn
 
+from streetvision_core.errors import StreetVisionError
+from streetvision_core.inference.predict import memory_format
+from streetvision_core.models.adapters import (
+    adapter_state,
+    add_adapters,
+    block_count,
+    load_adapter_state,
+    merge_adapters,
+    merged_copy,
+    require_live_adapters,
+    require_parity,
+)
+from streetvision_core.models.zoo import load_exactly
+from streetvision_core.training.loop import Plan, Saving, run_training
+from streetvision_core.training.module import LoopModule, scheduled_adamw
+from streetvision_core.training.seeds import Purpose, derive_seed
+from streetvision_core.training.ssl.adaptation import AdaptationEpoch
 from streetvision_core.training.ssl.objectives import backward_in_parts, contrastive_loss
+from streetvision_core.training.ssl.views import make_view_loader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from streetvision_core.models.adapters import Adapters
+    from streetvision_core.models.explora_config import ExploraConfig
+    from streetvision_core.models.preprocessing import Preprocessing
+    from streetvision_core.training.data import DecodedPictures
+    from streetvision_core.training.report import Timing
+
+WARMUP_SHARE, WEIGHT_DECAY, GRADIENT_CLIP = 0.1, 0.05, 1.0
+ALPHA_OF_RANK = 2  # the adapters' product is scaled by alpha / rank
 TEMPERATURE = 0.1
 PROJECTION = 128  # width of what the views are compared in
+_FINAL_NORMS = ("norm", "fc_norm")
 
 
-class Contrastive:
-    """SimCLR: the views of a picture find each other among the batch."""
+@dataclass(frozen=True)
+class Adapted:
+    """The merged model, what was trained of it by name, and how that went.
 
-    def __init__(self, model: Any) -> None:
-        self.trained = nn.Sequential(model, *_perceptron(int(model.num_features), PROJECTION))
+    `trained` is what turns the starting weights into the merged ones: the adapters' tensors, and the tensors
+    of what was trained whole. `losses` are the means of the epochs, `parity` is the largest difference that
+    merging made, as a share of the largest output.
+    """
 
-    def to(self, device: torch.device) -> None:
-        """Move to a device."""
-        self.trained.to(device)
+    model: Any
+    trained: dict[str, torch.Tensor]
+    adapters: Adapters
+    losses: tuple[float, ...]
+    parity: float
 
-    def backward(self, parts: int, run: Callable[[Any, int], torch.Tensor]) -> torch.Tensor:
-        """Leave the gradient of a batch behind, gone through in parts; return its loss.
 
-        Args:
-            parts: Into how many parts the views are cut, all first views before the second ones.
-            run: Returns what a model says of part i, float32, drawing the same whenever it is asked.
-        """
-        return backward_in_parts(
-            lambda part: run(self.trained, part),
-            parts,
-            lambda said: contrastive_loss(*said.chunk(2), temperature=TEMPERATURE),
+class ContrastiveModule(LoopModule):
+    """A model and its head in training; `losses` holds the mean loss of each finished epoch, in any run."""
+
+    phase = "adaptation"
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        transform: Preprocessing,
+        config: ExploraConfig,
+        steps_per_epoch: int,
+        losses: tuple[float, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.losses = list(losses)
+        width, seed = int(model.num_features), derive_seed(config.seed, Purpose.ADAPTATION)
+        torch.manual_seed(derive_seed(seed, Purpose.MODEL, 1))  # the head's first weights
+        hidden = max(width, PROJECTION)
+        head = (nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, PROJECTION))
+        self.learner = nn.Sequential(model, *head).train()
+        self._transform = transform
+        self._config = config
+        self._seed = seed
+        self._steps_per_epoch = steps_per_epoch
+        self._total = 0.0
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs have been trained, in any run."""
+        return len(self.losses)
+
+    @property
+    def so_far(self) -> str:
+        """The mean loss of the last epoch."""
+        return f"last epoch {self.losses[-1]:.3f}" if self.losses else ""
+
+    def report(self, timing: Timing) -> AdaptationEpoch:
+        """Return the report of the last epoch."""
+        return AdaptationEpoch(self.epochs_done, self.losses[-1], timing)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the losses; there are no rows, and nothing is left out."""
+        checkpoint |= {"losses": self.losses, "rows": [], "candidates": [], "unreadable": []}
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW, without decay on norms and biases, and the schedule by step."""
+        steps = self._steps_per_epoch * self._config.explora_epochs
+        return scheduled_adamw(
+            param_groups_weight_decay(self.learner, WEIGHT_DECAY),
+            learning_rate=self._config.explora_learning_rate,
+            warmup_steps=round(WARMUP_SHARE * steps),
+            total_steps=steps,
         )
 
+    def on_train_epoch_start(self) -> None:
+        """Begin the mean of the epoch."""
+        self._total = 0.0
 
-def _perceptron(width: int, projection: int) -> tuple[nn.Module, ...]:
-    hidden = max(width, projection)
-    return nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, projection)
+    def training_step(self, views: tuple[torch.Tensor, ...] | StreetVisionError, batch_idx: int) -> None:
+        """Learn from one batch of pairs of views, uint8 [B, 3, H, W] each."""
+        if isinstance(views, StreetVisionError):
+            raise views
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        optimizer.zero_grad()  # type: ignore[union-attr]  # there is one
+        action = "Lower explora_learning_rate."
+        self.last_loss = self.require_finite(
+            self._backward(views, batch_idx), batch_idx, what="a finite loss of the adaptation", action=action
+        )
+        if self.trainer.global_step == 0:
+            require_live_adapters(self.learner)
+        nn.utils.clip_grad_norm_(self.learner.parameters(), GRADIENT_CLIP)
+        optimizer.step()  # type: ignore[union-attr]  # as above
+        schedule.step()  # type: ignore[union-attr]  # as above
+        self._total += self.last_loss
+        if self.trainer.is_last_batch:  # callbacks see the end of an epoch before the module does
+            self.losses.append(self._total / self._steps_per_epoch)
+
+    def _backward(self, views: tuple[torch.Tensor, ...], batch_idx: int) -> float:
+        """Leave the gradient of the whole batch behind; return its loss."""
+        pixels = torch.cat(views)
+        parts = torch.split(pixels, self._config.explora_micro_batch or len(pixels))
+        place = (self.current_epoch, batch_idx)
+
+        def encode(part: int) -> torch.Tensor:
+            # What a model drops, if it does, is the same in both passes over a part.
+            torch.manual_seed(derive_seed(self._seed, Purpose.MODEL, 2, *place, part))
+            inputs = self._transform.normalise(parts[part])
+            with self.trainer.precision_plugin.forward_context():
+                embeddings: torch.Tensor = self.learner(
+                    inputs.contiguous(memory_format=memory_format(self.learner[0]))
+                )
+            return embeddings.float()
+
+        # The loss and its gradient are float32, whatever the forward pass was computed in.
+        with torch.autocast(self.device.type, enabled=False):
+            loss = backward_in_parts(
+                encode,
+                len(parts),
+                lambda embeddings: contrastive_loss(*embeddings.chunk(2), temperature=TEMPERATURE),
+            )
+        return float(loss)
+
+
+def learn_from_views(
+    model: Any,
+    pictures: DecodedPictures,
+    *,
+    sample: torch.Tensor,
+    transform: Preprocessing,
+    config: ExploraConfig,
+    saving: Saving,
+    on_epoch: Callable[[AdaptationEpoch], None] = lambda _: None,
+) -> Adapted:
+    """Adapt a timm vision transformer without a head to images; the model is used up.
+
+    Args:
+        model: The starting weights.
+        pictures: What it is adapted to, two or more.
+        sample: Crops on which merging is proved to change nothing, uint8 [N, 3, H, W].
+        transform: The model's preprocessing.
+        config: The recipe.
+        saving: Where epochs are saved, and those that an earlier run has trained.
+        on_epoch: Called after each epoch.
+
+    Raises:
+        ConfigError: the model cannot be adapted.
+        TrainingError: a loss that is not finite, an adapter that is not reached, or a merge that changes
+            what the model says.
+    """
+    seed = derive_seed(config.seed, Purpose.ADAPTATION)
+    adapters, whole = _unfreeze(model, config, seed=derive_seed(seed, Purpose.MODEL, 0))
+    loader = make_view_loader(pictures, transform=transform, config=config, seed=seed)
+    module = ContrastiveModule(
+        model,
+        transform=transform,
+        config=config,
+        steps_per_epoch=len(loader),
+        losses=saving.saved.losses if saving.saved else (),
+    )
+    plan = Plan(config.explora_epochs, precision="auto")
+    run_training(module, loader, None, plan=plan, best=None, saving=saving, on_epoch=on_epoch)
+    learned = model.eval()
+    merged = merged_copy(learned)
+    inputs = transform.normalise(sample.to(next(learned.parameters()).device))
+    parity = require_parity(learned, merged, inputs)
+    state = merged.state_dict()
+    return Adapted(
+        model=merged,
+        trained=adapter_state(learned) | {name: state[name] for name in state if name.startswith(whole)},
+        adapters=adapters,
+        losses=tuple(module.losses),
+        parity=parity,
+    )
+
+
+def rebuild_adapted(model: Any, trained: Mapping[str, torch.Tensor], *, config: ExploraConfig) -> Any:
+    """Put what was trained on starting weights, merge it, and return the plain model.
+
+    Args:
+        model: The starting weights, without a head; used up.
+        trained: The adapters' tensors and those that were trained whole, as `Adapted.trained` has them.
+        config: The recipe that they were trained with.
+
+    Raises:
+        ConfigError: the tensors do not fit.
+    """
+    whole = {name: tensor for name, tensor in trained.items() if name in model.state_dict()}
+    load_exactly(model, {**model.state_dict(), **whole}, where="what was trained whole")
+    _unfreeze(model, config, seed=0)
+    load_adapter_state(model, {name: tensor for name, tensor in trained.items() if name not in whole})
+    merge_adapters(model)
+    return model
+
+
+def _unfreeze(model: Any, config: ExploraConfig, *, seed: int) -> tuple[Adapters, tuple[str, ...]]:
+    """Add the adapters and unfreeze the last blocks; return the beginnings of the names of the latter."""
+    depth = block_count(model)
+    last = range(max(0, depth - config.explora_unfrozen_blocks), depth)
+    adapters = add_adapters(
+        model,
+        rank=config.explora_rank,
+        alpha=ALPHA_OF_RANK * config.explora_rank,
+        seed=seed,
+        skip_blocks=last,
+    )
+    names = [f"blocks.{number}" for number in last]
+    # The final norm goes with the last block: it scales what that block puts out.
+    names += [name for name in _FINAL_NORMS if names and hasattr(model, name)]
+    for name in names:
+        model.get_submodule(name).requires_grad_(requires_grad=True)
+    return adapters, tuple(f"{name}." for name in names)

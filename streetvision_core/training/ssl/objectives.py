@@ -5,10 +5,6 @@ Two views of each picture go in, row i of one beside row i of the other; no labe
 - `contrastive_loss` is NT-Xent (SimCLR, Chen et al., 2002.05709): each view has to find the other view of
   its picture among all other views of the batch, by cosine similarity over a temperature.
 
-Negatives come from all processes: embeddings are gathered together with their gradients. Each process
-returns the mean over its own rows, so gradients averaged over the processes, as data parallelism does, are
-those of one process with the whole batch. One process gathers nothing.
-
 The contrastive loss does not add up over parts of a batch: a part on its own lacks the others' negatives.
 `backward_in_parts` therefore takes the way of GradCache (Gao et al., 2101.06983): embeddings of all parts
 without a graph, the gradient of the loss by the embeddings, then each part once more with its share of that
@@ -18,10 +14,9 @@ for models whose rows do not see each other (no batch normalisation) and that dr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import distributed
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -29,23 +24,17 @@ if TYPE_CHECKING:
 
 
 def contrastive_loss(first: torch.Tensor, second: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """Return NT-Xent in nats: a scalar, the mean over the 2 * N views of this process.
+    """Return NT-Xent in nats: a scalar, the mean over the 2 * N views.
 
     Args:
         first: Embeddings [N, D] of one view of each picture, of any length.
-        second: Those of the other view, row by row. N is the same in every process.
+        second: Those of the other view, row by row.
         temperature: Cosine similarities are divided by it.
     """
-    own = functional.normalize(torch.cat([first, second]).float(), dim=1)
-    count, size = len(first), len(own)
-    rank, world = _place()
-    everyone = _gather(own)
-    similarity = own @ everyone.T / temperature
-    rows = torch.arange(size, device=own.device)
-    similarity = similarity.masked_fill(
-        functional.one_hot(rank * size + rows, num_classes=world * size).bool(), -torch.inf
-    )
-    return functional.cross_entropy(similarity, rank * size + (rows + count) % size)
+    views = functional.normalize(torch.cat([first, second]).float(), dim=1)
+    rows = torch.arange(len(views), device=views.device)
+    similarity = (views @ views.T / temperature).fill_diagonal_(-torch.inf)  # no view is its own negative
+    return functional.cross_entropy(similarity, (rows + len(first)) % len(views))
 
 
 def backward_in_parts(
@@ -72,35 +61,3 @@ def backward_in_parts(
     for part, share in enumerate(torch.split(gradient, [len(one) for one in found])):
         torch.autograd.backward(encode(part), share)
     return loss.detach()
-
-
-def _place() -> tuple[int, int]:
-    """Return the rank of this process and how many there are."""
-    if not distributed.is_initialized():
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
-
-
-def _gather(own: torch.Tensor) -> torch.Tensor:
-    """Return the rows of all processes in the order of their ranks; gradients find their way back."""
-    if _place()[1] == 1:
-        return own
-    gathered: torch.Tensor = _Gather.apply(own)
-    return gathered
-
-
-class _Gather(torch.autograd.Function):
-    """all_gather, whose gradient is the sum of what every process wants of the own rows."""
-
-    @staticmethod
-    def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:  # noqa: ARG004 - autograd's signature
-        found = [torch.empty_like(own) for _ in range(_place()[1])]
-        distributed.all_gather(found, own.contiguous())
-        return torch.cat(found)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:  # noqa: ARG004 - as above
-        total = gradients[0].contiguous().clone()
-        distributed.all_reduce(total)
-        rank, world = _place()
-        return total.chunk(world)[rank]

@@ -76,7 +76,9 @@ def recipe(**changes):
     return BackboneConfig(**{**settings, **changes})
 
 
-def adapt(backbone, toy, directory, *, on_epoch=lambda _: None, on_notice=lambda _: None, **changes):
+def adapt(
+    backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, on_notice=lambda _: None, **changes
+):
     return adapt_backbone(
         backbone,
         index=toy.index,
@@ -84,6 +86,7 @@ def adapt(backbone, toy, directory, *, on_epoch=lambda _: None, on_notice=lambda
         pictures=toy.reader,
         config=recipe(**changes),
         directory=directory,
+        resume=resume,
         on_epoch=on_epoch,
         on_notice=on_notice,
     )
@@ -190,6 +193,48 @@ def test_the_same_seed_gives_the_same_bits_whatever_changes_only_the_speed(squar
     first, fast, other = (one.to_artifact().digest for one in made)
     assert first == fast != other
     assert torch.equal(torch.rand(3), expected)
+
+
+def kill_after(epoch):
+    def report(one):
+        if one.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_killed_adaptation_goes_on_and_gives_the_same_weights(squares, tmp_path, epoch):
+    """Also where it was killed after the last epoch: then nothing is trained again."""
+    recipe = {"explora_epochs": 3, "explora_micro_batch": 5}
+    whole = adapt(squares.start, squares.toy, tmp_path / "whole", **recipe)
+    state, reports, notices = tmp_path / "store" / "state", [], []
+    with pytest.raises(KeyboardInterrupt):
+        adapt(
+            squares.start, squares.toy, tmp_path / "killed", resume=state,
+            on_epoch=kill_after(epoch), **recipe,
+        )  # fmt: skip
+    made = adapt(
+        squares.start, squares.toy, tmp_path / "resumed", resume=state, on_epoch=reports.append,
+        on_notice=notices.append, **recipe,
+    )  # fmt: skip
+    assert made.to_artifact().digest == whole.to_artifact().digest
+    assert [report.epoch for report in reports] == list(range(epoch + 1, 4))
+    assert notices[0] == f"Going on after epoch {epoch}, which an earlier run had finished."
+
+
+def test_a_saved_adaptation_of_another_recipe_is_not_gone_on_with(squares, tmp_path):
+    state, reports, notices = tmp_path / "store" / "state", [], []
+    with pytest.raises(KeyboardInterrupt):
+        adapt(
+            squares.start, squares.toy, tmp_path / "a", resume=state, on_epoch=kill_after(1), explora_epochs=2
+        )
+    adapt(
+        squares.start, squares.toy, tmp_path / "b", resume=state, on_epoch=reports.append,
+        on_notice=notices.append, explora_epochs=2, seed=7,
+    )  # fmt: skip
+    assert [report.epoch for report in reports] == [1, 2]
+    assert "the saved state of this training" in notices[0]
 
 
 def test_what_is_learnt_depends_on_the_pictures_of_train_alone(squares, tmp_path):

@@ -1,17 +1,11 @@
-"""The self-supervised objectives against brute force, in parts, and in two processes."""
-
-import multiprocessing
-import socket
+"""The self-supervised objectives against brute force, and in parts."""
 
 import numpy as np
 import pytest
 import torch
-from torch import distributed, nn
+from torch import nn
 
-from streetvision_core.training.ssl.objectives import (
-    backward_in_parts,
-    contrastive_loss,
-)
+from streetvision_core.training.ssl.objectives import backward_in_parts, contrastive_loss
 
 DOUBLE = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -99,36 +93,3 @@ def test_parts_that_draw_the_same_twice_have_the_gradient_of_one_graph_through_a
     _, found = gradients(inputs, 4, dropout=0.3)
     for one, parameter in zip(found, model.parameters(), strict=True):
         torch.testing.assert_close(one, parameter.grad, rtol=1e-5, atol=1e-7)
-
-
-def _one_of_two(rank, port, answers):
-    """A process with half the pictures: its gradients, averaged over both as data parallelism does."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    first, second = (half.chunk(2)[rank] for half in views().double().chunk(2))
-    loss, found = gradients(torch.cat([first, second]), 2, dropout=0.0)
-    for one in (loss, *found):
-        distributed.all_reduce(one)
-        one.div_(2)
-    if rank == 0:
-        answers.put([one.tolist() for one in (loss, *found)])
-    distributed.destroy_process_group()
-
-
-def test_two_processes_with_half_the_pictures_each_are_one_with_all_of_them():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")  # torch is imported already
-    answers = context.Queue()
-    workers = [context.Process(target=_one_of_two, args=(rank, port, answers)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    loss, *found = answers.get(timeout=120)
-    for worker in workers:
-        worker.join(timeout=60)
-        assert worker.exitcode == 0
-    whole_loss, whole = gradients(views().double(), 12, dropout=0.0)
-    assert loss == pytest.approx(float(whole_loss), rel=1e-6)
-    for one, other in zip(found, whole, strict=True):
-        torch.testing.assert_close(torch.tensor(one).double(), other, rtol=1e-5, atol=1e-7)
