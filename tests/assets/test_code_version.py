@@ -159,13 +159,13 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
     [
         ("demo.draw_works", ("images",)),
         ("data.sources.parquet", ("images", *READING)),
-        ("data.duplicates", ("splits", *READING)),
+        ("data.duplicates", ("images", "splits", *READING)),
         ("models.zoo", ("thresholds", "scrc", *READING)),
         ("models.fold", ("evaluation", "bundle")),
-        ("training.module", ("phase1_checkpoint",)),
+        ("training.module", ("backbone", "phase1_checkpoint")),
         (
             "eval.calibration",
-            ("phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle"),
+            ("backbone", "phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle"),
         ),
         ("policies.threshold", ("thresholds", "scrc", "evaluation", "bundle")),
         ("policies.scrc_fit", ("scrc", "evaluation", "bundle")),
