@@ -26,6 +26,7 @@ from _common import machine_line, print_table
 from PIL import Image
 
 LOOPED = 2000
+DRAWN = 200
 
 
 def make_jpegs(count: int) -> list[bytes]:
@@ -46,9 +47,14 @@ def commented(jpeg: bytes, number: int) -> bytes:
     return jpeg[:2] + b"\xff\xfe\0\x0a" + f"{number:08}".encode() + jpeg[2:]
 
 
+def group_of(number: int) -> str:
+    """The copies of a drawn image are near-duplicates: they lie in one group, and both labels with them."""
+    return f"v{number % DRAWN // 2:03}"
+
+
 def make_folder(root: Path, jpegs: list[bytes], count: int) -> dict:
     for number in range(count):
-        path = root / ("None", "Roadwork")[number % 2] / f"v{number // 20:05}_{number:06}.jpg"
+        path = root / ("None", "Roadwork")[number % 2] / f"{group_of(number)}_{number:06}.jpg"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(commented(jpegs[number % len(jpegs)], number))
     return {"folder": {"path": str(root), "group_pattern": r"^(v\d+)_"}}
@@ -68,7 +74,7 @@ def make_parquet(root: Path, jpegs: list[bytes], count: int) -> dict:
                 {
                     "image": {"bytes": commented(jpegs[number % len(jpegs)], number)},
                     "label": number % 2,
-                    "video": f"v{number // 20:05}",
+                    "video": group_of(number),
                 }
                 for number in range(start, min(start + 1000, count))
             ]
@@ -106,7 +112,7 @@ def loop_rate(jpegs: list[bytes]) -> float:
 def main() -> None:
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
     count = numbers[0] if numbers else 100_000
-    jpegs = make_jpegs(200)
+    jpegs = make_jpegs(DRAWN)
     make = make_parquet if "--parquet" in sys.argv else make_folder
     with tempfile.TemporaryDirectory() as folder:
         config = make(Path(folder), jpegs, count)

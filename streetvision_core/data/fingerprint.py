@@ -1,31 +1,44 @@
 """The measurements of one image: content digest, size, orientation, format and perceptual hashes.
 
-A pHash tells which of an image's slowest waves are above their median, as `imagehash.phash` defines it: the
-grey image is reduced to a square, and of its cosine transform the corner of the slowest waves counts. All
-four hashes are made here from one grey image, bit for bit those of imagehash.
+A pHash tells which of an image's slowest waves (its cosine transform) are above their median, 8 x 8 of them
+in 64 bits and 16 x 16 in 256. All four hashes come from one product of matrices, waves times grey pixels
+times waves; mirroring turns the sign of every second column of it, and nothing else.
+
+The hashes are the same on every machine, whatever its linear algebra does. Pixels and waves are whole
+numbers, and so are the products, of at most 46 bits: double precision adds them up exactly in any order. The
+mean grey is taken off before, so that of a flat image all waves but the first are 0, and ties with the median
+are bits that are not set.
+
+They are as good as those of imagehash, of which they are no copy; docs/benchmarks.md has the figures. An
+index keeps the hashes that it was made with: `images` computes all of them again when this code changes, so
+that two kinds never meet.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageStat
 
-from streetvision_core.data.decoding.decode import decode_details
+from streetvision_core.data.decoding.decode import decode_grey
 from streetvision_core.data.decoding.reasons import MAX_PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image
 
-_OVERSAMPLED = 4  # pixels a side for each frequency that counts: 32 for 64 bits, 64 for 256
+_WAVES = 16
+_LEAST_SIDE = 4 * _WAVES  # pixels that the fastest wave needs
+_STEPS = 2048  # of whole numbers in the height of a wave
+_MIRROR = np.where(np.arange(_WAVES) % 2, -1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The measurements of one picture; sizes in pixels are those of the upright picture."""
+    """The measurements of one image; sizes in pixels are those of the upright image."""
 
     sha256: str
     size_bytes: int
@@ -46,39 +59,77 @@ def fingerprint(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Fingerprint:
     The hashes are pHashes of the image and of its mirror image: 64 bits in 16 hex digits, 256 bits in 64. The
     brightness is the mean grey, 0 to 255.
     """
-    decoded = decode_details(data, max_pixels=max_pixels)
-    grey = decoded.image.convert("L")
-    phash, phash_mirrored = perceptual_hashes(grey, 8)
-    phash256, phash256_mirrored = perceptual_hashes(grey, 16)
+    decoded = decode_grey(data, max_pixels=max_pixels, at_least=_LEAST_SIDE)
+    width, height = decoded.size
+    stored = (width, height) if decoded.orientation < 5 else (height, width)
+    waves, mean = slow_waves(decoded.image, stored)
+    phash, phash_mirrored, phash256, phash256_mirrored = perceptual_hashes(
+        _turned(waves, decoded.orientation)
+    )
     return Fingerprint(
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
-        width=decoded.size[0],
-        height=decoded.size[1],
+        width=width,
+        height=height,
         orientation=decoded.orientation,
         phash=phash,
         phash_mirrored=phash_mirrored,
         format=decoded.format,
-        brightness=round(ImageStat.Stat(grey).mean[0]),
+        brightness=mean,
         phash256=phash256,
         phash256_mirrored=phash256_mirrored,
     )
 
 
-def perceptual_hashes(grey: Image.Image, size: int) -> tuple[str, str]:
-    """Return the pHashes of `size` x `size` bits, in hex, of a grey image and of its mirror image."""
-    side = _OVERSAMPLED * size
-    pixels = np.asarray(grey.resize((side, side), Image.Resampling.LANCZOS), np.float64)
-    # Mirroring only turns the sign of every second wave, but where waves are 0 the rounding of SciPy decides.
-    return _hex(_waves(pixels)[:size, :size]), _hex(_waves(pixels[:, ::-1])[:size, :size])
+def slow_waves(grey: Image.Image, size: tuple[int, int]) -> tuple[NDArray[np.float64], int]:
+    """Return the slowest waves of a grey image, without its mean, and the mean grey.
+
+    Args:
+        grey: The image (L), perhaps at a scale.
+        size: Width and height of the whole, which `grey` covers.
+
+    Returns:
+        Whole numbers as float64 [16, 16], rows by vertical frequency, and the mean, 0 to 255. The first, what
+        rounding leaves of the mean, is infinite: above any median.
+    """
+    blocks = [max(1, side // _LEAST_SIDE) for side in grey.size]
+    pixels = np.asarray(grey.reduce((blocks[0], blocks[1])), np.float64)
+    mean = round(pixels.mean())
+    # What one pixel here was in the whole: the last one of a row may be cut off.
+    across, down = (
+        block * -(-whole // side) for block, whole, side in zip(blocks, size, grey.size, strict=True)
+    )
+    waves = _cosines(size[1], down) @ (pixels - mean) @ _cosines(size[0], across).T
+    waves[0, 0] = np.inf
+    return waves, mean
 
 
-def _waves(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.fft import dct
+def perceptual_hashes(waves: NDArray[np.float64]) -> tuple[str, str, str, str]:
+    """Return 64 bits of an image and of its mirror image, then 256 bits of both, in hex."""
+    mirrored = waves * _MIRROR
+    half = _WAVES // 2
+    return _hex(waves[:half, :half]), _hex(mirrored[:half, :half]), _hex(waves), _hex(mirrored)
 
-    waves: NDArray[np.float64] = dct(dct(pixels, axis=0), axis=1)
-    return waves
+
+@lru_cache(maxsize=1024)
+def _cosines(side: int, block: int) -> NDArray[np.float64]:
+    """Return the waves along a side cut into blocks, the last perhaps shorter: whole numbers [16, blocks]."""
+    edges = np.minimum(np.arange(-(-side // block) + 1) * block, side)
+    middles, shares = (edges[1:] + edges[:-1]) / (2 * side), np.diff(edges) / block
+    waves: NDArray[np.float64] = np.cos(np.pi * np.arange(_WAVES)[:, None] * middles)
+    return np.rint(_STEPS * waves * shares)
+
+
+def _turned(waves: NDArray[np.float64], orientation: int) -> NDArray[np.float64]:
+    """Return the waves of the upright image: those of a mirror image differ in the signs alone."""
+    if orientation >= 5:
+        waves = waves.T
+    if orientation in (2, 3, 6, 7):
+        waves = waves * _MIRROR
+    return waves * _MIRROR[:, None] if orientation in (3, 4, 7, 8) else waves
 
 
 def _hex(waves: NDArray[np.float64]) -> str:
-    return np.packbits(waves > np.median(waves)).tobytes().hex()
+    ordered = np.sort(waves, axis=None)
+    below, above = ordered[len(ordered) // 2 - 1 : len(ordered) // 2 + 1]
+    return np.packbits(2 * waves > below + above).tobytes().hex()

@@ -19,7 +19,7 @@ colour profiles are ignored.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -84,24 +84,36 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
 
 def decode_details(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Decoded:
     """Decode like `decode`; return the size of the whole, the orientation and the format as well."""
+    decoded = _decode(data, max_pixels=max_pixels, at_least=at_least, grey=False)
+    return replace(decoded, image=_turned(decoded.image, decoded.orientation))
+
+
+def decode_grey(data: bytes, *, max_pixels: int, at_least: int) -> Decoded:
+    """Decode like `decode_details`, but into grey (L), and not turned upright; `size` still is."""
+    decoded = _decode(data, max_pixels=max_pixels, at_least=at_least, grey=True)
+    return replace(decoded, image=decoded.image.convert("L"))
+
+
+def _decode(data: bytes, *, max_pixels: int, at_least: int | None, grey: bool) -> Decoded:
+    """Decode an image as it is stored, into RGB, or L where `grey` made that possible."""
     header = _open(data)
     jpeg = Jpeg(data) if header.format in _JPEGS else None
     _check_cost(header, jpeg, max_pixels)
     size = header.size  # a decoder that scales changes it
     try:
         if jpeg is not None:
-            image = decode_strictly(jpeg, header, scale=_scale(size, at_least))
+            image = decode_strictly(jpeg, header, scale=_scale(size, at_least), grey=grey)
         else:
             header.load()
             image = header
         orientation = _orientation(header)
-        rgb = _turned(image if image.mode == "RGB" and jpeg else _to_rgb(image), orientation)
+        pixels = image if jpeg and image.mode in ("RGB", "L" if grey else "RGB") else _to_rgb(image)
     except UnusablePictureError:
         raise
     except Exception as error:  # decoders raise whatever comes to hand on foreign bytes
         raise _unusable(error) from error
-    rgb.info.clear()  # it still holds the EXIF data: whoever applies the orientation again must find none
-    return Decoded(rgb, size if orientation < 5 else size[::-1], orientation, str(header.format))
+    pixels.info.clear()  # it still holds the EXIF data: whoever applies the orientation again must find none
+    return Decoded(pixels, size if orientation < 5 else size[::-1], orientation, str(header.format))
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -134,13 +134,14 @@ class Jpeg:
             yield component, frequencies
 
 
-def decode_strictly(jpeg: Jpeg, header: Image.Image, *, scale: int) -> Image.Image:
+def decode_strictly(jpeg: Jpeg, header: Image.Image, *, scale: int, grey: bool = False) -> Image.Image:
     """Return a JPEG's pixels at 1/`scale` (1, 2, 4 or 8) of its size, in RGB, L or CMYK.
 
     Args:
         jpeg: The file.
         header: The same, opened by Pillow and not yet loaded.
         scale: What both sides are divided by, rounded up.
+        grey: Leave the colours out where the file allows it: they are proved to be there, and not decoded.
 
     Raises:
         UnusablePictureError: its data is damaged or ends early.
@@ -156,12 +157,13 @@ def decode_strictly(jpeg: Jpeg, header: Image.Image, *, scale: int) -> Image.Ima
     # Of CMYK Pillow knows what Adobe inverts: here it is only checked.
     eighth = {"min_width": 1, "min_height": 1}
     try:
-        pixels = simplejpeg.decode_jpeg(jpeg.data, "CMYK" if four else "RGB", **(eighth if four else size))
+        space = "CMYK" if four else "GRAY" if grey else "RGB"
+        pixels = simplejpeg.decode_jpeg(jpeg.data, space, **(eighth if four else size))
     except ValueError as error:
         _judge(jpeg, str(error), four=four)
     else:
         if not four:
-            return Image.fromarray(pixels)
+            return Image.fromarray(pixels[:, :, 0] if grey else pixels)
     return _load(jpeg, header, scale=scale)
 
 
