@@ -63,6 +63,7 @@ def fit_scrc(
     checkpoint_version: str,
     logits_version: str,
     config: ScrcConfig = DEFAULTS,
+    groups_known: bool | None = None,
 ) -> Scrc:
     """Freeze on val_select, then certify on val_calib.
 
@@ -72,6 +73,7 @@ def fit_scrc(
         checkpoint_version: The data version of the checkpoint that gave both.
         logits_version: The data version of the artifact that holds `calib`.
         config: The promise and how it is certified; recorded in the policy.
+        groups_known: Whether the data names groups; the words of the guarantee say so. None: not recorded.
 
     Raises:
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
@@ -97,13 +99,19 @@ def fit_scrc(
             nll_before=negative_log_likelihood(select.logits, select.labels),
             judged=tuple(Judged(**vars(one)) for one in chosen.judged),
         ),
-        guarantee=words_of(config),
+        groups_known=groups_known,
+        guarantee=words_of(config, groups_known),
     )
     return Scrc(policy, _curves(policy, calib))
 
 
-def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
-    """Freeze and certify again on the same logits; return what differs, one sentence a difference."""
+def verify_scrc(
+    scrc: Scrc, select: LabelledLogits, calib: LabelledLogits, *, groups_known: bool | None = None
+) -> list[str]:
+    """Freeze and certify again on the same logits; return what differs, one sentence a difference.
+
+    `groups_known` is what the data says; it is held against the record of a policy that has one.
+    """
     policy = scrc.policy
     again = fit_scrc(
         select,
@@ -111,6 +119,7 @@ def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> li
         checkpoint_version=policy.fitted_on.phase1_checkpoint,
         logits_version=policy.fitted_on.val_calib_logits,
         config=policy.chosen_by,
+        groups_known=None if policy.groups_known is None else groups_known,
     )
     fitted = again.policy
     if policy.frozen != fitted.frozen:
