@@ -22,7 +22,7 @@ from streetvision_core.data.config import (
     ParquetConfig,
     PartConfig,
 )
-from streetvision_core.data.groups import count_groups, group_setting, groups_known, ungrouped_frames
+from streetvision_core.data.groups import group_setting, groups_known, ungrouped_frames
 from streetvision_core.data.images import (
     ImagesConfig,
     IndexedImages,
@@ -75,7 +75,7 @@ class ImagesStep(ImagesConfig, StepConfig):
 
     rescan: bool = Field(
         default=False,
-        description="read every picture, also those whose size and modification time have not changed",
+        description="read every image, also those whose size and modification time have not changed",
     )
 
     demo: DemoStep | None = None
@@ -160,23 +160,19 @@ def splits(
         context.log.warning("%s", doubts)
     return step.result(
         assigned,
-        told={**_show_sizes(assigned), **({"not to be trusted": doubts} if doubts else {})},
+        told={**_show_sizes(assigned, index), **({"not to be trusted": doubts} if doubts else {})},
         shown=lambda: {"roles": table(assigned.table())},
         seed=config.seed,
     )
 
 
-def _show_sizes(assigned: Splits) -> dict[str, str | float | Metric]:
-    images = sum(count.pictures for count in assigned.counts.values())
-    return {
-        **{f"images of {role}": Metric(role) for role in assigned.counts},
-        "kept whole": count_groups(assigned.uniting.groups_before, images),
-    }
+def _show_sizes(assigned: Splits, index: ImageIndex) -> dict[str, str | float | Metric]:
+    return {**{f"images of {role}": Metric(role) for role in assigned.counts}, "kept whole": index.groups}
 
 
 @proof(
     "splits",
-    description="No picture, group or near-duplicate is in two roles; each role has both classes.",
+    description="No image, group or near-duplicate is in two roles; each role has both classes.",
 )
 def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     """Hold the published splits against the index they were made from."""
@@ -188,7 +184,7 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
         "groups": len({image.group for image in index.pictures}),
         "roles": len(assigned.roles),
     }
-    return Verdict(problems, good="every picture, group and near-duplicate has one role", counts=counts)
+    return Verdict(problems, good="every image, group and near-duplicate has one role", counts=counts)
 
 
 @proof(
@@ -232,13 +228,14 @@ def no_shortcut(images: PublishedArtifact) -> Verdict:
 )
 def groups_plausible(images: PublishedArtifact) -> Verdict:
     """Look for frames that nobody grouped; a warning, because only people know what belongs together."""
-    pictures = ImageIndex.from_artifact(images).pictures
-    frames = ungrouped_frames(pictures)
-    sure = "every image has a group" if groups_known(pictures) else "no sign of frames that belong together"
+    index = ImageIndex.from_artifact(images)
+    frames = ungrouped_frames(index.pictures)
+    known = groups_known(index.pictures)
+    sure = "every image has a group" if known else "no sign of frames that belong together"
     return Verdict(
         [frames.describe(group_setting(images.config()))] if frames else [],
-        good=f"{count_groups(len({image.group for image in pictures}), len(pictures))}: {sure}",
-        counts={"ungrouped": sum(image.group == image.name for image in pictures)},
+        good=f"{index.groups}: {sure}",
+        counts={"ungrouped": sum(image.group == image.name for image in index.pictures)},
         severity=dg.AssetCheckSeverity.WARN,
     )
 

@@ -39,6 +39,7 @@ def scrc(
         checkpoint_version=phase1_checkpoint.manifest.data_version,
         logits_version=val_calib_logits.manifest.data_version,
         config=config,
+        groups_known=logits.groups_known,
     )
     for sentence in fitted.policy.infeasible():
         context.log.warning(sentence)
@@ -66,6 +67,7 @@ def recertified(scrc: PublishedArtifact, store: StoreResource) -> Verdict:
         Scrc.from_artifact(scrc),
         Checkpoint.from_artifact(opened.input_of(scrc, "phase1_checkpoint")).val_select,
         logits,
+        groups_known=logits.groups_known,
     )
     return Verdict(problems, good="frozen and certified again, the same", counts={"images": len(logits.ids)})
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import FiniteFloat
 
 from streetvision_core.bundle.layout import REDACTED
-from streetvision_core.data.groups import count_groups
 from streetvision_core.escape import PARAGRAPH, for_markdown, one_line
 from streetvision_core.io import json_bytes
 from streetvision_core.io.records import Record
@@ -210,7 +209,7 @@ def _figures(report: Report, tested: PolicyReport) -> str:
     rows = "\n".join(f"| {name} | {metrics[name]:.3f} |" for name in _SHOWN)
     told = (
         f"Of the answered pictures:\n\n| | |\n|---|---|\n{rows}\n\n"
-        + _uncertainty(tested.intervals, coverage.answered)
+        + _uncertainty(tested.intervals, report.groups_of(tested))
         if tested.intervals
         else "It answers none of them."
     )
@@ -226,17 +225,17 @@ On {report.counts.n} pictures that took no part in training, selection or calibr
 """
 
 
-def _uncertainty(intervals: Intervals, answered: int) -> str:
+def _uncertainty(intervals: Intervals, groups: str) -> str:
     ranges = {name: getattr(intervals, name) for name in ("mcc", "accuracy", "fnr", "fpr")}
     told = ", ".join(f"{name} {one.low:.3f} to {one.high:.3f}" for name, one in ranges.items())
     text = (
         f"With {intervals.mcc.level:.0%} confidence, if these pictures do not resemble each other:\n{told}."
     )
-    by_group, groups = intervals.mcc_by_group, intervals.bootstrap.groups
+    by_group = intervals.mcc_by_group
     if by_group is None:
         return f"{text} All of them are of one group, so the truth may lie far outside."
     return (
-        f"{text} Where those that belong together are\nresampled together ({count_groups(groups, answered)}):"
+        f"{text} Where those that belong together are\nresampled together ({groups}):"
         f" mcc {by_group.low:.3f} to {by_group.high:.3f}."
     )
 

@@ -1,7 +1,7 @@
 """Bounds on what each role holds: share, prevalence, groups of a class, largest group.
 
-Crossing a bound is a warning and no error: the split is the best that the groups allow, so whoever has no
-more data may go on and should know which figures to distrust. A role without a class is an error of
+Crossing a bound is a warning and no error: the split is the best of many draws, so whoever has no more data
+may go on and should know which figures to distrust. A role without a class is an error of
 :mod:`streetvision_core.data.verify`. Only the index and the roles are read, so splits of any version can be
 judged.
 """
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 SHARE_FACTOR = 1.5
 # A threshold tuned at one prevalence is off at another; certificates at .4 failed at .6.
 PREVALENCE_FACTOR = 1.5
-WHAT_TO_DO = "the groups allow no better: add images of other places, or ask for other shares"
+WHAT_TO_DO = (
+    "it is the best of the draws that were tried: add images of other places, or ask for other shares"
+)
 # Intervals over fewer groups are too short (coverage .87 instead of .95 at 20 groups).
 FEW_GROUPS = 30
 

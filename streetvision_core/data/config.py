@@ -47,8 +47,8 @@ def _absolute_all(paths: list[str]) -> list[str]:
 class DemoConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """The procedurally drawn street scenes; the same settings draw the same bytes."""
 
-    pictures: int = Field(3000, ge=16, le=1_000_000, description="how many pictures to draw")
-    size: int = Field(192, ge=32, le=1024, description="longer side of a picture in pixels")
+    pictures: int = Field(3000, ge=16, le=1_000_000, description="how many images to draw")
+    size: int = Field(192, ge=32, le=1024, description="longer side of an image in pixels")
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
 
 
@@ -128,7 +128,7 @@ def role_meanings(roles: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 def _check_pattern(value: str | None) -> str | None:
     if value is None:
         return None
-    expected = "a regular expression with a capture group that is the picture's group"
+    expected = "a regular expression with a capture group that is the image's group"
     action = r"Write for example '^(video\d+)_'."
     try:
         groups = re.compile(value).groups
@@ -146,7 +146,7 @@ class FolderConfig(LabelledConfig, frozen=True, extra="forbid"):
     group_pattern: str | None = Field(
         None,
         description="regular expression searched in the file's path below its class folder; its first"
-        " capture group is the picture's group. Without it, or where it does not match, every picture"
+        " capture group is the image's group. Without it, or where it does not match, every image"
         " is its own group",
     )
 
@@ -168,12 +168,12 @@ class CsvConfig(RowsConfig, frozen=True, extra="forbid"):
         description="the CSV file, its cells separated by comma, semicolon, tab or pipe",
         json_schema_extra=local_path(),
     )
-    file_column: str = Field("file", min_length=1, description="column of the picture's path")
+    file_column: str = Field("file", min_length=1, description="column of the image's path")
     label_column: str = Field("label", min_length=1, description="column of the label")
     group_column: str | None = Field(
         "group",
-        description="column of the picture's group, or null. The default column may be absent: then every"
-        " picture is its own group; a column of another name must exist",
+        description="column of the image's group, or null. The default column may be absent: then every"
+        " image is its own group; a column of another name must exist",
     )
     root: str | None = Field(
         None,
@@ -218,13 +218,13 @@ class ParquetConfig(RowsConfig, frozen=True, extra="forbid"):
 
     path: str = Field(description="a Parquet file, or a folder of them", json_schema_extra=local_path())
     image_column: str = Field(
-        "image", min_length=1, description="column of the pictures: a struct with `bytes`"
+        "image", min_length=1, description="column of the images: a struct with `bytes`"
     )
     label_column: str = Field("label", min_length=1, description="column of the label")
     group_column: str | None = Field(
         "video_info.vid_id",
-        description="column of the picture's group, dots lead into structs, or null. The default column may"
-        " be absent: then every picture is its own group; a column of another name must exist",
+        description="column of the image's group, dots lead into structs, or null. The default column may"
+        " be absent: then every image is its own group; a column of another name must exist",
     )
 
     _resolve_path = pydantic.field_validator("path")(_absolute)
@@ -298,9 +298,9 @@ class PartConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 class SourceConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """At most one source of images, which may join several."""
 
-    demo: DemoConfig | None = Field(None, description="the embedded demo pictures, {} for their defaults")
+    demo: DemoConfig | None = Field(None, description="the embedded demo images, {} for their defaults")
     folder: FolderConfig | None = Field(None, description="a folder per class")
-    csv: CsvConfig | None = Field(None, description="a CSV file that lists pictures")
+    csv: CsvConfig | None = Field(None, description="a CSV file that lists images")
     parquet: ParquetConfig | None = Field(None, description="Parquet in the hub's layout")
     coco: CocoConfig | None = Field(None, description="JSON in the layout of COCO")
     join: list[PartConfig] | None = Field(
@@ -335,7 +335,7 @@ def _check_named(config: pydantic.BaseModel, names: tuple[str, ...], *, at_least
     named = [name for name in names if getattr(config, name) is not None]
     if not at_least <= len(named) <= 1:
         raise ConfigError(
-            f"exactly one source of pictures out of {', '.join(names)}",
+            f"exactly one source of images out of {', '.join(names)}",
             f"{len(named)} of them: {' and '.join(named)}" if named else "none of them",
             "the source's configuration",
             "Keep the one that is meant, or join them: join: [{csv: ...}, {folder: ...}].",

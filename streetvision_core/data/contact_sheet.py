@@ -104,17 +104,17 @@ def _require(
 ) -> None:
     if not 1 <= len(pictures) <= MAX_PICTURES:
         raise DataError(
-            f"1 to {MAX_PICTURES} pictures for a contact sheet",
+            f"1 to {MAX_PICTURES} images for a contact sheet",
             f"{len(pictures)}",
-            "the pictures handed in",
+            "the images handed in",
             "Choose a sample of them.",
         )
     if frames is not None and len(frames) != len(pictures):
         raise DataError(
-            "one frame colour a picture",
-            f"{len(frames)} colours for {len(pictures)} pictures",
+            "one frame colour an image",
+            f"{len(frames)} colours for {len(pictures)} images",
             "the frames of a contact sheet",
-            "Pass None where a picture has no frame.",
+            "Pass None where an image has no frame.",
         )
     if columns < 1 or tile < 32:
         raise ConfigError(

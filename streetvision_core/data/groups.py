@@ -45,9 +45,13 @@ def groups_known(images: Iterable[Picture]) -> bool:
     return any(image.group != image.name for image in images)
 
 
-def count_groups(groups: int, images: int) -> str:
-    """Return the words for so many groups of so many images: images, where each is a group of its own."""
-    return f"{images} images (no groups known)" if groups == images else f"{groups} groups"
+def count_groups(groups: int, images: int, *, known: bool) -> str:
+    """Return the words for so many groups of so many images: images, where the data names no group."""
+    return _counted(groups, "group") if known else f"{_counted(images, 'image')} (no groups known)"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def unite(images: Sequence[Picture], *, max_distance: int) -> dict[str, tuple[Picture, ...]]:

@@ -42,7 +42,7 @@ class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
     """One source of images, how much of it may be unusable, and how large an image may be."""
 
     max_quarantined_share: float = Field(
-        0.05, ge=0, le=1, description="the step fails when more than this share of the pictures is unusable"
+        0.05, ge=0, le=1, description="the step fails when more than this share of the images is unusable"
     )
     max_megapixels: int = Field(
         200,

@@ -97,14 +97,21 @@ class ImageIndex:
         """One line: how many images were listed, are used of each class, and were put aside, and why."""
         labels = Counter(image.label for image in self.pictures)
         used = ", ".join(f"{labels[label]} {name}" for label, name in enumerate(LABEL_NAMES))
-        groups = len({image.group for image in self.pictures})
         line = (
             f"{len(self.pictures) + len(self.quarantine)} listed, {len(self.pictures)} used ({used})"
-            f" in {groups} groups; {len(self.quarantine)} put aside"
+            f" in {self.groups}; {len(self.quarantine)} put aside"
         )
         if self.quarantine:
             line += f": {describe_quarantine(self.quarantine)}"
         return "; ".join([line, *self.notes])
+
+    @property
+    def groups(self) -> str:
+        """How many groups there are, in words; where the data names none, how many images."""
+        from streetvision_core.data.groups import count_groups, groups_known
+
+        number = len({image.group for image in self.pictures})
+        return count_groups(number, len(self.pictures), known=groups_known(self.pictures))
 
     def quarantine_csv(self) -> bytes:
         """Return `quarantine.csv`: name, reason and detail of what is not used."""
@@ -313,7 +320,7 @@ def _find_contradicting(pictures: Iterable[Picture]) -> Iterator[Quarantined]:
         if len({copy.label for copy in copies}) > 1:
             for copy in copies:
                 other = next(one for one in copies if one.label != copy.label)
-                detail = f"labelled {LABEL_NAMES[copy.label]}, and {other.name} is the same picture labelled"
+                detail = f"labelled {LABEL_NAMES[copy.label]}, and {other.name} is the same image labelled"
                 yield Quarantined(copy.name, Reason.CONTRADICTING, f"{detail} {LABEL_NAMES[other.label]}")
 
 

@@ -47,7 +47,7 @@ class SplitsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     """How the pictures are split; the four shares add up to 1."""
 
     seed: int = Field(0, ge=0, description="seed of the draws, of which the best is taken")
-    train: float = Field(0.60, gt=0, lt=1, description="share of the pictures to train on")
+    train: float = Field(0.60, gt=0, lt=1, description="share of the images to train on")
     val_select: float = Field(0.15, gt=0, lt=1, description="share for model selection")
     val_calib: float = Field(0.15, gt=0, lt=1, description="share for the policy's fit or certificate")
     val_test: float = Field(0.10, gt=0, lt=1, description="share for the final report")
@@ -117,8 +117,8 @@ class Splits:
 
     @property
     def groups_known(self) -> bool:
-        """Whether the data named groups: without any, each image is a group of its own."""
-        return self.uniting.groups_before < sum(count.pictures for count in self.counts.values())
+        """Whether the data named groups: without any, each is called as an image."""
+        return not self.group_of.keys() >= set(self.group_of.values())
 
     def table(self) -> list[dict[str, object]]:
         """Return one row per role: role, share, pictures, roadwork, none, groups."""
@@ -240,20 +240,20 @@ def _count_classes(pictures: Iterable[Picture]) -> tuple[int, int]:
 def _check_enough(groups: list[_Group]) -> None:
     if len(groups) < len(ROLES):
         raise DataError(
-            f"at least one group of pictures for each of the {len(ROLES)} roles",
+            f"at least one group of images for each of the {len(ROLES)} roles",
             f"{len(groups)} groups, once near-duplicates are united",
             "the splits",
-            "Add pictures of other places, or use a finer group column.",
+            "Add images of other places, or use a finer group column.",
         )
     for label in CLASSES:
         having = sum(1 for group in groups if group.counts[label])
         if having < len(ROLES):
             raise DataError(
-                f"groups with {LABEL_NAMES[label]} pictures for each of the {len(ROLES)} roles",
+                f"groups with {LABEL_NAMES[label]} images for each of the {len(ROLES)} roles",
                 f"only {having} of {len(groups)} groups that have any, so that"
                 f" {', '.join(ROLES[having:])} would miss the class",
                 "the splits",
-                f"Add {LABEL_NAMES[label]} pictures of other places, or use a finer group column.",
+                f"Add {LABEL_NAMES[label]} images of other places, or use a finer group column.",
             )
 
 

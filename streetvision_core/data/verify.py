@@ -58,11 +58,11 @@ def _wrong_names(index: ImageIndex, roles_of: Mapping[str, list[str]]) -> Iterat
     known = {picture.name for picture in index.pictures}
     for name, roles in sorted(roles_of.items()):
         if len(roles) > 1:
-            yield f"the picture {name} is assigned {len(roles)} times: {', '.join(roles)}"
+            yield f"the image {name} is assigned {len(roles)} times: {', '.join(roles)}"
         if name not in known:
-            yield f"the picture {name} in {roles[0]} is not in the index"
+            yield f"the image {name} in {roles[0]} is not in the index"
     for name in sorted(known - set(roles_of)):
-        yield f"the picture {name} is in no role"
+        yield f"the image {name} is in no role"
 
 
 def _wrong_counts(index: ImageIndex, splits: Splits) -> Iterator[str]:
@@ -71,10 +71,10 @@ def _wrong_counts(index: ImageIndex, splits: Splits) -> Iterator[str]:
         labels = Counter(label_of.get(name) for name in splits.roles.get(role, ()))
         said = splits.counts.get(role)
         if said is None or (said.none, said.roadwork) != (labels[0], labels[1]):
-            yield f"the counts of {role} are not {labels[0]} None and {labels[1]} Roadwork pictures"
+            yield f"the counts of {role} are not {labels[0]} None and {labels[1]} Roadwork images"
         for label in CLASSES:
             if not labels[label]:
-                yield f"{role} has no {LABEL_NAMES[label]} picture"
+                yield f"{role} has no {LABEL_NAMES[label]} image"
 
 
 def _crossings(
@@ -87,9 +87,9 @@ def _crossings(
     groups = [one.group for one in pictures]
     components = near_duplicates(pictures, groups, max_distance=max_distance).component
     kinds: dict[str, Iterable[object]] = {
-        "copies of one picture": [one.sha256 for one in pictures],
-        "the pictures of one group": groups,
-        "near-duplicate pictures": components.tolist(),
+        "copies of one image": [one.sha256 for one in pictures],
+        "the images of one group": groups,
+        "near-duplicate images": components.tolist(),
     }
     for kind, keys in kinds.items():
         together: defaultdict[object, list[str]] = defaultdict(list)

@@ -44,6 +44,11 @@ class Logits:
     labels: npt.NDArray[np.int64]
     groups: tuple[str, ...]
 
+    @property
+    def groups_known(self) -> bool:
+        """Whether the data names a group of any of the images: without one, its group is called as it is."""
+        return self.groups != self.ids
+
     def __post_init__(self) -> None:
         number = len(self.ids)
         wrong = (

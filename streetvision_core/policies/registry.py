@@ -23,6 +23,7 @@ from streetvision_core.policies.threshold import ThresholdPolicy, Thresholds, ve
 
 if TYPE_CHECKING:
     from streetvision_core.eval.decisions import LabelledLogits
+    from streetvision_core.inference.logits import Logits
     from streetvision_core.io import PublishedArtifact
 
 
@@ -64,10 +65,11 @@ def _reread_gate(
 def _refit_scrc(
     published: PublishedArtifact, upstream: Mapping[str, PublishedArtifact], select: LabelledLogits
 ) -> list[str]:
-    return verify_scrc(Scrc.from_artifact(published), select, _calib(upstream))
+    calib = _calib(upstream)
+    return verify_scrc(Scrc.from_artifact(published), select, calib, groups_known=calib.groups_known)
 
 
-def _calib(upstream: Mapping[str, PublishedArtifact]) -> LabelledLogits:
+def _calib(upstream: Mapping[str, PublishedArtifact]) -> Logits:
     from streetvision_core.inference.logits import Logits
 
     return Logits.from_artifact(upstream[LOGITS])

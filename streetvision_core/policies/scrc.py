@@ -23,8 +23,8 @@ Sources: Xu, Guo, Wei, Selective Conformal Risk Control (arXiv 2512.12844), and 
 
 The guarantee of a certificate in words: what is promised, of what, and what voids it.
 
-The words follow from the configuration alone, so that whoever reads a policy can hold them against its
-numbers.
+The words follow from the configuration, and from whether groups are known, alone, so that whoever reads a
+policy can hold them against its numbers.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     from streetvision_core.io import PublishedArtifact
 
 
-def words_of(config: ScrcConfig) -> str:
-    """Return the guarantee and its conditions in words."""
+def words_of(config: ScrcConfig, groups_known: bool | None = None) -> str:
+    """Return the guarantee and its conditions in words; older ones did not know `groups_known`."""
     alpha, miss, alarm = map(percent, (config.alpha, config.alpha_miss, config.alpha_alarm))
     likely = f"With probability at least {percent(1 - config.delta)} over the calibration pictures, at most"
     promised = {
@@ -78,6 +78,8 @@ def words_of(config: ScrcConfig) -> str:
         if config.one_per_group
         else "one by one, independently of each other, whatever group they belong to"
     )
+    if groups_known is False:
+        drawn = "images taken as independent, because no groups are known"
     return (
         f"{promised[config.promise]} Conditions: new pictures come as those of val_calib did, {drawn};"
         " weights, preprocessing and this file are as they were certified; no other certificate was tried on"
@@ -199,7 +201,8 @@ class Certified(Record):
 class ScrcPolicy(Record):
     """The content of `scrcparams.json`: what decides, what was frozen, what was certified, and its words.
 
-    `units` says what was counted: one picture of each group, or every picture.
+    `units` says what was counted: one picture of each group, or every picture. `groups_known` says whether
+    the data names groups, None where an older version did not record it.
     """
 
     schema_version: Literal[1] = 1
@@ -213,6 +216,7 @@ class ScrcPolicy(Record):
     chosen_by: ScrcConfig
     fitted_on: FittedOn
     val_select: SelectFreeze
+    groups_known: bool | None = None
     guarantee: str
 
     @model_validator(mode="after")
@@ -224,7 +228,7 @@ class ScrcPolicy(Record):
         certified = tuple(Side(one.answers, one.alpha, one.delta) for one in self.certificates)
         if certified != sides_of(chosen):
             raise ValueError(f"it was chosen to certify {sides_of(chosen)}, but it certifies {certified}")
-        if self.guarantee != words_of(chosen):
+        if self.guarantee != words_of(chosen, self.groups_known):
             raise ValueError("the words of the guarantee are not those of its numbers")
         if self.frozen != digests(self.point, self.calibrator, self.certificates):
             raise ValueError("point, calibrator or thresholds are not those that were frozen")
@@ -262,17 +266,21 @@ class ScrcPolicy(Record):
         unfolded = (margin_vector(logits) + self.point.shift) * self.point.temperature
         return calibrator_from_json(self.calibrator, where=SCRC_NAME).apply(unfolded)
 
+    @property
+    def _counted(self) -> str:
+        return "images (no groups known)" if self.groups_known is False else self.units
+
     def degeneracies(self) -> list[str]:
         """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
         if any(one.threshold is not None for one in self.certificates):
             return []
-        return [f"it defers every picture: {_shortfall(self.certificates[0], self.units)}"]
+        return [f"it defers every picture: {_shortfall(self.certificates[0], self._counted)}"]
 
     def infeasible(self) -> list[str]:
         """Say which answers are always deferred, and what a certificate would take."""
         return [
             f"What would be answered {' or '.join(one.answers)} is always deferred, because it cannot be"
-            f" certified: {_shortfall(one, self.units)}."
+            f" certified: {_shortfall(one, self._counted)}."
             for one in self.certificates
             if one.threshold is None
         ]

@@ -63,6 +63,7 @@ def fit_scrc(
     checkpoint_version: str,
     logits_version: str,
     config: ScrcConfig = DEFAULTS,
+    groups_known: bool | None = None,
 ) -> Scrc:
     """Freeze on val_select, then certify on val_calib.
 
@@ -72,6 +73,7 @@ def fit_scrc(
         checkpoint_version: The data version of the checkpoint that gave both.
         logits_version: The data version of the artifact that holds `calib`.
         config: The promise and how it is certified; recorded in the policy.
+        groups_known: Whether the data names groups; the words of the guarantee say so. None: not recorded.
 
     Raises:
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
@@ -111,12 +113,18 @@ def _freeze_and_certify(
             nll_before=negative_log_likelihood(select.logits, select.labels),
             judged=tuple(Judged(**vars(one)) for one in chosen.judged),
         ),
-        guarantee=words_of(config),
+        groups_known=groups_known,
+        guarantee=words_of(config, groups_known),
     )
 
 
-def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
-    """Freeze and certify again on the same logits; return what differs, one sentence a difference."""
+def verify_scrc(
+    scrc: Scrc, select: LabelledLogits, calib: LabelledLogits, *, groups_known: bool | None = None
+) -> list[str]:
+    """Freeze and certify again on the same logits; return what differs, one sentence a difference.
+
+    `groups_known` is what the data says; it is held against the record of a policy that has one.
+    """
     policy = scrc.policy
     fitted = _freeze_and_certify(
         select,
@@ -124,6 +132,7 @@ def verify_scrc(scrc: Scrc, select: LabelledLogits, calib: LabelledLogits) -> li
         _choose_again(policy, select),
         fitted_on=policy.fitted_on,
         config=policy.chosen_by,
+        groups_known=None if policy.groups_known is None else groups_known,
     )
     if policy.frozen != fitted.frozen:
         # Digests tell last digits apart, which another machine rounds otherwise; they must fit their record.

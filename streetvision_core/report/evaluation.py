@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from streetvision_core.data.groups import groups_known
 from streetvision_core.errors import DataError
 from streetvision_core.eval.curves import CURVE_PREFIX
 from streetvision_core.eval.decisions import DECISIONS
@@ -165,6 +166,7 @@ def evaluate(
         labels=np.array([one.label == 1 for one in chosen]),
         groups=[one.group for one in chosen],
         attributes=attributes_of(chosen),
+        groups_known=groups_known(chosen),
     )
     report = report_of(tested, decided)
     rows = tuple(

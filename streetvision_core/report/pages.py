@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from streetvision_core.data.groups import count_groups
 from streetvision_core.escape import for_html
 from streetvision_core.eval.metrics import Confusion
 from streetvision_core.eval.ranking import risk_coverage_curve
@@ -119,7 +118,6 @@ def write_page(
         mistakes=mistakes,
         pictures={name: _data_url(name, data) for name, data in plots.items()},
         told=_SHOWN_BY,
-        count_groups=count_groups,
     )
 
 

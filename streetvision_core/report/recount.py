@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streetvision_core.data.groups import groups_known
 from streetvision_core.eval.decisions import differences, same_numbers
 from streetvision_core.report.evaluation import attributes_of
 from streetvision_core.report.report import Decided, Tested, report_of
@@ -45,11 +46,13 @@ def _strangers(tested: Sequence[TestedPicture], *, names: Sequence[str], index: 
 
 def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
     pictures = {picture.name: picture for picture in index.pictures}
+    chosen = [pictures[one.name] for one in evaluation.tested]
     tested = Tested(
         logits=np.array([[one.logit_none, one.logit_roadwork] for one in evaluation.tested]),
         labels=np.array([one.label == 1 for one in evaluation.tested]),
         groups=[one.group for one in evaluation.tested],
-        attributes=attributes_of([pictures[one.name] for one in evaluation.tested]),
+        attributes=attributes_of(chosen),
+        groups_known=None if evaluation.report.groups_known is None else groups_known(chosen),
     )
     recorded = evaluation.report.policies
     decided = {kind: _decide(evaluation.tested, tested, one) for kind, one in recorded.items()}
@@ -66,7 +69,7 @@ def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
         if one.policy.extras:  # the ranking is by a confidence that nobody can compute without pictures
             counted = counted.model_copy(update={"ranking": one.ranking})
         yield from (f"of {kind}, {fault}" for fault in differences(one, counted))
-    for name in ("counts", "not_sliced", "optimism"):
+    for name in ("counts", "not_sliced", "optimism", "groups_known"):
         was, now = (report.model_dump(mode="json")[name] for report in (evaluation.report, again))
         if not same_numbers(was, now):
             yield f"{name} is recorded as {was}, but is {now} when counted again"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
+from streetvision_core.data.groups import count_groups
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.decisions import Metrics, answers
 from streetvision_core.eval.intervals import clopper_pearson_interval
@@ -109,13 +110,17 @@ class PolicyReport(Record):
 
 
 class Report(Record):
-    """``evaluation.json``; ``policies`` are by type, ``optimism`` is that of the threshold policy, if any."""
+    """``evaluation.json``; ``policies`` are by type, ``optimism`` is that of the threshold policy, if any.
+
+    ``groups_known`` says whether the data names groups, None where an older version did not record it.
+    """
 
     schema_version: Literal[3] = SCHEMA_VERSION
     counts: Counts
     policies: dict[str, PolicyReport]
     not_sliced: tuple[str, ...] = ()
     optimism: FiniteFloat | None
+    groups_known: bool | None = None
 
     @field_validator("schema_version", mode="before")
     @classmethod
@@ -143,6 +148,13 @@ class Report(Record):
             raise ValueError(f"optimism {self.optimism} beside the policies {', '.join(self.policies)}")
         return self
 
+    def groups_of(self, one: PolicyReport) -> str:
+        """Return in words how many groups the answers of a policy are of; an older report tells by number."""
+        answered = one.coverage.answered
+        groups = one.intervals.bootstrap.groups if one.intervals else 0
+        known = groups != answered if self.groups_known is None else self.groups_known
+        return count_groups(groups, answered, known=known)
+
     @property
     def lead(self) -> PolicyReport:
         """The policy whose figures are the headline: the threshold policy where there is one."""
@@ -166,12 +178,16 @@ class Report(Record):
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """What is known of N pictures: the checkpoint's logits [N, 2], labels [N], groups, and attributes."""
+    """What is known of N pictures: the checkpoint's logits [N, 2], labels [N], groups, and attributes.
+
+    `groups_known` says whether the data names groups at all, None where that is not recorded.
+    """
 
     logits: Floats
     labels: Bools
     groups: Sequence[str]
     attributes: Mapping[str, Sequence[str]]
+    groups_known: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,6 +228,7 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
         policies=policies,
         not_sliced=tuple(sorted(attributes.keys() - sliced.keys())),
         optimism=_optimism(policies.get("threshold")),
+        groups_known=tested.groups_known,
     )
 
 

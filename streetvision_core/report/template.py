@@ -72,7 +72,7 @@ through the network once; the policies decide from the same logits. Intervals ar
 </tbody>
 <caption>Metrics are of the answered pictures. Intervals: Fisher-z for MCC, Clopper-Pearson for shares; both take the
 pictures as independent. The interval marked "groups" resamples whole groups
-({% if lead.intervals %}{{ count_groups(lead.intervals.bootstrap.groups, lead.coverage.answered) }}{% else %}0{% endif %} in all), and is the one to
+({{ report.groups_of(lead) }} in all), and is the one to
 believe where pictures of a group resemble each other. A certificate counts one picture of each group; these figures count
 every picture.</caption>
 </table></div>

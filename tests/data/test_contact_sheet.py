@@ -95,7 +95,7 @@ def test_no_pictures_or_too_many_are_refused(count):
 
 
 def test_frames_that_do_not_fit_and_senseless_layouts_are_refused():
-    with pytest.raises(DataError, match="1 colours for 2 pictures"):
+    with pytest.raises(DataError, match="1 colours for 2 images"):
         contact_sheet([(None, "")] * 2, frames=[None])
     for layout in ({"columns": 0}, {"tile": 8}):
         with pytest.raises(ConfigError, match="at least one column"):

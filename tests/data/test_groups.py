@@ -186,11 +186,22 @@ def test_a_column_that_is_named_like_a_group_is_named():
 
 
 def test_images_that_are_groups_of_their_own_are_counted_as_images():
-    assert count_groups(12, 12) == "12 images (no groups known)"
-    assert count_groups(3, 12) == "3 groups"
+    assert count_groups(12, 12, known=False) == "12 images (no groups known)"
+    assert count_groups(1, 1, known=False) == "1 image (no groups known)"
+    assert count_groups(12, 12, known=True) == "12 groups"  # of one image each, named by the data
+    assert count_groups(1, 12, known=True) == "1 group"
     for grouped in (True, False):
         index = index_of(picture(f"p{n}", n % 2, f"g{n // 2}" if grouped else None) for n in range(40))
         assert assign_splits(index, SplitsConfig()).groups_known == grouped == groups_known(index.pictures)
+        assert index.summary.endswith(
+            f"in {'20 groups' if grouped else '40 images (no groups known)'}; 0 put aside"
+        )
+
+
+def test_groups_of_one_image_each_are_known():
+    index = index_of(picture(f"p{n}", n % 2, f"place {n}") for n in range(40))
+    assert assign_splits(index, SplitsConfig()).groups_known
+    assert "in 40 groups" in index.summary
 
 
 @pytest.mark.parametrize(

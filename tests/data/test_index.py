@@ -105,7 +105,7 @@ def test_exact_duplicates_with_both_labels_are_quarantined_together(tmp_path):
     rows += [{"file": name, "label": label, "group": ""} for name, label in labels.items()]
     index = index_pictures(csv_source(tmp_path, rows), max_quarantined_share=1.0)
     assert reasons(index) == dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), Reason.CONTRADICTING)
-    assert "b.jpg is the same picture labelled Roadwork" in index.quarantine[0].detail
+    assert "b.jpg is the same image labelled Roadwork" in index.quarantine[0].detail
     assert [one.name for one in index.pictures] == ["d.jpg", "e.jpg", *(row["file"] for row in rows[:4])]
 
 

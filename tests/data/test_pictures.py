@@ -156,7 +156,7 @@ def reader(tmp_path):
 def test_a_picture_changed_after_indexing_is_not_handed_out(reader, tmp_path):
     assert reader.read("1.jpg") == jpeg(1)
     write(tmp_path / "1.jpg", jpeg(9))
-    with pytest.raises(IntegrityError, match=r"picture 1\.jpg"):
+    with pytest.raises(IntegrityError, match=r"image 1\.jpg"):
         reader.read("1.jpg")
 
 

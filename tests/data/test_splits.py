@@ -295,9 +295,7 @@ def test_each_kind_of_leak_is_found_from_the_index_alone():
     index = index_of([*many(group_size=4).pictures, picture("first", 0, "some", phash=7), twin, near])
     splits = assign_splits(index, CONFIG)
     assert problems(index, splits) == ""
-    assert "near-duplicate pictures are in" in problems(
-        index, moved(splits, "near", elsewhere(splits, "near"))
-    )
+    assert "near-duplicate images are in" in problems(index, moved(splits, "near", elsewhere(splits, "near")))
     assert "one group are in" in problems(index, moved(splits, "p0000", elsewhere(splits, "p0000")))
     both = moved(splits, "p0000", "train", "val_test")
     assert "p0000 is assigned 2 times" in problems(index, both)
@@ -306,7 +304,7 @@ def test_each_kind_of_leak_is_found_from_the_index_alone():
         index, moved(splits, "stranger", "val_test")
     )
     copies = replace(index, pictures=tuple(replace(one, sha256="0" * 64) for one in index.pictures))
-    assert "copies of one picture are in" in problems(copies, splits)
+    assert "copies of one image are in" in problems(copies, splits)
     regrouped = replace(splits, group_of={**splits.group_of, "near": "near"})
     assert "belong to different united groups" in problems(index, regrouped)
 
@@ -318,7 +316,7 @@ def test_a_missing_class_and_another_configuration_are_found():
         one.name for one in index.pictures if one.label == 1 and role_of(splits)[one.name] == "val_test"
     ]:
         splits = moved(splits, name, "train")
-    assert "val_test has no Roadwork picture" in problems(index, splits)
+    assert "val_test has no Roadwork image" in problems(index, splits)
     assert "the counts of val_test are not" in problems(index, splits)
     assert "another configuration" in "; ".join(verify_splits(index, splits, SplitsConfig(seed=3)))
 

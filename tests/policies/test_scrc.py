@@ -58,6 +58,28 @@ def fitted(request):
     return fit(config=CONFIGS[request.param])
 
 
+def test_where_no_groups_are_known_the_guarantee_takes_images_as_independent():
+    """The words follow from the record, and the record from the data; without one they are the old ones."""
+    select, calib, config = draw(1), draw(2), CONFIGS["error"]
+    known, unknown, older = (
+        fit_scrc(select, calib, **VERSIONS, config=config, groups_known=known)
+        for known in (True, False, None)
+    )
+    assert "images taken as independent, because no groups are known" in unknown.policy.promise()
+    assert "drawn from each group" not in unknown.policy.promise()
+    assert known.policy.promise() == older.policy.promise()
+    assert verify_scrc(unknown, select, calib, groups_known=False) == []
+    assert verify_scrc(older, select, calib, groups_known=False) == []  # an older version did not record it
+    assert any("groups_known" in one for one in verify_scrc(known, select, calib, groups_known=False))
+    record = unknown.policy.model_dump(mode="json")
+    for forged in ({"groups_known": True}, {"groups_known": None}, {"guarantee": older.policy.guarantee}):
+        with pytest.raises(SchemaError, match="words of the guarantee"):
+            ScrcPolicy.from_json({**record, **forged}, where="here")
+    without = older.policy.model_dump(mode="json")
+    del without["groups_known"]
+    assert ScrcPolicy.from_json(without, where="here") == older.policy
+
+
 @pytest.fixture(scope="module")
 def certified():
     return fit().policy

@@ -284,15 +284,15 @@ class PictureReader:
         """
         if name not in self._digests:
             raise DataError(
-                "a picture of the index", "a name it does not hold", name, "Materialize images again."
+                "an image of the index", "a name it does not hold", name, "Materialize images again."
             )
         data = self._source.read(name)
         digest = hashlib.sha256(data).hexdigest()
         if digest != self._digests[name]:
             raise IntegrityError(
-                f"the picture {name} with SHA-256 {self._digests[name]}",
+                f"the image {name} with SHA-256 {self._digests[name]}",
                 f"other bytes, with SHA-256 {digest}",
                 self._source.describe(),
-                "Restore the picture, or materialize images with rescan: true, and everything after it.",
+                "Restore the image, or materialize images with rescan: true, and everything after it.",
             )
         return data

@@ -48,7 +48,7 @@ def open_source(config: SourceConfig, *, demo_file: Path | None = None) -> Pictu
         raise unnamed_source("the source's configuration")
     if demo_file is None:
         raise ConfigError(
-            "the file of the drawn demo pictures",
+            "the file of the drawn demo images",
             "none",
             "the demo source",
             "Draw them with write_demo first.",

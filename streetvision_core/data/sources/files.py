@@ -107,7 +107,7 @@ class FolderSource:
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
-        grouped = f"grouped by {self._pattern.pattern!r}" if self._pattern else "every picture its own group"
+        grouped = f"grouped by {self._pattern.pattern!r}" if self._pattern else "every image its own group"
         return f"folder {self._config.path}, {grouped}{self._rules.note()}"
 
 
@@ -181,7 +181,7 @@ class CsvSource:
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
-        grouped = f"grouped by {self._group!r}" if self._group else "every picture its own group"
+        grouped = f"grouped by {self._group!r}" if self._group else "every image its own group"
         unfound = next(((name, self._roots.missing(name, hint)) for name, hint in self._hints.items()), None)
         note = f" ({unfound[0]}: {unfound[1].detail})" if unfound else ""
         searched = f"files searched in {self._roots.first}{note}"

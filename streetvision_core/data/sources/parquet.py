@@ -101,9 +101,10 @@ class ParquetSource:
         """Say where the pictures come from and how they are grouped."""
         groups = {columns.group for columns in self._columns.values()}
         grouped = (
-            "every picture its own group" if None in groups else f"grouped by {self._config.group_column!r}"
+            "every image its own group" if None in groups else f"grouped by {self._config.group_column!r}"
         )
-        return f"Parquet {self._config.path} ({len(self._files)} files), {grouped}{self._rules.note()}"
+        files = "1 file" if len(self._files) == 1 else f"{len(self._files)} files"
+        return f"Parquet {self._config.path} ({files}), {grouped}{self._rules.note()}"
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def row_name(file: str, row: int, *, rows: int) -> str:
 def _check_rows(rows: int, path: str) -> None:
     if rows > MAX_ROWS:
         raise DataError(
-            f"at most {MAX_ROWS} pictures in one source",
+            f"at most {MAX_ROWS} images in one source",
             f"{rows} rows",
             path,
             "Leave out some of the files.",
@@ -267,7 +268,7 @@ def _check_expansion(path: Path, decoded: int, limit: int) -> None:
             f"a Parquet file that decodes to at most {limit} bytes, which its size lets expect",
             f"{decoded} bytes or more",
             path.name,
-            "It was made to fill the disk, or the same pictures are repeated in it: leave out the copies.",
+            "It was made to fill the disk, or the same images are repeated in it: leave out the copies.",
         )
 
 

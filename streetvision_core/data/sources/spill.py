@@ -25,7 +25,7 @@ class Spill:
         """Write all rows; raises StoreError when the temporary disk is full."""
         self._ends = array("q")
         self._missing: set[int] = set()
-        with room_for("the decoded pictures"):
+        with room_for("the decoded images"):
             file = tempfile.TemporaryFile(prefix="streetvision-")  # noqa: SIM115 - lives as long as the object
             weakref.finalize(self, file.close)
             self._reader = RandomReader(file.fileno())
