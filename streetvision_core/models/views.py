@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import pydantic
 from pydantic import Field, FiniteFloat, model_validator
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import ConfigError, field_faults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,8 +102,7 @@ class Views(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
         try:
             found = cls.model_validate_json(json.dumps(settings))
         except pydantic.ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
-            raise _not_ours(problems, where) from error
+            raise _not_ours(field_faults(error), where) from error
         if found.to_config() != settings:
             raise _not_ours("other settings", where)
         return found
