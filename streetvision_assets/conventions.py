@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from streetvision_assets.code_version import code_version
+from streetvision_assets.nested import as_dagster
 from streetvision_assets.refusals import refusing
 
 # What an asset takes where it was published, and does without where it was not (`optional_inputs`).
@@ -45,6 +46,7 @@ def stage_asset(
 
     def define(body: Body) -> dg.AssetsDefinition:
         BODIES[body.__name__] = body
+        model = body.__annotations__["config"] = as_dagster(body.__annotations__["config"])
         decorate = dg.asset(
             group_name=group,
             ins=ins,
@@ -54,6 +56,6 @@ def stage_asset(
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body),
         )
-        return refusing(decorate(body), body.__annotations__["config"])
+        return refusing(decorate(body), model)
 
     return define

@@ -14,6 +14,7 @@ import pydantic
 from streetvision_assets.conventions import BODIES
 from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.graph import BUNDLE, CHECKPOINT, EVALUATION, POLICIES
+from streetvision_core.io.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -91,7 +92,7 @@ def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactSto
     from streetvision_core.training.config import LORA
 
     training: TrainingConfig | None = configs.get(CHECKPOINT)
-    adapters = config.adaptation != NONE or (training is not None and training.method == LORA)
+    adapters = config.adaptation != NONE or (training is not None and training.method.kind == LORA)
     if _worked(config, training, store):
         return
     licence = look_ahead(config, adapters=adapters)
@@ -107,20 +108,18 @@ def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactSto
 
 def _worked(config: BackboneConfig, training: TrainingConfig | None, store: ArtifactStore) -> bool:
     """Tell whether the store holds the weights that are configured, trained in the way that is."""
-    wanted = {"backbone": config, **({CHECKPOINT: training} if training else {})}
-    names = {"backbone": ("architecture", "weights", "license", "adaptation"), CHECKPOINT: ("method",)}
     try:
-        return all(
-            store.resolve(step).config().get(name) == getattr(settings, name)
-            for step, settings in wanted.items()
-            for name in names[step]
-        )
+        weights = store.resolve("backbone").config()
+        recipe = from_recorded(CHECKPOINT, store.resolve(CHECKPOINT).config()) if training else {}
     except StreetVisionError:  # nothing there, or nothing that can be read
         return False
+    names = ("architecture", "weights", "license", "adaptation")
+    same = all(weights.get(name) == getattr(config, name) for name in names)
+    return same and (training is None or recipe["method"]["kind"] == training.method.kind)
 
 
 def _check_devices(config: TrainingConfig) -> None:
-    if config.devices > 1:
+    if config.hardware.devices > 1:
         from streetvision_core.training.processes import count_devices
 
-        count_devices(config.devices)
+        count_devices(config.hardware.devices)

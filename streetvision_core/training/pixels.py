@@ -116,8 +116,8 @@ def train_on_pixels(
     """
     from streetvision_core.training.methods import trainable_classifier
 
-    with training_session(threads=config.threads), group_of(processes):
-        transform = eval_transform(backbone.pretrained_cfg, views=make_views(config))
+    with training_session(threads=config.hardware.threads), group_of(processes):
+        transform = eval_transform(backbone.pretrained_cfg, views=make_views(config.views))
         decoded = DecodedPictures(
             reader,
             train.names,
@@ -128,7 +128,7 @@ def train_on_pixels(
             len(decoded),
             batch_size=config.batch_size,
             seed=config.seed,
-            parts=config.accumulate,
+            parts=config.hardware.accumulate,
             rank=processes.rank,
             processes=processes.count,
         )
@@ -139,7 +139,7 @@ def train_on_pixels(
             config=config,
             batches=batches,
             workers=choose_workers(
-                config.num_workers, device=choose_device().type, processes=processes.count
+                config.hardware.num_workers, device=choose_device().type, processes=processes.count
             ),
         )
         known = saving.saved
@@ -164,19 +164,19 @@ def train_on_pixels(
             ),
             batches=batches,
             config=config,
-            accumulate=config.accumulate,
-            gradient_clip=config.gradient_clip,
+            accumulate=config.hardware.accumulate,
+            gradient_clip=config.optimizer.gradient_clip,
             best=best,
             saving=saving,
             on_epoch=on_epoch,
             processes=processes,
-            precision=config.precision,
+            precision=config.hardware.precision,
         )
         return module, speed
 
 
 def _half_cache(config: TrainingConfig, processes: Processes) -> int:
-    return config.cache_mb * MIB // (2 * processes.count)
+    return config.hardware.cache_mb * MIB // (2 * processes.count)
 
 
 REPEATS = 2

@@ -35,8 +35,32 @@ BAD = {
     ),
     "shares beyond 1": ({"splits": {"train": 0.9}}, ("four shares that add up to 1", "splits: ")),
     "a warm-up beyond the end": (
-        {"phase1_checkpoint": {"epochs": 2, "warmup_epochs": 3.0}},
-        ("within the 2 epochs", "phase1_checkpoint: warmup_epochs"),
+        {"phase1_checkpoint": {"epochs": 2, "optimizer": {"warmup_epochs": 3.0}}},
+        ("within the 2 epochs", "phase1_checkpoint: optimizer.warmup_epochs"),
+    ),
+    "a setting of another method": (
+        {"phase1_checkpoint": {"method": {"lora": {"probe_epochs": 3}}}},
+        ("the unknown probe_epochs", "method.lora of phase1_checkpoint"),
+    ),
+    "an unknown method": (
+        {"phase1_checkpoint": {"method": {"lorra": {}}}},
+        ("lorra", "method of phase1_checkpoint", "did you mean lora?"),
+    ),
+    "a method without its braces": (
+        {"phase1_checkpoint": {"method": "lora"}},
+        ("one of finetune: {...}, lora: {...}", "'lora'"),
+    ),
+    "a rank beyond the bound": (
+        {"phase1_checkpoint": {"method": {"lora": {"rank": 5000}}}},
+        ("less than or equal to 1024", "method.lora.rank of phase1_checkpoint"),
+    ),
+    "a learning rate of a probe": (
+        {"phase1_checkpoint": {"method": {"probe": {}}, "optimizer": {"learning_rate": 0.1}}},
+        ("only settings that a probe uses", "optimizer.learning_rate"),
+    ),
+    "attention that nothing learns": (
+        {"phase1_checkpoint": {"views": {"grid": {"pooling": {"attention": {}}}}}},
+        ("learns how to weigh the views", "Only method: probe"),
     ),
     "two sources": (
         {"images": {"demo": {}, "folder": {"path": "x"}}},

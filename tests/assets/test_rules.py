@@ -23,7 +23,7 @@ BAD = {
     ),
     "adapters on no ViT": (
         ("images", "backbone", "phase1_checkpoint"),
-        {"phase1_checkpoint": {"method": "lora"}},
+        {"phase1_checkpoint": {"method": {"lora": {}}}},
         ("a vision transformer", "Choose a ViT"),
     ),
     "an unknown architecture": (
