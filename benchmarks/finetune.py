@@ -60,20 +60,18 @@ def arguments() -> argparse.Namespace:
 def train_ours(task: Task, backbone: object, given: argparse.Namespace) -> tuple[float, float]:
     """Return pictures a second of the whole call, and as the training reports them."""
     from streetvision_core.training import TrainingConfig, fit_classifier
+    from streetvision_core.training.config import Crop, CrossEntropy, Hardware, Optimizer
 
     config = TrainingConfig(
         epochs=given.epochs,
         batch_size=given.batch,
-        learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
-        ema_decay=EMA_DECAY,
-        gradient_clip=0,
+        optimizer=Optimizer(
+            learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, ema_decay=EMA_DECAY, gradient_clip=0
+        ),
         class_weights="none",
-        label_smoothing=0.0,
-        color_jitter=JITTER,
-        scale_min=SCALE,
-        threads=os.cpu_count() or 1,
-        cache_mb=4096,
+        loss=CrossEntropy(label_smoothing=0.0),
+        augmentation=Crop(color_jitter=JITTER, scale_min=SCALE),
+        hardware=Hardware(threads=os.cpu_count() or 1, cache_mb=4096),
     )
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()

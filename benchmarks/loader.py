@@ -72,7 +72,7 @@ def measure_loader(count: int) -> list[Row]:
     names = [f"video-{number // 100:06d}/frame-{number:09d}.jpg" for number in range(count)]
     labels = [number % 2 for number in range(count)]
     rows = [memory.row("loader: names and labels")]
-    config = TrainingConfig(num_workers=0, batch_size=BATCH)
+    config = TrainingConfig(batch_size=BATCH)
     decoded = DecodedPictures(OnePicture(), names, side=64, cache_bytes=0)
     batches = EpochBatches(count, batch_size=BATCH, seed=0)
     loader = make_train_loader(

@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from streetvision_core.models import BackboneConfig, prepare_backbone
 from streetvision_core.training import TrainingConfig, fit_classifier
+from streetvision_core.training.config import Hardware, Probe
 
 if TYPE_CHECKING:
     from streetvision_core.models.backbone import Backbone
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 EPOCHS, BATCH, VALIDATION = 30, 64, 200
 ARCHITECTURE = "vit_tiny_patch16_224"
 THREADS = os.cpu_count() or 1
-ONE_HEAD = {"probe_learning_rates": [3e-3], "probe_weight_decays": [0.05]}
+ONE_HEAD = {"learning_rates": [3e-3], "weight_decays": [0.05]}
 WARM_ROUNDS = 3
 
 
@@ -80,7 +81,11 @@ class PlainProbe(lightning.LightningModule):
 def time_ours(backbone: Backbone, task: Task, features: Path, **changes: object) -> float:
     """Return the seconds of a whole probe."""
     config = TrainingConfig(
-        method="probe", epochs=EPOCHS, patience=EPOCHS, probe_batch_size=BATCH, threads=THREADS, **changes
+        method=Probe(**changes),
+        epochs=EPOCHS,
+        patience=EPOCHS,
+        batch_size=BATCH,
+        hardware=Hardware(threads=THREADS),
     )
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()

@@ -26,15 +26,17 @@ from streetvision_core.models import BackboneConfig, prepare_backbone
 from streetvision_core.training import TrainingConfig, fit_classifier
 
 ARCHITECTURE, INPUT, SIZE = "test_resnet", 128, 192
-PRETRAINING = {"epochs": 8, "learning_rate": 3e-3, "threads": 2}
-COMMON = {"epochs": 8, "threads": 2, "patience": 100}
+PRETRAINING = {"epochs": 8, "optimizer": {"learning_rate": 3e-3}, "hardware": {"threads": 2}}
+COMMON = {"epochs": 8, "hardware": {"threads": 2}, "patience": 100}
+PROBE = {"method": {"kind": "probe"}, "epochs": 30, "batch_size": 64}
+SLOWLY = {"learning_rate": 1e-3, "layer_decay": 0.75}
 WAYS = {
-    "from random weights": {"method": "finetune", "learning_rate": 3e-3},
-    "probe": {"method": "probe", "epochs": 30},
-    "probe, hidden layer": {"method": "probe", "epochs": 30, "head_hidden": 64},
-    "probe, 4 augmented views": {"method": "probe", "epochs": 30, "probe_views": 4},
-    "finetune": {"method": "finetune", "learning_rate": 1e-3, "layer_decay": 0.75},
-    "lp_ft": {"method": "lp_ft", "learning_rate": 1e-3, "layer_decay": 0.75},
+    "from random weights": {"optimizer": {"learning_rate": 3e-3}},
+    "probe": PROBE,
+    "probe, hidden layer": {**PROBE, "head_hidden": 64},
+    "probe, 4 augmented views": {**PROBE, "method": {"kind": "probe", "augmented_views": 4}},
+    "finetune": {"optimizer": SLOWLY},
+    "lp_ft": {"method": {"kind": "lp_ft"}, "optimizer": SLOWLY},
 }
 
 
@@ -53,7 +55,7 @@ def train(indexed, splits: Splits, backbone, directory: Path, *, features: Path,
         index=indexed.index,
         splits=splits,
         pictures=indexed.reader,
-        config=TrainingConfig(**{**COMMON, **recipe}),
+        config=TrainingConfig.model_validate({**COMMON, **recipe}),
         directory=directory,
         features=features,
     )

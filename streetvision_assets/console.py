@@ -32,13 +32,7 @@ _CONSEQUENCE = "Dependencies for step"
 # The evaluation of the check has said on the line before what the first says again. The second is Ctrl-C, of
 # which the person at the terminal knows.
 _NO_NEWS = {"DagsterAssetCheckFailedError", "DagsterExecutionInterruptedError"}
-# How pydantic reports a setting that is not allowed: where (nothing for a whole record), what, the value.
-_REFUSED_SETTING = re.compile(
-    r"^(?:(?P<where>\S.*)\n)?  (?P<what>.+) \[type=\w+, input_value=(?P<value>.*), input_type=\w+\]$",
-    re.MULTILINE,
-)
 _MODULES = re.compile(r"\A(?:\w+\.)+(?=\w+: )")
-_OUR_WORDS = "Value error, "
 # Whoever wrote, Dagster or a library, into whatever folder: ENOSPC and EDQUOT of Linux and macOS.
 _FULL_DISK = re.compile(r"^OSError: \[Errno (?:28|69|122)\] (?P<what>[^:\n]+)(?:: '(?P<where>.+)')?")
 
@@ -101,29 +95,12 @@ def readable_error(error: SerializableErrorInfo) -> str:
         return _MODULES.sub("", message.rpartition("streetvision_core.")[2])
     if full := _FULL_DISK.match(message):
         return _full_disk(full["what"], full["where"])
-    return _refused_settings(message) if message.startswith("pydantic_core.") else message
+    return message
 
 
 def _full_disk(what: str, where: str | None) -> str:
     action = "Free space there; for a temporary file, setting TMPDIR to another disk helps as well."
     return f"StoreError: {StoreError('room on the disk', what, where or 'unknown which', action)}"
-
-
-def _refused_settings(message: str) -> str:
-    """Return pydantic's report of settings as paragraphs: our own words where it only carries them."""
-    told = []
-    for fault in _REFUSED_SETTING.finditer(message):
-        where, what, value = (
-            fault.group("where") or "the configuration",
-            fault.group("what"),
-            fault.group("value"),
-        )
-        told.append(
-            what.removeprefix(_OUR_WORDS)
-            if what.startswith(_OUR_WORDS)
-            else f"Expected an allowed setting, but found {value} ({where}). {what}."
-        )
-    return f"ConfigError: {' '.join(told)}" if told else message
 
 
 @dg.logger({}, description="One line for what happened, one paragraph for what went wrong.")

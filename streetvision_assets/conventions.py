@@ -6,6 +6,8 @@ from typing import Any
 import dagster as dg
 
 from streetvision_assets.code_version import code_version
+from streetvision_assets.nested import as_dagster
+from streetvision_assets.refusals import refusing
 
 # What an asset takes where it was published, and does without where it was not (`optional_inputs`).
 OPTIONAL = "streetvision/optional"
@@ -33,7 +35,7 @@ def checked_input(name: str) -> dg.AssetIn:
 def stage_asset(
     *, group: str, kinds: set[str], phase: int | None = None, ins: dict[str, dg.AssetIn] | None = None
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """Return ``dg.asset`` with what the assets of this graph have in common.
+    """Return ``dg.asset`` with what the assets of this graph have in common: each refuses bad settings early.
 
     Args:
         group: What it belongs to, as the UI groups it: data, model, calibration, report or deploy.
@@ -44,6 +46,7 @@ def stage_asset(
 
     def define(body: Body) -> dg.AssetsDefinition:
         BODIES[body.__name__] = body
+        model = body.__annotations__["config"] = as_dagster(body.__annotations__["config"])
         decorate = dg.asset(
             group_name=group,
             ins=ins,
@@ -53,6 +56,6 @@ def stage_asset(
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body),
         )
-        return decorate(body)
+        return refusing(decorate(body), model)
 
     return define

@@ -78,7 +78,7 @@ def _make(words: Sequence[str]) -> int:
     import dagster as dg
     from dagster._cli import ENV_PREFIX, cli
 
-    from streetvision_assets.launch import unknown_settings
+    from streetvision_assets.refusals import paragraph
 
     run = partial(cli.main, list(words), "dagster", auto_envvar_prefix=ENV_PREFIX, standalone_mode=False)
     try:
@@ -87,7 +87,7 @@ def _make(words: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except dg.DagsterInvalidConfigError as error:
-        print(unknown_settings(error, where="the configuration"), file=sys.stderr)  # noqa: T201 - as above
+        print(paragraph(error), file=sys.stderr)  # noqa: T201 - as above
         return BAD
 
 

@@ -33,6 +33,7 @@ with one_line_after_ctrl_c():  # for what takes a second or more to load
 
     from streetvision_assets.preflight import prepare
     from streetvision_assets.presets import read_preset
+    from streetvision_assets.refusals import paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,7 +92,7 @@ def launch(
     try:
         dg.validate_run_config(definition, dict(config))
     except dg.DagsterInvalidConfigError as error:
-        raise unknown_settings(error, where=", ".join(map(str, presets)) or name) from error
+        raise paragraph(error, where=", ".join(map(str, presets))) from error
     run = instance.create_run_for_job(
         job_def=definition,
         run_config=config,
@@ -104,12 +105,6 @@ def launch(
 
 def _preset_tag(presets: Sequence[Path]) -> dict[str, str]:
     return {"preset": " ".join(preset.stem for preset in presets)} if presets else {}
-
-
-def unknown_settings(error: dg.DagsterInvalidConfigError, *, where: str | Path) -> ConfigError:
-    """Return the paragraph of a configuration that does not fit a job."""
-    found = "; ".join(fault.message for fault in error.errors)
-    return ConfigError("settings that this graph has", found, where, "Correct or remove them.")
 
 
 def _of_its_steps(

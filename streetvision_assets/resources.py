@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from streetvision_assets.conventions import VERIFY
+from streetvision_assets.rules import check_run
 from streetvision_assets.stale_runs import begin_run, end_run
 from streetvision_core.errors import MissingArtifactError
 from streetvision_core.io.root import directory_named
@@ -27,9 +28,15 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
         return ArtifactStore(directory_named(self.path, by="store.path") if self.path else default_store())
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Claim the run before its first step, and fail runs whose process is gone."""
+        """Claim the run before its first step, fail runs whose process is gone, hold the rules across steps.
+
+        Raises:
+            StreetVisionError: there is nothing to check, or a later step of the run could only fail.
+        """
         if context.run and context.run.job_name == VERIFY:
             self._require_something()
+        elif context.run:
+            check_run(context.run, self.open())
         if context.instance and context.run:
             begin_run(context.instance, context.run.run_id)
 

@@ -30,7 +30,7 @@ from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
 from streetvision_core.io.private import git_state, local_paths, part_config, utc_now
 from streetvision_core.io.progress import forget_progress
-from streetvision_core.training.config import SPEED_SETTINGS
+from streetvision_core.training.config import recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,7 @@ def _code_of(run_id: str) -> dict[str, str]:
 
 R = TypeVar("R")
 # Settings that decide how a result is come by, and nothing about the result: no manifest records them.
-NOT_THE_RECIPE = {"reuse", "rescan", *SPEED_SETTINGS}
+NOT_THE_RECIPE = ("reuse", "rescan")
 # The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
 EDITED = "edited while it ran"
 # Nor of what was made without some of its input.
@@ -159,7 +159,7 @@ class Step:
         require_one_chain({given.manifest.step_name: given for given in inputs}, step=name)
         opened = store.open()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
-        settings = config.model_dump(mode="json", exclude=NOT_THE_RECIPE)
+        settings = recipe_of(config, leave_out=NOT_THE_RECIPE)
         tag_run(context, settings if name == IMAGES else _config_of_images(inputs))
         declared = local_paths(config)
         recipe, paths = part_config(settings, declared=declared)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
 
 class StreetVisionError(Exception):
     """The base of every error this project raises on purpose."""
@@ -42,6 +45,34 @@ def check_choice(value: str, *, choices: Sequence[str], where: str) -> str:
     if value not in choices:
         raise ConfigError(f"one of {', '.join(choices)}", repr(value), where, "Choose one of them.")
     return value
+
+
+def field_faults(error: ValidationError, *, limit: int = 5) -> str:
+    """Return the faults of a record that pydantic refused, on one line: where each stands, and what it is."""
+    return "; ".join(f"{_dotted(fault['loc'])}: {fault['msg']}" for fault in error.errors()[:limit])
+
+
+def refused_settings(error: ValidationError, *, step: str) -> ConfigError:
+    """Return pydantic's refusal of a step's settings as one paragraph; our own rules keep their words."""
+    first, *others = [_refused_setting(fault, step) for fault in error.errors()]
+    return ConfigError(first.expected, first.found, first.where, " ".join([first.action, *map(str, others)]))
+
+
+def _refused_setting(fault: ErrorDetails, step: str) -> ConfigError:
+    rule = fault.get("ctx", {}).get("error")
+    if isinstance(rule, StreetVisionError):
+        return ConfigError(rule.expected, rule.found, f"{step}: {rule.where}", rule.action)
+    wanted = fault["msg"].removeprefix("Input should be ")
+    if wanted.startswith(("greater", "less", "finite")):
+        wanted = f"a number {wanted}"
+    elif wanted == fault["msg"]:
+        wanted = f"another value: {wanted[:1].lower()}{wanted[1:]}"
+    setting = _dotted(fault["loc"]) or "the settings"
+    return ConfigError(wanted, repr(fault["input"]), f"{setting} of {step}", "Change it to such a value.")
+
+
+def _dotted(place: Sequence[int | str]) -> str:
+    return ".".join(map(str, place))
 
 
 class DataError(StreetVisionError, ValueError):

@@ -59,7 +59,7 @@ def phase1_checkpoint(
         checkpoint,
         shown=partial(_show_epochs, checkpoint),
         whole=checkpoint.is_whole,
-        told=_show_best(checkpoint, config.method),
+        told=_show_best(checkpoint, config.method.kind),
         device=checkpoint.device,
         seed=config.seed,
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, 
 import numpy as np
 from pydantic import AfterValidator, Field, FiniteFloat, ValidationError
 
-from streetvision_core.errors import DataError, SchemaError
+from streetvision_core.errors import DataError, SchemaError, field_faults
 from streetvision_core.eval.calibration import fit_temperature_scaling
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
@@ -196,8 +196,7 @@ def read_policy(kind: type[_R], content: Any, *, where: str) -> _R:
         # As JSON, where a list may be read as a tuple however strictly.
         return kind.model_validate_json(json_bytes(content))
     except ValueError as error:  # pydantic's, or that of a number which JSON does not know
-        told = error.errors()[:5] if isinstance(error, ValidationError) else []
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in told) or str(error)
+        faults = field_faults(error) if isinstance(error, ValidationError) else str(error)
         raise SchemaError(
             f"a {kind.__name__} of this schema version",
             faults,

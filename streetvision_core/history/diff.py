@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streetvision_core.history.paired import compare_evaluations
 from streetvision_core.history.text import columns, count_text, cut, in_order, number_text, short
+from streetvision_core.io.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -164,7 +165,7 @@ def _values(made: Made, step: str) -> dict[str, Mapping[str, Any]]:
     changes = " with changes" if manifest.git_dirty else ""
     return {
         "content": {"data": manifest.data_version},
-        "config": {"seed": manifest.seed, **_flat(made.config(step))},
+        "config": {"seed": manifest.seed, **_flat(from_recorded(step, made.config(step)))},
         "code": {"commit": f"{manifest.git_sha}{changes}", "version": manifest.code_version},
         "input": {name: given.data_version for name, given in manifest.input_artifacts.items()},
         "package": manifest.packages,

@@ -30,7 +30,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from streetvision_core.errors import IntegrityError, SchemaError, StoreError
+from streetvision_core.errors import IntegrityError, SchemaError, StoreError, field_faults
 from streetvision_core.io.atomic import write_file_atomic
 from streetvision_core.io.encode import bytes_digest, check_nesting, json_bytes, json_digest
 from streetvision_core.io.names import check_relative_name, check_segment
@@ -141,8 +141,7 @@ class StepManifest(Record):
         try:
             manifest = cls.model_validate(record)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-            raise _refused("the fields of a manifest", faults, where) from error
+            raise _refused("the fields of a manifest", field_faults(error), where) from error
         _check_own_digest(promised, data, where=where)
         return manifest
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from streetvision_core.errors import BundleError
+from streetvision_core.errors import BundleError, field_faults
 from streetvision_core.io.encode import check_nesting
 
 _ACTION = "The file is damaged or was made to deceive; take a whole copy of the bundle."
@@ -35,8 +35,7 @@ def read_record(kind: type[_R], data: bytes, *, where: str) -> _R:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise BundleError(f"the fields of {kind.__name__}", problems, where, _ACTION) from error
+        raise BundleError(f"the fields of {kind.__name__}", field_faults(error), where, _ACTION) from error
 
 
 def parse_json(data: bytes, *, where: str) -> Any:

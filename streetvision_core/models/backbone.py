@@ -123,6 +123,37 @@ class Backbone:
         return cls(**record, weights=weights, adapters=adapters, licence_text=read_text(published))
 
 
+def look_ahead(config: BackboneConfig, *, adapters: bool) -> Licence:
+    """Return the licence of the configured weights; refuse what can be refused without them.
+
+    Args:
+        config: The starting weights.
+        adapters: Whether the model is to take adapters on its attention.
+
+    Raises:
+        ConfigError: an unknown model or tag, a licence that is not the one timm states, a file that is not
+            there, or a model that takes no adapters.
+    """
+    import torch
+
+    described = find_pretrained_cfg(config.architecture)
+    if adapters:
+        from streetvision_core.models.adapters import block_count
+
+        with torch.device("meta"):
+            arguments = size_arguments(described, config.input_size)
+            block_count(create_model(config.architecture, seed=0, num_classes=0, **arguments))
+    if config.weights not in {RANDOM, PRETRAINED}:
+        _require_file(Path(config.weights).expanduser())
+    return _licence(config, described)
+
+
+def _licence(config: BackboneConfig, described: Mapping[str, Any]) -> Licence:
+    if config.weights == RANDOM:
+        return Licence(NO_LICENCE)
+    return licence_of_hub(described, config) if config.weights == PRETRAINED else licence_of_file(config)
+
+
 def prepare_backbone(config: BackboneConfig, *, directory: Path) -> Backbone:
     """Build the configured model and stage its weights in `directory`.
 
@@ -165,10 +196,10 @@ def _load(
     """Return the model with its weights, and what is known of them."""
     if config.weights == RANDOM:
         model = create_model(config.architecture, seed=config.seed, num_classes=0, **arguments)
-        return model, _Start(Licence(NO_LICENCE), f"random weights of seed {config.seed}", {})
+        return model, _Start(_licence(config, described), f"random weights of seed {config.seed}", {})
     # What can be refused without a model is refused before one is built or anything is downloaded.
     hub = config.weights == PRETRAINED
-    licence = licence_of_hub(described, config) if hub else licence_of_file(config)
+    licence = _licence(config, described)
     if hub:
         fetched = fetch_weights(described, revision=config.revision)
         path, promised = fetched.path, fetched.sha256
@@ -191,6 +222,11 @@ def _load(
 
 
 def _read_file(path: Path) -> bytes:
+    _require_file(path)
+    return path.read_bytes()
+
+
+def _require_file(path: Path) -> None:
     if not path.is_file():
         raise ConfigError(
             "a .safetensors file",
@@ -198,7 +234,6 @@ def _read_file(path: Path) -> bytes:
             path,
             "Correct the path; it is relative to the working directory.",
         )
-    return path.read_bytes()
 
 
 def _require_digest(digest: str, *, pinned: str, promised: str, path: Path) -> None:

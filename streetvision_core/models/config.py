@@ -6,7 +6,7 @@ The defaults stand here and nowhere else.
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -14,16 +14,19 @@ from pydantic import Field
 from streetvision_core.errors import ConfigError, check_choice
 from streetvision_core.io.private import local_path
 from streetvision_core.models.explora_config import ExploraConfig
-from streetvision_core.models.views import GRID, LARGEST_GRID, LARGEST_OVERLAP, POOLINGS, TOP_K
+from streetvision_core.models.views import LARGEST_GRID, LARGEST_OVERLAP
 
 RANDOM = "random"
 PRETRAINED = "pretrained"
 CROP_MODES = ("center", "squash", "border")
 LARGEST_HEAD = 8192
 WHOLE = "whole"
-VIEWS = (WHOLE, GRID)
 # What the licence of random weights is called; nobody can state it of others.
 NO_LICENCE = "none"
+
+
+class Settings(pydantic.BaseModel, frozen=True, extra="forbid"):
+    """Settings that know each other, of a step or of one of its choices."""
 
 
 class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
@@ -137,49 +140,63 @@ class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
         return self
 
 
-class ViewsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """What the classifier looks at: the whole picture, or the whole picture and a grid of crops of it.
+class Whole(Settings):
+    """The whole image, once."""
 
-    It is flat, because Dagster takes no nested pydantic models as configuration.
-    """
+    kind: Literal["whole"] = "whole"
 
-    views: str = Field(
-        WHOLE,
-        description="'whole' looks at the picture once; 'grid' at the picture and at overlapping crops of it,"
-        " which see what is small, at a multiple of the time",
-    )
-    view_grid: int = Field(3, ge=1, le=LARGEST_GRID, description="rows and columns of the grid of crops")
-    view_overlap: float = Field(
+
+class Mean(Settings):
+    """The mean of all views."""
+
+    kind: Literal["mean"] = "mean"
+
+
+class TopK(Settings):
+    """The mean of the views that say roadwork the loudest."""
+
+    kind: Literal["top_k"] = "top_k"
+    views: int = Field(2, ge=1, description="how many views it is the mean of")
+
+
+class Max(Settings):
+    """The view that says roadwork the loudest."""
+
+    kind: Literal["max"] = "max"
+
+
+class Attention(Settings):
+    """A mean whose weights a probe learns."""
+
+    kind: Literal["attention"] = "attention"
+
+
+class Grid(Settings):
+    """The whole image and a grid of overlapping crops of it."""
+
+    kind: Literal["grid"] = "grid"
+    size: int = Field(3, ge=1, le=LARGEST_GRID, description="rows and columns of the grid of crops")
+    overlap: float = Field(
         0.15,
         ge=0,
         le=LARGEST_OVERLAP,
         description="part of a crop's side that it shares with its neighbour",
     )
-    view_pooling: str = Field(
-        TOP_K,
-        description="how the views become one answer: 'mean' of all, 'top_k' (mean of those that say roadwork"
-        " the loudest), 'max' (the loudest), or 'attention' (learned by method: probe)",
+    pooling: TopK | Mean | Max | Attention = Field(
+        TopK(),
+        discriminator="kind",
+        description="how the views become one answer: mean of all, top_k (mean of those that say roadwork"
+        " the loudest), max (the loudest), or attention (learned by a probe)",
     )
-    view_top_k: int = Field(2, ge=1, description="how many views 'top_k' takes the mean of")
-
-    @pydantic.field_validator("views")
-    @classmethod
-    def _check_views(cls, value: str) -> str:
-        return check_choice(value, choices=VIEWS, where="views of the training")
-
-    @pydantic.field_validator("view_pooling")
-    @classmethod
-    def _check_view_pooling(cls, value: str) -> str:
-        return check_choice(value, choices=POOLINGS, where="view_pooling of the training")
 
     @pydantic.model_validator(mode="after")
     def _check_top_k(self) -> Self:
-        number = 1 + self.view_grid**2
-        if self.view_top_k > number:
+        number = 1 + self.size**2
+        if isinstance(self.pooling, TopK) and self.pooling.views > number:
             raise ConfigError(
-                f"at most {number}, the number of views of a grid of {self.view_grid}",
-                str(self.view_top_k),
-                "view_top_k of the training",
-                "Lower it, or choose a larger view_grid.",
+                f"at most {number}, the number of views of a grid of {self.size}",
+                str(self.pooling.views),
+                "top_k of the views",
+                "Lower it, or choose a larger grid.",
             )
         return self

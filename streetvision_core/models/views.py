@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import pydantic
 from pydantic import Field, FiniteFloat, model_validator
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import ConfigError, field_faults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from streetvision_core.models.config import ViewsConfig
+    from streetvision_core.models.config import Grid, Whole
 
 Box = tuple[int, int, int, int]
 
@@ -102,39 +102,28 @@ class Views(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
         try:
             found = cls.model_validate_json(json.dumps(settings))
         except pydantic.ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
-            raise _not_ours(problems, where) from error
+            raise _not_ours(field_faults(error), where) from error
         if found.to_config() != settings:
             raise _not_ours("other settings", where)
         return found
 
 
-def make_views(config: ViewsConfig, *, attention: tuple[float, ...] | None = None) -> Views | None:
+def make_views(config: Whole | Grid, *, attention: tuple[float, ...] | None = None) -> Views | None:
     """Return the configured views, or None where the whole picture is the only one.
 
     Args:
         config: The configuration.
-        attention: The learned parameters, for the pooling "attention".
-
-    Raises:
-        ConfigError: the pooling is "attention", and nothing has learned its parameters.
+        attention: The learned parameters, for the pooling "attention", which only a probe may have.
     """
-    if config.views != GRID:
+    if config.kind == "whole":
         return None
-    if config.view_pooling == ATTENTION and attention is None:
-        raise ConfigError(
-            "a training that learns how to weigh the views",
-            "view_pooling: attention without one",
-            "view_pooling of the training",
-            "Only method: probe learns it, on cached features of all views; choose that, or view_pooling:"
-            " mean, top_k or max, which have nothing to learn.",
-        )
+    pooling = config.pooling
     return Views(
-        grid=config.view_grid,
-        overlap=config.view_overlap,
-        pooling=config.view_pooling,
-        top_k=config.view_top_k if config.view_pooling == TOP_K else None,
-        attention=attention if config.view_pooling == ATTENTION else None,
+        grid=config.size,
+        overlap=config.overlap,
+        pooling=pooling.kind,
+        top_k=pooling.views if pooling.kind == "top_k" else None,
+        attention=attention if pooling.kind == ATTENTION else None,
     )
 
 

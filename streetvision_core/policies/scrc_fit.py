@@ -80,7 +80,12 @@ def fit_scrc(
     """
     fitted_on = FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version)
     policy = _freeze_and_certify(
-        select, calib, _choose_calibrator(select, config), fitted_on=fitted_on, config=config
+        select,
+        calib,
+        _choose_calibrator(select, config),
+        fitted_on=fitted_on,
+        config=config,
+        groups_known=groups_known,
     )
     return Scrc(policy, _curves(policy, calib))
 
@@ -92,6 +97,7 @@ def _freeze_and_certify(
     *,
     fitted_on: FittedOn,
     config: ScrcConfig,
+    groups_known: bool | None,
 ) -> ScrcPolicy:
     point = freeze_operating_point(select)
     units = _units(calib, config)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from streetvision_core.models.preprocessing import Preprocessing
-    from streetvision_core.training.config import TrainingConfig
+    from streetvision_core.training.config import Augmentation
 
 LEVELS = 4
 # Largest change of the aspect ratio of a random crop, either way.
@@ -41,11 +41,11 @@ _NOISE = {2: 0.0, 3: 12.0}
 _BLUR_SIGMA = (0.1, 2.0)
 
 
-def make_augmentation(config: TrainingConfig, *, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
+def make_augmentation(config: Augmentation, *, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
     """Return the configured augmentation: an RGB picture to uint8 [3, H, W] of the model's size."""
-    if config.augmentation == "none":
+    if config.kind == "none":
         return transform.geometry
-    if config.augmentation == "validator":
+    if config.kind == "validator":
         return _validator(transform)
     crop: Callable[[Image], torch.Tensor] = create_transform(
         transform.size,
@@ -57,21 +57,21 @@ def make_augmentation(config: TrainingConfig, *, transform: Preprocessing) -> Ca
         interpolation=transform.interpolation,
         use_prefetcher=True,
     )
-    if config.augmentation == "crop":
+    if config.kind == "crop":
         return crop
     return _in_turn(transforms.TrivialAugmentWide(), crop)
 
 
-def smallest_share(config: TrainingConfig) -> float:
+def smallest_share(config: Augmentation) -> float:
     """Return the smallest share of a picture's area that the augmentation enlarges to the model's input."""
-    if config.augmentation == "validator":
+    if config.kind == "validator":
         return _VALIDATOR_SCALE[0]
-    return 1.0 if config.augmentation == "none" else config.scale_min
+    return 1.0 if config.kind == "none" else config.scale_min
 
 
-def crops_as_validation(config: TrainingConfig) -> bool:
+def crops_as_validation(config: Augmentation) -> bool:
     """Tell whether some pictures are seen as in validation, which may resize them to more than the crop."""
-    return config.augmentation in {"validator", "none"}
+    return config.kind in {"validator", "none"}
 
 
 def _validator(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:

@@ -1,110 +1,130 @@
-"""How a classifier is trained, as configuration: the recipe's defaults stand here and nowhere else."""
+"""The training recipe as configuration: the defaults stand here and nowhere else.
+
+The settings of a choice live inside it: ``method: {lora: {rank: 8}}``. What a method does not use is refused
+where it is set, and is left out of what is recorded of the recipe, so that no step key depends on it.
+Older versions recorded the recipe flat; `io/recorded.py` reads both.
+"""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
 
-from streetvision_core.errors import ConfigError, check_choice
-from streetvision_core.models.config import LARGEST_HEAD, WHOLE, ViewsConfig
+from streetvision_core.errors import ConfigError
+from streetvision_core.io.recorded import NOT_OF_A_PROBE, leave_out_unused
+from streetvision_core.models.config import LARGEST_HEAD, WHOLE, Grid, Settings, Whole
+from streetvision_core.models.views import ATTENTION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FINETUNE = "finetune"
 PROBE = "probe"
 LP_FT = "lp_ft"
 LORA = "lora"
-METHODS = (FINETUNE, PROBE, LP_FT, LORA)
-CLASS_WEIGHTS = ("balanced", "none")
-LOSSES = ("cross_entropy", "focal")
-AUGMENTATIONS = ("crop", "trivial", "validator", "none")
-PRECISIONS = ("auto", "float32")
-# What decides how a picture is augmented.
-AUGMENTATION_SETTINGS = ("augmentation", "scale_min", "hflip", "color_jitter")
 # What changes how fast it trains, or what is told of it, and not a bit of what comes out.
 SPEED_SETTINGS = ("num_workers", "cache_mb", "tensorboard")
 
-_CHOICES = {
-    "method": METHODS,
-    "class_weights": CLASS_WEIGHTS,
-    "loss": LOSSES,
-    "augmentation": AUGMENTATIONS,
-    "precision": PRECISIONS,
-}
+
+class Finetune(Settings):
+    """All weights are trained."""
+
+    kind: Literal["finetune"] = "finetune"
 
 
-class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
-    """The training recipe; the defaults train the default backbone on the demo pictures.
+class Probe(Settings):
+    """The head alone is trained, on features of the backbone as it is; several heads at once."""
 
-    It is flat, because Dagster takes no nested pydantic models as configuration.
-    """
-
-    method: str = Field(
-        FINETUNE,
-        description="'finetune' (all weights), 'probe' (the head alone, on features of the backbone as it"
-        " is), 'lp_ft' (a probe, then all weights from its head) or 'lora' (adapters on the attention, and"
-        " the head)",
+    kind: Literal["probe"] = "probe"
+    learning_rates: list[float] = Field(
+        [0.0003, 0.001, 0.003, 0.01], description="a head is trained for each of them at once"
     )
-    head_hidden: int = Field(
-        0, ge=0, le=LARGEST_HEAD, description="width of a hidden layer in the head; 0 for a linear head"
+    weight_decays: list[float] = Field(
+        [0.0, 0.05, 0.5], description="and for each of these; val_select chooses among all heads"
     )
-    epochs: int = Field(7, ge=1, le=10_000, description="passes over the train role")
-    batch_size: int = Field(32, ge=2, le=65_536, description="pictures a step of the optimizer")
-    accumulate: int = Field(
-        1, ge=1, le=1024, description="parts in which a batch goes through the model, to save memory"
+    augmented_views: int = Field(
+        0, ge=0, le=1000, description="augmented views of each image, taken in turn; 0 for the plain one"
     )
+    cache_features: bool = Field(
+        True, description="keep the features of each image instead of computing them each time"
+    )
+
+    @pydantic.field_validator("learning_rates", "weight_decays")
+    @classmethod
+    def _check_candidates(cls, values: list[float], info: pydantic.ValidationInfo) -> list[float]:
+        zero_too = info.field_name == "weight_decays"
+        if not values or any(value < 0 or (value == 0 and not zero_too) for value in values):
+            raise ConfigError(
+                "one or more numbers that are not negative" if zero_too else "one or more positive numbers",
+                repr(values),
+                f"{info.field_name} of the probe",
+                "Give at least one number that a head is to be trained with.",
+            )
+        return values
+
+
+class LpFt(Settings):
+    """A probe, then all weights from its head."""
+
+    kind: Literal["lp_ft"] = "lp_ft"
+    probe_epochs: int = Field(30, ge=1, le=10_000, description="epochs of the probe")
+
+
+class Lora(Settings):
+    """Adapters on the attention are trained, and the head."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(8, ge=1, le=1024, description="rank of the adapters")
+    alpha: int = Field(16, ge=1, description="scale of the adapters, divided by their rank")
+
+
+class Optimizer(Settings):
+    """AdamW, and what becomes of its steps; a probe uses warmup_epochs and ema_decay alone."""
+
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's largest learning rate")
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="factor of the learning rate from each layer to the one below it"
-    )
     weight_decay: float = Field(0.05, ge=0, description="of all weights but norms and biases")
     warmup_epochs: float = Field(
         1.0, ge=0, description="epochs in which the learning rate rises linearly, before it falls as a cosine"
     )
-    probe_epochs: int = Field(30, ge=1, le=10_000, description="epochs of the probe that lp_ft begins with")
-    probe_batch_size: int = Field(64, ge=2, le=65_536, description="pictures a step of a probe")
-    probe_learning_rates: list[float] = Field(
-        [0.0003, 0.001, 0.003, 0.01], description="a probe trains a head for each of them at once"
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor of the learning rate from each layer to the one below it"
     )
-    probe_weight_decays: list[float] = Field(
-        [0.0, 0.05, 0.5], description="and for each of these; val_select chooses among all heads"
-    )
-    probe_views: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="augmented views of each picture that a probe takes in turn; 0 for the plain one",
-    )
-    cache_features: bool = Field(
-        True, description="let a probe keep the features of each picture instead of computing them each time"
-    )
-    lora_rank: int = Field(8, ge=1, le=1024, description="rank of the adapters")
-    lora_alpha: int = Field(16, ge=1, description="scale of the adapters, divided by their rank")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapters' inputs dropped")
-    loss: str = Field("cross_entropy", description="'cross_entropy' or 'focal'")
-    focal_gamma: float = Field(2.0, ge=0, le=10, description="how far focal loss discounts easy pictures")
-    label_smoothing: float = Field(
-        0.05, ge=0, lt=1, description="share of each label spread over both classes"
-    )
-    class_weights: str = Field("balanced", description="'balanced' (both classes count the same) or 'none'")
-    mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution; 0 for none")
-    cutmix: float = Field(0.0, ge=0, le=10, description="alpha of cutmix's Beta distribution; 0 for none")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the features dropped before the head")
+    gradient_clip: float = Field(1.0, ge=0, description="largest norm of a step's gradient; 0 for no limit")
     ema_decay: float = Field(
         0.99,
         ge=0,
         lt=1,
         description="decay a step of the averaged weights, approached from below; 0 for none",
     )
-    gradient_clip: float = Field(
-        1.0, ge=0, description="largest norm of a step's gradient, but for probes; 0 for no limit"
+
+
+class CrossEntropy(Settings):
+    """Cross-entropy, of softened labels."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(
+        0.05, ge=0, lt=1, description="share of each label spread over both classes"
     )
-    patience: int = Field(8, ge=1, description="epochs without a better one on val_select before it stops")
-    augmentation: str = Field(
-        "crop",
-        description="'crop' (random crop, mirror image, colours), 'trivial' (the same with TrivialAugment),"
-        " 'validator' (what the validators of the StreetVision subnet send) or 'none'",
+
+    @property
+    def gamma(self) -> float:
+        """Cross-entropy is focal loss that discounts nothing."""
+        return 0.0
+
+
+class Focal(Settings):
+    """Focal loss."""
+
+    kind: Literal["focal"] = "focal"
+    gamma: float = Field(2.0, gt=0, le=10, description="how far it discounts easy images")
+    label_smoothing: float = Field(
+        0.05, ge=0, lt=1, description="share of each label spread over both classes"
     )
+
+
+class _Crops(Settings):
     scale_min: float = Field(
         0.7, gt=0, le=1, description="smallest share of the area that a random crop keeps"
     )
@@ -112,81 +132,199 @@ class TrainingConfig(ViewsConfig, frozen=True, extra="forbid"):
     color_jitter: float = Field(
         0.2, ge=0, lt=1, description="largest change of brightness, contrast and saturation; 0 for none"
     )
-    seed: int = Field(0, ge=0, description="seed of the order of the pictures, the augmentation and dropout")
-    precision: str = Field("auto", description="'auto' (bf16 where a GPU has it) or 'float32'")
-    compile: bool = Field(False, description="compile the model with torch.compile, where that works")
+
+
+class Crop(_Crops):
+    """A random crop, mirror image and colours."""
+
+    kind: Literal["crop"] = "crop"
+
+
+class Trivial(_Crops):
+    """The same after one operation of TrivialAugment."""
+
+    kind: Literal["trivial"] = "trivial"
+
+
+class Validator(Settings):
+    """What the validators of the StreetVision subnet send."""
+
+    kind: Literal["validator"] = "validator"
+
+
+class Plain(Settings):
+    """No augmentation: the image as in validation."""
+
+    kind: Literal["none"] = "none"
+
+
+Augmentation = Crop | Trivial | Validator | Plain
+
+
+class Hardware(Settings):
+    """What is computed with: processes, threads, memory and precision."""
+
     devices: int = Field(
         1, ge=1, le=64, description="GPUs to train on together, or processes where there is none"
     )
-    max_unreadable: int = Field(
-        0,
-        ge=0,
-        description="pictures of train that may turn out unreadable and are left out; with one more the step"
-        " fails. No later run takes over what was trained without some",
+    accumulate: int = Field(
+        1, ge=1, le=1024, description="parts in which a batch goes through the model, to save memory"
     )
+    precision: Literal["auto", "float32"] = Field("auto", description="auto: bf16 where a GPU has it")
+    compile: bool = Field(False, description="compile the model with torch.compile, where that works")
+    threads: int = Field(0, ge=0, description="threads torch computes with; 0 leaves its own choice")
     num_workers: int = Field(
         -1,
         ge=-1,
         le=64,
-        description="processes that augment pictures ahead; changes the speed, not the weights; -1 chooses:"
+        description="processes that augment images ahead; changes the speed, not the weights; -1 chooses:"
         " none on a CPU, one for each core but one (16 at most) on a GPU",
     )
-    threads: int = Field(0, ge=0, description="threads torch computes with; 0 leaves its own choice")
     cache_mb: int = Field(
-        1024, ge=0, description="memory for decoded pictures in MiB; what does not fit is decoded each time"
+        1024, ge=0, description="memory for decoded images in MiB; what does not fit is decoded each time"
     )
+
+
+class TrainingConfig(Settings):
+    """The training recipe; the defaults train the default backbone on the demo images."""
+
+    method: Finetune | Probe | LpFt | Lora = Field(
+        Finetune(),
+        discriminator="kind",
+        description="finetune (all weights), probe (the head alone, on features of the backbone as it is),"
+        " lp_ft (a probe, then all weights from its head) or lora (adapters on the attention, and the head)",
+    )
+    views: Whole | Grid = Field(
+        Whole(),
+        discriminator="kind",
+        description="whole looks at the image once; grid at the image and at overlapping crops of it, which"
+        " see what is small, at a multiple of the time",
+    )
+    epochs: int = Field(7, ge=1, le=10_000, description="passes over the train role")
+    batch_size: int = Field(32, ge=2, le=65_536, description="images a step of the optimizer")
+    patience: int = Field(8, ge=1, description="epochs without a better one on val_select before it stops")
+    head_hidden: int = Field(
+        0, ge=0, le=LARGEST_HEAD, description="width of a hidden layer in the head; 0 for a linear head"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the features dropped before the head")
+    optimizer: Optimizer = Optimizer()
+    loss: CrossEntropy | Focal = Field(CrossEntropy(), discriminator="kind")
+    class_weights: Literal["balanced", "none"] = Field(
+        "balanced", description="balanced: both classes count the same"
+    )
+    augmentation: Augmentation = Field(
+        Crop(),
+        discriminator="kind",
+        description="crop (random crop, mirror image, colours), trivial (the same with TrivialAugment),"
+        " validator (what the validators of the StreetVision subnet send) or none",
+    )
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution; 0 for none")
+    seed: int = Field(0, ge=0, description="seed of the order of the images, the augmentation and dropout")
+    max_unreadable: int = Field(
+        0,
+        ge=0,
+        description="images of train that may turn out unreadable and are left out; with one more the step"
+        " fails. No later run takes over what was trained without some",
+    )
+    hardware: Hardware = Hardware()
     tensorboard: bool = Field(
         True, description="write the learning curve for TensorBoard, below tensorboard/ in the store"
     )
 
-    @pydantic.field_validator(*_CHOICES)
-    @classmethod
-    def _check_choice(cls, value: str, info: pydantic.ValidationInfo) -> str:
-        name = str(info.field_name)
-        return check_choice(value, choices=_CHOICES[name], where=f"{name} of the training")
-
-    @pydantic.field_validator("probe_learning_rates", "probe_weight_decays")
-    @classmethod
-    def _check_candidates(cls, values: list[float], info: pydantic.ValidationInfo) -> list[float]:
-        zero_too = info.field_name == "probe_weight_decays"
-        if not values or any(value < 0 or (value == 0 and not zero_too) for value in values):
-            raise ConfigError(
-                "one or more numbers that are not negative" if zero_too else "one or more positive numbers",
-                repr(values),
-                f"{info.field_name} of the training",
-                "Give at least one number that a head is to be trained with.",
-            )
-        return values
+    @property
+    def probe(self) -> Probe:
+        """How the heads of a probe are trained, where one is."""
+        return self.method if isinstance(self.method, Probe) else Probe()
 
     @pydantic.model_validator(mode="after")
-    def _check_views_of_probe(self) -> Self:
-        if self.probe_views and self.views != WHOLE:
+    def _check_what_a_probe_uses(self) -> Self:
+        if not isinstance(self.method, Probe):
+            return self
+        for group, names in NOT_OF_A_PROBE.items():
+            given = getattr(self, group)
+            _refuse_unused({f"{group}.{name}": getattr(given, name) for name in names}, type(given)())
+        _refuse_unused({"mixup": self.mixup}, None)
+        if not self.method.augmented_views and self.augmentation.model_dump() != Crop().model_dump():
             raise ConfigError(
-                "augmented views of whole pictures, or a grid of views",
-                f"probe_views: {self.probe_views} and views: {self.views}",
-                "probe_views of the training",
-                "Set probe_views to 0, or views to whole.",
+                "augmented views of a probe that is to augment",
+                f"augmentation: {self.augmentation.kind} and augmented_views: 0",
+                "augmentation of the training",
+                "Set augmented_views of the probe, or leave augmentation out.",
+            )
+        if self.method.augmented_views and self.views.kind != WHOLE:
+            raise ConfigError(
+                "augmented views of whole images, or a grid of views",
+                f"augmented_views: {self.method.augmented_views} and views: {self.views.kind}",
+                "augmented_views of the probe",
+                "Set augmented_views to 0, or views to whole.",
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _check_attention(self) -> Self:
+        learned = isinstance(self.views, Grid) and self.views.pooling.kind == ATTENTION
+        if learned and not isinstance(self.method, Probe):
+            raise ConfigError(
+                "a training that learns how to weigh the views",
+                f"pooling: attention with method: {self.method.kind}",
+                "views of the training",
+                "Only method: probe learns it, on features of all views; choose that, or another pooling.",
             )
         return self
 
     @pydantic.model_validator(mode="after")
     def _check_warmup(self) -> Self:
-        if self.warmup_epochs > self.epochs:
+        if self.optimizer.warmup_epochs > self.epochs:
             raise ConfigError(
                 f"a warm-up within the {self.epochs} epochs",
-                f"one of {self.warmup_epochs:g} epochs",
-                "warmup_epochs of the training",
+                f"one of {self.optimizer.warmup_epochs:g} epochs",
+                "optimizer.warmup_epochs of the training",
                 "Lower it, or train longer: the learning rate would never reach its largest value.",
             )
         return self
 
     @pydantic.model_validator(mode="after")
     def _check_parts(self) -> Self:
-        if self.method != PROBE and self.batch_size % (self.accumulate * self.devices):
+        parts = self.hardware.accumulate * self.hardware.devices
+        if self.batch_size % parts:
             raise ConfigError(
                 "a batch_size that accumulate times devices divides",
-                f"{self.batch_size} pictures in {self.accumulate} parts on {self.devices} devices",
+                f"{self.batch_size} images in {self.hardware.accumulate} parts on {self.hardware.devices}"
+                " devices",
                 "batch_size of the training",
-                "Choose another batch_size, so that each part holds as many pictures.",
+                "Choose another batch_size, so that each part holds as many images.",
             )
         return self
+
+    @pydantic.model_serializer(mode="wrap")
+    def _leave_out_what_is_not_used(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        recorded: dict[str, Any] = handler(self)
+        if isinstance(self.method, Probe):
+            leave_out_unused(recorded, augmented=self.method.augmented_views > 0)
+        return recorded
+
+
+def recipe_of(config: pydantic.BaseModel, *, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return settings as JSON values, on every level without those that change the speed alone."""
+    left_out = dict.fromkeys(leave_out, True) | _speed_settings(config)
+    return config.model_dump(mode="json", exclude=left_out)
+
+
+def _speed_settings(config: pydantic.BaseModel) -> dict[str, Any]:
+    inner = {name: getattr(config, name) for name in type(config).model_fields}
+    below = {
+        name: _speed_settings(value) for name, value in inner.items() if isinstance(value, pydantic.BaseModel)
+    }
+    return {name: True for name in SPEED_SETTINGS if name in inner} | {k: v for k, v in below.items() if v}
+
+
+def _refuse_unused(given: Mapping[str, Any], defaults: Settings | None) -> None:
+    for name, value in given.items():
+        if value != (getattr(defaults, name.rpartition(".")[2]) if defaults else 0):
+            raise ConfigError(
+                "only settings that a probe uses",
+                f"{name}: {value}",
+                f"{name} of the training",
+                "Leave it out, or train by another method: a probe has learning_rates and weight_decays of"
+                " its own, and trains on features, in one process.",
+            )

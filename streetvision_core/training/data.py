@@ -269,8 +269,8 @@ class EvaluationBatches:
 
 def decoded_side(config: TrainingConfig, *, transform: Preprocessing) -> int:
     """Return how many pixels the shorter side of a picture needs, so that no crop of it is enlarged."""
-    side = math.ceil(max(transform.size) / math.sqrt(smallest_share(config)))
-    return max(side, transform.resized_side) if crops_as_validation(config) else side
+    side = math.ceil(max(transform.size) / math.sqrt(smallest_share(config.augmentation)))
+    return max(side, transform.resized_side) if crops_as_validation(config.augmentation) else side
 
 
 def choose_workers(wanted: int, *, device: str, processes: int = 1) -> int:
@@ -301,7 +301,7 @@ def make_train_loader(
     dataset = AugmentedPictures(
         pictures,
         labels,
-        augment=make_augmentation(config, transform=transform),
+        augment=make_augmentation(config.augmentation, transform=transform),
         seed=config.seed,
     )
     return make_loader(dataset, batches, workers=workers)

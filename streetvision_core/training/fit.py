@@ -38,7 +38,7 @@ from streetvision_core.training.checkpoint import (
     WEIGHTS_NAME,
     Checkpoint,
 )
-from streetvision_core.training.config import LORA, LP_FT, PROBE, SPEED_SETTINGS, TrainingConfig
+from streetvision_core.training.config import LORA, PROBE, LpFt, TrainingConfig, recipe_of
 from streetvision_core.training.report import best_of
 from streetvision_core.training.throughput import NOTHING_TRAINED, Throughput
 
@@ -107,7 +107,7 @@ def fit_classifier(
     from streetvision_core.training.resume import open_state
     from streetvision_core.training.seeds import training_session
 
-    recipe = TrainingConfig(**config.model_dump(include=set(TrainingConfig.model_fields)))
+    recipe = TrainingConfig.model_validate(config.model_dump(include=set(TrainingConfig.model_fields)))
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
     _check_roles(labels)
     with ExitStack() as stack:
@@ -118,7 +118,7 @@ def fit_classifier(
             state = stack.enter_context(
                 open_state(resume, training=training, device=device, on_notice=on_notice)
             )
-        stack.enter_context(training_session(threads=recipe.threads))
+        stack.enter_context(training_session(threads=recipe.hardware.threads))
         saving = Saving(state, state.load(on_notice=on_notice) if state else None)
         curves = Curves(tensorboard if recipe.tensorboard else None, config=recipe, on_notice=on_notice)
         curves.begin(saving.saved.rows if saving.saved else ())
@@ -179,21 +179,19 @@ class _Trained:
 
 
 def _fit(task: _Task, saving: Saving) -> Checkpoint:
-    from streetvision_core.models.views import make_views
     from streetvision_core.models.weights import read_state
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.methods import trainable_classifier
 
     config = task.config
-    if config.method == PROBE:
+    if config.method.kind == PROBE:
         return _fit_probe(task, saving)
-    make_views(config)  # refuses views that only a probe learns to weigh, before anything is spent
-    if config.method == LORA:
+    if config.method.kind == LORA:
         trainable_classifier(task.backbone, config=config)  # refuses what has no attention, likewise
     probe = None
-    if config.method == LP_FT:
+    if isinstance(config.method, LpFt):
         # Not saved: on cached features it takes seconds, and done again it gives the same head.
-        recipe = config.model_copy(update={"epochs": config.probe_epochs})
+        recipe = config.model_copy(update={"epochs": config.method.probe_epochs})
         probe = _train_probe(task, recipe, Saving(), backbone=_freeze(task))
     head = read_state(probe.weights) if probe else None
     return _finish_pixels(task, *_train_on_pixels(task, saving, head=head), probe=probe)
@@ -210,7 +208,7 @@ def _fit_probe(task: _Task, saving: Saving) -> Checkpoint:
     backbone = _freeze(task)
     trained = _train_probe(task, task.config, saving, backbone=backbone)
     state = read_state(trained.weights)
-    views = make_views(task.config, attention=learned_attention(state))
+    views = make_views(task.config.views, attention=learned_attention(state))
     weights = _stage_classifier(task, finished_classifier(task.backbone, state, config=task.config))
     config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
     model = load_classifier(config, read_state(weights))
@@ -273,11 +271,11 @@ def _train_on_pixels(
     from streetvision_core.training.processes import companions, count_devices
 
     config = task.config
-    name = ADAPTERS_NAME if config.method == LORA else WEIGHTS_NAME
+    name = ADAPTERS_NAME if config.method.kind == LORA else WEIGHTS_NAME
     best = BestEpoch(task.directory / name, patience=config.patience)
     roles = {role: RolePictures(task.names[role], task.labels[role]) for role in ROLES}
-    transform = eval_transform(task.backbone.pretrained_cfg, views=make_views(config))
-    devices = count_devices(config.devices)
+    transform = eval_transform(task.backbone.pretrained_cfg, views=make_views(config.views))
+    devices = count_devices(config.hardware.devices)
     crops = partial(validation_batches, task.reader, roles["val_select"], transform=transform, config=config)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
         return _Trained(saving.saved.rows, (), best), crops()
@@ -316,14 +314,14 @@ def _finish_pixels(
     from streetvision_core.training.methods import finished_classifier, require_what_was_trained
 
     weights, parts = trained.weights, {}
-    if task.config.method == LORA:
+    if task.config.method.kind == LORA:
         merged = finished_classifier(task.backbone, read_state(trained.weights), config=task.config)
         weights, parts = _stage_classifier(task, merged), {ADAPTERS_NAME: trained.weights}
-    views = make_views(task.config)
+    views = make_views(task.config.views)
     config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
     model = load_classifier(config, read_state(weights))
     logits = predict_pixels(model, validation.pixels(), hub_transform(config), device=choose_device())
-    if task.config.method == LORA:
+    if task.config.method.kind == LORA:
         labels, validated = task.labels["val_select"], _row_of(trained).val_loss
         require_what_was_trained(logits, labels, validated=validated, where=trained.weights.path)
     finished = _Finished(config, model, weights, logits)
@@ -337,7 +335,7 @@ def _stage_classifier(task: _Task, model: Any) -> StagedFile:
 
 def _identify(backbone: Backbone, *, index: ImageIndex, splits: Splits, config: TrainingConfig) -> str:
     """Return the digest of what decides how a training goes, besides the code."""
-    recipe = config.model_dump(mode="json", include=set(TrainingConfig.model_fields) - set(SPEED_SETTINGS))
+    recipe = recipe_of(config)
     known = {picture.name: [picture.sha256, picture.label] for picture in index.pictures}
     return json_digest(
         {

@@ -22,7 +22,6 @@ from streetvision_core.models.head import head_layers
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.models.views import make_views
 from streetvision_core.training import augmentation, seeds
-from streetvision_core.training.config import AUGMENTATION_SETTINGS
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class FrozenBackbone:
                 "Choose another architecture for a probe, or train it with method: finetune.",
             )
         width = layers[0].in_features
-        self.views = make_views(config, attention=(0.0,) * (width + 1))
+        self.views = make_views(config.views, attention=(0.0,) * (width + 1))
         self._config = config
         self._transform = eval_transform(backbone.pretrained_cfg, views=self.views)
         self._reader = reader
@@ -80,7 +79,7 @@ class FrozenBackbone:
         """Return the features of pictures in their order; of many views [V, D] a picture, else [D]."""
         digests = [self._digests[name] for name in names]
         read = self._read
-        if not self._config.cache_features:
+        if not self._config.probe.cache_features:
             return ComputedFeatures(
                 self._model, names, digests=digests, read=read, transform=self._transform, crop=crop
             )
@@ -119,22 +118,22 @@ class FrozenBackbone:
 
     def _train_views(self, names: Sequence[str]) -> list[Features]:
         config = self._config
-        if not config.probe_views:
+        if not config.probe.augmented_views:
             return [self.features(names)]
         recipe = {
-            "augmentation": config.model_dump(mode="json", include=set(AUGMENTATION_SETTINGS)),
+            "augmentation": config.augmentation.model_dump(mode="json"),
             "code": bytes_digest(
                 b"".join(Path(str(module.__file__)).read_bytes() for module in (augmentation, seeds))
             ),
         }
-        augment = augmentation.make_augmentation(config, transform=self._transform)
+        augment = augmentation.make_augmentation(config.augmentation, transform=self._transform)
         return [
             self.features(
                 names,
                 view=augmented_view(recipe, seed=config.seed, k=k),
                 crop=augmented_crop(augment, seed=config.seed, k=k),
             )
-            for k in range(config.probe_views)
+            for k in range(config.probe.augmented_views)
         ]
 
     def _read(self, name: str) -> bytes:

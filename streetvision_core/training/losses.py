@@ -57,8 +57,3 @@ def picture_losses(
         # of the plain one is not a number where a picture is so easy that 1 - p_c is rounded to 0.
         log_p = log_p * (gamma * log_p.flip(-1)).exp()
     return -(targets * weights * log_p).sum(-1)
-
-
-def focal_gamma(config: TrainingConfig) -> float:
-    """Return the gamma of the configured loss; cross-entropy's is 0."""
-    return config.focal_gamma if config.loss == "focal" else 0.0

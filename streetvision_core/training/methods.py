@@ -14,7 +14,7 @@ from streetvision_core.errors import TrainingError
 from streetvision_core.models import build_classifier
 from streetvision_core.models.adapters import add_adapters, merged_copy, require_parity
 from streetvision_core.models.zoo import load_exactly
-from streetvision_core.training.config import LORA, TrainingConfig
+from streetvision_core.training.config import Lora, TrainingConfig
 from streetvision_core.training.probe import POOLING_PREFIX
 
 if TYPE_CHECKING:
@@ -50,12 +50,11 @@ def trainable_classifier(
     )
     if head:
         load_exactly(model, {**model.state_dict(), **head}, where="the head of the probe")
-    if config.method == LORA:
+    if isinstance(config.method, Lora):
         add_adapters(
             model,
-            rank=config.lora_rank,
-            alpha=config.lora_alpha,
-            dropout=config.lora_dropout,
+            rank=config.method.rank,
+            alpha=config.method.alpha,
             seed=config.seed,
         )
         model.get_classifier().requires_grad_(requires_grad=True)
@@ -79,7 +78,7 @@ def finished_classifier(
     model = trainable_classifier(backbone, config=config)
     own = {name: one for name, one in trained.items() if not name.startswith(POOLING_PREFIX)}
     load_exactly(model, {**model.state_dict(), **own}, where="what was trained")
-    if config.method != LORA:
+    if not isinstance(config.method, Lora):
         return model
     merged = merged_copy(model)
     require_parity(model, merged, _any_pictures(backbone))

@@ -36,7 +36,7 @@ from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.training.config import FINETUNE, LORA, LP_FT
 from streetvision_core.training.data import Batch, Unreadable
-from streetvision_core.training.losses import CLASSES, focal_gamma, picture_losses, soft_targets
+from streetvision_core.training.losses import CLASSES, picture_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
 from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow, best_of
 from streetvision_core.training.schedule import learning_rate_factor
@@ -157,7 +157,7 @@ class TrainingModule(LoopModule):
     ) -> None:
         super().__init__()
         self.model = learner.train()
-        self.ema = ModelEmaV3(self.model, decay=config.ema_decay, use_warmup=True)
+        self.ema = ModelEmaV3(self.model, decay=config.optimizer.ema_decay, use_warmup=True)
         self.ema.requires_grad_(requires_grad=False)
         self.class_weights: torch.Tensor
         self.register_buffer("class_weights", torch.tensor(class_weights))
@@ -174,7 +174,7 @@ class TrainingModule(LoopModule):
     @property
     def phase(self) -> str:
         """Which training this is where one follows the other, "probe" or "finetune"; else empty."""
-        return self.kind if self.config.method == LP_FT else ""
+        return self.kind if self.config.method.kind == LP_FT else ""
 
     @property
     def epochs_done(self) -> int:
@@ -214,10 +214,11 @@ class TrainingModule(LoopModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, without decay on norms and biases, and the schedule by step."""
+        given = self.config.optimizer
         return scheduled_adamw(
             self.parameter_groups(),
-            learning_rate=self.config.learning_rate,
-            warmup_steps=round(self.config.warmup_epochs * self._steps_per_epoch),
+            learning_rate=given.learning_rate,
+            warmup_steps=round(given.warmup_epochs * self._steps_per_epoch),
             total_steps=self.config.epochs * self._steps_per_epoch,
         )
 
@@ -340,12 +341,12 @@ class ClassifierModule(TrainingModule):
         self._transform = transform
         self._validation_batch_size = validation_batch_size
         self._on_notice = on_notice
-        self._mixings = make_mixings(self.config)
+        self._mixing = make_mixing(self.config)
 
     def on_fit_start(self) -> None:
         """Compile the model, where that is configured and works."""
-        if self.config.compile:
-            parts = self.config.accumulate * self.trainer.world_size
+        if self.config.hardware.compile:
+            parts = self.config.hardware.accumulate * self.trainer.world_size
             shape = (self.config.batch_size // parts, 3, *self._transform.size)
             example = torch.zeros(shape, device=self.device).contiguous(
                 memory_format=memory_format(self.model)
@@ -355,7 +356,7 @@ class ClassifierModule(TrainingModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the groups of all weights that require a gradient; lower layers may learn more slowly."""
-        config = self.config
+        config = self.config.optimizer
         if config.layer_decay == 1:
             return param_groups_weight_decay(self.model, weight_decay=config.weight_decay)  # type: ignore[no-any-return]
         groups = param_groups_layer_decay(
@@ -376,7 +377,7 @@ class ClassifierModule(TrainingModule):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:  # noqa: ARG002 - Lightning's signature
         """Prove that adapters learn, once the head, which starts at zero, lets a gradient through."""
-        if self.config.method == LORA and self.trainer.global_step == 1:
+        if self.config.method.kind == LORA and self.trainer.global_step == 1:
             require_live_adapters(self.model)
 
     def trained_state(self) -> Mapping[str, torch.Tensor]:
@@ -400,15 +401,14 @@ class ClassifierModule(TrainingModule):
             )
         inputs = self._transform.normalise(pixels)
         targets = soft_targets(labels, smoothing=0.0)
-        if self._mixings:
-            mixing = self._mixings[int(torch.randint(len(self._mixings), ()))]
-            inputs, targets = mixing(inputs, targets)
-        smoothing = self.config.label_smoothing
+        if self._mixing is not None:
+            inputs, targets = self._mixing(inputs, targets)
+        smoothing = self.config.loss.label_smoothing
         losses = picture_losses(
             self.model(inputs.contiguous(memory_format=memory_format(self.model))),
             targets * (1 - smoothing) + smoothing / CLASSES,
             self.class_weights,
-            gamma=focal_gamma(self.config),
+            gamma=self.config.loss.gamma,
         )
         return losses.sum()[None] / (len(labels) + len(batch.unreadable))
 
@@ -418,7 +418,6 @@ class ClassifierModule(TrainingModule):
         return forward_batch(self.ema.module, batch[0], self._transform, batch_size=size)[None]
 
 
-def make_mixings(config: TrainingConfig) -> list[Any]:
-    """Return what mixes pictures of a batch with each other, one of which each batch draws."""
-    chosen = {v2.MixUp: config.mixup, v2.CutMix: config.cutmix}
-    return [mixing(alpha=alpha, num_classes=None) for mixing, alpha in chosen.items() if alpha]
+def make_mixing(config: TrainingConfig) -> Any:
+    """Return what mixes the images of a batch with each other, None where nothing does."""
+    return v2.MixUp(alpha=config.mixup, num_classes=None) if config.mixup else None

@@ -121,8 +121,8 @@ def train_on_pixels(
     from streetvision_core.training.methods import trainable_classifier
 
     config, known = training.config, training.saving.saved
-    with training_session(threads=config.threads), group_of(processes):
-        transform = eval_transform(training.backbone.pretrained_cfg, views=make_views(config))
+    with training_session(threads=config.hardware.threads), group_of(processes):
+        transform = eval_transform(training.backbone.pretrained_cfg, views=make_views(config.views))
         decoded = DecodedPictures(
             training.reader,
             training.train.names,
@@ -133,7 +133,7 @@ def train_on_pixels(
             len(decoded),
             batch_size=config.batch_size,
             seed=config.seed,
-            parts=config.accumulate,
+            parts=config.hardware.accumulate,
             rank=processes.rank,
             processes=processes.count,
         )
@@ -144,7 +144,7 @@ def train_on_pixels(
             config=config,
             batches=batches,
             workers=choose_workers(
-                config.num_workers, device=choose_device().type, processes=processes.count
+                config.hardware.num_workers, device=choose_device().type, processes=processes.count
             ),
         )
         module = ClassifierModule(
@@ -168,9 +168,9 @@ def train_on_pixels(
             ),
             plan=Plan(
                 epochs=config.epochs,
-                accumulate=config.accumulate,
-                gradient_clip=config.gradient_clip,
-                precision=config.precision,
+                accumulate=config.hardware.accumulate,
+                gradient_clip=config.optimizer.gradient_clip,
+                precision=config.hardware.precision,
                 processes=processes,
             ),
             best=training.best,
@@ -181,7 +181,7 @@ def train_on_pixels(
 
 
 def _half_cache(config: TrainingConfig, processes: Processes) -> int:
-    return config.cache_mb * MIB // (2 * processes.count)
+    return config.hardware.cache_mb * MIB // (2 * processes.count)
 
 
 REPEATS = 2

@@ -30,7 +30,7 @@ from streetvision_core.models.pooling import ViewPooling
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.data import Batch, EpochBatches, Look
 from streetvision_core.training.loop import Plan, run_training
-from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
+from streetvision_core.training.losses import class_weights, picture_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
 from streetvision_core.training.report import CandidateRow
 from streetvision_core.training.seeds import torch_threads
@@ -160,9 +160,9 @@ class ProbeModule(TrainingModule):
 
     def batch_losses(self, batch: Batch) -> torch.Tensor:
         """Return each head's mean loss of a batch of features [B, D], float32 [S]."""
-        targets = soft_targets(batch.labels, smoothing=self.config.label_smoothing)
+        targets = soft_targets(batch.labels, smoothing=self.config.loss.label_smoothing)
         losses = picture_losses(
-            self.model(batch.inputs), targets, self.class_weights, gamma=focal_gamma(self.config)
+            self.model(batch.inputs), targets, self.class_weights, gamma=self.config.loss.gamma
         )
         return losses.mean(-1)
 
@@ -176,8 +176,8 @@ def candidates_of(config: TrainingConfig) -> tuple[CandidateRow, ...]:
     """Return what each head is trained with."""
     return tuple(
         CandidateRow(learning_rate=rate, weight_decay=decay)
-        for rate in config.probe_learning_rates
-        for decay in config.probe_weight_decays
+        for rate in config.probe.learning_rates
+        for decay in config.probe.weight_decays
     )
 
 
@@ -215,7 +215,7 @@ def train_probe(
         unreadable: The pictures that were left out of the features already.
     """
     mean, std = spread_of(data.views)
-    batches = EpochBatches(len(data.labels), batch_size=config.probe_batch_size, seed=config.seed)
+    batches = EpochBatches(len(data.labels), batch_size=config.batch_size, seed=config.seed)
     known = saving.saved
     heads = Heads(
         len(candidates_of(config)),
@@ -243,7 +243,7 @@ def train_probe(
         generator=torch.Generator(),
     )
     # On so little work a second thread costs more than it does, far more where the cores are busy.
-    with torch_threads(1 if config.cache_features else 0):
+    with torch_threads(1 if config.probe.cache_features else 0):
         speed = run_training(
             module,
             loader,

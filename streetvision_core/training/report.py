@@ -28,7 +28,7 @@ from streetvision_core.io.names import CURVE_NAME
 from streetvision_core.training.config import FINETUNE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from streetvision_core.training.config import TrainingConfig
@@ -251,8 +251,17 @@ def _text(tag: str, markdown: str) -> bytes:
 
 
 def _settings(config: TrainingConfig) -> str:
-    rows = [f"| {name} | {value} |" for name, value in config.model_dump(mode="json").items()]
+    rows = [f"| {name} | {value} |" for name, value in _leaves(config.model_dump(mode="json"))]
     return "\n".join(["| setting | value |", "| --- | --- |", *rows])
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the settings by their dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _serialized(event: Any) -> bytes:

@@ -8,6 +8,7 @@ from streetvision_assets.console import readable_error
 from streetvision_assets.definitions import defs
 from streetvision_core.escape import from_markdown
 from streetvision_core.io import ArtifactStore
+from streetvision_core.io.recorded import from_recorded
 
 STEPS = (
     "images",
@@ -24,7 +25,7 @@ STEPS = (
 
 
 def small_config(pictures, **changes):
-    """Every step on a folder of tiny pictures; ``changes`` are per step."""
+    """Every step on a folder of tiny pictures; ``changes`` are per step, flat as older versions had them."""
     config = {
         "images": {"folder": {"path": str(pictures)}},
         "backbone": {"architecture": "test_resnet", "input_size": 48},
@@ -35,7 +36,16 @@ def small_config(pictures, **changes):
     }  # fmt: skip
     for step, change in changes.items():
         config[step] = {**config.get(step, {}), **change}
-    return {step: {"config": values} for step, values in config.items()}
+    config["phase1_checkpoint"] = from_recorded("phase1_checkpoint", config["phase1_checkpoint"])
+    return {step: {"config": as_written(values)} for step, values in config.items()}
+
+
+def as_written(recorded):
+    """Recorded settings as a person writes them: the kind of a choice around its settings."""
+    if not isinstance(recorded, dict):
+        return recorded
+    inner = {name: as_written(value) for name, value in recorded.items() if name != "kind"}
+    return {recorded["kind"]: inner} if "kind" in recorded else inner
 
 
 class Graph:

@@ -14,14 +14,7 @@ TRAINED = ("images", "splits", "backbone", "phase1_checkpoint")
 DEMO = {"demo": {"pictures": 96, "size": 64}}
 # Where the network comes from is what no test can do here; a ViT stays one, for adapters need attention.
 SMALL = {True: "test_vit", False: "test_resnet"}
-SHORT = {
-    "epochs": 2,
-    "probe_epochs": 2,
-    "batch_size": 8,
-    "num_workers": 0,
-    "threads": 1,
-    "learning_rate": 1e-3,
-}
+SHORT = {"epochs": 2, "batch_size": 8, "hardware": {"num_workers": 0, "threads": 1}}
 
 
 def shrink(preset):
@@ -31,7 +24,11 @@ def shrink(preset):
     if "backbone" in ops:
         small = SMALL["vit" in ops["backbone"]["architecture"]]
         ops["backbone"] |= {"architecture": small, "weights": "random", "input_size": 32}
-    ops["phase1_checkpoint"] = ops.get("phase1_checkpoint", {}) | SHORT
+    recipe = ops["phase1_checkpoint"] = ops.get("phase1_checkpoint", {}) | SHORT
+    if "optimizer" in recipe:
+        recipe["optimizer"] = {**recipe["optimizer"], "learning_rate": 1e-3}
+    if "lp_ft" in recipe.get("method", {}):
+        recipe["method"] = {"lp_ft": {"probe_epochs": 2}}
     return {step: {"config": given} for step, given in ops.items()}
 
 
@@ -45,8 +42,8 @@ def test_a_preset_trains_the_way_it_names(path, tmp_path):
     assert refused <= {("phase1_checkpoint", "usable_model")}, paragraph(result)
     published = graph.current("phase1_checkpoint")
     checkpoint = Checkpoint.from_artifact(published)
-    method = config["phase1_checkpoint"]["config"].get("method", "finetune")
-    assert published.manifest.config["method"] == method
+    (method,) = config["phase1_checkpoint"]["config"].get("method", {"finetune": {}})
+    assert published.manifest.config["method"]["kind"] == method
     assert bool(checkpoint.candidates) == (method in {"probe", "lp_ft"})
     assert len(checkpoint.epochs) == SHORT["epochs"]
     graph.instance.dispose()

@@ -14,17 +14,14 @@ from tests.bundle.chain import make_chain
 def _train(root):
     from streetvision_core.training.config import TrainingConfig
 
-    training = TrainingConfig(
-        epochs=6,
-        batch_size=16,
-        learning_rate=3e-3,
-        warmup_epochs=1,
-        ema_decay=0.5,
-        patience=6,
-        threads=1,
-        num_workers=0,
-    )
-    return make_chain(root / "chain", training=training)
+    recipe = {
+        "epochs": 6,
+        "batch_size": 16,
+        "patience": 6,
+        "optimizer": {"learning_rate": 3e-3, "warmup_epochs": 1, "ema_decay": 0.5},
+        "hardware": {"threads": 1, "num_workers": 0},
+    }
+    return make_chain(root / "chain", training=TrainingConfig.model_validate(recipe))
 
 
 @cache

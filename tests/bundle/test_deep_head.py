@@ -10,12 +10,18 @@ from streetvision_core.training.config import TrainingConfig
 from tests.bundle.chain import copy, make_chain
 from tests.bundle.forging import forge_part, refused
 
-RECIPE = {"method": "probe", "head_hidden": 12, "epochs": 20, "probe_batch_size": 16, "threads": 1}
+RECIPE = {
+    "method": {"kind": "probe"},
+    "head_hidden": 12,
+    "epochs": 20,
+    "batch_size": 16,
+    "hardware": {"threads": 1},
+}
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    chain = make_chain(tmp_path_factory.mktemp("deep"), training=TrainingConfig(**RECIPE))
+    chain = make_chain(tmp_path_factory.mktemp("deep"), training=TrainingConfig.model_validate(RECIPE))
     return chain.bundle()
 
 

@@ -20,12 +20,18 @@ from streetvision_core.training.config import TrainingConfig
 from tests.bundle.chain import build_predictor, copy, make_chain, read_thresholds
 from tests.bundle.forging import forge_part, refused
 
-RECIPE = {"epochs": 4, "batch_size": 16, "warmup_epochs": 1, "ema_decay": 0.5, "threads": 1}
+RECIPE = {
+    "epochs": 4,
+    "batch_size": 16,
+    "optimizer": {"warmup_epochs": 1, "ema_decay": 0.5},
+    "hardware": {"threads": 1},
+    "views": {"kind": "grid", "size": 2},
+}
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    training = TrainingConfig(**RECIPE, views="grid", view_grid=2)
+    training = TrainingConfig.model_validate(RECIPE)
     return make_chain(tmp_path_factory.mktemp("views"), training=training)
 
 

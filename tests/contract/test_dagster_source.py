@@ -147,10 +147,12 @@ def test_learning_rate_and_batch_size_are_changed_over_a_preset_without_a_file(t
     place = Place(tmp_path / "new", folder, activate)
     preset = tmp_path / "preset.yaml"
     preset.write_text(yaml.safe_dump({"ops": small_config(folder), **READABLE}))
-    change = '{"ops": {"phase1_checkpoint": {"config": {"learning_rate": 0.002, "batch_size": 8}}}}'
+    change = (
+        '{"ops": {"phase1_checkpoint": {"config": {"optimizer": {"learning_rate": 0.002}, "batch_size": 8}}}}'
+    )
     command = ("dagster", "asset", "materialize", "--select", "*phase1_checkpoint", "-c", preset)
     finished = place.run(*command, "--config-json", change)
     assert finished.code == 0, finished.terminal
     config = place.store.resolve("phase1_checkpoint").manifest.config
-    assert (config["learning_rate"], config["batch_size"]) == (0.002, 8)
+    assert (config["optimizer"]["learning_rate"], config["batch_size"]) == (0.002, 8)
     assert config["epochs"] == small_config(folder)["phase1_checkpoint"]["config"]["epochs"]

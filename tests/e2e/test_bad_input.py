@@ -72,18 +72,18 @@ def test_an_unknown_model_name_offers_close_ones(place):
     assert_one_paragraph(finished, "unknown 'test_resnt' (architecture of the backbone)", "test_resnet")
 
 
-@pytest.mark.parametrize(
-    ("step", "change", "says"),
-    [
-        ("backbone", {"input_size": 7}, "found 7 (input_size"),
-        ("images", {"demo": {}}, "exactly one source of pictures"),
-        ("phase1_checkpoint", {"class_weights": "heavy"}, "found 'heavy' (class_weights of the training)"),
-    ],
-)
-def test_a_setting_that_is_not_allowed(place, capsys, step, change, says):
+def test_a_setting_that_is_not_allowed(place):
+    """Of a later step, before the first one; ``tests/assets/test_refusals.py`` knows many more."""
     with unharmed(place.store):
-        finished = place.materialize_here(capsys, step, **{step: change})
-    assert_one_paragraph(finished, says)
+        finished = place.materialize("*bundle", scrc={"alpha": 2.0})
+    assert_one_paragraph(finished, "a number less than 1, but found 2.0 (alpha of scrc)")
+    assert "images" not in finished.terminal
+
+
+def test_a_rule_across_steps(place, tmp_path):
+    empty = replace(place, overrides={"STREETVISION_STORE": str(tmp_path / "store")})
+    finished = empty.materialize("images,bundle", bundle={"policy": "gate"})
+    assert_one_paragraph(finished, "the policy gate", "Select gate too")
 
 
 def test_a_file_where_the_store_should_be(place, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from streetvision_assets.definitions import defs
-from tests.assets.graph import STEPS
+from tests.assets.graph import STEPS, as_written
 from tests.e2e.place import READABLE, REPOSITORY
 
 NAMED = {"images": {"demo": {}}}  # a source is never a default
@@ -53,4 +53,4 @@ def test_demo_yaml_spells_out_exactly_the_defaults():
     defaults = {step: {"config": recipe} for step, recipe in recipes.items() if recipe}
     assert set(defaults) >= {"images", "splits", "backbone", "phase1_checkpoint", "bundle"}
     preset = yaml.safe_load((REPOSITORY / "presets/demo.yaml").read_text())
-    assert without_nulls(preset) == without_nulls({"ops": defaults, **READABLE})
+    assert without_nulls(preset) == without_nulls(as_written({"ops": defaults, **READABLE}))

@@ -26,7 +26,7 @@ RUN_ELSEWHERE = {
     # tests/contract/test_dagster_source.py runs it with a preset of its own
     (
         "dagster asset materialize --select '*bundle' -c presets/folder.yaml --config-json"
-        """ '{"ops": {"phase1_checkpoint": {"config": {"learning_rate": 0.001, "batch_size": 16}}}}'"""
+        """ '{"ops": {"phase1_checkpoint": {"config": {"optimizer": {"learning_rate": 0.001}}}}}'"""
     ),
 }
 

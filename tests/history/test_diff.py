@@ -38,8 +38,8 @@ def test_a_changed_setting_is_named_with_what_followed_from_it(store):
     unchanged = {"images", "splits", "backbone"}
     assert {step for step, some in found.by_step.items() if not some} == unchanged
     trained = changes(found, "phase1_checkpoint")
-    assert trained["config", "learning_rate"] == (None, 0.01)
-    assert set(trained) == {("config", "learning_rate"), ("content", "data")}
+    assert trained["config", "optimizer.learning_rate"] == (None, 0.01)
+    assert set(trained) == {("config", "optimizer.learning_rate"), ("content", "data")}
     a, b = (store.resolve("phase1_checkpoint", run_id=run_id).manifest for run_id in (FIRST, SECOND))
     assert changes(found, "val_calib_logits")["input", "phase1_checkpoint"] == (
         a.data_version,

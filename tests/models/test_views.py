@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.models.config import ViewsConfig
+from streetvision_core.models.config import Attention, Grid, Max, Whole
 from streetvision_core.models.views import Views, find_views, grid_boxes, make_views
 from streetvision_core.training import TrainingConfig
 
@@ -126,29 +126,29 @@ def test_the_same_views_without_a_fault_are_taken():
 
 
 def test_the_configuration_is_the_whole_picture_unless_asked():
-    assert make_views(ViewsConfig()) is None
-    assert make_views(TrainingConfig()) is None
-    assert make_views(ViewsConfig(views="grid")) == Views(grid=3, overlap=0.15, pooling="top_k", top_k=2)
-    assert make_views(ViewsConfig(views="grid", view_pooling="max")).top_k is None
+    assert make_views(Whole()) is None
+    assert make_views(TrainingConfig().views) is None
+    assert make_views(Grid()) == Views(grid=3, overlap=0.15, pooling="top_k", top_k=2)
+    assert make_views(Grid(pooling=Max())).top_k is None
 
 
 def test_attention_that_nothing_has_learned_is_refused_with_what_to_do():
-    config = ViewsConfig(views="grid", view_pooling="attention", view_grid=2)
-    with pytest.raises(ConfigError, match="method: probe"):
-        make_views(config)
+    config = Grid(pooling=Attention(), size=2)
+    with pytest.raises(pydantic.ValidationError, match="method: probe"):
+        TrainingConfig(views=config)
     assert make_views(config, attention=(0.5, 0.0)).attention == (0.5, 0.0)
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"views": "many"},
-        {"view_grid": 7},
-        {"view_overlap": 1.0},
-        {"view_pooling": "median"},
-        {"view_grid": 2, "view_top_k": 6},
+        {"kind": "many"},
+        {"size": 7},
+        {"overlap": 1.0},
+        {"pooling": {"kind": "median"}},
+        {"size": 2, "pooling": {"kind": "top_k", "views": 6}},
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(pydantic.ValidationError):
-        ViewsConfig(**settings)
+        Grid(**settings)

@@ -45,8 +45,8 @@ def test_every_method_writes_the_same_tags_of_every_epoch(method, toy, backbone,
     for name, tag in ON_CPU.items():
         assert points(events, tag) == expected(reports, name)
     settings = events.Tensors(SETTINGS_TAG)[0].tensor_proto.string_val[0].decode()
-    assert f"| method | {method} |" in settings
-    assert "| learning_rate | 0.003 |" in settings
+    assert "| optimizer.ema_decay | 0.5 |" in settings
+    assert f"| method.kind | {method} |" in settings
     assert not caplog.records
 
 

@@ -32,7 +32,7 @@ def decoded(toy, *, cache_bytes=1 << 30, side=64):
 
 def augmented(toy, *, seed=0, **options):
     pictures = decoded(toy, **options)
-    augment = make_augmentation(recipe(), transform=TRANSFORM)
+    augment = make_augmentation(recipe().augmentation, transform=TRANSFORM)
     return AugmentedPictures(pictures, [i % 2 for i in range(len(pictures))], augment=augment, seed=seed)
 
 

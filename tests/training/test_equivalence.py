@@ -74,7 +74,7 @@ def test_two_processes_train_what_one_does(vit, single, tmp_path):
     assert not torch.distributed.is_initialized()
 
 
-@pytest.mark.parametrize("way", [{"method": "lora", "lora_dropout": 0.2}, {"devices": 2}, {"accumulate": 2}])
+@pytest.mark.parametrize("way", [{"method": "lora"}, {"devices": 2}, {"accumulate": 2}])
 def test_each_way_goes_on_after_an_interruption_as_if_there_had_been_none(vit, way, tmp_path):
     options = {**RECIPE, "epochs": 3, **way}
     whole = fit(vit, unbalanced(), tmp_path / "whole", **options)

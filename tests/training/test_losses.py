@@ -6,7 +6,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
-from streetvision_core.training.losses import class_weights, focal_gamma, picture_losses, soft_targets
+from streetvision_core.training.losses import class_weights, picture_losses, soft_targets
 from tests.training.toy import recipe
 
 LABELS = torch.tensor([0, 1, 1, 0, 0, 1, 0, 0])
@@ -36,9 +36,9 @@ def test_focal_loss_is_the_papers(gamma):
 
 
 def test_focal_loss_without_a_discount_is_cross_entropy():
-    assert torch.equal(losses(gamma=0.0), losses(gamma=focal_gamma(recipe(loss="cross_entropy"))))
+    assert torch.equal(losses(gamma=0.0), losses(gamma=recipe(loss="cross_entropy").loss.gamma))
     torch.testing.assert_close(losses(gamma=1e-9), losses(gamma=0.0))
-    assert focal_gamma(recipe(loss="focal", focal_gamma=1.5)) == 1.5
+    assert recipe(loss="focal", focal_gamma=1.5).loss.gamma == 1.5
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])

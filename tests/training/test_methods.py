@@ -11,7 +11,7 @@ from streetvision_core.inference import cached_features as features
 from streetvision_core.models import build_classifier, load_classifier
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.models.weights import read_state
-from streetvision_core.training import Checkpoint, TrainingConfig
+from streetvision_core.training import Checkpoint
 from streetvision_core.training.data import Unreadable
 from streetvision_core.training.frozen import FrozenBackbone
 from streetvision_core.training.methods import trainable_classifier
@@ -119,7 +119,7 @@ def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path):
     np.testing.assert_array_equal(said, checkpoint.val_select.logits)
     assert checkpoint.best.val_loss == pytest.approx(loss_of(checkpoint), rel=1e-4)
     assert "5 views" in told[-1]
-    with pytest.raises(ConfigError, match="method: probe"):
+    with pytest.raises(ValueError, match="method: probe"):
         fit(cnn, toy, tmp_path / "other", views="grid", view_pooling="attention")
 
 
@@ -155,9 +155,11 @@ def test_what_cannot_be_adapted_is_refused_before_a_picture_is_read(cnn, tmp_pat
 
 
 def test_lp_ft_starts_from_the_head_of_the_probe(cnn, tmp_path):
-    both = {**PROBE, "method": "lp_ft", "epochs": 2, "probe_epochs": 4, "learning_rate": 1e-30}
+    both = {"method": "lp_ft", "epochs": 2, "batch_size": 4, "probe_epochs": 4, "learning_rate": 1e-30}
+    both |= {"warmup_epochs": 0, "patience": 6}
     checkpoint = fit(cnn, make_toy(), tmp_path / "both", **both)
-    alone = fit(cnn, make_toy(), tmp_path / "probe", **{**PROBE, "epochs": 4})
+    probe = {"method": "probe", "epochs": 4, "probe_batch_size": 4, "warmup_epochs": 0, "patience": 6}
+    alone = fit(cnn, make_toy(), tmp_path / "probe", **probe)
     head, expected = read_state(checkpoint.weights), read_state(alone.weights)
     for name in ("fc.weight", "fc.bias"):
         torch.testing.assert_close(head[name], expected[name])
@@ -221,12 +223,12 @@ def test_a_published_checkpoint_is_the_one_that_was_made(vit, tmp_path, options)
     [
         ({"epochs": 2, "warmup_epochs": 2.5}, "a warm-up within the 2 epochs"),
         ({"devices": 0}, "greater than or equal to 1"),
-        ({"probe_views": 2, "views": "grid"}, "augmented views of whole pictures"),
+        ({"method": "probe", "probe_views": 2, "views": "grid"}, "augmented views of whole images"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(settings, told):
     with pytest.raises(ValueError, match=told):
-        TrainingConfig(**settings)
+        recipe(**settings)
 
 
 def test_a_picture_that_an_earlier_run_left_out_stays_out(cnn, tmp_path):

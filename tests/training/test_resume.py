@@ -43,7 +43,7 @@ STEPS = "epoch_loop.automatic_optimization.optim_progress"
         {"gradient_clip": 0.05, "ema_decay": 0.0, "warmup_epochs": 3.0},
         {"gradient_clip": 0, "ema_decay": 0.99, "label_smoothing": 0.2, "hflip": 0.0},
         {"patience": 1, "learning_rate": 0.02, "epochs": 6},
-        {"mixup": 0.4, "cutmix": 1.0, "augmentation": "validator", "loss": "focal", "accumulate": 3},
+        {"mixup": 0.4, "augmentation": "validator", "loss": "focal", "accumulate": 3},
     ],
     ids=",".join,
 )

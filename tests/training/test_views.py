@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from streetvision_core.errors import ConfigError
 from streetvision_core.eval import compute_mcc
 from streetvision_core.inference.predict import predict_logits
 from streetvision_core.models.preprocessing import hub_transform
-from streetvision_core.training import Checkpoint, TrainingConfig, predict_role
+from streetvision_core.training import Checkpoint, predict_role
 from streetvision_core.training.data import EvaluationBatches
 from streetvision_core.training.pixels import ViewsGain, compare_views
-from tests.training.toy import fit, make_backbone, make_toy, publish, stage
+from tests.training.toy import fit, make_backbone, make_toy, publish, recipe, stage
 
 GRID = {"views": "grid", "view_grid": 2}
 
@@ -112,7 +111,7 @@ def test_views_that_see_nothing_more_gain_nothing(trained, toy):
 
 def test_attention_is_refused_before_a_picture_is_read(toy, backbone, tmp_path):
     read = len(toy.reader.reads)
-    with pytest.raises(ConfigError, match="method: probe"):
+    with pytest.raises(ValidationError, match="method: probe"):
         fit(backbone, toy, tmp_path, **GRID, view_pooling="attention")
     assert len(toy.reader.reads) == read
 
@@ -127,6 +126,6 @@ def test_no_more_pictures_are_kept_than_memory_allows(toy, trained):
 
 
 def test_views_are_settings_of_the_training_checked_with_the_others():
-    assert TrainingConfig(views="grid").view_grid == 3
+    assert recipe(views="grid").views.size == 3
     with pytest.raises(ValidationError):
-        TrainingConfig(views="grid", view_grid=7)
+        recipe(views="grid", view_grid=7)

@@ -10,6 +10,7 @@ from PIL import Image
 from streetvision_core.data import ROLES, ImageIndex
 from streetvision_core.errors import IntegrityError
 from streetvision_core.io import ArtifactStore, create_step_manifest
+from streetvision_core.io.recorded import from_recorded
 from streetvision_core.models import BackboneConfig, prepare_backbone
 from streetvision_core.training import TrainingConfig, fit_classifier
 
@@ -64,7 +65,7 @@ def make_backbone(directory, *, architecture="test_resnet", input_size=32, **opt
 
 
 def recipe(**changes):
-    """A recipe for a dozen pictures."""
+    """A recipe for a dozen pictures; settings may be given flat, as older versions recorded them."""
     settings = {
         "epochs": 2,
         "batch_size": 6,
@@ -74,7 +75,7 @@ def recipe(**changes):
         "num_workers": 0,
         "threads": 1,
     }
-    return TrainingConfig(**{**settings, **changes})
+    return TrainingConfig.model_validate(from_recorded("phase1_checkpoint", {**settings, **changes}))
 
 
 def fit(

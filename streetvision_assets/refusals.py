@@ -1,0 +1,147 @@
+"""Configurations that are refused before a run exists, and the paragraph that says why.
+
+Dagster's editor holds a configuration against a schema: names, types and choices. Bounds and the rules of a
+step are pydantic's. :func:`refusing` looks at them where Dagster resolves the configuration of the selected
+steps, which is before it creates a run. :func:`paragraph` puts both into our words.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pydantic
+
+from streetvision_core.errors import ConfigError, refused_settings
+from streetvision_core.graph import STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dagster._config import ConfigType, EvaluationError
+
+_NAMES = {"String": "a text", "Int": "a whole number", "Float": "a number", "Bool": "true or false"}
+_TRUTHS = ("True", "False")
+
+
+def refusing(asset: dg.AssetsDefinition, model: type[dg.Config]) -> dg.AssetsDefinition:
+    """Return an asset that refuses a configuration which its model refuses, before a run of it exists."""
+    name = asset.op.name
+    configured = dg.configured(asset.op, name=name, config_schema=model.to_config_schema().as_field())
+    return dg.AssetsDefinition(
+        keys_by_input_name=asset.keys_by_input_name,
+        keys_by_output_name=asset.keys_by_output_name,
+        node_def=configured(_look_at(name, model)),
+        specs=list(asset.specs),
+    )
+
+
+def _look_at(step: str, model: type[dg.Config]) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    def look(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            model(**settings)
+        except pydantic.ValidationError as error:
+            refusal = refused_settings(error, step=step)
+            raise dg.DagsterInvalidConfigError(  # type: ignore[no-untyped-call]  # Dagster's is untyped
+                str(refusal), [], settings
+            ) from refusal
+        return settings
+
+    return look
+
+
+def paragraph(error: dg.DagsterInvalidConfigError, *, where: str = "") -> ConfigError:
+    """Return what a person should read of a refused configuration: every fault, in one paragraph.
+
+    Args:
+        error: What Dagster, or :func:`refusing`, has raised.
+        where: The files of the configuration, where they are known.
+    """
+    if isinstance(error.__cause__, ConfigError):
+        return error.__cause__
+    first, *others = [_explain(fault, where) for fault in error.errors]
+    action = " ".join([first.action, *map(str, others)])
+    return ConfigError(first.expected, first.found, first.where, action)
+
+
+def _explain(fault: EvaluationError, where: str) -> ConfigError:
+    # Dagster keeps these names to itself; the contract test holds them to what is read here.
+    data, path = fault.error_data, fault.stack.levels
+    place = _place(path) + (f", in {where}" if where else "")
+    names = getattr(data, "field_names", None) or [getattr(data, "field_name", "")]
+    if hasattr(data, "field_snap") or hasattr(data, "field_snaps"):
+        return ConfigError(f"{', '.join(names)} to be given", "nothing", place, "Add it there.")
+    if names != [""]:
+        return _unknown(names, path, place)
+    if hasattr(data, "incoming_fields"):
+        found = " and ".join(data.incoming_fields) or "none of them"
+        choices = " or ".join(_fields(path))
+        return ConfigError(f"one of {choices}", found, place, "Keep the one that is meant.")
+    return _mistyped(fault, path, place)
+
+
+def _place(path: Sequence[str]) -> str:
+    """Return where a fault stands as people say it: setting of step."""
+    if path[:1] != ["ops"] or len(path) < 2:
+        return ":".join(path) or "the top of the configuration"
+    setting = ".".join(path[3:])
+    return f"{setting} of {path[1]}" if setting else path[1]
+
+
+def _unknown(names: Sequence[str], path: Sequence[str], place: str) -> ConfigError:
+    known = list(STEPS) if path == ["ops"] else _fields(path)
+    what = "a step" if path == ["ops"] else "a setting"
+    close = {name: difflib.get_close_matches(name, known, n=2, cutoff=0.6) for name in names}
+    hints = [f"Instead of {name}, did you mean {' or '.join(near)}?" for name, near in close.items() if near]
+    if path[:1] == ["ops"] and len(path) == 2 and "config" in known:
+        hints = [f"Put it below config: {path[1]}: {{config: {{{names[0]}: ...}}}}."]
+    action = " ".join(hints) or f"Known are {', '.join(known)}."
+    return ConfigError(f"{what} that there is", f"the unknown {' and '.join(names)}", place, action)
+
+
+def _mistyped(fault: EvaluationError, path: Sequence[str], place: str) -> ConfigError:
+    snap = getattr(fault.error_data, "config_type_snap", None)
+    value = getattr(fault.error_data, "value_rep", "something else")
+    if snap is None:
+        return ConfigError("a value that can be used", fault.message, place, "Correct it.")
+    if snap.enum_values:
+        words = [choice.value for choice in snap.enum_values]
+        near = difflib.get_close_matches(value.strip("'"), words, n=1)
+        action = f"Did you mean {near[0]}?" if near else "Choose one of them."
+        return ConfigError(f"one of {', '.join(words)}", value, place, action)
+    expected = _NAMES.get(snap.given_name or "") or _shape(snap.kind.value, path)
+    if value in _TRUTHS and expected == "a text":
+        return ConfigError(
+            expected, f"{value.lower()}, which is how YAML reads a bare yes, no, on or off", place,
+            'Put quotes around it: "no", "yes".',
+        )  # fmt: skip
+    return ConfigError(expected, value, place, "Write it so.")
+
+
+def _shape(kind: str, path: Sequence[str]) -> str:
+    if kind == "ARRAY":
+        return "a list: [...]"
+    if kind == "SELECTOR":
+        return f"one of {', '.join(f'{name}: {{...}}' for name in _fields(path))}"
+    return "settings by name: {name: value}"
+
+
+def _fields(path: Sequence[str]) -> list[str]:
+    """Return the names that the configuration knows at a place; none where it knows no names there."""
+    from streetvision_assets.definitions import defs
+
+    kind: ConfigType = defs.resolve_job_def("make_bundle").run_config_schema.config_type
+    for name in path:
+        kind = _inner(kind)
+        if name not in getattr(kind, "fields", {}):
+            return []
+        kind = kind.fields[name].config_type  # type: ignore[attr-defined]  # those with fields have them
+    return sorted(getattr(_inner(kind), "fields", None) or ())
+
+
+def _inner(kind: ConfigType) -> ConfigType:
+    """Return what a list or an optional setting is about."""
+    while getattr(kind, "inner_type", None) is not None:
+        kind = kind.inner_type  # type: ignore[attr-defined]  # asked for above
+    return kind

@@ -1,0 +1,125 @@
+"""The rules across steps: what can be told to fail later in a run is refused before its first step.
+
+They are looked at when the resources of a run are set up, for the steps that the run makes. What only the
+images, the hub or the weights can tell is still found out by the step that opens them. What the store shows
+to have worked before is not tried again, so that a run that takes everything over loads no heavy library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from streetvision_assets.conventions import BODIES
+from streetvision_core.errors import ConfigError, StreetVisionError
+from streetvision_core.graph import BUNDLE, CHECKPOINT, EVALUATION, POLICIES
+from streetvision_core.io.recorded import from_recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import dagster as dg
+
+    from streetvision_core.bundle.config import BundleConfig
+    from streetvision_core.io import ArtifactStore
+    from streetvision_core.models.config import BackboneConfig
+    from streetvision_core.training.config import TrainingConfig
+
+Configs = dict[str, Any]
+
+
+def check_run(run: dg.DagsterRun, store: ArtifactStore) -> None:
+    """Hold the configuration of a run against the rules across its steps.
+
+    Raises:
+        StreetVisionError: a step of the run could only fail.
+    """
+    given: Any = run.run_config.get("ops", {})
+    configs = _configs(_steps_of(run), given)
+    if BUNDLE in configs:
+        _check_bundle(configs[BUNDLE], configs, store)
+    if "backbone" in configs:
+        _check_backbone(configs["backbone"], configs, store)
+    if CHECKPOINT in configs:
+        _check_devices(configs[CHECKPOINT])
+
+
+def _steps_of(run: dg.DagsterRun) -> Collection[str]:
+    """Return the steps that a run makes: those that were selected, or all of its job."""
+    from streetvision_assets.definitions import defs
+
+    keys = run.asset_selection
+    if keys is None:
+        keys = defs.resolve_job_def(run.job_name).asset_layer.selected_asset_keys
+    return [key.path[-1] for key in keys]
+
+
+def _configs(steps: Collection[str], ops: Mapping[str, Any]) -> Configs:
+    """Return the settings of each step; one that names variables of the environment is left out."""
+    configs: Configs = {}
+    for step in steps:
+        try:
+            configs[step] = BODIES[step].__annotations__["config"](**(ops.get(step, {}).get("config") or {}))
+        except pydantic.ValidationError:
+            continue  # the launch has refused everything else that this could be
+    return configs
+
+
+def _check_bundle(config: BundleConfig, configs: Configs, store: ArtifactStore) -> None:
+    there = {*configs, *store.current_steps()}
+    step = POLICIES[config.policy].step
+    if step not in there:
+        raise ConfigError(
+            f"the policy {config.policy} from this run or from an earlier one",
+            f"no {step} in either",
+            "policy of bundle",
+            f"Select {step} too: '*{step}'; or choose another policy.",
+        )
+    if config.require_evaluation and EVALUATION not in there:
+        raise ConfigError(
+            "an evaluation from this run or from an earlier one",
+            "none in either",
+            "require_evaluation of bundle",
+            f"Select {EVALUATION} too: '*{EVALUATION}'; or set require_evaluation: false.",
+        )
+
+
+def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactStore) -> None:
+    from streetvision_core.models.backbone import look_ahead
+    from streetvision_core.models.explora_config import NONE
+    from streetvision_core.models.licences import export_obstacle
+    from streetvision_core.training.config import LORA
+
+    training: TrainingConfig | None = configs.get(CHECKPOINT)
+    adapters = config.adaptation != NONE or (training is not None and training.method.kind == LORA)
+    if _worked(config, training, store):
+        return
+    licence = look_ahead(config, adapters=adapters)
+    bundle: BundleConfig | None = configs.get(BUNDLE)
+    if bundle is None:
+        return
+    obstacle = export_obstacle(
+        licence.name, text=licence.text, accepted=bundle.accept_license, chosen=bundle.license
+    )
+    if obstacle is not None:
+        raise obstacle
+
+
+def _worked(config: BackboneConfig, training: TrainingConfig | None, store: ArtifactStore) -> bool:
+    """Tell whether the store holds the weights that are configured, trained in the way that is."""
+    try:
+        weights = store.resolve("backbone").config()
+        recipe = from_recorded(CHECKPOINT, store.resolve(CHECKPOINT).config()) if training else {}
+    except StreetVisionError:  # nothing there, or nothing that can be read
+        return False
+    names = ("architecture", "weights", "license", "adaptation")
+    same = all(weights.get(name) == getattr(config, name) for name in names)
+    return same and (training is None or recipe["method"]["kind"] == training.method.kind)
+
+
+def _check_devices(config: TrainingConfig) -> None:
+    if config.hardware.devices > 1:
+        from streetvision_core.training.processes import count_devices
+
+        count_devices(config.hardware.devices)

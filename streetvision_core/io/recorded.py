@@ -1,0 +1,142 @@
+"""Settings as this version writes them, whichever version recorded them.
+
+Older versions recorded the settings of a step flat: those of a choice beside the choice, all of them, whether
+they were used or not. What is there tells which it is: a choice that is a word is an old one. Settings that
+the recorded choice did not use, and those that are gone, are left out. Nothing is validated here, so that
+parts of a record can be read as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KIND = "kind"
+_PROBE_BATCH = 64  # images a step of a probe, where a part of a record does not say
+_CROPS = {name: name for name in ("scale_min", "hflip", "color_jitter")}
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """For each kind, the default first, where its settings lay: the name inside it, and the flat one."""
+
+    kinds: Mapping[str, Mapping[str, str]]
+    word: str = ""  # the flat name of the choice itself, where it was another one
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The choices of a step, its groups of settings that lay flat, and what is gone."""
+
+    choices: Mapping[str, _Choice]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+
+    @property
+    def flat(self) -> set[str]:
+        """The names of settings that lie inside a choice now, or nowhere."""
+        kinds = [kind for choice in self.choices.values() for kind in choice.kinds.values()]
+        return {*self.gone, *(flat for kind in kinds for flat in kind.values())}
+
+
+# What a probe has no use for: its heads have rates of their own, and take features, not pixels.
+NOT_OF_A_PROBE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "optimizer": ("learning_rate", "weight_decay", "layer_decay", "gradient_clip"),
+        "hardware": ("devices", "accumulate", "precision", "compile"),
+    }
+)
+_TRAINING = _Step(
+    choices={
+        "method": _Choice(
+            {
+                "finetune": {},
+                "probe": {
+                    "learning_rates": "probe_learning_rates",
+                    "weight_decays": "probe_weight_decays",
+                    "augmented_views": "probe_views",
+                    "cache_features": "cache_features",
+                },
+                "lp_ft": {"probe_epochs": "probe_epochs"},
+                "lora": {"rank": "lora_rank", "alpha": "lora_alpha"},
+            }
+        ),
+        "loss": _Choice(
+            {
+                "cross_entropy": {"label_smoothing": "label_smoothing"},
+                "focal": {"gamma": "focal_gamma", "label_smoothing": "label_smoothing"},
+            }
+        ),
+        "augmentation": _Choice({"crop": _CROPS, "trivial": _CROPS, "validator": {}, "none": {}}),
+        "views": _Choice(
+            {
+                "whole": {},
+                "grid": {"size": "view_grid", "overlap": "view_overlap", "pooling": "pooling"},
+            }
+        ),
+        "pooling": _Choice(
+            {"top_k": {"views": "view_top_k"}, "mean": {}, "max": {}, "attention": {}}, word="view_pooling"
+        ),
+    },
+    groups={
+        "optimizer": (
+            "learning_rate", "weight_decay", "warmup_epochs", "layer_decay", "gradient_clip", "ema_decay",
+        ),
+        "hardware": (
+            "devices", "accumulate", "precision", "compile", "threads", "num_workers", "cache_mb",
+        ),
+    },
+    gone=("probe_batch_size", "lora_dropout", "cutmix"),
+)  # fmt: skip
+_STEPS: Mapping[str, _Step] = MappingProxyType({"phase1_checkpoint": _TRAINING})
+
+
+def from_recorded(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded settings of a step, or a part of them, as this version writes them."""
+    known = _STEPS.get(step)
+    if known is None:
+        return dict(recorded)
+    settings = dict(recorded)
+    # A choice inside another comes first: the outer one then takes it in.
+    for name in reversed(tuple(known.choices)):
+        _nest(settings, name, known.choices[name])
+    for name in known.flat:
+        settings.pop(name, None)
+    for group, names in known.groups.items():
+        if given := {name: settings.pop(name) for name in names if name in settings}:
+            settings[group] = {**settings.get(group, {}), **given}
+    if step == "phase1_checkpoint" and isinstance(recorded.get("method"), str):
+        _of_a_probe(settings, recorded)
+    return settings
+
+
+def _nest(settings: dict[str, Any], name: str, choice: _Choice) -> None:
+    """Put the flat settings of a choice inside it, where any are there."""
+    word = settings.pop(choice.word, None) if choice.word else settings.get(name)
+    if isinstance(word, dict):
+        return
+    kind = word if word is not None else next(iter(choice.kinds))
+    given = {inner: settings[flat] for inner, flat in choice.kinds.get(kind, {}).items() if flat in settings}
+    if word is not None or given:
+        settings[name] = {KIND: kind, **given}
+
+
+def _of_a_probe(settings: dict[str, Any], recorded: Mapping[str, Any]) -> None:
+    if settings["method"][KIND] != "probe":
+        return
+    settings["batch_size"] = recorded.get("probe_batch_size", _PROBE_BATCH)
+    leave_out_unused(settings, augmented=bool(recorded.get("probe_views")))
+
+
+def leave_out_unused(settings: dict[str, Any], *, augmented: bool) -> None:
+    """Take what a probe does not use out of its settings."""
+    for group, names in NOT_OF_A_PROBE.items():
+        if group in settings:
+            settings[group] = {name: one for name, one in settings[group].items() if name not in names}
+    settings.pop("mixup", None)
+    if not augmented:
+        settings.pop("augmentation", None)

@@ -1,0 +1,103 @@
+"""Bad configurations are refused before a run exists, each in one paragraph that names step and setting."""
+
+import dagster as dg
+import pytest
+
+from streetvision_assets.definitions import defs
+from streetvision_assets.refusals import paragraph
+
+# What is written, and what the paragraph has to say of it.
+BAD = {
+    "yes as a name": (
+        {"images": {"folder": {"path": True}}},
+        ("a text", "true", "folder.path of images", 'Put quotes around it: "no", "yes".'),
+    ),
+    "an unknown source": ({"images": {"folders": {}}}, ("the unknown folders", "did you mean folder?")),
+    "an unknown setting": ({"gate": {"covrage": 0.5}}, ("covrage", "(gate)", "did you mean coverage?")),
+    "an unknown step": ({"trehsolds": {}}, ("a step", "trehsolds", "did you mean thresholds?")),
+    "a word for a number": (
+        {"phase1_checkpoint": {"epochs": "ten"}},
+        ("a whole number", "'ten'", "epochs of phase1_checkpoint"),
+    ),
+    "a fraction for a count": (
+        {"phase1_checkpoint": {"epochs": 2.5}},
+        ("a whole number", "2.5", "epochs of phase1_checkpoint"),
+    ),
+    "a missing path": ({"images": {"csv": {}}}, ("path to be given", "csv of images")),
+    "a choice that is none": (
+        {"bundle": {"lineage": "redact"}},
+        ("full, redacted", "lineage of bundle", "Did you mean redacted?"),
+    ),
+    "a risk above 1": ({"scrc": {"alpha": 2.0}}, ("a number less than 1", "2.0", "alpha of scrc")),
+    "a size too small": (
+        {"backbone": {"input_size": 7}},
+        ("a number greater than or equal to 16", "7", "input_size of backbone"),
+    ),
+    "shares beyond 1": ({"splits": {"train": 0.9}}, ("four shares that add up to 1", "splits: ")),
+    "a warm-up beyond the end": (
+        {"phase1_checkpoint": {"epochs": 2, "optimizer": {"warmup_epochs": 3.0}}},
+        ("within the 2 epochs", "phase1_checkpoint: optimizer.warmup_epochs"),
+    ),
+    "a setting of another method": (
+        {"phase1_checkpoint": {"method": {"lora": {"probe_epochs": 3}}}},
+        ("the unknown probe_epochs", "method.lora of phase1_checkpoint"),
+    ),
+    "an unknown method": (
+        {"phase1_checkpoint": {"method": {"lorra": {}}}},
+        ("lorra", "method of phase1_checkpoint", "did you mean lora?"),
+    ),
+    "a method without its braces": (
+        {"phase1_checkpoint": {"method": "lora"}},
+        ("one of finetune: {...}, lora: {...}", "'lora'"),
+    ),
+    "a rank beyond the bound": (
+        {"phase1_checkpoint": {"method": {"lora": {"rank": 5000}}}},
+        ("less than or equal to 1024", "method.lora.rank of phase1_checkpoint"),
+    ),
+    "a learning rate of a probe": (
+        {"phase1_checkpoint": {"method": {"probe": {}}, "optimizer": {"learning_rate": 0.1}}},
+        ("only settings that a probe uses", "optimizer.learning_rate"),
+    ),
+    "attention that nothing learns": (
+        {"phase1_checkpoint": {"views": {"grid": {"pooling": {"attention": {}}}}}},
+        ("learns how to weigh the views", "Only method: probe"),
+    ),
+    "two sources": (
+        {"images": {"demo": {}, "folder": {"path": "x"}}},
+        ("exactly one source", "demo and folder", "images: "),
+    ),
+    "an unknown policy": ({"bundle": {"policy": "gates"}}, ("threshold, gate, scrc", "gates")),
+    "a version that is none": ({"bundle": {"version": "1"}}, ("X.Y.Z", "bundle: version")),
+    "a digest that is none": (
+        {"backbone": {"weights": "pretrained", "sha256": "abc"}},
+        ("64 hexadecimal digits", "backbone: sha256"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "says"), BAD.values(), ids=BAD)
+def test_a_bad_configuration_is_one_paragraph_before_there_is_a_run(settings, says):
+    config = {"ops": {step: {"config": given} for step, given in settings.items()}}
+    with pytest.raises(dg.DagsterInvalidConfigError) as caught:
+        dg.validate_run_config(defs.resolve_job_def("make_bundle"), config)
+    text = str(paragraph(caught.value))
+    assert text.startswith("Expected ")
+    assert "\n" not in text
+    assert len(text) < 500
+    for words in says:
+        assert words in text
+
+
+def test_every_fault_of_a_configuration_is_told():
+    config = {"ops": {"gate": {"config": {"covrage": 0.5, "folds": "five"}}}}
+    with pytest.raises(dg.DagsterInvalidConfigError) as caught:
+        dg.validate_run_config(defs.resolve_job_def("make_bundle"), config)
+    text = str(paragraph(caught.value))
+    assert "did you mean coverage?" in text
+    assert "folds of gate" in text
+
+
+def test_settings_beside_config_are_told_where_they_belong():
+    with pytest.raises(dg.DagsterInvalidConfigError) as caught:
+        dg.validate_run_config(defs.resolve_job_def("make_bundle"), {"ops": {"gate": {"coverage": 0.5}}})
+    assert "gate: {config: {coverage: ...}}" in str(paragraph(caught.value))

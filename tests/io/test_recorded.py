@@ -1,0 +1,83 @@
+"""Settings that older versions recorded flat are read as this version writes them."""
+
+import pytest
+
+from streetvision_core.io.recorded import from_recorded
+from streetvision_core.training.config import TrainingConfig
+
+STEP = "phase1_checkpoint"
+# What version 705fcbb recorded of a training with its defaults.
+FLAT = {
+    "views": "whole", "view_grid": 3, "view_overlap": 0.15, "view_pooling": "top_k", "view_top_k": 2,
+    "method": "finetune", "head_hidden": 0, "epochs": 7, "batch_size": 32, "accumulate": 1,
+    "learning_rate": 0.003, "layer_decay": 1.0, "weight_decay": 0.05, "warmup_epochs": 1.0,
+    "probe_epochs": 30, "probe_batch_size": 64, "probe_learning_rates": [0.001],
+    "probe_weight_decays": [0.0], "probe_views": 0, "cache_features": True, "lora_rank": 8,
+    "lora_alpha": 16, "lora_dropout": 0.0, "loss": "cross_entropy", "focal_gamma": 2.0,
+    "label_smoothing": 0.05, "class_weights": "balanced", "mixup": 0.0, "cutmix": 0.0, "dropout": 0.0,
+    "ema_decay": 0.99, "gradient_clip": 1.0, "patience": 8, "augmentation": "crop", "scale_min": 0.7,
+    "hflip": 0.5, "color_jitter": 0.2, "seed": 0, "precision": "auto", "compile": False, "devices": 1,
+    "max_unreadable": 0, "threads": 0,
+}  # fmt: skip
+
+
+def recipe(**changes):
+    return TrainingConfig.model_validate(from_recorded(STEP, {**FLAT, **changes}))
+
+
+def test_a_flat_record_of_the_defaults_is_the_defaults():
+    assert recipe() == TrainingConfig()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"method": "lora", "lora_rank": 3}, {"method": {"kind": "lora", "rank": 3, "alpha": 16}}),
+        ({"method": "lp_ft"}, {"method": {"kind": "lp_ft", "probe_epochs": 30}}),
+        ({"loss": "focal"}, {"loss": {"kind": "focal", "gamma": 2.0, "label_smoothing": 0.05}}),
+        ({"augmentation": "validator"}, {"augmentation": {"kind": "validator"}}),
+        (
+            {"views": "grid", "view_pooling": "max"},
+            {"views": {"kind": "grid", "size": 3, "overlap": 0.15, "pooling": {"kind": "max"}}},
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_choice_did_not_use_is_gone(changes, expected):
+    read = from_recorded(STEP, {**FLAT, **changes})
+    assert {name: read[name] for name in expected} == expected
+    assert read.keys() <= {*TrainingConfig.model_fields}
+    recipe(**changes)
+
+
+def test_a_probe_has_its_batches_and_none_of_the_settings_of_pixels():
+    read = from_recorded(STEP, {**FLAT, "method": "probe", "learning_rate": 0.1, "mixup": 0.3})
+    assert read["batch_size"] == 64
+    assert read["optimizer"] == {"warmup_epochs": 1.0, "ema_decay": 0.99}
+    assert not {"mixup", "augmentation"} & read.keys()
+    assert recipe(method="probe").probe.learning_rates == [0.001]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"method": {"kind": "probe"}, "views": {"kind": "grid", "pooling": {"kind": "attention"}}},
+        {"method": {"kind": "lora", "rank": 2}, "loss": {"kind": "focal"}, "augmentation": {"kind": "none"}},
+    ],
+)
+def test_what_this_version_records_is_read_as_it_is(config):
+    made = TrainingConfig.model_validate(config)
+    recorded = made.model_dump(mode="json")
+    assert from_recorded(STEP, recorded) == recorded
+    assert TrainingConfig.model_validate(recorded) == made
+
+
+def test_what_a_method_does_not_use_is_not_recorded():
+    probe = TrainingConfig.model_validate({"method": {"kind": "probe"}}).model_dump(mode="json")
+    assert "learning_rate" not in probe["optimizer"]
+    assert "devices" not in probe["hardware"]
+    assert "rank" not in str(probe)
+
+
+def test_other_steps_are_left_as_they_are():
+    assert from_recorded("splits", {"seed": 3}) == {"seed": 3}
