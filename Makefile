@@ -13,10 +13,10 @@ LOCKED := $(INSTALL) --require-hashes --no-deps --requirement requirements.txt
 .PHONY: bundle verify ui test claims lint bench lock clean
 
 bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets/folder.yaml for your own pictures)
-	$(ACTIVATED) python -P -m streetvision_assets.launch make_bundle -c $(PRESET)
+	$(ACTIVATED) python -P -m streetvision_assets.commands.launch make_bundle -c $(PRESET)
 
 verify: .venv/runtime ## run every check of what was materialized, and nothing else
-	$(ACTIVATED) python -P -m streetvision_assets.launch verify
+	$(ACTIVATED) python -P -m streetvision_assets.commands.launch verify
 
 ui: .venv/runtime ## open the graph in the browser, on loopback only
 	$(ACTIVATED) dagster dev --host 127.0.0.1 --port 3000

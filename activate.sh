@@ -12,8 +12,8 @@ dagster() {
   if [ "$1" = dev ]; then
     shift
     set -- dev -m "$DAGSTER_MODULE_NAME" -d "$VIRTUAL_ENV" "$@"
-    PYTHONWARNINGS="$quiet" env -u DAGSTER_MODULE_NAME PYTHONSAFEPATH=1 "$VIRTUAL_ENV/bin/python" -m streetvision_assets.dagster_command "$@"
+    PYTHONWARNINGS="$quiet" env -u DAGSTER_MODULE_NAME PYTHONSAFEPATH=1 "$VIRTUAL_ENV/bin/python" -m streetvision_assets.commands.dagster_command "$@"
   else
-    PYTHONWARNINGS="$quiet" PYTHONSAFEPATH=1 "$VIRTUAL_ENV/bin/python" -m streetvision_assets.dagster_command "$@"
+    PYTHONWARNINGS="$quiet" PYTHONSAFEPATH=1 "$VIRTUAL_ENV/bin/python" -m streetvision_assets.commands.dagster_command "$@"
   fi
 }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - argparse names it nowhere else
 
 GOOD, BAD, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-# What Ctrl-C is answered with; `dagster` answers it alike (streetvision_assets/interrupts.py).
+# What Ctrl-C is answered with; `dagster` answers it alike (streetvision_assets/commands/interrupts.py).
 GOES_ON = "Interrupted: the next run goes on where this one stopped."
 
 

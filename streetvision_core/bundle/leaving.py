@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.bundle.layout import EVALUATION, EXPECTED, GOLDEN_PREFIX, RECORD, SPLITS, BundleRecord
-from streetvision_core.io.artifact import LINEAGE_PREFIX, PRIVATE_PREFIX
 from streetvision_core.io.names import PRIVATE_NAME
+from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
 from streetvision_core.io.records import parse_json
 
 if TYPE_CHECKING:

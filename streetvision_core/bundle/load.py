@@ -45,8 +45,8 @@ from streetvision_core.errors import BundleError, StreetVisionError
 from streetvision_core.graph import CHECKPOINT, POLICIES, POLICY_PREFIX, PolicyKind
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
-from streetvision_core.io.artifact import PRIVATE_PREFIX
 from streetvision_core.io.private import read_private
+from streetvision_core.io.published import PRIVATE_PREFIX
 from streetvision_core.io.records import parse_json, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streetvision_core.errors import IntegrityError, MissingArtifactError, StoreError
 from streetvision_core.history.scan import places, run_ids
 from streetvision_core.io import ArtifactStore, default_store, read_artifact
-from streetvision_core.io.artifact import LINEAGE_PREFIX, PRIVATE_PREFIX
 from streetvision_core.io.manifest import StepManifest
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import config_of, machine_of, read_private
+from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,5 @@
 """Durable files, manifests, provenance and the artifact store."""
 
-from streetvision_core.io.artifact import Artifact, content_digest
 from streetvision_core.io.atomic import (
     StagedFile,
     atomic_file,
@@ -18,7 +17,7 @@ from streetvision_core.io.encode import (
 )
 from streetvision_core.io.manifest import InputArtifact, Origin, OutputFile, StepManifest
 from streetvision_core.io.private import Environment, GitState, PrivateRecord, environment, git_state
-from streetvision_core.io.published import PublishedArtifact, read_artifact
+from streetvision_core.io.published import Artifact, PublishedArtifact, content_digest, read_artifact
 from streetvision_core.io.store import ArtifactStore, default_store
 from streetvision_core.io.tensors import read_tensors, tensors_bytes
 from streetvision_core.io.writers import (

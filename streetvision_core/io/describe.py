@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import ConfigError, SchemaError
-from streetvision_core.io.artifact import content_digest
 from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import json_bytes, json_digest
 from streetvision_core.io.manifest import OPEN_VERSION, InputArtifact, Origin, OutputFile, StepManifest
@@ -28,6 +27,7 @@ from streetvision_core.io.private import (
     process_run_id,
     utc_now,
 )
+from streetvision_core.io.published import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -37,7 +37,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import MissingArtifactError, StoreError
-from streetvision_core.io.artifact import Artifact, file_digest
 from streetvision_core.io.atomic import (
     StagedFile,
     compute_file_sha256,
@@ -66,7 +65,14 @@ from streetvision_core.io.names import (
     check_segment,
     parse_pointer,
 )
-from streetvision_core.io.published import PublishedArtifact, damaged, read_artifact, unreadable
+from streetvision_core.io.published import (
+    Artifact,
+    PublishedArtifact,
+    damaged,
+    file_digest,
+    read_artifact,
+    unreadable,
+)
 from streetvision_core.io.root import (
     LOCK,
     Root,

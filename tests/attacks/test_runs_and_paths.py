@@ -18,8 +18,8 @@ import yaml
 from dagster._core.test_utils import create_run_for_test
 from filelock import FileLock
 
-from streetvision_assets import stale_runs
-from streetvision_assets.preflight import DATABASES, prepare
+from streetvision_assets.commands import stale_runs
+from streetvision_assets.commands.preflight import DATABASES, prepare
 from streetvision_core.bundle.recheck import moved_copy_problems
 from streetvision_core.cli import GOES_ON
 from streetvision_core.errors import StoreError
@@ -259,8 +259,8 @@ def test_ctrl_c_ends_the_command_for_what_was_made_alike(place, after):
 @pytest.mark.parametrize(
     "words",
     [
-        ("streetvision_assets.launch", "verify"),
-        ("streetvision_assets.dagster_command", "job", "execute", "-j", "verify"),
+        ("streetvision_assets.commands.launch", "verify"),
+        ("streetvision_assets.commands.dagster_command", "job", "execute", "-j", "verify"),
     ],
     ids=["launch", "dagster"],
 )

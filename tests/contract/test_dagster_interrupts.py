@@ -11,7 +11,7 @@ AFTER_OTHER_PROCESSES = """
 import os, signal, sys, time
 from dagster._utils.interrupts import capture_interrupts
 from joblib import Parallel, delayed
-from streetvision_assets.interrupts import interruptible
+from streetvision_assets.commands.interrupts import interruptible
 
 def run():
     with capture_interrupts():

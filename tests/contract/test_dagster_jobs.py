@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 import yaml
 
+from streetvision_assets.commands.launch import main
 from streetvision_assets.definitions import defs
-from streetvision_assets.launch import main
 from streetvision_assets.presets import first_comment, preset_jobs
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.private import git_state
@@ -148,4 +148,4 @@ def test_a_run_of_several_presets_bears_all_their_names(home, monkeypatch):
 def test_make_verify_is_a_run_that_the_page_of_jobs_lists():
     make = ["make", "--no-print-directory", "--dry-run", "-o", ".venv/runtime", "verify"]
     shown = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    assert shown.endswith("python -P -m streetvision_assets.launch verify\n")
+    assert shown.endswith("python -P -m streetvision_assets.commands.launch verify\n")

@@ -93,8 +93,8 @@ def test_the_definitions_validate_from_the_repository_without_any_variable(new_p
 @pytest.mark.parametrize(
     ("target", "command"),
     [
-        ("bundle", "python -P -m streetvision_assets.launch make_bundle -c presets/demo.yaml"),
-        ("verify", "python -P -m streetvision_assets.launch verify"),
+        ("bundle", "python -P -m streetvision_assets.commands.launch make_bundle -c presets/demo.yaml"),
+        ("verify", "python -P -m streetvision_assets.commands.launch verify"),
     ],
 )
 def test_make_runs_the_commands_that_are_tested_here(new_place, target, command):

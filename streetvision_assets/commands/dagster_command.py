@@ -15,12 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
-from streetvision_assets.interrupts import interruptible, one_line_after_ctrl_c
+from streetvision_assets.commands.interrupts import interruptible, one_line_after_ctrl_c
 from streetvision_core.cli import BAD, GOOD
 from streetvision_core.errors import StreetVisionError
 
 with one_line_after_ctrl_c():
-    from streetvision_assets.preflight import prepare, prepare_to_serve
+    from streetvision_assets.commands.preflight import prepare, prepare_to_serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,9 @@ def main(words: Sequence[str]) -> int:
             return _make(_with_our_logger(words, Path(folder)))
     if tuple(words[:2]) == _EXECUTE:
         return _make(words)
-    return _become([sys.executable, "-P", "-m", "streetvision_assets.serve"] if serves else [_DAGSTER], words)
+    return _become(
+        [sys.executable, "-P", "-m", "streetvision_assets.commands.serve"] if serves else [_DAGSTER], words
+    )
 
 
 def _import_nothing_from_here(words: Sequence[str]) -> None:

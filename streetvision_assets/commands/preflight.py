@@ -111,7 +111,7 @@ def prepare_to_serve() -> None:
         ConfigError: the ``dagster.yaml`` of DAGSTER_HOME cannot be used.
     """
     prepare()
-    from streetvision_assets.stale_runs import fail_stale_runs
+    from streetvision_assets.commands.stale_runs import fail_stale_runs
 
     with _instance() as instance:
         fail_stale_runs(instance)

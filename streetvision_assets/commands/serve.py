@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_THIS = "streetvision_assets.serve"
+_THIS = "streetvision_assets.commands.serve"
 _WEBSERVER, _DAEMON = "dagster_webserver", "dagster._daemon"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 

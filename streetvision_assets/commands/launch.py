@@ -5,7 +5,7 @@ no run without one. So this makes the run itself, with the origin that ``dagster
 executes it in this process. Of Dagster it uses what its own command line is made of, which is not public: one
 module holds all of it, and ``tests/contract/test_dagster_ui.py`` holds the page to it.
 
-Usage: python -m streetvision_assets.launch JOB [-c PRESET ...]
+Usage: python -m streetvision_assets.commands.launch JOB [-c PRESET ...]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streetvision_assets.interrupts import interruptible, one_line_after_ctrl_c
+from streetvision_assets.commands.interrupts import interruptible, one_line_after_ctrl_c
 from streetvision_core.cli import BAD, GOOD
 from streetvision_core.errors import ConfigError, StreetVisionError
 
@@ -31,7 +31,7 @@ with one_line_after_ctrl_c():  # for what takes a second or more to load
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
     from dagster._utils.interrupts import capture_interrupts
 
-    from streetvision_assets.preflight import prepare
+    from streetvision_assets.commands.preflight import prepare
     from streetvision_assets.presets import read_preset
     from streetvision_assets.refusals import paragraph
 
@@ -43,7 +43,9 @@ MODULE = "streetvision_assets.definitions"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job to its end; return 0 when it succeeded, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m streetvision_assets.launch", description="Run a job.")
+    parser = argparse.ArgumentParser(
+        prog="python -m streetvision_assets.commands.launch", description="Run a job."
+    )
     parser.add_argument("job", metavar="JOB", help="make_bundle, phase1, preset_demo, ...")
     parser.add_argument("-c", "--config", metavar="PRESET", action="append", default=[], type=Path)
     parsed = parser.parse_args(arguments)
