@@ -45,9 +45,8 @@ def main(words: Sequence[str]) -> int:
             return _make(_with_our_logger(words, Path(folder)))
     if tuple(words[:2]) == _EXECUTE:
         return _make(words)
-    return _become(
-        [sys.executable, "-P", "-m", "streetvision_assets.commands.serve"] if serves else [_DAGSTER], words
-    )
+    server = [sys.executable, "-P", "-m", "streetvision_assets.commands.serve"]
+    return _become(server if serves else [_DAGSTER], words)
 
 
 def _import_nothing_from_here(words: Sequence[str]) -> None:
