@@ -94,7 +94,7 @@ def slow_waves(grey: Image.Image, size: tuple[int, int]) -> tuple[NDArray[np.flo
     """
     blocks = [max(1, side // _LEAST_SIDE) for side in grey.size]
     pixels = np.asarray(grey.reduce((blocks[0], blocks[1])), np.float64)
-    mean = round(pixels.mean())
+    mean = round(float(pixels.sum()) / pixels.size)
     # What one pixel here was in the whole: the last one of a row may be cut off.
     across, down = (
         block * -(-whole // side) for block, whole, side in zip(blocks, size, grey.size, strict=True)
@@ -106,9 +106,9 @@ def slow_waves(grey: Image.Image, size: tuple[int, int]) -> tuple[NDArray[np.flo
 
 def perceptual_hashes(waves: NDArray[np.float64]) -> tuple[str, str, str, str]:
     """Return 64 bits of an image and of its mirror image, then 256 bits of both, in hex."""
-    mirrored = waves * _MIRROR
+    both = np.stack([waves, waves * _MIRROR])
     half = _WAVES // 2
-    return _hex(waves[:half, :half]), _hex(mirrored[:half, :half]), _hex(waves), _hex(mirrored)
+    return *_hex(both[:, :half, :half]), *_hex(both)
 
 
 @lru_cache(maxsize=1024)
@@ -129,7 +129,11 @@ def _turned(waves: NDArray[np.float64], orientation: int) -> NDArray[np.float64]
     return waves * _MIRROR[:, None] if orientation in (3, 4, 7, 8) else waves
 
 
-def _hex(waves: NDArray[np.float64]) -> str:
-    ordered = np.sort(waves, axis=None)
-    below, above = ordered[len(ordered) // 2 - 1 : len(ordered) // 2 + 1]
-    return np.packbits(2 * waves > below + above).tobytes().hex()
+def _hex(waves: NDArray[np.float64]) -> tuple[str, str]:
+    """Return the bits of two images [2, N, N]: set where a wave is above the median of its image."""
+    rows = waves.reshape(2, -1)
+    middle = rows.shape[1] // 2
+    ordered = np.sort(rows, axis=1)
+    medians = ordered[:, middle - 1] + ordered[:, middle]  # twice the median: still a whole number
+    words = np.packbits(2 * rows > medians[:, None], axis=1)
+    return words[0].tobytes().hex(), words[1].tobytes().hex()

@@ -58,7 +58,10 @@ def read_file(path: Path, *, name: str) -> bytes:
         raise UnusablePictureError(Reason.NOT_AN_IMAGE, "not a regular file", name) from error
     with file:
         size = os.fstat(file.fileno()).st_size
-        data = b"" if size > MAX_FILE_BYTES else file.read(MAX_FILE_BYTES + 1)
+        # What is asked for is allocated: no more than there is, unless the file grew meanwhile.
+        data = b"" if size > MAX_FILE_BYTES else file.read(size + 1)
+        if len(data) > size:
+            data += file.read(MAX_FILE_BYTES + 1 - len(data))
     if (size := max(size, len(data))) > MAX_FILE_BYTES:
         raise UnusablePictureError(Reason.TOO_LARGE, f"a file of {size} bytes", name)
     return data
