@@ -233,7 +233,7 @@ def groups_plausible(images: PublishedArtifact) -> Verdict:
     known = groups_known(index.pictures)
     sure = "every image has a group" if known else "no sign of frames that belong together"
     return Verdict(
-        [frames.describe(group_setting(images.config()))] if frames else [],
+        [frames.describe(group_setting(images.config(), frames.example[0]))] if frames else [],
         good=f"{index.groups}: {sure}",
         counts={"ungrouped": sum(image.group == image.name for image in index.pictures)},
         severity=dg.AssetCheckSeverity.WARN,

@@ -100,10 +100,12 @@ class ParquetSource:
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
-        groups = {columns.group for columns in self._columns.values()}
-        grouped = (
-            "every image its own group" if None in groups else f"grouped by {self._config.group_column!r}"
-        )
+        lacking = [name for name, columns in self._columns.items() if columns.group is None]
+        grouped = f"grouped by {self._config.group_column!r}"
+        if len(lacking) == len(self._columns):
+            grouped = "every image its own group"
+        elif lacking:
+            grouped += f", which {len(lacking)} of them lack, {lacking[0]} for example"
         files = "1 file" if len(self._files) == 1 else f"{len(self._files)} files"
         return f"Parquet {self._config.path} ({files}), {grouped}{self._rules.note()}"
 
