@@ -193,9 +193,8 @@ def test_images_that_are_groups_of_their_own_are_counted_as_images():
     for grouped in (True, False):
         index = index_of(picture(f"p{n}", n % 2, f"g{n // 2}" if grouped else None) for n in range(40))
         assert assign_splits(index, SplitsConfig()).groups_known == grouped == groups_known(index.pictures)
-        assert index.summary.endswith(
-            f"in {'20 groups' if grouped else '40 images (no groups known)'}; 0 put aside"
-        )
+        words = " in 20 groups" if grouped else ", images (no groups known)"
+        assert index.summary.endswith(f"(20 None, 20 Roadwork){words}; 0 put aside")
 
 
 def test_groups_of_one_image_each_are_known():
