@@ -34,7 +34,7 @@ from streetvision_core.data.images import (
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.overview import overview_sheet
-from streetvision_core.data.shortcuts import WHAT_TO_DO, find_shortcuts
+from streetvision_core.data.shortcuts import find_shortcuts, shortcut_warnings
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_renamed, verify_splits
 from streetvision_core.history.text import source_lines
@@ -213,9 +213,10 @@ def balanced(splits: PublishedArtifact, store: StoreResource) -> Verdict:
 )
 def no_shortcut(images: PublishedArtifact) -> Verdict:
     """Look for features that tell the label without the street; warn where there is one."""
-    shortcuts = find_shortcuts(ImageIndex.from_artifact(images))
+    index = ImageIndex.from_artifact(images)
+    shortcuts = find_shortcuts(index)
     return Verdict(
-        [*map(str, shortcuts), *([WHAT_TO_DO] if shortcuts else [])],
+        shortcut_warnings(index, shortcuts),
         good="no feature that was looked at tells the label",
         counts={shortcut.feature: shortcut.auroc for shortcut in shortcuts},
         severity=dg.AssetCheckSeverity.WARN,
@@ -233,7 +234,7 @@ def groups_plausible(images: PublishedArtifact) -> Verdict:
     known = groups_known(index.pictures)
     sure = "every image has a group" if known else "no sign of frames that belong together"
     return Verdict(
-        [frames.describe(group_setting(images.config()))] if frames else [],
+        [frames.describe(group_setting(images.config(), frames.example[0]))] if frames else [],
         good=f"{index.groups}: {sure}",
         counts={"ungrouped": sum(image.group == image.name for image in index.pictures)},
         severity=dg.AssetCheckSeverity.WARN,

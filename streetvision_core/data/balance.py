@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streetvision_core.data.draws import ENOUGH_GROUPS, LARGEST_SHARE
+from streetvision_core.data.groups import count_groups, groups_known
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.graph import ROLES
 
@@ -35,13 +36,17 @@ FEW_GROUPS = 30
 
 @dataclass(frozen=True)
 class RoleBalance:
-    """What a role holds: images and groups of each class, all groups, images of the largest."""
+    """What a role holds: images and groups of each class, all groups, images of the largest.
+
+    Where the data names no groups (`groups_known`), each image counts as one, and is called an image.
+    """
 
     role: str
     images: tuple[int, int]
     groups_with: tuple[int, int]
     groups: int
     largest: int
+    groups_known: bool = True
 
     @property
     def total(self) -> int:
@@ -68,16 +73,17 @@ class RoleBalance:
 def balance_roles(index: ImageIndex, splits: Splits) -> tuple[RoleBalance, ...]:
     """Return what each role holds, in the order of `ROLES`; groups are those that near-duplicates unite."""
     label_of = {image.name: image.label for image in index.pictures}
-    return tuple(_balance(role, splits, label_of) for role in ROLES)
+    known = groups_known(index.pictures)
+    return tuple(_balance(role, splits, label_of, known=known) for role in ROLES)
 
 
-def _balance(role: str, splits: Splits, label_of: Mapping[str, int]) -> RoleBalance:
+def _balance(role: str, splits: Splits, label_of: Mapping[str, int], *, known: bool) -> RoleBalance:
     names = splits.roles[role]
     labels = Counter(label_of[name] for name in names)
     sizes = Counter(splits.group_of[name] for name in names)
     pairs = Counter(label for label, _ in {(label_of[name], splits.group_of[name]) for name in names})
     return RoleBalance(
-        role, (labels[0], labels[1]), (pairs[0], pairs[1]), len(sizes), max(sizes.values(), default=0)
+        role, (labels[0], labels[1]), (pairs[0], pairs[1]), len(sizes), max(sizes.values(), default=0), known
     )
 
 
@@ -106,13 +112,16 @@ def _share_warnings(balance: RoleBalance, share: float, total: int) -> Iterator[
 
 def _class_warnings(balance: RoleBalance) -> Iterator[str]:
     scarce = [
-        f"{images} {name} ({groups} {'group' if groups == 1 else 'groups'})"
+        f"{images} {name} ({count_groups(groups, images, known=True)})"
+        if balance.groups_known
+        else f"{images} {name}"
         for name, images, groups in zip(LABEL_NAMES, balance.images, balance.groups_with, strict=True)
         if groups < ENOUGH_GROUPS
     ]
     if scarce:
+        unit = "groups" if balance.groups_known else "images"
         held = " and ".join(scarce)
-        yield f"{balance.role} holds {held}, where {ENOUGH_GROUPS} groups of a class are the least"
+        yield f"{balance.role} holds {held}, where {ENOUGH_GROUPS} {unit} of a class are the least"
 
 
 def _prevalence_warnings(balance: RoleBalance, prevalence: float) -> Iterator[str]:
@@ -132,15 +141,17 @@ def distrust(balances: tuple[RoleBalance, ...]) -> str:
     `FEW_GROUPS` groups count in the role that a figure is computed on, not in all roles together.
     """
     few = {balance.role for balance in balances if balance.groups < FEW_GROUPS}
+    unit = "groups" if balances[0].groups_known else "images"
     uses = {
         "train": "the network has seen few places",
         "val_select": "the best epoch may be best by chance",
-        "val_calib": "the certificate of scrc counts groups, of which it has too few for a small bound, and a"
-        " tuned threshold may do worse than 0.5",
+        "val_calib": f"the certificate of scrc counts {unit}, of which it has too few for a small bound, and"
+        " a tuned threshold may do worse than 0.5",
         "val_test": "its intervals are too short",
     }
     if not few:
         return ""
     counts = ", ".join(f"{balance.role} {balance.groups}" for balance in balances)
     reasons = "; ".join(f"{role}: {use}" for role, use in uses.items() if role in few)
-    return f"fewer than {FEW_GROUPS} groups in a role ({counts}). {reasons}. Add images of other places."
+    unit += "" if balances[0].groups_known else " (no groups known)"
+    return f"fewer than {FEW_GROUPS} {unit} in a role ({counts}). {reasons}. Add images of other places."

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streetvision_core.data.config import PART_NAMES
 from streetvision_core.data.duplicates import Hashes, near_duplicates
+from streetvision_core.data.sources.joined import ATTRIBUTE
 from streetvision_core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streetvision_core.data.config import SourceConfig
+    from streetvision_core.data.config import PartConfig, SourceConfig
     from streetvision_core.data.duplicates import NearDuplicates
     from streetvision_core.data.index import Picture
     from streetvision_core.data.sources import Entry
@@ -34,6 +36,11 @@ MOST_JOINED = 5  # named groups in one united group
 LARGE_SHARE, LARGE_NUMBER = 0.05, 30  # of the images, in one component of several groups
 FEWEST_NEIGHBOURS = 10
 _SHOWN = 5
+_IN_PARQUET = re.compile(r"(.*\.parquet)#\d+", re.DOTALL)
+_PATTERN_ADVICE = {
+    "folder.group_pattern": "Correct the pattern; it is searched in the path below the class folder.",
+    "coco.group_pattern": "Correct the pattern; it is searched in the file name.",
+}
 _COUNTED = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
 _LIKE_A_GROUP = re.compile(
     r"group|vid|seq|clip|scene|drive|session|track|camera|site|place|location|recording", re.IGNORECASE
@@ -132,7 +139,17 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 
 
 def check_grouping(entries: Sequence[Entry], config: SourceConfig) -> None:
-    """Raise DataError where a group pattern or column that was asked for gives no image a group."""
+    """Raise DataError where a group pattern or column that was asked for groups no image of its source."""
+    if config.join is None:
+        _check_grouping(entries, config)
+    for part in config.join or ():
+        own = f"{part.name or part.kind}/"
+        _check_grouping(
+            [entry for entry in entries if entry.name.startswith(own)], part, of=f" of {own[:-1]}"
+        )
+
+
+def _check_grouping(entries: Sequence[Entry], config: SourceConfig | PartConfig, *, of: str = "") -> None:
     if (setting := _grouping(config)) is None or any(entry.group for entry in entries) or not entries:
         return
     name, value = setting
@@ -140,18 +157,19 @@ def check_grouping(entries: Sequence[Entry], config: SourceConfig) -> None:
     raise DataError(
         f"images that {name} gives a group",
         f"none: '{value}' matches none of {len(entries)}, for example {_some([e.name for e in entries])}",
-        name,
-        "Correct the pattern; it is searched in the path below the class folder."
-        if name.startswith("folder")
+        f"{name}{of}",
+        _PATTERN_ADVICE[name]
+        if name in _PATTERN_ADVICE
         else f"Name another column, one of {', '.join(columns) or 'none'}, or null for no groups.",
     )
 
 
-def _grouping(config: SourceConfig) -> tuple[str, str] | None:
+def _grouping(config: SourceConfig | PartConfig) -> tuple[str, str] | None:
     """Return name and value of the group setting, where one was made that differs from its default."""
-    if config.folder is not None and config.folder.group_pattern:
-        return "folder.group_pattern", config.folder.group_pattern
-    for kind in ("csv", "parquet"):
+    for kind in ("folder", "coco"):
+        if (source := getattr(config, kind)) is not None and source.group_pattern:
+            return f"{kind}.group_pattern", source.group_pattern
+    for kind in ("csv", "parquet", "coco"):
         source = getattr(config, kind)
         if source is not None and source.group_column not in (
             None,
@@ -161,9 +179,14 @@ def _grouping(config: SourceConfig) -> tuple[str, str] | None:
     return None
 
 
-def group_setting(config: Mapping[str, Any]) -> str:
-    """Return the name of the setting that groups images of the configured source."""
-    kind = next((kind for kind in ("folder", "csv", "parquet") if config.get(kind) is not None), "csv")
+def group_setting(config: Mapping[str, Any], image: str = "") -> str:
+    """Return the name of the setting that groups images of the source; of several, that of `image`."""
+    for part in config.get("join") or ():
+        setting = group_setting(part)
+        name = part.get("name") or setting.partition(".")[0]
+        if image.startswith(f"{name}/"):
+            return setting
+    kind = next((kind for kind in PART_NAMES if config.get(kind) is not None), "csv")
     return f"{kind}.{'group_pattern' if kind == 'folder' else 'group_column'}"
 
 
@@ -174,7 +197,8 @@ class UngroupedFrames:
     `images` of all `of` images have no group, and `example` are the first of them. `alike` of `neighbours` in
     the order of the counted file names are closer to each other than to an image far away in that order; both
     are 0 where the images do not show it. `series` is how many beginnings of names there are before the
-    number, `columns` are attributes named like a group.
+    number, `columns` are attributes named like a group, `places` the
+    Parquet files and joined sources of which no image has a group while others have.
     """
 
     images: int
@@ -184,10 +208,13 @@ class UngroupedFrames:
     example: tuple[str, ...]
     series: int
     columns: tuple[str, ...]
+    places: tuple[str, ...] = ()
 
     def describe(self, setting: str) -> str:
         """Return the warning, with what to write for `setting`, `csv.group_column` for instance."""
         parts = [f"{self.images} of {self.of} images have no group, for example {', '.join(self.example)}"]
+        if self.places:
+            parts.append(f"none at all in {_some(self.places)}")
         if self.neighbours:
             parts.append(
                 f"they look like frames that follow each other: {self.alike} of {self.neighbours} neighbours"
@@ -220,7 +247,23 @@ def ungrouped_frames(images: Sequence[Picture]) -> UngroupedFrames | None:
     if not (in_order or columns or 0 < len(alone) < len(images)):
         return None
     example = tuple(image.name for image in alone[:3])
-    return UngroupedFrames(len(alone), len(images), len(pairs), alike, example, series, columns)
+    places = tuple(_without_groups(alone, images))
+    return UngroupedFrames(len(alone), len(images), len(pairs), alike, example, series, columns, places)
+
+
+def _without_groups(alone: Sequence[Picture], images: Sequence[Picture]) -> list[str]:
+    """Return the places of which no image has a group, where there are others."""
+    having = Counter(map(_place, images))
+    lacking = [place for place, number in Counter(map(_place, alone)).items() if number == having[place]]
+    return sorted(lacking) if len(lacking) < len(having) else []
+
+
+def _place(image: Picture) -> str:
+    """Return the Parquet file or the joined source that an image comes from, "" where it is neither."""
+    if file := _IN_PARQUET.fullmatch(image.name):
+        return file[1]
+    source = image.attributes.get(ATTRIBUTE, "")
+    return source if image.name.startswith(f"{source}/") else ""
 
 
 def _group_columns(images: Sequence[Picture]) -> Iterable[str]:

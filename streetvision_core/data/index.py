@@ -97,11 +97,14 @@ class ImageIndex:
     @property
     def summary(self) -> str:
         """One line: how many images were listed, are used of each class, and were put aside, and why."""
+        from streetvision_core.data.groups import groups_known
+
         labels = Counter(image.label for image in self.pictures)
         used = ", ".join(f"{labels[label]} {name}" for label, name in enumerate(LABEL_NAMES))
+        grouped = f" in {self.groups}" if groups_known(self.pictures) else ", images (no groups known)"
         line = (
             f"{len(self.pictures) + len(self.quarantine)} listed, {len(self.pictures)} used ({used})"
-            f" in {self.groups}; {len(self.quarantine)} put aside"
+            f"{grouped}; {len(self.quarantine)} put aside"
         )
         if self.quarantine:
             line += f": {describe_quarantine(self.quarantine)}"

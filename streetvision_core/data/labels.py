@@ -31,6 +31,7 @@ PANDAS_ADVICE = (
     ' write with na_rep="None", or set none: ["None", ""] where empty means none.'
 )
 _WHOLE_NUMBER = re.compile(r"(-?\d+)\.0*")
+_NUMBER = re.compile(r"[-+]?[\d.]+")
 _EMPTY = frozenset({"", "nan", "<na>"})
 _DENIAL = re.compile(r"(no|non|none|not|nothing|normal|negative|false|without|clear|0)(?![^\W_])")
 _MOST_WORDS = 1000  # that are told apart: a column of free text must not fill the memory
@@ -74,6 +75,11 @@ def fold(text: str) -> str:
     folded = unicodedata.normalize("NFC", " ".join(text.split())).casefold()
     number = _WHOLE_NUMBER.fullmatch(folded)
     return number[1] if number else folded
+
+
+def denies(word: str) -> bool:
+    """Tell whether a word says by itself that something is not there."""
+    return _DENIAL.match(fold(word)) is not None
 
 
 def label_meanings(
@@ -177,7 +183,7 @@ class LabelReader(WordReader[int]):
                 "labels that are None or Roadwork, 0 or 1, or words of the settings none: and roadwork:",
                 self.told(),
                 where,
-                f"{label_advice(self.words)}{empty}",
+                f"{label_advice(self.words, self._meanings)}{empty}",
             )
 
     def note(self) -> str:
@@ -189,12 +195,17 @@ class LabelReader(WordReader[int]):
         return f"{' and '.join(map(str, bare))} taken as {names}"
 
 
-def label_advice(words: Iterable[str]) -> str:
-    """Return the settings to write for labels in these words, a guess where the words themselves deny."""
-    words = list(words)
-    none = [word for word in words if _DENIAL.match(fold(word))]
-    roadwork = [word for word in words if word not in none]
-    if none and roadwork:
+def label_advice(words: Iterable[str], meanings: Mapping[str, int] | None = None) -> str:
+    """Return the settings to write for labels in these words.
+
+    What already has a meaning keeps it. Of the others a word that denies is none in the example; a number
+    is never guessed.
+    """
+    words, known = list(words), meanings or {}
+    guessed = {word: known.get(fold(word), 0 if denies(word) else 1) for word in words}
+    none, roadwork = ([word for word in words if guessed[word] == label] for label in (0, 1))
+    bare = any(_NUMBER.fullmatch(fold(word)) and fold(word) not in known for word in words)
+    if none and roadwork and not bare:
         example = f"for example none: [{_quoted(none)}] and roadwork: [{_quoted(roadwork)}]"
     else:
         example = f"none: [...] and roadwork: [...], with each of {_quoted(words)} in one of them"

@@ -16,8 +16,8 @@ excellent, and in use nothing works. `find_shortcuts` looks for it in the index 
    where no single feature is.
 
 Beyond `MOST_IMAGES` images of a class an even sample is looked at, drawn by content: AUROC does not depend on
-prevalence. What no image of an older index
-recorded is skipped. Nothing is found where a class has fewer than `FOLDS` groups: that would be chance.
+prevalence. What no image of an older index recorded is skipped. Nothing is found where a class has fewer than
+`FOLDS` groups: that would be chance.
 
 What is not promised: that there is no shortcut. A watermark or a season is not among the features.
 """
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streetvision_core.data.groups import groups_known
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.eval.folds import split_folds, units_of_classes
 from streetvision_core.eval.ranking import auroc, auroc_interval
@@ -61,6 +62,11 @@ WHAT_TO_DO = (
     "a model may learn this instead of the works: take both classes from every source, size and format, or"
     " make them alike (same size and encoding), and look at the figures inside each"
 )
+# Of worlds without a shortcut 57 % were warned of where frames had no group, 0.5 % where they had.
+WHERE_UNGROUPED = (
+# Warned of without a shortcut: 57 % of worlds where frames of a video had no group, 0.5 % where they had.
+    " this may be chance: name their groups first"
+)
 Columns = dict[str, "Floats"]
 
 
@@ -81,6 +87,14 @@ class Shortcut:
             f"the label can be told from {self.feature} alone, AUROC {self.auroc:.2f}"
             f" [{self.interval.low:.2f}, {self.interval.high:.2f}]{described}"
         )
+
+
+def shortcut_warnings(index: ImageIndex, shortcuts: Sequence[Shortcut]) -> list[str]:
+    """Return a sentence for each shortcut of `index`, then what to do about them; empty without any."""
+    if not shortcuts:
+        return []
+    chance = [] if groups_known(index.pictures) else [WHERE_UNGROUPED]
+    return [*map(str, shortcuts), *chance, WHAT_TO_DO]
 
 
 def find_shortcuts(index: ImageIndex) -> tuple[Shortcut, ...]:

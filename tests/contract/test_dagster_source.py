@@ -74,8 +74,10 @@ def test_the_demo_has_to_be_named_and_may_be_named_alone(graph):
     assert graph.current("images").manifest.config["demo"] == DemoConfig(**SMALL_DEMO, seed=3).model_dump()
 
 
-def test_an_empty_store_says_how_to_name_a_source_and_stays_empty(graph):
-    result = graph.run("make_bundle")
+@pytest.mark.parametrize("config", [{}, {"images": {"config": {}}}], ids=["none", "an empty source"])
+def test_an_empty_store_says_how_to_name_a_source_and_stays_empty(graph, config):
+    """A preset whose source is commented out, or the plain button of the UI: never the demo."""
+    result = graph.run("make_bundle", config=config)
     assert not result.success
     said = paragraph(result)
     assert "presets/folder.yaml" in said

@@ -50,6 +50,16 @@ def test_an_image_with_an_annotation_is_roadwork(tmp_path):
         listed(coco(tmp_path, data, roadwork="Barrel"))
 
 
+@pytest.mark.parametrize("word", ["None", "no roadwork", "normal"])
+def test_a_category_that_denies_is_never_taken_as_roadwork(tmp_path, word):
+    """An image is annotated with its class: without the settings, every image would be roadwork."""
+    data = content([image(n) for n in range(4)], [(n, n % 2) for n in range(4)], names=(word, "works"))
+    with pytest.raises(DataError, match=f"{word.lower()} among the categories.*none: ..{word.lower()}"):
+        listed(coco(tmp_path, data))
+    for words in ({"none": word}, {"roadwork": "works"}):
+        assert listed(coco(tmp_path, data, **words)) == [0, 1, 0, 1]
+
+
 def test_a_scene_tag_decides_where_it_is_named(tmp_path):
     tags = [["Lane Closed", "Detour"], ["No change"], [], "no change"]
     images = [image(n, scene_level_tags={"alteration": tag, "weather": "rain"}) for n, tag in enumerate(tags)]

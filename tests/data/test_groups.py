@@ -193,15 +193,61 @@ def test_images_that_are_groups_of_their_own_are_counted_as_images():
     for grouped in (True, False):
         index = index_of(picture(f"p{n}", n % 2, f"g{n // 2}" if grouped else None) for n in range(40))
         assert assign_splits(index, SplitsConfig()).groups_known == grouped == groups_known(index.pictures)
-        assert index.summary.endswith(
-            f"in {'20 groups' if grouped else '40 images (no groups known)'}; 0 put aside"
-        )
+        words = " in 20 groups" if grouped else ", images (no groups known)"
+        assert index.summary.endswith(f"(20 None, 20 Roadwork){words}; 0 put aside")
 
 
 def test_groups_of_one_image_each_are_known():
     index = index_of(picture(f"p{n}", n % 2, f"place {n}") for n in range(40))
     assert assign_splits(index, SplitsConfig()).groups_known
     assert "in 40 groups" in index.summary
+
+
+def entry(name, group=None, **attributes):
+    return Entry(name, 0, group, attributes)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"csv": {"path": "x", "group_column": "vid"}}, "'vid' matches none of 1.*csv.group_column of a"),
+        ({"folder": {"path": "x", "group_pattern": "(v)"}}, "folder.group_pattern of a.*class folder"),
+        ({"coco": {"path": "x", "group_pattern": "(v)"}}, "coco.group_pattern of a.*the file name"),
+        ({"coco": {"path": "x", "group_column": "vid"}}, "coco.group_column of a.*Name another column"),
+    ],
+)
+def test_a_group_setting_of_one_of_several_sources_must_match_there(part, words):
+    config = SourceConfig(join=[{"name": "a", **part}, {"name": "ab", "parquet": {"path": "y"}}])
+    others = [entry("ab/1.jpg", "g")]
+    with pytest.raises(DataError, match=words):
+        check_grouping([entry("a/1.jpg"), *others], config)
+    check_grouping([entry("a/1.jpg", "g"), *others], config)
+
+
+def test_the_setting_is_that_of_the_source_of_the_image():
+    config = {"join": [{"name": "a", "folder": {}}, {"name": None, "coco": {}}]}
+    settings = [group_setting(config, image) for image in ("a/1.jpg", "coco/1.jpg")]
+    assert settings == ["folder.group_pattern", "coco.group_column"]
+    assert group_setting({"coco": {}, "csv": None}) == "coco.group_column"
+
+
+def test_files_and_sources_without_any_group_are_named():
+    images = [
+        picture(f"d/{file}.parquet#00000{n}", n % 2, None if file == "b" else "g")
+        for file in "ab"
+        for n in (0, 1)
+    ]
+    seen = ungrouped_frames(images)
+    assert "; none at all in d/b.parquet. " in seen.describe("parquet.group_column")
+    images = [
+        replace(
+            picture(f"{source}/{n}", n % 2, "g" if source == "x" else None), attributes={"source": source}
+        )
+        for source in ("x", "y")
+        for n in (0, 1)
+    ]
+    assert ungrouped_frames(images).places == ("y",)
+    assert ungrouped_frames(images[2:]) is None
 
 
 @pytest.mark.parametrize(
@@ -220,7 +266,7 @@ def test_groups_of_one_image_each_are_known():
         (
             "c09_shard_without_group",
             {"parquet": {"path": "data"}},
-            r"24 of 48 images have no group.*parquet.group_column",
+            r"24 of 48 images have no group.*; none at all in \S+\.parquet.*parquet.group_column",
         ),
     ],
 )

@@ -69,6 +69,34 @@ def test_where_no_word_denies_no_side_is_guessed():
         labels(["A", "B"])
 
 
+@pytest.mark.parametrize(
+    ("none", "roadwork", "words", "given"),
+    [
+        (["1"], [], "01", '"0", "1"'),
+        ([], ["0"], "01", '"0", "1"'),
+        ([], [], ["0", "1", "-1"], '"-1", "0", "1"'),
+    ],
+)
+def test_the_advice_never_turns_round_what_is_configured_and_guesses_no_number(none, roadwork, words, given):
+    """`none: [1]` was answered with `none: ["0"] and roadwork: ["1"]`."""
+    reader = LabelReader(none, roadwork)
+    for word in words:
+        reader.read(word)
+    with pytest.raises(DataError) as caught:
+        reader.check("here")
+    assert f"none: [...] and roadwork: [...], with each of {given}" in str(caught.value)
+
+
+def test_the_advice_keeps_what_is_configured():
+    reader = LabelReader(["Works"], [])
+    for word in ("Works", "No works"):
+        reader.read(word)
+    with pytest.raises(
+        DataError, match=r'none: \[...\] and roadwork: \[...\], with each of "No works", "Works"'
+    ):
+        reader.check("here")
+
+
 def test_a_column_of_free_text_is_shown_in_part():
     with pytest.raises(DataError, match=r"and \d+ more"):
         labels([f"text {number}" * 100 for number in range(5000)])
@@ -213,6 +241,15 @@ def test_names_of_a_nested_label_and_of_a_column_with_gaps_count(tmp_path):
     assert listed(parquet(path, label_column="meta.label")) == [1, 0]
     path = pushed(tmp_path / "b.parquet", ["Roadwork", "None"], [0.0, 1.0, None])
     assert listed(parquet(path)) == [1, 0, None]
+
+
+def test_numbers_that_became_text_are_still_the_numbers_of_their_classes(tmp_path):
+    """`astype(str)` keeps the metadata: "0" was taken as a bare 0, whatever its name."""
+    path = pushed(tmp_path / "a.parquet", ["Roadwork", "None"], ["0", "1", "1.0", "Roadwork", "-1"])
+    assert listed(parquet(path)) == [1, 0, 0, 1, None]
+    assert listed(parquet(pushed(tmp_path / "b.parquet", ["1", "0"], ["0", "1"]))) == [0, 1]
+    with pytest.raises(DataError, match=r"7 \(without a name\) x 1"):
+        listed(parquet(pushed(tmp_path / "c.parquet", ["None", "Roadwork"], ["0", "1", "7"])))
 
 
 @pytest.mark.parametrize("other", [["Roadwork", "None"], []])

@@ -18,7 +18,13 @@ from streetvision_core.data import (
     index_pictures,
     open_source,
 )
-from streetvision_core.data.shortcuts import JOINT, find_shortcuts
+from streetvision_core.data.shortcuts import (
+    JOINT,
+    WHAT_TO_DO,
+    WHERE_UNGROUPED,
+    find_shortcuts,
+    shortcut_warnings,
+)
 from streetvision_core.demo import write_demo
 from streetvision_core.errors import DataError
 from streetvision_core.eval.ranking import auroc, auroc_interval
@@ -75,6 +81,17 @@ def test_each_feature_that_tells_the_label_is_named(feature, change):
     assert shortcuts[feature].interval.low > 0.6
     assert f"told from {feature} alone, AUROC " in str(shortcuts[feature])
     assert "i0" in str(shortcuts[feature])  # an example
+
+
+def test_where_no_groups_are_known_the_warning_says_that_it_may_be_chance():
+    """Frames of a few videos have the size and light of their video, and tell its label by chance."""
+    index = world(lambda one, _: {"height": 480 - 100 * one.label})
+    alone = index_of(replace(image, group=image.name) for image in index.pictures)
+    for images, told in ((index, False), (alone, True)):
+        warnings = shortcut_warnings(images, find_shortcuts(images))
+        assert (WHERE_UNGROUPED in warnings) == told
+        assert warnings[-1] == WHAT_TO_DO
+    assert shortcut_warnings(alone, ()) == []
 
 
 def test_nothing_is_found_where_nothing_tells_the_label():

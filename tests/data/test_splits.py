@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import time
 from collections import Counter
 from dataclasses import replace
@@ -228,6 +229,16 @@ def test_what_few_groups_do_not_allow_is_said_with_their_counts():
     assert "certificate of scrc" in said
     assert "tuned threshold" in said
     assert distrust(tuple(replace(balance, groups=30) for balance in balances)) == ""
+
+
+def test_where_no_groups_are_known_no_group_is_spoken_of():
+    index = index_of(picture(f"p{n:02}", n % 2) for n in range(20))
+    balances = balance_roles(index, assign_splits(index, CONFIG))
+    words = [*balance_warnings(balances, CONFIG.shares), distrust(balances)]
+    assert "val_test holds 1 None and 1 Roadwork, where 5 images of a class are the least" in words
+    assert "fewer than 30 images (no groups known) in a role" in words[-1]
+    assert "certificate of scrc counts images" in words[-1]
+    assert not any(re.search("groups? (of|in)|counts groups", word) for word in words)
 
 
 def test_four_groups_of_each_class_are_enough():

@@ -6,7 +6,10 @@ import pytest
 
 from streetvision_core.bundle import Predictor, load_bundle
 from streetvision_core.cli import main
+from streetvision_core.data.balance import balance_roles, balance_warnings
+from streetvision_core.data.groups import ungrouped_frames
 from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.shortcuts import find_shortcuts
 from streetvision_core.data.splits import Splits
 from streetvision_core.history.verify import verify_everything
 from streetvision_core.inference.logits import Logits
@@ -107,3 +110,17 @@ def test_what_it_published_is_taken_over_as_it_was(golden_705fcbb, tmp_path):
     taken = take_over(store, store.resolve("splits"), run_id="20261129T000000-00000001")
     assert (taken.manifest.schema_version, taken.manifest.hostname) == (2, "golden")
     assert taken.problems() == []
+
+
+def test_what_it_did_not_record_is_no_reason_for_a_warning(store):
+    """Its index has no format, brightness, 256-bit hashes or roles: absent is not suspect."""
+    index = ImageIndex.from_artifact(store.resolve("images"))
+    assert {(image.format, image.brightness, image.phash256, image.role) for image in index.pictures} == {
+        ("", None, "", None)
+    }
+    splits = Splits.from_artifact(store.resolve("splits"))
+    assert find_shortcuts(index) == ()
+    assert ungrouped_frames(index.pictures) is None
+    assert balance_warnings(balance_roles(index, splits), splits.config.shares) == []
+    assert splits.groups_known
+    assert "in 112 groups; 0 put aside" in index.summary

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from streetvision_core.data.labels import counted, fold
+from streetvision_core.data.labels import counted, denies, fold, label_advice
 from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_text
 from streetvision_core.data.sources.files import existing, read_below, read_file
 from streetvision_core.data.sources.paths import Roots
@@ -174,6 +174,13 @@ def _decide_by_categories(of_image: dict[Any, set[str]], config: CocoConfig) -> 
             f"{', '.join(strange)}; the images are annotated with {counted(images)}",
             config.path,
             "Correct the words, or tell by label_column which field of an image is its label.",
+        )
+    if denying := [name for name in sorted(images) if denies(name) and not roadwork | none]:
+        raise DataError(
+            "categories that all mean roadwork, or the settings none: and roadwork:",
+            f"{', '.join(denying)} among the categories {counted(images)}",
+            config.path,
+            label_advice(sorted(images)),
         )
     return frozenset(roadwork or set(images) - none)
 

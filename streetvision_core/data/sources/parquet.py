@@ -28,6 +28,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
+from streetvision_core.data.labels import fold, text_of
 from streetvision_core.data.sources.class_names import class_names
 from streetvision_core.data.sources.entry import (
     MAX_TEXT,
@@ -42,7 +43,7 @@ from streetvision_core.data.sources.spill import Spill
 from streetvision_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from streetvision_core.data.config import ParquetConfig
 
@@ -101,10 +102,12 @@ class ParquetSource:
 
     def describe(self) -> str:
         """Say where the pictures come from and how they are grouped."""
-        groups = {columns.group for columns in self._columns.values()}
-        grouped = (
-            "every image its own group" if None in groups else f"grouped by {self._config.group_column!r}"
-        )
+        lacking = [name for name, columns in self._columns.items() if columns.group is None]
+        grouped = f"grouped by {self._config.group_column!r}"
+        if len(lacking) == len(self._columns):
+            grouped = "every image its own group"
+        elif lacking:
+            grouped += f", which {len(lacking)} of them lack, {lacking[0]} for example"
         files = "1 file" if len(self._files) == 1 else f"{len(self._files)} files"
         return f"Parquet {self._config.path} ({files}), {grouped}{self._rules.note()}"
 
@@ -235,14 +238,24 @@ def _named(values: list[Any], names: tuple[str, ...] | None) -> list[Any]:
     """Put class names in place of numbers; -1 is the hub's word for no label."""
     if names is None:
         return values
-    return [_name(value, names) if isinstance(value, int | float) else value for value in values]
+    own = {fold(name) for name in names}
+    return [_name(value, names) if _is_number(value, own) else value for value in values]
 
 
-def _name(number: float, names: tuple[str, ...]) -> str | None:
+def _is_number(value: Any, own: Collection[str]) -> bool:
+    """Tell whether a value is the number of a class; as text too, unless a class is called so."""
+    if isinstance(value, int | float):
+        return True
+    text = fold(text_of(value))
+    return text not in own and (text.isdecimal() or text == "-1")
+
+
+def _name(value: Any, names: tuple[str, ...]) -> str | None:
+    number = float(value)
     if number == -1 or math.isnan(number):
         return None
     known = number in range(len(names))  # 1.0 too, which a column with gaps becomes
-    return names[int(number)] if known else f"{number} (without a name)"
+    return names[int(number)] if known else f"{value} (without a name)"
 
 
 def row_name(file: str, row: int, *, rows: int) -> str:
