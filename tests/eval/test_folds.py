@@ -10,7 +10,7 @@ from streetvision_core.eval.folds import split_folds
 
 
 def draw(seed, *, images, together, mixed):
-    """Labels and group numbers, `together` images of a group on average; a group is `mixed` or of one class."""
+    """Labels and group numbers, about `together` images a group; a group is `mixed` or of one class."""
     random = np.random.default_rng(seed)
     group = random.integers(0, int(images / together), images)
     truth = random.random(images) < 0.3 if mixed else (random.random(images) < 0.4)[group]
