@@ -1,4 +1,4 @@
-"""The report: val_test, once, through the predictor that the bundle ships, every policy side by side."""
+"""The report: val_test, once, on the path that the bundle's predictor takes, every policy side by side."""
 
 from functools import partial
 
@@ -14,7 +14,6 @@ from streetvision_core.data.opening import open_pictures
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import EVALUATION, POLICY_STEPS, STEPS
-from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.registry import judged_policies
 from streetvision_core.report.evaluation import Evaluation, evaluate
@@ -43,7 +42,7 @@ def evaluation(
     step = Step.begin(context, store, config, *required.values(), *judged.published.values(), roles=ROLES)
     roles = Splits.from_artifact(splits)
     report = step.reused(Evaluation.from_artifact) or evaluate(
-        Predictor.of_checkpoint(Checkpoint.from_artifact(phase1_checkpoint), judged.lead),
+        Checkpoint.from_artifact(phase1_checkpoint),
         judged.policies,
         roles.roles["val_test"],
         index=ImageIndex.from_artifact(images),

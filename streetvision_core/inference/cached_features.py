@@ -1,7 +1,7 @@
-"""Features of pictures through the cache: what is there is read, what is missing is computed, once for all.
+"""Features of images through the cache, and the logits they give: what is there is read, the rest computed.
 
-A picture that lacks a feature is read, proven by its SHA-256 and decoded once, however many features of it
-are wanted; two threads do so ahead of the model, at most `AHEAD` crops are waiting. The model sees batches
+An image that lacks its features is read, proven by its SHA-256 and decoded; two threads do so ahead of the
+model, at most `AHEAD` crops are waiting. The model sees batches
 of the one size of every prediction, so a picture's features do not depend on which others are missing: a
 cold, a warm and a half-filled cache give the same numbers, bit for bit on the CPU.
 
@@ -21,7 +21,7 @@ import time
 import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -34,16 +34,24 @@ from streetvision_core.data.decoding import decode as decoding
 from streetvision_core.data.decoding import jpeg
 from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import ConfigError, IntegrityError
-from streetvision_core.inference import features, measure, predict
+from streetvision_core.inference import features, predict
 from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 from streetvision_core.inference.features import batch_features, classify_features, find_row_shape
-from streetvision_core.inference.measure import picture_quality
-from streetvision_core.inference.predict import BATCH_SIZE, choose_device, prepared_batches
+from streetvision_core.inference.predict import (
+    BATCH_SIZE,
+    FEATURES,
+    Measured,
+    choose_device,
+    join,
+    measure_pixels,
+    prepared_batches,
+)
 from streetvision_core.io.claims import remove_or_tell
 from streetvision_core.io.encode import bytes_digest, json_bytes
 from streetvision_core.io.system import room_for
 from streetvision_core.models import pooling, preprocessing, views
-from streetvision_core.models.pooling import pool_logits
+from streetvision_core.models.pooling import pool_features, pool_logits
+from streetvision_core.models.preprocessing import hub_transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,30 +59,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+    from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.models.views import Views
 
     Crop = Callable[[Image, str], torch.Tensor]
 
 FLOAT32 = "float32"
-PLAIN, MIRRORED, QUALITY = "plain", "mirrored", "quality"
+PLAIN = "plain"
 AHEAD = 2 * BATCH_SIZE
-_CODE = (decoding, features, jpeg, measure, pooling, predict, preprocessing, views)
+_CODE = (decoding, features, jpeg, pooling, predict, preprocessing, views)
 SECONDS_A_SHARD = 60.0
 # Threads that decode ahead of a model; it keeps every core busy by itself.
 READERS = 2
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is wanted of pictures: `rows` makes [B, *key.shape] of a batch of crops, uint8 [B, 3, H, W]."""
-
-    key: FeatureKey
-    rows: Callable[[torch.Tensor], npt.NDArray[Any]]
-
-    def seen_as(self, view: str) -> Measure:
-        """Return the same of another look at the pictures."""
-        return replace(self, key=replace(self.key, view=view))
 
 
 def body_digest(model: Any) -> str:
@@ -95,21 +92,76 @@ def body_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def feature_measures(
+def measure_images(
+    checkpoint: TrainedClassifier,
+    names: Sequence[str],
+    *,
+    digests: Sequence[str],
+    read: Callable[[str], bytes],
+    cache: Path | None,
+    features: bool = False,
+    device: str | torch.device | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> Measured:
+    """Return the checkpoint's logits of named images, and on request what goes into its classifier layer.
+
+    They are those of `predict.measure_pixels`, bit for bit on the CPU. Where the logits are made of one
+    vector of features, that is taken from the cache, and only images that lack it are read.
+
+    Args:
+        checkpoint: The classifier.
+        names: The images, [N].
+        digests: SHA-256 (hex) of their bytes, in the same order.
+        read: Returns the bytes of a named image.
+        cache: The directory of all feature sets; None computes and keeps nothing.
+        features: Whether the extra "features" [N, D] is wanted, of many views pooled.
+        device: By default the first GPU where there is one.
+        on_notice: Told of damaged shards.
+
+    Raises:
+        ConfigError: features of a model whose classifier is not one layer that takes [N, D].
+        DataError: an image cannot be read.
+        IntegrityError: the weights or an image are not what they were.
+    """
+    model, transform = checkpoint.load_model(), hub_transform(checkpoint.config)
+    where = choose_device() if device is None else device
+    shape = None if cache is None else find_row_shape(model, transform)
+    if shape is None:
+        extras = (FEATURES,) if features else ()
+        pixels = (transform.pixels(decode(read(name))) for name in names)
+        return join(measure_pixels(model, pixels, transform, device=where, extras=extras))
+    key = _make_key(model, transform, config=checkpoint.config, device=where, shape=shape)
+    rows = picture_features(
+        model,
+        names,
+        digests=digests,
+        read=read,
+        transform=transform,
+        key=key,
+        cache=cache,
+        device=where,
+        on_notice=on_notice,
+    )
+    logits = feature_logits(model, rows, views=transform.views)
+    if not features:
+        return Measured(logits)
+    pooled = pool_features(torch.from_numpy(rows[:]), views=transform.views) if transform.views else None
+    return Measured(logits, {FEATURES: rows[:] if pooled is None else pooled.numpy()})
+
+
+def feature_key(
     model: Any,
     transform: Preprocessing,
     *,
     config: Mapping[str, Any],
-    views: Sequence[str] = (PLAIN,),
     device: str | torch.device | None = None,
-) -> list[Measure]:
-    """Describe the features of a model in each view: what goes into its classifier layer, float32 [D].
+) -> FeatureKey:
+    """Describe the features of a model in the plain view: what goes into its classifier layer, float32 [D].
 
     Args:
         model: A timm classifier.
         transform: Its preprocessing.
         config: Its config.json, of which `architecture` and `model_args` count.
-        views: "mirrored" mirrors each crop; every other view takes the crops as they are given.
         device: Where it will be computed; by default on the first GPU where there is one.
 
     Raises:
@@ -123,7 +175,18 @@ def feature_measures(
             "the features of pictures",
             "Choose another architecture.",
         )
-    plain = FeatureKey(
+    return _make_key(model, transform, config=config, device=device, shape=shape)
+
+
+def _make_key(
+    model: Any,
+    transform: Preprocessing,
+    *,
+    config: Mapping[str, Any],
+    device: str | torch.device | None,
+    shape: tuple[int, ...],
+) -> FeatureKey:
+    return FeatureKey(
         weights=body_digest(model),
         architecture=str(config["architecture"]),
         model_args=dict(config.get("model_args", {})),
@@ -133,39 +196,10 @@ def feature_measures(
         computed_by={
             "device": _device_name(device),
             "code": _code_digest(),
-            **_versions("torch", "torchvision", "timm", "pillow"),
+            **{name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
         },
         shape=shape,
     )
-
-    def rows(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
-        return batch_features(model, pixels, transform, batch_size=BATCH_SIZE)
-
-    def mirrored_rows(pixels: torch.Tensor) -> npt.NDArray[np.float32]:
-        return rows(pixels.flip(-1))
-
-    return [Measure(replace(plain, view=view), mirrored_rows if view == MIRRORED else rows) for view in views]
-
-
-def quality_measure(transform: Preprocessing) -> Measure:
-    """Describe sharpness and brightness of the crops, float64 [2]: no model takes part, and no device."""
-
-    def rows(pixels: torch.Tensor) -> npt.NDArray[np.float64]:
-        whole = pixels if transform.views is None else pixels[:, 0]
-        return np.stack(picture_quality(whole.cpu().numpy()), axis=1)
-
-    key = FeatureKey(
-        weights="",
-        architecture="",
-        model_args={},
-        preprocessing=describe_preprocessing(transform),
-        precision="float64",
-        view=QUALITY,
-        computed_by={"code": _code_digest(), **_versions("numpy", "torchvision", "timm", "pillow")},
-        shape=(2,),
-        dtype="<f8",
-    )
-    return Measure(key, rows)
 
 
 def picture_features(
@@ -175,9 +209,8 @@ def picture_features(
     digests: Sequence[str],
     read: Callable[[str], bytes],
     transform: Preprocessing,
-    config: Mapping[str, Any],
+    key: FeatureKey,
     cache: Path | None,
-    view: str = PLAIN,
     crop: Crop | None = None,
     device: str | torch.device | None = None,
     on_notice: Callable[[str], None] = lambda _: None,
@@ -190,74 +223,40 @@ def picture_features(
         digests: SHA-256 (hex) of their bytes, in the same order.
         read: Returns the bytes of a named picture.
         transform: The model's preprocessing.
-        config: The model's config.json, of which `architecture` and `model_args` count.
+        key: That of `feature_key`. Whoever gives a `crop` names the view in it, with all that decides it.
         cache: The directory of all feature sets; None computes into a temporary one, which goes with the
             result.
-        view: Which look it is. Whoever gives a `crop` names it here, with everything that decides it.
         crop: Turns a picture and its SHA-256 into uint8 [3, H, W], in place of `transform.pixels`; called by
             several threads.
         device: By default the first GPU where there is one.
         on_notice: Told of damaged shards.
 
     Raises:
-        ConfigError: the model's logits are not made of one vector of features.
         DataError: a picture cannot be read.
         IntegrityError: a picture's bytes are not those of its digest.
         StoreError: the cache cannot be written.
     """
-    return measure_pictures(
-        model,
-        feature_measures(model, transform, config=config, views=[view], device=device),
-        names,
-        digests=digests,
-        read=read,
-        crop=crop or plain_crop(transform),
-        cache=cache,
-        device=device,
-        on_notice=on_notice,
-    )[0]
-
-
-def measure_pictures(
-    model: Any,
-    measures: Sequence[Measure],
-    names: Sequence[str],
-    *,
-    digests: Sequence[str],
-    read: Callable[[str], bytes],
-    crop: Crop,
-    cache: Path | None,
-    device: str | torch.device | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
-) -> list[FeatureSet]:
-    """Return a set for each measure; a picture is decoded and cropped once for all that lack it.
-
-    Arguments and errors as for `picture_features`.
-    """
     place = _Temporary() if cache is None else cache
-    features = place.path if isinstance(place, _Temporary) else place
-    sets = [
-        open_features(features, measure.key, digests, on_notice=on_notice, owner=place)
-        for measure in measures
-    ]
-    missing = np.unique(np.concatenate([one.missing for one in sets]))
+    where = place.path if isinstance(place, _Temporary) else place
+    features = open_features(where, key, digests, on_notice=on_notice, owner=place)
+    missing = features.missing
+    see = crop or plain_crop(transform)
 
     def load(position: int) -> torch.Tensor:
-        return crop(decode(_proven(read, names[position], digests[position])), digests[position])
+        return see(decode(_proven(read, names[position], digests[position])), digests[position])
 
-    where = choose_device() if device is None else device
-    writers = [_Writer(one) for one in sets]
+    writer = _Writer(features)
     try:
         pixels = _run_ahead(load, missing.tolist())
-        batches = prepared_batches(model, pixels, batch_size=BATCH_SIZE, device=where)
+        batches = prepared_batches(
+            model, pixels, batch_size=BATCH_SIZE, device=choose_device() if device is None else device
+        )
         for start, batch in zip(range(0, len(missing), BATCH_SIZE), batches, strict=True):
-            positions = missing[start : start + BATCH_SIZE]
-            for measure, writer in zip(measures, writers, strict=True):
-                writer.take(positions, measure.rows, batch)
+            rows = batch_features(model, batch, transform, batch_size=BATCH_SIZE)
+            writer.take(missing[start : start + BATCH_SIZE], rows)
     finally:
-        for writer in writers:
-            writer.publish()
-    return sets
+        writer.publish()
+    return features
 
 
 class Features(Protocol):
@@ -362,18 +361,10 @@ class _Writer:
     rows: list[npt.NDArray[Any]] = field(default_factory=list)
     published: float = field(default_factory=time.monotonic)
 
-    def take(
-        self,
-        positions: npt.NDArray[np.int64],
-        compute: Callable[[torch.Tensor], npt.NDArray[Any]],
-        batch: torch.Tensor,
-    ) -> None:
-        """Compute the rows of a batch if any of them is missing, and keep those that are."""
-        lacking = self.features.lacks(positions)
-        if not lacking.any():
-            return
-        self.positions.append(positions[lacking])
-        self.rows.append(compute(batch)[lacking])
+    def take(self, positions: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> None:
+        """Keep the rows of a batch, and publish where they make a shard or a minute has passed."""
+        self.positions.append(positions)
+        self.rows.append(rows)
         full = sum(map(len, self.positions)) >= SHARD_ROWS
         if full or time.monotonic() - self.published > SECONDS_A_SHARD:
             self.publish()
@@ -413,10 +404,6 @@ def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:
             "Restore the picture, or materialize images with rescan: true, and everything after it.",
         )
     return data
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    return {name: version(name) for name in packages}
 
 
 @cache

@@ -69,7 +69,7 @@ class FeatureKey:
         model_args: Its constructor arguments, JSON.
         preprocessing: How a picture becomes pixels, JSON.
         precision: What the model computes in, "float32" for instance.
-        view: Which look at the picture: "plain", "mirrored", "quality", "augmented:<digest>:<k>".
+        view: Which look at the picture: "plain", "augmented:<digest>:<k>".
         computed_by: The device and the libraries that decide the last bits, JSON.
         shape: Of one row.
         dtype: Of one row, in NumPy's spelling with the byte order.
@@ -152,11 +152,6 @@ class FeatureSet:
         """Positions of the pictures without a row, each picture once, in ascending order."""
         _, first = np.unique(self._of, return_index=True)
         return np.sort(first[self._place == _NOWHERE]).astype(np.int64)
-
-    def lacks(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Tell of each position [B] whether its picture has no row."""
-        lacking: npt.NDArray[np.bool_] = self._place[self._of[positions]] == _NOWHERE
-        return lacking
 
     def __getitem__(self, positions: npt.NDArray[np.int64] | Sequence[int] | slice) -> npt.NDArray[Any]:
         """Return the rows at `positions`, a copy [B, *shape].

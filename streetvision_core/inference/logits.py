@@ -185,34 +185,19 @@ def predict_role(
         DataError: the index does not hold a picture.
         IntegrityError: the weights or a picture are not what they were.
     """
-    from streetvision_core.data.decoding.decode import decode
-    from streetvision_core.inference.features import find_row_shape
-    from streetvision_core.inference.predict import choose_device, predict_logits
-    from streetvision_core.models.preprocessing import hub_transform
+    from streetvision_core.inference.cached_features import measure_images
 
-    labels = labels_of(names, index)
-    model, transform = checkpoint.load_model(), hub_transform(checkpoint.config)
-    where = choose_device() if device is None else device
-    if cache is not None and find_row_shape(model, transform) is not None:
-        from streetvision_core.inference.cached_features import feature_logits, picture_features
-
-        features = picture_features(
-            model,
-            names,
-            digests=digests_of(names, index),
-            read=pictures.read,
-            transform=transform,
-            config=checkpoint.config,
-            cache=cache,
-            device=where,
-            on_notice=on_notice,
-        )
-        logits = feature_logits(model, features, views=transform.views)
-    else:
-        logits = predict_logits(
-            model, (decode(pictures.read(name)) for name in names), transform, device=where
-        )
-    return Logits(tuple(names), logits, np.array(labels, dtype=np.int64), groups_of(names, index))
+    labels, groups = labels_of(names, index), groups_of(names, index)
+    measured = measure_images(
+        checkpoint,
+        names,
+        digests=digests_of(names, index),
+        read=pictures.read,
+        cache=cache,
+        device=device,
+        on_notice=on_notice,
+    )
+    return Logits(tuple(names), measured.logits, np.array(labels, dtype=np.int64), groups)
 
 
 def _pictures_of(names: Sequence[str], index: ImageIndex) -> list[Picture]:

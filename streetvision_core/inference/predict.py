@@ -1,4 +1,7 @@
-"""From pictures to logits: the one path of validation, calibration logits, evaluation and the bundle.
+"""From pixels to logits: the one path of validation, calibration logits, evaluation and the bundle.
+
+`measure_pixels` is that path; `predict_pixels` and `predict_logits` are its logits alone. The cache of
+features stands in front of it (`cached_features.measure_images`).
 
 Always float32, whatever training ran in. Every batch has the same size (the last one is filled up and
 cut), so a picture's logits do not depend on how many pictures follow it: with the same machine, batch
@@ -12,6 +15,7 @@ memory on the device does not grow with the grid, but for the 8-bit pixels of th
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +24,11 @@ import torch
 from torch.nn import functional
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.inference.extras import mirror_disagreement, picture_quality
 from streetvision_core.models.pooling import pool_features, pool_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
     from PIL.Image import Image
@@ -31,6 +36,19 @@ if TYPE_CHECKING:
     from streetvision_core.models.preprocessing import Preprocessing
 
 BATCH_SIZE = 32
+FEATURES = "features"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Logits float32 [N, 2] of images, and the extras that were asked for by name: arrays [N] or [N, D].
+
+    `features`, float32, are what goes into the classifier layer, of many views pooled (`models.pooling`); the
+    others stand in `extras`. Nothing but logits takes more than the pass that gives them.
+    """
+
+    logits: npt.NDArray[np.float32]
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 def predict_logits(
@@ -59,11 +77,58 @@ def predict_pixels(
     device: str | torch.device = "cpu",
 ) -> npt.NDArray[np.float32]:
     """Return the logits of pictures as `transform.pixels` gives them, float32 [N, 2]."""
-    found = []
+    measured = measure_pixels(model, pixels, transform, batch_size=batch_size, device=device)
+    return join(measured).logits
+
+
+def measure_pixels(
+    model: Any,
+    pixels: Iterable[torch.Tensor],
+    transform: Preprocessing,
+    *,
+    batch_size: int = BATCH_SIZE,
+    device: str | torch.device = "cpu",
+    extras: Collection[str] = (),
+) -> Iterator[Measured]:
+    """Measure images as `transform.pixels` gives them, a batch at a time.
+
+    The model is a timm model; it is moved to `device` and set to evaluation mode. The logits do not depend on
+    the extras, bit for bit.
+
+    Raises:
+        ConfigError: features of a model whose classifier is not one layer that takes [N, D].
+    """
     for batch in prepared_batches(model, pixels, batch_size=batch_size, device=device):
         with torch.inference_mode():
-            found.append(forward_batch(model, batch, transform, batch_size=batch_size).cpu().numpy())
-    return np.concatenate(found) if found else np.zeros((0, 2), dtype=np.float32)
+            measured = _measure(model, batch, transform, batch_size=batch_size, extras=extras)
+        yield measured
+
+
+def _measure(
+    model: Any, batch: torch.Tensor, transform: Preprocessing, *, batch_size: int, extras: Collection[str]
+) -> Measured:
+    pooled, features = _forward_pooled(
+        model, batch, transform, batch_size=batch_size, features=FEATURES in extras
+    )
+    logits, known = pooled.cpu().numpy(), {}
+    if features is not None:
+        known[FEATURES] = features.cpu().numpy()
+    if "disagreement" in extras:
+        mirrored = forward_batch(model, batch.flip(-1), transform, batch_size=batch_size).cpu().numpy()
+        known["disagreement"] = mirror_disagreement(logits, mirrored)
+    if "sharpness" in extras or "brightness" in extras:
+        whole = batch if transform.views is None else batch[:, 0]
+        known["sharpness"], known["brightness"] = picture_quality(whole.cpu().numpy())
+    return Measured(logits, known)
+
+
+def join(measured: Iterable[Measured]) -> Measured:
+    """Put batches together; of no images there are no extras."""
+    batches = list(measured)
+    if not batches:
+        return Measured(np.zeros((0, 2), dtype=np.float32))
+    extras = {name: np.concatenate([batch.extras[name] for batch in batches]) for name in batches[0].extras}
+    return Measured(np.concatenate([batch.logits for batch in batches]), extras)
 
 
 def prepared_batches(
@@ -93,24 +158,20 @@ def forward_batch(
     Raises:
         ConfigError: the views are pooled by attention, and the classifier does not take features [N, D].
     """
+    return _forward_pooled(model, pixels, transform, batch_size=batch_size, features=False)[0]
+
+
+def _forward_pooled(
+    model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int, features: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the logits [N, 2] and, where asked for, the features [N, D] of the same pass."""
     views = transform.views
     attends = views is not None and views.attention is not None
-    logits, features = forward_views(model, pixels, transform, batch_size=batch_size, features=attends)
-    return pool_logits(logits, features, views=views)
-
-
-def forward_with_features(
-    model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the logits of `forward_batch` bit for bit, and the features [N, D] of the same pass.
-
-    Raises:
-        ConfigError: the classifier does not take features [N, D].
-    """
-    logits, features = forward_views(model, pixels, transform, batch_size=batch_size, features=True)
-    assert features is not None
-    pooled = pool_logits(logits, features, views=transform.views)
-    return pooled, pool_features(features, views=transform.views)
+    logits, rows = forward_views(
+        model, pixels, transform, batch_size=batch_size, features=features or attends
+    )
+    pooled = pool_logits(logits, rows, views=views)
+    return pooled, pool_features(rows, views=views) if features and rows is not None else None
 
 
 def forward_views(

@@ -1,14 +1,16 @@
-"""From a picture's bytes to a decision: the one path that evaluation, the command line and users take.
+"""From an image's bytes to a decision: the one path that evaluation, the command line and users take.
 
-A picture is a path, bytes or a Pillow picture. It becomes upright RGB by `data.decoding.decode`, goes
-through the checkpoint's preprocessing and the network in float32, and the softmax of the logits is its
-probability of roadwork. The operating point of the policy is folded into the last layer, so that the answer
-is roadwork exactly where the probability is greater than 0.5. Whether it is answered at all, or deferred to
-a person, is for the policy to say; one that needs more than logits is given extras (`inference.measure`).
+An image is a path, bytes or a Pillow image. It becomes upright RGB by `data.decoding.decode`, goes through
+the checkpoint's preprocessing and the network in float32 (`ImageClassifier`), and the softmax of the logits
+is its probability of roadwork. A `Predictor` has its policy's operating point folded into the last layer,
+so that the answer is roadwork exactly where the probability is greater than 0.5. Whether an image is answered
+at all, or deferred to a person, is for the policy to say; one that needs more than logits is given extras.
 
-Pictures are taken lazily, a batch at a time, and answered in their order. A batch has a fixed size, so
-that the same pictures in the same order give the same numbers. Each picture becomes the small tensor that the
-network sees as soon as it is decoded: of large pictures there is one in memory, however many a batch holds.
+Images are taken lazily, a batch at a time, and answered in their order. A batch has a fixed size, so that an
+image's logits do not depend on how many follow; only an image that comes all alone goes through the network
+alone, ten times as fast, with logits that differ in the last digits (far below `reproduce.TOLERANCE`). Each
+image becomes the small tensor that the network sees as soon as it is decoded: of large images there is one in
+memory, however many a batch holds.
 """
 
 from __future__ import annotations
@@ -23,14 +25,14 @@ from streetvision_core.errors import DataError
 from streetvision_core.eval.thresholds import positive_probability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     import torch
     from PIL import Image
 
     from streetvision_core.eval.decisions import Decision, Policy
     from streetvision_core.inference.logits import TrainedClassifier
-    from streetvision_core.inference.measure import Measured
+    from streetvision_core.inference.predict import Measured
 
     PictureLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
@@ -52,16 +54,89 @@ class Prediction:
     logits: tuple[float, float]
 
 
-class Predictor:
-    """A classifier with its policy folded in; `bundle.Predictor` also loads one from a bundle."""
+class ImageClassifier:
+    """A classifier that is shown images of any kind, and gives logits and extras as its weights say."""
 
-    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], policy: Policy) -> None:
+    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any]) -> None:
         from streetvision_core.models.preprocessing import hub_transform
 
         self.model = model
         self.config = config
-        self.policy = policy
         self._transform = hub_transform(config)
+
+    def measure(
+        self,
+        pictures: Iterable[PictureLike],
+        *,
+        extras: Collection[str] = (),
+        on_error: Callable[[str, DataError], None] | None = None,
+    ) -> Iterator[tuple[list[str], Measured]]:
+        """Give what the images are decided by, a batch at a time: their names, logits and extras.
+
+        Args:
+            pictures: As for :meth:`predict`.
+            extras: Names of the extras that are measured as well.
+            on_error: As for :meth:`predict`.
+
+        Raises:
+            DataError: a picture cannot be read; the error names it.
+        """
+        from streetvision_core.inference.predict import measure_pixels
+
+        if isinstance(pictures, (str, bytes, os.PathLike)):
+            found = f"one {type(pictures).__name__}"
+            raise DataError("a list of pictures", found, "predict", "Write [picture] for a single one.")
+        readable = self._readable(pictures, on_error)
+        begun = False
+        while batch := list(itertools.islice(readable, BATCH_SIZE)):
+            alone = len(batch) == 1 and not begun
+            begun = True
+            pixels = (seen for _, seen in batch)
+            (measured,) = measure_pixels(
+                self.model,
+                pixels,
+                self._transform,
+                batch_size=self._size_of_one if alone else BATCH_SIZE,
+                extras=extras,
+            )
+            yield [name for name, _ in batch], measured
+
+    @property
+    def _size_of_one(self) -> int:
+        """How many views of a single image pass the network at a time."""
+        views = self._transform.views
+        return 1 if views is None else min(views.count, BATCH_SIZE)
+
+    def _readable(
+        self, pictures: Iterable[PictureLike], on_error: Callable[[str, DataError], None] | None
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        for position, picture in enumerate(pictures, start=1):
+            name = os.fsdecode(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {position}"
+            try:
+                pixels = self._see(picture, name)
+            except DataError as error:
+                if on_error is None:
+                    raise
+                on_error(name, error)
+            else:
+                yield name, pixels
+
+    def _see(self, picture: PictureLike, name: str) -> torch.Tensor:
+        try:
+            return self._transform.pixels(_rgb(picture, name))
+        except DataError as error:
+            raise _unreadable(name, error.found) from error
+        except (OSError, ValueError, RuntimeError) as error:  # a null byte in a path, links in a ring
+            found = f"the error '{getattr(error, 'strerror', None) or error}'"
+            raise _unreadable(name, found) from error
+
+
+class Predictor(ImageClassifier):
+    """A classifier with its policy folded in; `bundle.Predictor` also loads one from a bundle."""
+
+    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], policy: Policy) -> None:
+        super().__init__(model, config=config)
+        self.policy = policy
 
     @classmethod
     def build(cls, config: Mapping[str, Any], state: Mapping[str, torch.Tensor], policy: Policy) -> Self:
@@ -108,8 +183,7 @@ class Predictor:
         Raises:
             DataError: a picture cannot be read; the error names it.
         """
-        wanted = bool(self.policy.extras)
-        for names, measured in self.measure(pictures, extras=wanted, on_error=on_error):
+        for names, measured in self.measure(pictures, extras=self.policy.extras, on_error=on_error):
             probabilities = positive_probability(measured.logits).tolist()
             decided = self.policy.decide(measured.logits, measured.extras)
             for name, probability, decision, (none, roadwork) in zip(
@@ -121,58 +195,16 @@ class Predictor:
         self,
         pictures: Iterable[PictureLike],
         *,
-        extras: bool,
+        extras: Collection[str] = (),
         on_error: Callable[[str, DataError], None] | None = None,
     ) -> Iterator[tuple[list[str], Measured]]:
-        """Return what the pictures are decided by, a batch at a time: their names, folded logits and extras.
-
-        Args:
-            pictures: As for :meth:`predict`.
-            extras: Whether the extras are measured as well; they take a second pass through the network.
-            on_error: As for :meth:`predict`.
-
-        Raises:
-            DataError: a picture cannot be read; the error names it.
-        """
-        from streetvision_core.inference.measure import measure_pixels
-
-        if isinstance(pictures, (str, bytes, os.PathLike)):
-            found = f"one {type(pictures).__name__}"
-            raise DataError("a list of pictures", found, "predict", "Write [picture] for a single one.")
-        readable = self._readable(pictures, on_error)
-        while batch := list(itertools.islice(readable, BATCH_SIZE)):
-            pixels = (seen for _, seen in batch)
-            (measured,) = measure_pixels(
-                self.model, pixels, self._transform, batch_size=BATCH_SIZE, extras=extras
-            )
-            yield [name for name, _ in batch], self._unscaled(measured)
-
-    def _readable(
-        self, pictures: Iterable[PictureLike], on_error: Callable[[str, DataError], None] | None
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        for position, picture in enumerate(pictures, start=1):
-            name = os.fsdecode(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {position}"
-            try:
-                pixels = self._see(picture, name)
-            except DataError as error:
-                if on_error is None:
-                    raise
-                on_error(name, error)
-            else:
-                yield name, pixels
-
-    def _see(self, picture: PictureLike, name: str) -> torch.Tensor:
-        try:
-            return self._transform.pixels(_rgb(picture, name))
-        except DataError as error:
-            raise _unreadable(name, error.found) from error
-        except (OSError, ValueError, RuntimeError) as error:  # a null byte in a path, links in a ring
-            found = f"the error '{getattr(error, 'strerror', None) or error}'"
-            raise _unreadable(name, found) from error
+        """Give names, folded logits and extras; the disagreement is that of the checkpoint's own logits."""
+        for names, measured in super().measure(pictures, extras=extras, on_error=on_error):
+            yield names, self._unscaled(measured)
 
     def _unscaled(self, measured: Measured) -> Measured:
         """Return the disagreement in the checkpoint's logits; folded ones are divided by the temperature."""
-        if not measured.extras:
+        if "disagreement" not in measured.extras:
             return measured
         disagreement = measured.extras["disagreement"] * self.policy.point.temperature
         return replace(measured, extras={**measured.extras, "disagreement": disagreement})

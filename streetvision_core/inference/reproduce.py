@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.eval.decisions import Decision, Extras, Policy
     from streetvision_core.eval.inputs import Floats
-    from streetvision_core.inference.measure import Measured
+    from streetvision_core.inference.predict import Measured
     from streetvision_core.inference.predictor import PictureLike, Predictor
 
 TOLERANCE = 1e-3
@@ -46,7 +46,7 @@ def reproduction_problems(
     """Decide the recorded pictures again; return what differs, one sentence a picture."""
     problems: list[str] = []
     begin = 0
-    for names, measured in predictor.measure(pictures, extras=bool(predictor.policy.extras)):
+    for names, measured in predictor.measure(pictures, extras=predictor.policy.extras):
         batch = recorded[begin : begin + len(names)]
         problems += _differing(predictor.policy, batch, measured, tolerance=tolerance)
         begin += len(names)

@@ -1,8 +1,8 @@
 """The gate policy: answer what the operating point says, but hand over the pictures it is least sure about.
 
-How sure is either the margin, or a learned head that also looks at what the logits do not hold
-(`gate_head`). Which of the two it is was decided on val_select (`gate_fit`), and the policy records why, in
-words and numbers: a policy with a head that did not prove itself cannot be read.
+How sure is either the margin, or a learned head that also looks at the network's features (`gate_head`).
+Which of the two it is was decided on val_select (`gate_fit`), and the policy records why, in words and
+numbers: a policy with a head that did not prove itself cannot be read.
 
 Not promised: anything about new pictures, neither the share answered nor its errors; that is risk control.
 """
@@ -20,16 +20,16 @@ from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io import Artifact, json_bytes
 from streetvision_core.io.manifest import Sha256
-from streetvision_core.io.records import Record
+from streetvision_core.io.records import Record, read_record
 from streetvision_core.policies.config import LEAST_ERRORS, GateConfig
-from streetvision_core.policies.gate_head import EXTRAS, GateHead
+from streetvision_core.policies.gate_head import FeatureReference, GateHead
 
 if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Decision, Extras
     from streetvision_core.eval.inputs import Floats, Values
     from streetvision_core.io import PublishedArtifact
 
-GATE_NAME = "gate.json"
+GATE_NAME, MEASURED_NAME = "gate.json", "measured.json"
 _Count = Annotated[int, Field(ge=0)]
 _Area = Annotated[FiniteFloat, Field(ge=0, le=0.5)]
 
@@ -145,7 +145,7 @@ class GatePolicy(Record):
     @property
     def extras(self) -> tuple[str, ...]:
         """What the head is told besides the logits; nothing where the margin decides."""
-        return EXTRAS if self.head is not None else ()
+        return self.head.extras if self.head is not None else ()
 
     def decide(self, logits: Values, extras: Extras | None = None, /) -> tuple[Decision, ...]:
         """Answer by folded logits [N, 2] or margins [N] where confidence is at least the bound.
@@ -200,17 +200,30 @@ class GatePolicy(Record):
         return read_policy(cls, content, where=where)
 
 
+class GateMeasured(Record):
+    """What was measured for a head, so that it can be fitted again without a network.
+
+    `reference` is where the features of train lie, `distance` [N] how far from it those of val_select.
+    """
+
+    reference: FeatureReference
+    distance: tuple[FiniteFloat, ...]
+
+
 @dataclass(frozen=True)
 class Gate:
-    """The policy as an artifact.
+    """The policy as an artifact, with what was measured for it.
+
+    `measured` is absent where there were too few errors to learn from, and in what older versions wrote.
 
     Round trip: `Gate.from_artifact(published)` equals what was published by `to_artifact`.
     """
 
     policy: GatePolicy
+    measured: GateMeasured | None = None
 
     def to_artifact(self) -> Artifact:
-        """Return `gate.json`."""
+        """Return `gate.json`, and `measured.json` where anything was measured."""
         policy = self.policy
         metrics = {
             "adopted": int(policy.confidence_by == "gate"),
@@ -220,10 +233,15 @@ class Gate:
         }
         if policy.compared is not None:
             metrics["augrc_difference"] = policy.compared.difference
-        return Artifact({GATE_NAME: json_bytes(policy.model_dump())}, metrics)
+        records = {GATE_NAME: policy, MEASURED_NAME: self.measured}
+        files = {name: json_bytes(record.model_dump()) for name, record in records.items() if record}
+        return Artifact(files, metrics)
 
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave."""
-        content = published.read_json(GATE_NAME)
-        return cls(GatePolicy.from_json(content, where=str(published.path(GATE_NAME))))
+        policy = GatePolicy.from_json(published.read_json(GATE_NAME), where=str(published.path(GATE_NAME)))
+        if MEASURED_NAME not in published.content:
+            return cls(policy)
+        where = str(published.path(MEASURED_NAME))
+        return cls(policy, read_record(GateMeasured, published.read_bytes(MEASURED_NAME), where=where))

@@ -25,7 +25,7 @@ import numpy as np
 from streetvision_core.errors import DataError
 from streetvision_core.eval.folds import split_folds, units_of_classes
 from streetvision_core.eval.thresholds import scan_margins
-from streetvision_core.policies.gate_head import ErrorOdds, design_of
+from streetvision_core.policies.gate_head import ErrorOdds
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,12 +54,12 @@ def cross_fit(
     truth: Bools,
     *,
     group: npt.NDArray[np.intp],
-    view: Floats,
+    distance: Floats,
     folds: int,
     seed: int,
     min_errors: int,
 ) -> CrossFit:
-    """Cross-fit the gate to margins [N] after the temperature, labels, group numbers and inputs [N, 4].
+    """Cross-fit the gate to margins [N] after the temperature, labels, group numbers and feature distances.
 
     Raises:
         TooThinError: fewer than `min_errors` out-of-fold errors, or too few groups, pictures of a class or
@@ -74,13 +74,13 @@ def cross_fit(
     by_gate = np.empty(truth.size)
     for judged in (fold == one for one in range(folds)):
         within = _out_of_fold(margins, truth, fold, within=~judged)
-        odds = _fit_odds(within, truth, view, ~judged)
-        by_gate[judged] = -odds.log_odds(design_of(np.abs(shifted[judged]), view[judged]))
+        odds = _fit_odds(within, truth, distance, ~judged)
+        by_gate[judged] = -odds.log_odds(_design(shifted, distance, judged))
     return CrossFit(
         by_margin=np.abs(shifted),
         by_gate=by_gate,
         wrong=(shifted > 0) != truth,
-        odds=_fit_odds(shifted, truth, view, everything),
+        odds=_fit_odds(shifted, truth, distance, everything),
     )
 
 
@@ -110,11 +110,16 @@ def _out_of_fold(margins: Floats, truth: Bools, fold: Folds, *, within: Bools) -
     return shifted
 
 
-def _fit_odds(shifted: Floats, truth: Bools, view: Floats, members: Bools) -> ErrorOdds:
+def _fit_odds(shifted: Floats, truth: Bools, distance: Floats, members: Bools) -> ErrorOdds:
     wrong = ((shifted > 0) != truth)[members]
     if wrong.all() or not wrong.any():
         raise _too_thin("errors and right answers outside each fold", f"{np.count_nonzero(wrong)} errors")
-    return ErrorOdds.fit(design_of(np.abs(shifted[members]), view[members]), wrong)
+    return ErrorOdds.fit(_design(shifted, distance, members), wrong)
+
+
+def _design(shifted: Floats, distance: Floats, members: Bools) -> Floats:
+    """Return the inputs of the head, float64 [M, 2], in the order of `gate_head.INPUTS`."""
+    return np.column_stack([np.abs(shifted[members]), distance[members]])
 
 
 def _too_thin(expected: str, found: str) -> TooThinError:

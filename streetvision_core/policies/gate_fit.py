@@ -11,13 +11,16 @@ The margin is hard to beat, so the head has to prove itself:
    the head is adopted. Equally confident pictures are answered together, and the bound lies in the middle
    between the last one answered and the first deferred.
 
-`verify_gate` does it again and compares.
+`train_gate` measures what the head learns from: where the features of train lie, and how far from it those of
+val_select are; no other role is read, and where the errors are too few no image is. What was measured is
+recorded, so `verify_gate` fits again without a network and compares.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,25 +29,37 @@ from streetvision_core.errors import DataError
 from streetvision_core.eval.bootstrap import compare_augrc
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.inputs import binary_vector, margin_vector
+from streetvision_core.inference.logits import digests_of, labels_of
 from streetvision_core.policies.config import GateConfig
-from streetvision_core.policies.gate import AugrcComparison, Gate, GateFittedOn, GatePolicy, GateSelect
+from streetvision_core.policies.gate import (
+    AugrcComparison,
+    Gate,
+    GateFittedOn,
+    GateMeasured,
+    GatePolicy,
+    GateSelect,
+)
 from streetvision_core.policies.gate_crossfit import TooThinError, cross_fit
-from streetvision_core.policies.gate_head import FeatureReference, GateHead, view_of
+from streetvision_core.policies.gate_head import FeatureReference, GateHead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
-    from streetvision_core.eval.decisions import Extras, LabelledLogits, OperatingPoint
+    from streetvision_core.data import ImageIndex
+    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.splits import Splits
+    from streetvision_core.eval.decisions import LabelledLogits, OperatingPoint
     from streetvision_core.eval.inputs import Bools, Floats
+    from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.policies.gate_crossfit import CrossFit
 
-    # "features" [M, D] and "labels" [M] of the training pictures.
-    Reference = Mapping[str, npt.NDArray[Any]]
-
 DEFAULTS = GateConfig()
-MEASURED = 1e-4
+# What an older gate can be held against where its measurements were not recorded.
+_WITHOUT_MEASUREMENTS = {"point", "fitted_on", "chosen_by"}
+_OF_THE_MARGIN = {*_WITHOUT_MEASUREMENTS, "bound", "val_select"}
 
 
 def count_errors(select: LabelledLogits, point: OperatingPoint) -> int:
@@ -56,8 +71,8 @@ def count_errors(select: LabelledLogits, point: OperatingPoint) -> int:
     return int(np.count_nonzero(_wrong(select, point)))
 
 
-def needs_extras(select: LabelledLogits, config: GateConfig = DEFAULTS) -> bool:
-    """Tell whether there are errors enough to learn from, so that pictures are worth measuring.
+def needs_measuring(select: LabelledLogits, config: GateConfig = DEFAULTS) -> bool:
+    """Tell whether there are errors enough to learn from, so that images are worth measuring.
 
     Raises:
         DataError: as `freeze_operating_point`.
@@ -65,13 +80,72 @@ def needs_extras(select: LabelledLogits, config: GateConfig = DEFAULTS) -> bool:
     return count_errors(select, freeze_operating_point(select)) >= config.min_errors
 
 
+def train_gate(
+    checkpoint: TrainedClassifier,
+    *,
+    index: ImageIndex,
+    splits: Splits,
+    pictures: PictureReader,
+    config: GateConfig,
+    checkpoint_version: str,
+    cache: Path | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> Gate:
+    """Measure where there are errors enough to learn from, and fit the gate policy of a checkpoint.
+
+    Args:
+        checkpoint: The classifier.
+        index: Labels and digests of at least the images of train and val_select.
+        splits: Which image plays which role.
+        pictures: Reads the images of train and val_select.
+        config: Recorded in the policy.
+        checkpoint_version: The data version of the checkpoint.
+        cache: Where features of images are kept (`cached_features`): one that is there is not computed
+            again, and its image not read. The gate is the same.
+        on_notice: Told of damage in the cache.
+
+    Raises:
+        ConfigError: the classifier is not one layer that takes features [N, D].
+        DataError: val_select is of one class, or an image is not in the index.
+        IntegrityError: the weights or an image are not what they were.
+    """
+    select, measured = checkpoint.val_select, None
+    if needs_measuring(select, config):
+        from streetvision_core.inference.cached_features import measure_images
+
+        train = splits.roles["train"]
+        names = [*train, *select.ids]
+        features = measure_images(
+            checkpoint,
+            names,
+            digests=digests_of(names, index),
+            read=pictures.read,
+            cache=cache,
+            features=True,
+            on_notice=on_notice,
+        ).extras["features"]
+        measured = measure_gate(features[: len(train)], labels_of(train, index), features[len(train) :])
+    return fit_gate(select, checkpoint_version=checkpoint_version, config=config, measured=measured)
+
+
+def measure_gate(
+    training: npt.NDArray[Any], labels: Sequence[int] | npt.NDArray[Any], features: npt.NDArray[Any]
+) -> GateMeasured:
+    """Describe features [M, D] of train with their labels, and how far those of val_select [N, D] are.
+
+    Raises:
+        DataError: shapes that do not fit, features that are not finite, or one class only.
+    """
+    reference = FeatureReference.of(training, np.asarray(labels))
+    return GateMeasured(reference=reference, distance=tuple(reference.distance(features).tolist()))
+
+
 def fit_gate(
     select: LabelledLogits,
     *,
     checkpoint_version: str,
     config: GateConfig = DEFAULTS,
-    extras: Extras | None = None,
-    reference: Reference | None = None,
+    measured: GateMeasured | None = None,
 ) -> Gate:
     """Freeze the operating point, choose between margin and gate, and set the bound; all on val_select.
 
@@ -79,14 +153,13 @@ def fit_gate(
         select: Logits of val_select, which the checkpoint holds.
         checkpoint_version: The data version of that checkpoint.
         config: Recorded in the policy.
-        extras: Those of val_select; not looked at where `needs_extras` says no.
-        reference: "features" [M, D] and "labels" [M] of the training pictures; as extras.
+        measured: What a head learns from; not looked at where `needs_measuring` says no.
 
     Raises:
-        DataError: as `freeze_operating_point`, or extras that are needed and missing or do not fit.
+        DataError: as `freeze_operating_point`, or measurements that are needed and missing or do not fit.
     """
     point = freeze_operating_point(select)
-    choice = _choose(select, point, config=config, extras=extras, reference=reference)
+    choice = _choose(select, point, config=config, measured=measured)
     bound = _bound(choice.confidence, coverage=config.coverage)
     policy = GatePolicy(
         point=point,
@@ -100,36 +173,34 @@ def fit_gate(
         fitted_on=GateFittedOn(phase1_checkpoint=checkpoint_version),
         val_select=_count(select, point, answered=choice.confidence >= bound),
     )
-    return Gate(policy)
+    return Gate(policy, measured)
 
 
-def verify_gate(
-    policy: GatePolicy,
-    select: LabelledLogits,
-    *,
-    extras: Extras | None = None,
-    reference: Reference | None = None,
-) -> list[str]:
-    """Fit again, as the policy records it, and return what differs: one sentence a difference, or none.
+def is_fully_recorded(gate: Gate, select: LabelledLogits) -> bool:
+    """Tell whether all that the gate was fitted on was recorded; older versions kept no measurements."""
+    return gate.measured is not None or not needs_measuring(select, gate.policy.chosen_by)
 
-    `needs_extras(select, policy.chosen_by)` tells whether any extras are needed. Where they are, numbers are
-    compared within 1e-4, because another device measures other last digits.
+
+def verify_gate(gate: Gate, select: LabelledLogits) -> list[str]:
+    """Fit again from recorded numbers, and return what differs: one sentence a difference, or none.
+
+    Where the measurements were not recorded, only what does without them is compared.
 
     Raises:
         DataError: as `fit_gate`.
     """
-    again = fit_gate(
-        select,
-        checkpoint_version=policy.fitted_on.phase1_checkpoint,
-        config=policy.chosen_by,
-        extras=extras,
-        reference=reference,
-    )
-    if policy.compared is None or again.policy.compared is None:
-        return differences(policy, again.policy)
-    # The reason is the comparison in words, whose last digits may be others on another device.
-    fitted = again.policy.model_copy(update={"reason": policy.compared.in_words()})
-    return differences(policy, fitted, tolerance=MEASURED)
+    policy, config = gate.policy, gate.policy.chosen_by
+    fit = partial(fit_gate, select, checkpoint_version=policy.fitted_on.phase1_checkpoint)
+    if is_fully_recorded(gate, select):
+        again = fit(config=config, measured=gate.measured).policy
+        if policy.compared is not None and again.compared is not None:
+            # The reason is the comparison in words, whose last digits may be others on another machine.
+            again = again.model_copy(update={"reason": policy.compared.in_words()})
+        return differences(policy, again)
+    by_margin = fit(config=config.model_copy(update={"min_errors": len(select.labels) + 1})).policy
+    comparable = _OF_THE_MARGIN if policy.head is None else _WITHOUT_MEASUREMENTS
+    kept = {name: getattr(policy, name) for name in GatePolicy.model_fields if name not in comparable}
+    return differences(policy, by_margin.model_copy(update={**kept, "chosen_by": config}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,26 +214,20 @@ class _Choice:
 
 
 def _choose(
-    select: LabelledLogits,
-    point: OperatingPoint,
-    *,
-    config: GateConfig,
-    extras: Extras | None,
-    reference: Reference | None,
+    select: LabelledLogits, point: OperatingPoint, *, config: GateConfig, measured: GateMeasured | None
 ) -> _Choice:
     margins, errors = margin_vector(point.fold(select.logits)), count_errors(select, point)
     if errors < config.min_errors:
         reason = f"{errors} errors on val_select, at least {config.min_errors} needed to learn from"
         return _Choice(np.abs(margins), reason)
-    training = _describe(reference)
-    view = view_of(extras, reference=training, pictures=margins.size)
+    distance = _require_distance(measured, images=margins.size)
     group = np.unique(np.asarray(select.groups), return_inverse=True)[1]
     try:
         fitted = cross_fit(
             margins,
             binary_vector(select.labels, name="labels"),
             group=group,
-            view=view,
+            distance=distance,
             folds=config.folds,
             seed=config.seed,
             min_errors=config.min_errors,
@@ -170,8 +235,8 @@ def _choose(
     except TooThinError as error:
         return _Choice(np.abs(margins), f"{error.found} on val_select, {error.expected} needed to compare")
     compared = _compare(fitted, group, config=config)
-    if compared.favours_gate:
-        head = GateHead(reference=training, odds=fitted.odds)
+    if compared.favours_gate and measured is not None:
+        head = GateHead(reference=measured.reference, odds=fitted.odds)
         return _Choice(fitted.by_gate, compared.in_words(), compared, head)
     return _Choice(np.abs(margins), compared.in_words(), compared)
 
@@ -197,17 +262,15 @@ def _compare(fitted: CrossFit, group: npt.NDArray[np.intp], *, config: GateConfi
     )
 
 
-def _describe(reference: Reference | None) -> FeatureReference:
-    given = {} if reference is None else reference
-    missing = [name for name in ("features", "labels") if name not in given]
-    if missing:
+def _require_distance(measured: GateMeasured | None, *, images: int) -> Floats:
+    if measured is None or len(measured.distance) != images:
         raise DataError(
-            "features and labels of the training pictures",
-            f"no {' and no '.join(missing)}",
-            "the reference of the gate",
-            "Measure the training pictures; there are errors enough to train a gate.",
+            f"the feature distances of {images} images of val_select",
+            "none" if measured is None else f"those of {len(measured.distance)}",
+            "the gate",
+            "Measure these images; there are errors enough to train a gate.",
         )
-    return FeatureReference.of(given["features"], given["labels"])
+    return np.array(measured.distance)
 
 
 def _bound(confidence: Floats, *, coverage: float) -> float:

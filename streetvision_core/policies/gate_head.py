@@ -1,15 +1,17 @@
 """The learned half of the gate: how likely an answer is wrong, by what the logits do not hold.
 
-Five inputs, each standardised, and a logistic regression: small enough to be read as JSON.
+Two inputs, each standardised, and a logistic regression: small enough to be read as JSON.
 
 - margin: the distance of the logits from the operating point, after the temperature;
-- distance: of the network's features from the training pictures of the nearer class, in standard deviations:
+- distance: of the network's features from the training images of the nearer class, in standard deviations:
   sqrt(mean over the D features of ((feature - mean of the class) / deviation within the classes)^2). A
-  feature that does not vary within the classes is left out;
-- log_disagreement: log1p of how far the margin moves when the picture is mirrored;
-- sharpness and brightness, as they were measured.
+  feature that does not vary within the classes is left out.
 
-Nothing of torch is known here; `inference.measure` takes the measurements.
+Both come out of the one pass that gives the logits. Older versions also learned from how far the margin
+moves when the image is mirrored, from sharpness and from brightness (`inference.extras`). Their heads are
+still read and still decide.
+
+Nothing of torch is known here; `inference.predict` takes the measurements.
 """
 
 from __future__ import annotations
@@ -24,15 +26,16 @@ from streetvision_core.eval.inputs import binary_vector, finite_vector, require_
 from streetvision_core.io.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy.typing as npt
 
     from streetvision_core.eval.decisions import Extras
     from streetvision_core.eval.inputs import Bools, Floats
 
-EXTRAS = ("features", "disagreement", "sharpness", "brightness")
-INPUTS = ("margin", "distance", "log_disagreement", "sharpness", "brightness")
+INPUTS = ("margin", "distance")
+# Those of a head that an older version wrote.
+FIRST_INPUTS = (*INPUTS, "log_disagreement", "sharpness", "brightness")
+# What each input but the margin is made of.
+_EXTRAS = {"distance": "features", "log_disagreement": "disagreement"}
 _ROWS_AT_ONCE = 4096
 _Numbers = tuple[FiniteFloat, ...]
 
@@ -104,9 +107,9 @@ class ErrorOdds(Record):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        if self.inputs != INPUTS:
+        if self.inputs not in (INPUTS, FIRST_INPUTS):
             raise ValueError(f"the inputs must be {', '.join(INPUTS)}")
-        if not len(self.mean) == len(self.scale) == len(self.weights) == len(INPUTS):
+        if not len(self.mean) == len(self.scale) == len(self.weights) == len(self.inputs):
             raise ValueError("a mean, a scale and a weight for each input are needed")
         if min(self.scale) <= 0:
             raise ValueError("a scale must be above 0")
@@ -114,7 +117,7 @@ class ErrorOdds(Record):
 
     @classmethod
     def fit(cls, design: Floats, wrong: Bools) -> Self:
-        """Fit to inputs [N, 5] and whether the answers were wrong [N], both of which must occur."""
+        """Fit to inputs [N, 2] and whether the answers were wrong [N], both of which must occur."""
         from sklearn.linear_model import LogisticRegression
 
         mean, spread = design.mean(axis=0), design.std(axis=0)
@@ -130,7 +133,7 @@ class ErrorOdds(Record):
         )
 
     def log_odds(self, design: Floats) -> Floats:
-        """Log odds of an error, float64 [N], for inputs [N, 5]."""
+        """Log odds of an error, float64 [N], for inputs [N, I]."""
         standardised = (design - np.array(self.mean)) / np.array(self.scale)
         odds: Floats = standardised @ np.array(self.weights) + self.intercept
         return odds
@@ -142,56 +145,34 @@ class GateHead(Record):
     reference: FeatureReference
     odds: ErrorOdds
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """What it is told besides the margin."""
+        return tuple(_EXTRAS.get(name, name) for name in self.odds.inputs[1:])
+
     def confidence(self, margins: Floats, extras: Extras | None) -> Floats:
-        """Minus the log odds of an error, float64 [N], for folded margins [N] and extras of these pictures.
+        """Minus the log odds of an error, float64 [N], for folded margins [N] and extras of these images.
 
         Raises:
-            DataError: an extra is missing, does not fit or is not finite.
+            DataError: an extra is missing, is not of as many images, or not finite.
         """
-        view = view_of(extras, reference=self.reference, pictures=margins.size)
-        return -self.odds.log_odds(design_of(np.abs(margins), view))
+        given = _require_extras(extras, self.extras, images=margins.size)
+        columns = {"margin": np.abs(margins), "distance": self.reference.distance(given["features"])}
+        for name in self.odds.inputs[2:]:
+            values = finite_vector(given[_EXTRAS.get(name, name)], name=name)
+            columns[name] = np.log1p(values) if name == "log_disagreement" else values
+        return -self.odds.log_odds(np.column_stack([columns[name] for name in self.odds.inputs]))
 
 
-def view_of(extras: Extras | None, *, reference: FeatureReference, pictures: int) -> Floats:
-    """Return all inputs but the margin, float64 [N, 4], in the order of `INPUTS`.
-
-    Raises:
-        DataError: an extra is missing, is not of as many pictures, not finite, or a disagreement below 0.
-    """
-    given = require_extras(extras)
-    disagreement, sharpness, brightness = (finite_vector(given[name], name=name) for name in EXTRAS[1:])
-    sizes = {len(given["features"]), disagreement.size, sharpness.size, brightness.size}
-    if sizes != {pictures} or disagreement.min() < 0:
-        raise DataError(
-            f"features, disagreement (at least 0), sharpness and brightness of {pictures} pictures",
-            f"those of {' or '.join(map(str, sorted(sizes)))}, with a least disagreement of"
-            f" {disagreement.min():g}",
-            "the extras of the gate",
-            "Measure the extras of the very pictures whose logits are given.",
-        )
-    distance = reference.distance(given["features"])
-    return np.column_stack([distance, np.log1p(disagreement), sharpness, brightness])
-
-
-def design_of(margins: Floats, view: Floats) -> Floats:
-    """Put the distances from the operating point [N] before the other inputs [N, 4]: float64 [N, 5]."""
-    return np.column_stack([margins, view])
-
-
-def require_extras(extras: Extras | None) -> Mapping[str, Floats]:
-    """Return the extras when all that the gate needs are there.
-
-    Raises:
-        DataError: some are missing.
-    """
+def _require_extras(extras: Extras | None, names: tuple[str, ...], *, images: int) -> Extras:
     given = {} if extras is None else extras
-    missing = [name for name in EXTRAS if name not in given]
-    if missing:
+    wrong = [name for name in names if name not in given or len(given[name]) != images]
+    if wrong:
         raise DataError(
-            f"the extras {', '.join(EXTRAS)}",
-            f"none called {', '.join(missing)}",
+            f"the extras {', '.join(names)} of {images} images",
+            f"none called {wrong[0]}" if wrong[0] not in given else f"{len(given[wrong[0]])} of {wrong[0]}",
             "the gate",
-            "Measure the pictures with models.measure.measure_pixels(..., extras=True).",
+            "Measure the very images whose logits are given, with predict.measure_pixels(..., extras=...).",
         )
     return given
 

@@ -17,6 +17,7 @@ from streetvision_core.eval.decisions import Policy
 from streetvision_core.graph import LOGITS, POLICIES
 from streetvision_core.io.chain import belonging, require_one_chain
 from streetvision_core.policies.gate import Gate, GatePolicy
+from streetvision_core.policies.gate_fit import verify_gate
 from streetvision_core.policies.scrc import Scrc, ScrcPolicy
 from streetvision_core.policies.scrc_fit import verify_scrc
 from streetvision_core.policies.threshold import ThresholdPolicy, Thresholds, verify_thresholds
@@ -54,12 +55,10 @@ def _refit_threshold(
     return verify_thresholds(Thresholds.from_artifact(published), select, _calib(upstream))
 
 
-def _reread_gate(
-    published: PublishedArtifact, _upstream: Mapping[str, PublishedArtifact], _select: LabelledLogits
+def _refit_gate(
+    published: PublishedArtifact, _upstream: Mapping[str, PublishedArtifact], select: LabelledLogits
 ) -> list[str]:
-    """Hold a gate against its own record: to fit it again takes images, which its own check reads."""
-    Gate.from_artifact(published)
-    return []
+    return verify_gate(Gate.from_artifact(published), select)
 
 
 def _refit_scrc(
@@ -85,7 +84,7 @@ class _Kind:
 
 _KINDS: Mapping[str, _Kind] = {
     "threshold": _Kind(ThresholdPolicy, _refit_threshold),
-    "gate": _Kind(GatePolicy, _reread_gate),
+    "gate": _Kind(GatePolicy, _refit_gate),
     "scrc": _Kind(ScrcPolicy, _refit_scrc),
 }
 
@@ -124,11 +123,6 @@ class Judged:
     published: Mapping[str, PublishedArtifact]
     policies: Mapping[str, Policy]
     left_out: tuple[str, ...]
-
-    @property
-    def lead(self) -> Policy:
-        """The first policy in the order of the kinds."""
-        return next(iter(self.policies.values()))
 
 
 def judged_policies(

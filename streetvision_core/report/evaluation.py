@@ -1,8 +1,9 @@
-"""The final evaluation: val_test, once, through the very predictor that the bundle ships.
+"""The final evaluation: val_test, once, on the path from bytes to logits that the bundle's predictor takes.
 
-Each picture goes through the network once; every policy decides from what was measured then. What the
-checkpoint said of a picture and what each policy decided is kept with its digest and its group, so that every
-figure can be counted again. What the figures are is told in `report`, what they look like in `pages`.
+Each picture goes through the checkpoint's network once; every policy folds its operating point into these
+logits and decides. What the checkpoint said of a picture and what each policy decided is kept with its digest
+and its group, so that every figure can be counted again. What the figures are is told in `report`, what they
+look like in `pages`.
 
 A picture that cannot be read is an error: a report never covers fewer pictures than the role has.
 """
@@ -18,6 +19,7 @@ from streetvision_core.data.groups import groups_known
 from streetvision_core.errors import DataError
 from streetvision_core.eval.curves import CURVE_PREFIX
 from streetvision_core.eval.decisions import DECISIONS
+from streetvision_core.inference.predictor import ImageClassifier
 from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.records import read_record
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from streetvision_core.data.decoding.decode import PictureReader
     from streetvision_core.data.index import ImageIndex, Picture
     from streetvision_core.eval.decisions import Decision, OperatingPoint, Policy
+    from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.inference.predictor import Predictor
     from streetvision_core.io import PublishedArtifact
 
@@ -139,7 +142,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
+    checkpoint: TrainedClassifier,
     policies: Mapping[str, Policy],
     names: Sequence[str],
     *,
@@ -149,7 +152,7 @@ def evaluate(
     """Decide every picture of val_test once by every policy, count, and draw.
 
     Args:
-        predictor: The classifier, with the operating point of any policy folded in.
+        checkpoint: The classifier, as it was trained.
         policies: The policies side by side, by their types; at least one.
         names: The pictures of val_test.
         index: Labels, digests, groups and attributes of at least these pictures.
@@ -157,10 +160,10 @@ def evaluate(
 
     Raises:
         DataError: no pictures, one that the index lacks, or one that cannot be read.
-        IntegrityError: a picture's bytes are not those that were indexed.
+        IntegrityError: the weights or a picture's bytes are not what they were.
     """
     chosen = _choose(names, index)
-    logits, decided = _decide(predictor, policies, [one.name for one in chosen], pictures)
+    logits, decided = _decide(checkpoint, policies, [one.name for one in chosen], pictures)
     tested = Tested(
         logits=logits,
         labels=np.array([one.label == 1 for one in chosen]),
@@ -196,18 +199,22 @@ def attributes_of(chosen: Sequence[Picture]) -> dict[str, list[str]]:
 
 
 def _decide(
-    predictor: Predictor, policies: Mapping[str, Policy], names: Sequence[str], pictures: PictureReader
+    checkpoint: TrainedClassifier,
+    policies: Mapping[str, Policy],
+    names: Sequence[str],
+    pictures: PictureReader,
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], dict[str, Decided]]:
     """Return the checkpoint's logits, float64 [N, 2], and what each policy makes of the pictures."""
-    wanted = any(policy.extras for policy in policies.values())
+    extras = {name for policy in policies.values() for name in policy.extras}
     logits: list[Any] = []
     decisions: dict[str, list[Decision]] = {kind: [] for kind in policies}
     confidence: dict[str, list[Any]] = {kind: [] for kind in policies}
-    for _, measured in predictor.measure((pictures.read(name) for name in names), extras=wanted):
-        unfolded = predictor.policy.point.unfold(measured.logits)
-        logits.append(unfolded)
+    classifier = ImageClassifier(checkpoint.load_model(), config=checkpoint.config)
+    # A batch at a time: the features of all images, which a learned gate looks at, need not be in memory.
+    for _, measured in classifier.measure((pictures.read(name) for name in names), extras=extras):
+        logits.append(measured.logits.astype(np.float64))
         for kind, policy in policies.items():
-            folded = policy.point.fold(unfolded)
+            folded = policy.point.fold(measured.logits)
             decisions[kind] += policy.decide(folded, measured.extras)
             confidence[kind].append(policy.confidence(folded, measured.extras))
     decided = {

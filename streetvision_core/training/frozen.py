@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,8 @@ from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.inference.cached_features import (
     PLAIN,
     ComputedFeatures,
-    feature_measures,
-    measure_pictures,
-    plain_crop,
+    feature_key,
+    picture_features,
 )
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.models import build_classifier, hub_config
@@ -73,7 +73,7 @@ class FrozenBackbone:
         self._on_notice = on_notice
         self._failed: dict[str, StreetVisionError] = {}
         # Once for all roles and views: it hashes the weights.
-        (self._measure,) = feature_measures(self._model, self._transform, config=hub_config(backbone))
+        self._key = feature_key(self._model, self._transform, config=hub_config(backbone))
 
     def features(self, names: Sequence[str], *, view: str = PLAIN, crop: Crop | None = None) -> Features:
         """Return the features of pictures in their order; of many views [V, D] a picture, else [D]."""
@@ -83,17 +83,17 @@ class FrozenBackbone:
             return ComputedFeatures(
                 self._model, names, digests=digests, read=read, transform=self._transform, crop=crop
             )
-        (found,) = measure_pictures(
+        return picture_features(
             self._model,
-            [self._measure.seen_as(view)],
             names,
             digests=digests,
             read=read,
-            crop=crop or plain_crop(self._transform),
+            transform=self._transform,
+            key=replace(self._key, view=view),
+            crop=crop,
             cache=self._cache,
             on_notice=self._on_notice,
         )
-        return found
 
     def train_views(
         self, names: Sequence[str], *, unreadable: Unreadable

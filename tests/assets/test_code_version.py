@@ -169,7 +169,7 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
         ),
         ("policies.threshold", ("thresholds", "scrc", "evaluation", "bundle")),
         ("policies.scrc_fit", ("scrc", "evaluation", "bundle")),
-        ("policies.gate_fit", ("gate",)),
+        ("policies.gate_fit", ("gate", "evaluation", "bundle")),
         ("bundle.export", ("bundle",)),
         ("io.encode", ALL),
         ("io.store", ()),

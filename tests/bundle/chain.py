@@ -154,7 +154,7 @@ CERTIFIED = ScrcConfig(alpha=0.4, delta=0.2, steps=1)
 
 def decide_and_evaluate(chain, *, run_id=RUN):
     """Run the steps behind the logits, as they are in ``chain`` now."""
-    from streetvision_core.policies.gate_measure import train_gate
+    from streetvision_core.policies.gate_fit import train_gate
 
     checkpoint, given = _fitted_on(chain)
     thresholds = fit_threshold_policy(**given)
@@ -194,18 +194,19 @@ def _fitted_on(chain):
 
 def build_predictor(chain, kind="threshold") -> Predictor:
     """Fold a policy of ``chain`` into its checkpoint, without a bundle."""
-    from streetvision_core.models.weights import read_state
+    return Predictor.of_checkpoint(checkpoint_of(chain), published_policies(chain.upstream)[kind])
+
+
+def checkpoint_of(chain):
     from streetvision_core.training.checkpoint import Checkpoint
 
-    checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
-    policy = published_policies(chain.upstream)[kind]
-    return Predictor.build(checkpoint.config, read_state(checkpoint.weights), policy)
+    return Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
 
 
 def evaluate_again(chain, *, run_id=RUN):
     """Evaluate the policies as they are in ``chain`` now."""
     evaluation = evaluate(
-        build_predictor(chain),
+        checkpoint_of(chain),
         published_policies(chain.upstream),
         chain.splits.roles["val_test"],
         index=chain.index,

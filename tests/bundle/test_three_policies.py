@@ -12,14 +12,16 @@ from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import POLICIES
+from streetvision_core.inference.predictor import ImageClassifier
 from streetvision_core.io import read_tensors
+from streetvision_core.policies import registry
 from streetvision_core.policies.config import GateConfig, ScrcConfig
 from streetvision_core.policies.gate import Gate, GatePolicy
-from streetvision_core.policies.gate_fit import fit_gate
-from streetvision_core.policies.gate_head import EXTRAS
+from streetvision_core.policies.gate_fit import fit_gate, measure_gate
+from streetvision_core.policies.gate_head import FIRST_INPUTS, ErrorOdds, GateHead
 from streetvision_core.policies.registry import published_policies
 from streetvision_core.policies.scrc import Scrc
-from tests.bundle.chain import Chain, build_predictor, certify, copy, evaluate_again, names_in
+from tests.bundle.chain import Chain, certify, checkpoint_of, copy, evaluate_again, names_in
 from tests.bundle.forging import forge_part, refused
 from tests.bundle.made import draw
 
@@ -34,35 +36,44 @@ OTHER_RUN = "20261122T101500-ffffffff"
 INFEASIBLE = ScrcConfig(alpha=0.001, delta=0.2)
 
 
-def learn_a_gate(chain):
-    """Fit a head to drawn errors, and let it defer half of the pictures of val_test.
+EXTRAS = ("features", "disagreement", "sharpness", "brightness")
 
-    Its operating point is unlike the threshold's, so that an extra in the wrong units shows.
+
+def learn_a_gate(chain):
+    """Fit a head to drawn errors; return it as it is learned now, and as an older version learned it.
+
+    The operating point is unlike the threshold's, so that an extra in the wrong units shows, and half of the
+    pictures of val_test are deferred.
     """
     pictures = chain.pictures("val_test")
     data = [pictures.read(name) for name in chain.splits.roles["val_test"]]
-    model = build_predictor(chain)
-    ((_, real),) = model.measure(data, extras=True)
+    classifier = ImageClassifier(checkpoint_of(chain).load_model(), config=checkpoint_of(chain).config)
+    ((_, real),) = classifier.measure(data, extras=EXTRAS)
     random, width = np.random.default_rng(0), real.extras["features"].shape[1]
     select, wrong = draw(5, 400), random.random(400) < 0.2
     tricked = replace(select, labels=np.where(wrong, 1 - select.labels, select.labels))
-    extras = {
-        "features": random.normal(real.extras["features"].mean(), 1, (400, width)).astype(np.float32),
-        "disagreement": np.abs(random.normal(0, 0.5, 400)) + 3 * wrong,
-        "sharpness": random.normal(real.extras["sharpness"].mean(), 0.5, 400),
-        "brightness": random.uniform(0.3, 0.7, 400),
-    }
-    reference = {"features": extras["features"], "labels": select.labels}
+    training = random.normal(real.extras["features"].mean(), 1, (400, width)).astype(np.float32)
+    features = training + random.normal(0, 2, (400, width)).astype(np.float32) * wrong[:, None]
     version = chain.upstream["phase1_checkpoint"].manifest.data_version
     fitted = fit_gate(
-        tricked, checkpoint_version=version, config=GateConfig(resamples=200), extras=extras,
-        reference=reference,
+        tricked, checkpoint_version=version, config=GateConfig(resamples=200),
+        measured=measure_gate(training, select.labels, features),
     ).policy  # fmt: skip
-    point = fitted.point.model_copy(update={"temperature": 2.5, "threshold": 0.6})
-    moved = fitted.model_copy(update={"point": point})
-    folded = point.fold(model.policy.point.unfold(real.logits))
-    disagreement = real.extras["disagreement"] * model.policy.point.temperature
-    sure = np.sort(moved.confidence(folded, {**real.extras, "disagreement": disagreement}))
+    odds = ErrorOdds(
+        inputs=FIRST_INPUTS,
+        mean=(*fitted.head.odds.mean, 0.5, float(real.extras["sharpness"].mean()), 0.5),
+        scale=(*fitted.head.odds.scale, 0.5, 0.5, 0.2),
+        weights=(*fitted.head.odds.weights, 2.0, 0.2, 0.2),
+        intercept=fitted.head.odds.intercept,
+    )
+    older = GateHead(reference=fitted.head.reference, odds=odds)
+    return [defer_half(fitted.model_copy(update={"head": head}), real) for head in (fitted.head, older)]
+
+
+def defer_half(policy, real):
+    point = policy.point.model_copy(update={"temperature": 2.5, "threshold": 0.6})
+    moved = policy.model_copy(update={"point": point})
+    sure = np.sort(moved.confidence(point.fold(real.logits), real.extras))
     middle = len(sure) // 2
     bound = float(sure[middle - 1] + sure[middle]) / 2
     return GatePolicy.from_json(moved.model_copy(update={"bound": bound}).model_dump(mode="json"), where="")
@@ -70,9 +81,9 @@ def learn_a_gate(chain):
 
 @pytest.fixture(scope="module")
 def learned(chain, tmp_path_factory):
-    """The chain with a gate whose head needs extras."""
+    """The chain with a gate of an older version, whose head needs all extras."""
     own = Chain(type(chain.store)(tmp_path_factory.mktemp("learned") / "store"), dict(chain.upstream))
-    policy = learn_a_gate(chain)
+    _, policy = learn_a_gate(chain)
     own.publish("gate", Gate(policy).to_artifact(), inputs=("images", "splits", "phase1_checkpoint"))
     evaluate_again(own)
     return own
@@ -82,8 +93,13 @@ def learned(chain, tmp_path_factory):
 def shipped(request, chain):
     """A chain, the kind of policy, and the bundle that ships it."""
     kind = {"learned": "gate"}.get(request.param, request.param)
-    own = request.getfixturevalue("learned") if request.param == "learned" else chain
-    return own, kind, own.bundle(RUNS[request.param], policy=kind)
+    if request.param != "learned":
+        return chain, kind, chain.bundle(RUNS[kind], policy=kind)
+    own = request.getfixturevalue("learned")
+    with pytest.MonkeyPatch.context() as patched:
+        # It was learned from drawn logits, because no val_select of this size has 30 errors.
+        patched.setitem(registry._KINDS, "gate", registry._Kind(GatePolicy, lambda *_: []))
+        return own, kind, own.bundle(RUNS[request.param], policy=kind)
 
 
 @pytest.fixture
@@ -185,27 +201,30 @@ def test_scrc_decides_as_it_was_certified_on_the_logits_of_the_checkpoint(chain,
     assert (certificate.n, certificate.m, certificate.k) == (len(units), len(accepted), len(wrong))
 
 
-def test_a_learned_gate_is_told_the_extras_of_the_checkpoint_whatever_is_folded_in(learned):
+@pytest.mark.parametrize("older", [False, True])
+def test_a_learned_gate_is_told_the_extras_of_the_checkpoint_whatever_is_folded_in(learned, older):
     """The oracle measures the checkpoint as it was trained: neither temperature nor threshold are in it."""
     from streetvision_core.data.decoding.decode import decode
-    from streetvision_core.inference.measure import measure_pixels
+    from streetvision_core.inference.predict import measure_pixels
     from streetvision_core.models.preprocessing import eval_transform
-    from streetvision_core.training.checkpoint import Checkpoint
 
-    checkpoint = Checkpoint.from_artifact(learned.upstream["phase1_checkpoint"])
+    checkpoint = checkpoint_of(learned)
     transform = eval_transform(checkpoint.config["pretrained_cfg"])
     pictures, names = learned.pictures("val_test"), learned.splits.roles["val_test"]
     pixels = [transform.pixels(decode(pictures.read(name))) for name in names]
-    (plain,) = measure_pixels(checkpoint.load_model(), pixels, transform, extras=True)
-    policy = published_policies(learned.upstream)["gate"]
-    assert policy.extras == EXTRAS
-    predictor = build_predictor(learned, "gate")
-    ((_, measured),) = predictor.measure(map(pictures.read, names), extras=True)
-    for name in EXTRAS:
+    policy = learn_a_gate(learned)[older]
+    assert policy.extras == (EXTRAS if older else ("features",))
+    (plain,) = measure_pixels(checkpoint.load_model(), pixels, transform, extras=policy.extras)
+    predictor = Predictor.of_checkpoint(checkpoint, policy)
+    ((_, measured),) = predictor.measure(map(pictures.read, names), extras=policy.extras)
+    assert set(measured.extras) == set(policy.extras)
+    for name in policy.extras:
         np.testing.assert_allclose(measured.extras[name], plain.extras[name], rtol=1e-3, atol=1e-4)
     folded = policy.point.fold(plain.logits)
     said = policy.decide(folded, plain.extras)
-    assert said == tuple(one.decisions["gate"] for one in evaluation_of(learned).tested)
+    assert said == tuple(one.decision for one in predictor.predict(map(pictures.read, names)))
+    if older:
+        assert said == tuple(one.decisions["gate"] for one in evaluation_of(learned).tested)
     assert said != policy.model_copy(update={"head": None}).decide(folded)
 
 

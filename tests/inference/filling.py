@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 from tests.training.runs import _CONTEXT
 from tests.training.toy import make_toy
@@ -27,7 +28,7 @@ def toy_of_the_cache():
 
 def fill(checkpoint, cache, names, toy, **settings):
     """The features of the named pictures as `predict_role` asks for them."""
-    from streetvision_core.inference.cached_features import picture_features
+    from streetvision_core.inference.cached_features import feature_key, picture_features
     from streetvision_core.inference.logits import digests_of
     from streetvision_core.models.preprocessing import eval_transform
 
@@ -35,10 +36,12 @@ def fill(checkpoint, cache, names, toy, **settings):
         "digests": digests_of(names, toy.index),
         "read": toy.reader.read,
         "transform": eval_transform(checkpoint.config["pretrained_cfg"]),
-        "config": checkpoint.config,
         "device": "cpu",
+        **settings,
     }
-    return picture_features(checkpoint.load_model(), names, cache=cache, **{**given, **settings})
+    view, model = given.pop("view", "plain"), checkpoint.load_model()
+    key = feature_key(model, given["transform"], config=checkpoint.config, device="cpu")
+    return picture_features(model, names, key=replace(key, view=view), cache=cache, **given)
 
 
 def _fill(checkpoint, cache, *, role, reverse, kill_at_shard, begin):

@@ -14,14 +14,13 @@ from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import IntegrityError
 from streetvision_core.inference import cached_features as features
 from streetvision_core.inference import features as model_features
-from streetvision_core.inference.cached_features import body_digest
+from streetvision_core.inference.cached_features import body_digest, measure_images
 from streetvision_core.inference.features import classify_features, find_row_shape
-from streetvision_core.inference.logits import predict_role
+from streetvision_core.inference.logits import digests_of, predict_role
 from streetvision_core.inference.predict import predict_logits
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.classifier import build_classifier, hub_config
 from streetvision_core.models.preprocessing import eval_transform
-from streetvision_core.policies.gate_measure import _measure, _measure_cached, _Where
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.data import make_augmentation
 from streetvision_core.training.frozen import augmented_crop, augmented_view
@@ -78,8 +77,15 @@ def passes(monkeypatch):
 
 
 def uncached(checkpoint, names, toy):
-    """What the gate's measurement, which knows no cache, sees in front of the classifier."""
-    return _measure(checkpoint, names, SimpleNamespace(pictures=toy.reader))["features"]
+    """What goes into the classifier without a cache."""
+    return measure(checkpoint, names, toy, cache=None).extras["features"]
+
+
+def measure(checkpoint, names, toy, *, cache):
+    digests = digests_of(names, toy.index)
+    return measure_images(
+        checkpoint, names, digests=digests, read=toy.reader.read, cache=cache, features=True, device="cpu"
+    )
 
 
 def names_of(toy, number=70):
@@ -134,7 +140,11 @@ def test_other_weights_pixels_and_views_are_computed_anew(checkpoint, toy, cache
     names = names_of(toy, 4)
     straight = fill(checkpoint, cache, names, toy)
     transform = eval_transform(checkpoint.config["pretrained_cfg"])
-    mirrored = fill(checkpoint, cache, names, toy, view="mirrored")
+
+    def mirror(picture, _):
+        return transform.pixels(picture).flip(-1)
+
+    mirrored = fill(checkpoint, cache, names, toy, view="mirrored", crop=mirror)
     darker = fill(checkpoint, cache, names, toy, transform=replace(transform, mean=(0.6, 0.6, 0.6)))
     (tmp_path / "other").mkdir()
     other = make_checkpoint("test_vit", tmp_path / "other")
@@ -248,19 +258,16 @@ def test_a_model_without_one_vector_of_features_predicts_beside_the_cache(toy, c
     assert not cache.exists()
 
 
-def test_what_the_gate_measures_is_the_same_with_the_cache_whatever_lay_there(each_checkpoint, toy, cache):
+def test_what_is_measured_is_the_same_with_the_cache_whatever_lay_there(each_checkpoint, toy, cache):
     names = toy.splits.roles["val_select"]
-    where = _Where(toy.index, toy.reader, cache, lambda _: None)
-    expected = _measure(each_checkpoint, names, where)
+    expected = measure(each_checkpoint, names, toy, cache=None)
     predict_role(each_checkpoint, names[3:20], index=toy.index, pictures=toy.reader, cache=cache)
-    for reads in (len(names), 0):
+    for reads in (len(names) - 17, 0):
         toy.reader.reads.clear()
-        found = _measure_cached(each_checkpoint, names, where)
+        measured = measure(each_checkpoint, names, toy, cache=cache)
         assert len(toy.reader.reads) == reads
-        assert list(found) == list(expected)
-        for name, values in expected.items():
-            assert found[name].dtype == values.dtype
-            assert np.array_equal(found[name], values), name
+        assert np.array_equal(measured.logits, expected.logits)
+        assert np.array_equal(measured.extras["features"], expected.extras["features"])
 
 
 def test_the_digest_of_a_body_is_of_everything_but_the_head():
@@ -316,8 +323,7 @@ def test_other_code_between_a_picture_and_its_features_is_another_key(checkpoint
 
     def key():
         features._code_digest.cache_clear()
-        (measure,) = features.feature_measures(model, transform, config=checkpoint.config)
-        return measure.key.digest
+        return features.feature_key(model, transform, config=checkpoint.config).digest
 
     before = key()
     mended = tmp_path / "pictures.py"

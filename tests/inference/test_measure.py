@@ -1,4 +1,4 @@
-"""What the gate is told of a picture, against brute force, and beside logits that stay what they are."""
+"""What a gate is told of a picture, against brute force, and beside logits that stay what they are."""
 
 import math
 
@@ -10,8 +10,7 @@ from PIL import Image
 from torch import nn
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.inference.measure import measure_pixels
-from streetvision_core.inference.predict import predict_pixels
+from streetvision_core.inference.predict import measure_pixels, predict_pixels
 from streetvision_core.models.preprocessing import eval_transform
 from tests.inference.test_predict import CFG, pictures
 
@@ -39,14 +38,14 @@ def pixels():
 
 
 def gather(model, pixels, **settings):
-    found = list(measure_pixels(model, pixels, TRANSFORM, batch_size=4, extras=True, **settings))
+    found = list(measure_pixels(model, pixels, TRANSFORM, batch_size=4, extras=EXTRAS, **settings))
     extras = {name: np.concatenate([one.extras[name] for one in found]) for name in found[0].extras}
     return np.concatenate([one.logits for one in found]), extras
 
 
 def test_logits_are_those_of_the_prediction_bit_for_bit_with_and_without_extras(model, pixels):
     predicted = predict_pixels(model, pixels, TRANSFORM, batch_size=4)
-    plain = list(measure_pixels(model, pixels, TRANSFORM, batch_size=4, extras=False))
+    plain = list(measure_pixels(model, pixels, TRANSFORM, batch_size=4))
     assert [len(one.logits) for one in plain] == [4, 4, 3]
     assert all(one.extras == {} for one in plain)
     assert np.array_equal(np.concatenate([one.logits for one in plain]), predicted)
@@ -126,8 +125,16 @@ def test_what_is_measured_of_a_picture_does_not_depend_on_how_many_follow(model,
         assert np.array_equal(part[name], whole[name][:6])
 
 
+def test_only_what_is_asked_for_is_measured_and_features_take_no_second_pass(pixels, monkeypatch):
+    model, passes = build("test_resnet"), []
+    original = model.forward
+    monkeypatch.setattr(model, "forward", lambda batch: passes.append(len(batch)) or original(batch))
+    (measured,) = measure_pixels(model, pixels, TRANSFORM, extras=("features",))
+    assert (set(measured.extras), len(passes)) == ({"features"}, 1)
+
+
 def test_no_pictures_give_no_batches(model):
-    assert list(measure_pixels(model, [], TRANSFORM, extras=True)) == []
+    assert list(measure_pixels(model, [], TRANSFORM, extras=EXTRAS)) == []
 
 
 def test_pictures_are_taken_a_batch_at_a_time_and_no_mode_or_hook_is_left_behind(pixels):
@@ -138,7 +145,7 @@ def test_pictures_are_taken_a_batch_at_a_time_and_no_mode_or_hook_is_left_behind
             taken.append(one)
             yield one
 
-    batches = measure_pixels(model, watched(), TRANSFORM, batch_size=4, extras=True)
+    batches = measure_pixels(model, watched(), TRANSFORM, batch_size=4, extras=EXTRAS)
     next(batches)
     assert len(taken) == 4
     assert not torch.is_inference_mode_enabled()
@@ -177,6 +184,6 @@ class PoolsAfterwards(nn.Module):
 def test_a_model_without_one_vector_of_features_is_refused_but_predicts(kind, pixels):
     model = kind()
     with pytest.raises(ConfigError, match="features"):
-        list(measure_pixels(model, pixels, TRANSFORM, extras=True))
-    (alone,) = measure_pixels(model, pixels, TRANSFORM, extras=False)
+        list(measure_pixels(model, pixels, TRANSFORM, extras=EXTRAS))
+    (alone,) = measure_pixels(model, pixels, TRANSFORM)
     assert alone.logits.shape == (11, 2)

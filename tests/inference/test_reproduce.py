@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from streetvision_core.inference.measure import Measured
+from streetvision_core.inference.predict import Measured
 from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
 from tests.bundle.made import make_policies
 

@@ -7,13 +7,12 @@ from PIL import Image
 from torch import nn
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.inference.measure import measure_pixels
-from streetvision_core.inference.predict import forward_views, predict_logits, predict_pixels
+from streetvision_core.inference.predict import forward_views, measure_pixels, predict_logits, predict_pixels
 from streetvision_core.models import build_classifier, hub_config, load_classifier
 from streetvision_core.models.pooling import pool_features, pool_logits
 from streetvision_core.models.preprocessing import eval_transform, hub_transform
 from streetvision_core.models.views import Views
-from tests.inference.test_measure import TwoHeads, build
+from tests.inference.test_measure import EXTRAS, TwoHeads, build
 from tests.inference.test_predict import CFG, pictures
 from tests.training.toy import make_backbone
 
@@ -100,11 +99,11 @@ def test_no_pictures_give_no_logits(model, transform):
 
 def test_extras_are_measured_from_the_same_pass_and_the_whole_picture(model, transform, shown):
     pixels = [transform.pixels(one) for one in shown]
-    (said,) = measure_pixels(model, pixels, transform, extras=True)
+    (said,) = measure_pixels(model, pixels, transform, extras=EXTRAS)
     assert np.array_equal(said.logits, predict_pixels(model, pixels, transform))
-    (plain,) = measure_pixels(model, pixels, transform, extras=False)
+    (plain,) = measure_pixels(model, pixels, transform)
     assert np.array_equal(said.logits, plain.logits)
-    (whole,) = measure_pixels(model, [one[0] for one in pixels], transform.whole, extras=True)
+    (whole,) = measure_pixels(model, [one[0] for one in pixels], transform.whole, extras=EXTRAS)
     for name in ("sharpness", "brightness"):
         assert np.array_equal(said.extras[name], whole.extras[name])
     mirrored = predict_pixels(model, [one.flip(-1) for one in pixels], transform).astype(float)
@@ -114,9 +113,9 @@ def test_extras_are_measured_from_the_same_pass_and_the_whole_picture(model, tra
 
 def test_the_features_of_a_picture_are_those_of_its_views_pooled(model, transform, shown):
     pixels = [transform.pixels(one) for one in shown]
-    found = list(measure_pixels(model, pixels, transform, batch_size=4, extras=True))
+    found = list(measure_pixels(model, pixels, transform, batch_size=4, extras=EXTRAS))
     views = [view for one in pixels for view in one]
-    each = list(measure_pixels(model, views, transform.whole, batch_size=4, extras=True))
+    each = list(measure_pixels(model, views, transform.whole, batch_size=4, extras=EXTRAS))
     features = torch.from_numpy(np.concatenate([one.extras["features"] for one in each])).reshape(11, 5, -1)
     expected = pool_features(features, views=transform.views)
     measured = np.concatenate([one.extras["features"] for one in found])

@@ -1,5 +1,7 @@
 """The gate of a real checkpoint: measured only where there are errors enough, from the roles it may read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from streetvision_core.inference.logits import predict_role
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.classifier import build_classifier, hub_config
 from streetvision_core.policies.config import GateConfig
-from streetvision_core.policies.gate_measure import gate_problems, train_gate
+from streetvision_core.policies.gate_fit import train_gate, verify_gate
 from streetvision_core.training.checkpoint import Checkpoint
 from tests.training.toy import make_toy
 
@@ -38,11 +40,11 @@ def checkpoint(toy, backbone, tmp_path_factory):
     return Checkpoint(weights=staged, config=hub_config(backbone), epochs=(), val_select=said)
 
 
-def train(checkpoint, toy, config):
+def train(checkpoint, toy, config, **where):
     toy.reader.reads.clear()
     gate = train_gate(
         checkpoint, index=toy.index, splits=toy.splits, pictures=toy.reader, config=config,
-        checkpoint_version=VERSION,
+        checkpoint_version=VERSION, **where,
     )  # fmt: skip
     return gate, set(toy.reader.reads)
 
@@ -60,9 +62,19 @@ def test_with_too_few_errors_no_picture_is_read(checkpoint, toy):
     assert "at least 90 needed" in gate.policy.reason
 
 
-def test_it_comes_out_the_same_when_it_is_measured_again(checkpoint, toy):
+def test_where_the_features_are_cached_no_picture_is_read_and_the_gate_is_the_same(checkpoint, toy, tmp_path):
+    whole, _ = train(checkpoint, toy, GateConfig())
+    for role in ("train", "val_select"):
+        names = toy.splits.roles[role]
+        predict_role(checkpoint, names, index=toy.index, pictures=toy.reader, cache=tmp_path)
+    assert train(checkpoint, toy, GateConfig(), cache=tmp_path) == (whole, set())
+
+
+def test_it_comes_out_the_same_from_recorded_numbers_and_no_network_runs(checkpoint, toy, monkeypatch):
     gate, _ = train(checkpoint, toy, GateConfig())
-    where = {"index": toy.index, "splits": toy.splits, "pictures": toy.reader}
-    assert gate_problems(gate, checkpoint, **where) == []
-    changed = type(gate)(gate.policy.model_copy(update={"bound": gate.policy.bound + 0.5}))
-    assert any("bound" in problem for problem in gate_problems(changed, checkpoint, **where))
+    toy.reader.reads.clear()
+    monkeypatch.setattr(Checkpoint, "load_model", None)
+    assert verify_gate(gate, checkpoint.val_select) == []
+    changed = replace(gate, policy=gate.policy.model_copy(update={"bound": gate.policy.bound + 0.5}))
+    assert any("bound" in problem for problem in verify_gate(changed, checkpoint.val_select))
+    assert toy.reader.reads == []
