@@ -180,7 +180,6 @@ def picture_features(
     view: str = PLAIN,
     crop: Crop | None = None,
     device: str | torch.device | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> FeatureSet:
     """Return what goes into the model's classifier layer, float32 [D], for each named picture.
 
@@ -197,7 +196,6 @@ def picture_features(
         crop: Turns a picture and its SHA-256 into uint8 [3, H, W], in place of `transform.pixels`; called by
             several threads.
         device: By default the first GPU where there is one.
-        on_notice: Told of damaged shards.
 
     Raises:
         ConfigError: the model's logits are not made of one vector of features.
@@ -214,7 +212,6 @@ def picture_features(
         crop=crop or plain_crop(transform),
         cache=cache,
         device=device,
-        on_notice=on_notice,
     )[0]
 
 
@@ -228,7 +225,6 @@ def measure_pictures(
     crop: Crop,
     cache: Path | None,
     device: str | torch.device | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> list[FeatureSet]:
     """Return a set for each measure; a picture is decoded and cropped once for all that lack it.
 
@@ -236,10 +232,7 @@ def measure_pictures(
     """
     place = _Temporary() if cache is None else cache
     features = place.path if isinstance(place, _Temporary) else place
-    sets = [
-        open_features(features, measure.key, digests, on_notice=on_notice, owner=place)
-        for measure in measures
-    ]
+    sets = [open_features(features, measure.key, digests, owner=place) for measure in measures]
     missing = np.unique(np.concatenate([one.missing for one in sets]))
 
     def load(position: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from streetvision_core.eval.metrics import compute_all_metrics
 from streetvision_core.io import Artifact, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -162,7 +162,6 @@ def predict_role(
     pictures: PictureReader,
     device: Any = None,
     cache: Path | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Logits:
     """Return the checkpoint's logits of the named pictures, on the first GPU where there is one.
 
@@ -174,7 +173,6 @@ def predict_role(
         device: Another device.
         cache: Where features of pictures are kept (`cached_features`): one that is there is not computed
             again, and its picture not read. The logits are the same.
-        on_notice: Told of damage in the cache.
 
     Raises:
         DataError: the index does not hold a picture.
@@ -200,7 +198,6 @@ def predict_role(
             config=checkpoint.config,
             cache=cache,
             device=where,
-            on_notice=on_notice,
         )
         logits = feature_logits(model, features, views=transform.views)
     else:

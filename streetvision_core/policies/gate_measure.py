@@ -15,7 +15,7 @@ from streetvision_core.inference.logits import digests_of, labels_of
 from streetvision_core.policies.gate_fit import fit_gate, needs_extras, verify_gate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from streetvision_core.data import ImageIndex
@@ -35,7 +35,6 @@ def train_gate(
     config: GateConfig,
     checkpoint_version: str,
     cache: Path | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Gate:
     """Fit the gate policy of a checkpoint on val_select.
 
@@ -48,13 +47,12 @@ def train_gate(
         checkpoint_version: The data version of the checkpoint.
         cache: Where features of pictures are kept (`cached_features`): one that is there is not computed
             again, and its picture not read. The gate is the same.
-        on_notice: Told of damage in the cache.
 
     Raises:
         DataError: val_select is of one class, or a picture is not in the index.
         IntegrityError: the weights or a picture are not what they were.
     """
-    where = _Where(index, pictures, cache, on_notice)
+    where = _Where(index, pictures, cache)
     measured = _measure_if_needed(checkpoint, config, splits=splits, where=where)
     return fit_gate(checkpoint.val_select, checkpoint_version=checkpoint_version, config=config, **measured)
 
@@ -67,11 +65,10 @@ def gate_problems(
     splits: Splits,
     pictures: PictureReader,
     cache: Path | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Measure and fit again; return what differs, one sentence a difference. Arguments as `train_gate`."""
     config = gate.policy.chosen_by
-    where = _Where(index, pictures, cache, on_notice)
+    where = _Where(index, pictures, cache)
     measured = _measure_if_needed(checkpoint, config, splits=splits, where=where)
     return verify_gate(gate.policy, checkpoint.val_select, **measured)
 
@@ -83,7 +80,6 @@ class _Where:
     index: ImageIndex
     pictures: PictureReader
     cache: Path | None
-    on_notice: Callable[[str], None]
 
 
 def _measure_if_needed(
@@ -150,7 +146,6 @@ def _measure_cached(checkpoint: TrainedClassifier, names: Sequence[str], where: 
         read=where.pictures.read,
         crop=plain_crop(transform),
         cache=where.cache,
-        on_notice=where.on_notice,
     )
     views = transform.views
     straight, turned = (

@@ -52,7 +52,6 @@ class FrozenBackbone:
         reader: PictureReader,
         digests: Mapping[str, str],
         cache: Path,
-        on_notice: Callable[[str], None],
     ) -> None:
         self._model = build_classifier(backbone)
         self.classifier = classifier_name(self._model)
@@ -71,7 +70,6 @@ class FrozenBackbone:
         self._reader = reader
         self._digests = digests
         self._cache = cache
-        self._on_notice = on_notice
         self._failed: dict[str, StreetVisionError] = {}
         # Once for all roles and views: it hashes the weights.
         (self._measure,) = feature_measures(self._model, self._transform, config=hub_config(backbone))
@@ -92,7 +90,6 @@ class FrozenBackbone:
             read=read,
             crop=crop or plain_crop(self._transform),
             cache=self._cache,
-            on_notice=self._on_notice,
         )
         return found
 
