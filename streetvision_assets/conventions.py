@@ -1,6 +1,9 @@
-"""What every asset of the graph has in common: owner, group, kinds, code version."""
+"""What every asset of the graph has in common: owner, group, kinds, code version, the core's log."""
 
-from collections.abc import Callable
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -32,6 +35,33 @@ def checked_input(name: str) -> dg.AssetIn:
     return dg.AssetIn(name, input_manager_key=CHECKED_IO_MANAGER_KEY)
 
 
+@contextmanager
+def core_log_to(log: logging.Logger) -> Iterator[None]:
+    """Pass what the core logs on for the block, from INFO up: to the run's page and the terminal."""
+    core, handler = logging.getLogger("streetvision_core"), logging.Handler()
+    # The text alone: Dagster's log adds run and step.
+    handler.emit = lambda record: log.log(record.levelno, "%s", record.getMessage())  # type: ignore[method-assign]
+    level = core.level
+    core.addHandler(handler)
+    core.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        core.setLevel(level)
+        core.removeHandler(handler)
+
+
+def _told(body: Body) -> Body:
+    """Return the body, which takes Dagster's context first, with the core's log in that of the run."""
+
+    @functools.wraps(body)
+    def run(context: dg.AssetExecutionContext, *args: Any, **kwargs: Any) -> dg.MaterializeResult[Any]:
+        with core_log_to(context.log):
+            return body(context, *args, **kwargs)
+
+    return run
+
+
 def stage_asset(
     *, group: str, kinds: set[str], phase: int | None = None, ins: dict[str, dg.AssetIn] | None = None
 ) -> Callable[[Body], dg.AssetsDefinition]:
@@ -56,6 +86,6 @@ def stage_asset(
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body),
         )
-        return refusing(decorate(body), model)
+        return refusing(decorate(_told(body)), model)
 
     return define

@@ -53,7 +53,6 @@ def backbone(
             directory=step.directory,
             resume=step.resume,
             on_epoch=lambda epoch: context.log.info(str(epoch)),
-            on_notice=context.log.info,
         )
     if obstacle := export_obstacle(made.licence, text=made.licence_text):
         context.log.warning("the bundle will be refused unless its configuration says more. %s", obstacle)

@@ -47,7 +47,6 @@ def val_calib_logits(
         index=ImageIndex.from_artifact(images),
         pictures=open_pictures(images, roles, roles=step.roles),
         cache=store.open().features_directory(),
-        on_notice=context.log.info,
     )
     return step.result(logits, told=_show_quality(logits))
 

@@ -51,7 +51,6 @@ def phase1_checkpoint(
         resume=step.resume,
         features=opened.features_directory(),
         tensorboard=opened.tensorboard_directory(step.run_id, step.name),
-        on_notice=context.log.info,
         on_epoch=epochs,
     )
     epochs.finish()

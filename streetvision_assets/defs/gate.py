@@ -47,7 +47,6 @@ def gate(
         config=config,
         checkpoint_version=phase1_checkpoint.manifest.data_version,
         cache=store.open().features_directory(),
-        on_notice=context.log.info,
     )
     context.log.info("deferring by the %s: %s", fitted.policy.confidence_by, fitted.policy.reason)
     told = {"confidence by": f"{fitted.policy.confidence_by}: {fitted.policy.reason}"}

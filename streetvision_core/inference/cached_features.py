@@ -101,7 +101,6 @@ def measure_images(
     cache: Path | None,
     features: bool = False,
     device: str | torch.device | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Measured:
     """Return the checkpoint's logits of named images, and on request what goes into its classifier layer.
 
@@ -116,7 +115,6 @@ def measure_images(
         cache: The directory of all feature sets; None computes and keeps nothing.
         features: Whether the extra "features" [N, D] is wanted, of many views pooled.
         device: By default the first GPU where there is one.
-        on_notice: Told of damaged shards.
 
     Raises:
         ConfigError: features of a model whose classifier is not one layer that takes [N, D].
@@ -140,7 +138,6 @@ def measure_images(
         key=key,
         cache=cache,
         device=where,
-        on_notice=on_notice,
     )
     logits = feature_logits(model, rows, views=transform.views)
     if not features:
@@ -213,7 +210,6 @@ def picture_features(
     cache: Path | None,
     crop: Crop | None = None,
     device: str | torch.device | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> FeatureSet:
     """Return what goes into the model's classifier layer, float32 [D], for each named picture.
 
@@ -229,7 +225,6 @@ def picture_features(
         crop: Turns a picture and its SHA-256 into uint8 [3, H, W], in place of `transform.pixels`; called by
             several threads.
         device: By default the first GPU where there is one.
-        on_notice: Told of damaged shards.
 
     Raises:
         DataError: a picture cannot be read.
@@ -238,7 +233,7 @@ def picture_features(
     """
     place = _Temporary() if cache is None else cache
     where = place.path if isinstance(place, _Temporary) else place
-    features = open_features(where, key, digests, on_notice=on_notice, owner=place)
+    features = open_features(where, key, digests, owner=place)
     missing = features.missing
     see = crop or plain_crop(transform)
 

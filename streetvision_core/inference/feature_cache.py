@@ -46,7 +46,7 @@ from streetvision_core.io.atomic import write_chunks_atomic
 from streetvision_core.io.claims import release, remove_or_tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -126,13 +126,11 @@ class FeatureSet:
         key: FeatureKey,
         digests: Sequence[str],
         *,
-        on_notice: Callable[[str], None],
         owner: object = None,
     ) -> None:
         self.directory = directory
         self.key = key
         self._row_dtype = key.row_dtype
-        self._on_notice = on_notice
         self._owner = owner  # what has to live as long as the set: a temporary directory
         asked = np.frombuffer(bytes.fromhex("".join(digests)), dtype="S32")
         pictures, of = np.unique(asked, return_inverse=True)
@@ -209,7 +207,7 @@ class FeatureSet:
             return fault
 
     def _discard(self, path: Path, fault: _NotAShard) -> None:
-        self._on_notice(f"A shard of cached features is damaged and left out: {fault} ({path}).")
+        _log.warning("A shard of cached features is damaged and left out: %s (%s).", fault, path)
         remove_or_tell(path, root=self.directory.parent)  # if it stays, each later run says so again
 
     def _adopt(self, shard: _Shard, held: npt.NDArray[np.bytes_]) -> None:
@@ -249,7 +247,6 @@ def open_features(
     key: FeatureKey,
     digests: Sequence[str],
     *,
-    on_notice: Callable[[str], None] = lambda _: None,
     owner: object = None,
 ) -> FeatureSet:
     """Open the set of `key` below the directory `features` for these pictures; it is made where it is not.
@@ -258,13 +255,12 @@ def open_features(
         features: The directory of all sets.
         key: What computes the features.
         digests: SHA-256 (hex) of the bytes of each picture, [N]; copies may occur.
-        on_notice: Told of each shard that is damaged.
         owner: Kept alive as long as the set.
 
     Raises:
         StoreError: the file system refused.
     """
-    return FeatureSet(features / key.digest, key, digests, on_notice=on_notice, owner=owner)
+    return FeatureSet(features / key.digest, key, digests, owner=owner)
 
 
 def _release(token: Path, pid: int) -> None:

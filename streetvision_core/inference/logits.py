@@ -16,7 +16,7 @@ from streetvision_core.eval.metrics import compute_all_metrics
 from streetvision_core.io import Artifact, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -167,7 +167,6 @@ def predict_role(
     pictures: PictureReader,
     device: Any = None,
     cache: Path | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Logits:
     """Return the checkpoint's logits of the named pictures, on the first GPU where there is one.
 
@@ -179,7 +178,6 @@ def predict_role(
         device: Another device.
         cache: Where features of pictures are kept (`cached_features`): one that is there is not computed
             again, and its picture not read. The logits are the same.
-        on_notice: Told of damage in the cache.
 
     Raises:
         DataError: the index does not hold a picture.
@@ -195,7 +193,6 @@ def predict_role(
         read=pictures.read,
         cache=cache,
         device=device,
-        on_notice=on_notice,
     )
     return Logits(tuple(names), measured.logits, np.array(labels, dtype=np.int64), groups)
 

@@ -43,7 +43,7 @@ from streetvision_core.policies.gate_crossfit import TooThinError, cross_fit
 from streetvision_core.policies.gate_head import FeatureReference, GateHead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -89,7 +89,6 @@ def train_gate(
     config: GateConfig,
     checkpoint_version: str,
     cache: Path | None = None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Gate:
     """Measure where there are errors enough to learn from, and fit the gate policy of a checkpoint.
 
@@ -102,7 +101,6 @@ def train_gate(
         checkpoint_version: The data version of the checkpoint.
         cache: Where features of images are kept (`cached_features`): one that is there is not computed
             again, and its image not read. The gate is the same.
-        on_notice: Told of damage in the cache.
 
     Raises:
         ConfigError: the classifier is not one layer that takes features [N, D].
@@ -122,7 +120,6 @@ def train_gate(
             read=pictures.read,
             cache=cache,
             features=True,
-            on_notice=on_notice,
         ).extras["features"]
         measured = measure_gate(features[: len(train)], labels_of(train, index), features[len(train) :])
     return fit_gate(select, checkpoint_version=checkpoint_version, config=config, measured=measured)

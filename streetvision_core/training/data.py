@@ -18,6 +18,7 @@ the run that met it was killed and another one goes on.
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import warnings
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     Missing = tuple[str, StreetVisionError]
 
+_log = logging.getLogger(__name__)
 Look: TypeAlias = tuple[int, int]
 
 MOST_WORKERS = 16
@@ -325,14 +327,11 @@ def make_loader(dataset: Dataset[Any], batches: EpochBatches, *, workers: int) -
 
 
 class Unreadable:
-    """Counts pictures by name up to `limit`, those `known` before too; `on_notice` is told."""
+    """Counts pictures by name up to `limit`, those `known` before too, and logs each new one."""
 
-    def __init__(
-        self, limit: int, *, known: Iterable[str] = (), on_notice: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, limit: int, *, known: Iterable[str] = ()) -> None:
         self.names = set(known)
         self._limit = limit
-        self._on_notice = on_notice
         self._untold: list[Missing] = []
 
     def meet(self, missing: Iterable[Missing]) -> None:
@@ -356,8 +355,8 @@ class Unreadable:
                     "Restore the pictures, or allow more with max_unreadable.",
                 ) from error
             self._untold.append((name, error))
-            self._on_notice(
-                f"Left out of training, {len(self.names)} of {self._limit} allowed: {name}. {error}"
+            _log.warning(
+                "Left out of training, %d of %d allowed: %s. %s", len(self.names), self._limit, name, error
             )
 
     def take_untold(self) -> list[Missing]:

@@ -18,6 +18,7 @@ left out, and counted in the checkpoint's metrics, which is then no longer what 
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
     from streetvision_core.training.resume import SavedTraining
 
+_log = logging.getLogger(__name__)
 ROLES = STEPS[CHECKPOINT].roles
 
 
@@ -73,9 +75,11 @@ def fit_classifier(
     features: Path | None = None,
     tensorboard: Path | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint:
     """Train a classifier on the train role and return its best epoch on val_select.
+
+    It logs when an earlier run's epochs are taken or cannot be, when another run trains this, and each
+    picture of train that is left out because it cannot be read.
 
     Args:
         backbone: The starting weights.
@@ -91,8 +95,6 @@ def fit_classifier(
         tensorboard: Where the learning curve of this run is written for TensorBoard, epoch by epoch. None
             writes none.
         on_epoch: Called after each epoch.
-        on_notice: Told when an earlier run's epochs are taken or cannot be, when another run trains this, and
-            of each picture of train that is left out because it cannot be read.
 
     Raises:
         TrainingError: an empty role, one class only in train, or a loss that is not finite.
@@ -115,12 +117,10 @@ def fit_classifier(
         if resume is not None:
             training = _identify(backbone, index=index, splits=splits, config=recipe)
             device = choose_device().type
-            state = stack.enter_context(
-                open_state(resume, training=training, device=device, on_notice=on_notice)
-            )
+            state = stack.enter_context(open_state(resume, training=training, device=device))
         stack.enter_context(training_session(threads=recipe.hardware.threads))
-        saving = Saving(state, state.load(on_notice=on_notice) if state else None)
-        curves = Curves(tensorboard if recipe.tensorboard else None, config=recipe, on_notice=on_notice)
+        saving = Saving(state, state.load() if state else None)
+        curves = Curves(tensorboard if recipe.tensorboard else None, config=recipe)
         curves.begin(saving.saved.rows if saving.saved else ())
         cache = features or stack.enter_context(temporary_directory("features of pictures"))
         task = _Task(
@@ -134,11 +134,9 @@ def fit_classifier(
             directory=directory,
             features=cache,
             on_epoch=curves.before(on_epoch),
-            on_notice=on_notice,
             unreadable=Unreadable(
                 recipe.max_unreadable,
                 known=saving.saved.unreadable if saving.saved else (),
-                on_notice=on_notice,
             ),
         )
         return _fit(task, saving)
@@ -158,7 +156,6 @@ class _Task:
     directory: Path
     features: Path
     on_epoch: Callable[[EpochReport], None]
-    on_notice: Callable[[str], None]
     unreadable: Unreadable
 
 
@@ -225,7 +222,6 @@ def _freeze(task: _Task) -> FrozenBackbone:
         reader=task.reader,
         digests=task.digests,
         cache=task.features,
-        on_notice=task.on_notice,
     )
 
 
@@ -237,7 +233,7 @@ def _train_probe(
     from streetvision_core.training.probe import ProbeData, train_probe
 
     best = BestEpoch(task.directory / PROBE_NAME, patience=config.patience)
-    if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
+    if saving.saved and _take_up(saving.saved, best, epochs=config.epochs):
         return _Trained(saving.saved.rows, saving.saved.candidates, best)
     views, kept = backbone.train_views(task.names["train"], unreadable=task.unreadable)
     labels = [task.labels["train"][position] for position in kept]
@@ -277,7 +273,7 @@ def _train_on_pixels(
     transform = eval_transform(task.backbone.pretrained_cfg, views=make_views(config.views))
     devices = count_devices(config.hardware.devices)
     crops = partial(validation_batches, task.reader, roles["val_select"], transform=transform, config=config)
-    if saving.saved and _take_up(saving.saved, best, epochs=config.epochs, on_notice=task.on_notice):
+    if saving.saved and _take_up(saving.saved, best, epochs=config.epochs):
         return _Trained(saving.saved.rows, (), best), crops()
     # One process keeps all of val_select for its training and for later; of several each keeps its share.
     validation = crops() if devices == 1 else None
@@ -295,7 +291,6 @@ def _train_on_pixels(
             work,
             validation=validation,
             on_epoch=task.on_epoch,
-            on_notice=task.on_notice,
             unreadable=task.unreadable,
             processes=processes,
         )
@@ -346,16 +341,16 @@ def _identify(backbone: Backbone, *, index: ImageIndex, splits: Splits, config: 
     )
 
 
-def _take_up(saved: SavedTraining, best: BestEpoch, *, epochs: int, on_notice: Callable[[str], None]) -> bool:
+def _take_up(saved: SavedTraining, best: BestEpoch, *, epochs: int) -> bool:
     """Stage the best weights of an earlier run; tell whether it had finished its training."""
     last = saved.rows[-1]
     best.restore(best_of(saved.rows), saved.stage_weights(best.path))
     if last.epoch >= epochs or best.is_exhausted(last):
-        on_notice(
-            f"Nothing is left to train: an earlier run had finished, after epoch {last.epoch} of {epochs}."
+        _log.info(
+            "Nothing is left to train: an earlier run had finished, after epoch %d of %d.", last.epoch, epochs
         )
         return True
-    on_notice(f"Going on after epoch {last.epoch} of {epochs}, which an earlier run had finished.")
+    _log.info("Going on after epoch %d of %d, which an earlier run had finished.", last.epoch, epochs)
     return False
 
 
@@ -429,7 +424,7 @@ def _views_metrics(
     pictures = RolePictures(task.names["val_select"], task.labels["val_select"])
     crops = validation or validation_batches(task.reader, pictures, transform=transform, config=task.config)
     gain = compare_views(model, said, crops, transform=transform, device=choose_device())
-    task.on_notice(str(gain))
+    _log.info("%s", gain)
     return gain.to_metrics()
 
 

@@ -51,7 +51,6 @@ class FrozenBackbone:
         reader: PictureReader,
         digests: Mapping[str, str],
         cache: Path,
-        on_notice: Callable[[str], None],
     ) -> None:
         self._model = build_classifier(backbone)
         self.classifier = classifier_name(self._model)
@@ -70,7 +69,6 @@ class FrozenBackbone:
         self._reader = reader
         self._digests = digests
         self._cache = cache
-        self._on_notice = on_notice
         self._failed: dict[str, StreetVisionError] = {}
         # Once for all roles and views: it hashes the weights.
         self._key = feature_key(self._model, self._transform, config=hub_config(backbone))
@@ -92,7 +90,6 @@ class FrozenBackbone:
             key=replace(self._key, view=view),
             crop=crop,
             cache=self._cache,
-            on_notice=self._on_notice,
         )
 
     def train_views(

@@ -18,6 +18,7 @@ itself has seen the try.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from abc import abstractmethod
 from dataclasses import asdict
@@ -51,14 +52,15 @@ if TYPE_CHECKING:
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.report import Timing
 
+_log = logging.getLogger(__name__)
 
-def compile_if_possible(model: Any, example: torch.Tensor, *, on_notice: Callable[[str], None]) -> bool:
-    """Compile a model in place, its names unchanged; tell whether that was possible.
+
+def compile_if_possible(model: Any, example: torch.Tensor) -> bool:
+    """Compile a model in place, its names unchanged; tell whether that was possible, and log why not.
 
     Args:
         model: On its device, in training mode.
         example: A batch as the model will be given, float32 [B, 3, H, W].
-        on_notice: Told why the model stays as it is.
     """
     trial = copy.deepcopy(model)
     trial.compile()
@@ -66,7 +68,7 @@ def compile_if_possible(model: Any, example: torch.Tensor, *, on_notice: Callabl
         trial(example).sum().backward()
     except RuntimeError as error:  # every error of torch's compilers is one
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        on_notice(f"Training without torch.compile, which fails on this model or machine: {reason}")
+        _log.warning("Training without torch.compile, which fails on this model or machine: %s", reason)
         return False
     model.compile()
     return True
@@ -334,13 +336,11 @@ class ClassifierModule(TrainingModule):
         *,
         transform: Preprocessing,
         validation_batch_size: int,
-        on_notice: Callable[[str], None] = lambda _: None,
         **common: Any,
     ) -> None:
         super().__init__(model.to(memory_format=memory_format(model)), **common)
         self._transform = transform
         self._validation_batch_size = validation_batch_size
-        self._on_notice = on_notice
         self._mixing = make_mixing(self.config)
 
     def on_fit_start(self) -> None:
@@ -352,7 +352,7 @@ class ClassifierModule(TrainingModule):
                 memory_format=memory_format(self.model)
             )
             with self.trainer.precision_plugin.forward_context():  # it is to be tried as it will be used
-                compile_if_possible(self.model, example, on_notice=self._on_notice)
+                compile_if_possible(self.model, example)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the groups of all weights that require a gradient; lower layers may learn more slowly."""

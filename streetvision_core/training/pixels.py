@@ -104,7 +104,6 @@ def train_on_pixels(
     *,
     validation: EvaluationBatches | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
-    on_notice: Callable[[str], None] = lambda _: None,
     unreadable: Unreadable | None = None,
     processes: Processes = ONE,
 ) -> tuple[ClassifierModule, Throughput]:
@@ -114,7 +113,6 @@ def train_on_pixels(
         training: What is trained, and on what.
         validation: The crops of val_select, where they are at hand.
         on_epoch: Called after each epoch.
-        on_notice: Told where the model cannot be compiled.
         unreadable: Counts the pictures that are left out.
         processes: The processes that train together, and which of them this is.
     """
@@ -157,7 +155,6 @@ def train_on_pixels(
             rows=known.rows if known else (),
             unreadable=unreadable
             or Unreadable(config.max_unreadable, known=known.unreadable if known else ()),
-            on_notice=on_notice,
         )
         speed = run_training(
             module,

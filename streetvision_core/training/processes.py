@@ -13,6 +13,7 @@ Where another process dies at once, the first one learns it when the group's tim
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -197,6 +198,8 @@ def _follow(
     held: Connection,
 ) -> None:
     held.close()  # so that the first process alone holds it, and its end is noticed
+    # Every process meets what there is to tell, such as an image that cannot be read; the first one tells it.
+    logging.getLogger("streetvision_core").setLevel(logging.CRITICAL)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     try:
         work(processes=processes, **arguments)

@@ -19,6 +19,7 @@ alone take a tenth. A record is its length, its bytes, and a checksum of each.
 
 from __future__ import annotations
 
+import logging
 import struct
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.training.config import TrainingConfig
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, order=True)
@@ -176,12 +179,9 @@ SETTINGS_TAG = "settings"
 class Curves:
     """Writes the epochs of a run below `directory`; with None it writes nothing."""
 
-    def __init__(
-        self, directory: Path | None, *, config: TrainingConfig, on_notice: Callable[[str], None]
-    ) -> None:
+    def __init__(self, directory: Path | None, *, config: TrainingConfig) -> None:
         self._directory = directory
         self._config = config
-        self._on_notice = on_notice
         self._begun: set[Path] = set()
 
     def begin(self, rows: Sequence[EpochRow]) -> None:
@@ -213,9 +213,10 @@ class Curves:
                 file.write(b"".join(map(_record, events)))
         except OSError as error:
             self._directory = None
-            self._on_notice(
-                f"The learning curve for TensorBoard ends here: the error '{error.strerror}' at {path}."
-                " The training goes on."
+            _log.warning(
+                "The learning curve for TensorBoard ends here: the error '%s' at %s. The training goes on.",
+                error.strerror,
+                path,
             )
         self._begun.add(path)
 

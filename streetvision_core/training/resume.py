@@ -46,7 +46,7 @@ from streetvision_core.io.progress import progress_lock, refuse_foreign_progress
 from streetvision_core.training.report import CandidateRow, EpochRow, best_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from filelock import BaseFileLock
@@ -223,7 +223,7 @@ class ResumeState:
         """Return where Lightning's state after an epoch, counted from 1, is kept."""
         return self.directory / epoch_name(epoch)
 
-    def load(self, *, on_notice: Callable[[str], None]) -> SavedTraining | None:
+    def load(self) -> SavedTraining | None:
         """Return what the last run saved, or None where there is nothing that can be used.
 
         What cannot be used stays until the first epoch is saved: the cause may be a passing one.
@@ -233,7 +233,7 @@ class ResumeState:
             record = read_record(path, training=self._training, surroundings=self._surroundings)
             saved = read_training(self.directory, record) if record else None
         except (IntegrityError, SchemaError) as error:
-            on_notice(str(error))
+            _log.warning("%s", error)
             return None
         if record:
             self._best_name = record.best_name
@@ -272,16 +272,13 @@ class ResumeState:
 
 
 @contextlib.contextmanager
-def open_state(
-    directory: Path, *, training: str, device: str, on_notice: Callable[[str], None]
-) -> Iterator[ResumeState]:
+def open_state(directory: Path, *, training: str, device: str) -> Iterator[ResumeState]:
     """Lock the state of a training for the block; wait for another run that holds it.
 
     Args:
         directory: Belongs to this training alone; made if it is missing.
         training: The digest of everything that decides how the training goes.
         device: What it runs on, "cpu" or "cuda".
-        on_notice: Told once if it has to wait.
 
     Raises:
         StoreError: the directory is somebody's, a link, or cannot be written.
@@ -289,7 +286,7 @@ def open_state(
     lock = progress_lock(directory)
     try:
         refuse_foreign_progress(directory)
-        _acquire(lock, directory, on_notice=on_notice)
+        _acquire(lock, directory)
     except OSError as error:
         raise _refused("to lock the state of the training", error, directory) from error
     try:
@@ -298,7 +295,7 @@ def open_state(
         lock.release()
 
 
-def _acquire(lock: BaseFileLock, directory: Path, *, on_notice: Callable[[str], None]) -> None:
+def _acquire(lock: BaseFileLock, directory: Path) -> None:
     from filelock import Timeout
 
     timeout = 0.0
@@ -309,7 +306,7 @@ def _acquire(lock: BaseFileLock, directory: Path, *, on_notice: Callable[[str], 
         except FileNotFoundError:
             continue  # the other run published its result and removed the directory
         except Timeout:
-            on_notice("Another run is training exactly this; waiting for it.")
+            _log.info("Another run is training exactly this; waiting for it.")
             timeout = -1
 
 

@@ -352,7 +352,7 @@ def test_a_training_does_not_make_somebodys_folder_its_resume_state(photos):
     before = look(photos)
     with (
         pytest.raises(StoreError, match=r"IMG_0000\.jpg"),
-        open_state(photos, training="", device="cpu", on_notice=print),
+        open_state(photos, training="", device="cpu"),
     ):
         pass
     assert look(photos) == before

@@ -124,14 +124,14 @@ def test_copies_of_a_picture_are_computed_once(checkpoint, toy, cache, passes):
     assert np.array_equal(found[:3], found[3:6])
 
 
-def test_a_damaged_shard_is_computed_again(checkpoint, toy, cache, passes):
-    names, notices = names_of(toy, 40), []
+def test_a_damaged_shard_is_computed_again(checkpoint, toy, cache, passes, notices):
+    names = names_of(toy, 40)
     expected = fill(checkpoint, cache, names, toy)[:]
     (shard,) = cache.glob("*/*.npy")
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    again = fill(checkpoint, cache, names, toy, on_notice=notices.append)
+    again = fill(checkpoint, cache, names, toy)
     assert np.array_equal(again[:], expected)
     assert (len(notices), passes) == (1, [32, 8, 32, 8])
 
@@ -288,7 +288,7 @@ def test_the_digest_of_a_body_is_of_everything_but_the_head():
     assert body_digest(model.half()) != before
 
 
-def test_two_processes_that_fill_at_once_end_with_the_right_rows(checkpoint, toy, cache):
+def test_two_processes_that_fill_at_once_end_with_the_right_rows(checkpoint, toy, cache, notices):
     begin = barrier(2)
     runs = [start(checkpoint, cache, role="train", reverse=reverse, begin=begin) for reverse in (False, True)]
     for run in runs:
@@ -296,8 +296,7 @@ def test_two_processes_that_fill_at_once_end_with_the_right_rows(checkpoint, toy
     assert [run.exitcode for run in runs] == [0, 0]
     toy.reader.reads.clear()
     names = toy.splits.roles["train"]
-    notices = []
-    found = fill(checkpoint, cache, names, toy, on_notice=notices.append)
+    found = fill(checkpoint, cache, names, toy)
     assert (toy.reader.reads, notices) == ([], [])
     assert np.array_equal(found[:], uncached(checkpoint, names, toy))
     assert not list(cache.rglob("*.partial"))

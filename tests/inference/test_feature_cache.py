@@ -34,14 +34,14 @@ def rows_of(numbers, shape=(3,), dtype="<f4"):
 
 
 class Features:
-    """Opens sets below a directory and remembers the notices."""
+    """Opens sets below a directory; `notices` are the lines of the log."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, notices):
         self.directory = directory
-        self.notices = []
+        self.notices = notices
 
     def open(self, numbers, key=KEY):
-        return open_features(self.directory, key, digests_of(numbers), on_notice=self.notices.append)
+        return open_features(self.directory, key, digests_of(numbers))
 
     def fill(self, numbers, key=KEY):
         """Publish what is missing of these pictures, and return the set."""
@@ -56,8 +56,8 @@ class Features:
 
 
 @pytest.fixture
-def features(tmp_path):
-    return Features(tmp_path / "features")
+def features(tmp_path, notices):
+    return Features(tmp_path / "features", notices)
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((3,), "<f4"), ((2, 3), "<f4"), ((2,), "<f8")])

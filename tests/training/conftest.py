@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from tests.hearing import heard
 from tests.training.interrupt import RECIPE, fit_until
 from tests.training.toy import fit, make_backbone, make_toy
 
@@ -43,15 +44,11 @@ def go_on(toy, backbone, tmp_path, resume):
 
     def run(**changes):
         reports, notices = [], []
-        checkpoint = fit(
-            backbone,
-            toy,
-            tmp_path / "out",
-            resume=resume,
-            on_epoch=reports.append,
-            on_notice=notices.append,
-            **{**RECIPE, **changes},
-        )
+        options = {**RECIPE, **changes}
+        with heard(notices.append):
+            checkpoint = fit(
+                backbone, toy, tmp_path / "out", resume=resume, on_epoch=reports.append, **options
+            )
         return checkpoint.to_artifact().digest, [report.epoch for report in reports], notices
 
     return run

@@ -9,6 +9,7 @@ import os
 import signal
 from contextlib import contextmanager
 
+from tests.hearing import heard
 from tests.training.toy import fit, make_toy
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -58,14 +59,13 @@ def _train(backbone, directory, *, resume, log, kill_at_call, **changes):
         with log.open("a") as file:
             file.write(json.dumps([kind, value]) + "\n")
 
-    with _counted_calls(kill_at_call) as calls:
+    with heard(lambda text: report("notice", text)), _counted_calls(kill_at_call) as calls:
         checkpoint = fit(
             backbone,
             make_toy(),
             directory,
             resume=resume,
             on_epoch=lambda one: report("epoch", one.epoch),
-            on_notice=lambda text: report("notice", text),
             **changes,
         )
     report("calls", calls)

@@ -88,23 +88,20 @@ def test_a_run_that_tries_again_begins_its_curve_anew(toy, backbone, tmp_path):
     assert [step for step, _ in points(read(board), "loss/train")] == [1, 2, 3, 4]
 
 
-def test_a_directory_that_cannot_be_written_is_told_once_and_ends_nothing(toy, backbone, tmp_path):
-    notices = []
+def test_a_directory_that_cannot_be_written_is_told_once_and_ends_nothing(toy, backbone, tmp_path, notices):
     (tmp_path / "file").touch()
-    checkpoint = fit(
-        backbone, toy, tmp_path / "out", tensorboard_to=tmp_path / "file/board", on_notice=notices.append
-    )
+    checkpoint = fit(backbone, toy, tmp_path / "out", tensorboard_to=tmp_path / "file/board")
     assert len(checkpoint.epochs) == 2
     assert len(notices) == 1
     assert notices[0].startswith("The learning curve for TensorBoard ends here: the error 'Not a directory'")
 
 
-def test_a_disk_that_is_full_ends_the_curve_and_not_the_training(toy, backbone, tmp_path):
+def test_a_disk_that_is_full_ends_the_curve_and_not_the_training(toy, backbone, tmp_path, notices):
     """/dev/full takes nothing, and says so when it is written to."""
-    board, notices = tmp_path / "board", []
+    board = tmp_path / "board"
     board.mkdir()
     (board / CURVE_NAME).symlink_to("/dev/full")
-    checkpoint = fit(backbone, toy, tmp_path / "out", tensorboard_to=board, on_notice=notices.append)
+    checkpoint = fit(backbone, toy, tmp_path / "out", tensorboard_to=board)
     assert len(checkpoint.epochs) == 2
     assert len(notices) == 1
     assert "No space left on device" in notices[0]

@@ -75,16 +75,13 @@ def test_two_processes_train_what_one_does(vit, single, tmp_path):
 
 
 @pytest.mark.parametrize("way", [{"method": "lora"}, {"devices": 2}, {"accumulate": 2}])
-def test_each_way_goes_on_after_an_interruption_as_if_there_had_been_none(vit, way, tmp_path):
+def test_each_way_goes_on_after_an_interruption_as_if_there_had_been_none(vit, way, tmp_path, notices):
     options = {**RECIPE, "epochs": 3, **way}
     whole = fit(vit, unbalanced(), tmp_path / "whole", **options)
     fit_until(2, vit, unbalanced(), tmp_path / "until", resume=tmp_path / "resume", **options)
-    told = []
-    resumed = fit(
-        vit, unbalanced(), tmp_path / "on", resume=tmp_path / "resume", on_notice=told.append, **options
-    )
+    resumed = fit(vit, unbalanced(), tmp_path / "on", resume=tmp_path / "resume", **options)
     assert resumed.to_artifact().digest == whole.to_artifact().digest
-    assert told == ["Going on after epoch 2 of 3, which an earlier run had finished."]
+    assert notices == ["Going on after epoch 2 of 3, which an earlier run had finished."]
 
 
 class FailsElsewhere(type(make_toy().reader)):

@@ -102,14 +102,14 @@ def test_a_probe_learns_what_the_features_tell(cnn, tmp_path):
     assert checkpoint.epochs[-1].train_loss < checkpoint.epochs[0].train_loss
 
 
-def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path):
+def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path, notices):
     """The attention travels in config.json; what was recorded is what the loaded classifier says."""
     from streetvision_core.data.decoding.decode import decode
     from streetvision_core.inference.predict import predict_logits
 
-    toy, told = make_toy(train=20, others=10), []
+    toy = make_toy(train=20, others=10)
     checkpoint = fit(
-        cnn, toy, tmp_path, on_notice=told.append,
+        cnn, toy, tmp_path,
         views="grid", view_grid=2, view_pooling="attention", **PROBE,
     )  # fmt: skip
     attention = checkpoint.config["views"]["attention"]
@@ -118,7 +118,7 @@ def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path):
     said = predict_logits(checkpoint.load_model(), pictures, hub_transform(checkpoint.config))
     np.testing.assert_array_equal(said, checkpoint.val_select.logits)
     assert checkpoint.best.val_loss == pytest.approx(loss_of(checkpoint), rel=1e-4)
-    assert "5 views" in told[-1]
+    assert "5 views" in notices[-1]
     with pytest.raises(ValueError, match="method: probe"):
         fit(cnn, toy, tmp_path / "other", views="grid", view_pooling="attention")
 
@@ -235,7 +235,7 @@ def test_a_picture_that_an_earlier_run_left_out_stays_out(cnn, tmp_path):
     """Its features would change the order and the weights of the classes under a training that goes on."""
     toy = make_toy()
     backbone = FrozenBackbone(
-        cnn, config=recipe(**PROBE), reader=toy.reader, cache=tmp_path, on_notice=print,
+        cnn, config=recipe(**PROBE), reader=toy.reader, cache=tmp_path,
         digests={picture.name: picture.sha256 for picture in toy.index.pictures},
     )  # fmt: skip
     names = toy.splits.roles["train"]

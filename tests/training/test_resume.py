@@ -74,8 +74,8 @@ def test_only_the_missing_epochs_are_trained_and_it_is_said(go_on, undisturbed):
 
 
 @pytest.mark.parametrize("changes", [{}, STOPPED], ids=["all", "stopped"])
-def test_a_finished_training_is_taken_without_a_look_at_train(changes, backbone, tmp_path):
-    toy, again, notices, reports = make_toy(), make_toy(), [], []
+def test_a_finished_training_is_taken_without_a_look_at_train(changes, backbone, tmp_path, notices):
+    toy, again, reports = make_toy(), make_toy(), []
     first = fit(backbone, toy, tmp_path / "first", resume=tmp_path / "resume", **changes)
     taken = fit(
         backbone,
@@ -83,7 +83,6 @@ def test_a_finished_training_is_taken_without_a_look_at_train(changes, backbone,
         tmp_path / "taken",
         resume=tmp_path / "resume",
         on_epoch=reports.append,
-        on_notice=notices.append,
         **changes,
     )
     assert taken.to_artifact().digest == first.to_artifact().digest
@@ -201,7 +200,7 @@ def test_a_forgotten_training_is_gone(resume):
 
 
 def hold(resume, *, until, held):
-    with open_state(resume, training="", device="cpu", on_notice=lambda _: None):
+    with open_state(resume, training="", device="cpu"):
         held.set()
         assert until.wait(30)
 
@@ -218,17 +217,17 @@ def test_a_training_that_a_run_holds_is_not_forgotten(resume):
     assert sorted(path.name for path in resume.iterdir()) == before
 
 
-def test_a_run_that_waits_survives_that_the_directory_is_forgotten(resume):
-    until, held, notices = threading.Event(), threading.Event(), []
+def test_a_run_that_waits_survives_that_the_directory_is_forgotten(resume, notices):
+    until, held = threading.Event(), threading.Event()
     until.set()
     waiting = threading.Thread(target=hold, args=(resume,), kwargs={"until": until, "held": held})
-    with open_state(resume, training="", device="cpu", on_notice=notices.append):
+    with open_state(resume, training="", device="cpu"):
         waiting.start()
         assert not held.wait(0.3)
     forget_progress(resume, root=resume.parent)
     waiting.join()
     assert held.is_set()
-    assert not notices
+    assert notices == ["Another run is training exactly this; waiting for it."]
 
 
 def test_forgetting_loads_neither_torch_nor_lightning():

@@ -59,13 +59,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_cannot_be_used_is_named_and_not_used(damage, resume):
+def test_what_cannot_be_used_is_named_and_not_used(damage, resume, notices):
     training = json.loads((resume / "state.json").read_bytes())["training"]
     make, found = DAMAGES[damage]
     make(resume)
-    notices = []
-    with open_state(resume, training=training, device="cpu", on_notice=notices.append) as state:
-        assert state.load(on_notice=notices.append) is None
+    with open_state(resume, training=training, device="cpu") as state:
+        assert state.load() is None
     assert len(notices) == 1
     assert notices[0].endswith("Training starts from the beginning.")
     assert found in notices[0]
@@ -80,12 +79,12 @@ def test_training_starts_over_beside_what_cannot_be_used(damage, resume, go_on, 
     assert go_on()[2] == ["Nothing is left to train: an earlier run had finished, after epoch 4 of 4."]
 
 
-def test_damaged_weights_are_replaced_where_their_epoch_is_the_best_again(toy, backbone, tmp_path):
-    resume, notices = tmp_path / "resume", []
+def test_damaged_weights_are_replaced_where_their_epoch_is_the_best_again(toy, backbone, tmp_path, notices):
+    resume = tmp_path / "resume"
     fit_until(1, backbone, toy, tmp_path / "first", resume=resume, **RECIPE)
     flip(resume / "best-1.safetensors")
     for name in ("second", "third"):
-        options = {"resume": resume, "on_notice": notices.append, **RECIPE}
+        options = {"resume": resume, **RECIPE}
         fit_until(1 if name == "second" else 2, backbone, toy, tmp_path / name, **options)
     assert "best-1.safetensors" in notices[0]
     assert notices[1:] == ["Going on after epoch 1 of 4, which an earlier run had finished."]

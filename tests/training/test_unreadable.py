@@ -26,10 +26,9 @@ def damaged_toy(*names, **counts):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("cache_mb", [0, 100])
-def test_what_is_left_out_is_told_of_once_and_counted(num_workers, cache_mb, backbone, tmp_path):
-    notices = []
+def test_what_is_left_out_is_told_of_once_and_counted(num_workers, cache_mb, backbone, tmp_path, notices):
     changes = {"epochs": 3, "max_unreadable": 2, "num_workers": num_workers, "cache_mb": cache_mb}
-    found = fit(backbone, damaged_toy(*LOST), tmp_path, on_notice=notices.append, **changes)
+    found = fit(backbone, damaged_toy(*LOST), tmp_path, **changes)
     assert len(notices) == len(LOST)
     assert [f"{i} of 2 allowed" in notice for i, notice in enumerate(notices, 1)] == [True, True]
     assert {name for name in LOST for notice in notices if name in notice} == set(LOST)
@@ -57,17 +56,16 @@ def test_a_whole_training_says_nothing_of_it(backbone, tmp_path):
 @pytest.mark.parametrize(
     "changes", [{"accumulate": 8}, {"accumulate": 4, "devices": 2}], ids=["parts", "both"]
 )
-def test_parts_of_which_nothing_is_left_are_what_the_whole_batch_lacks(vit, changes, tmp_path):
+def test_parts_of_which_nothing_is_left_are_what_the_whole_batch_lacks(vit, changes, tmp_path, notices):
     """Parts of one picture each, here or dealt to two processes: the same loss, the same steps."""
     lost = ("train/002.png", "train/005.png", "train/011.png")
     options = {**RECIPE, "max_unreadable": 3}
-    notices = []
     single = fit(vit, damaged_toy(*lost, train=16, others=8), tmp_path / "single", **options)
+    notices.clear()
     parts = fit(
         vit,
         damaged_toy(*lost, train=16, others=8),
         tmp_path / "parts",
-        on_notice=notices.append,
         **options,
         **changes,
     )
@@ -76,16 +74,14 @@ def test_parts_of_which_nothing_is_left_are_what_the_whole_batch_lacks(vit, chan
 
 
 @pytest.mark.parametrize("views", [0, 2])
-def test_a_probe_leaves_out_pictures_together_with_their_labels(views, vit, tmp_path):
+def test_a_probe_leaves_out_pictures_together_with_their_labels(views, vit, tmp_path, notices):
     """It is the probe of a task that never had them, bit for bit."""
-    notices, without = [], make_toy()
+    without = make_toy()
     names = without.splits.roles["train"]
     without.splits.roles["train"] = tuple(name for name in names if name not in LOST)
     options = {**PROBE, "probe_views": views}
     expected = fit(vit, without, tmp_path / "without", **options)
-    found = fit(
-        vit, damaged_toy(*LOST), tmp_path / "found", on_notice=notices.append, max_unreadable=2, **options
-    )
+    found = fit(vit, damaged_toy(*LOST), tmp_path / "found", max_unreadable=2, **options)
     assert found.to_artifact().digest == expected.to_artifact().digest
     assert (found.metrics["unreadable"], expected.is_whole) == (2, True)
     assert len(notices) == 2
@@ -98,10 +94,9 @@ def test_an_unreadable_picture_of_validation_ends_a_probe(vit, tmp_path):
         fit(vit, damaged_toy("val_select/000.png"), tmp_path, max_unreadable=9, **PROBE)
 
 
-def test_both_stages_of_lp_ft_count_a_picture_once(vit, tmp_path):
-    notices = []
+def test_both_stages_of_lp_ft_count_a_picture_once(vit, tmp_path, notices):
     changes = {"method": "lp_ft", "probe_epochs": 2, "max_unreadable": 2}
-    found = fit(vit, damaged_toy(*LOST), tmp_path, on_notice=notices.append, **changes)
+    found = fit(vit, damaged_toy(*LOST), tmp_path, **changes)
     assert found.metrics["unreadable"] == len(notices) == 2
 
 
@@ -115,13 +110,13 @@ def test_what_an_earlier_run_left_out_stays_counted(until, changes, vit, tmp_pat
     assert found.metrics["unreadable"] == 2
 
 
-def test_a_picture_counts_once_whoever_meets_it():
-    error, told = IntegrityError("a", "b", "c", "d"), []
-    unreadable = Unreadable(2, known=["old"], on_notice=told.append)
+def test_a_picture_counts_once_whoever_meets_it(notices):
+    error = IntegrityError("a", "b", "c", "d")
+    unreadable = Unreadable(2, known=["old"])
     unreadable.meet([("old", error), ("new", error), ("new", error)])
     assert unreadable.take_untold() == [("new", error)]
     assert unreadable.take_untold() == []
-    assert len(told) == 1
+    assert len(notices) == 1
     with pytest.raises(DataError):
         unreadable.meet([("another", error)])
 

@@ -12,6 +12,7 @@ from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.training import Checkpoint, predict_role
 from streetvision_core.training.data import EvaluationBatches
 from streetvision_core.training.pixels import ViewsGain, compare_views
+from tests.hearing import heard
 from tests.training.toy import fit, make_backbone, make_toy, publish, recipe, stage
 
 GRID = {"views": "grid", "view_grid": 2}
@@ -31,7 +32,8 @@ def backbone(tmp_path_factory):
 def trained(toy, backbone, tmp_path_factory):
     notices = []
     store = tmp_path_factory.mktemp("store")
-    return fit(backbone, toy, stage(store), on_notice=notices.append, **GRID), notices, store
+    with heard(notices.append):
+        return fit(backbone, toy, stage(store), **GRID), notices, store
 
 
 def validation_of(toy, transform, *, cache_bytes=0):

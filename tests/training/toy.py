@@ -87,7 +87,6 @@ def fit(
     features=None,
     tensorboard_to=None,
     on_epoch=lambda _: None,
-    on_notice=lambda _: None,
     **changes,
 ):
     return fit_classifier(
@@ -101,7 +100,6 @@ def fit(
         features=features,
         tensorboard=tensorboard_to,
         on_epoch=on_epoch,
-        on_notice=on_notice,
     )
 
 

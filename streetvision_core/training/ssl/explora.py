@@ -23,6 +23,7 @@ Source: Khanna et al., ExPLoRA, 2406.10973.
 
 from __future__ import annotations
 
+import logging
 import math
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.ssl.adaptation import AdaptationEpoch
     from streetvision_core.training.ssl.learners import Adapted
 
+_log = logging.getLogger(__name__)
 MIB = 1024 * 1024
 ROLES = STEPS["backbone"].roles
 _PARITY_PICTURES = 8
@@ -68,9 +70,10 @@ def adapt_backbone(
     directory: Path,
     resume: Path | None = None,
     on_epoch: Callable[[AdaptationEpoch], None] = lambda _: None,
-    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
     """Adapt starting weights to the train role, and return those that go on with the record of it.
+
+    It logs whether it goes on with an earlier run's epochs, and whether the adapted weights are taken.
 
     Args:
         backbone: The starting weights, of a vision transformer, staged in `directory`.
@@ -81,7 +84,6 @@ def adapt_backbone(
         directory: Where the weights and what was trained are staged.
         resume: Where each epoch is saved, for a run that goes on after a kill; None saves none.
         on_epoch: Called after each epoch.
-        on_notice: Told whether it goes on with an earlier run's, and whether the adapted weights are taken.
 
     Raises:
         ConfigError: the architecture cannot be adapted.
@@ -96,7 +98,7 @@ def adapt_backbone(
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
     _check_roles(labels)
     training = _identify(backbone, index=index, names=splits.roles["train"], config=config)
-    with _saved_epochs(resume, training, on_notice=on_notice) as saving, training_session(threads=0):
+    with _saved_epochs(resume, training) as saving, training_session(threads=0):
         adapted, verdict = _adapt_and_judge(
             backbone,
             names=splits.roles,
@@ -107,7 +109,7 @@ def adapt_backbone(
             saving=saving,
             on_epoch=on_epoch,
         )
-    on_notice(str(verdict))
+    _log.info("%s", verdict)
     return _stage(
         backbone, adapted, verdict, config=config, directory=directory, pictures=len(labels["train"])
     )
@@ -126,9 +128,7 @@ def _identify(backbone: Backbone, *, index: ImageIndex, names: Sequence[str], co
 
 
 @contextmanager
-def _saved_epochs(
-    resume: Path | None, training: str, *, on_notice: Callable[[str], None]
-) -> Iterator[Saving]:
+def _saved_epochs(resume: Path | None, training: str) -> Iterator[Saving]:
     """Hold the saved state of the adaptation for the block; of None there is none."""
     from streetvision_core.inference.predict import choose_device
     from streetvision_core.training.loop import Saving
@@ -137,10 +137,10 @@ def _saved_epochs(
     if resume is None:
         yield Saving()
         return
-    with open_state(resume, training=training, device=choose_device().type, on_notice=on_notice) as state:
-        saved = state.load(on_notice=on_notice)
+    with open_state(resume, training=training, device=choose_device().type) as state:
+        saved = state.load()
         if saved:
-            on_notice(f"Going on after epoch {len(saved.losses)}, which an earlier run had finished.")
+            _log.info("Going on after epoch %d, which an earlier run had finished.", len(saved.losses))
         yield Saving(state, saved)
 
 

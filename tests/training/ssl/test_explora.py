@@ -23,6 +23,7 @@ from streetvision_core.models.adapters import add_adapters, load_adapter_state, 
 from streetvision_core.models.backbone import WEIGHTS_NAME
 from streetvision_core.models.zoo import create_model
 from streetvision_core.training.ssl.explora import adapt_backbone, probe_decisions
+from tests.hearing import heard
 from tests.training.toy import Reader, make_backbone, make_toy, publish, stage
 
 SIZE = 32
@@ -76,9 +77,7 @@ def recipe(**changes):
     return BackboneConfig(**{**settings, **changes})
 
 
-def adapt(
-    backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, on_notice=lambda _: None, **changes
-):
+def adapt(backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, **changes):
     return adapt_backbone(
         backbone,
         index=toy.index,
@@ -88,7 +87,6 @@ def adapt(
         directory=directory,
         resume=resume,
         on_epoch=on_epoch,
-        on_notice=on_notice,
     )
 
 
@@ -102,16 +100,9 @@ def adopted(tmp_path_factory):
     directory = tmp_path_factory.mktemp("adopted")
     toy, start = make_stripes(train=192, val_select=100), small_patches(directory / "start")
     reports, notices = [], []
-    made = adapt(
-        start,
-        toy,
-        directory,
-        on_epoch=reports.append,
-        on_notice=notices.append,
-        explora_epochs=EPOCHS,
-        explora_batch_size=32,
-        explora_rank=8,
-    )
+    options = {"explora_epochs": EPOCHS, "explora_batch_size": 32, "explora_rank": 8}
+    with heard(notices.append):
+        made = adapt(start, toy, directory, on_epoch=reports.append, **options)
     return SimpleNamespace(start=start, made=made, toy=toy, reports=reports, notices=notices)
 
 
@@ -204,34 +195,34 @@ def kill_after(epoch):
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_a_killed_adaptation_goes_on_and_gives_the_same_weights(squares, tmp_path, epoch):
+def test_a_killed_adaptation_goes_on_and_gives_the_same_weights(squares, tmp_path, epoch, notices):
     """Also where it was killed after the last epoch: then nothing is trained again."""
     recipe = {"explora_epochs": 3, "explora_micro_batch": 5}
     whole = adapt(squares.start, squares.toy, tmp_path / "whole", **recipe)
-    state, reports, notices = tmp_path / "store" / "state", [], []
+    state, reports = tmp_path / "store" / "state", []
     with pytest.raises(KeyboardInterrupt):
         adapt(
             squares.start, squares.toy, tmp_path / "killed", resume=state,
             on_epoch=kill_after(epoch), **recipe,
         )  # fmt: skip
+    notices.clear()
     made = adapt(
-        squares.start, squares.toy, tmp_path / "resumed", resume=state, on_epoch=reports.append,
-        on_notice=notices.append, **recipe,
-    )  # fmt: skip
+        squares.start, squares.toy, tmp_path / "resumed", resume=state, on_epoch=reports.append, **recipe
+    )
     assert made.to_artifact().digest == whole.to_artifact().digest
     assert [report.epoch for report in reports] == list(range(epoch + 1, 4))
     assert notices[0] == f"Going on after epoch {epoch}, which an earlier run had finished."
 
 
-def test_a_saved_adaptation_of_another_recipe_is_not_gone_on_with(squares, tmp_path):
-    state, reports, notices = tmp_path / "store" / "state", [], []
+def test_a_saved_adaptation_of_another_recipe_is_not_gone_on_with(squares, tmp_path, notices):
+    state, reports = tmp_path / "store" / "state", []
     with pytest.raises(KeyboardInterrupt):
         adapt(
             squares.start, squares.toy, tmp_path / "a", resume=state, on_epoch=kill_after(1), explora_epochs=2
         )
     adapt(
         squares.start, squares.toy, tmp_path / "b", resume=state, on_epoch=reports.append,
-        on_notice=notices.append, explora_epochs=2, seed=7,
+        explora_epochs=2, seed=7,
     )  # fmt: skip
     assert [report.epoch for report in reports] == [1, 2]
     assert "the saved state of this training" in notices[0]
