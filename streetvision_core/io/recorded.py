@@ -36,12 +36,6 @@ class _Step:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
 
-    @property
-    def flat(self) -> set[str]:
-        """The names of settings that lie inside a choice now, or nowhere."""
-        kinds = [kind for choice in self.choices.values() for kind in choice.kinds.values()]
-        return {*self.gone, *(flat for kind in kinds for flat in kind.values())}
-
 
 # What a probe has no use for: its heads have rates of their own, and take features, not pixels.
 NOT_OF_A_PROBE: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -92,7 +86,32 @@ _TRAINING = _Step(
     },
     gone=("probe_batch_size", "lora_dropout", "cutmix"),
 )  # fmt: skip
-_STEPS: Mapping[str, _Step] = MappingProxyType({"phase1_checkpoint": _TRAINING})
+_THRESHOLDS = _Step(
+    {
+        "objective": _Choice(
+            {
+                "mcc": {},
+                "f_beta": {"beta": "beta"},
+                "cost": {"miss": "miss_cost", "false_alarm": "false_alarm_cost"},
+                "recall_at_least": {"recall": "min_recall"},
+            }
+        )
+    }
+)
+_SCRC = _Step(
+    {
+        "promise": _Choice(
+            {
+                "error": {"alpha": "alpha"},
+                "two_sided": {"miss": "alpha_miss", "alarm": "alpha_alarm"},
+                "expected": {"alpha": "alpha"},
+            }
+        )
+    }
+)
+_STEPS: Mapping[str, _Step] = MappingProxyType(
+    {"phase1_checkpoint": _TRAINING, "thresholds": _THRESHOLDS, "scrc": _SCRC}
+)
 
 
 def from_recorded(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +123,7 @@ def from_recorded(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     # A choice inside another comes first: the outer one then takes it in.
     for name in reversed(tuple(known.choices)):
         _nest(settings, name, known.choices[name])
-    for name in known.flat:
+    for name in known.gone:
         settings.pop(name, None)
     for group, names in known.groups.items():
         if given := {name: settings.pop(name) for name in names if name in settings}:
@@ -115,12 +134,15 @@ def from_recorded(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nest(settings: dict[str, Any], name: str, choice: _Choice) -> None:
-    """Put the flat settings of a choice inside it, where any are there."""
+    """Put the flat settings of a choice inside it; beside one that is nested nothing flat is taken."""
     word = settings.pop(choice.word, None) if choice.word else settings.get(name)
-    if isinstance(word, dict):
+    if word is not None and not isinstance(word, str):
         return
-    kind = word if word is not None else next(iter(choice.kinds))
-    given = {inner: settings[flat] for inner, flat in choice.kinds.get(kind, {}).items() if flat in settings}
+    kind = next(iter(choice.kinds)) if word is None else word
+    inside = choice.kinds.get(kind, {})
+    given = {inner: settings[flat] for inner, flat in inside.items() if flat in settings}
+    for flat in {flat for names in choice.kinds.values() for flat in names.values()}:
+        settings.pop(flat, None)
     if word is not None or given:
         settings[name] = {KIND: kind, **given}
 

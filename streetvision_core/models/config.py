@@ -25,7 +25,7 @@ WHOLE = "whole"
 NO_LICENCE = "none"
 
 
-class Settings(pydantic.BaseModel, frozen=True, extra="forbid"):
+class Settings(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Settings that know each other, of a step or of one of its choices."""
 
 

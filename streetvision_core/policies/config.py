@@ -2,79 +2,116 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 from pydantic import Field
 
-from streetvision_core.errors import check_choice
 from streetvision_core.eval.bootstrap import RESAMPLES
 from streetvision_core.eval.intervals import LEVEL
 from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
-from streetvision_core.eval.optimism import PLACES
+from streetvision_core.io.recorded import from_recorded
+from streetvision_core.models.config import Settings
 
 if TYPE_CHECKING:
     from streetvision_core.eval.objectives import Objective
 
-OBJECTIVES = ("mcc", "f_beta", "cost", "recall_at_least")
-PROMISES = ("error", "two_sided", "expected")
+
+class BestMcc(Settings):
+    """Matthews' correlation coefficient."""
+
+    kind: Literal["mcc"] = "mcc"
+
+    def chosen(self) -> Objective:
+        """Return the objective."""
+        return Mcc()
 
 
-class ThresholdsConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """What the threshold is best at, and where on its plateau it lies.
+class BestFBeta(Settings):
+    """The F-measure."""
 
-    It is flat, because Dagster takes no nested pydantic models as configuration; a parameter of another
-    objective is not looked at.
-    """
+    kind: Literal["f_beta"] = "f_beta"
+    beta: float = Field(1.0, gt=0, description="recall counts beta times as much as precision")
 
-    objective: str = Field("mcc", description=f"what the threshold is best at: {', '.join(OBJECTIVES)}")
-    beta: float = Field(1.0, gt=0, description="of f_beta: recall counts beta times as much as precision")
-    miss_cost: float = Field(1.0, gt=0, description="of cost: the price of a missed roadwork")
-    false_alarm_cost: float = Field(1.0, gt=0, description="of cost: the price of a false alarm")
-    min_recall: float = Field(0.95, gt=0, le=1, description="of recall_at_least: the recall to be reached")
-    at: str = Field(
+    def chosen(self) -> Objective:
+        """Return the objective."""
+        return FBeta(self.beta)
+
+
+class LeastCost(Settings):
+    """The price of all errors."""
+
+    kind: Literal["cost"] = "cost"
+    miss: float = Field(1.0, gt=0, description="the price of a missed roadwork")
+    false_alarm: float = Field(1.0, gt=0, description="the price of a false alarm")
+
+    def chosen(self) -> Objective:
+        """Return the objective."""
+        return Cost(miss=self.miss, false_alarm=self.false_alarm)
+
+
+class EnoughRecall(Settings):
+    """The precision, where enough roadwork is detected."""
+
+    kind: Literal["recall_at_least"] = "recall_at_least"
+    recall: float = Field(0.95, gt=0, le=1, description="the recall to be reached")
+
+    def chosen(self) -> Objective:
+        """Return the objective."""
+        return RecallAtLeast(self.recall)
+
+
+class ThresholdsConfig(Settings):
+    """What the threshold is best at, and where on its plateau it lies."""
+
+    objective: BestMcc | BestFBeta | LeastCost | EnoughRecall = Field(
+        BestMcc(),
+        discriminator="kind",
+        description="what the threshold is best at: mcc, f_beta, cost or recall_at_least",
+    )
+    at: Literal["midpoint", "bootstrap_median"] = Field(
         "midpoint",
-        description="'midpoint' of the best plateau, or 'bootstrap_median' of the midpoints of resamples",
+        description="midpoint of the best plateau, or bootstrap_median of the midpoints of resamples",
     )
     resamples: int = Field(
         200, ge=10, le=100_000, description="of the bootstrap that places the median and rates the optimism"
     )
     seed: int = Field(0, ge=0, description="seed of the resamples")
 
-    @pydantic.field_validator("objective")
+    @pydantic.model_validator(mode="before")
     @classmethod
-    def _check_objective(cls, value: str) -> str:
-        return check_choice(value, choices=OBJECTIVES, where="objective of the threshold")
-
-    @pydantic.field_validator("at")
-    @classmethod
-    def _check_at(cls, value: str) -> str:
-        return check_choice(value, choices=PLACES, where="at of the threshold")
-
-    def chosen_objective(self) -> Objective:
-        """Return the objective with its parameters."""
-        objectives: dict[str, Objective] = {
-            "mcc": Mcc(),
-            "f_beta": FBeta(self.beta),
-            "cost": Cost(miss=self.miss_cost, false_alarm=self.false_alarm_cost),
-            "recall_at_least": RecallAtLeast(self.min_recall),
-        }
-        return objectives[self.objective]
+    def _read_older(cls, given: Any) -> Any:
+        """Take what older versions recorded in a policy, flat."""
+        return from_recorded("thresholds", given) if isinstance(given, dict) else given
 
 
-class ScrcConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """What is promised about the answered pictures, and how the promise is certified.
+class ErrorPromise(Settings):
+    """A bound of the share of wrong answers among the answered."""
 
-    `alpha` is of the promises error and expected, `alpha_miss` and `alpha_alarm` are of two_sided.
-    """
-
-    promise: str = Field("error", description=f"what is promised: {', '.join(PROMISES)}")
+    kind: Literal["error"] = "error"
     alpha: float = Field(0.05, gt=0, lt=1, description="largest share of wrong answers among the answered")
-    alpha_miss: float = Field(
-        0.05, gt=0, lt=1, description="of two_sided: largest share of roadwork among those answered none"
-    )
-    alpha_alarm: float = Field(
-        0.05, gt=0, lt=1, description="of two_sided: largest share of none among those answered roadwork"
+
+
+class TwoSidedPromise(Settings):
+    """A bound for each answer."""
+
+    kind: Literal["two_sided"] = "two_sided"
+    miss: float = Field(0.05, gt=0, lt=1, description="largest share of roadwork among those answered none")
+    alarm: float = Field(0.05, gt=0, lt=1, description="largest share of none among those answered roadwork")
+
+
+class ExpectedPromise(Settings):
+    """A bound on average over calibration sets."""
+
+    kind: Literal["expected"] = "expected"
+    alpha: float = Field(0.05, gt=0, lt=1, description="largest share of wrong answers among all images")
+
+
+class ScrcConfig(Settings):
+    """What is promised about the answered images, and how the promise is certified."""
+
+    promise: ErrorPromise | TwoSidedPromise | ExpectedPromise = Field(
+        ErrorPromise(), discriminator="kind", description="what is promised: error, two_sided or expected"
     )
     delta: float = Field(0.10, gt=0, lt=1, description="probability with which the promise may fail")
     steps: int = Field(
@@ -84,15 +121,16 @@ class ScrcConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=
         description="thresholds in the fixed sequence, strict to loose; 1: the strictest alone",
     )
     one_per_group: bool = Field(
-        True, description="count one picture of a group; false takes pictures of a group as independent"
+        True, description="count one image of a group; false takes images of a group as independent"
     )
     folds: int = Field(5, ge=2, le=20, description="of the cross-validation that chooses the calibrator")
-    seed: int = Field(0, ge=0, description="seed of the folds, and of the picture that is drawn of a group")
+    seed: int = Field(0, ge=0, description="seed of the folds, and of the image that is drawn of a group")
 
-    @pydantic.field_validator("promise")
+    @pydantic.model_validator(mode="before")
     @classmethod
-    def _check_promise(cls, value: str) -> str:
-        return check_choice(value, choices=PROMISES, where="promise of scrc")
+    def _read_older(cls, given: Any) -> Any:
+        """Take what older versions recorded in a policy, flat."""
+        return from_recorded("scrc", given) if isinstance(given, dict) else given
 
 
 LEAST_ERRORS = 30

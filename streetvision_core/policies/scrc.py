@@ -10,8 +10,8 @@ Three promises, which must not be confused (`risk_control` proves them):
 
 error      With probability 1 - delta over the calibration pictures, at most alpha of the answered pictures
            are answered wrongly.
-two_sided  With probability 1 - delta, at most alpha_miss of the pictures answered none are roadwork, and at
-           most alpha_alarm of those answered roadwork are none. Each answer has its own threshold and
+two_sided  With probability 1 - delta, at most `miss` of the pictures answered none are roadwork, and at
+           most `alarm` of those answered roadwork are none. Each answer has its own threshold and
            delta / 2.
 expected   On average over calibration sets, at most alpha of all pictures are answered wrongly. It is
            conformal risk control, and about this calibration set it promises nothing.
@@ -64,15 +64,20 @@ if TYPE_CHECKING:
 
 def words_of(config: ScrcConfig, groups_known: bool | None = None) -> str:
     """Return the guarantee and its conditions in words; older ones did not know `groups_known`."""
-    alpha, miss, alarm = map(percent, (config.alpha, config.alpha_miss, config.alpha_alarm))
     likely = f"With probability at least {percent(1 - config.delta)} over the calibration pictures, at most"
-    promised = {
-        "error": f"{likely} {alpha} of the answered pictures are answered wrongly.",
-        "two_sided": f"{likely} {miss} of the pictures answered none show roadwork, and at"
-        f" most {alarm} of those answered roadwork show none.",
-        "expected": f"On average over calibration sets and new pictures, at most {alpha} of all"
-        " pictures are answered wrongly; about this very calibration set nothing is promised.",
-    }
+    promise = config.promise
+    if promise.kind == "two_sided":
+        promised = (
+            f"{likely} {percent(promise.miss)} of the pictures answered none show roadwork, and at"
+            f" most {percent(promise.alarm)} of those answered roadwork show none."
+        )
+    elif promise.kind == "error":
+        promised = f"{likely} {percent(promise.alpha)} of the answered pictures are answered wrongly."
+    else:
+        promised = (
+            f"On average over calibration sets and new pictures, at most {percent(promise.alpha)} of all"
+            " pictures are answered wrongly; about this very calibration set nothing is promised."
+        )
     drawn = (
         "one picture drawn from each group, the groups independent of each other"
         if config.one_per_group
@@ -81,7 +86,7 @@ def words_of(config: ScrcConfig, groups_known: bool | None = None) -> str:
     if groups_known is False:
         drawn = "images taken as independent, because no groups are known"
     return (
-        f"{promised[config.promise]} Conditions: new pictures come as those of val_calib did, {drawn};"
+        f"{promised} Conditions: new pictures come as those of val_calib did, {drawn};"
         " weights, preprocessing and this file are as they were certified; no other certificate was tried on"
         " the same pictures before this one. A change of camera, place, season, share of roadwork or"
         " preprocessing voids it."
@@ -223,8 +228,10 @@ class ScrcPolicy(Record):
     def _agrees_with_itself(self) -> Self:
         chosen = self.chosen_by
         units = "groups" if chosen.one_per_group else "pictures"
-        if (self.promised, self.units) != (chosen.promise, units):
-            raise ValueError(f"it promises {self.promised} of {self.units}, but {chosen.promise} was chosen")
+        if (self.promised, self.units) != (chosen.promise.kind, units):
+            raise ValueError(
+                f"it promises {self.promised} of {self.units}, but {chosen.promise.kind} was chosen"
+            )
         certified = tuple(Side(one.answers, one.alpha, one.delta) for one in self.certificates)
         if certified != sides_of(chosen):
             raise ValueError(f"it was chosen to certify {sides_of(chosen)}, but it certifies {certified}")
@@ -323,12 +330,13 @@ class Side:
 
 def sides_of(config: ScrcConfig) -> tuple[Side, ...]:
     """Return what has to be certified; the two sides of two_sided share delta, so that both hold together."""
-    if config.promise == "two_sided":
+    promise = config.promise
+    if promise.kind == "two_sided":
         return (
-            Side(("none",), config.alpha_miss, config.delta / 2),
-            Side(("roadwork",), config.alpha_alarm, config.delta / 2),
+            Side(("none",), promise.miss, config.delta / 2),
+            Side(("roadwork",), promise.alarm, config.delta / 2),
         )
-    return (Side(ANSWERS, config.alpha, None if config.promise == "expected" else config.delta),)
+    return (Side(ANSWERS, promise.alpha, None if promise.kind == "expected" else config.delta),)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ told in `scrc`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import LabelledLogits, OperatingPoint
     from streetvision_core.eval.inputs import Bools, Floats
     from streetvision_core.eval.risk_control import Certificate
-    from streetvision_core.policies.scrc import Promise
 
 DEFAULTS = ScrcConfig()
 # How far a minimum that a search has found may lie from the one that it finds on another machine.
@@ -105,7 +104,7 @@ def _freeze_and_certify(
     certificates = tuple(_certify(side, seen, new, config) for side in sides_of(config))
     calibrator = chosen.calibrator.to_json()
     return ScrcPolicy(
-        promised=cast("Promise", config.promise),
+        promised=config.promise.kind,
         point=point,
         calibrator=calibrator,
         certificates=certificates,

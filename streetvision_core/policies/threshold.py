@@ -149,7 +149,7 @@ class ThresholdPolicy(Record):
     def promise(self) -> str:
         """Say that it answers everything, and promises nothing about new pictures."""
         return (
-            f"It answers every picture. The threshold is the best by {self.chosen_by.objective} on"
+            f"It answers every picture. The threshold is the best by {self.chosen_by.objective.kind} on"
             f" {self.val_calib.n} calibration pictures; about new pictures it promises nothing, and val_test"
             " says what to expect."
         )
@@ -233,7 +233,7 @@ def fit_threshold_policy(
     chosen = choose_margin(
         calib.logits,
         calib.labels,
-        objective=config.chosen_objective(),
+        objective=config.objective.chosen(),
         at=config.at,
         resamples=config.resamples,
         seed=config.seed,

@@ -36,8 +36,7 @@ def small_config(pictures, **changes):
     }  # fmt: skip
     for step, change in changes.items():
         config[step] = {**config.get(step, {}), **change}
-    config["phase1_checkpoint"] = from_recorded("phase1_checkpoint", config["phase1_checkpoint"])
-    return {step: {"config": as_written(values)} for step, values in config.items()}
+    return {step: {"config": as_written(from_recorded(step, values))} for step, values in config.items()}
 
 
 def as_written(recorded):

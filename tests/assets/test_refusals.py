@@ -28,7 +28,10 @@ BAD = {
         {"bundle": {"lineage": "redact"}},
         ("full, redacted", "lineage of bundle", "Did you mean redacted?"),
     ),
-    "a risk above 1": ({"scrc": {"alpha": 2.0}}, ("a number less than 1", "2.0", "alpha of scrc")),
+    "a risk above 1": (
+        {"scrc": {"promise": {"error": {"alpha": 2.0}}}},
+        ("a number less than 1", "2.0", "promise.error.alpha of scrc"),
+    ),
     "a size too small": (
         {"backbone": {"input_size": 7}},
         ("a number greater than or equal to 16", "7", "input_size of backbone"),

@@ -154,7 +154,7 @@ def test_execute_all_runs_every_check_of_an_asset_also_after_a_failed_run(server
 @pytest.mark.parametrize(
     ("step", "settings", "says"),
     [
-        ("scrc", {"alpha": 2.0}, "a number less than 1, but found 2.0 (alpha of scrc)"),
+        ("scrc", {"delta": 2.0}, "a number less than 1, but found 2.0 (delta of scrc)"),
         ("splits", {"train": 0.9}, "four shares that add up to 1"),
     ],
 )

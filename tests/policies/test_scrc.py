@@ -14,12 +14,13 @@ from streetvision_core.eval.calibrators import METHODS, calibrator_from_json
 from streetvision_core.eval.decisions import Policy, freeze_operating_point
 from streetvision_core.eval.risk_control import one_per_group
 from streetvision_core.policies import scrc_fit
-from streetvision_core.policies.config import PROMISES, ScrcConfig
+from streetvision_core.policies.config import ErrorPromise, ExpectedPromise, ScrcConfig
 from streetvision_core.policies.scrc import SCRC_NAME, Certified, Judged, Scrc, ScrcPolicy, digests
 from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, verify_scrc
 from tests.training.toy import publish
 
 VERSIONS = {"checkpoint_version": "c" * 64, "logits_version": "d" * 64}
+PROMISES = ("error", "two_sided", "expected")
 TWO_SIDED = ScrcConfig(promise="two_sided", alpha_miss=0.06, alpha_alarm=0.08)
 CONFIGS = {"error": ScrcConfig(), "two_sided": TWO_SIDED, "expected": ScrcConfig(promise="expected")}
 
@@ -446,7 +447,8 @@ CONTRADICTIONS = [
     (["promised"], "expected", "it promises expected of groups, but error was chosen"),
     (["units"], "pictures", "it promises error of pictures, but error was chosen"),
     (["chosen_by", "one_per_group"], False, "it promises error of groups"),
-    (["chosen_by", "alpha"], 0.01, "chosen to certify"),
+    (["chosen_by", "promise", "alpha"], 0.01, "chosen to certify"),
+    (["chosen_by", "alpha"], 0.01, "chosen_by.alpha"),
     (["chosen_by", "delta"], 0.01, "chosen to certify"),
     (["chosen_by", "promise"], "two_sided", "but two_sided was chosen"),
     (["chosen_by", "promise"], "all", "promise"),
@@ -533,8 +535,8 @@ def test_a_bound_above_alpha_certifies_nothing(certified):
 CHANGES = [
     {"guarantee": "It is always right."},
     {"chosen_by": {"steps": 14}}, {"chosen_by": {"folds": 4}}, {"chosen_by": {"seed": 3}},
-    {"chosen_by": {"alpha": 0.06}}, {"chosen_by": {"delta": 0.2}}, {"chosen_by": {"one_per_group": False}},
-    {"chosen_by": {"promise": "expected"}},
+    {"chosen_by": {"promise": ErrorPromise(alpha=0.06)}}, {"chosen_by": {"promise": ExpectedPromise()}},
+    {"chosen_by": {"delta": 0.2}}, {"chosen_by": {"one_per_group": False}},
     {"point": {"threshold": 0.51}}, {"point": {"temperature": 1.1}},
     {"calibrator": {"method": "temperature", "temperature": 0.9}},
     {"val_select": {"n": 1201}}, {"val_select": {"nll_before": 0.3}}, {"val_select": {"judged": ()}},
