@@ -10,7 +10,7 @@ training reads) would decode a row group for a picture. Therefore the first read
 in order, into a temporary file without a name, as `spill.py` does. Cost: one decoding per file and
 process, as much temporary disk space as the pictures have bytes (`TMPDIR` says where; it is given back
 when the source is dropped, or the process dies), then one read per picture, from any thread. In memory there
-are `_DECODED_BYTES` at most, or one picture where it is larger, and 8 bytes per row.
+is never more than one picture, and 8 bytes per row.
 
 A few bytes of Parquet can stand for any amount of pictures: one value in a dictionary, and a number of rows
 that repeat it. So a source has at most `MAX_ROWS` rows, and a file gives at most `MAX_BYTES` and
@@ -51,8 +51,6 @@ MAX_ROWS = 10_000_000
 MAX_BYTES = 2**30
 MAX_EXPANSION = 16
 _LISTED_ROWS = 4096
-_DECODED_ROWS = 32  # images at a time: pyarrow takes as long for a batch as for ten images
-_DECODED_BYTES = 2**28  # of a batch, or one image where that is larger
 _MAX_TEXT = 4 * MAX_TEXT
 
 
@@ -192,7 +190,7 @@ class _Columns:
     def pictures(self, path: Path) -> Iterator[memoryview | None]:
         """Give the bytes of every row of one file in order, None for a null."""
         decoded, limit = 0, _most_bytes(path)
-        for batch in _batches(path, [self.image], rows=_DECODED_ROWS, most=_DECODED_BYTES):
+        for batch in _batches(path, [self.image], rows=1):
             for value in batch[self.image]:
                 buffer = value.as_buffer()
                 decoded += 0 if buffer is None else buffer.size
@@ -367,7 +365,7 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _batches(path: Path, leaves: list[str], *, rows: int, most: int = MAX_BYTES) -> Iterator[dict[str, Any]]:
+def _batches(path: Path, leaves: list[str], *, rows: int) -> Iterator[dict[str, Any]]:
     """Decode some leaf columns in order; `buffer_size` keeps a huge row group from being loaded whole."""
     import pyarrow.parquet as pq
 
@@ -376,7 +374,7 @@ def _batches(path: Path, leaves: list[str], *, rows: int, most: int = MAX_BYTES)
         texts = [leaf for leaf in leaves if leaf in schema.names and _is_string(schema.field(leaf).type)]
         # pyarrow reads no dictionaries inside of structs, nor of views and bytes: fewer rows at a time then.
         others = [leaf for leaf in leaves if leaf not in texts and _is_wide(_find(schema, leaf))]
-        rows = min(rows, max(1, most // max(1, _largest_chunk(file.metadata, others))))
+        rows = min(rows, max(1, MAX_BYTES // max(1, _largest_chunk(file.metadata, others))))
     options = {"buffer_size": 2**20, "read_dictionary": texts}
     with _readable(path), pq.ParquetFile(path, **options) as file:
         for batch in file.iter_batches(batch_size=rows, columns=leaves):
