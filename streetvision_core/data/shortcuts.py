@@ -64,7 +64,7 @@ WHAT_TO_DO = (
 )
 # Of worlds without a shortcut 57 % were warned of where frames had no group, 0.5 % where they had.
 WHERE_UNGROUPED = (
-# Warned of without a shortcut: 57 % of worlds where frames of a video had no group, 0.5 % where they had.
+    # Warned of without a shortcut: 57 % of worlds where frames of a video had no group, 0.5 % where they had.
     " this may be chance: name their groups first"
 )
 Columns = dict[str, "Floats"]
