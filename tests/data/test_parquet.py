@@ -123,4 +123,5 @@ def test_the_file_that_has_no_group_column_is_named_where_others_have(tmp_path):
     write_parquet(tmp_path / "a.parquet", [hub_row(jpeg(n), n % 2, f"v{n}") for n in range(2)])
     assert "grouped by 'video_info.vid_id'," not in parquet(tmp_path).describe()
     write_parquet(tmp_path / "b.parquet", [{"image": {"bytes": jpeg(n)}, "label": n} for n in range(2)])
-    assert "(2 files), grouped by 'video_info.vid_id', which b.parquet has not" in parquet(tmp_path).describe()
+    told = parquet(tmp_path).describe()
+    assert "(2 files), grouped by 'video_info.vid_id', which b.parquet has not" in told
