@@ -112,11 +112,13 @@ class ImageIndex:
 
     @property
     def groups(self) -> str:
-        """How many groups there are, in words; where the data names none, how many images."""
-        from streetvision_core.data.groups import count_groups, groups_known
+        """How many groups there are, in words, and how many images without one."""
+        from streetvision_core.data.groups import count_groups
 
-        number = len({image.group for image in self.pictures})
-        return count_groups(number, len(self.pictures), known=groups_known(self.pictures))
+        named = {image.group for image in self.pictures if image.group != image.name}
+        alone = sum(image.group == image.name for image in self.pictures)
+        told = count_groups(len(named), len(self.pictures), known=bool(named))
+        return f"{told} and {alone} images without one" if named and alone else told
 
     def quarantine_csv(self) -> bytes:
         """Return `quarantine.csv`: name, reason and detail of what is not used."""

@@ -197,6 +197,11 @@ def test_images_that_are_groups_of_their_own_are_counted_as_images():
         assert index.summary.endswith(f"(20 None, 20 Roadwork){words}; 0 put aside")
 
 
+def test_images_without_a_group_are_counted_beside_the_groups():
+    index = index_of(picture(f"p{n}", n % 2, "g" if n < 6 else None) for n in range(10))
+    assert " in 1 group and 4 images without one; 0 put aside" in index.summary
+
+
 def test_groups_of_one_image_each_are_known():
     index = index_of(picture(f"p{n}", n % 2, f"place {n}") for n in range(40))
     assert assign_splits(index, SplitsConfig()).groups_known

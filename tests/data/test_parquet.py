@@ -12,7 +12,7 @@ from streetvision_core.data import ParquetConfig, SourceConfig, open_source
 from streetvision_core.data.sources import parquet as parquet_module
 from streetvision_core.errors import ConfigError, DataError
 
-from .making import hub_row, write, write_parquet
+from .making import hub_row, jpeg, write, write_parquet
 
 
 def parquet(path, **options):
@@ -117,3 +117,11 @@ def test_a_role_column_gives_roles_by_its_words(tmp_path):
 def test_roles_that_cannot_be_meant_are_refused(roles):
     with pytest.raises((ConfigError, ValueError), match=r"roles|one role each"):
         ParquetConfig(path="x", roles=roles)
+
+
+def test_the_file_that_has_no_group_column_is_named_where_others_have(tmp_path):
+    write_parquet(tmp_path / "a.parquet", [hub_row(jpeg(n), n % 2, f"v{n}") for n in range(2)])
+    assert "grouped by 'video_info.vid_id'," not in parquet(tmp_path).describe()
+    write_parquet(tmp_path / "b.parquet", [{"image": {"bytes": jpeg(n)}, "label": n} for n in range(2)])
+    told = parquet(tmp_path).describe()
+    assert "(2 files), grouped by 'video_info.vid_id', which b.parquet has not" in told

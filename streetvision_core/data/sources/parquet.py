@@ -105,7 +105,7 @@ class ParquetSource:
         if len(lacking) == len(self._columns):
             grouped = "every image its own group"
         elif lacking:
-            grouped += f", which {len(lacking)} of them lack, {lacking[0]} for example"
+            grouped += f", which {lacking[0]}{f' and {len(lacking) - 1} more' if lacking[1:] else ''} has not"
         files = "1 file" if len(self._files) == 1 else f"{len(self._files)} files"
         return f"Parquet {self._config.path} ({files}), {grouped}{self._rules.note()}"
 
