@@ -88,14 +88,6 @@ class OperatingPoint(Record):
         """
         return _pairs(logits) / self.temperature + self._halves
 
-    def unfold(self, logits: Values) -> Floats:
-        """Return the checkpoint's logits of folded ones, float64 [N, 2]: the inverse of `fold`.
-
-        Raises:
-            DataError: logits that are not [N, 2] or not finite.
-        """
-        return (_pairs(logits) - self._halves) * self.temperature
-
     @property
     def _halves(self) -> Floats:
         return np.array([self.shift / 2, -self.shift / 2])

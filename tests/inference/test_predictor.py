@@ -10,6 +10,7 @@ from PIL import Image
 from streetvision_core.bundle import Predictor
 from streetvision_core.errors import BundleError, DataError
 from streetvision_core.inference.predictor import BATCH_SIZE
+from streetvision_core.inference.reproduce import TOLERANCE
 from streetvision_core.io import read_tensors
 from tests.bundle.chain import copy, read_thresholds
 
@@ -70,6 +71,22 @@ def test_pictures_are_taken_a_batch_at_a_time(predictor, files):
     answers = predictor.predict(many)
     assert len([next(answers) for _ in range(3)]) == 3
     assert len(taken) == BATCH_SIZE
+
+
+def test_an_image_that_comes_all_alone_passes_alone_and_its_logits_stay_within_the_tolerance(
+    predictor, files, monkeypatch
+):
+    whole, passed, original = list(predictor.predict(files[:3])), [], predictor.model.forward
+    monkeypatch.setattr(
+        predictor.model, "forward", lambda batch: passed.append(len(batch)) or original(batch)
+    )
+    for path, expected in zip(files[:3], whole, strict=True):
+        (answer,) = predictor.predict([path])
+        assert answer.decision == expected.decision
+        np.testing.assert_allclose(answer.logits, expected.logits, rtol=0, atol=TOLERANCE / 100)
+    list(predictor.predict(files[:2]))
+    list(predictor.predict([files[0]] * (BATCH_SIZE + 1)))
+    assert passed == [1, 1, 1, *[BATCH_SIZE] * 3]
 
 
 @pytest.mark.parametrize("bad", ["missing.jpg", b"", b"no picture", "cut"])

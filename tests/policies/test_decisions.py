@@ -61,14 +61,6 @@ class Small(Record):
 
 
 @given(POINTS, LOGITS)
-def test_unfold_is_the_inverse_of_fold_and_fold_of_unfold(point, logits):
-    tolerance = 1e-12 * (1 + np.abs(logits).max() * max(point.temperature, 1 / point.temperature) + 20)
-    tolerance *= max(1, point.temperature)
-    np.testing.assert_allclose(point.unfold(point.fold(logits)), logits, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(point.fold(point.unfold(logits)), logits, rtol=0, atol=tolerance)
-
-
-@given(POINTS, LOGITS)
 def test_a_folded_margin_is_above_0_where_the_probability_is_above_the_threshold(point, logits):
     folded = point.fold(logits)
     p = positive_probability(logits / point.temperature)
@@ -104,15 +96,13 @@ def test_logits_are_folded_as_the_weights_of_a_bundle_are(temperature, threshold
         by_weights, logits = folded(values).numpy(), model(values).numpy()
     point = OperatingPoint(temperature=temperature, threshold=threshold)
     np.testing.assert_allclose(point.fold(logits), by_weights, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(point.unfold(by_weights), logits, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("logits", [[1.0, 2.0], [[1.0, 2.0, 3.0]], [[1.0, math.nan]], [[1.0, math.inf]], []])
 def test_only_finite_pairs_are_folded(logits):
     point = OperatingPoint(temperature=2.0, threshold=0.3)
-    for change in (point.fold, point.unfold):
-        with pytest.raises(DataError):
-            change(logits)
+    with pytest.raises(DataError):
+        point.fold(logits)
 
 
 @pytest.mark.parametrize(
