@@ -26,6 +26,7 @@ def test_an_adapted_backbone_follows_the_splits_and_records_what_it_read(picture
     record = first.read_json("backbone.json")["adaptation"]
     shown = materializations(result)["backbone"].metadata
     assert from_markdown(shown["adaptation"].md_str) == record["sentence"]
+    assert record["sentence"] in [entry.user_message for entry in graph.instance.all_logs(result.run_id)]
     assert graph.materialize(pictures, "backbone", backbone={**ADAPTED, "cache_mb": 0}).success
     assert graph.current("backbone").manifest.reused_from.run_id == first.manifest.run_id
     assert graph.materialize(pictures, "splits", "backbone", backbone=ADAPTED, splits={"seed": 1}).success

@@ -20,12 +20,14 @@ WATCHED = ("link", "replace", "unlink")
 class Run:
     """A training in a process; `events` are what it reported so far, in order."""
 
-    def __init__(self, backbone, directory, resume, *, kill_at_call=None, **changes):
+    def __init__(self, backbone, directory, resume, *, kill_at_call=None, output=None, **changes):
         directory.mkdir(parents=True)
         self._log = directory / "events.jsonl"
         self._log.touch()
-        arguments = {"resume": resume, "log": self._log, "kill_at_call": kill_at_call, **changes}
-        self.process = _CONTEXT.Process(target=_train, args=(backbone, directory), kwargs=arguments)
+        arguments = {"resume": resume, "log": self._log, "kill_at_call": kill_at_call, "output": output}
+        self.process = _CONTEXT.Process(
+            target=_train, args=(backbone, directory), kwargs={**arguments, **changes}
+        )
         self.process.start()
 
     def events(self, kind):
@@ -54,7 +56,10 @@ class Run:
         return next(iter(self.events("digest")), None)
 
 
-def _train(backbone, directory, *, resume, log, kill_at_call, **changes):
+def _train(backbone, directory, *, resume, log, kill_at_call, output, **changes):
+    if output:
+        _write_to(output)
+
     def report(kind, value):
         with log.open("a") as file:
             file.write(json.dumps([kind, value]) + "\n")
@@ -70,6 +75,13 @@ def _train(backbone, directory, *, resume, log, kill_at_call, **changes):
         )
     report("calls", calls)
     report("digest", checkpoint.to_artifact().digest)
+
+
+def _write_to(path):
+    """Let all that this process prints, whoever prints it, go to a file."""
+    with path.open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
 
 
 @contextmanager

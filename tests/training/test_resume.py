@@ -16,6 +16,7 @@ from streetvision_core.training.loop import BestEpoch
 from streetvision_core.training.resume import open_state
 from streetvision_core.training.throughput import MEASURED
 from tests.training.interrupt import RECIPE, edit_checkpoint, fit_until
+from tests.training.runs import Run
 from tests.training.toy import fit, make_toy
 
 # No epoch can be better than the first, because nothing changes: it stops after epoch 4.
@@ -239,25 +240,10 @@ def test_forgetting_loads_neither_torch_nor_lightning():
     assert not done.stdout.strip()
 
 
-GOES_ON = f"""
-import sys
-from pathlib import Path
-from tests.training.toy import fit, make_backbone, make_toy
-directory, resume = map(Path, sys.argv[1:])
-fit(make_backbone(directory), make_toy(), directory, resume=resume, **{RECIPE!r})
-"""
-
-
-def test_a_training_that_goes_on_in_another_process_says_nothing_of_its_own(toy, backbone, tmp_path):
+def test_a_training_that_goes_on_in_another_process_says_nothing_of_its_own(backbone, resume, tmp_path):
     """Lightning speaks when it saves, loads and starts; none of that is for a person who waits."""
-    resume = tmp_path / "resume"
-    fit_until(2, backbone, toy, tmp_path, resume=resume, **RECIPE)
-    (tmp_path / "again").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", GOES_ON, tmp_path / "again", resume],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout + done.stderr == ""
+    run = Run(backbone, tmp_path / "again", resume, output=tmp_path / "output", **RECIPE)
+    assert run.finish()
+    assert (tmp_path / "output").read_text() == ""
+    assert run.events("notice") == ["Going on after epoch 2 of 4, which an earlier run had finished."]
     assert json.loads((resume / "state.json").read_bytes())["epoch"] == RECIPE["epochs"]

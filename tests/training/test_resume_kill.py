@@ -12,7 +12,7 @@ from streetvision_core.training.resume import open_state
 from tests.training.runs import Run
 from tests.training.toy import fit, make_backbone, make_toy
 
-RECIPE = {"epochs": 12, "dropout": 0.3, "ema_decay": 0.9, "patience": 11, "cache_mb": 0}
+RECIPE = {"epochs": 8, "dropout": 0.3, "ema_decay": 0.9, "patience": 7, "cache_mb": 0}
 WAITING = "Another run is training exactly this; waiting for it."
 
 
@@ -33,7 +33,7 @@ def test_a_training_killed_again_and_again_ends_with_the_files_of_an_undisturbed
     """At random moments: in an epoch, in a validation, while the state is written."""
     moments = random.Random(num_workers)
     seen = 0
-    for kill in range(4):
+    for kill in range(3):
         run = Run(backbone, tmp_path / f"run{kill}", tmp_path / "resume", num_workers=num_workers, **RECIPE)
         run.wait_for("epoch", 1)
         time.sleep(moments.uniform(0, 0.15))
@@ -62,7 +62,7 @@ def test_a_kill_at_any_step_of_saving_leaves_one_state_or_the_other_whole(backbo
         assert run.finish() is None
         states.append(state_of(resume))
         assert not any("from the beginning" in notice for notice in notices), "each state is readable"
-        if call % 3 == 0:
+        if states[-1] not in states[:-1]:  # what a kill leaves beside the state is gone by now
             out = tmp_path / f"again{call}"
             again = fit(backbone, toy, out, resume=resume, **changes)
             assert again.to_artifact().digest == digest
@@ -98,9 +98,9 @@ def test_two_runs_of_the_same_training_train_each_epoch_once(pair, undisturbed):
     first, second = pair
     first.go_on()
     assert [run.finish() for run in pair] == [undisturbed, undisturbed]
-    assert first.events("epoch") == list(range(1, 13))
+    assert first.events("epoch") == list(range(1, 9))
     assert second.events("epoch") == []
-    done = "Nothing is left to train: an earlier run had finished, after epoch 12 of 12."
+    done = "Nothing is left to train: an earlier run had finished, after epoch 8 of 8."
     assert second.events("notice") == [WAITING, done]
 
 
@@ -110,5 +110,5 @@ def test_a_run_that_waits_goes_on_when_the_other_is_killed(pair, undisturbed):
     assert second.finish() == undisturbed
     assert second.events("notice")[0] == WAITING
     assert len(second.events("notice")) == 2
-    assert second.events("epoch") == list(range(second.events("epoch")[0], 13))
+    assert second.events("epoch") == list(range(second.events("epoch")[0], 9))
     assert second.events("epoch")[0] > 1
