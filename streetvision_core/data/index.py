@@ -115,10 +115,14 @@ class ImageIndex:
         """How many groups there are, in words, and how many images without one."""
         from streetvision_core.data.groups import count_groups
 
-        named = {image.group for image in self.pictures if image.group != image.name}
+        named = self._named_groups
         alone = sum(image.group == image.name for image in self.pictures)
         told = count_groups(len(named), len(self.pictures), known=bool(named))
         return f"{told} and {alone} images without one" if named and alone else told
+
+    @property
+    def _named_groups(self) -> set[str]:
+        return {image.group for image in self.pictures if image.group != image.name}
 
     def quarantine_csv(self) -> bytes:
         """Return `quarantine.csv`: name, reason and detail of what is not used."""
@@ -140,7 +144,7 @@ class ImageIndex:
                 "pictures": len(self.pictures),
                 "none": labels[0],
                 "roadwork": labels[1],
-                "groups": len({picture.group for picture in self.pictures}),
+                "groups": len(self._named_groups),
                 "ungrouped": sum(picture.group == picture.name for picture in self.pictures),
                 "quarantined": len(self.quarantine),
             },

@@ -200,6 +200,8 @@ def test_images_that_are_groups_of_their_own_are_counted_as_images():
 def test_images_without_a_group_are_counted_beside_the_groups():
     index = index_of(picture(f"p{n}", n % 2, "g" if n < 6 else None) for n in range(10))
     assert " in 1 group and 4 images without one; 0 put aside" in index.summary
+    metrics = index.to_artifact().metrics
+    assert (metrics["groups"], metrics["ungrouped"]) == (1, 4)
 
 
 def test_groups_of_one_image_each_are_known():
