@@ -14,7 +14,7 @@ import pydantic
 from streetvision_assets.conventions import BODIES
 from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.graph import BUNDLE, CHECKPOINT, EVALUATION, POLICIES
-from streetvision_core.io.recorded import from_recorded
+from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -2,8 +2,8 @@
 
 import pytest
 
-from streetvision_core.io.recorded import from_recorded
 from streetvision_core.models.config import BackboneConfig, SimClr
+from streetvision_core.recorded import from_recorded
 from streetvision_core.training.config import TrainingConfig
 
 STEP = "phase1_checkpoint"
