@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 
 from streetvision_assets.code_version import code_version
-from streetvision_assets.nested import as_dagster
-from streetvision_assets.refusals import refusing
+from streetvision_assets.settings.nested import as_dagster
+from streetvision_assets.settings.refusals import refusing
 
 # What an asset takes where it was published, and does without where it was not (`optional_inputs`).
 OPTIONAL = "streetvision/optional"

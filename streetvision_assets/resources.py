@@ -9,7 +9,7 @@ import dagster as dg
 
 from streetvision_assets.commands.stale_runs import begin_run, end_run
 from streetvision_assets.conventions import VERIFY
-from streetvision_assets.rules import check_run
+from streetvision_assets.settings.rules import check_run
 from streetvision_core.errors import MissingArtifactError
 from streetvision_core.io.root import directory_named
 from streetvision_core.io.store import ArtifactStore, default_store

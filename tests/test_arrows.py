@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 CORE = "streetvision_core"
 # From the ground up: a room may import rooms of lower floors.
 FLOORS = (
-    {"escape", "errors", "graph"},
+    {"escape", "errors", "graph", "recorded"},
     {"io", "eval", "demo"},
     {"data", "models"},
     {"inference"},

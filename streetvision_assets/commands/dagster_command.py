@@ -79,7 +79,7 @@ def _make(words: Sequence[str]) -> int:
     import dagster as dg
     from dagster._cli import ENV_PREFIX, cli
 
-    from streetvision_assets.refusals import paragraph
+    from streetvision_assets.settings.refusals import paragraph
 
     run = partial(cli.main, list(words), "dagster", auto_envvar_prefix=ENV_PREFIX, standalone_mode=False)
     try:

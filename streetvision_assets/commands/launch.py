@@ -33,7 +33,7 @@ with one_line_after_ctrl_c():  # for what takes a second or more to load
 
     from streetvision_assets.commands.preflight import prepare
     from streetvision_assets.presets import read_preset
-    from streetvision_assets.refusals import paragraph
+    from streetvision_assets.settings.refusals import paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

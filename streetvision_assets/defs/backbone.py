@@ -38,7 +38,7 @@ def backbone(
 ) -> dg.MaterializeResult[StepOutput]:
     """The starting weights: a timm model from the hub, from a local file, or random; adapted, when asked."""
     # What is not adapted reads no picture, and so is the same whatever the pictures and the splits are.
-    read = (images, splits) if config.adaptation != NONE else ()
+    read = (images, splits) if config.adaptation.kind != NONE else ()
     roles_read = ROLES if read else ()
     step = Step.begin(context, store, config, *read, roles=roles_read, reusable=config.is_decisive)
     made = step.reused(Backbone.from_artifact) or prepare_backbone(config, directory=step.directory)
@@ -49,7 +49,7 @@ def backbone(
             index=ImageIndex.from_artifact(images),
             splits=roles,
             pictures=open_pictures(images, roles, roles=step.roles),
-            config=config,
+            config=config.explora(),
             directory=step.directory,
             resume=step.resume,
             on_epoch=lambda epoch: context.log.info(str(epoch)),
@@ -60,7 +60,7 @@ def backbone(
         made,
         told=_show_origin(made),
         shown=partial(_show_adaptation, made),
-        device=used_device(config),
+        device=used_device(config.explora()),
         seed=config.seed,
     )
 

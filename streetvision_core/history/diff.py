@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streetvision_core.history.paired import compare_evaluations
 from streetvision_core.history.text import columns, count_text, cut, in_order, number_text, short
-from streetvision_core.io.recorded import from_recorded
+from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

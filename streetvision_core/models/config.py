@@ -11,7 +11,7 @@ from typing import Literal, Self
 import pydantic
 from pydantic import Field
 
-from streetvision_core.errors import ConfigError, check_choice
+from streetvision_core.errors import ConfigError
 from streetvision_core.io.private import local_path
 from streetvision_core.models.explora_config import ExploraConfig
 from streetvision_core.models.views import LARGEST_GRID, LARGEST_OVERLAP
@@ -29,7 +29,35 @@ class Settings(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fa
     """Settings that know each other, of a step or of one of its choices."""
 
 
-class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
+class NoAdaptation(Settings):
+    """The starting weights as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+class SimClr(Settings):
+    """ExPLoRA: self-supervised training goes on on the train role; only vision transformers take it."""
+
+    kind: Literal["simclr"] = "simclr"
+    rank: int = Field(8, ge=1, description="rank of the adapters on Q and V")
+    epochs: int = Field(20, ge=1, le=10_000, description="passes over the train role")
+    batch_size: int = Field(
+        64, ge=2, le=65_536, description="images a step; all others of them are the negatives"
+    )
+    micro_batch: int = Field(
+        0, ge=0, description="views in memory at once, two of each image; 0 for the whole batch"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's largest learning rate")
+    num_workers: int = Field(
+        -1,
+        ge=-1,
+        le=64,
+        description="processes that draw views ahead, -1 for none on a CPU and some for a GPU; changes the"
+        " speed, not the weights",
+    )
+
+
+class BackboneConfig(Settings):
     """A timm model, its weights, the size at which it sees pictures, and how it is adapted, if at all."""
 
     architecture: str = Field(
@@ -43,7 +71,7 @@ class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
     input_size: int = Field(
         128, ge=16, le=2048, description="width and height in pixels at which the model sees a picture"
     )
-    crop_mode: str = Field(
+    crop_mode: Literal["center", "squash", "border"] = Field(
         "squash",
         description="'center' sees the central square, 'squash' the whole picture squeezed into a square,"
         " 'border' the whole picture with borders",
@@ -62,6 +90,29 @@ class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
         description="path of the text of that licence, which then goes along into the bundle",
         json_schema_extra=local_path(),
     )
+
+    seed: int = Field(0, ge=0, description="seed of random weights and of the adaptation")
+    adaptation: NoAdaptation | SimClr = Field(
+        NoAdaptation(),
+        discriminator="kind",
+        description="none, or simclr: continue without labels on the train role",
+    )
+
+    def explora(self) -> ExploraConfig:
+        """Return the recipe of the adaptation, in the terms in which its record is written."""
+        chosen = self.adaptation
+        if isinstance(chosen, NoAdaptation):
+            return ExploraConfig(seed=self.seed)
+        return ExploraConfig(
+            adaptation=chosen.kind,
+            explora_rank=chosen.rank,
+            explora_epochs=chosen.epochs,
+            explora_batch_size=chosen.batch_size,
+            explora_micro_batch=chosen.micro_batch,
+            explora_learning_rate=chosen.learning_rate,
+            seed=self.seed,
+            num_workers=chosen.num_workers,
+        )
 
     @property
     def is_decisive(self) -> bool:
@@ -83,11 +134,6 @@ class BackboneConfig(ExploraConfig, frozen=True, extra="forbid"):
                 "Other formats can run code when they are opened; convert the file to safetensors.",
             )
         return value
-
-    @pydantic.field_validator("crop_mode")
-    @classmethod
-    def _check_crop_mode(cls, value: str) -> str:
-        return check_choice(value, choices=CROP_MODES, where="crop_mode of the backbone")
 
     @pydantic.field_validator("sha256")
     @classmethod

@@ -1,7 +1,6 @@
-"""Whether and how starting weights are adapted without labels (ExPLoRA), as configuration.
+"""How starting weights are adapted without labels (ExPLoRA), as `backbone.json` records it.
 
-The fields lie flat in `BackboneConfig`, because Dagster takes no nested records; hence their prefix. The
-settings of speed have the names they have everywhere.
+`BackboneConfig` holds what a person chooses of it.
 """
 
 from __future__ import annotations

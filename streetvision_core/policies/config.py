@@ -10,8 +10,8 @@ from pydantic import Field
 from streetvision_core.eval.bootstrap import RESAMPLES
 from streetvision_core.eval.intervals import LEVEL
 from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
-from streetvision_core.io.recorded import from_recorded
 from streetvision_core.models.config import Settings
+from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from streetvision_core.eval.objectives import Objective

@@ -2,7 +2,7 @@
 
 The settings of a choice live inside it: ``method: {lora: {rank: 8}}``. What a method does not use is refused
 where it is set, and is left out of what is recorded of the recipe, so that no step key depends on it.
-Older versions recorded the recipe flat; `io/recorded.py` reads both.
+Older versions recorded the recipe flat; `recorded.py` reads both.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.io.recorded import NOT_OF_A_PROBE, leave_out_unused
 from streetvision_core.models.config import LARGEST_HEAD, WHOLE, Grid, Settings, Whole
 from streetvision_core.models.views import ATTENTION
+from streetvision_core.recorded import NOT_OF_A_PROBE, leave_out_unused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

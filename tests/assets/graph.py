@@ -8,7 +8,7 @@ from streetvision_assets.console import readable_error
 from streetvision_assets.definitions import defs
 from streetvision_core.escape import from_markdown
 from streetvision_core.io import ArtifactStore
-from streetvision_core.io.recorded import from_recorded
+from streetvision_core.recorded import from_recorded
 
 STEPS = (
     "images",

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from streetvision_assets.definitions import defs
-from streetvision_assets.refusals import paragraph
+from streetvision_assets.settings.refusals import paragraph
 
 # What is written, and what the paragraph has to say of it.
 BAD = {

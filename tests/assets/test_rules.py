@@ -18,7 +18,7 @@ BAD = {
     ),
     "an adaptation of no ViT": (
         ("images", "splits", "backbone"),
-        {"backbone": {"adaptation": "simclr"}},
+        {"backbone": {"adaptation": {"simclr": {}}}},
         ("a vision transformer", "Choose a ViT"),
     ),
     "adapters on no ViT": (

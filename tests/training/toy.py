@@ -10,8 +10,8 @@ from PIL import Image
 from streetvision_core.data import ROLES, ImageIndex
 from streetvision_core.errors import IntegrityError
 from streetvision_core.io import ArtifactStore, create_step_manifest
-from streetvision_core.io.recorded import from_recorded
 from streetvision_core.models import BackboneConfig, prepare_backbone
+from streetvision_core.recorded import from_recorded
 from streetvision_core.training import TrainingConfig, fit_classifier
 
 SIZE = 40

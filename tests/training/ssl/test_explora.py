@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from streetvision_core.data import ROLES, ImageIndex
 from streetvision_core.errors import ConfigError, TrainingError
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
-from streetvision_core.models import Backbone, BackboneConfig
+from streetvision_core.models import Backbone
 from streetvision_core.models.adapters import add_adapters, load_adapter_state, merge_adapters
 from streetvision_core.models.backbone import WEIGHTS_NAME
+from streetvision_core.models.explora_config import ExploraConfig
 from streetvision_core.models.zoo import create_model
 from streetvision_core.training.ssl.explora import adapt_backbone, probe_decisions
 from tests.hearing import heard
@@ -67,14 +68,13 @@ def small_patches(directory):
 
 def recipe(**changes):
     settings = {
-        "architecture": "test_vit",
         "adaptation": "simclr",
         "explora_unfrozen_blocks": 2,
         "explora_epochs": 1,
         "explora_batch_size": 4,
         "explora_rank": 4,
     }
-    return BackboneConfig(**{**settings, **changes})
+    return ExploraConfig(**{**settings, **changes})
 
 
 def adapt(backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, **changes):

@@ -14,7 +14,7 @@ import pydantic
 from streetvision_assets.conventions import BODIES
 from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.graph import BUNDLE, CHECKPOINT, EVALUATION, POLICIES
-from streetvision_core.io.recorded import from_recorded
+from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -92,7 +92,7 @@ def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactSto
     from streetvision_core.training.config import LORA
 
     training: TrainingConfig | None = configs.get(CHECKPOINT)
-    adapters = config.adaptation != NONE or (training is not None and training.method.kind == LORA)
+    adapters = config.adaptation.kind != NONE or (training is not None and training.method.kind == LORA)
     if _worked(config, training, store):
         return
     licence = look_ahead(config, adapters=adapters)
@@ -109,12 +109,13 @@ def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactSto
 def _worked(config: BackboneConfig, training: TrainingConfig | None, store: ArtifactStore) -> bool:
     """Tell whether the store holds the weights that are configured, trained in the way that is."""
     try:
-        weights = store.resolve("backbone").config()
+        weights = from_recorded("backbone", store.resolve("backbone").config())
         recipe = from_recorded(CHECKPOINT, store.resolve(CHECKPOINT).config()) if training else {}
     except StreetVisionError:  # nothing there, or nothing that can be read
         return False
-    names = ("architecture", "weights", "license", "adaptation")
+    names = ("architecture", "weights", "license")
     same = all(weights.get(name) == getattr(config, name) for name in names)
+    same = same and weights["adaptation"]["kind"] == config.adaptation.kind
     return same and (training is None or recipe["method"]["kind"] == training.method.kind)
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from streetvision_core.io.recorded import from_recorded
+from streetvision_core.models.config import BackboneConfig, SimClr
+from streetvision_core.recorded import from_recorded
 from streetvision_core.training.config import TrainingConfig
 
 STEP = "phase1_checkpoint"
@@ -77,6 +78,19 @@ def test_what_a_method_does_not_use_is_not_recorded():
     assert "learning_rate" not in probe["optimizer"]
     assert "devices" not in probe["hardware"]
     assert "rank" not in str(probe)
+
+
+def test_an_adaptation_that_was_recorded_flat_is_read():
+    flat = {
+        "architecture": "test_vit",
+        "adaptation": "simclr",
+        "explora_rank": 4,
+        "explora_unfrozen_blocks": 2,
+    }
+    read = BackboneConfig.model_validate(from_recorded("backbone", flat))
+    assert read.adaptation == SimClr(rank=4)
+    none = from_recorded("backbone", {**flat, "adaptation": "none"})
+    assert none == {"architecture": "test_vit", "adaptation": {"kind": "none"}}
 
 
 def test_other_steps_are_left_as_they_are():

@@ -86,6 +86,24 @@ _TRAINING = _Step(
     },
     gone=("probe_batch_size", "lora_dropout", "cutmix"),
 )  # fmt: skip
+_BACKBONE = _Step(
+    choices={
+        "adaptation": _Choice(
+            {
+                "none": {},
+                "simclr": {
+                    "rank": "explora_rank",
+                    "epochs": "explora_epochs",
+                    "batch_size": "explora_batch_size",
+                    "micro_batch": "explora_micro_batch",
+                    "learning_rate": "explora_learning_rate",
+                    "num_workers": "num_workers",
+                },
+            }
+        )
+    },
+    gone=("explora_unfrozen_blocks",),
+)
 _THRESHOLDS = _Step(
     {
         "objective": _Choice(
@@ -110,7 +128,7 @@ _SCRC = _Step(
     }
 )
 _STEPS: Mapping[str, _Step] = MappingProxyType(
-    {"phase1_checkpoint": _TRAINING, "thresholds": _THRESHOLDS, "scrc": _SCRC}
+    {"backbone": _BACKBONE, "phase1_checkpoint": _TRAINING, "thresholds": _THRESHOLDS, "scrc": _SCRC}
 )
 
 

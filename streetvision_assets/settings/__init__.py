@@ -1,0 +1,1 @@
+"""Settings as Dagster takes them, and what is refused of them before a step runs."""
