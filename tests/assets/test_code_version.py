@@ -1,3 +1,4 @@
+import inspect
 import os
 import re
 import subprocess
@@ -146,7 +147,7 @@ def test_the_version_is_the_same_in_every_process():
 def modules_of(step):
     from streetvision_assets.definitions import defs
 
-    body = defs.get_assets_def(step).op.compute_fn.decorated_fn
+    body = inspect.unwrap(defs.get_assets_def(step).op.compute_fn.decorated_fn)
     return {name.removeprefix("streetvision_core.") for name in modules_behind(body)}
 
 
@@ -159,13 +160,13 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
     [
         ("demo.draw_works", ("images",)),
         ("data.sources.parquet", ("images", *READING)),
-        ("data.duplicates", ("splits", *READING)),
+        ("data.duplicates", ("images", "splits", *READING)),
         ("models.zoo", ("thresholds", "scrc", *READING)),
         ("models.fold", ("evaluation", "bundle")),
-        ("training.module", ("phase1_checkpoint",)),
+        ("training.module", ("backbone", "phase1_checkpoint")),
         (
             "eval.calibration",
-            ("phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle"),
+            ("backbone", "phase1_checkpoint", "thresholds", "gate", "scrc", "evaluation", "bundle"),
         ),
         ("policies.threshold", ("thresholds", "scrc", "evaluation", "bundle")),
         ("policies.scrc_fit", ("scrc", "evaluation", "bundle")),
