@@ -1,3 +1,4 @@
+import inspect
 import os
 import re
 import subprocess
@@ -146,7 +147,7 @@ def test_the_version_is_the_same_in_every_process():
 def modules_of(step):
     from streetvision_assets.definitions import defs
 
-    body = defs.get_assets_def(step).op.compute_fn.decorated_fn
+    body = inspect.unwrap(defs.get_assets_def(step).op.compute_fn.decorated_fn)
     return {name.removeprefix("streetvision_core.") for name in modules_behind(body)}
 
 
