@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -35,7 +35,11 @@ from streetvision_core.errors import DataError
 from streetvision_core.io import ArtifactStore
 from streetvision_core.io.store import is_half_made
 
+from .inputs import shared_data
 from .making import bomb, encode, hub_row, jpeg, publish, scene, write, write_csv, write_parquet
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def csv_source(folder: Path, rows):
@@ -283,9 +287,7 @@ def test_an_index_round_trips_through_its_artifact(tmp_path_factory, pictures, q
 
 
 def test_the_real_photographs_are_indexed_without_loss():
-    table = Path(__file__).parents[3] / "shared" / "data" / "streets" / "labels.csv"
-    if not table.exists():
-        pytest.skip(f"the real photographs are not here: {table}")
+    table = shared_data("streets", "labels.csv")
     index = index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
     assert (len(index.pictures), len(index.quarantine)) == (583, 0)
     assert sum(one.label for one in index.pictures) == 158

@@ -93,3 +93,10 @@ def test_two_exchanged_deferrals_are_found(evaluation, chain):
         "decided 2 pictures otherwise" in one
         for one in recount(replace(evaluation, tested=tuple(rows)), chain)
     )
+
+
+def test_a_report_that_knows_groups_which_the_data_does_not_name_is_found(evaluation, chain):
+    report = evaluation.report
+    for known, faults in ((not report.groups_known, 1), (None, 0)):  # None: an older version
+        other = replace(evaluation, report=report.model_copy(update={"groups_known": known}))
+        assert sum("groups_known is recorded" in one for one in recount(other, chain)) == faults

@@ -304,3 +304,19 @@ def test_a_report_with_other_fields_is_refused(report, change, fragment):
     with pytest.raises(BundleError) as caught:
         read_record(Report, json_bytes(content), where="evaluation.json")
     assert fragment in str(caught.value)
+
+
+def test_groups_are_spoken_of_where_the_data_names_them(tested, decided):
+    """Groups of one image each are groups; an older report did not record it and tells by number."""
+    alone = replace(tested, groups=[str(number) for number in range(N)])
+    for given, known, words in (
+        (alone, True, f"{N} groups"),
+        (alone, False, f"{N} images (no groups known)"),
+        (alone, None, f"{N} images (no groups known)"),
+        (tested, None, f"{len(SIZES)} groups"),
+    ):
+        report = report_of(replace(given, groups_known=known), {"threshold": decided["threshold"]})
+        assert report.groups_of(report.lead) == words
+    older = report.model_dump(mode="json")
+    del older["groups_known"]
+    assert read_record(Report, json_bytes(older), where="here").groups_known is None
