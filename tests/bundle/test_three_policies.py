@@ -71,7 +71,7 @@ def learn_a_gate(chain):
 
 
 def defer_half(policy, real):
-    point = policy.point.model_copy(update={"temperature": 2.5, "threshold": 0.6})
+    point = policy.point.model_copy(update={"temperature": 2.5, "threshold": 0.45})
     moved = policy.model_copy(update={"point": point})
     sure = np.sort(moved.confidence(point.fold(real.logits), real.extras))
     middle = len(sure) // 2
