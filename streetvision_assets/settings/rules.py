@@ -67,7 +67,10 @@ def _configs(steps: Collection[str], ops: Mapping[str, Any]) -> Configs:
 
 
 def _check_bundle(config: BundleConfig, configs: Configs, store: ArtifactStore) -> None:
-    there = {*configs, *store.current_steps()}
+    published = store.current_steps()
+    if not published and configs.keys() == {BUNDLE}:
+        return  # nothing was ever made: the missing inputs say how to begin
+    there = {*configs, *published}
     step = POLICIES[config.policy].step
     if step not in there:
         raise ConfigError(

@@ -48,14 +48,14 @@ def test_an_empty_folder(place, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with unharmed(place.store):
         finished = place.materialize_here(capsys, images=from_folder(tmp_path / "empty"))
-    assert_one_paragraph(finished, "found no folder at all", "Sort the pictures into these two folders")
+    assert_one_paragraph(finished, "found no folder at all", "Sort the images into two folders")
 
 
 def test_one_class_only(place, tmp_path, capsys):
     shutil.copytree(place.pictures / "None", tmp_path / "streets/None")
     with unharmed(place.store):
         finished = place.materialize_here(capsys, images=from_folder(tmp_path / "streets"))
-    assert_one_paragraph(finished, "only None (60 pictures)", "Add pictures of the other class")
+    assert_one_paragraph(finished, "only None (60 images)", "Add images of the other class")
 
 
 def test_fewer_groups_than_roles(place, capsys):
@@ -63,7 +63,7 @@ def test_fewer_groups_than_roles(place, capsys):
     assert place.materialize_here(capsys, "images", images=one_group).code == 0
     with unharmed(place.store):
         finished = place.materialize_here(capsys, "splits")
-    assert_one_paragraph(finished, "for each of the 4 roles", "found 1 group", "Add pictures of other places")
+    assert_one_paragraph(finished, "for each of the 4 roles", "found 1 group", "Add images of other places")
 
 
 def test_an_unknown_model_name_offers_close_ones(place):

@@ -151,7 +151,10 @@ def test_the_readme_of_the_bundle_tells_both_intervals_of_the_mcc(bundle, evalua
     found = evaluation.report.of("threshold").intervals
     text = " ".join((bundle / "README.md").read_text().split())
     assert f"95% confidence, if these pictures do not resemble each other: mcc {found.mcc.low:.3f} to" in text
-    assert f"(12 groups): mcc {found.mcc_by_group.low:.3f} to {found.mcc_by_group.high:.3f}." in text
+    assert (
+        f"(12 images (no groups known)): mcc {found.mcc_by_group.low:.3f} to {found.mcc_by_group.high:.3f}."
+        in text
+    )
 
 
 def test_attributes_of_the_index_are_slices_and_a_missing_one_is_unknown(chain, checkpoint, policies):

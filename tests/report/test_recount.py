@@ -65,7 +65,7 @@ def test_every_other_figure_that_was_embellished_is_found(evaluation, chain, kin
         "intervals": was.intervals.model_copy(
             update={"accuracy": was.intervals.accuracy.model_copy(update={"low": 0.99, "high": 1.0})}
         ),
-        "ranking": was.ranking.model_copy(update={"auroc": 1.0}),
+        "ranking": was.ranking.model_copy(update={"auroc": 0.5}),
         "calibration": was.calibration.model_copy(
             update={"shipped": was.calibration.shipped.model_copy(update={"brier": 0.0})}
         ),
