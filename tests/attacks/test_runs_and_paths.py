@@ -241,9 +241,11 @@ def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(place, command, code
         assert "epoch 1/" not in log.read_text()
 
 
-# The signal goes to the process, as Ctrl-C does: one raised in the timer's thread wakes no lock.
+# The signal goes to the process, as Ctrl-C does: one raised in the timer's thread wakes no lock. Who runs the
+# tests in the background of a shell ignores it, and so would the command.
 SOON = (
     "import os, signal, sys, threading; from streetvision_core.cli import main;"
+    "signal.signal(signal.SIGINT, signal.default_int_handler);"
     "threading.Timer({after}, os.kill, [os.getpid(), signal.SIGINT]).start(); sys.exit(main())"
 )
 
