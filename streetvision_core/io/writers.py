@@ -58,8 +58,11 @@ def write_torch_archive(path: Path, state: Any) -> str:
             raise
         except Exception as error:
             # Pickle and torch fail in any way there is over what they cannot take; a full disk is one, too.
+            # What interrupts torch while it writes (Ctrl-C) becomes a fault of its archive.
             if stream.failure is not None:
                 raise stream.failure from error
+            if not isinstance(error.__context__, Exception | None):
+                raise error.__context__ from error
             raise _unreadable(_first_line(error), path) from error
     return stream.sha256
 

@@ -224,9 +224,9 @@ def test_a_changed_picture_is_noticed_when_it_is_read(graph, tmp_path, pictures)
 
 def test_a_failed_step_leaves_what_was_published(graph, pictures):
     before = {step: graph.current(step) for step in STEPS}
-    result = graph.materialize(pictures, phase1_checkpoint={"class_weights": "heavy"})
+    result = graph.materialize(pictures, phase1_checkpoint={"learning_rate": 1e30, "gradient_clip": 0})
     assert not result.success
-    assert "balanced" in paragraph(result)
+    assert "finite" in paragraph(result)
     untouched = ("phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle")
     assert all(graph.current(step) == before[step] for step in untouched)
     assert all(before[step].problems() == [] for step in STEPS)

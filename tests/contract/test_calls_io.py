@@ -36,6 +36,7 @@ from streetvision_core.io import (
     write_json_atomic,
     write_tensors_atomic,
 )
+from streetvision_core.io.atomic import AtomicStream
 
 TORCH_ENDINGS = (".pth", ".pt", ".ckpt")
 
@@ -292,6 +293,7 @@ MEMORY = """
 import resource, sys
 import torch
 from pathlib import Path
+from streetvision_core.io.atomic import AtomicStream
 from streetvision_core.io import write_checkpoint_atomic
 
 shape, ending, turned = (512, 1024, 256), sys.argv[2], sys.argv[3] == "turned"
@@ -706,3 +708,22 @@ def test_versions_and_the_code_of_streetvision_stand_beside_it(project):
         words += f" {own.sha}" + (" dirty" if own.dirty else "")
     assert made.code_version == words
     assert made.git_sha != own.sha
+
+
+def test_ctrl_c_while_an_archive_is_written_is_no_fault_of_it(tmp_path, monkeypatch):
+    """torch makes an error of its own of whatever interrupts it, because its archive is cut off then."""
+    path = tmp_path / "model.pth"
+    write_checkpoint_atomic(path=path, state_dict={"old": torch.zeros(3)})
+    before, write, calls = path.read_bytes(), AtomicStream.write, []
+
+    def interrupted(stream, data):
+        calls.append(len(data))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return write(stream, data)
+
+    monkeypatch.setattr(AtomicStream, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint_atomic(path=path, state_dict={"new": torch.ones(100_000)})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pth"]

@@ -98,7 +98,8 @@ def test_numbers_of_a_check_are_there_also_where_its_result_is_taken_over(graph,
     assert second.success, paragraph(second)
     proved, taken = evaluations(first), evaluations(second)
     for key, names in NUMBERS.items():
-        assert "passed before on the same content" in taken[key].description
+        # Images of a user may have changed: their index is made and checked each time.
+        assert (key[0] != "images") == ("passed before on the same content" in taken[key].description)
         assert numbers(proved[key]).keys() == {"problems", *names}
         assert numbers(taken[key]) == numbers(proved[key])
     policies = graph.current("evaluation").read_json("evaluation.json")["policies"]

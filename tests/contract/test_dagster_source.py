@@ -51,7 +51,7 @@ def test_without_a_source_the_images_of_the_store_are_indexed_again(graph, folde
     assert again.data_version == explicit.data_version
     lines = [line for line in capsys.readouterr().err.splitlines() if "no source is named" in line]
     assert len(lines) == 1
-    assert f"taken again, folder: none None, path {folder}" in lines[0]
+    assert f"taken again, folder: path {folder}" in lines[0]
     assert explicit.run_id in lines[0]
 
 

@@ -198,7 +198,7 @@ def test_the_reader_runs_ahead_by_a_bounded_number_of_pictures(monkeypatch):
 def test_augmented_views_follow_from_seed_number_and_content_alone(checkpoint, toy, cache):
     names = names_of(toy, 40)
     transform = eval_transform(checkpoint.config["pretrained_cfg"])
-    augment = make_augmentation(recipe(), transform=transform)
+    augment = make_augmentation(recipe().augmentation, transform=transform)
 
     def look(some, where, *, seed=0, k=0):
         view = augmented_view({"scale_min": 0.6}, seed=seed, k=k)
@@ -326,8 +326,8 @@ def test_other_code_between_a_picture_and_its_features_is_another_key(checkpoint
 
     before = key()
     mended = tmp_path / "pictures.py"
-    mended.write_bytes(Path(features.pictures.__file__).read_bytes() + b"# mended\n")
-    others = [module for module in features._CODE if module is not features.pictures]
+    mended.write_bytes(Path(features.decoding.__file__).read_bytes() + b"# mended\n")
+    others = [module for module in features._CODE if module is not features.decoding]
     assert len(others) == len(features._CODE) - 1
     monkeypatch.setattr(features, "_CODE", (SimpleNamespace(__file__=mended), *others))
     changed = key()
