@@ -109,7 +109,7 @@ def _counts(name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Module:
-    """What a source file does, as a digest; what it imports; and what it only hands on."""
+    """A source file: the digest of what it does, the modules it imports, and the names it only re-exports."""
 
     digest: str
     imports: frozenset[str]

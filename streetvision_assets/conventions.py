@@ -1,4 +1,4 @@
-"""What every asset of the graph has in common: owner, group, kinds, code version, the core's log."""
+"""The conventions that all assets of the graph share: owner, group, kinds, code version, the core's log."""
 
 import functools
 import logging

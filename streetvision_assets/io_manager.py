@@ -52,7 +52,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> PublishedArtifact | None:
         """Find the artifact that this step should read; its readers verify what they return.
 
-        None stands for an optional input of which nothing was ever published, or nothing that can be read.
+        None stands for an optional input that was never published, or whose published files cannot be read.
         The log says so, and whoever needs it says what to do.
         """
         named = context.upstream_output.run_id if context.upstream_output else _OUTSIDE_THE_RUN

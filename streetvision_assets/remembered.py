@@ -1,6 +1,6 @@
-"""What Dagster's event log tells of the run that computed what a later run takes over.
+"""Lookups in Dagster's event log of the run that first computed a result which a later run reuses.
 
-The pictures that were drawn of an artifact and the checks that it has passed follow from its content, the
+The plots that were drawn of an artifact and the checks that it has passed follow from its content, the
 code and the libraries, so where the content is taken over nothing has to be drawn or proved again: both
 are looked up in Dagster's events. Where these were wiped, or the code of a check or a library has changed,
 nothing is found, and it is done again.

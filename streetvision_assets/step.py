@@ -72,7 +72,7 @@ def _code_of(run_id: str) -> dict[str, str]:
 
 
 R = TypeVar("R")
-# Settings that decide how a result is come by, and nothing about the result: no manifest records them.
+# Settings that change how a result is computed but not the result itself: no manifest records them.
 NOT_THE_RECIPE = ("reuse", "rescan")
 # The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
 EDITED = "edited while it ran"
@@ -98,7 +98,7 @@ class Metric:
 
 
 class Record(Protocol):
-    """What the core returns from a step: it knows how to become an artifact."""
+    """The result that the core returns from a step; it can be written as an artifact."""
 
     def to_artifact(self) -> Artifact:
         """Return the files of the record."""
@@ -253,7 +253,7 @@ class Step:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What goes from an asset to the IO manager."""
+    """The value that an asset hands to the IO manager."""
 
     step: Step
     artifact: Artifact

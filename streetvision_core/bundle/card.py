@@ -1,4 +1,4 @@
-"""What a person reads in a bundle: README.md, the model card that the field asks for, and the licence.
+"""The files of a bundle that people read: README.md, the model card that the field asks for, and the licence.
 
 All of it follows from the content and the configuration: no time, no machine, no path. What comes from the
 data, the configuration or a hub is shown as it is, and never becomes markup of the page around it.

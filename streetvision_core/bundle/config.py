@@ -1,4 +1,4 @@
-"""What a person decides about a bundle: its policy, its name card and how many pictures prove it."""
+"""The settings of a bundle: its policy, its name card and the number of images that prove it."""
 
 from __future__ import annotations
 

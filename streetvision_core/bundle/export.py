@@ -1,4 +1,4 @@
-"""How a bundle is made: prove the chain, build the predictor, write down what it must answer.
+"""The export of a bundle: prove the chain, build the predictor, record the answers that it must give.
 
 1. Every step behind the policy is there, and their manifests form one chain (`lineage.py`); an evaluation
    is there where one judged this policy (`parts.py`).
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a bundle is put together from, read and verified."""
+    """The parts that a bundle is assembled from, read and verified."""
 
     checkpoint: Checkpoint
     policy: Policy

@@ -1,4 +1,4 @@
-"""What a bundle consists of: its file names, its steps, and the record ``bundle.json``.
+"""The layout of a bundle: its file names, its steps, and the record ``bundle.json``.
 
 ::
 
@@ -102,7 +102,7 @@ class BundleRecord(Record):
 
     @property
     def is_redacted(self) -> bool:
-        """Whether the bundle names no machine, no image and no path of the configuration."""
+        """True if the bundle names no machine, no image and no path of the configuration."""
         return self.lineage == REDACTED
 
     def to_bytes(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What leaves the machine with a bundle, beside the model: one line, for whoever exports it."""
+"""A one-line notice for whoever exports a bundle: the data that leaves the machine beside the model."""
 
 from __future__ import annotations
 

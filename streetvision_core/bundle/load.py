@@ -1,4 +1,4 @@
-"""How a bundle is loaded: everything about it is verified first, from its folder alone.
+"""The loading of a bundle, which first verifies everything about it from its folder alone.
 
 1. Every file is there in the bytes that the manifest lists, and nothing besides (`folder.py`).
 2. ``bundle.json`` says the same of them as the manifest.
@@ -108,7 +108,7 @@ class Bundle:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the model tells apart."""
+        """The number of classes that the model tells apart."""
         return len(self.record.label_names)
 
     @property

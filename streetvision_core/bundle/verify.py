@@ -1,4 +1,4 @@
-"""Whether a bundle may be trusted, and a few lines that say what it is.
+"""The verification of a bundle, and its description in a few lines.
 
 `load_bundle` verifies everything that bytes can tell. The deep verification also answers the golden
 pictures again: that the bundle still computes, here, what it computed when it was exported.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verified bundle is; ``golden`` counts the golden pictures reproduced, None if not tried."""
+    """A verified bundle; ``golden`` counts the golden images that were reproduced, None if not tried."""
 
     bundle: Bundle
     golden: int | None = None

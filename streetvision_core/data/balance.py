@@ -36,7 +36,7 @@ FEW_GROUPS = 30
 
 @dataclass(frozen=True)
 class RoleBalance:
-    """What a role holds: images and groups of each class, all groups, images of the largest.
+    """The content of a role: images and groups of each class, all groups, and images of the largest group.
 
     Where the data names no groups (`groups_known`), each image counts as one, and is called an image.
     """

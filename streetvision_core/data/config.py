@@ -309,7 +309,7 @@ class SourceConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     @property
     def names_source(self) -> bool:
-        """Whether a source is named at all."""
+        """True if the configuration names a source."""
         return any(getattr(self, name) is not None for name in SOURCE_NAMES)
 
     @pydantic.model_validator(mode="after")

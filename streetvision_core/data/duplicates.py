@@ -89,7 +89,7 @@ class Hashes:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """What near-duplicates say of N images, all int64 [N].
+    """The near-duplicates among N images, as arrays int64 [N].
 
     `component` is the connected component, numbered by first appearance from 0. `count` is the number of
     confirmed near-duplicates of the image. `other` is the nearest one of another kind, -1 where there is

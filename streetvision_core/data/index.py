@@ -112,7 +112,7 @@ class ImageIndex:
 
     @property
     def groups(self) -> str:
-        """How many groups there are, in words, and how many images without one."""
+        """The number of groups, in words, and the number of images without a group."""
         from streetvision_core.data.groups import count_groups
 
         named = self._named_groups

@@ -1,4 +1,4 @@
-"""What a label means: the one rule of every source.
+"""The meaning of a label: one rule for all sources.
 
 Names decide. A value of the data is compared as a word: case and blanks do not matter, 1.0 is 1. What is
 configured (`none:`, `roadwork:`) wins; a side that is not configured is its own name, None or Roadwork, or
@@ -145,7 +145,7 @@ class WordReader(Generic[T]):
 
     @property
     def unknown(self) -> bool:
-        """Whether a word was read that means nothing."""
+        """True if a word was read that no rule covers."""
         return any(word and word not in self._meanings for word in self.counts)
 
     @property

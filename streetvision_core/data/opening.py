@@ -1,4 +1,4 @@
-"""How every later step reads pictures: those of the roles it asked for, each proven, and no others."""
+"""The reading of images by later steps: those of the roles asked for, each proven, and no others."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class SplitsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class RoleCounts:
-    """What one role holds; `groups` counts united groups."""
+    """The counts of one role; `groups` counts united groups."""
 
     pictures: int
     roadwork: int
@@ -88,7 +88,7 @@ class RoleCounts:
 
 @dataclass(frozen=True)
 class Uniting:
-    """What near-duplicates did to the groups.
+    """The effect of near-duplicates on the groups.
 
     `united` of the `groups_after` hold more than one of the `groups_before`; `largest` is the number of
     pictures in the largest united group.
@@ -117,7 +117,7 @@ class Splits:
 
     @property
     def groups_known(self) -> bool:
-        """Whether the data named groups: without any, each is called as an image."""
+        """True if the data names groups; without them each group has the name of its image."""
         return not self.group_of.keys() >= set(self.group_of.values())
 
     def table(self) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""What the files of a source looked like when they were read, so that the next scan reads only what changed.
+"""Stamps of the files of a source, taken when they were read, so that the next scan reads only what changed.
 
 A stamp is the size, the times of change and the inode of the file that holds a picture, taken before the
 picture is read. The stamps lie in `lineage/stamps.csv` beside the index: where bytes came from is not

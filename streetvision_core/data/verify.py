@@ -1,4 +1,4 @@
-"""What could be wrong with splits, found again from the index alone.
+"""The verification of splits, computed again from the index alone.
 
 Nothing that the splits say about groups and counts is believed: groups, exact duplicates, near-duplicates
 and labels are taken from the index, so that a fault in the assignment, or an edited `splits.json`, is seen.

@@ -1,4 +1,4 @@
-"""What makes a street a roadwork: cones, barrels, barriers, fences, signs, diggers, rollers, trenches."""
+"""The drawings of roadworks: cones, barrels, barriers, fences, signs, diggers, rollers, trenches."""
 
 from __future__ import annotations
 

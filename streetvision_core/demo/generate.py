@@ -17,7 +17,7 @@ _BATCH = 24
 
 
 class Drawing(Protocol):
-    """What is drawn: how many images, their long side in pixels, and the seed."""
+    """The settings of a drawing: the number of images, their long side in pixels, and the seed."""
 
     @property
     def pictures(self) -> int:

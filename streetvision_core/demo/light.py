@@ -35,7 +35,7 @@ class Light:
 
     @property
     def lamps_on(self) -> bool:
-        """Whether street lamps and windows shine."""
+        """True if street lamps and windows shine."""
         return self.time_of_day != "day"
 
     def shade(

@@ -39,7 +39,7 @@ class Placer:
         self.camera = camera
 
     def sees(self, x: float, z: float) -> bool:
-        """Whether a place is comfortably inside the picture's width."""
+        """Tell whether a place is well inside the width of the image."""
         across = self.camera.vanishing + self.camera.focal * ((x - self.camera.x) / z + self.camera.bend * z)
         return 0.1 < across < 0.9
 

@@ -1,6 +1,6 @@
-"""What a street scene contains: frozen records, and the sampler of the street itself.
+"""The records of a street scene, all frozen, and the sampler of the street itself.
 
-A scene is everything the pictures of one sequence show: the light, the camera, the road, its houses
+A scene is everything the images of one sequence show: the light, the camera, the road, its houses
 and the things that stand or move on it. It is sampled once; each frame moves the camera a little.
 What stands on the road is sampled in `works` and `surroundings`.
 """

@@ -49,7 +49,7 @@ class DemoPicture:
 
 
 def plan_sequences(pictures: int, *, seed: int) -> tuple[int, ...]:
-    """How many frames each sequence has; they add up to the number of pictures."""
+    """Return the number of frames of each sequence; they add up to the number of images."""
     dice = Dice(seed, _FRAME_COUNT_STREAM)
     frames = []
     left = pictures

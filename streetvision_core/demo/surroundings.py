@@ -1,4 +1,4 @@
-"""What surrounds the point of a scene: what is mistaken for works, traffic, people and green.
+"""The surroundings in a scene: things that are mistaken for works, traffic, people and green.
 
 Scenes without works get more confusers than scenes with works, so that the amount of a colour tells
 little and the shapes have to be seen.

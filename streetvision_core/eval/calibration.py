@@ -1,4 +1,4 @@
-"""How sure the model may be: calibration of its logits on held-out pictures.
+"""The calibration of a model's logits on held-out images.
 
 With two classes everything depends on the margin m = logit(Roadwork) - logit(None), so a calibrator is
 a rising function of m, fitted by minimising the negative log-likelihood of the labels. Temperature scaling

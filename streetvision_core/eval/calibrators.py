@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Calibrator(Protocol):
-    """What all of them have."""
+    """The interface of all calibrators."""
 
     method: ClassVar[str]
 

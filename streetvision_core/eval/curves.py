@@ -54,7 +54,7 @@ def mcc_rows(probabilities: Values, labels: Values) -> list[dict[str, object]]:
 
 
 def risk_coverage_rows(confidence: Values, wrong: Values) -> list[dict[str, object]]:
-    """What each threshold on the confidence [N] accepts, strict to loose, and how much of it is `wrong` [N].
+    """Return the rows of the risk-coverage curve of confidence [N] and `wrong` [N], strict to loose.
 
     Raises:
         DataError: what `risk_coverage_curve` refuses.

@@ -1,4 +1,4 @@
-"""What every policy has in common: its vocabulary, its operating point, and the one interface.
+"""The vocabulary, the operating point and the interface that all policies share.
 
 A policy answers pictures with roadwork or none, or defers: it hands the picture to a person. What it is
 asked about are logits with its operating point folded in, as the weights of a bundle give them, so that an
@@ -94,7 +94,7 @@ class OperatingPoint(Record):
 
 
 class Policy(Protocol):
-    """How pictures are answered or deferred; exactly one is shipped in a bundle."""
+    """A rule that answers images or defers them; a bundle holds exactly one policy."""
 
     @property
     def type(self) -> str:
@@ -110,7 +110,7 @@ class Policy(Protocol):
 
     @property
     def defers(self) -> bool:
-        """Whether it may leave an image unanswered."""
+        """True if the policy may leave an image unanswered."""
 
     @property
     def fitted_on(self) -> Record:
@@ -120,7 +120,7 @@ class Policy(Protocol):
         """Decide for pictures with folded logits [N, 2] or margins [N], and extras of the same pictures."""
 
     def confidence(self, logits: Values, extras: Extras | None = None, /) -> Floats:
-        """How sure each answer is, float64 [N]: pictures are deferred in the order of it, lowest first."""
+        """Return the confidence of each answer, float64 [N]; the lowest are deferred first."""
 
     def probabilities(self, logits: Values) -> Floats:
         """Probability of roadwork as a frequency, float64 [N], of folded logits [N, 2] or margins [N]."""

@@ -1,4 +1,4 @@
-"""What callers hand in becomes NumPy here, once, and is refused here with one readable paragraph.
+"""The conversion of callers' inputs to NumPy, once, and their refusal with one readable paragraph.
 
 Lists, NumPy arrays and torch tensors on any device are taken alike. Torch is recognised by its
 methods and never imported. What comes out is a bool vector for labels and decisions, a float64

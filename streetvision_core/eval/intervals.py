@@ -1,4 +1,4 @@
-"""How far a figure of a report may be trusted: intervals of rates and of MCC, from counts alone.
+"""Confidence intervals of rates and of MCC, from counts alone.
 
 - A rate (FNR, FPR, accuracy) has the Clopper-Pearson interval, which covers at least as often as it says,
   or Wilson's, which is narrower and covers about as often as it says. Of no pictures both are [0, 1].

@@ -56,7 +56,7 @@ def mcc_from_counts(*, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats
 
 @dataclass(frozen=True, order=True)
 class Confusion:
-    """How often each decision met each label; roadwork is positive."""
+    """The counts of each decision for each label; roadwork is positive."""
 
     tp: int
     tn: int

@@ -1,4 +1,4 @@
-"""What a threshold is chosen for: four objectives on the four counts of a decision.
+"""The four objectives that a threshold is chosen by, computed from the four counts of a decision.
 
 An objective answers two questions about counts, elementwise on arrays, so that one call judges every step
 of the scan. `score` is the number that is reported and whose optimism is estimated; larger is better.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Objective(Protocol):
-    """What the scan needs of an objective; counts are integers or arrays of one shape."""
+    """The interface that the scan needs of an objective; counts are integers or arrays of one shape."""
 
     def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
         """Return the number to report, float64, larger is better."""

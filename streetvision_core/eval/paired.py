@@ -86,12 +86,12 @@ class PairedComparison:
 
     @property
     def mcc_difference(self) -> float:
-        """How much larger the MCC of B is."""
+        """The MCC of B minus that of A."""
         return self.mcc_b - self.mcc_a
 
     @property
     def too_few(self) -> bool:
-        """Whether they differ in so few groups that no difference can be told, whatever the interval says."""
+        """True if A and B differ in too few groups to tell them apart, whatever the interval says."""
         return self.interval is None or 2.0 * 0.5**self.differing_groups > 1 - self.interval.level
 
     @property

@@ -1,4 +1,4 @@
-"""How well a score orders pictures: roadwork before none, and right answers before wrong ones.
+"""Figures of how well a score orders images: roadwork before none, and right answers before wrong ones.
 
 Everything comes from one sort by falling score and two cumulative counts, in O(n log n). Equal scores are
 one step: no threshold can part them, so there is one point a distinct score, and no figure depends on the
@@ -95,7 +95,7 @@ class RiskCoverageCurve:
 
 
 def risk_coverage_curve(confidence: Values, wrong: Values) -> RiskCoverageCurve:
-    """What is accepted, and how much of it is wrong, at every threshold on confidence.
+    """Return the number of accepted answers, and of wrong ones among them, at each threshold on confidence.
 
     Args:
         confidence: How sure each answer is, [N], finite, on any scale.

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: of the pictures called 0.8, are 80 % roadwork?
+"""The reliability of probabilities: of the images called 0.8, about 80 % should be roadwork.
 
 All figures are of the probability of roadwork p against the label, over all of [0, 1]; they are not of the
 confidence of the decision. A calibration error is a statement about bins: pictures are put into bins by p,
@@ -49,7 +49,7 @@ class ReliabilityBin:
 
     @property
     def gap(self) -> float:
-        """How far the mean probability is from the share of roadwork."""
+        """The distance between the mean probability and the share of roadwork."""
         return abs(self.probability - self.roadwork)
 
 

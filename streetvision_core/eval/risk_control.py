@@ -49,7 +49,7 @@ _TIE = 1e-12
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was certified on the calibration pictures; `threshold` None means: defer everything.
+    """A certificate from the calibration images; `threshold` None means that everything is deferred.
 
     Accepted is every picture with a confidence of at least `threshold`. `accepted` (m) and `errors` (k)
     count the calibration pictures at that threshold. `upper_bound` is the Clopper-Pearson bound of the risk
@@ -73,7 +73,7 @@ class Certificate:
 
     @property
     def feasible(self) -> bool:
-        """Whether any picture may be answered."""
+        """True if any image may be answered."""
         return self.threshold is not None
 
 
@@ -171,9 +171,9 @@ def risk_bound(errors: int, accepted: int, *, pictures: int, delta: float | None
 
 
 def needed_without_error(*, alpha: float, delta: float | None) -> int:
-    """How many accepted pictures, none wrong, certify alpha: the smallest m with (1 - alpha)^m <= delta.
+    """Return how many accepted images, none wrong, certify alpha: the least m with (1 - alpha)^m <= delta.
 
-    Without a delta, how many pictures without a wrong accepted one: the smallest n with 1 / (n + 1) <= alpha.
+    Without a delta: how many images, none accepted and wrong, do; the least n with 1 / (n + 1) <= alpha.
     """
     if delta is None:
         _require_levels(alpha=alpha)

@@ -1,4 +1,4 @@
-"""What is gained by answering only the pictures the model is sure about.
+"""The gain from answering only the images that the model is sure about.
 
 Confidence is the distance from the operating point in logits, |logit(p) - logit(threshold)|. For each
 coverage asked for, the most confident pictures are accepted, at least that share of them: equally

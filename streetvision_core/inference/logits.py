@@ -46,7 +46,7 @@ class Logits:
 
     @property
     def groups_known(self) -> bool:
-        """Whether the data names a group of any of the images: without one, its group is called as it is."""
+        """True if the data names a group for any image; an image without one has a group of its own name."""
         return self.groups != self.ids
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class Logits:
 
 
 class TrainedClassifier(Protocol):
-    """What is known of a checkpoint outside of training."""
+    """The view of a checkpoint that steps after training have."""
 
     @property
     def weights(self) -> StagedFile:

@@ -41,7 +41,7 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one picture.
+    """The model's answer for one image.
 
     ``name`` is the path as it was given, or "picture N" counted from 1; ``logits`` are those of None
     and Roadwork with the operating point folded in; ``probability`` is that of roadwork, in [0, 1], and the
@@ -103,7 +103,7 @@ class ImageClassifier:
 
     @property
     def _size_of_one(self) -> int:
-        """How many views of a single image pass the network at a time."""
+        """The number of views of a single image that pass the network at a time."""
         views = self._transform.views
         return 1 if views is None else min(views.count, BATCH_SIZE)
 

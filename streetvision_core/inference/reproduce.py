@@ -1,4 +1,4 @@
-"""Whether a predictor gives again what was recorded of pictures, here, now, and with these libraries.
+"""A test that a predictor reproduces the recorded answers for images, on this machine with its libraries.
 
 Logits are compared within an absolute and relative tolerance, because processors round differently in the
 last digits and decoders of JPEG differ by a grey level. A decision must be one that logits and extras within
@@ -29,7 +29,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was recorded of a picture: its folded logits of None and Roadwork, and the decision."""
+    """The record of an image: its folded logits of None and Roadwork, and the decision."""
 
     name: str
     logits: tuple[float, float]

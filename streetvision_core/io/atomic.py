@@ -1,4 +1,4 @@
-"""How a file becomes durable: the one write protocol of this project.
+"""The one write protocol of this project, which makes a file durable.
 
 1. A temporary file is created in the target's own directory (``O_CREAT | O_EXCL | O_NOFOLLOW``, mode
    0666, so that the kernel applies the umask). It is named ``.NAME.RANDOM.partial``.

@@ -1,4 +1,4 @@
-"""Whether artifacts belong together: each was made from the others as they are here.
+"""The test that artifacts belong together: each was made from the others as they are here.
 
 A manifest records the data version of every input. Artifacts form one chain where no two of them disagree
 about an input, neither with the artifact itself nor with what another one was made from. Runs do not

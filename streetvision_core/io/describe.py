@@ -1,7 +1,7 @@
-"""How a manifest comes about.
+"""The making of a manifest.
 
-From the files of a step that ran outside the graph, from a step of the graph, or from the manifest of an
-earlier run whose content is taken over.
+It is made from the files of a step that ran outside the graph, from a step of the graph, or from the
+manifest of an earlier run whose content is reused.
 """
 
 from __future__ import annotations

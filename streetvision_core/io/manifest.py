@@ -51,7 +51,7 @@ _OWN_DIGEST = re.compile(rb'\n "manifest_digest": "[0-9a-f]{64}",(?=\n "metrics"
 
 
 class InputArtifact(Record):
-    """What a step read: the data version, and the run and manifest that published it.
+    """An input that a step read: its data version, and the run and manifest that published it.
 
     ``run_id`` and ``manifest_sha256`` are empty for a plain file that no store has published.
     """

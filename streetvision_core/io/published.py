@@ -81,7 +81,7 @@ class PublishedArtifact:
 
     @property
     def reference(self) -> InputArtifact:
-        """How a step that reads this artifact records it."""
+        """The record of this artifact in the manifest of a step that reads it."""
         return InputArtifact(
             data_version=self.manifest.data_version,
             run_id=self.manifest.run_id,

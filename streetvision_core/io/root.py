@@ -44,7 +44,7 @@ _LARGEST_LOCK = 1024
 
 
 class Root(enum.Enum):
-    """What a directory is to this project: a place for a store, a store, or a store of the last version."""
+    """The state of a directory: a place for a store, a store, or a store of the last version."""
 
     EMPTY = "empty"
     MARKED = "marked"

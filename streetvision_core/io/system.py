@@ -71,7 +71,7 @@ def _flush_fully(descriptor: int) -> None:
 
 @dataclass(frozen=True)
 class System:
-    """How an open file is flushed, and whether there are descriptors of directories, and modes."""
+    """The abilities of a system: its flush of an open file, and descriptors of directories and modes or not."""
 
     flush: Callable[[int], None]
     is_posix: bool = True
@@ -92,7 +92,7 @@ THIS_SYSTEM = _this_system()
 
 
 class NotRegularFileError(OSError):
-    """What was to be read is a directory, a pipe, a device or a link."""
+    """The error for a path to read that is a directory, a pipe, a device or a link."""
 
 
 class Directory:

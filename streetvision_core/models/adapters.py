@@ -44,7 +44,7 @@ _TRAINABLE_FROM_START = "lora_B"  # lora_A has no gradient while lora_B is 0
 
 @dataclass(frozen=True)
 class Adapters:
-    """What `add_adapters` added: Linears with an adapter, and the parameters of these adapters."""
+    """The result of `add_adapters`: the number of Linears with an adapter, and of adapter parameters."""
 
     count: int
     parameters: int

@@ -183,7 +183,7 @@ def prepare_backbone(config: BackboneConfig, *, directory: Path) -> Backbone:
 
 @dataclass(frozen=True)
 class _Start:
-    """What is known of weights beside their values."""
+    """The facts about starting weights beside their values: licence, source and origin."""
 
     licence: Licence
     source: str

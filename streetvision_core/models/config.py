@@ -116,7 +116,7 @@ class BackboneConfig(Settings):
 
     @property
     def is_decisive(self) -> bool:
-        """Whether the same settings are meant to give the same result, so that an earlier one will do.
+        """True if equal settings are meant to give an equal result, so that an earlier result can be reused.
 
         A local file may hold something else the next time, unless its digest is given. What the hub's main
         branch says may change as well; but who names no revision takes what was taken before.

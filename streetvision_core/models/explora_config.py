@@ -1,6 +1,6 @@
-"""How starting weights are adapted without labels (ExPLoRA), as `backbone.json` records it.
+"""The settings by which weights are adapted without labels (ExPLoRA), as `backbone.json` records them.
 
-`BackboneConfig` holds what a person chooses of it.
+`BackboneConfig` holds those that a person chooses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the licence of starting weights lets somebody do with the weights that are trained from them.
+"""Licences of starting weights, and what they permit for the weights that are trained from them.
 
 The table holds licences whose terms are plain: whether derived weights may be handed on, whether they may be
 used commercially, and whether a copy of the text must go along. Any other identifier means that a person has
@@ -36,7 +36,7 @@ _UNSTATED = ("", "other", UNKNOWN)
 
 @dataclass(frozen=True)
 class Terms:
-    """What a licence says of weights that are derived from others.
+    """The terms of a licence for weights that are derived from others.
 
     `hand_on` is yes, same (only under this very licence) or no; `copy` whether its text must go along. `text`
     is that text, where it is the same for everybody.
@@ -49,17 +49,17 @@ class Terms:
 
     @property
     def is_free(self) -> bool:
-        """Whether the derived weights may be handed on for any use, under terms of one's own."""
+        """True if the derived weights may be handed on for any use, under terms of one's own."""
         return self.hand_on == "yes" and self.commercial
 
     @property
     def is_restricted(self) -> bool:
-        """Whether a person must accept the terms; that the licence stays the same can be seen to without."""
+        """True if a person must accept the terms; keeping the same licence needs no such consent."""
         return self.hand_on == "no" or not self.commercial
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What somebody should know who is handed the weights, a phrase each; none where they are free."""
+        """The restrictions on the weights for whoever receives them, a phrase each; empty where there are none."""
         handing_on = {
             "yes": (),
             "same": ("may be handed on only under the same licence",),

@@ -1,4 +1,4 @@
-"""How the logits of many views of a picture become those of the picture.
+"""The pooling of the logits of many views of an image into the logits of the image.
 
 With the margin of a view, roadwork - none:
 

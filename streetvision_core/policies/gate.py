@@ -70,12 +70,12 @@ class AugrcComparison(Record):
 
     @property
     def favours_gate(self) -> bool:
-        """Whether the whole interval lies below 0."""
+        """True if the whole interval lies below 0."""
         return self.high < 0
 
 
 class GateSelect(Record):
-    """What the policy does to the `n` pictures of val_select.
+    """The counts of the policy's answers to the `n` images of val_select.
 
     `errors` are the wrong answers if all were answered, `errors_answered` those among the answered;
     `roadwork` and `none` count the answers given.
@@ -144,7 +144,7 @@ class GatePolicy(Record):
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """What the head is told besides the logits; nothing where the margin decides."""
+        """The inputs of the head besides the logits; empty where the margin decides."""
         return self.head.extras if self.head is not None else ()
 
     def decide(self, logits: Values, extras: Extras | None = None, /) -> tuple[Decision, ...]:
@@ -156,7 +156,7 @@ class GatePolicy(Record):
         return decisions(logits, accepted=self.confidence(logits, extras) >= self.bound)
 
     def confidence(self, logits: Values, extras: Extras | None = None, /) -> Floats:
-        """How sure each answer is, float64 [N], in logits, for folded logits [N, 2] or margins [N].
+        """Return each answer's confidence, float64 [N], in logits, from folded logits [N, 2] or margins [N].
 
         Raises:
             DataError: as `decide`.
@@ -201,7 +201,7 @@ class GatePolicy(Record):
 
 
 class GateMeasured(Record):
-    """What was measured for a head, so that it can be fitted again without a network.
+    """The measurements that a head was fitted on, so that it can be fitted again without a network.
 
     `reference` is where the features of train lie, `distance` [N] how far from it those of val_select.
     """

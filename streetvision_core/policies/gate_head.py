@@ -140,14 +140,14 @@ class ErrorOdds(Record):
 
 
 class GateHead(Record):
-    """What the gate knows: where the training pictures lie, and the odds of an error."""
+    """The learned part of a gate: the reference of the training images' features, and the odds of an error."""
 
     reference: FeatureReference
     odds: ErrorOdds
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """What it is told besides the margin."""
+        """The inputs of the head besides the margin."""
         return tuple(_EXTRAS.get(name, name) for name in self.odds.inputs[1:])
 
     def confidence(self, margins: Floats, extras: Extras | None) -> Floats:

@@ -114,7 +114,7 @@ class Judged(Record):
 
 
 class SelectFreeze(Record):
-    """What val_select holds, and how the calibration was chosen; `judged` is empty where it is too small."""
+    """The size of val_select and the choice of the calibration; `judged` is empty where there are too few."""
 
     n: int
     nll_before: FiniteFloat
@@ -130,7 +130,7 @@ class Frozen(Record):
 
 
 class Certified(Record):
-    """What holds for the pictures with these answers; `threshold` None defers all of them.
+    """The certificate for the images with these answers; `threshold` None defers all of them.
 
     `thresholds` is the frozen sequence of `K` confidences, strict to loose, and `start` the share of these
     pictures of val_select that its first accepts. Of `n` units of val_calib with these answers `m` are

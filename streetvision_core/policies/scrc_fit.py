@@ -1,4 +1,4 @@
-"""How selective conformal risk control is fitted: frozen on val_select, then certified on val_calib.
+"""The fit of selective conformal risk control: frozen on val_select, then certified on val_calib.
 
 The order is the promise. Calibrator, operating point and the sequence of thresholds follow from val_select
 and the number of calibration pictures alone; only then is val_calib looked at, and once. What is promised is

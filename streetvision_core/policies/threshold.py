@@ -72,7 +72,7 @@ class FittedOn(Record):
 
 
 class SelectFit(Record):
-    """How the temperature changed the NLL (nats a picture) on val_select."""
+    """The NLL (nats per image) on val_select before and after the temperature."""
 
     n: int
     nll_before: FiniteFloat

@@ -1,4 +1,4 @@
-"""How every picture of numbers is drawn: one width, one style, PNG bytes.
+"""The drawing of all plots: one width, one style, PNG bytes.
 
 No pyplot, no global figure, and no metadata in the file, so that the same numbers give the same bytes with
 the same matplotlib. Colours are Okabe and Ito's palette, which colour-blind readers can tell apart; series
@@ -25,7 +25,7 @@ _LEGEND: dict[str, Any] = {"fontsize": 9.5, "frameon": False, "labelcolor": INK}
 
 
 class Look(NamedTuple):
-    """What tells one series from the others without colour too; a later one hides no earlier one."""
+    """The look of a series, distinct even without colour; a later series hides no earlier one."""
 
     colour: str
     style: Any

@@ -84,7 +84,7 @@ class TestedPicture:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was decided on val_test, in the order of the role, what is counted from it, and how it looks.
+    """An evaluation: the decisions on val_test in the order of the role, their report, and its pages.
 
     `pages` are files by name: the plots, their curves in numbers, and the report in HTML.
 

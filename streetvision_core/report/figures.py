@@ -65,7 +65,7 @@ class Range(Record):
 
 
 class Bootstrap(Record):
-    """What was resampled, and what reproduces the resamples."""
+    """The settings of a bootstrap: the number of groups and resamples, and the seed that reproduces them."""
 
     groups: int
     resamples: int
@@ -84,7 +84,7 @@ class Intervals(Record):
 
 
 class Ranking(Record):
-    """How well margins order the pictures, and confidence the right answers before the wrong ones."""
+    """Figures of how well margins order images, and confidence the right answers before the wrong ones."""
 
     auroc: _Share | None
     average_precision: _Share | None
@@ -94,7 +94,7 @@ class Ranking(Record):
 
 
 class Calibration(Record):
-    """How far probabilities are from frequencies; `nll` is in nats a picture."""
+    """Figures of how far probabilities are from frequencies; `nll` is in nats per image."""
 
     brier: _Share
     nll: FiniteFloat

@@ -1,4 +1,4 @@
-"""Whether a report follows from the logits and decisions beside it: everything is decided and counted again.
+"""The test that a report follows from the logits and decisions beside it, by deciding and counting again.
 
 A gate with a learned head decides by more than logits, and its extras are not kept. Its decisions are taken
 as they are recorded and only counted; that the bundle gives them again is proved with the pictures.

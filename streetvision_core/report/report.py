@@ -54,7 +54,7 @@ _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 class Counts(Record):
-    """How many pictures were tested, of each label."""
+    """The number of tested images, in all and of each label."""
 
     n: int
     roadwork: int
@@ -62,7 +62,7 @@ class Counts(Record):
 
 
 class Coverage(Record):
-    """How many pictures were answered, as a share, and the 95 % interval of that share."""
+    """The number of answered images, their share, and the 95 % interval of that share."""
 
     answered: int
     share: _Share
@@ -85,7 +85,7 @@ class Slice(Record):
 
 
 class PolicyReport(Record):
-    """How one policy does; where it answers nothing, `metrics` are all 0 and `intervals` None."""
+    """The report on one policy; where it answers nothing, `metrics` are all 0 and `intervals` None."""
 
     policy: AnyPolicy
     promise: str
@@ -178,7 +178,7 @@ class Report(Record):
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """What is known of N pictures: the checkpoint's logits [N, 2], labels [N], groups, and attributes.
+    """The N tested images: the checkpoint's logits [N, 2], labels [N], groups, and attributes.
 
     `groups_known` says whether the data names groups at all, None where that is not recorded.
     """
@@ -192,7 +192,7 @@ class Tested:
 
 @dataclass(frozen=True, eq=False)
 class Decided:
-    """What a policy made of N pictures: decisions [N], and how sure each answer was, float64 [N]."""
+    """The decisions [N] of a policy on N images, and the confidence of each, float64 [N]."""
 
     policy: Policy
     decisions: Sequence[Decision]

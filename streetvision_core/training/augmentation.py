@@ -1,4 +1,4 @@
-"""What training does to a picture before the model sees it: from RGB to uint8 [3, H, W], drawn by chance.
+"""Random augmentations of an image for training: from RGB to uint8 [3, H, W].
 
 Each draws from the global generators of Python and torch, which the caller seeds for each picture.
 

@@ -69,7 +69,7 @@ class Checkpoint:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no picture of train was left out: only then code, recipe and inputs decide what it is."""
+        """True if no image of train was left out: only then do code, recipe and inputs determine it."""
         return UNREADABLE not in self.metrics
 
     @property

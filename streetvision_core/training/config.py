@@ -233,7 +233,7 @@ class TrainingConfig(Settings):
 
     @property
     def probe(self) -> Probe:
-        """How the heads of a probe are trained, where one is."""
+        """The settings of the probe, or their defaults where another method is chosen."""
         return self.method if isinstance(self.method, Probe) else Probe()
 
     @pydantic.model_validator(mode="after")

@@ -214,7 +214,7 @@ class EpochBatches(Sampler[list[Look]]):
 class EvaluationBatches:
     """Pictures in their order as the model's crops, uint8, kept while memory allows; batches of one size.
 
-    Of several processes each gets every so manieth batch; all can read every picture.
+    Where N processes train together, each gets every Nth batch; all of them can read every image.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class EvaluationBatches:
 
     @property
     def pictures(self) -> int:
-        """How many pictures there are."""
+        """The number of images."""
         return len(self._names)
 
     def picture(self, position: int) -> Image.Image:

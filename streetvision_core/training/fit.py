@@ -144,7 +144,7 @@ def fit_classifier(
 
 @dataclass(frozen=True)
 class _Task:
-    """What is to be trained, on what, and who is told; `unreadable` counts what was left out of it."""
+    """A training to run: its model, its images and its listeners; `unreadable` counts the images left out."""
 
     backbone: Backbone
     names: Mapping[str, Sequence[str]]
@@ -161,7 +161,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Trained:
-    """What came out of a training: its epochs, the candidates of a probe, the best epoch, and numbers."""
+    """The outcome of a training: its epochs, the candidates of a probe, the best epoch, the throughput."""
 
     rows: tuple[EpochRow, ...]
     candidates: tuple[CandidateRow, ...]
@@ -170,7 +170,7 @@ class _Trained:
 
     @property
     def weights(self) -> StagedFile:
-        """What was trained, as it was in the best epoch."""
+        """The trained weights of the best epoch."""
         assert self.best.weights is not None
         return self.best.weights
 

@@ -80,7 +80,7 @@ class Progress(Callback):
 
     @property
     def throughput(self) -> Throughput:
-        """What this run has trained so far, validation left out."""
+        """The throughput of this run so far, validation left out."""
         meter = self._meter
         return Throughput(
             pictures_per_second=self._epochs_done * self._pictures / max(meter.trained_in_all, 1e-9),
@@ -258,7 +258,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and on what it is trained.
+    """The length of a training, and the hardware that it runs on.
 
     A step of the optimizer takes `accumulate` batches; `gradient_clip` is the largest norm of its gradient,
     0 for no limit. `precision` is "float32", or "auto" for bf16 where a GPU has it. `processes` are those
@@ -288,7 +288,7 @@ def run_training(
         module: What learns.
         loader: Batches of train, in the order of its sampler, `EpochBatches`.
         validation: Batches of val_select; None where nothing is validated.
-        plan: How long and on what it is trained.
+        plan: The length of a training, and the hardware that it runs on.
         best: Stages the best weights; None where no epoch is judged.
         saving: Where epochs are saved, and those that an earlier run has trained.
         on_epoch: Called with the module's report of each epoch, when it is saved.

@@ -1,4 +1,4 @@
-"""What training minimises: a loss for each picture, from logits and the share of each class in its target.
+"""The loss of each image that training minimises, from logits and the share of each class in its target.
 
 The loss of a batch is the plain mean over its pictures, class weights included. So it is linear in the
 pictures: the mean over the parts of a batch, or over processes, is the loss of the whole batch, which

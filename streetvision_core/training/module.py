@@ -78,7 +78,7 @@ READ_EVERY = 10
 
 
 class LoopModule(lightning.LightningModule):
-    """What the loop asks of whatever learns: how many epochs are done, in any run, and a report of the last.
+    """The interface of a module to the loop: the number of epochs done, in any run, and a report of the last.
 
     `on_arrival` is called with each batch that has come from a loader.
     """
@@ -97,12 +97,12 @@ class LoopModule(lightning.LightningModule):
     @property
     @abstractmethod
     def epochs_done(self) -> int:
-        """How many epochs have been trained, in any run."""
+        """The number of epochs trained, in any run."""
 
     @property
     @abstractmethod
     def so_far(self) -> str:
-        """What the bar shows of the epochs before this one; empty before there are any."""
+        """The text that the bar shows of the earlier epochs; empty before there are any."""
 
     @abstractmethod
     def report(self, timing: Timing) -> Any:
@@ -180,7 +180,7 @@ class TrainingModule(LoopModule):
 
     @property
     def epochs_done(self) -> int:
-        """How many epochs have been trained, in any run."""
+        """The number of epochs trained, in any run."""
         return len(self.rows)
 
     @property

@@ -83,7 +83,7 @@ def validation_batches(
 
 @dataclass(frozen=True)
 class PixelTraining:
-    """What every process is told of a training on pixels.
+    """The description of a training on pixels that every process receives.
 
     `reader` reads the images of both roles. The head starts from `head`, None for a new one; `best` stages
     the best weights.
@@ -196,7 +196,7 @@ class ViewsGain:
 
     @property
     def cost(self) -> float:
-        """How many times as long a picture takes."""
+        """The time that an image takes, as a multiple of its time with the whole image."""
         return self.pictures_per_second_whole / self.pictures_per_second
 
     def to_metrics(self) -> dict[str, float]:

@@ -41,7 +41,7 @@ _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes train together, which of them this is (from 0), and the file they meet at."""
+    """The number of processes that train together, the rank of this one from 0, and the file they meet at."""
 
     count: int = 1
     rank: int = 0
@@ -60,7 +60,7 @@ class Environment(LightningEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Whether Lightning is to leave the other processes to us."""
+        """True: Lightning leaves the start of the other processes to us."""
         return True
 
     def local_rank(self) -> int:
@@ -86,7 +86,7 @@ def count_devices(wanted: int) -> int:
 
 
 def gather_in_order(parts: list[T]) -> list[T]:
-    """Return the parts of all processes as one would have them that was dealt every so manieth to each."""
+    """Return the parts of all processes in their order before they were dealt to the processes in turn."""
     if not distributed.is_initialized():
         return parts
     everyone: list[list[T]] = [[] for _ in range(distributed.get_world_size())]
@@ -97,7 +97,7 @@ def gather_in_order(parts: list[T]) -> list[T]:
 
 @contextmanager
 def group_of(processes: Processes) -> Iterator[None]:
-    """Hold the group of the processes for the block, which Lightning then finds; of one there is none."""
+    """Hold the process group, which Lightning then finds, for the block; a single process needs no group."""
     if processes.count == 1:
         yield
         return

@@ -109,7 +109,7 @@ def best_of(rows: Sequence[EpochRow]) -> EpochRow:
 
 @dataclass(frozen=True)
 class Timing:
-    """How an epoch went, whatever learns: the fields that `EpochReport` has by the same names."""
+    """The times of an epoch, for any method: the fields that `EpochReport` has by the same names."""
 
     epochs: int
     pictures_per_second: float

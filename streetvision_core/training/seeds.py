@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Purpose(IntEnum):
-    """What a seed is for; two purposes never share one."""
+    """The purpose of a seed; two purposes never share a seed."""
 
     ORDER = 1
     AUGMENTATION = 2

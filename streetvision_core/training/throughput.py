@@ -1,4 +1,4 @@
-"""How fast a training was, what it waited for, and how much memory it took.
+"""The speed of a training, its wait for data, and the memory it took.
 
 The wait for data runs from the end of one batch until the next one has arrived in this process, before it
 goes to the device. Nothing is synchronised for it. On a CPU that is the time in which the model stood still.
@@ -34,7 +34,7 @@ KIB, MIB = 1024, 1024 * 1024
 
 @dataclass(frozen=True)
 class Throughput:
-    """What the epochs of this run took: pictures a second without the validation, and MiB at the peak.
+    """The throughput of this run's epochs: images per second without validation, and MiB at the peak.
 
     `pictures_per_second` is 0 where this run has trained nothing.
     """

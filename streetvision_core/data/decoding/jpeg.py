@@ -86,7 +86,7 @@ class Jpeg:
 
     @property
     def scans(self) -> int:
-        """How many passes over the image it asks a decoder for."""
+        """The number of passes over the image that the file asks of a decoder."""
         return sum(segment.code == _START_OF_SCAN for segment in self.segments)
 
     @property
@@ -109,7 +109,7 @@ class Jpeg:
 
     @property
     def lacks_scans(self) -> bool:
-        """Whether a component lacks a frequency in all scans, or the last bits of its means."""
+        """True if a component lacks a frequency in all scans, or the last bits of its means."""
         sent: defaultdict[int, set[int]] = defaultdict(set)
         for segment in self.segments:
             if segment.code == _START_OF_SCAN:

@@ -72,7 +72,7 @@ _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is: `format` is Pillow's name of a format that is read, HEIF included, or empty.
+    """The kind of a file: `format` is Pillow's name of a format that is read, HEIF included, or empty.
 
     Of anything else `reason` says why it is put aside, and `name` what it is.
     """

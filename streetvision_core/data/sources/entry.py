@@ -1,4 +1,4 @@
-"""What every source of pictures answers, whatever it reads from.
+"""The interface of all sources of images, whatever they read from.
 
 `entries` lists the pictures without opening them, sorted by name; `read` gives the bytes of one. A source
 raises `ConfigError` or `DataError` when it cannot be used at all, and `UnusablePictureError` when one
@@ -36,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells whether the file that holds a picture is the same and untouched.
+    """A stamp of the file that holds an image; an equal stamp means that the file is untouched.
 
     Size in bytes, times of the last change to content and to the file's own record (ns since 1970), inode.
     """

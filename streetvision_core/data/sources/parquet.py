@@ -446,21 +446,21 @@ def _is_string(column: Any) -> bool:
 
 
 def _is_wide(column: Any) -> bool:
-    """Whether a value may be of any length: text or bytes."""
+    """Tell whether a value may be of any length: text or bytes."""
     import pyarrow as pa
 
     return _is_string(column) or _is_binary(column) or pa.types.is_string_view(column)
 
 
 def _is_plain(column: Any) -> bool:
-    """Whether a column has one value a row: no lists or structs."""
+    """Tell whether a column has one value a row: no lists or structs."""
     import pyarrow as pa
 
     return not pa.types.is_nested(column.value_type if pa.types.is_dictionary(column) else column)
 
 
 def _is_text(column: Any) -> bool:
-    """Whether a column's values read well as text: no bytes, lists or structs."""
+    """Tell whether a column's values read well as text: no bytes, lists or structs."""
     import pyarrow as pa
 
     kind = column.value_type if pa.types.is_dictionary(column) else column

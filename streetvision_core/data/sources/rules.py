@@ -1,4 +1,4 @@
-"""What the rows of a source mean by its settings: which of them count, their labels and their roles.
+"""The rules by which the settings of a source choose its rows and give them labels and roles.
 
 A source asks for each row while it lists them, and calls `check` once it has listed all: only then are the
 words and their counts known that an error has to show.

@@ -1,4 +1,4 @@
-"""What is known of an adaptation: the line that is shown of an epoch, and whether it was worth it.
+"""The reports of an adaptation: the line shown for an epoch, and the verdict on the adapted weights.
 
 `Verdict` compares two linear probes, one on the features of the starting weights and one on those of the
 adapted ones, by what they say of val_select. The adapted weights are taken only where the interval of the
@@ -29,13 +29,13 @@ class AdaptationEpoch:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the adapted weights are taken; `compared` has the starting weights as A."""
+    """The verdict on the adapted weights; `compared` has the starting weights as A."""
 
     compared: PairedComparison
 
     @property
     def adopted(self) -> bool:
-        """Whether the probe improves beyond its interval."""
+        """True if the probe improves beyond its interval."""
         return self.compared.better == "B"
 
     def __str__(self) -> str:

@@ -100,7 +100,7 @@ class ContrastiveModule(LoopModule):
 
     @property
     def epochs_done(self) -> int:
-        """How many epochs have been trained, in any run."""
+        """The number of epochs trained, in any run."""
         return len(self.losses)
 
     @property

@@ -1,4 +1,4 @@
-"""What self-supervision minimises, as pure functions of embeddings, and how a batch is gone through in parts.
+"""The losses of self-supervision, as pure functions of embeddings, and their gradient over a batch in parts.
 
 Two views of each picture go in, row i of one beside row i of the other; no label does.
 
