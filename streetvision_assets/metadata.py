@@ -1,13 +1,12 @@
-"""What the UI shows: images, tables and words as Dagster metadata, and the epochs of a training.
+"""Images, tables and text as Dagster metadata for the UI, and the epochs of a running training.
 
-A training as the UI shows it while it runs: a line of the log and an observation for each epoch told.
+Each epoch that is reported becomes a line of the log and an observation. Dagster records both at once, so the
+plots of the asset draw the curve epoch by epoch. An observation has no data version: it says nothing of what
+is materialized, and nothing downstream becomes stale by it.
 
-Dagster records both at once, so the plots of the asset draw the curve epoch by epoch. An observation has no
-data version: it says nothing of what is materialized, and nothing downstream becomes stale by it. Which
-epochs are told is decided by :class:`Paced`.
-
-Of a training of more than `ALL_EPOCHS` epochs those that end within `PACE_SECONDS` of the last one told are
-left out, but for the first and the last of each phase. Shorter trainings, and slower ones, are told whole.
+:class:`Paced` decides which epochs are reported. Of a training of more than `ALL_EPOCHS` epochs those that
+end within `PACE_SECONDS` of the last one reported are left out, but for the first and the last of each phase.
+Shorter trainings, and slower ones, are reported whole.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class PolicyKind:
 
     @property
     def path(self) -> str:
-        """Where the file of the step lies in a bundle."""
+        """The path of the step's file in a bundle."""
         return f"{POLICY_PREFIX}{self.file}"
 
 

@@ -50,7 +50,7 @@ _LICENSE = re.compile(r"LICENSE(-[A-Za-z0-9_]+)?(\.txt|\.md)?")
 
 
 class PolicyEntry(Record):
-    """Which policy the bundle holds, and where."""
+    """The policy that the bundle holds, and its place in it."""
 
     type: str
     path: str

@@ -88,17 +88,17 @@ class Bundle:
 
     @property
     def model_checkpoint(self) -> str:
-        """Where the weights lie, relative to the folder of the bundle."""
+        """The path of the weights, relative to the folder of the bundle."""
         return WEIGHTS
 
     @property
     def policy_file(self) -> str:
-        """Where the policy lies, relative to the folder of the bundle."""
+        """The path of the policy, relative to the folder of the bundle."""
         return self.record.policy.path
 
     @property
     def splits_json(self) -> str:
-        """Where the roles of the images lie, relative to the folder of the bundle."""
+        """The path of the roles of the images, relative to the folder of the bundle."""
         return SPLITS
 
     @property
@@ -113,7 +113,7 @@ class Bundle:
 
     @property
     def created_at(self) -> str:
-        """When the bundle was made, ISO 8601 in UTC."""
+        """The time at which the bundle was made, ISO 8601 in UTC."""
         return self.contents.manifest.finished_at
 
 

@@ -1,4 +1,4 @@
-"""Which published artifacts a bundle is made from: its policy's chain, and the evaluation where one fits.
+"""The published artifacts that a bundle is made from: its policy's chain, and the evaluation that fits it.
 
 A bundle needs its own policy and what that was made from, and nothing else. An evaluation goes along where it
 judged this very policy on this chain; then the other policies that it judged are part of the lineage, as they

@@ -1,4 +1,4 @@
-"""Where the labelled pictures come from, as configuration.
+"""The configuration of the source of labelled images.
 
 A `SourceConfig` names one source, several that are joined, or none: then whoever opens it has to know one
 (the `images` step takes that of the store again), or refuse. The demo is a source like the others and has

@@ -102,7 +102,7 @@ class Uniting:
 
 @dataclass(frozen=True)
 class Splits:
-    """Which picture plays which role: `roles` are sorted names, `group_of` the united group of each.
+    """The role of each image: `roles` are sorted names, `group_of` the united group of each.
 
     `sha256_of` has the SHA-256 of each image where the splits were made here, and is empty where they were
     read back: nobody renames them a second time.

@@ -29,7 +29,7 @@ Place = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Where the picture is taken from; horizon and vanishing point in shares of the picture's sides."""
+    """The viewpoint of an image; horizon and vanishing point in shares of the image's sides."""
 
     focal: float
     horizon: float

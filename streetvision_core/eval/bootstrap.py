@@ -1,38 +1,34 @@
-"""Intervals by resampling: of any figure, over pictures or over groups of pictures that belong together.
+"""Intervals by resampling: of any figure, over images or over groups of images that belong together.
 
-A resample draws as many units as there are, with replacement; a unit is a picture, or a whole group, so
-that pictures which resemble each other stay together. Two ways to the same interval:
+A resample draws as many units as there are, with replacement; a unit is an image, or a whole group, so
+that images which resemble each other stay together. There are three ways to an interval:
 
 - :func:`bootstrap_counts` for what is computed from sums of counts (MCC, every rate). Units with equal
   counts are interchangeable, so a resample is one multinomial draw over the *distinct* counts: exact, and
-  2,000 resamples of 10^5 pictures take milliseconds.
+  2,000 resamples of 10^5 images take milliseconds.
 - :func:`bootstrap_positions` for everything else (AUROC, AUGRC, differences of two models on the same
-  pictures): the figure is computed again on the positions of each resample.
+  images): the figure is computed again on the positions of each resample.
+- :func:`compare_augrc` for the difference of the AUGRC of two confidences in the same answers. Both are
+  judged on the same resample of groups (a paired bootstrap); the interval is that between percentiles.
 
 `percentile` takes the quantiles of the resamples. `bca` (bias-corrected and accelerated) moves those
 quantiles by the share of resamples below the figure and by its skewness over leaving out one unit.
 
-Not promised: a figure that no resample changes, such as the MCC of decisions without an error, has an
-interval of length 0. That says nothing about new pictures; `mcc_interval` does. With few groups (below
-about 30) the intervals are too short.
-
-Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14; Cameron, Gelbach
-and Miller, Review of Economics and Statistics 90 (2008), 414-427 (groups).
-
-Two confidences in the same answers, compared: the interval of the difference of their AUGRC.
-
-A resample draws as many groups as there are, with replacement, and both confidences are judged on the same
-one (a paired bootstrap); the interval is that between percentiles. Nothing is sorted twice: with w_i
-copies of picture i, and A_i and B_i pictures of the resample that are accepted before and up to the pictures
-that are as confident as i,
+`compare_augrc` sorts nothing twice: with w_i copies of image i, and A_i and B_i images of the resample that
+are accepted before and up to the images that are as confident as i,
 
     2 n^2 AUGRC = sum over the wrong i of  w_i (2 n - A_i - B_i),
 
 since a wrong answer counts at every coverage from where it is accepted, in the middle of its ties, up to 1.
-That is one cumulative sum a resample, in integers, so it is exact: 2,000 resamples of 10^4 pictures
-take about a second.
+That is one cumulative sum a resample, in integers, so it is exact: 2,000 resamples of 10^4 images take about
+a second.
 
-Not promised: with few groups (below about 30) the interval is too short.
+Not promised: a figure that no resample changes, such as the MCC of decisions without an error, has an
+interval of length 0. That says nothing about new images; `mcc_interval` does. With few groups (below
+about 30) the intervals are too short.
+
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14; Cameron, Gelbach
+and Miller, Review of Economics and Statistics 90 (2008), 414-427 (groups).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which calibrator: the simplest that is about as good as the best, by cross-validated likelihood.
+"""The choice of a calibrator: the simplest that is about as good as the best, by cross-validated likelihood.
 
 The pictures are split into folds that hold both classes as evenly as may be; pictures of one group are
 never in two folds. Each method is fitted on all folds but one and judged on that one, so that every picture

@@ -1,4 +1,4 @@
-"""Which of two deciders is better, on the very same pictures, and whether that can be told at all.
+"""The comparison of two deciders on the very same images, and a test that these suffice to tell them apart.
 
 Both have decided the same pictures, so that what is hard for one is hard for the other: the pictures on which
 they differ carry the whole difference, and paired figures see smaller differences than two intervals side by

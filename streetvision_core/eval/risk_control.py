@@ -173,7 +173,7 @@ def risk_bound(errors: int, accepted: int, *, pictures: int, delta: float | None
 def needed_without_error(*, alpha: float, delta: float | None) -> int:
     """Return how many accepted images, none wrong, certify alpha: the least m with (1 - alpha)^m <= delta.
 
-    Without a delta: how many images, none accepted and wrong, do; the least n with 1 / (n + 1) <= alpha.
+    Without a delta all images count, accepted or not: the least n with 1 / (n + 1) <= alpha.
     """
     if delta is None:
         _require_levels(alpha=alpha)

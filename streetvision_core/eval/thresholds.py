@@ -1,33 +1,25 @@
 """The threshold on the probability of roadwork that is best by an objective, MCC unless told otherwise.
 
-The rule everywhere: a picture is called roadwork if and only if its probability is strictly greater
+The rule everywhere: an image is called roadwork if and only if its probability is strictly greater
 than the threshold.
 
-Every objective is a function of the four counts, and the counts are a step function of the threshold
-which changes only at the scores themselves. One sort and two cumulative counts give every step, in
-O(n log n); see `Order`. A grid of K thresholds reads the same step function in O(K log n).
+Every objective is a function of the four counts, and the counts are a step function of the threshold: for
+every threshold in [one distinct score, the next) the decisions are the same. The end below every score, all
+roadwork, is a step like the others, and so is the last score, above which all is none. One sort (`Order`) and
+two cumulative counts, one of each class, give every step (`Steps`), in O(n log n). A grid of K thresholds
+reads the same step function in O(K log n).
 
-Which of several best thresholds: neighbouring best steps are joined to a plateau; the widest plateau
-is taken, of equally wide ones the lowest, and its middle is the threshold. On a grid, where a plateau
-is a run of grid points, it is the middle point of the run (the lower of two).
-
-What this does not promise: the score it returns was reached on the very samples that chose the threshold
-and is optimistic; `optimism` estimates by how much. A best MCC of 0 means that no threshold beats
-answering one class throughout.
-
-Decisions as a step function of the threshold: one sort and two cumulative counts.
-
-A picture is called roadwork where its score is strictly greater than the threshold. So for every
-threshold in [one distinct score, the next) the decisions are the same, and the counts of each such step
-follow from the cumulative counts of both classes. The end below every score, all roadwork, is a step like
-the others, and so is the last score, above which all is none.
-
-Weights turn the same steps into those of a resample: a picture counts as often as it was drawn. A score
+Weights turn the same steps into those of a resample: an image counts as often as it was drawn. A score
 that nobody drew leaves an edge between two steps of equal counts, which the plateau rule joins, so that the
 best threshold is that of a scan over the resample alone.
 
-Which of several best steps: neighbouring ones are joined to a plateau, the widest plateau is taken, of
-equally wide ones the lowest, and its middle is the threshold.
+The choice among several best thresholds: neighbouring best steps are joined to a plateau; the widest plateau
+is taken, of equally wide ones the lowest, and its middle is the threshold. On a grid, where a plateau
+is a run of grid points, it is the middle point of the run (the lower of two).
+
+Not promised: the score it returns was reached on the very samples that chose the threshold and is optimistic;
+`optimism` estimates by how much. A best MCC of 0 means that no threshold beats answering one class
+throughout.
 """
 
 from __future__ import annotations
@@ -72,7 +64,7 @@ class Order:
 
     @property
     def highs(self) -> Floats:
-        """Where each step ends, float64 [S]."""
+        """The end of each step, float64 [S]."""
         return np.append(self.edges[1:], self.highest)
 
 

@@ -70,7 +70,7 @@ class RunEntry:
 
     @property
     def began(self) -> str:
-        """When the run began, ISO 8601 in UTC: from its id, else from the first step that it computed."""
+        """The start of the run, ISO 8601 in UTC: from its id, else from the first step that it computed."""
         if match := _MOMENT.match(self.run_id):
             return "{}-{}-{}T{}:{}:{}Z".format(*match.groups())
         return min((fields["started_at"] for fields in self._computed()), default="")

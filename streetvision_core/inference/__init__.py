@@ -1,1 +1,1 @@
-"""From an image to its logits: measuring, the feature cache, the predictor."""
+"""The path from an image to its logits: measuring, the feature cache, the predictor."""

@@ -1,4 +1,4 @@
-"""From pixels to logits: the one path of validation, calibration logits, evaluation and the bundle.
+"""The one path from pixels to logits, for validation, calibration logits, evaluation and the bundle.
 
 `measure_pixels` is that path; `predict_pixels` and `predict_logits` are its logits alone. The cache of
 features stands in front of it (`cached_features.measure_images`).

@@ -1,4 +1,4 @@
-"""From an image's bytes to a decision: the one path that evaluation, the command line and users take.
+"""The one path from an image's bytes to a decision, which evaluation, the command line and users take.
 
 An image is a path, bytes or a Pillow image. It becomes upright RGB by `data.decoding.decode`, goes through
 the checkpoint's preprocessing and the network in float32 (`ImageClassifier`), and the softmax of the logits

@@ -1,18 +1,20 @@
-"""The side file of a manifest: the machine that a step ran on, and where its inputs lay.
+"""The origin of a result: code, process and libraries, and the side file with its machine and paths.
 
-It is ``private.json`` beside ``manifest.json``. The manifest holds the SHA-256 of its very bytes and, where
-the configuration names a path of this machine, only ``<private>``. So a manifest can be handed on alone:
-whoever gets the side file as well can prove that it belongs to it, and who does not cannot guess what is in
-it, not even by trying every likely host name, because of the 32 random bytes of its salt.
+`git_state`, `process_run_id` and `environment` read the git commit of the code, the process, and the machine
+with its libraries.
 
-Which settings are paths, their fields declare (``local_path``). A value that is an absolute path all the
-same is taken for one too. Equal public configurations have equal keys (``describe.step_key``), so whatever
-only a private value decides must not be taken over by its key.
+The side file is ``private.json`` beside ``manifest.json``. It names the machine that a step ran on, and the
+paths where its inputs lay. The manifest holds the SHA-256 of its very bytes and, where the configuration
+names a path of this machine, only ``<private>``. So a manifest can be handed on alone: whoever gets the side
+file as well can prove that it belongs to it, and who does not cannot guess what is in it, not even by trying
+every likely host name, because of the 32 random bytes of its salt.
+
+Fields of a configuration declare which settings are paths (``local_path``). A value that is an absolute path
+all the same is taken for one too. Equal public configurations have equal keys (``describe.step_key``), so a
+result that depends on a private value must not be reused by its key.
 
 Round trip: where ``public, paths = part_config(config, declared=...)``, a record with these paths restores
 ``config`` from ``public``.
-
-Where a result came from: the git commit of the code, the process, the machine and its libraries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What writing and reading ask of the operating system, and where the systems differ.
+"""The calls to the operating system that writing and reading need, and the differences between systems.
 
 This is the one module that knows what only some systems have. Everything else goes through it, and
 ``tests/contract/test_portable.py`` runs the rest of the package without those names.
@@ -20,7 +20,7 @@ one meanwhile. Tested on Linux, never on Windows.
 
 A system without descriptors of directories is treated as Windows is.
 
-Temporary files: where they lie is the business of Python's ``tempfile`` (TMPDIR), a full disk is ours.
+Python's ``tempfile`` decides where temporary files lie (TMPDIR); `room_for` reports a full disk there.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _flush_fully(descriptor: int) -> None:
 
 @dataclass(frozen=True)
 class System:
-    """The abilities of a system: its flush of an open file, and descriptors of directories and modes or not."""
+    """A system: its flush of an open file, and `is_posix` for descriptors of directories and modes."""
 
     flush: Callable[[int], None]
     is_posix: bool = True

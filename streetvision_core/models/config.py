@@ -1,4 +1,4 @@
-"""Which model training starts from and how it looks at a picture, as configuration.
+"""The configuration of the model that training starts from, and of its view of an image.
 
 The defaults stand here and nowhere else.
 """

@@ -59,7 +59,7 @@ class Terms:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The restrictions on the weights for whoever receives them, a phrase each; empty where there are none."""
+        """The restrictions that a receiver of the weights should know, a phrase each; none for free ones."""
         handing_on = {
             "yes": (),
             "same": ("may be handed on only under the same licence",),

@@ -41,7 +41,7 @@ _Numbers = tuple[FiniteFloat, ...]
 
 
 class FeatureReference(Record):
-    """Where the features of the training pictures lie: a mean for each class and one deviation, [D] each.
+    """The place of the training images' features: a mean for each class and one deviation, [D] each.
 
     The deviation is that within the classes, and 0 for a feature that does not vary.
     """
@@ -140,7 +140,7 @@ class ErrorOdds(Record):
 
 
 class GateHead(Record):
-    """The learned part of a gate: the reference of the training images' features, and the odds of an error."""
+    """The learned part of a gate: the reference features of the training images, and the odds of an error."""
 
     reference: FeatureReference
     odds: ErrorOdds

@@ -104,7 +104,7 @@ class Calibration(Record):
 
 
 class Calibrations(Record):
-    """Of the probability that the bundle gives, and of the one that the policy takes for a frequency."""
+    """The calibration of the bundle's probability, and of the one that the policy takes for a frequency."""
 
     shipped: Calibration
     calibrated: Calibration

@@ -200,7 +200,7 @@ class Decided:
 
     @property
     def answered(self) -> Bools:
-        """Which were not deferred, bool [N]."""
+        """The images that were not deferred, bool [N]."""
         return np.array([one != "defer" for one in self.decisions])
 
     def answers(self, tested: Tested) -> Bools:

@@ -1,14 +1,14 @@
-"""The trained classifier: the best epoch's weights, how to build their model, and how they came about.
+"""The trained classifier: the best epoch's weights, the means to build their model, and their origin.
 
 Files: `model_best.safetensors`, `config.json` (hub format), `metrics.csv` (a row an epoch, no times),
-`val_select_logits.safetensors`, `val_select_ids.json` and `val_select_groups.json` (what the very weights in
-the file say, and of what). Where a probe was trained also `probe_head.safetensors` (the best head) and
-`probe.csv` (a row a head), where adapters were trained `adapters.safetensors` (they and the head, before
-merging).
+`val_select_logits.safetensors`, `val_select_ids.json` and `val_select_groups.json` (the logits that the very
+weights in the file give, and their images). Where a probe was trained also `probe_head.safetensors` (the best
+head) and `probe.csv` (a row a head), where adapters were trained `adapters.safetensors` (they and the head,
+before merging).
 
 Round trip: `Checkpoint.from_artifact(published)` equals the checkpoint whose `to_artifact()` was published.
 
-What could be wrong with a checkpoint and with logits, found again from their files.
+`checkpoint_problems` and `logits_problems` look for faults in a checkpoint and in logits, from their files.
 """
 
 from __future__ import annotations

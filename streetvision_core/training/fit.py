@@ -1,4 +1,4 @@
-"""From splits to a checkpoint: what `phase1_checkpoint` runs.
+"""The training of `phase1_checkpoint`, from splits to a checkpoint.
 
 1. The roles are checked: train and val_select hold pictures, train holds both classes.
 2. What an earlier run of exactly this training has saved is taken, where there is such a thing.

@@ -1,24 +1,20 @@
 """The training loop: Lightning's trainer, from the first epoch or from the one after an earlier run's last.
 
-It runs any `LoopModule`. Lightning logs nothing, writes nothing and keeps no checkpoints of its own.
-Where a training goes on, its checkpoint gives back weights, averages, optimizer, schedule and counters; the
-rows and the best epoch come from the same state.
+`run_training` runs any `LoopModule`. Lightning logs nothing, writes nothing and keeps no checkpoints of its
+own. Three callbacks do that work.
 
-How Lightning reads and writes the resume state: a callback that saves each epoch, and the plugin it uses.
+`SaveEpoch` saves each epoch, through the plugin `StateIO`. What it saves is Lightning's own checkpoint:
+weights, averaged weights, optimizer, schedule, the counters of its loops, and the module's rows. Nothing else
+is needed to go on after a kill: every random draw follows from the seed and from those counters, and the best
+epoch and early stopping follow from the rows.
 
-What is saved is Lightning's own checkpoint: weights, averaged weights, optimizer, schedule, the counters of
-its loops, and the module's rows. Nothing else is needed: every random draw follows from the seed and from
-those counters, and early stopping from the rows.
+`BestEpoch` makes the weights of the best epoch durable before the next one starts, and stops the training
+when no better one comes. Better is a higher MCC on val_select, or the same MCC at a lower loss. The averaged
+weights are staged; each better epoch replaces the file atomically, so a kill leaves a whole file or none.
 
-The best epoch: its weights are durable before the next epoch starts, and training stops without a better.
-
-Better is a higher MCC on val_select, or the same MCC at a lower loss. What is staged is what was trained,
-averaged; each better epoch replaces the file atomically, so a kill leaves a whole one or none.
-
-What a person sees while it trains: one bar over the whole training, and one report for each epoch.
-
-The bar is drawn where stderr is a terminal. Elsewhere nothing is printed here: `on_epoch` gets each
-`EpochReport`, whose text is one readable line. Where lines and bar share a terminal, the bar steps aside.
+`Progress` shows one bar over the whole training, where stderr is a terminal, and reports each epoch.
+Elsewhere nothing is printed here: `on_epoch` gets each `EpochReport`, whose text is one readable line. Where
+lines and bar share a terminal, the bar steps aside.
 """
 
 from __future__ import annotations
@@ -250,7 +246,7 @@ class BestEpoch(Callback):
 
 @dataclass(frozen=True)
 class Saving:
-    """Where each epoch is saved, or None to save none, and what an earlier run has saved there."""
+    """The state in which each epoch is saved, None to save none, and what an earlier run has saved there."""
 
     state: ResumeState | None = None
     saved: SavedTraining | None = None
@@ -288,7 +284,7 @@ def run_training(
         module: What learns.
         loader: Batches of train, in the order of its sampler, `EpochBatches`.
         validation: Batches of val_select; None where nothing is validated.
-        plan: The length of a training, and the hardware that it runs on.
+        plan: The length of the training, and the hardware that it runs on.
         best: Stages the best weights; None where no epoch is judged.
         saving: Where epochs are saved, and those that an earlier run has trained.
         on_epoch: Called with the module's report of each epoch, when it is saved.

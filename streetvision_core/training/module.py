@@ -1,18 +1,17 @@
-"""What Lightning trains: averaged weights, loss, optimizer and schedule, whatever it is that learns.
+"""The modules that Lightning trains: averaged weights, loss, optimizer and schedule, for any learner.
 
-`TrainingModule` is what all ways to train have in common. It holds a `learner`, which gives logits for one
+`TrainingModule` is the part that all ways to train share. It holds a `learner`, which gives logits for one
 or more candidates at once (a probe trains many heads, everything else is one candidate), and adds up the
 losses of the candidates: none of them sees another one's gradient. `ClassifierModule` learns from pixels, a
 whole classifier or the adapters in it; the module of the probe stands in `probe`.
 
-The averaged weights (EMA, with a decay that warms up) are what is validated, staged and shipped; the raw
-ones only receive gradients. Validation runs in float32 by the same function as every later prediction.
+The averaged weights (EMA, with a decay that warms up) are validated, staged and shipped; the raw ones only
+receive gradients. Validation runs in float32 by the same function as every later prediction.
 
-torch.compile where it works, and the model as it is, with a word about it, where it does not.
-
-Whether it works shows only when a batch has gone forward and back: a compiler may be missing, or an operation
-of the model unknown to it. So a copy of the model tries that first, and no weight or statistic of the model
-itself has seen the try.
+`compile_if_possible` uses torch.compile where it works, and elsewhere the model as it is, with a notice.
+A failure shows only when a batch has gone forward and back: a compiler may be missing, or an operation of the
+model unknown to it. So a copy of the model tries that first, and the weights and statistics of the model
+itself are untouched by the try.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ class LoopModule(lightning.LightningModule):
     @property
     @abstractmethod
     def phase(self) -> str:
-        """Which training this is where one follows the other; else empty."""
+        """The name of this training where one follows the other; else empty."""
 
     @property
     @abstractmethod
@@ -175,7 +174,7 @@ class TrainingModule(LoopModule):
 
     @property
     def phase(self) -> str:
-        """Which training this is where one follows the other, "probe" or "finetune"; else empty."""
+        """The name of this training where one follows the other, "probe" or "finetune"; else empty."""
         return self.kind if self.config.method.kind == LP_FT else ""
 
     @property
@@ -390,7 +389,7 @@ class ClassifierModule(TrainingModule):
         """Return the loss of a batch of pixels uint8 [B, 3, H, W] and labels [B], float32 [1].
 
         It is the mean over the pictures that belong to the batch; those that cannot be read count as 0. So
-        the loss of a batch is still the mean of its parts', and a part of which nothing is left adds nothing.
+        the loss of a batch is still the mean of its parts', and a part without a readable image adds 0.
         """
         pixels, labels = batch[:2]
         if not len(labels):

@@ -1,16 +1,14 @@
-"""What is known of an epoch: the row that is kept with the checkpoint, and the report that is shown.
+"""The figures of an epoch: the row kept with the checkpoint, the report that is shown, and learning curves.
 
 The row holds what the seed decides and goes into metrics.csv, so the same training gives the same file.
 The report adds times, which differ from run to run and are shown only.
 
-Learning curves for TensorBoard: one event file for each run, written epoch by epoch.
-
-Every method writes the same tags (`TAGS`) at the same steps, the epochs counted from 1; the settings stand
-beside them as text. What lp_ft trains first is a curve of its own, in the directory `probe`. A run that goes
-on with the training of an earlier one writes the earlier epochs again, as far as they are known: the rows,
-not the times.
-
-A curve is something to look at. Where it cannot be written, that is said once and the training goes on.
+`Curves` writes the learning curves for TensorBoard: one event file for each run, epoch by epoch. Every method
+writes the same tags (`TAGS`) at the same steps, the epochs counted from 1; the settings stand beside them as
+text. The probe that lp_ft trains first has a curve of its own, in the directory `probe`. A run that goes on
+with the training of an earlier one writes the earlier epochs again, as far as they are known: the rows, not
+the times. Curves are only for looking at: where one cannot be written, the log says so once and the training
+goes on.
 
 `SummaryWriter` of torch is not used: a thread of it writes, prints a traceback of its own when the disk is
 full, and is alive while the loader forks its workers; and its import takes half a second where the records

@@ -1,23 +1,19 @@
-"""The resume state: what a killed training leaves behind, so that the next run goes on after its last epoch.
+"""The resume state: the files of a killed training, from which the next run goes on after its last epoch.
 
 A directory belongs to exactly one training. Whoever reads or writes the state holds `.lock` in it, a lock
 that dies with its process, so a second run of the same training waits and then takes what the first made.
 
 An epoch is saved in this order: `epoch-N.ckpt` (Lightning's whole state), `best-M.safetensors` (the best
 weights so far, another name of the staged file, when there is a better epoch), and last `state.json`, which
-holds the SHA-256 of both. Then what it does not name is removed. Each step is durable before the next one
-begins, so a kill or a power cut leaves the earlier state or the new one, whole.
+holds the SHA-256 of both. Then every file that it does not name is removed. Each step is durable before the
+next one begins, so a kill or a power cut leaves the earlier state or the new one, whole.
 
-Reading trusts nothing: the digests are compared on the very bytes that are then loaded, torch loads tensors
-and plain values only (`weights_only`), and a state of another training, of other library versions or of
-another device is not used. What cannot be used costs a notice and the epochs, never a crash.
+Reading trusts nothing. The digests are compared on the very bytes that are then loaded, and torch loads
+tensors and plain values only (`weights_only`). A state of another training, of other library versions or of
+another device is not used. A state that cannot be used raises an error while it is read, whose words
+become the notice that training starts over. It costs the epochs, never a crash.
 
 Not promised: the same bits when the number of threads or the processor is another one than before.
-
-A saved training: the record of its files, and how they are read again without trusting them.
-
-The digests are compared on the very bytes that are then loaded, and torch loads tensors and plain values
-only (`weights_only`). Whatever cannot be used raises, with words for the notice that training starts over.
 """
 
 from __future__ import annotations

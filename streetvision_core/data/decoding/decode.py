@@ -1,4 +1,4 @@
-"""From an image's bytes to its pixels: the one way in, for indexing, training, reports and the bundle.
+"""The decoding of an image's bytes to pixels, one path for indexing, training, reports and the bundle.
 
 `decode` promises an RGB image, upright (the EXIF orientation is applied and then forgotten), or an
 `UnusablePictureError` with a reason. The first bytes say what a file is (`kinds.py`), and only the decoder of

@@ -1,4 +1,4 @@
-"""Why an image cannot be used: a closed list of reasons, each with its advice, and the error that has one.
+"""The reasons why an image cannot be used, a closed list with advice for each, and the error that has one.
 
 An image that cannot be used is never a crash: whoever reads it raises `UnusablePictureError`, and the
 index turns that into one line of its quarantine.
@@ -14,7 +14,7 @@ MAX_PIXELS = 200_000_000  # of an image; a larger one is `TOO_LARGE`
 
 
 class Reason(StrEnum):
-    """Why an image is in quarantine; the value is what a person reads there."""
+    """The reason why an image is in quarantine; its value is the text that a person reads there."""
 
     MISSING = "missing"
     UNREADABLE = "unreadable"

@@ -1,4 +1,4 @@
-"""Where labelled images come from: class folders, CSV, Parquet (the demo too), COCO, or several joined."""
+"""The sources of labelled images: class folders, CSV, Parquet (the demo too), COCO, or several joined."""
 
 from __future__ import annotations
 

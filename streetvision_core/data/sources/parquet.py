@@ -112,7 +112,7 @@ class ParquetSource:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where one file keeps what: dotted leaf columns, and how many rows there are.
+    """The columns of one file, as dotted names of leaves, and its number of rows.
 
     `words` are the columns of the filter and the role, `class_names` the names behind the numbers of columns.
     """

@@ -1,4 +1,4 @@
-r"""Which file a name from data means, and that it lies where files may be read.
+r"""The lookup of the file that a name from data means, and the check that it lies where files may be read.
 
 A name is an identity. It is taken as it stands; only where no such file exists, the same name is tried as
 the disk spells its accents (NFC, NFD), without the blanks around it, and with `\` as a separator. A file
