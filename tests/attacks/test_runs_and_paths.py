@@ -240,8 +240,8 @@ def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(place, command, code
         assert "epoch 1/" not in log.read_text()
 
 
-# As Ctrl-C reaches Python's main thread, whatever the shell that started the tests has done to the signal; and
-# again each second, as people press it.
+# As Ctrl-C reaches Python's main thread, whatever the shell that started the tests has done to the signal;
+# and again each second, as people press it.
 SOON = (
     "import _thread, signal, sys, threading, time; from streetvision_core.cli import main\n"
     "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
