@@ -81,7 +81,7 @@ INCOMPLETE = "left out what could not be read"
 
 
 class StepConfig(dg.Config):
-    """What every step can be told beside its recipe."""
+    """The settings of every step beside its recipe."""
 
     reuse: bool = Field(
         default=True,

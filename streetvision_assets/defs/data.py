@@ -167,7 +167,10 @@ def splits(
 
 
 def _show_sizes(assigned: Splits, index: ImageIndex) -> dict[str, str | float | Metric]:
-    return {**{f"images of {role}": Metric(role) for role in assigned.counts}, "kept whole": index.groups}
+    return {
+        **{f"images of {role}": Metric(role) for role in assigned.counts},
+        "kept whole": index.groups_in_words,
+    }
 
 
 @proof(
@@ -235,7 +238,7 @@ def groups_plausible(images: PublishedArtifact) -> Verdict:
     sure = "every image has a group" if known else "no sign of frames that belong together"
     return Verdict(
         [frames.describe(group_setting(images.config(), frames.example[0]))] if frames else [],
-        good=f"{index.groups}: {sure}",
+        good=f"{index.groups_in_words}: {sure}",
         counts={"ungrouped": sum(image.group == image.name for image in index.pictures)},
         severity=dg.AssetCheckSeverity.WARN,
     )

@@ -53,7 +53,7 @@ class DemoConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 
 class LabelledConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """What the labels of a source mean: words or numbers, in any case; a word alone is a list of one."""
+    """The words and numbers of both labels in a source; case does not matter, one alone is a list."""
 
     # Any, because Dagster's lists of texts refuse a word alone, a number and an unquoted yes; once validated
     # it is a tuple of texts.
@@ -71,7 +71,7 @@ class LabelledConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 
 class RowsConfig(LabelledConfig, frozen=True, extra="forbid"):
-    """What the rows of a table mean beside their labels."""
+    """The rows of a table to use, and the roles that they bring with them."""
 
     keep: dict[str, Any] = Field(
         {}, description="rows to use: {column: value}, or a list of values; all columns must agree"

@@ -84,34 +84,27 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """The usable pictures and the quarantine, each sorted by name.
-
-    `notes` are remarks for whoever reads the summary of this scan. They are no content: an index that is read
-    back has none.
-    """
+    """The usable images and the quarantine, each sorted by name."""
 
     pictures: tuple[Picture, ...]
     quarantine: tuple[Quarantined, ...] = ()
-    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def summary(self) -> str:
         """One line: how many images were listed, are used of each class, and were put aside, and why."""
-        from streetvision_core.data.groups import groups_known
-
         labels = Counter(image.label for image in self.pictures)
         used = ", ".join(f"{labels[label]} {name}" for label, name in enumerate(LABEL_NAMES))
-        grouped = f" in {self.groups}" if groups_known(self.pictures) else ", images (no groups known)"
+        grouped = f" in {self.groups_in_words}" if self._named_groups else ", images (no groups known)"
         line = (
             f"{len(self.pictures) + len(self.quarantine)} listed, {len(self.pictures)} used ({used})"
             f"{grouped}; {len(self.quarantine)} put aside"
         )
         if self.quarantine:
             line += f": {describe_quarantine(self.quarantine)}"
-        return "; ".join([line, *self.notes])
+        return line
 
     @property
-    def groups(self) -> str:
+    def groups_in_words(self) -> str:
         """The number of groups, in words, and the number of images without a group."""
         from streetvision_core.data.groups import count_groups
 

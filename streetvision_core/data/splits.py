@@ -44,7 +44,7 @@ CLASSES = (0, 1)
 
 
 class SplitsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """How the pictures are split; the four shares add up to 1."""
+    """The shares of the four roles, which add up to 1, and the seed of the draw."""
 
     seed: int = Field(0, ge=0, description="seed of the draws, of which the best is taken")
     train: float = Field(0.60, gt=0, lt=1, description="share of the images to train on")

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 
 KEY = "views"
-GRID = "grid"
 MEAN, TOP_K, MAX, ATTENTION = "mean", "top_k", "max", "attention"
 POOLINGS = (MEAN, TOP_K, MAX, ATTENTION)
 LARGEST_GRID, LARGEST_OVERLAP = 6, 0.9

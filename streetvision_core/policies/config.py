@@ -62,7 +62,7 @@ class EnoughRecall(Settings):
 
 
 class ThresholdsConfig(Settings):
-    """What the threshold is best at, and where on its plateau it lies."""
+    """The objective of the threshold, and its place on the best plateau."""
 
     objective: BestMcc | BestFBeta | LeastCost | EnoughRecall = Field(
         BestMcc(),
@@ -108,7 +108,7 @@ class ExpectedPromise(Settings):
 
 
 class ScrcConfig(Settings):
-    """What is promised about the answered images, and how the promise is certified."""
+    """The promise about the answered images, and its certificate."""
 
     promise: ErrorPromise | TwoSidedPromise | ExpectedPromise = Field(
         ErrorPromise(), discriminator="kind", description="what is promised: error, two_sided or expected"
@@ -137,7 +137,7 @@ LEAST_ERRORS = 30
 
 
 class GateConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """How many pictures are answered, and when a learned gate may take the margin's place."""
+    """The share of images to answer, and the bar for a learned gate in the margin's place."""
 
     coverage: float = Field(0.9, gt=0, le=1, description="share of the pictures of val_select to answer")
     folds: int = Field(5, ge=3, le=100, description="of the cross-fit; no group is in two folds")

@@ -147,7 +147,7 @@ class Trivial(_Crops):
 
 
 class Validator(Settings):
-    """What the validators of the StreetVision subnet send."""
+    """The transformations that the validators of the StreetVision subnet send."""
 
     kind: Literal["validator"] = "validator"
 
@@ -162,7 +162,7 @@ Augmentation = Crop | Trivial | Validator | Plain
 
 
 class Hardware(Settings):
-    """What is computed with: processes, threads, memory and precision."""
+    """Processes, threads, memory and precision of the computation."""
 
     devices: int = Field(
         1, ge=1, le=64, description="GPUs to train on together, or processes where there is none"

@@ -121,8 +121,8 @@ def found_in(folder, traces):
     for name in names_in(folder):
         data = (folder / name).read_bytes()
         shortest = 6 if name.endswith((".safetensors", ".jpg")) else 1
-        # A setting has the name of a user: `further_roots` holds root.
-        data = data.replace(b"further_roots", b"").replace(b'"root"', b"")
+        # Two settings are called like a user; a value that is called so is a trace.
+        data = data.replace(b"further_roots", b"").replace(b'"root":', b"")
         told = [trace for trace, text in traces.items() if len(text) >= shortest and text.encode() in data]
         found |= {name: told} if told else {}
     return found

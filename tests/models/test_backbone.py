@@ -73,9 +73,15 @@ def test_a_size_at_which_the_model_does_not_run_is_refused_before_training(tmp_p
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("field", [{"weights": "model.pth"}, {"crop_mode": "centre"}])
-def test_settings_that_mean_nothing_are_refused(field):
-    with pytest.raises(ValueError, match=r"Expected|should be 'center', 'squash' or 'border'"):
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ({"weights": "model.pth"}, "Expected 'random', 'pretrained' or the path"),
+        ({"crop_mode": "centre"}, "should be 'center', 'squash' or 'border'"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(field, words):
+    with pytest.raises(ValueError, match=words):
         BackboneConfig(**field)
 
 
