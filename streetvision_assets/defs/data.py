@@ -13,15 +13,7 @@ from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput, previous_artifact
 from streetvision_core.data.balance import balance_roles, balance_warnings, distrust
-from streetvision_core.data.config import (
-    SOURCE_NAMES,
-    CocoConfig,
-    CsvConfig,
-    DemoConfig,
-    FolderConfig,
-    ParquetConfig,
-    PartConfig,
-)
+from streetvision_core.data.config import SOURCE_NAMES
 from streetvision_core.data.groups import group_setting, groups_known, ungrouped_frames
 from streetvision_core.data.images import (
     ImagesConfig,
@@ -41,35 +33,6 @@ from streetvision_core.history.text import source_lines
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
-class DemoStep(DemoConfig, dg.Config):
-    """The demo pictures, in Dagster's terms."""
-
-
-class FolderStep(FolderConfig, dg.Config):
-    """A folder per class, in Dagster's terms."""
-
-
-class CsvStep(CsvConfig, dg.Config):
-    """A CSV, in Dagster's terms."""
-
-
-class ParquetStep(ParquetConfig, dg.Config):
-    """Parquet, in Dagster's terms."""
-
-
-class CocoStep(CocoConfig, dg.Config):
-    """JSON in the layout of COCO, in Dagster's terms."""
-
-
-class PartStep(PartConfig, dg.Config):
-    """One of several sources that are joined, in Dagster's terms."""
-
-    folder: FolderStep | None = None
-    csv: CsvStep | None = None
-    parquet: ParquetStep | None = None
-    coco: CocoStep | None = None
-
-
 class ImagesStep(ImagesConfig, StepConfig):
     """Configuration of ``images``: one source, or none, to take that of the store's images again."""
 
@@ -77,13 +40,6 @@ class ImagesStep(ImagesConfig, StepConfig):
         default=False,
         description="read every image, also those whose size and modification time have not changed",
     )
-
-    demo: DemoStep | None = None
-    folder: FolderStep | None = None
-    csv: CsvStep | None = None
-    parquet: ParquetStep | None = None
-    coco: CocoStep | None = None
-    join: list[PartStep] | None = None  # type: ignore[assignment]  # a list of what Dagster can build
 
 
 class SplitsStep(SplitsConfig, StepConfig):
