@@ -1,14 +1,15 @@
 """Ctrl-C in a command that makes something: one line, and exit code 130.
 
 The signal reaches every process of the terminal, and each of Dagster's helpers would answer it with a
-traceback. So this process listens alone: the signal is blocked, which children inherit, and a thread hands it
-to the main one. Not for commands that start servers, for they stop them by this very signal.
+traceback. So this process listens alone: the signal is blocked in the main thread, which children inherit,
+and one thread takes it. Not for commands that start servers, for they stop them by this very signal.
 """
 
 from __future__ import annotations
 
-import _thread
+import select
 import signal
+import socket
 import sys
 import threading
 from contextlib import contextmanager
@@ -56,30 +57,40 @@ def interruptible(run: Callable[[], int]) -> int:
 
     What it raises after Ctrl-C only says so again; before, it is raised on.
     """
-    interrupted = _listen()
+    numbers = _listen()
     try:
         code = run()
     except BaseException:
-        if not interrupted.is_set():
+        if not _came(numbers):
             raise
-    if not interrupted.is_set():
-        return code
+    else:
+        if not _came(numbers):
+            return code
     print(GOES_ON, file=sys.stderr)  # noqa: T201 - what the person at the terminal reads
     return INTERRUPTED
 
 
-def _listen() -> threading.Event:
-    """Take SIGINT away from all children; return the event that tells whether it came."""
-    interrupted = threading.Event()
+def _came(numbers: socket.socket) -> bool:
+    # The wait: a thread may still be writing what the main one has answered with an error already.
+    return bool(select.select([numbers], [], [], 0.05)[0]) and signal.SIGINT in numbers.recv(2**16)
+
+
+def _listen() -> socket.socket:
+    """Take SIGINT away from all children; return the socket that the numbers of the signals arrive at."""
+    numbers, written = socket.socketpair()
+    written.setblocking(False)
 
     def listen() -> None:
+        # A thread that an import has started (OpenBLAS has some) may take the signal as well. Python writes
+        # its number to the socket whichever thread it was, and whoever handles it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while True:
-            signal.sigwait({signal.SIGINT})
-            interrupted.set()
-            _thread.interrupt_main()
+            signal.pause()
 
     # Before the signal is blocked: Python 3.11 unblocks it in the thread that starts this helper of its own.
     ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Detached, so that it stays open for as long as the process lives.
+    signal.set_wakeup_fd(written.detach(), warn_on_full_buffer=False)
     threading.Thread(target=listen, name="listens to Ctrl-C", daemon=True).start()
-    return interrupted
+    return numbers

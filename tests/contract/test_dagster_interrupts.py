@@ -1,14 +1,14 @@
-"""Ctrl-C in a command that makes something, once other processes have been started."""
+"""Ctrl-C in a command that makes something, once other threads and processes have been started."""
 
 import subprocess
 import sys
 
 from streetvision_core.cli import GOES_ON, INTERRUPTED
 
-# Python's resource tracker unblocks SIGINT in the thread that starts it, and Dagster's handler, which only
-# makes a note, would then be the one that is called.
-AFTER_OTHER_PROCESSES = """
-import os, signal, sys, time
+# Where another thread takes SIGINT, Dagster's handler, which only makes a note, is the one that is called. An
+# import has started such a thread, or Python's resource tracker has unblocked the signal in the main one.
+AFTER_OTHERS = """
+import os, signal, sys, threading, time
 from dagster._utils.interrupts import capture_interrupts
 from joblib import Parallel, delayed
 from streetvision_assets.commands.interrupts import interruptible
@@ -20,13 +20,14 @@ def run():
         time.sleep(1)
     return 1
 
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 sys.exit(interruptible(run))
 """
 
 
-def test_ctrl_c_is_one_line_though_processes_were_started_before():
+def test_ctrl_c_is_one_line_though_others_were_started_before():
     done = subprocess.run(
-        [sys.executable, "-P", "-c", AFTER_OTHER_PROCESSES],
+        [sys.executable, "-P", "-c", AFTER_OTHERS],
         capture_output=True, text=True, check=False, start_new_session=True, timeout=120,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (INTERRUPTED, "", f"{GOES_ON}\n")
