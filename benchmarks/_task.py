@@ -1,4 +1,4 @@
-"""Demo pictures as files, with the records that training takes, for the benchmarks of training."""
+"""Demo images as files, with the records that training takes, for the benchmarks of training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from streetvision_core.data import ROLES, ImageIndex, Picture
+from streetvision_core.data import ROLES, ImageIndex, IndexedImage
 from streetvision_core.data.config import DemoConfig
-from streetvision_core.data.decoding.decode import PictureReader
-from streetvision_core.demo import draw_pictures
+from streetvision_core.data.decoding.decode import ImageReader
+from streetvision_core.demo import draw_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What `fit_classifier` takes; `files` are the pictures of train with their labels."""
+    """What `fit_classifier` takes; `files` are the images of train with their labels."""
 
     index: ImageIndex
     splits: Any
-    reader: PictureReader
+    reader: ImageReader
     files: list[tuple[Path, int]]
 
 
@@ -45,37 +45,37 @@ class _Folder:
 
 
 def make_task(directory: Path, *, train: int, others: int, size: tuple[int, int] | None = None) -> Task:
-    """Draw the demo into a folder, `train` pictures of train and `others` of each other role.
+    """Draw the demo into a folder, `train` images of train and `others` of each other role.
 
     Args:
-        directory: Where the pictures are written as JPEG files.
-        train: Pictures of train.
-        others: Pictures of each other role.
+        directory: Where the images are written as JPEG files.
+        train: Images of train.
+        others: Images of each other role.
         size: Width and height they are enlarged to, at quality 90; None leaves them as they are drawn.
     """
-    drawn = draw_pictures(DemoConfig(pictures=train + 3 * others, size=1024 if size else 256), workers=2)
+    drawn = draw_images(DemoConfig(pictures=train + 3 * others, size=1024 if size else 256), workers=2)
     roles: dict[str, list[str]] = {role: [] for role in ROLES}
     pictures = []
-    for number, picture in enumerate(drawn):
+    for number, image in enumerate(drawn):
         role = ROLES[0] if number < train else ROLES[1 + (number - train) // others]
-        name, data = f"{role}-{number:06d}.jpg", enlarged(picture.jpeg, size) if size else picture.jpeg
+        name, data = f"{role}-{number:06d}.jpg", enlarged(image.jpeg, size) if size else image.jpeg
         (directory / name).write_bytes(data)
         roles[role].append(name)
         digest = hashlib.sha256(data).hexdigest()
-        pictures.append(Picture(name, picture.label, name, digest, len(data), 1, 1, 1, "0" * 16, "0" * 16))
+        pictures.append(IndexedImage(name, image.label, name, digest, len(data), 1, 1, 1, "0" * 16, "0" * 16))
     index = ImageIndex(tuple(sorted(pictures, key=lambda one: one.name)))
     labels = {one.name: one.label for one in pictures}
     return Task(
         index=index,
         splits=_Roles({role: tuple(names) for role, names in roles.items()}),
-        reader=PictureReader(_Folder(directory), index),
+        reader=ImageReader(_Folder(directory), index),
         files=[(directory / name, labels[name]) for name in roles[ROLES[0]]],
     )
 
 
 def enlarged(jpeg: bytes, size: tuple[int, int]) -> bytes:
-    """Return the picture resized, as a JPEG of quality 90."""
+    """Return the image resized, as a JPEG of quality 90."""
     buffer = BytesIO()
-    with Image.open(BytesIO(jpeg)) as picture:
-        picture.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    with Image.open(BytesIO(jpeg)) as image:
+        image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()

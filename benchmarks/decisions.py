@@ -1,10 +1,10 @@
-"""The policies and the report from logits: certification of 10^6 pictures, and every stage on 10^5.
+"""The policies and the report from logits: certification of 10^6 images, and every stage on 10^5.
 
 Certification is compared with sorting the same confidences, which is the least that any such rule must do.
 
 The second table is the whole policy and evaluation part on val_select, val_calib and val_test of 10^5
-pictures each, in groups, first with logits that are too sure by a factor and then with logits that only an
-isotonic calibration mends, whose parameters are as many as the pictures call for. The gate is told that there
+images each, in groups, first with logits that are too sure by a factor and then with logits that only an
+isotonic calibration mends, whose parameters are as many as the images call for. The gate is told that there
 are too few errors to learn from, so its confidence is the margin. Each run is a process of its own; the peak
 is that of the whole process, interpreter and libraries included.
 """
@@ -43,7 +43,7 @@ class Labelled:
 
 
 def draw(seed, distort):
-    """Logits whose true log odds are known, labels and groups of less than 2 `FRAMES` pictures."""
+    """Logits whose true log odds are known, labels and groups of less than 2 `FRAMES` images."""
     random = np.random.default_rng(seed)
     group = np.repeat(np.arange(PICTURES), random.integers(1, 2 * FRAMES, PICTURES))[:PICTURES]
     kind = (random.random(PICTURES) < 0.3)[group]
@@ -69,7 +69,7 @@ def certification():
         for name, part in parts.items()
     ]
     print_table(
-        f"Certification on {CALIBRATION:,} calibration pictures: median of 7 calls (least to most)",
+        f"Certification on {CALIBRATION:,} calibration images: median of 7 calls (least to most)",
         machine=machine_line("numpy", "scipy"),
         columns=("what", "seconds", "times sorting", "extra memory"),
         rows=rows,
@@ -142,7 +142,7 @@ def print_stages(distortion, runs):
     names = [name for name, _, _ in runs[0][2]]
     spans = [f"{np.median(one):.2f} ({one.min():.2f} to {one.max():.2f})" for one in seconds.T]
     print_table(
-        f"Policies and report of {PICTURES:,} pictures in each of val_select, val_calib and val_test, logits"
+        f"Policies and report of {PICTURES:,} images in each of val_select, val_calib and val_test, logits"
         f" {distortion}, calibrated by {runs[0][1]}: median of {RUNS} runs (least to most)",
         machine=machine_line("numpy", "scipy", "scikit-learn", "matplotlib"),
         columns=("stage", "seconds", "peak of the process by then"),

@@ -4,7 +4,7 @@ Usage: python benchmarks/decoding.py [PICTURES] [ROUNDS] [FOLDER]
 
 Ours decodes at a half, a quarter or an eighth of the size where that is enough, shrinks in steps, and crops;
 Pillow decodes everything, and torchvision's Resize, CenterCrop and PILToTensor do the rest. Both on one core,
-in seconds of the processor, from bytes in memory, on the same pictures (of the demo, or those of FOLDER;
+in seconds of the processor, from bytes in memory, on the same images (of the demo, or those of FOLDER;
 enlarged, quality 90), one round after the other. Ours checks size and EXIF orientation as well. The last
 column says how far apart the pixels are.
 """
@@ -25,9 +25,9 @@ from PIL import Image
 from torchvision import transforms
 
 from streetvision_core.data.config import DemoConfig
-from streetvision_core.demo import draw_pictures
+from streetvision_core.demo import draw_images
 from streetvision_core.models.preprocessing import eval_transform
-from streetvision_core.training.data import DecodedPictures
+from streetvision_core.training.data import DecodedImages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,18 +38,18 @@ INTERPOLATION = transforms.InterpolationMode.BICUBIC
 
 
 class Bytes:
-    """Gives pictures by their number."""
+    """Gives images by their number."""
 
     def __init__(self, pictures: list[bytes]) -> None:
-        self._pictures = pictures
+        self._images = pictures
 
     def read(self, name: str) -> bytes:
-        return self._pictures[int(name)]
+        return self._images[int(name)]
 
 
 def load(count: int, folder: str | None) -> list[bytes]:
     if folder is None:
-        return [enlarged(one.jpeg, SIZE) for one in draw_pictures(DemoConfig(pictures=count, size=1024))]
+        return [enlarged(one.jpeg, SIZE) for one in draw_images(DemoConfig(pictures=count, size=1024))]
     files = sorted(Path(folder).glob("*.jpg"))[:count]
     return [enlarged(path.read_bytes(), SIZE) for path in files]
 
@@ -59,7 +59,7 @@ def make_ours(pictures: list[bytes], crop_pct: float) -> Callable[[int], torch.T
         {"input_size": [3, INPUT, INPUT], "interpolation": "bicubic", "crop_pct": crop_pct}
     )
     names = [str(number) for number in range(len(pictures))]
-    decoded = DecodedPictures(Bytes(pictures), names, side=transform.resized_side, cache_bytes=0)
+    decoded = DecodedImages(Bytes(pictures), names, side=transform.resized_side, cache_bytes=0)
     return lambda number: transform.pixels(decoded[number])
 
 
@@ -73,8 +73,8 @@ def make_theirs(pictures: list[bytes], crop_pct: float) -> Callable[[int], torch
     )
 
     def make(number: int) -> torch.Tensor:
-        with Image.open(BytesIO(pictures[number])) as picture:
-            return steps(picture.convert("RGB"))
+        with Image.open(BytesIO(pictures[number])) as image:
+            return steps(image.convert("RGB"))
 
     return make
 
@@ -114,7 +114,7 @@ def main() -> None:
             "what",
             "pictures/s",
             "times as fast",
-            "grey levels apart, the worst picture's mean",
+            "grey levels apart, the worst image's mean",
         ],
         rows=[row for crop_pct in (1.0, 0.875) for row in measure(pictures, crop_pct, rounds)],
     )

@@ -1,7 +1,7 @@
-"""The demo pictures a second, drawn by two processes, against Pillow's JPEG encoder alone.
+"""The demo images a second, drawn by two processes, against Pillow's JPEG encoder alone.
 
-The encoder is the floor: the same pictures, already drawn, only encoded again by one process. The goal
-is 150 pictures a second or more on two cores, start-up of the processes included.
+The encoder is the floor: the same images, already drawn, only encoded again by one process. The goal
+is 150 images a second or more on two cores, start-up of the processes included.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from _common import machine_line, print_table, time_calls
 from PIL import Image
 
 from streetvision_core.data.config import DemoConfig
-from streetvision_core.demo import draw_pictures
+from streetvision_core.demo import draw_images
 from streetvision_core.demo.picture import JPEG_QUALITY
 
 
@@ -22,14 +22,14 @@ def _encode(pictures: list[Image.Image]) -> None:
 
 
 def main() -> None:
-    """Print pictures a second of both, median of three."""
+    """Print images a second of both, median of three."""
     config = DemoConfig()
-    drawn = [Image.open(io.BytesIO(picture.jpeg)).convert("RGB") for picture in draw_pictures(config)]
-    drawing = time_calls(lambda: list(draw_pictures(config, workers=2)), repeats=3)
+    drawn = [Image.open(io.BytesIO(picture.jpeg)).convert("RGB") for picture in draw_images(config)]
+    drawing = time_calls(lambda: list(draw_images(config, workers=2)), repeats=3)
     encoding = time_calls(lambda: _encode(drawn), repeats=3)
     count = len(drawn)
     print_table(
-        f"Drawing the demo: {count} pictures of {config.size} px",
+        f"Drawing the demo: {count} images of {config.size} px",
         machine=machine_line("pillow", "numpy", "joblib"),
         columns=("what", "time", "pictures/s"),
         rows=[

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/feature_cache.py [PICTURES] [WIDTH]
 
-Features are random; a tenth of the pictures is asked for twice. Memory is the growth of the process's peak
+Features are random; a tenth of the images is asked for twice. Memory is the growth of the process's peak
 (VmHWM) over what it was when everything had been imported; mapped pages of the disk's cache count in it.
 """
 
@@ -83,7 +83,7 @@ def main() -> None:
         with context.Pool(1) as pool:
             rows = pool.apply(read, (Path(scratch), count, width))
     print_table(
-        f"feature cache: {count:,} pictures, float32 [{width}] ({megabytes(4 * count * width)})",
+        f"feature cache: {count:,} images, float32 [{width}] ({megabytes(4 * count * width)})",
         machine=machine_line("numpy"),
         columns=("what", "time", "peak memory"),
         rows=[filled, *rows],

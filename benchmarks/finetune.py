@@ -1,18 +1,18 @@
-"""Fine-tuning, pictures a second: ours against the shortest honest loop of timm and PyTorch.
+"""Fine-tuning, images a second: ours against the shortest honest loop of timm and PyTorch.
 
 Usage: python benchmarks/finetune.py [--device cuda] [--model NAME] [--pictures N] [--epochs N] [--batch N]
     [--rounds N]
 
-The peer decodes each picture for each look (Pillow, timm's transforms, a DataLoader without and with worker
+The peer decodes each image for each look (Pillow, timm's transforms, a DataLoader without and with worker
 processes), trains timm's model with AdamW and averages its weights with timm's ModelEmaV3, as ours does. Both
 get the same files, random crop, mirror image, colour jitter, batch, threads and precision, and no limit on
 gradients.
 
 Ours is timed twice: the whole of `fit_classifier` with its validation, the durable best weights and the first
-reading of the pictures included; and as it reports itself, without those. Rounds run one after the other.
+reading of the images included; and as it reports itself, without those. Rounds run one after the other.
 
 With --device cuda the precision is bf16 on both sides, and the share of the GPU's 790 TFLOP/s is printed as
-well: of the training above, and of inference and training steps on pictures that lie on the GPU already. The
+well: of the training above, and of inference and training steps on images that lie on the GPU already. The
 FLOPs are counted by torch; a training step counts three times the forward pass.
 """
 
@@ -58,7 +58,7 @@ def arguments() -> argparse.Namespace:
 
 
 def train_ours(task: Task, backbone: object, given: argparse.Namespace) -> tuple[float, float]:
-    """Return pictures a second of the whole call, and as the training reports them."""
+    """Return images a second of the whole call, and as the training reports them."""
     from streetvision_core.training import TrainingConfig, fit_classifier
     from streetvision_core.training.config import Crop, CrossEntropy, Hardware, Optimizer
 
@@ -92,7 +92,7 @@ def seen(given: argparse.Namespace) -> int:
 
 
 def train_theirs(task: Task, given: argparse.Namespace, *, workers: int) -> float:
-    """Return pictures a second of the plain loop, the building of the model left out."""
+    """Return images a second of the plain loop, the building of the model left out."""
     import timm
     import torch
     from PIL import Image
@@ -111,8 +111,8 @@ def train_theirs(task: Task, given: argparse.Namespace, *, workers: int) -> floa
 
         def __getitem__(self, position: int):
             path, label = task.files[position]
-            with Image.open(path) as picture:
-                return transform(picture.convert("RGB")), label
+            with Image.open(path) as image:
+                return transform(image.convert("RGB")), label
 
     model = timm.create_model(given.model, num_classes=2).to(given.device).train()
     ema = ModelEmaV3(model, decay=EMA_DECAY, use_warmup=True)
@@ -139,7 +139,7 @@ def train_theirs(task: Task, given: argparse.Namespace, *, workers: int) -> floa
 
 
 def forward_flops(model: torch.nn.Module) -> int:
-    """Count the FLOPs of one picture's forward pass."""
+    """Count the FLOPs of one image's forward pass."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -149,7 +149,7 @@ def forward_flops(model: torch.nn.Module) -> int:
 
 
 def steps_on_gpu(given: argparse.Namespace) -> dict[str, float]:
-    """Return pictures a second of inference and of training steps on pictures that lie on the GPU."""
+    """Return images a second of inference and of training steps on images that lie on the GPU."""
     import timm
     import torch
 
@@ -189,7 +189,7 @@ def _rate_on_gpu(work: Callable[[], None], batch: int, *, repeats: int = 30) -> 
 
 
 def measure(given: argparse.Namespace) -> dict[str, list[float]]:
-    """Return pictures a second by what, one for each round."""
+    """Return images a second by what, one for each round."""
     import torch
     from _task import make_task
 

@@ -21,7 +21,7 @@ from _common import machine_line, print_table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from streetvision_core.io import ArtifactStore
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 from tests.e2e.kills import digests, faults, leftovers, told
 from tests.e2e.zygote import Zygote
 
@@ -32,7 +32,7 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp())
     pictures = scratch / "pictures"
     pictures.mkdir()
-    draw_pictures(pictures)
+    draw_images(pictures)
     zygote = Zygote()
     try:
         soak(zygote, pictures, scratch, kills=kills, seed=seed)

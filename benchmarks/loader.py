@@ -1,8 +1,8 @@
-"""Memory of training on very many pictures: what the loader and the reader of features hold for each of them.
+"""Memory of training on very many images: what the loader and the reader of features hold for each of them.
 
 Usage: python benchmarks/loader.py [PICTURES]
 
-The pictures do not exist: every name reads one small JPEG, nothing is kept decoded, and the features are
+The images do not exist: every name reads one small JPEG, nothing is kept decoded, and the features are
 random. Each part runs in a process of its own; what is printed is the growth of its peak (VmHWM) over what it
 was once everything had been imported, and of that what the caller's own lists take (names, labels, digests).
 """
@@ -25,7 +25,7 @@ from PIL import Image
 from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, open_features
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training import TrainingConfig
-from streetvision_core.training.data import DecodedPictures, EpochBatches, make_train_loader
+from streetvision_core.training.data import DecodedImages, EpochBatches, make_train_loader
 from streetvision_core.training.probe import spread_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Row = tuple[str, str, str]
 
 
 class OnePicture:
-    """Every name is this picture."""
+    """Every name is this image."""
 
     def __init__(self) -> None:
         buffer = BytesIO()
@@ -73,7 +73,7 @@ def measure_loader(count: int) -> list[Row]:
     labels = [number % 2 for number in range(count)]
     rows = [memory.row("loader: names and labels")]
     config = TrainingConfig(batch_size=BATCH)
-    decoded = DecodedPictures(OnePicture(), names, side=64, cache_bytes=0)
+    decoded = DecodedImages(OnePicture(), names, side=64, cache_bytes=0)
     batches = EpochBatches(count, batch_size=BATCH, seed=0)
     loader = make_train_loader(
         decoded, labels, transform=eval_transform(CFG), config=config, batches=batches, workers=0
@@ -97,7 +97,7 @@ def measure_features(count: int, directory: str) -> list[Row]:
     """Fill, open and read a set of features."""
     memory = Memory()
     names = digests(count)
-    rows = [memory.row("features: digests of the pictures")]
+    rows = [memory.row("features: digests of the images")]
     key = FeatureKey("", "random", {}, {}, "float32", "plain", {}, shape=(WIDTH,))
     features = open_features(Path(directory), key, names)
     random = np.random.default_rng(1)
@@ -125,7 +125,7 @@ def main() -> None:
         with context.Pool(1) as pool:
             rows += pool.apply(measure_features, (count, scratch))
     print_table(
-        f"{count:,} pictures; features float32 [{WIDTH}] ({megabytes(4 * WIDTH * count)} on the disk)",
+        f"{count:,} images; features float32 [{WIDTH}] ({megabytes(4 * WIDTH * count)} on the disk)",
         machine=machine_line("numpy", "torch"),
         columns=("what", "time", "peak memory, all so far"),
         rows=rows,

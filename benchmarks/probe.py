@@ -1,4 +1,4 @@
-"""Thirty epochs of probing against the plain loop, which asks the frozen backbone about every picture anew.
+"""Thirty epochs of probing against the plain loop, which asks the frozen backbone about every image anew.
 
 Usage: python benchmarks/probe.py [PICTURES] [PICTURES OF THE PEER'S EPOCH] [ARCHITECTURE]
 
@@ -6,7 +6,7 @@ Ours is the whole of `fit_classifier` with method: probe: features, heads, choic
 saved durably; once with an empty cache of features and once with a full one. The peer is the shortest honest
 Lightning loop: a Dataset that decodes and transforms, the backbone in eval mode under no_grad, a linear head,
 the same batch size and threads, no validation and nothing saved. One of its epochs is timed over fewer
-pictures and scaled; it is the same work every time. Weights are random: they cost what others cost.
+images and scaled; it is the same work every time. Weights are random: they cost what others cost.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Pictures(Dataset):
 
     def __getitem__(self, position: int):
         path, label = self._files[position]
-        with Image.open(path) as picture:
-            return self._transform(picture.convert("RGB")), label
+        with Image.open(path) as image:
+            return self._transform(image.convert("RGB")), label
 
 
 class PlainProbe(lightning.LightningModule):
-    """A linear head on a backbone that is asked anew for every picture."""
+    """A linear head on a backbone that is asked anew for every image."""
 
     def __init__(self, architecture: str) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def time_ours(backbone: Backbone, task: Task, features: Path, **changes: object)
 
 
 def time_theirs(architecture: str, task: Task, pictures: int) -> float:
-    """Return the seconds of one epoch over all pictures, timed over the first ones; without validation."""
+    """Return the seconds of one epoch over all images, timed over the first ones; without validation."""
     module = PlainProbe(architecture)
     settings = resolve_data_config({}, model=module.backbone)
     files = task.files[:pictures]
@@ -145,7 +145,7 @@ def main() -> None:
         sweep = [time_ours(backbone, task, root / "features") for _ in range(WARM_ROUNDS)]
         epochs.append(time_theirs(architecture, task, peer_count))
     theirs = [EPOCHS * seconds for seconds in epochs]
-    scaled = f"plain loop, one head, {EPOCHS} x an epoch scaled from {peer_count} pictures"
+    scaled = f"plain loop, one head, {EPOCHS} x an epoch scaled from {peer_count} images"
     rows = [
         [what, spread(seconds), f"{statistics.median(theirs) / statistics.median(seconds):.3g}"]
         for what, seconds in (
@@ -156,7 +156,7 @@ def main() -> None:
         )
     ]
     print_table(
-        f"{EPOCHS} epochs of probing {count:,} pictures, {architecture} at 224, batch {BATCH},"
+        f"{EPOCHS} epochs of probing {count:,} images, {architecture} at 224, batch {BATCH},"
         f" {THREADS} threads",
         machine=machine_line("torch", "timm", "lightning"),
         columns=["what", "seconds, median (least to most)", "times as fast"],

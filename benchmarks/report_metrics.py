@@ -1,4 +1,4 @@
-"""All figures of a report on 10^5 pictures in groups: time and memory of each part, and of all together."""
+"""All figures of a report on 10^5 images in groups: time and memory of each part, and of all together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PICTURES = 100_000
 
 
 def draw(*, frames):
-    """Margins, labels and names of groups of less than 2 `frames` pictures, which resemble each other."""
+    """Margins, labels and names of groups of less than 2 `frames` images, which resemble each other."""
     random = np.random.default_rng(0)
     sizes = random.integers(1, 2 * frames, PICTURES)
     group = np.repeat(np.arange(PICTURES), sizes)[:PICTURES]
@@ -49,7 +49,7 @@ def main() -> None:
         selective_sweep(probabilities, labels, threshold=0.5)
 
     parts = {
-        "2,000 resamples of pictures, BCa": lambda: bootstrap_counts(alone, mcc_of_counts, seed=0),
+        "2,000 resamples of images, BCa": lambda: bootstrap_counts(alone, mcc_of_counts, seed=0),
         f"2,000 resamples of {len(counts):,} groups": lambda: bootstrap_counts(counts, mcc_of_counts, seed=0),
         f"2,000 resamples of {len(long_drives):,} groups": lambda: bootstrap_counts(
             long_drives, mcc_of_counts, seed=0

@@ -1,10 +1,10 @@
-"""The ways to train, side by side: what each reaches on few pictures from one pretrained network, and when.
+"""The ways to train, side by side: what each reaches on few images from one pretrained network, and when.
 
 Pretrained weights cannot be fetched everywhere, so they are made here: a small network learns one set of
-drawn pictures (seed 1), and each way then starts from it on another, much smaller set (seed 0). That the task
+drawn images (seed 1), and each way then starts from it on another, much smaller set (seed 0). That the task
 is the same makes transfer far easier than it is from the weights of a hub: a probe has nearly everything it
 needs. The order of the ways and the times are what to look at. Adapters are left out: they need a vision
-transformer, and none learns these pictures from random weights.
+transformer, and none learns these images from random weights.
 
 Usage: python benchmarks/ways_to_train.py [PRETRAINING_PICTURES [PICTURES [SEEDS]]]
 """
@@ -101,7 +101,7 @@ def main() -> None:
                 ]
             )
         print_table(
-            f"Ways to train {ARCHITECTURE} at {INPUT} pixels on {len(splits.roles['train'])} pictures,"
+            f"Ways to train {ARCHITECTURE} at {INPUT} pixels on {len(splits.roles['train'])} images,"
             f" judged on {len(splits.roles['val_select'])}; pretrained on {pretraining} others to MCC"
             f" {taught.best.val_mcc:.3f}; {seeds} seeds, cold cache",
             machine=machine_line("torch", "timm", "lightning", "peft"),

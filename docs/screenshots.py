@@ -1,4 +1,4 @@
-"""Take the pictures of the README from the running UI, over what lies in the store now.
+"""Take the images of the README from the running UI, over what lies in the store now.
 
 Usage: python docs/screenshots.py  (after make bundle; needs Debian's chromium)
 """
@@ -28,7 +28,7 @@ BROWSER = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-# The pictures that are shown, and where they stand among those that the page of their asset hides at first.
+# The images that are shown, and where they stand among those that the page of their asset hides at first.
 SHOWN = {
     "phase1_checkpoint": {"training_curve": 0},
     "scrc": {"risk_by_confidence": 0},
@@ -80,7 +80,7 @@ def shoot_graph(page: Page, base: str) -> None:
 
 
 def shoot_events(page: Page, base: str, asset: str, metadata: str, position: int) -> None:
-    """Photograph a materialization with one of its pictures opened."""
+    """Photograph a materialization with one of its images opened."""
     page.goto(base + EVENTS.format(asset))
     settle(page)
     page.get_by_text("[Show Markdown]").nth(position).click()

@@ -3,7 +3,7 @@
 It is a digest of the asset's body and its helpers in the same module, of every module of
 ``streetvision_core`` that these name, and of everything those import inside the package, transitively,
 imports inside functions included. An import from a package counts as one from the module that defines the
-name. What decides no byte of a result is left out: how bytes become durable, errors, and pictures that are
+name. What decides no byte of a result is left out: how bytes become durable, errors, and images that are
 only shown.
 
 It is taken from the compiled code, so comments, docstrings, layout and assertions do not count; another

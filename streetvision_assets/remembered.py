@@ -29,7 +29,7 @@ PROBLEMS = "problems"
 
 
 def drawn_before(instance: DagsterInstance, dagster_run_id: str, step: str) -> dict[str, dg.MetadataValue]:
-    """Return the pictures and tables that a run showed of a step; none where its events are gone."""
+    """Return the images and tables that a run showed of a step; none where its events are gone."""
     for entry in instance.all_logs(dagster_run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
         event = entry.get_dagster_event()
         if event.asset_key == dg.AssetKey(step):

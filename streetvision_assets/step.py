@@ -148,7 +148,7 @@ class Step:
             store: The store.
             config: The asset's configuration.
             inputs: The artifacts that it reads.
-            roles: The roles of the pictures that it opens.
+            roles: The roles of the images that it opens.
             reusable: Whether code, configuration and inputs are all that decides the result.
             anonymous: Whether nothing of this machine shall be recorded.
 
@@ -210,7 +210,7 @@ class Step:
 
         Args:
             record: What the core has made.
-            shown: Draws the pictures and tables of it for the UI, when no earlier run has.
+            shown: Draws the images and tables of it for the UI, when no earlier run has.
             whole: Whether it is made of all of its input; if not, no later run takes it over.
             told: What a person comes to the page for, by name: texts and numbers, which stand first there,
                 because the page hides tables and plots behind a click.
@@ -226,7 +226,7 @@ class Step:
             step = replace(self, code_version=EDITED)
         if not whole:
             self.log.warning(
-                "some pictures could not be read; no later run will take over what %s made", self.name
+                "some images could not be read; no later run will take over what %s made", self.name
             )
             step = replace(self, code_version=INCOMPLETE)
         digest = self.origin.manifest.data_version if self.origin else artifact.digest

@@ -333,7 +333,7 @@ def _add_predict(commands: Commands) -> None:
 def _predict(parsed: argparse.Namespace) -> int:
     """Answer images with a bundle, one JSON line each.
 
-    The bundle is verified first. A line has: picture, probability, decision.
+    The bundle is verified first. A line has: image, probability, decision.
     """
     from streetvision_core.bundle import Predictor
 

@@ -76,7 +76,7 @@ def _dotted(place: Sequence[int | str]) -> str:
 
 
 class DataError(StreetVisionError, ValueError):
-    """The pictures, labels or groups cannot be used as they are."""
+    """The images, labels or groups cannot be used as they are."""
 
 
 class SchemaError(StreetVisionError, ValueError):

@@ -85,7 +85,7 @@ def steps_behind(step: str) -> tuple[str, ...]:
 def role_violations(step: str, roles: Iterable[str], inputs: Iterable[str] = ()) -> list[str]:
     """Return what ``step`` read or took though it may not, one sentence each; none when it kept the rule."""
     rule = STEPS.get(step, Step())
-    may = f"it may read {' and '.join(rule.roles)}" if rule.roles else "it may read no pictures of a role"
+    may = f"it may read {' and '.join(rule.roles)}" if rule.roles else "it may read no images of a role"
     problems = [f"{step} read {role}, but {may}" for role in roles if role not in rule.roles]
     if step in STEPS:
         takes = rule.inputs + rule.optional

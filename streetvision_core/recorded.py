@@ -8,6 +8,7 @@ parts of a record can be read as well.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -180,3 +181,8 @@ def leave_out_unused(settings: dict[str, Any], *, augmented: bool) -> None:
     settings.pop("mixup", None)
     if not augmented:
         settings.pop("augmentation", None)
+
+
+def reworded(text: str) -> str:
+    """Return recorded prose in today's words: older versions said picture where this one says image."""
+    return re.sub(r"\b([Aa]) picture", r"\1n picture", text).replace("picture", "image")

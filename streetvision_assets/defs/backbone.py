@@ -10,7 +10,7 @@ from streetvision_assets.metadata import markdown, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
-from streetvision_core.data.opening import open_pictures
+from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import STEPS
@@ -37,7 +37,7 @@ def backbone(
     splits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The starting weights: a timm model from the hub, from a local file, or random; adapted, when asked."""
-    # What is not adapted reads no picture, and so is the same whatever the pictures and the splits are.
+    # What is not adapted reads no image, and so is the same whatever the images and the splits are.
     read = (images, splits) if config.adaptation.kind != NONE else ()
     roles_read = ROLES if read else ()
     step = Step.begin(context, store, config, *read, roles=roles_read, reusable=config.is_decisive)
@@ -48,7 +48,7 @@ def backbone(
             made,
             index=ImageIndex.from_artifact(images),
             splits=roles,
-            pictures=open_pictures(images, roles, roles=step.roles),
+            pictures=open_images(images, roles, roles=step.roles),
             config=config.explora(),
             directory=step.directory,
             resume=step.resume,

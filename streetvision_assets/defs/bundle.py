@@ -24,7 +24,7 @@ from streetvision_core.bundle.layout import (
 from streetvision_core.bundle.leaving import what_leaves
 from streetvision_core.bundle.parts import choose_parts
 from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
-from streetvision_core.data.opening import open_pictures
+from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.graph import BUNDLE, STEPS
 from streetvision_core.io import Artifact, PublishedArtifact
@@ -67,7 +67,7 @@ def bundle(
     exported = step.reused(partial(adopt_bundle, upstream=parts.upstream)) or export_bundle(
         parts.upstream,
         config=config,
-        pictures=open_pictures(images, Splits.from_artifact(splits), roles=step.roles),
+        pictures=open_images(images, Splits.from_artifact(splits), roles=step.roles),
         directory=step.directory,
     )
     leaves = what_leaves(exported.files)
@@ -117,7 +117,7 @@ def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     problems = moved_bundle_problems(
         bundle.directory,
         evaluation=report,
-        pictures=open_pictures(opened.input_of(bundle, "images"), splits, roles=ROLES),
+        pictures=open_images(opened.input_of(bundle, "images"), splits, roles=ROLES),
     )
     return Verdict(
         problems,

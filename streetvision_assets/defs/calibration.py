@@ -11,7 +11,7 @@ from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
-from streetvision_core.data.opening import open_pictures
+from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.eval.metrics import compute_mcc
 from streetvision_core.graph import LOGITS, STEPS
@@ -45,7 +45,7 @@ def val_calib_logits(
         Checkpoint.from_artifact(phase1_checkpoint),
         roles.roles["val_calib"],
         index=ImageIndex.from_artifact(images),
-        pictures=open_pictures(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles),
         cache=store.open().features_directory(),
     )
     return step.result(logits, told=_show_quality(logits))
@@ -99,14 +99,14 @@ def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.Metadat
 
 @proof(
     "val_calib_logits",
-    description="The logits are finite, and their ids are exactly the pictures of val_calib.",
+    description="The logits are finite, and their ids are exactly the images of val_calib.",
 )
 def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -> Verdict:
     """Hold the published logits against the role."""
     splits = Splits.from_artifact(store.open().input_of(val_calib_logits, "splits"))
     logits = Logits.from_artifact(val_calib_logits)
     problems = logits_problems(logits, role="val_calib", names=splits.roles["val_calib"])
-    good = f"{len(logits.ids)} pictures, the whole of val_calib, all finite"
+    good = f"{len(logits.ids)} images, the whole of val_calib, all finite"
     return Verdict(problems, good=good, counts={"images": len(logits.ids)})
 
 

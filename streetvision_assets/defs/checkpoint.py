@@ -10,7 +10,7 @@ from streetvision_assets.metadata import observed_epochs, picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
-from streetvision_core.data.opening import open_pictures
+from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.graph import CHECKPOINT, STEPS
 from streetvision_core.io import PublishedArtifact
@@ -45,7 +45,7 @@ def phase1_checkpoint(
         Backbone.from_artifact(backbone),
         index=ImageIndex.from_artifact(images),
         splits=roles,
-        pictures=open_pictures(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles),
         config=config,
         directory=step.directory,
         resume=step.resume,

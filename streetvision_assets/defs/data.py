@@ -1,4 +1,4 @@
-"""Stage data: the index of the labelled pictures, and their split into roles."""
+"""Stage data: the index of the labelled images, and their split into roles."""
 
 from dataclasses import asdict
 from functools import partial
@@ -50,9 +50,9 @@ class SplitsStep(SplitsConfig, StepConfig):
 def images(
     context: dg.AssetExecutionContext, config: ImagesStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
-    """The index of the labelled pictures; what could not be used is quarantined with its reason."""
+    """The index of the labelled images; what could not be used is quarantined with its reason."""
     config = config if config.names_source else _with_source_of_store(context, config, store.open())
-    # Pictures of a user may change at any time: only drawn ones follow from the configuration.
+    # Images of a user may change at any time: only drawn ones follow from the configuration.
     step = Step.begin(context, store, config, reusable=config.demo is not None)
     trusted = config.reuse and not config.rescan
     indexed = step.reused(published_images) or index_images(
@@ -107,7 +107,7 @@ def _show_counts() -> dict[str, Metric]:
 def splits(
     context: dg.AssetExecutionContext, config: SplitsStep, store: StoreResource, images: PublishedArtifact
 ) -> dg.MaterializeResult[StepOutput]:
-    """Four roles for the pictures: groups and near-duplicates whole, both classes in each."""
+    """Four roles for the images: groups and near-duplicates whole, both classes in each."""
     step = Step.begin(context, store, config, images)
     index = ImageIndex.from_artifact(images)
     assigned = step.reused(Splits.from_artifact) or assign_splits(index, SplitsConfig(**step.config))

@@ -10,7 +10,7 @@ from streetvision_assets.metadata import NO_ANSWER, markdown, picture, table, wi
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
-from streetvision_core.data.opening import open_pictures
+from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import EVALUATION, POLICY_STEPS, STEPS
@@ -46,7 +46,7 @@ def evaluation(
         judged.policies,
         roles.roles["val_test"],
         index=ImageIndex.from_artifact(images),
-        pictures=open_pictures(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles),
     )
     return step.result(report, told=_show_reached(report), shown=partial(_show_report, report))
 

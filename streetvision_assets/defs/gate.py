@@ -1,4 +1,4 @@
-"""Phase 3: the gate, which hands over the pictures that the classifier is least sure about."""
+"""Phase 3: the gate, which hands over the images that the classifier is least sure about."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from streetvision_assets.metadata import markdown, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
-from streetvision_core.data.opening import open_pictures
+from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import STEPS
@@ -36,14 +36,14 @@ def gate(
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
-    """Which pictures to defer: by a learned head where that proves better than the margin, else by margin."""
+    """Which images to defer: by a learned head where that proves better than the margin, else by margin."""
     step = Step.begin(context, store, config, images, splits, phase1_checkpoint, roles=ROLES)
     roles = Splits.from_artifact(splits)
     fitted = step.reused(Gate.from_artifact) or train_gate(
         Checkpoint.from_artifact(phase1_checkpoint),
         index=ImageIndex.from_artifact(images),
         splits=roles,
-        pictures=open_pictures(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles),
         config=config,
         checkpoint_version=phase1_checkpoint.manifest.data_version,
         cache=store.open().features_directory(),

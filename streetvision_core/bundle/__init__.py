@@ -6,7 +6,7 @@ from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.verify import Verification, verify_bundle
 from streetvision_core.inference.predictor import Prediction
-from streetvision_core.report.evaluation import Evaluation, TestedPicture, decision_problems, evaluate
+from streetvision_core.report.evaluation import Evaluation, TestedImage, decision_problems, evaluate
 
 __all__ = [
     "Bundle",
@@ -14,7 +14,7 @@ __all__ = [
     "Evaluation",
     "Prediction",
     "Predictor",
-    "TestedPicture",
+    "TestedImage",
     "Verification",
     "decision_problems",
     "evaluate",

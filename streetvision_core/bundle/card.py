@@ -109,7 +109,7 @@ def license_text(facts: CardFacts) -> bytes:
         f"They are a trained {architecture}, which started from: {source}\n"
         f"Licence of what they started from: {licence}\n\n"
         "Terms of what they started from apply to the weights as far as they are derived from it. The\n"
-        "pictures in golden/ belong to whoever published the data set that they were taken from.\n"
+        "images in golden/ belong to whoever published the data set that they were taken from.\n"
         f"{_terms_of_start(facts)}"
     ).encode()
 
@@ -183,7 +183,7 @@ def _looking(views: Views) -> str:
 
 It sees {views.describe()}.
 Only `streetvision` and `streetvision_core` do that. timm and transformers open the same weights and see the
-whole picture alone: the operating point of 0.5 was tuned for the pooled views and not for that, and the
+whole image alone: the operating point of 0.5 was tuned for the pooled views and not for that, and the
 figures below do not hold there. Who serves it with those libraries, a StreetVision miner for instance, needs
 a model that was trained with `views: whole`.
 """
@@ -191,8 +191,8 @@ a model that was trained with `views: whole`.
 
 def _promise(policy: Policy) -> str:
     deferring = (
-        "Pictures that it does not answer it defers to a person. Only `streetvision` and"
-        " `streetvision_core` do\nthat; other libraries open the weights, which answer every picture.\n"
+        "Images that it does not answer it defers to a person. Only `streetvision` and"
+        " `streetvision_core` do\nthat; other libraries open the weights, which answer every image.\n"
         if policy.defers
         else ""
     )
@@ -208,7 +208,7 @@ def _figures(report: Report, tested: PolicyReport) -> str:
     metrics, coverage = tested.metrics, tested.coverage
     rows = "\n".join(f"| {name} | {metrics[name]:.3f} |" for name in _SHOWN)
     told = (
-        f"Of the answered pictures:\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"Of the answered images:\n\n| | |\n|---|---|\n{rows}\n\n"
         + _uncertainty(tested.intervals, report.groups_of(tested))
         if tested.intervals
         else "It answers none of them."
@@ -216,7 +216,7 @@ def _figures(report: Report, tested: PolicyReport) -> str:
     return f"""\
 ## Figures
 
-On {report.counts.n} pictures that took no part in training, selection or calibration
+On {report.counts.n} images that took no part in training, selection or calibration
 (`evaluation.json`) it answers {coverage.answered}, which is {coverage.share:.1%} (95 % interval
 {coverage.interval.low:.1%} to {coverage.interval.high:.1%}): {metrics["tp"]} hits, {metrics["fn"]} misses,
 {metrics["fp"]} false alarms.
@@ -228,9 +228,7 @@ On {report.counts.n} pictures that took no part in training, selection or calibr
 def _uncertainty(intervals: Intervals, groups: str) -> str:
     ranges = {name: getattr(intervals, name) for name in ("mcc", "accuracy", "fnr", "fpr")}
     told = ", ".join(f"{name} {one.low:.3f} to {one.high:.3f}" for name, one in ranges.items())
-    text = (
-        f"With {intervals.mcc.level:.0%} confidence, if these pictures do not resemble each other:\n{told}."
-    )
+    text = f"With {intervals.mcc.level:.0%} confidence, if these images do not resemble each other:\n{told}."
     by_group = intervals.mcc_by_group
     if by_group is None:
         return f"{text} All of them are of one group, so the truth may lie far outside."
@@ -247,7 +245,7 @@ def _verifying() -> str:
     streetvision verify --deep .
 
 hashes every file again, refuses whatever the manifest does not list, follows the chain of manifests in
-`lineage/` from the policy down to the pictures, and answers the pictures in `golden/` again. A hub that
+`lineage/` from the policy down to the images, and answers the images in `golden/` again. A hub that
 adds files of its own (`.gitattributes`) makes it refuse until they are removed. It detects damage and
 mistakes; who made the bundle it cannot tell, so take the SHA-256 of `manifest.json` from somebody you
 trust and compare.
@@ -277,7 +275,7 @@ def _loading_elsewhere(facts: CardFacts) -> str:
             " they cannot build.\n"
         )
     elsewhere = (
-        "looking at the whole picture alone, for which 0.5 was not tuned"
+        "looking at the whole image alone, for which 0.5 was not tuned"
         if facts.views
         else "with the same operating point of 0.5"
     )
@@ -298,11 +296,11 @@ def _limits(tested: PolicyReport | None, *, redacted: bool) -> str:
     lines = [
         f"- {for_markdown(part.attribute)} {for_markdown(part.value)}:"
         f" accuracy {part.metrics['accuracy']:.3f}"
-        f" ({part.accuracy.low:.3f} to {part.accuracy.high:.3f}) on {part.answered} of {part.n} pictures\n"
+        f" ({part.accuracy.low:.3f} to {part.accuracy.high:.3f}) on {part.answered} of {part.n} images\n"
         for part in weak[:3]
         if part.accuracy
     ]
-    worst = "The weakest slices of the test pictures:\n\n" + "".join(lines) + "\n" if lines else ""
+    worst = "The weakest slices of the test images:\n\n" + "".join(lines) + "\n" if lines else ""
     hold = (
         "The figures hold for images like those it was tested on; for another camera, country or season\n"
         "measure again."

@@ -21,7 +21,7 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         "streetvision-roadwork", min_length=1, max_length=200, description="name of the model on its card"
     )
     description: str = Field(
-        "Tells pictures of streets with roadwork from pictures without.",
+        "Tells images of streets with roadwork from images without.",
         max_length=2000,
         description="what the model is, in a sentence",
     )

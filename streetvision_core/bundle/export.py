@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.bundle.config import BundleConfig
-    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.graph import PolicyKind
     from streetvision_core.io import PublishedArtifact
@@ -90,7 +90,7 @@ def export_bundle(
     upstream: Mapping[str, PublishedArtifact],
     *,
     config: BundleConfig,
-    pictures: PictureReader,
+    pictures: ImageReader,
     directory: Path,
 ) -> Artifact:
     """Make the bundle of everything in ``upstream``.
@@ -98,7 +98,7 @@ def export_bundle(
     Args:
         upstream: What each step behind the bundle published, by the name of the step (`parts.choose_parts`).
         config: The bundle's settings.
-        pictures: Reads the pictures of val_test.
+        pictures: Reads the images of val_test.
         directory: Where the large file of the weights is staged.
 
     Returns:
@@ -158,7 +158,7 @@ def _golden(
     upstream: Mapping[str, PublishedArtifact],
     *,
     config: BundleConfig,
-    pictures: PictureReader,
+    pictures: ImageReader,
 ) -> dict[str, bytes]:
     count = config.golden
     if parts.evaluation is not None:
@@ -286,7 +286,7 @@ def _require_useful(parts: _Parts, *, allowed: bool) -> tuple[str, ...]:
     reasons = (*parts.policy.degeneracies(), *(tested.degeneracies() if tested else ()))
     if reasons and not allowed:
         raise BundleError(
-            "a policy that answers pictures of both classes",
+            "a policy that answers images of both classes",
             f"a degenerate one: {' and '.join(reasons)}",
             "the policy",
             "Train longer or look at the data; allow_degenerate exports it all the same, marked as such.",
@@ -295,10 +295,10 @@ def _require_useful(parts: _Parts, *, allowed: bool) -> tuple[str, ...]:
 
 
 def _require_relative(names: Iterable[str], *, role: str) -> None:
-    """Refuse names that would publish where the pictures lie on somebody's machine."""
+    """Refuse names that would publish where the images lie on somebody's machine."""
     for name in names:
         if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in name.split("/"):
-            _refuse("pictures with names relative to their source", f"the name {name!r}", role)
+            _refuse("images with names relative to their source", f"the name {name!r}", role)
 
 
 def _stage_weights(predictor: Predictor, directory: Path) -> StagedFile:

@@ -29,8 +29,8 @@ from streetvision_core.io.records import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streetvision_core.data.decoding.decode import PictureReader
-    from streetvision_core.data.index import Picture
+    from streetvision_core.data.decoding.decode import ImageReader
+    from streetvision_core.data.index import IndexedImage
     from streetvision_core.inference.predictor import Predictor
     from streetvision_core.report.evaluation import Evaluation
 
@@ -39,7 +39,7 @@ LONGEST_SIDE = 1024
 _LOOKED_AT = 4
 
 
-class GoldenPicture(Record):
+class GoldenImage(Record):
     """One golden image: its file in the bundle, its name in the splits, and what it must give.
 
     In a redacted bundle the name is the SHA-256 of the image that the pixels are of. ``sha256`` is that of
@@ -59,7 +59,7 @@ class Expected(Record):
     """``golden/expected.json``."""
 
     tolerance: Annotated[FiniteFloat, Field(gt=0, le=0.1)] = TOLERANCE
-    pictures: tuple[GoldenPicture, ...]
+    pictures: tuple[GoldenImage, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Candidate:
 
 
 def evaluated_candidates(
-    predictor: Predictor, evaluation: Evaluation, *, count: int, pictures: PictureReader
+    predictor: Predictor, evaluation: Evaluation, *, count: int, pictures: ImageReader
 ) -> list[Candidate]:
     """Return `count` images of an evaluation, which must answer here as they did there.
 
@@ -100,7 +100,7 @@ def evaluated_candidates(
 
 
 def measured_candidates(
-    predictor: Predictor, tested: Iterable[Picture], *, count: int, pictures: PictureReader
+    predictor: Predictor, tested: Iterable[IndexedImage], *, count: int, pictures: ImageReader
 ) -> list[Candidate]:
     """Return `count` images of val_test, answered here; a few more are looked at than are taken."""
     by_digest = sorted(tested, key=lambda image: (image.sha256, image.name))
@@ -127,7 +127,7 @@ def choose_golden(candidates: Sequence[Candidate], *, count: int) -> list[Candid
 
 
 def golden_files(
-    predictor: Predictor, chosen: Sequence[Candidate], *, pictures: PictureReader, by_sha256: bool = False
+    predictor: Predictor, chosen: Sequence[Candidate], *, pictures: ImageReader, by_sha256: bool = False
 ) -> dict[str, bytes]:
     """Return the files of ``golden/``: the pixels of the chosen images, and what ``predictor`` answers.
 
@@ -141,7 +141,7 @@ def golden_files(
     files = {name: pixels_alone(pictures.read(image.name)) for name, image in zip(names, chosen, strict=True)}
     answers = predictor.predict(files.values())
     records = tuple(
-        GoldenPicture(
+        GoldenImage(
             file=name, name=image.sha256 if by_sha256 else image.name, sha256=bytes_digest(files[name]),
             label=image.label, logits=answer.logits, probability=answer.probability,
             decision=answer.decision,
@@ -166,7 +166,7 @@ def pixels_alone(data: bytes) -> bytes:
 
 
 def golden_problems(expected: Expected, files: Mapping[str, bytes], predictor: Predictor) -> list[str]:
-    """Answer the golden pictures again; return what differs, one sentence a picture."""
+    """Answer the golden images again; return what differs, one sentence an image."""
     return reproduction_problems(
         predictor,
         [Recorded(one.file, one.logits, one.decision) for one in expected.pictures],
@@ -176,13 +176,13 @@ def golden_problems(expected: Expected, files: Mapping[str, bytes], predictor: P
 
 
 def listing_problems(expected: Expected, files: Mapping[str, bytes]) -> list[str]:
-    """Return where ``expected`` and the pictures beside it do not fit together, without predicting."""
+    """Return where ``expected`` and the images beside it do not fit together, without predicting."""
     listed = [one.file for one in expected.pictures]
     present = sorted(name for name in files if name.startswith(GOLDEN_PREFIX) and name != EXPECTED)
     if sorted(listed) != present:
         return [f"golden/expected.json lists {', '.join(listed)}, but there are {', '.join(present)}"]
     return [
-        f"{one.file} is not the picture that golden/expected.json names"
+        f"{one.file} is not the image that golden/expected.json names"
         for one in expected.pictures
         if bytes_digest(files[one.file]) != one.sha256
     ]

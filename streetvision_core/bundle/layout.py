@@ -7,7 +7,7 @@
     policy/NAME                       the files of exactly one policy
     splits.json                       byte for byte as its step published it
     evaluation.json                   likewise, where the policy was evaluated
-    golden/                           a few pictures, and golden/expected.json: what they must give
+    golden/                           a few images, and golden/expected.json: what they must give
     lineage/STEP.json                 the manifests of everything upstream, byte for byte
     lineage/private/STEP.json         their side files, which name machines and paths; not when redacted
     model_card.json, README.md, LICENSE

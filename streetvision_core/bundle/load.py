@@ -8,7 +8,7 @@
    manifest in it names a machine.
 4. There is exactly one policy; it was fitted on this chain, its numbers are the operating point, and a
    degenerate one is called so. Where it was evaluated, the evaluation is of this policy and all of val_test.
-5. The golden pictures are pictures of val_test, and those that are listed (`golden.py`).
+5. The golden images are images of val_test, and those that are listed (`golden.py`).
 6. The weights fill the architecture with finite numbers (`weights.py`).
 
 Everything is judged, and loaded, from the bytes that were hashed in the first step. It detects damage,
@@ -51,6 +51,7 @@ from streetvision_core.io.records import parse_json, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
 from streetvision_core.policies.registry import parse_policy
+from streetvision_core.recorded import reworded
 from streetvision_core.report.report import PolicyReport, Report
 
 if TYPE_CHECKING:
@@ -298,14 +299,15 @@ def _read_evaluation(
     if own.policy != policy:
         _refuse("an evaluation of the policy in this bundle", "one of another policy", where)
     if report.counts.n != tested:
-        _refuse(f"an evaluation of all {tested} pictures of val_test", f"one of {report.counts.n}", where)
+        _refuse(f"an evaluation of all {tested} images of val_test", f"one of {report.counts.n}", where)
     return report
 
 
 def _check_degenerate(
     record: BundleRecord, policy: Policy, tested: PolicyReport | None, *, where: str
 ) -> None:
-    if record.degenerate != (*policy.degeneracies(), *(tested.degeneracies() if tested else ())):
+    reasons = (*policy.degeneracies(), *(tested.degeneracies() if tested else ()))
+    if [reworded(reason) for reason in record.degenerate] != [reworded(reason) for reason in reasons]:
         _refuse("a degenerate policy to be called so", f"{list(record.degenerate)}", where)
 
 
@@ -326,7 +328,7 @@ def _read_golden(contents: Contents, tested: Collection[str]) -> Expected:
         f"{name!r} is not in val_test" for name in strangers
     ]
     if problems:
-        _refuse("golden pictures of val_test, each one listed", "; ".join(problems), where)
+        _refuse("golden images of val_test, each one listed", "; ".join(problems), where)
     return expected
 
 

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.report.evaluation import Evaluation
 
 
-def moved_bundle_problems(directory: Path, *, evaluation: Evaluation, pictures: PictureReader) -> list[str]:
-    """Copy the bundle elsewhere, verify it there, and decide every picture of the report again.
+def moved_bundle_problems(directory: Path, *, evaluation: Evaluation, pictures: ImageReader) -> list[str]:
+    """Copy the bundle elsewhere, verify it there, and decide every image of the report again.
 
     Args:
         directory: The published bundle.
         evaluation: The report that the bundle was made with.
-        pictures: Reads the pictures of val_test.
+        pictures: Reads the images of val_test.
 
     Returns:
         What is wrong, one sentence a fault; none when the bundle does what was reported.

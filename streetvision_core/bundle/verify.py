@@ -1,7 +1,7 @@
 """The verification of a bundle, and its description in a few lines.
 
 `load_bundle` verifies everything that bytes can tell. The deep verification also answers the golden
-pictures again: that the bundle still computes, here, what it computed when it was exported.
+images again: that the bundle still computes, here, what it computed when it was exported.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def verify_bundle(
     problems = golden_problems(bundle.expected, bundle.contents.files, predictor)
     if problems:
         raise BundleError(
-            "the golden pictures to be answered as they were",
+            "the golden images to be answered as they were",
             "; ".join(problems),
             bundle.contents.path,
             "Compare the versions in lineage/ with those installed here; where they agree, do not use it.",

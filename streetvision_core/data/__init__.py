@@ -1,12 +1,12 @@
-"""Labelled pictures: sources, the index of what is usable, and the split into roles.
+"""Labelled images: sources, the index of what is usable, and the split into roles.
 
 Importing this package loads neither Pillow nor pyarrow nor SciPy: `pictures` and `fingerprint` are
 imported where pixels are needed.
 """
 
 from streetvision_core.data.config import CsvConfig, DemoConfig, FolderConfig, ParquetConfig, SourceConfig
-from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
-from streetvision_core.data.index import ImageIndex, Picture, Quarantined, QuarantineError, index_pictures
+from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
+from streetvision_core.data.index import ImageIndex, IndexedImage, Quarantined, QuarantineError, index_source
 from streetvision_core.data.sources import open_source
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.verify import verify_splits
@@ -18,17 +18,17 @@ __all__ = [
     "DemoConfig",
     "FolderConfig",
     "ImageIndex",
+    "IndexedImage",
     "ParquetConfig",
-    "Picture",
     "QuarantineError",
     "Quarantined",
     "Reason",
     "SourceConfig",
     "Splits",
     "SplitsConfig",
-    "UnusablePictureError",
+    "UnusableImageError",
     "assign_splits",
-    "index_pictures",
+    "index_source",
     "open_source",
     "verify_splits",
 ]

@@ -140,7 +140,7 @@ def _check_pattern(value: str | None) -> str | None:
 
 
 class FolderConfig(LabelledConfig, frozen=True, extra="forbid"):
-    """A folder with one folder of pictures per class; the folders' names are the labels."""
+    """A folder with one folder of images per class; the folders' names are the labels."""
 
     path: str = Field(description="the folder that holds the class folders", json_schema_extra=local_path())
     group_pattern: str | None = Field(
@@ -162,7 +162,7 @@ class FolderConfig(LabelledConfig, frozen=True, extra="forbid"):
 
 
 class CsvConfig(RowsConfig, frozen=True, extra="forbid"):
-    """A CSV file that lists pictures; every column that is not named here becomes an attribute."""
+    """A CSV file that lists images; every column that is not named here becomes an attribute."""
 
     path: str = Field(
         description="the CSV file, its cells separated by comma, semicolon, tab or pipe",

@@ -1,8 +1,8 @@
-"""Many pictures on one sheet: for the overview of an index, the quarantine and the wrong decisions.
+"""Many images on one sheet: for the overview of an index, the quarantine and the wrong decisions.
 
-Each picture is shown whole in a square tile with a line of text below and, where asked for, a coloured
-frame. A picture that cannot be shown is None and becomes a crossed grey tile, so that a quarantined file
-keeps its place and its caption. The same pictures give the same bytes with the same Pillow.
+Each image is shown whole in a square tile with a line of text below and, where asked for, a coloured
+frame. An image that cannot be shown is None and becomes a crossed grey tile, so that a quarantined file
+keeps its place and its caption. The same images give the same bytes with the same Pillow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 LABEL_FRAMES = {0: "#0072B2", 1: "#D55E00"}
-MAX_PICTURES = 1000
+MAX_IMAGES = 1000
 _GAP, _FRAME, _FONT_SIZE, _CAPTION_HEIGHT = 6, 3, 10, 15
 _PAPER, _EMPTY, _INK, _CROSS = "#FFFFFF", "#EEF0F3", "#1F2933", "#9AA5B1"
 
@@ -32,16 +32,16 @@ def contact_sheet(
     tile: int = 96,
     frames: Sequence[str | None] | None = None,
 ) -> bytes:
-    """Lay out (picture, caption) pairs row by row and return a JPEG.
+    """Lay out (image, caption) pairs row by row and return a JPEG.
 
     Args:
         pictures: in the order shown; any mode and size; None for what cannot be shown.
-        columns: tiles in a row; fewer pictures make a narrower sheet.
+        columns: tiles in a row; fewer images make a narrower sheet.
         tile: side of a square tile in pixels.
-        frames: a colour such as "#D55E00" around each picture, or None for no frame; one a picture.
+        frames: a colour such as "#D55E00" around each image, or None for no frame; one an image.
 
     Raises:
-        DataError: no pictures, more than `MAX_PICTURES`, or not one frame a picture.
+        DataError: no images, more than `MAX_IMAGES`, or not one frame an image.
         ConfigError: no column, or a tile below 32 pixels.
     """
     from PIL import Image, ImageDraw, ImageFont
@@ -52,36 +52,36 @@ def contact_sheet(
     step_x, step_y = tile + _GAP, tile + _CAPTION_HEIGHT + _GAP
     sheet = Image.new("RGB", (columns * step_x + _GAP, lines * step_y + _GAP), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
-    for position, (picture, caption) in enumerate(pictures):
+    for position, (image, caption) in enumerate(pictures):
         corner = (_GAP + position % columns * step_x, _GAP + position // columns * step_y)
-        sheet.paste(_tile(picture, side=tile, frame=frames[position] if frames else None), corner)
+        sheet.paste(_tile(image, side=tile, frame=frames[position] if frames else None), corner)
         _write(draw, caption, font=font, left=corner[0], top=corner[1] + tile + 1, width=tile)
     return _jpeg(sheet)
 
 
-def _tile(picture: Image.Image | None, *, side: int, frame: str | None) -> Image.Image:
+def _tile(image: Image.Image | None, *, side: int, frame: str | None) -> Image.Image:
     from PIL import Image, ImageDraw, ImageOps
 
     square = Image.new("RGB", (side, side), _EMPTY)
     draw = ImageDraw.Draw(square)
-    if picture is None:
+    if image is None:
         draw.line((side * 0.3, side * 0.3, side * 0.7, side * 0.7), fill=_CROSS, width=2)
         draw.line((side * 0.3, side * 0.7, side * 0.7, side * 0.3), fill=_CROSS, width=2)
     else:
         inner = side - 2 * _FRAME if frame else side
-        small = ImageOps.contain(_on_paper(picture), (inner, inner), Image.Resampling.LANCZOS)
+        small = ImageOps.contain(_on_paper(image), (inner, inner), Image.Resampling.LANCZOS)
         square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
     if frame:
         draw.rectangle((0, 0, side - 1, side - 1), outline=frame, width=_FRAME)
     return square
 
 
-def _on_paper(picture: Image.Image) -> Image.Image:
+def _on_paper(image: Image.Image) -> Image.Image:
     from PIL import Image
 
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    solid = picture.convert("RGBA")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    solid = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", solid.size, _PAPER), solid).convert("RGB")
 
 
@@ -102,9 +102,9 @@ def _jpeg(sheet: Image.Image) -> bytes:
 def _require(
     pictures: Sequence[object], *, columns: int, tile: int, frames: Sequence[str | None] | None
 ) -> None:
-    if not 1 <= len(pictures) <= MAX_PICTURES:
+    if not 1 <= len(pictures) <= MAX_IMAGES:
         raise DataError(
-            f"1 to {MAX_PICTURES} images for a contact sheet",
+            f"1 to {MAX_IMAGES} images for a contact sheet",
             f"{len(pictures)}",
             "the images handed in",
             "Choose a sample of them.",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streetvision_core.data.index import Picture
+    from streetvision_core.data.index import IndexedImage
 
 CONFIRMED = 40  # bits of 256
 FEW = 4096  # hashes of which comparing all pairs is faster than any table
@@ -51,7 +51,7 @@ class Hashes:
     confirmable: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, images: Sequence[Picture]) -> Hashes:
+    def of(cls, images: Sequence[IndexedImage]) -> Hashes:
         """Return the hashes that an index holds."""
         return cls(
             _words((image.phash for image in images), 1).ravel(),
@@ -132,7 +132,11 @@ class _TooDenseError(Exception):
 
 
 def near_duplicates(
-    images: Sequence[Picture], kinds: Sequence[object], *, max_distance: int = 8, confirmed: int = CONFIRMED
+    images: Sequence[IndexedImage],
+    kinds: Sequence[object],
+    *,
+    max_distance: int = 8,
+    confirmed: int = CONFIRMED,
 ) -> NearDuplicates:
     """Find the near-duplicates among `images`; raises DataError where too many pairs are alike.
 

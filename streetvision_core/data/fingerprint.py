@@ -54,7 +54,7 @@ class Fingerprint:
 
 
 def fingerprint(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Fingerprint:
-    """Measure an image of at most `max_pixels`; raises UnusablePictureError.
+    """Measure an image of at most `max_pixels`; raises UnusableImageError.
 
     The hashes are pHashes of the image and of its mirror image: 64 bits in 16 hex digits, 256 bits in 64. The
     brightness is the mean grey, 0 to 255.

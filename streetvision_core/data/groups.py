@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.data.config import PartConfig, SourceConfig
     from streetvision_core.data.duplicates import NearDuplicates
-    from streetvision_core.data.index import Picture
+    from streetvision_core.data.index import IndexedImage
     from streetvision_core.data.sources import Entry
 
 MOST_JOINED = 5  # named groups in one united group
@@ -47,7 +47,7 @@ _LIKE_A_GROUP = re.compile(
 )
 
 
-def groups_known(images: Iterable[Picture]) -> bool:
+def groups_known(images: Iterable[IndexedImage]) -> bool:
     """Tell whether any image has a group that is more than its own name."""
     return any(image.group != image.name for image in images)
 
@@ -61,7 +61,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def unite(images: Sequence[Picture], *, max_distance: int) -> dict[str, tuple[Picture, ...]]:
+def unite(images: Sequence[IndexedImage], *, max_distance: int) -> dict[str, tuple[IndexedImage, ...]]:
     """Return the united groups, each named by the first of the groups in it.
 
     Raises:
@@ -73,7 +73,7 @@ def unite(images: Sequence[Picture], *, max_distance: int) -> dict[str, tuple[Pi
     for image, component in zip(images, near.component.tolist(), strict=True):
         one, two = _root(parent, first_group.setdefault(component, image.group)), _root(parent, image.group)
         parent[max(one, two)] = min(one, two)
-    members: defaultdict[str, list[Picture]] = defaultdict(list)
+    members: defaultdict[str, list[IndexedImage]] = defaultdict(list)
     for image in images:
         members[_root(parent, image.group)].append(image)
     _check_components(images, near, members, max_distance)
@@ -88,9 +88,9 @@ def _root(parent: dict[str, str], group: str) -> str:
 
 
 def _check_components(
-    images: Sequence[Picture],
+    images: Sequence[IndexedImage],
     near: NearDuplicates,
-    united: Mapping[str, Sequence[Picture]],
+    united: Mapping[str, Sequence[IndexedImage]],
     max_distance: int,
 ) -> None:
     """Refuse the first united group of too many named groups, or component of too many images."""
@@ -112,7 +112,7 @@ def _check_components(
 
 
 def _too_much_joined(
-    images: Sequence[Picture], near: NearDuplicates, names: set[str], max_distance: int
+    images: Sequence[IndexedImage], near: NearDuplicates, names: set[str], max_distance: int
 ) -> DataError:
     inside = [n for n, image in enumerate(images) if image.name in names]
     groups = sorted({images[n].group for n in inside})
@@ -234,7 +234,7 @@ class UngroupedFrames:
         return f"Set {setting}, for example to '{pattern}', so that frames of one recording share a role."
 
 
-def ungrouped_frames(images: Sequence[Picture]) -> UngroupedFrames | None:
+def ungrouped_frames(images: Sequence[IndexedImage]) -> UngroupedFrames | None:
     """Return images without a group where others have one, or something tells that they belong together."""
     alone = [image for image in images if image.group == image.name]
     columns = tuple(_group_columns(alone))
@@ -251,14 +251,14 @@ def ungrouped_frames(images: Sequence[Picture]) -> UngroupedFrames | None:
     return UngroupedFrames(len(alone), len(images), len(pairs), alike, example, series, columns, places)
 
 
-def _without_groups(alone: Sequence[Picture], images: Sequence[Picture]) -> list[str]:
+def _without_groups(alone: Sequence[IndexedImage], images: Sequence[IndexedImage]) -> list[str]:
     """Return the places of which no image has a group, where there are others."""
     having = Counter(map(_place, images))
     lacking = [place for place, number in Counter(map(_place, alone)).items() if number == having[place]]
     return sorted(lacking) if len(lacking) < len(having) else []
 
 
-def _place(image: Picture) -> str:
+def _place(image: IndexedImage) -> str:
     """Return the Parquet file or the joined source that an image comes from, "" where it is neither."""
     if file := _IN_PARQUET.fullmatch(image.name):
         return file[1]
@@ -266,7 +266,7 @@ def _place(image: Picture) -> str:
     return source if image.name.startswith(f"{source}/") else ""
 
 
-def _group_columns(images: Sequence[Picture]) -> Iterable[str]:
+def _group_columns(images: Sequence[IndexedImage]) -> Iterable[str]:
     values: defaultdict[str, set[str]] = defaultdict(set)
     for image in images:
         for column, value in image.attributes.items():
@@ -278,7 +278,7 @@ def _group_columns(images: Sequence[Picture]) -> Iterable[str]:
     ]
 
 
-def _neighbours(images: Sequence[Picture]) -> tuple[int, list[tuple[int, int]]]:
+def _neighbours(images: Sequence[IndexedImage]) -> tuple[int, list[tuple[int, int]]]:
     """Return the number of series of counted names, and the pairs of images that are next in one."""
     series: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for n, image in enumerate(images):
@@ -288,7 +288,7 @@ def _neighbours(images: Sequence[Picture]) -> tuple[int, list[tuple[int, int]]]:
     return len(orders), [pair for order in orders for pair in pairwise(order)]
 
 
-def _count_alike(images: Sequence[Picture], pairs: Sequence[tuple[int, int]]) -> int:
+def _count_alike(images: Sequence[IndexedImage], pairs: Sequence[tuple[int, int]]) -> int:
     """Count the pairs that are closer to each other than the first is to the one half of all pairs away."""
     if not pairs:
         return 0

@@ -1,9 +1,9 @@
 """The images step: index a source once.
 
-The demo pictures are drawn into the step's own directory as one Parquet file and are part of the
-artifact; pictures of a user stay where they are, and every read proves that they are still the bytes
+The demo images are drawn into the step's own directory as one Parquet file and are part of the
+artifact; images of a user stay where they are, and every read proves that they are still the bytes
 that were indexed. Of these, only the ones that changed since the last scan are read (`stamps.py`).
-Where a source lies is configuration, not content: the same pictures at another path give the same index.
+Where a source lies is configuration, not content: the same images at another path give the same index.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig, unnamed_source
-from streetvision_core.data.decoding.decode import PictureReader
+from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.decoding.reasons import MAX_PIXELS
 from streetvision_core.data.groups import check_grouping
-from streetvision_core.data.index import DEMO_FILE, ImageIndex, QuarantineError, index_pictures
+from streetvision_core.data.index import DEMO_FILE, ImageIndex, QuarantineError, index_source
 from streetvision_core.data.opening import published_source
 from streetvision_core.data.sources import open_source
 from streetvision_core.data.stamps import STAMPS_FILE, Stamps, stamps_of
@@ -54,14 +54,14 @@ class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class IndexedImages:
-    """The index of a source, with the file of the demo pictures where they were drawn here.
+    """The index of a source, with the file of the demo images where they were drawn here.
 
-    `stamps` is the file that tells the next scan what has not changed, `read` how many pictures this one
+    `stamps` is the file that tells the next scan what has not changed, `read` how many images this one
     has read, `source` says where they are; none of it is content.
     """
 
     index: ImageIndex
-    reader: PictureReader
+    reader: ImageReader
     source: str
     drawn: StagedFile | None = None
     stamps: bytes | None = None
@@ -73,7 +73,7 @@ class IndexedImages:
         return f"{self.source}: {self.index.summary}"
 
     def to_artifact(self) -> Artifact:
-        """Return the files of the index, and the drawn pictures if there are any."""
+        """Return the files of the index, and the drawn images if there are any."""
         artifact = self.index.to_artifact()
         files = {**artifact.files}
         if self.drawn is not None:
@@ -86,12 +86,12 @@ class IndexedImages:
 def index_images(
     config: ImagesConfig, *, directory: Path, previous: PublishedArtifact | None = None
 ) -> IndexedImages:
-    """Index the configured source; draw the demo pictures into ``directory`` first when they are it.
+    """Index the configured source; draw the demo images into ``directory`` first when they are it.
 
     Args:
         config: The source.
-        directory: Where the demo pictures are drawn.
-        previous: What this very code has indexed before; of it, pictures whose files have not changed are
+        directory: Where the demo images are drawn.
+        previous: What this very code has indexed before; of it, images whose files have not changed are
             taken over unread.
 
     Raises:
@@ -105,7 +105,7 @@ def index_images(
     known = previous is not None and _reads_alike(config, previous)
     stamps = Stamps(source, stamps_of(previous) if previous is not None and known else {})
     try:
-        index = index_pictures(
+        index = index_source(
             source,
             max_quarantined_share=config.max_quarantined_share,
             max_pixels=config.max_megapixels * 1_000_000,
@@ -116,7 +116,7 @@ def index_images(
         raise _listed(error, directory / QUARANTINE_FILE) from error
     return IndexedImages(
         index=index,
-        reader=PictureReader(source, index),
+        reader=ImageReader(source, index),
         source=source.describe(),
         drawn=drawn,
         stamps=None if drawn else stamps.to_bytes(index.pictures),
@@ -151,10 +151,10 @@ def _placeless(settings: Any) -> Any:
 
 
 def published_images(published: PublishedArtifact) -> IndexedImages:
-    """Return the demo pictures that were published, as what `index_images` would make of them."""
+    """Return the demo images that were published, as what `index_images` would make of them."""
     index = ImageIndex.from_artifact(published)
     source = published_source(published)
-    return IndexedImages(index=index, reader=PictureReader(source, index), source=source.describe())
+    return IndexedImages(index=index, reader=ImageReader(source, index), source=source.describe())
 
 
 def indexed_before(store: ArtifactStore) -> PublishedArtifact:

@@ -1,6 +1,6 @@
-"""The index of the labelled pictures: every picture read once, measured, and kept or put in quarantine.
+"""The index of the labelled images: every image read once, measured, and kept or put in quarantine.
 
-`index_pictures` reads each listed picture exactly once. What cannot be used goes to the quarantine with
+`index_source` reads each listed image exactly once. What cannot be used goes to the quarantine with
 its reason, never to a crash; exact duplicates that carry both labels go there together. The result does
 not depend on the order of the source or on the number of workers. It is refused (`QuarantineError`, which
 carries the index and one advice for each reason) when the quarantine is more than a share of the images, and
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from streetvision_core.data.decoding.reasons import MAX_PIXELS, Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import MAX_PIXELS, Reason, UnusableImageError
 from streetvision_core.data.labels import LABEL_NAMES, check_some_of_each
 from streetvision_core.errors import DataError
 from streetvision_core.io import Artifact, csv_bytes, read_csv
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from streetvision_core.data.sources import Entry, PictureSource
+    from streetvision_core.data.sources import Entry, ImageSource
     from streetvision_core.io import PublishedArtifact
 
-# The demo pictures, where they were drawn, lie beside their index.
+# The demo images, where they were drawn, lie beside their index.
 DEMO_FILE = "pictures.parquet"
 _NUMBERS = ("label", "size_bytes", "width", "height", "orientation")
 _COLUMNS = ("name", "label", "group", "sha256", *_NUMBERS[1:], "phash", "phash_mirrored")
@@ -46,8 +46,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no table, terminal or file system c
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One usable picture. `name` is unique; a picture without a group is a group of its own name.
+class IndexedImage:
+    """One usable image. `name` is unique; an image without a group is a group of its own name.
 
     Width and height are in pixels and upright; `orientation` is the EXIF value 1 to 8; the hashes are 64
     bits in 16 hex digits, those of 256 bits in 64. `format` is Pillow's name of it, `brightness` the mean
@@ -75,7 +75,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """One picture that is not used, and why."""
+    """One image that is not used, and why."""
 
     name: str
     reason: Reason
@@ -86,7 +86,7 @@ class Quarantined:
 class ImageIndex:
     """The usable images and the quarantine, each sorted by name."""
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[IndexedImage, ...]
     quarantine: tuple[Quarantined, ...] = ()
 
     @property
@@ -147,7 +147,7 @@ class ImageIndex:
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave."""
         return cls(
-            pictures=tuple(map(_picture, read_csv(published.read_bytes("index.csv")))),
+            pictures=tuple(map(_image, read_csv(published.read_bytes("index.csv")))),
             quarantine=tuple(
                 Quarantined(row["name"], Reason(row["reason"]), row["detail"])
                 for row in read_csv(published.read_bytes("quarantine.csv"))
@@ -213,23 +213,23 @@ def describe_quarantine(quarantine: Sequence[Quarantined], *, details: bool = Fa
     return ", ".join(parts)
 
 
-def index_pictures(
-    source: PictureSource,
+def index_source(
+    source: ImageSource,
     *,
     max_quarantined_share: float = 0.05,
     max_pixels: int = MAX_PIXELS,
     workers: int = 2,
-    unchanged: Callable[[str], Picture | None] = lambda _: None,
+    unchanged: Callable[[str], IndexedImage | None] = lambda _: None,
     check: Callable[[Sequence[Entry]], None] = lambda _: None,
 ) -> ImageIndex:
-    """Read every picture of `source` once, in `workers` threads, and index it.
+    """Read every image of `source` once, in `workers` threads, and index it.
 
     Args:
-        source: The pictures.
+        source: The images.
         max_quarantined_share: How much of them may be unusable, 0 to 1.
         max_pixels: How large an image may be.
         workers: How many threads read.
-        unchanged: Returns what is known of a picture by its name, which then is not read; or None.
+        unchanged: Returns what is known of an image by its name, which then is not read; or None.
         check: Raises where what is listed cannot be right, before anything is read.
 
     Raises:
@@ -251,7 +251,7 @@ def index_pictures(
     measure = partial(_measure, source, unchanged=unchanged, max_pixels=max_pixels)
     measured = list(_in_threads(measure, readable, workers))
     quarantine += [one for one in measured if isinstance(one, Quarantined)]
-    pictures = [one for one in measured if isinstance(one, Picture)]
+    pictures = [one for one in measured if isinstance(one, IndexedImage)]
     pictures.sort(key=lambda picture: picture.name)
     for find_contradicting in (_find_contradicting, _find_contradicting_copies):
         contradicting = list(find_contradicting(pictures))
@@ -268,8 +268,8 @@ def index_pictures(
 
 
 def _in_threads(
-    measure: Callable[[Entry], Picture | Quarantined], entries: Sequence[Entry], workers: int
-) -> Iterator[Picture | Quarantined]:
+    measure: Callable[[Entry], IndexedImage | Quarantined], entries: Sequence[Entry], workers: int
+) -> Iterator[IndexedImage | Quarantined]:
     """Measure entries in threads, in their order: decoding and hashing release the GIL.
 
     A few at a time: handing one to a thread takes a tenth of the time of measuring it.
@@ -309,8 +309,8 @@ def _sort_out(entries: Iterable[Entry]) -> tuple[list[Entry], list[Quarantined]]
 
 
 def _measure(
-    source: PictureSource, entry: Entry, *, unchanged: Callable[[str], Picture | None], max_pixels: int
-) -> Picture | Quarantined:
+    source: ImageSource, entry: Entry, *, unchanged: Callable[[str], IndexedImage | None], max_pixels: int
+) -> IndexedImage | Quarantined:
     from streetvision_core.data.fingerprint import fingerprint
 
     assert entry.label is not None
@@ -324,13 +324,13 @@ def _measure(
         return replace(known, **listed)
     try:
         measured = fingerprint(source.read(entry.name), max_pixels=max_pixels)
-    except UnusablePictureError as error:
+    except UnusableImageError as error:
         return Quarantined(entry.name, error.reason, " ".join(error.detail.split()))
-    return Picture(name=entry.name, **listed, **vars(measured))
+    return IndexedImage(name=entry.name, **listed, **vars(measured))
 
 
-def _find_contradicting(pictures: Iterable[Picture]) -> Iterator[Quarantined]:
-    same_bytes: defaultdict[str, list[Picture]] = defaultdict(list)
+def _find_contradicting(pictures: Iterable[IndexedImage]) -> Iterator[Quarantined]:
+    same_bytes: defaultdict[str, list[IndexedImage]] = defaultdict(list)
     for picture in pictures:
         same_bytes[picture.sha256].append(picture)
     for copies in same_bytes.values():
@@ -341,7 +341,7 @@ def _find_contradicting(pictures: Iterable[Picture]) -> Iterator[Quarantined]:
                 yield Quarantined(copy.name, Reason.CONTRADICTING, f"{detail} {LABEL_NAMES[other.label]}")
 
 
-def _find_contradicting_copies(pictures: Sequence[Picture]) -> Iterator[Quarantined]:
+def _find_contradicting_copies(pictures: Sequence[IndexedImage]) -> Iterator[Quarantined]:
     """Find images and re-encoded, resized or mirrored copies of them that carry the other label.
 
     Near-duplicates further apart are kept: of two neighbouring frames one may show the first cone.
@@ -394,12 +394,12 @@ def _count_reasons(quarantine: Iterable[Quarantined]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _row(picture: Picture) -> dict[str, object]:
+def _row(picture: IndexedImage) -> dict[str, object]:
     attributes = {f"{_ATTRIBUTE}{name}": value for name, value in picture.attributes.items()}
     return {column: getattr(picture, column) for column in (*_COLUMNS, *_LATER)} | attributes
 
 
-def _picture(row: Mapping[str, str]) -> Picture:
+def _image(row: Mapping[str, str]) -> IndexedImage:
     numbers = {column: int(row[column]) for column in _NUMBERS}
     texts = {column: row[column] for column in _COLUMNS if column not in numbers}
     later: dict[str, Any] = {column: row[column] for column in _LATER if row.get(column)}
@@ -410,4 +410,4 @@ def _picture(row: Mapping[str, str]) -> Picture:
         for column, cell in row.items()
         if column.startswith(_ATTRIBUTE) and cell
     }
-    return Picture(**texts, **numbers, attributes=attributes, **later)  # type: ignore[arg-type]
+    return IndexedImage(**texts, **numbers, attributes=attributes, **later)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from streetvision_core.graph import ROLES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streetvision_core.data.index import Picture
+    from streetvision_core.data.index import IndexedImage
 
 
 class Group(Protocol):
@@ -28,7 +28,7 @@ class Group(Protocol):
         """The name of the group."""
 
     @property
-    def members(self) -> Sequence[Picture]:
+    def members(self) -> Sequence[IndexedImage]:
         """The images in it."""
 
 

@@ -6,31 +6,31 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
-from streetvision_core.data.decoding.decode import PictureReader
+from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.index import DEMO_FILE, ImageIndex
 from streetvision_core.data.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streetvision_core.data.sources import PictureSource
+    from streetvision_core.data.sources import ImageSource
     from streetvision_core.data.splits import Splits
     from streetvision_core.io import PublishedArtifact
 
 
-def open_pictures(images: PublishedArtifact, splits: Splits, *, roles: Iterable[str]) -> PictureReader:
-    """Open the pictures of ``roles`` of a published index; a picture of another role cannot be read.
+def open_images(images: PublishedArtifact, splits: Splits, *, roles: Iterable[str]) -> ImageReader:
+    """Open the images of ``roles`` of a published index; an image of another role cannot be read.
 
     Raises:
         ConfigError: the source is not where it was when it was indexed.
     """
     index = ImageIndex.from_artifact(images)
     allowed = {name for role in roles for name in splits.roles[role]}
-    kept = tuple(picture for picture in index.pictures if picture.name in allowed)
-    return PictureReader(published_source(images), replace(index, pictures=kept))
+    kept = tuple(image for image in index.pictures if image.name in allowed)
+    return ImageReader(published_source(images), replace(index, pictures=kept))
 
 
-def published_source(images: PublishedArtifact) -> PictureSource:
+def published_source(images: PublishedArtifact) -> ImageSource:
     """Open the source that a published index was made from; nothing it reads is proven yet.
 
     Raises:

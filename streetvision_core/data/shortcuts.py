@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from streetvision_core.data.index import ImageIndex, Picture
+    from streetvision_core.data.index import ImageIndex, IndexedImage
     from streetvision_core.eval.inputs import Bools, Floats
     from streetvision_core.eval.intervals import Interval
 
@@ -121,21 +121,21 @@ def find_shortcuts(index: ImageIndex) -> tuple[Shortcut, ...]:
     return tuple(sorted(single or strong, key=lambda one: (-one.auroc, one.feature)))
 
 
-def _sample(index: ImageIndex) -> list[Picture]:
+def _sample(index: ImageIndex) -> list[IndexedImage]:
     ordered = sorted(index.pictures, key=lambda image: (image.sha256, image.name))
     return [
         image for label in (0, 1) for image in [one for one in ordered if one.label == label][:MOST_IMAGES]
     ]
 
 
-def features(images: Sequence[Picture]) -> Columns:
+def features(images: Sequence[IndexedImage]) -> Columns:
     """Return the features that differ between the images, each [N, C]; texts are one column a value."""
     numbers = {name: np.array(values, float)[:, None] for name, values in _numbers(images).items()}
     texts = {name: _indicators(values) for name, values in _texts(images).items()}
     return {name: values for name, values in {**numbers, **texts}.items() if np.ptp(values, axis=0).any()}
 
 
-def _numbers(images: Sequence[Picture]) -> dict[str, list[float]]:
+def _numbers(images: Sequence[IndexedImage]) -> dict[str, list[float]]:
     brightness = [image.brightness for image in images if image.brightness is not None]
     return {
         "width": [image.width for image in images],
@@ -146,7 +146,7 @@ def _numbers(images: Sequence[Picture]) -> dict[str, list[float]]:
     }
 
 
-def _texts(images: Sequence[Picture]) -> dict[str, list[str]]:
+def _texts(images: Sequence[IndexedImage]) -> dict[str, list[str]]:
     names = sorted({name for image in images for name in image.attributes})
     origins = [name for name in names if ORIGINS & set(re.split(r"[^a-z]+", name.lower()))]
     texts = {f"attribute {name}": [image.attributes.get(name, "") for image in images] for name in origins}
@@ -176,7 +176,7 @@ def _predict(
     return scores
 
 
-def _describe(feature: str, images: Sequence[Picture]) -> tuple[str, str]:
+def _describe(feature: str, images: Sequence[IndexedImage]) -> tuple[str, str]:
     """Return the median or the commonest value of the images of each class, with one of them for example."""
     numbers, texts = _numbers(images), _texts(images)
     if feature == JOINT:
@@ -187,12 +187,12 @@ def _describe(feature: str, images: Sequence[Picture]) -> tuple[str, str]:
     return _commonest(texts[feature], none, images), _commonest(texts[feature], roadwork, images)
 
 
-def _median(values: Sequence[float], members: Sequence[int], images: Sequence[Picture]) -> str:
+def _median(values: Sequence[float], members: Sequence[int], images: Sequence[IndexedImage]) -> str:
     middle = sorted(members, key=lambda n: (values[n], images[n].name))[len(members) // 2]
     return f"{values[middle]:.4g} in the middle ({images[middle].name})"
 
 
-def _commonest(values: Sequence[str], members: Sequence[int], images: Sequence[Picture]) -> str:
+def _commonest(values: Sequence[str], members: Sequence[int], images: Sequence[IndexedImage]) -> str:
     value, count = min(Counter(values[n] for n in members).items(), key=lambda item: (-item[1], item[0]))
     example = min(images[n].name for n in members if values[n] == value)
     return f"{count / len(members):.0%} {value or 'nothing'!r} ({example})"

@@ -1,10 +1,10 @@
-"""Four roles for the pictures: groups whole, near-duplicates together, both classes in each.
+"""Four roles for the images: groups whole, near-duplicates together, both classes in each.
 
-1. Groups that share near-duplicate pictures (or a group) are united; a united group never crosses roles.
+1. Groups that share near-duplicate images (or a group) are united; a united group never crosses roles.
 2. Of many seeded draws of a role for each united group the best is taken (:mod:`streetvision_core.data.draws`
    says what is minimised): both classes in each role, shares and prevalence as configured, enough groups.
 
-The result depends on the pictures' names, groups, labels and hashes and on the configuration, not on the
+The result depends on the images' names, groups, labels and hashes and on the configuration, not on the
 order of the index. The ratios are met as closely as the groups allow, which is not promised to be close:
 :mod:`streetvision_core.data.balance` tells what is not.
 
@@ -35,7 +35,7 @@ from streetvision_core.io import Artifact, json_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streetvision_core.data.index import ImageIndex, Picture
+    from streetvision_core.data.index import ImageIndex, IndexedImage
     from streetvision_core.io import PublishedArtifact
 
 SCHEMA_VERSION = 1
@@ -91,7 +91,7 @@ class Uniting:
     """The effect of near-duplicates on the groups.
 
     `united` of the `groups_after` hold more than one of the `groups_before`; `largest` is the number of
-    pictures in the largest united group.
+    images in the largest united group.
     """
 
     groups_before: int
@@ -121,7 +121,7 @@ class Splits:
         return not self.group_of.keys() >= set(self.group_of.values())
 
     def table(self) -> list[dict[str, object]]:
-        """Return one row per role: role, share, pictures, roadwork, none, groups."""
+        """Return one row per role: role, share, images, roadwork, none, groups."""
         total = sum(count.pictures for count in self.counts.values())
         return [
             {"role": role, "share": round(self.counts[role].pictures / total, 4), **asdict(self.counts[role])}
@@ -179,12 +179,12 @@ class _Group:
     """A united group: its name is the first of the groups in it, its counts are per class."""
 
     name: str
-    members: tuple[Picture, ...]
+    members: tuple[IndexedImage, ...]
     counts: tuple[int, int]
 
 
 def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
-    """Assign every picture of `index` to one of the four roles.
+    """Assign every image of `index` to one of the four roles.
 
     Raises:
         DataError: there are fewer united groups than roles, or fewer of one class.
@@ -232,7 +232,7 @@ def _unite_groups(index: ImageIndex, max_distance: int) -> list[_Group]:
     return [_Group(name, members, _count_classes(members)) for name, members in united.items()]
 
 
-def _count_classes(pictures: Iterable[Picture]) -> tuple[int, int]:
+def _count_classes(pictures: Iterable[IndexedImage]) -> tuple[int, int]:
     labels = Counter(one.label for one in pictures)
     return labels[0], labels[1]
 

@@ -1,8 +1,8 @@
 """Stamps of the files of a source, taken when they were read, so that the next scan reads only what changed.
 
-A stamp is the size, the times of change and the inode of the file that holds a picture, taken before the
-picture is read. The stamps lie in `lineage/stamps.csv` beside the index: where bytes came from is not
-content, so a copy of the same pictures has the same index and the same digest.
+A stamp is the size, the times of change and the inode of the file that holds an image, taken before the
+image is read. The stamps lie in `lineage/stamps.csv` beside the index: where bytes came from is not
+content, so a copy of the same images has the same index and the same digest.
 
 A file that was changed less than two seconds before the scan began gets no stamp: a later change could
 leave its times as they are, because a file system's clock is coarse. What is trusted beyond that is that
@@ -23,8 +23,8 @@ from streetvision_core.io import csv_bytes, read_csv
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streetvision_core.data.index import Picture
-    from streetvision_core.data.sources import PictureSource
+    from streetvision_core.data.index import IndexedImage
+    from streetvision_core.data.sources import ImageSource
     from streetvision_core.io import PublishedArtifact
 
 STAMPS_FILE = "lineage/stamps.csv"
@@ -36,30 +36,30 @@ _COARSEST_CLOCK_NS = 2_000_000_000
 class Stamps:
     """The stamps of one scan as they are taken, held against those of an earlier one.
 
-    `changed` are the names of the pictures that this scan has to read.
+    `changed` are the names of the images that this scan has to read.
     """
 
-    source: PictureSource
-    earlier: Mapping[str, tuple[Stamp, Picture]] = field(default_factory=dict)
+    source: ImageSource
+    earlier: Mapping[str, tuple[Stamp, IndexedImage]] = field(default_factory=dict)
     began_ns: int = field(default_factory=time.time_ns)
     taken: dict[str, Stamp] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
 
-    def unchanged(self, name: str) -> Picture | None:
-        """Return what an earlier scan measured of a picture whose file is as it was then; None otherwise.
+    def unchanged(self, name: str) -> IndexedImage | None:
+        """Return what an earlier scan measured of an image whose file is as it was then; None otherwise.
 
-        Called before the picture is read, from any thread.
+        Called before the image is read, from any thread.
         """
         stamp = self.source.stamp(name)
         if stamp is not None:
             self.taken[name] = stamp
-            then, picture = self.earlier.get(name, (None, None))
+            then, image = self.earlier.get(name, (None, None))
             if then == stamp:
-                return picture
+                return image
         self.changed.add(name)
         return None
 
-    def to_bytes(self, pictures: Iterable[Picture]) -> bytes:
+    def to_bytes(self, pictures: Iterable[IndexedImage]) -> bytes:
         """Return the file of the stamps of `pictures`, without those too fresh to be trusted."""
         limit = self.began_ns - _COARSEST_CLOCK_NS
         kept = ((one.name, self.taken[one.name]) for one in pictures if one.name in self.taken)
@@ -71,11 +71,11 @@ class Stamps:
         return csv_bytes(rows, columns=["name", *_NUMBERS])
 
 
-def stamps_of(published: PublishedArtifact) -> dict[str, tuple[Stamp, Picture]]:
-    """Return the stamps and pictures that a published index holds, by name; none if it holds no stamps."""
+def stamps_of(published: PublishedArtifact) -> dict[str, tuple[Stamp, IndexedImage]]:
+    """Return the stamps and images that a published index holds, by name; none if it holds no stamps."""
     if STAMPS_FILE not in published.manifest.output_artifacts:
         return {}
-    pictures = {picture.name: picture for picture in ImageIndex.from_artifact(published).pictures}
+    pictures = {image.name: image for image in ImageIndex.from_artifact(published).pictures}
     rows = read_csv(published.read_bytes(STAMPS_FILE))
     return {
         row["name"]: (Stamp(**{name: int(row[name]) for name in _NUMBERS}), pictures[row["name"]])

@@ -41,7 +41,7 @@ def verify_renamed(published: PublishedArtifact, index: ImageIndex) -> list[str]
     if BY_SHA256 not in published.manifest.output_artifacts:
         return []
     expected = renamed(
-        Splits.from_artifact(published), {picture.name: picture.sha256 for picture in index.pictures}
+        Splits.from_artifact(published), {image.name: image.sha256 for image in index.pictures}
     )
     same = published.read_bytes(BY_SHA256) == expected.to_bytes()
     return [] if same else [f"{BY_SHA256} gives other images to the roles than {NAMED}"]
@@ -55,7 +55,7 @@ def _wrong_frame(splits: Splits, config: SplitsConfig) -> Iterator[str]:
 
 
 def _wrong_names(index: ImageIndex, roles_of: Mapping[str, list[str]]) -> Iterator[str]:
-    known = {picture.name for picture in index.pictures}
+    known = {image.name for image in index.pictures}
     for name, roles in sorted(roles_of.items()):
         if len(roles) > 1:
             yield f"the image {name} is assigned {len(roles)} times: {', '.join(roles)}"
@@ -66,7 +66,7 @@ def _wrong_names(index: ImageIndex, roles_of: Mapping[str, list[str]]) -> Iterat
 
 
 def _wrong_counts(index: ImageIndex, splits: Splits) -> Iterator[str]:
-    label_of = {picture.name: picture.label for picture in index.pictures}
+    label_of = {image.name: image.label for image in index.pictures}
     for role in ROLES:
         labels = Counter(label_of.get(name) for name in splits.roles.get(role, ()))
         said = splits.counts.get(role)
@@ -93,8 +93,8 @@ def _crossings(
     }
     for kind, keys in kinds.items():
         together: defaultdict[object, list[str]] = defaultdict(list)
-        for picture, key in zip(pictures, keys, strict=True):
-            together[key].append(picture.name)
+        for image, key in zip(pictures, keys, strict=True):
+            together[key].append(image.name)
         for names in together.values():
             roles = sorted({role for name in names for role in roles_of.get(name, ())})
             if len(roles) > 1:

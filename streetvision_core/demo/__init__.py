@@ -1,13 +1,13 @@
-"""The demo pictures: procedurally drawn street scenes, with works on the road and without.
+"""The demo images: procedurally drawn street scenes, with works on the road and without.
 
-A picture's way: `light` and `scene` say what a street looks like, `works` and `surroundings` what
+An image's way: `light` and `scene` say what a street looks like, `works` and `surroundings` what
 stands on it and which answer is right, `canvas` projects metres to pixels, the `draw_*` modules paint,
-`picture` adds air and lens, `sequence` makes the frames of one drive, `generate` draws all of them,
+`image` adds air and lens, `sequence` makes the frames of one drive, `generate` draws all of them,
 `parquet` writes the file.
 """
 
-from streetvision_core.demo.generate import draw_pictures
+from streetvision_core.demo.generate import draw_images
 from streetvision_core.demo.parquet import write_demo
-from streetvision_core.demo.sequence import DemoPicture, draw_sequence
+from streetvision_core.demo.sequence import DemoImage, draw_sequence
 
-__all__ = ["DemoPicture", "draw_pictures", "draw_sequence", "write_demo"]
+__all__ = ["DemoImage", "draw_images", "draw_sequence", "write_demo"]

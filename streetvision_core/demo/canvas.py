@@ -51,7 +51,7 @@ class Halo:
 
 
 class Canvas:
-    """One picture under construction."""
+    """One image under construction."""
 
     def __init__(self, size: tuple[int, int], *, camera: Camera, light: Light) -> None:
         width, height = size[0] * OVERSAMPLING, size[1] * OVERSAMPLING
@@ -61,7 +61,7 @@ class Canvas:
         self.halos: list[Halo] = []
         self.image = Image.new("RGB", self.size)
         self.pen = ImageDraw.Draw(self.image)
-        # project runs a thousand times a picture, so everything it reads is a plain attribute.
+        # project runs a thousand times an image, so everything it reads is a plain attribute.
         self._focal = camera.focal * width
         self._forward, self._x, self._height, self._bend = (
             camera.forward,
@@ -129,7 +129,7 @@ class Canvas:
         return right if right < self.camera.x else None
 
     def glow(self, place: Place, metres: float, colour: Colour) -> None:
-        """Let a light spill over its surroundings once the picture is complete."""
+        """Let a light spill over its surroundings once the image is complete."""
         far = self.distance(place[2])
         radius = min(self.size[0] / 9, self._focal * metres / far)
         self.halos.append(Halo(self.project(place), radius, self.light.shine(colour, far)))

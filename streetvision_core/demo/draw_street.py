@@ -229,6 +229,6 @@ def _draw_awning(canvas: Canvas, house: House, near: float) -> None:
         canvas.flank(out, (2.35, 2.6), (z, end), colour, light=0.85)
 
 
-def picture_size(size: int) -> tuple[int, int]:
-    """Width and height of a picture whose long side is size pixels: four to three, both even."""
+def image_size(size: int) -> tuple[int, int]:
+    """Width and height of an image whose long side is size pixels: four to three, both even."""
     return size, round(size * 3 / 8) * 2

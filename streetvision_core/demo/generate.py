@@ -1,4 +1,4 @@
-"""All demo pictures, drawn by several processes, handed over in the order of their names.
+"""All demo images, drawn by several processes, handed over in the order of their names.
 
 Sequences are dealt out in small batches. Each depends on the seed and its own number alone, so the
 bytes do not depend on how many workers there are or on who finishes first.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from streetvision_core.demo.sequence import DemoPicture, draw_sequence, plan_sequences
+from streetvision_core.demo.sequence import DemoImage, draw_sequence, plan_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,15 +32,15 @@ class Drawing(Protocol):
         """Seed of everything that is drawn."""
 
 
-def draw_pictures(config: Drawing, *, workers: int = 2) -> Iterator[DemoPicture]:
-    """Draw `config.pictures` pictures; the same configuration gives the same bytes for any number of workers.
+def draw_images(config: Drawing, *, workers: int = 2) -> Iterator[DemoImage]:
+    """Draw `config.pictures` images; the same configuration gives the same bytes for any number of workers.
 
     Args:
-        config: how many pictures, their long side in pixels, and the seed.
+        config: how many images, their long side in pixels, and the seed.
         workers: processes to draw with; 1 draws in this process.
 
     Yields:
-        The pictures, sequence after sequence, frames in order.
+        The images, sequence after sequence, frames in order.
     """
     plan = list(enumerate(plan_sequences(config.pictures, seed=config.seed)))
     batches = [plan[start : start + _BATCH] for start in range(0, len(plan), _BATCH)]
@@ -57,7 +57,7 @@ def draw_pictures(config: Drawing, *, workers: int = 2) -> Iterator[DemoPicture]
         yield from pictures
 
 
-def _draw_batch(batch: Sequence[tuple[int, int]], *, seed: int, size: int) -> list[DemoPicture]:
+def _draw_batch(batch: Sequence[tuple[int, int]], *, seed: int, size: int) -> list[DemoImage]:
     return [
-        picture for number, frames in batch for picture in draw_sequence(number, frames, seed=seed, size=size)
+        image for number, frames in batch for image in draw_sequence(number, frames, seed=seed, size=size)
     ]

@@ -11,20 +11,20 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.demo.generate import draw_pictures
+from streetvision_core.demo.generate import draw_images
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.demo.generate import Drawing
-    from streetvision_core.demo.sequence import DemoPicture
+    from streetvision_core.demo.sequence import DemoImage
 
 ATTRIBUTES = ("time_of_day", "weather", "ambiguous")
 _ROW_GROUP = 256
 
 
 def write_demo(config: Drawing, path: str | Path, *, workers: int = 2) -> None:
-    """Draw the demo pictures into one Parquet file at exactly this path."""
+    """Draw the demo images into one Parquet file at exactly this path."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -37,15 +37,15 @@ def write_demo(config: Drawing, path: str | Path, *, workers: int = 2) -> None:
         ]
     )
     with pq.ParquetWriter(path, schema, compression="none", write_statistics=False) as writer:
-        pictures = draw_pictures(config, workers=workers)
-        while rows := [_row(picture) for picture in islice(pictures, _ROW_GROUP)]:
+        pictures = draw_images(config, workers=workers)
+        while rows := [_row(image) for image in islice(pictures, _ROW_GROUP)]:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-def _row(picture: DemoPicture) -> dict[str, Any]:
+def _row(image: DemoImage) -> dict[str, Any]:
     return {
-        "image": {"bytes": picture.jpeg, "path": picture.name},
-        "label": picture.label,
-        "video_info": {"vid_id": picture.group},
-        **picture.attributes,
+        "image": {"bytes": image.jpeg, "path": image.name},
+        "label": image.label,
+        "video_info": {"vid_id": image.group},
+        **image.attributes,
     }

@@ -103,7 +103,7 @@ def _reflect(picture: Image.Image, horizon: float) -> Image.Image:
 
 
 def _shine(picture: Image.Image, canvas: Canvas) -> Image.Image:
-    """Screen all haloes over the picture; wider and fainter in rain and fog."""
+    """Screen all haloes over the image; wider and fainter in rain and fog."""
     shrink = OVERSAMPLING * _HALO_SHRINK
     width, height = picture.size
     layer = Image.new("RGB", (width // _HALO_SHRINK + 1, height // _HALO_SHRINK + 1))

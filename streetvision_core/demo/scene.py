@@ -164,7 +164,7 @@ def sample_road(dice: Dice, setting: str) -> Road:
 
 
 def sample_ridge(dice: Dice, *, towers: bool) -> tuple[float, ...]:
-    """Heights of the far skyline, in shares of the picture's height above the horizon."""
+    """Heights of the far skyline, in shares of the image's height above the horizon."""
     if towers:
         return tuple(dice.between(0.02, 0.24) for _ in range(dice.whole(8, 18)))
     swell, phase, waves = dice.between(0.02, 0.13), dice.between(0, 6), dice.between(0.5, 1.6)
@@ -175,7 +175,7 @@ def sample_ridge(dice: Dice, *, towers: bool) -> tuple[float, ...]:
 
 
 def sample_clouds(dice: Dice, light: Light) -> tuple[tuple[float, float, float, float], ...]:
-    """Cloud puffs: centre, half width and half height in shares of the picture."""
+    """Cloud puffs: centre, half width and half height in shares of the image."""
     puffs = []
     for _ in range(round(light.cloudiness * 6)):
         across, down, wide = dice.between(0, 1), dice.between(0.0, 0.34), dice.between(0.06, 0.2)

@@ -1,4 +1,4 @@
-"""The sequences of the demo: which there are, and the pictures of one.
+"""The sequences of the demo: which there are, and the images of one.
 
 A sequence is one short drive or walk past one scene: two to four frames, one group, one label. All
 of it depends on (seed, sequence number) alone, so workers may draw sequences in any order.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.demo import surroundings, works
 from streetvision_core.demo.dice import Dice
-from streetvision_core.demo.draw_street import picture_size
+from streetvision_core.demo.draw_street import image_size
 from streetvision_core.demo.light import sample_light
 from streetvision_core.demo.picture import draw_frame
 from streetvision_core.demo.placer import Placer
@@ -38,8 +38,8 @@ _FRAME_COUNT_STREAM, _SCENE_STREAM = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
-class DemoPicture:
-    """One drawn picture and what is known about it; label 1 is Roadwork, 0 is None."""
+class DemoImage:
+    """One drawn image and what is known about it; label 1 is Roadwork, 0 is None."""
 
     name: str
     jpeg: bytes
@@ -116,7 +116,7 @@ def _walk(camera: Camera, dice: Dice) -> Iterator[Camera]:
         forward += step
 
 
-def draw_sequence(number: int, frames: int, *, seed: int, size: int) -> list[DemoPicture]:
+def draw_sequence(number: int, frames: int, *, seed: int, size: int) -> list[DemoImage]:
     """Draw all frames of one sequence; the same arguments give the same bytes in any process."""
     dice = Dice(seed, _SCENE_STREAM, number)
     # Neighbouring numbers take turns: the classes stay balanced however many sequences there are.
@@ -129,9 +129,9 @@ def draw_sequence(number: int, frames: int, *, seed: int, size: int) -> list[Dem
     }
     cameras = _walk(scene.camera, dice)
     return [
-        DemoPicture(
+        DemoImage(
             name=f"{group}/frame_{frame}.jpg",
-            jpeg=draw_frame(scene, dice, camera=next(cameras), frame=frame, size=picture_size(size)),
+            jpeg=draw_frame(scene, dice, camera=next(cameras), frame=frame, size=image_size(size)),
             label=scene.label,
             group=group,
             attributes=attributes,

@@ -66,10 +66,10 @@ _CELLS_AT_ONCE = 2_000_000
 def confusion_by_group(labels: Values, decisions: Values, groups: Groups | None = None) -> Integers:
     """Count tp, tn, fp and fn of each group, int64 [G, 4], in the order of the groups' names.
 
-    Labels and decisions are [N] of 0/1 or bool; without groups each picture is one of its own.
+    Labels and decisions are [N] of 0/1 or bool; without groups each image is one of its own.
 
     Raises:
-        DataError: what `count_confusion` refuses, or groups that are not one a picture.
+        DataError: what `count_confusion` refuses, or groups that are not one an image.
     """
     truth, decided = binary_vector(labels, name="labels"), binary_vector(decisions, name="decisions")
     require_equal_length(labels=truth, decisions=decided)
@@ -80,10 +80,10 @@ def confusion_by_group(labels: Values, decisions: Values, groups: Groups | None 
 def cells_by_group(cell: Integers, cells: int, groups: Groups | None = None) -> Integers:
     """Count how often each group falls into each cell, int64 [G, cells], in the order of the groups' names.
 
-    `cell` [N] counts from 0; without groups each picture is one of its own.
+    `cell` [N] counts from 0; without groups each image is one of its own.
 
     Raises:
-        DataError: groups that are not one a picture.
+        DataError: groups that are not one an image.
     """
     unit, count = _units(groups, cell.size)
     return np.bincount(unit * cells + cell, minlength=cells * count).reshape(count, cells)
@@ -136,15 +136,15 @@ def bootstrap_positions(
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Interval of any statistic of the pictures at given positions.
+    """Interval of any statistic of the images at given positions.
 
     It is computed `resamples` times, and for "bca" once more for each unit.
 
     Args:
-        statistic: Takes positions, intp [M] in [0, pictures) with repetitions, and returns a number.
+        statistic: Takes positions, intp [M] in [0, images) with repetitions, and returns a number.
         pictures: How many there are.
         seed: Of the resamples.
-        groups: The group of each picture; without it each picture is a unit.
+        groups: The group of each image; without it each image is a unit.
         method: "bca" or "percentile".
         level: What the interval aims to cover.
         resamples: How many.
@@ -178,7 +178,7 @@ def _resampled_sums(
 def _resampled_positions(
     unit: npt.NDArray[np.intp], count: int, resamples: int, seed: int
 ) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield the positions of the pictures of each resample, all of a unit or none of it at a time."""
+    """Yield the positions of the images of each resample, all of a unit or none of it at a time."""
     random = np.random.default_rng(seed)
     order, size = np.argsort(unit, kind="stable"), np.bincount(unit, minlength=count)
     first = np.cumsum(size) - size
@@ -226,7 +226,7 @@ def _require_finite(values: Floats) -> None:
 
 
 def _units(groups: Groups | None, pictures: int) -> tuple[npt.NDArray[np.intp], int]:
-    """Number the unit of each picture from 0, and count the units."""
+    """Number the unit of each image from 0, and count the units."""
     if groups is None:
         return np.arange(pictures), pictures
     names, unit = np.unique(np.asarray(groups), return_inverse=True)
@@ -242,10 +242,10 @@ def _require_resampling(units: int, *, resamples: int, level: float) -> None:
         )
     if units < 2:
         raise DataError(
-            "at least two pictures or groups to resample",
+            "at least two images or groups to resample",
             f"{units}",
             "the bootstrap",
-            "One group says nothing about how groups differ; use more pictures.",
+            "One group says nothing about how groups differ; use more images.",
         )
 
 
@@ -308,7 +308,7 @@ def compare_augrc(
 
 @dataclass(frozen=True, eq=False)
 class _Ranking:
-    """Pictures by falling confidence, and for each wrong one [K] where it and its ties begin and end."""
+    """Images by falling confidence, and for each wrong one [K] where it and its ties begin and end."""
 
     order: npt.NDArray[np.intp]
     wrong: npt.NDArray[np.intp]
@@ -326,7 +326,7 @@ class _Ranking:
         )
 
     def doubled_area(self, weights: Ints) -> Ints:
-        """2 n^2 AUGRC, int64 [R], of the pictures taken `weights` [R, N] times."""
+        """2 n^2 AUGRC, int64 [R], of the images taken `weights` [R, N] times."""
         accepted = np.zeros((len(weights), weights.shape[1] + 1), dtype=np.int64)
         np.cumsum(weights[:, self.order], axis=1, out=accepted[:, 1:])
         later = 2 * accepted[:, -1:] - accepted[:, self.begins] - accepted[:, self.ends]
@@ -335,7 +335,7 @@ class _Ranking:
 
 
 def _resampled_weights(unit: npt.NDArray[np.intp], *, resamples: int, seed: int) -> Iterator[Ints]:
-    """Yield how often each picture is in each resample, [some, N] at a time, so that memory stays small."""
+    """Yield how often each image is in each resample, [some, N] at a time, so that memory stays small."""
     random = np.random.default_rng(seed)
     units, at_once = int(unit.max()) + 1, max(1, _PAIRS_AT_ONCE // unit.size)
     for start in range(0, resamples, at_once):
@@ -347,8 +347,8 @@ def _resampled_weights(unit: npt.NDArray[np.intp], *, resamples: int, seed: int)
 def _require_two(units: int) -> None:
     if units < 2:
         raise DataError(
-            "at least two pictures or groups to resample",
+            "at least two images or groups to resample",
             f"{units}",
             "the comparison of two confidences",
-            "One group says nothing about how groups differ; use more pictures.",
+            "One group says nothing about how groups differ; use more images.",
         )

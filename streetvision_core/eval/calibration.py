@@ -5,9 +5,9 @@ a rising function of m, fitted by minimising the negative log-likelihood of the 
 is m / T with one parameter; it changes no ranking and no exact MCC threshold's decisions. The records that
 the fits return are in `calibrators`, and `calibrator_choice` chooses among the fits.
 
-Perfectly separated pictures have no most likely Platt calibration: its slope would grow without
-end. So it is fitted to Platt's targets, (n1 + 1) / (n1 + 2) for the n1 pictures of Roadwork and
-1 / (n0 + 2) for the n0 of None, instead of 1 and 0. For the same reason an isotonic fit of n pictures stays
+Perfectly separated images have no most likely Platt calibration: its slope would grow without
+end. So it is fitted to Platt's targets, (n1 + 1) / (n1 + 2) for the n1 images of Roadwork and
+1 / (n0 + 2) for the n0 of None, instead of 1 and 0. For the same reason an isotonic fit of n images stays
 between 1 / (n + 2) and 1 - 1 / (n + 2). All scores equal give the base rate.
 
 Source: Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks (arXiv 1706.04599);
@@ -58,7 +58,7 @@ def fit_temperature(logits: Values, labels: Values) -> float:
 
     NLL is convex in 1 / T, so the root of its derivative is the minimum. T is sought in
     `TEMPERATURE_BOUNDS`; a value on a bound says that the data do not determine one: perfectly
-    separated pictures end at the lower bound, a model no better than chance at the upper.
+    separated images end at the lower bound, a model no better than chance at the upper.
 
     Raises:
         DataError: shapes that do not fit, nothing, logits that are not finite, or one class only.
@@ -76,7 +76,7 @@ def fit_temperature(logits: Values, labels: Values) -> float:
 
 
 def fit_temperature_scaling(logits: Values, labels: Values) -> Temperature:
-    """Fit a temperature as `fit_temperature`, and keep 1 where the pictures do not determine one.
+    """Fit a temperature as `fit_temperature`, and keep 1 where the images do not determine one.
 
     Raises:
         DataError: as `fit_temperature`.

@@ -1,11 +1,11 @@
 """The choice of a calibrator: the simplest that is about as good as the best, by cross-validated likelihood.
 
-The pictures are split into folds that hold both classes as evenly as may be; pictures of one group are
-never in two folds. Each method is fitted on all folds but one and judged on that one, so that every picture
+The images are split into folds that hold both classes as evenly as may be; images of one group are
+never in two folds. Each method is fitted on all folds but one and judged on that one, so that every image
 is judged once, by a fit that did not see it. The loss is the NLL in nats. A method is as good as the best
 one where its mean loss exceeds the best by at most one standard error of that difference, which is taken
-picture by picture (group by group), for the same pictures are hard for all methods. Among these the
-simplest is taken, in the order of `METHODS`, and fitted on all pictures.
+image by image (group by group), for the same images are hard for all methods. Among these the
+simplest is taken, in the order of `METHODS`, and fitted on all images.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FITS: dict[str, Callable[[Values, Values], Calibrator]] = {
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """A method's mean loss in nats on pictures it was not fitted on, and how far it is from the best.
+    """A method's mean loss in nats on images it was not fitted on, and how far it is from the best.
 
     `excess` is the difference to the best method, 0 for that one, and `standard_error` belongs to it.
     """
@@ -61,7 +61,7 @@ class CrossValidated:
 
 @dataclass(frozen=True)
 class CalibratorChoice:
-    """The chosen calibrator, fitted on all pictures, and what every method was judged by."""
+    """The chosen calibrator, fitted on all images, and what every method was judged by."""
 
     calibrator: Calibrator
     judged: tuple[CrossValidated, ...]
@@ -78,14 +78,14 @@ def choose_calibrator(
     """Choose and fit a calibrator for logits [N, 2] or [N] and labels [N].
 
     Args:
-        logits: Logits of pictures that neither trained the model nor will judge it: val_select.
+        logits: Logits of images that neither trained the model nor will judge it: val_select.
         labels: Their labels, 0 or 1.
-        groups: The group of each picture, [N]; no group is split. None: every picture by itself.
+        groups: The group of each image, [N]; no group is split. None: every image by itself.
         folds: How many folds.
         seed: Seed of the folds.
 
     Raises:
-        DataError: shapes that do not fit, logits that are not finite, or too few pictures or groups of a
+        DataError: shapes that do not fit, logits that are not finite, or too few images or groups of a
             class for so many folds.
         ConfigError: fewer than two folds.
     """

@@ -1,9 +1,9 @@
 """The vocabulary, the operating point and the interface that all policies share.
 
-A policy answers pictures with roadwork or none, or defers: it hands the picture to a person. What it is
+A policy answers images with roadwork or none, or defers: it hands the image to a person. What it is
 asked about are logits with its operating point folded in, as the weights of a bundle give them, so that an
 answer is roadwork exactly where logit(Roadwork) - logit(None) is above 0, in this library and in any other.
-Whether a picture is answered at all may depend on more than its logits; that is what the extras are.
+Whether an image is answered at all may depend on more than its logits; that is what the extras are.
 
 An operating point is a temperature T and a threshold t on the probability: with logits (a, b) of the
 checkpoint the folded ones are (a / T + s / 2, b / T - s / 2), where s = logit(t).
@@ -24,6 +24,7 @@ from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
 from streetvision_core.eval.thresholds import positive_probability, scan_margins
 from streetvision_core.io import json_bytes
 from streetvision_core.io.records import Record
+from streetvision_core.recorded import reworded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ ANSWERS: tuple[Answer, ...] = ("none", "roadwork")
 DECISIONS: tuple[Decision, ...] = (*ANSWERS, "defer")
 # What another machine's rounding may change in a number that is computed from the same numbers.
 ROUNDING = 1e-9
-# What a policy can be told of pictures besides their logits, each an array [N] or [N, D].
+# What a policy can be told of images besides their logits, each an array [N] or [N, D].
 Extras: TypeAlias = "Mapping[str, Floats]"
 
 
@@ -54,7 +55,7 @@ Metrics = Annotated[dict[str, int | FiniteFloat], AfterValidator(_require_first_
 
 
 class LabelledLogits(Protocol):
-    """Logits [N, 2] with the labels and groups [N] of the same pictures."""
+    """Logits [N, 2] with the labels and groups [N] of the same images."""
 
     @property
     def logits(self) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -66,7 +67,7 @@ class LabelledLogits(Protocol):
 
     @property
     def groups(self) -> Sequence[str]:
-        """The group of each picture, [N]; pictures of one group are not independent."""
+        """The group of each image, [N]; images of one group are not independent."""
 
 
 class OperatingPoint(Record):
@@ -117,7 +118,7 @@ class Policy(Protocol):
         """The data versions of the artifacts it was fitted on, by step."""
 
     def decide(self, logits: Values, extras: Extras | None = None, /) -> tuple[Decision, ...]:
-        """Decide for pictures with folded logits [N, 2] or margins [N], and extras of the same pictures."""
+        """Decide for images with folded logits [N, 2] or margins [N], and extras of the same images."""
 
     def confidence(self, logits: Values, extras: Extras | None = None, /) -> Floats:
         """Return the confidence of each answer, float64 [N]; the lowest are deferred first."""
@@ -138,7 +139,7 @@ def answers(logits: Values) -> Bools:
 
 
 def decisions(logits: Values, *, accepted: Values | None = None) -> tuple[Decision, ...]:
-    """Answer each picture by its folded logits [N, 2] or margins [N]; defer it where it is not accepted."""
+    """Answer each image by its folded logits [N, 2] or margins [N]; defer it where it is not accepted."""
     said = answers(logits)
     taken = np.ones(said.size, dtype=bool) if accepted is None else np.asarray(accepted)
     return tuple(DECISIONS[code] for code in np.where(taken, said.astype(int), 2).tolist())
@@ -198,7 +199,7 @@ def read_policy(kind: type[_R], content: Any, *, where: str) -> _R:
 
 
 def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> bool:
-    """Compare JSON values, floats within a relative tolerance (and an absolute one, ten times smaller).
+    """Compare JSON values, words in today's, floats within a relative tolerance and a tenth of it absolutely.
 
     Of two dictionaries of metrics, what both hold is compared: a metric that only one of them has was not
     recorded then, or is not known any more, and that is no difference.
@@ -215,6 +216,8 @@ def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> 
         )
     if isinstance(recorded, float) and isinstance(fitted, float):
         return bool(np.isclose(recorded, fitted, rtol=tolerance, atol=tolerance / 10))
+    if isinstance(recorded, str) and isinstance(fitted, str):
+        return reworded(recorded) == reworded(fitted)
     return bool(recorded == fitted)
 
 
@@ -241,6 +244,6 @@ def _pairs(logits: Values) -> Floats:
             "logits of None and Roadwork, [N, 2]",
             f"shape {pairs.shape}",
             "an operating point",
-            "Pass both logits of each picture.",
+            "Pass both logits of each image.",
         )
     return pairs

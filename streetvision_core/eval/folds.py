@@ -95,7 +95,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def units_of_classes(truth: Bools, group: npt.NDArray[np.intp]) -> dict[str, int]:
-    """Count the groups that hold pictures of each class."""
+    """Count the groups that hold images of each class."""
     return {name: np.unique(group[members]).size for name, members in (("Roadwork", truth), ("None", ~truth))}
 
 
@@ -105,8 +105,8 @@ def _require_enough(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, pu
     for name, units in units_of_classes(truth, group).items():
         if units < folds:
             raise DataError(
-                f"at least {folds} pictures or groups of {name} for {folds} folds",
+                f"at least {folds} images or groups of {name} for {folds} folds",
                 f"{units}",
                 f"{purpose} by cross-validation",
-                "Use fewer folds or more pictures, or a fit that needs no cross-validation.",
+                "Use fewer folds or more images, or a fit that needs no cross-validation.",
             )

@@ -94,7 +94,7 @@ def margin_vector(logits: Values) -> Floats:
 
 
 def require_equal_length(**arrays: npt.NDArray[Any]) -> None:
-    """Refuse arrays that do not describe the same N pictures.
+    """Refuse arrays that do not describe the same N images.
 
     Raises:
         DataError: the lengths differ.
@@ -104,8 +104,8 @@ def require_equal_length(**arrays: npt.NDArray[Any]) -> None:
         raise DataError(
             f"as many {' as '.join(arrays)}",
             lengths,
-            "one entry a picture is needed in each",
-            "Pass arrays of the same pictures in the same order.",
+            "one entry an image is needed in each",
+            "Pass arrays of the same images in the same order.",
         )
 
 
@@ -118,7 +118,7 @@ def require_both_classes(labels: Bools, *, purpose: str) -> None:
     positives = int(np.count_nonzero(labels))
     if positives in {0, labels.size}:
         raise DataError(
-            f"pictures of both classes to {purpose}",
+            f"images of both classes to {purpose}",
             f"{positives} of Roadwork and {labels.size - positives} of None",
             f"{labels.size} labels",
             "Use a set that holds both classes, or make this role larger in the splits.",
@@ -159,10 +159,10 @@ def _require_shape(fits: bool, array: npt.NDArray[Any], *, name: str, wanted: st
             f"{name} {wanted}",
             f"shape {list(array.shape)}",
             f"{array.size} values",
-            "Reshape the array; N counts pictures.",
+            "Reshape the array; N counts images.",
         )
     if array.size == 0:
-        raise DataError(f"at least one picture in {name}", "none", f"shape {list(array.shape)}", "Pass data.")
+        raise DataError(f"at least one image in {name}", "none", f"shape {list(array.shape)}", "Pass data.")
 
 
 def _require_finite(array: Floats, *, name: str) -> None:
@@ -172,6 +172,6 @@ def _require_finite(array: Floats, *, name: str) -> None:
         raise DataError(
             f"{name} to be finite",
             f"{array.size - int(np.count_nonzero(finite))} that are NaN or infinite",
-            f"the first at picture {position} of {array.size}",
-            "Look for a training that diverged or a picture that was read wrongly; nothing is guessed here.",
+            f"the first at image {position} of {array.size}",
+            "Look for a training that diverged or an image that was read wrongly; nothing is guessed here.",
         )

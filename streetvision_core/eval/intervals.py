@@ -1,15 +1,15 @@
 """Confidence intervals of rates and of MCC, from counts alone.
 
 - A rate (FNR, FPR, accuracy) has the Clopper-Pearson interval, which covers at least as often as it says,
-  or Wilson's, which is narrower and covers about as often as it says. Of no pictures both are [0, 1].
+  or Wilson's, which is narrower and covers about as often as it says. Of no images both are [0, 1].
 - MCC has a Fisher-z interval: arctanh(MCC) plus and minus a normal quantile times its standard error, taken
   back by tanh. The standard error is that of a correlation of two 0/1 variables with the frequencies of the
   four cells (its influence function), not the 1 / sqrt(n - 3) of two normal variables, which covers .28
-  instead of .95 at MCC .98. Half a picture is added to each cell, so that a perfect table has an interval
+  instead of .95 at MCC .98. Half an image is added to each cell, so that a perfect table has an interval
   too. That pulls a large MCC towards 0, so each end is measured from whichever of the two, with or
   without the halves, is farther out; without this the interval covers .74 at MCC .98, n=100, prevalence .1.
 
-All of them take the pictures as independent of each other. Frames of one video are not: resample groups
+All of them take the images as independent of each other. Frames of one video are not: resample groups
 (:mod:`streetvision_core.eval.bootstrap`).
 
 Sources: Clopper and Pearson, Biometrika 26 (1934), 404-413; Wilson, JASA 22 (1927), 209-212; Fisher, Metron
@@ -46,7 +46,7 @@ class Interval:
 
 
 def clopper_pearson_interval(events: int, trials: int, *, level: float = LEVEL) -> Interval:
-    """Interval of a rate with `events` among `trials` pictures; it covers at least `level`.
+    """Interval of a rate with `events` among `trials` images; it covers at least `level`.
 
     Raises:
         DataError: counts that are negative, or more events than trials.
@@ -59,7 +59,7 @@ def clopper_pearson_interval(events: int, trials: int, *, level: float = LEVEL) 
 
 
 def wilson_interval(events: int, trials: int, *, level: float = LEVEL) -> Interval:
-    """Wilson's score interval of a rate with `events` among `trials` pictures.
+    """Wilson's score interval of a rate with `events` among `trials` images.
 
     Raises:
         DataError: counts that are negative, or more events than trials.
@@ -72,7 +72,7 @@ def wilson_interval(events: int, trials: int, *, level: float = LEVEL) -> Interv
     rate, total = events / trials, trials + squared
     centre = (events + squared / 2) / total
     half = math.sqrt(squared * (trials * rate * (1 - rate) + squared / 4)) / total
-    # With every picture an event the sum is 1, and in floats it may be a hair more.
+    # With every image an event the sum is 1, and in floats it may be a hair more.
     return Interval(centre - half, centre + half if events < trials else 1.0, level, "wilson")
 
 
@@ -80,12 +80,12 @@ def mcc_interval(confusion: Confusion, *, level: float = LEVEL) -> Interval:
     """Fisher-z interval of the MCC of these counts; it always holds the MCC itself.
 
     Raises:
-        DataError: no pictures were counted.
+        DataError: no images were counted.
         ConfigError: a level outside (0, 1).
     """
     if not confusion.total:
         raise DataError(
-            "at least one counted picture", "none", "the interval of the MCC", "Count decisions first."
+            "at least one counted image", "none", "the interval of the MCC", "Count decisions first."
         )
     # MCC does not change when all counts are doubled, and twice a half is a whole.
     cells = 2 * np.array([confusion.tp, confusion.tn, confusion.fp, confusion.fn]) + 1
@@ -121,7 +121,7 @@ def require_level(level: float) -> float:
 def _deviation(cells: np.ndarray[tuple[int, ...], np.dtype[np.float64]], mcc: float) -> float:
     """Standard error of the MCC of tp, tn, fp, fn, all positive: the deviation of its influence function.
 
-    A picture whose label and decision, brought to mean 0 and deviation 1, are x and y changes a
+    An image whose label and decision, brought to mean 0 and deviation 1, are x and y changes a
     correlation r by (x y - r (x^2 + y^2) / 2) / n.
     """
     share = cells / cells.sum()
@@ -139,5 +139,5 @@ def _require_counts(events: int, trials: int) -> None:
             "between 0 and as many events as trials",
             f"{events} events in {trials} trials",
             "the interval of a rate",
-            "Count both on the same pictures.",
+            "Count both on the same images.",
         )

@@ -65,7 +65,7 @@ class Confusion:
 
     @property
     def total(self) -> int:
-        """All pictures counted."""
+        """All images counted."""
         return self.tp + self.tn + self.fp + self.fn
 
     @property

@@ -3,7 +3,7 @@
 An objective answers two questions about counts, elementwise on arrays, so that one call judges every step
 of the scan. `score` is the number that is reported and whose optimism is estimated; larger is better.
 `preference` is what the scan maximises: the score itself, but for `RecallAtLeast`, where the score is the
-recall and the preference is to call as few pictures roadwork as that recall allows. So it prefers the
+recall and the preference is to call as few images roadwork as that recall allows. So it prefers the
 largest threshold whose recall is still reached; of thresholds with equal recall that is the one with the
 fewest false alarms, hence with the best precision and MCC.
 
@@ -70,7 +70,7 @@ class FBeta(Objective):
 class Cost(Objective):
     """The price of being wrong: `miss` for a missed roadwork, `false_alarm` for a false alarm.
 
-    The score is the mean cost of a picture with a minus sign, at most 0. Only the ratio of the prices
+    The score is the mean cost of an image with a minus sign, at most 0. Only the ratio of the prices
     decides the threshold.
     """
 
@@ -92,7 +92,7 @@ class Cost(Objective):
 class RecallAtLeast:
     """The largest threshold that finds at least this share of the roadwork.
 
-    The recall holds on the pictures that chose the threshold. On others it will be missed about as often
+    The recall holds on the images that chose the threshold. On others it will be missed about as often
     as not; a promise about them is the business of risk control.
     """
 
@@ -109,7 +109,7 @@ class RecallAtLeast:
         return _share(np.asarray(tp, dtype=np.float64), np.add(tp, fn, dtype=np.float64))
 
     def preference(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
-        """Return the share of pictures called none where the recall is reached, and below 0 elsewhere.
+        """Return the share of images called none where the recall is reached, and below 0 elsewhere.
 
         Probabilities of exactly 0 can keep it out of reach; then the largest recall is preferred.
         """

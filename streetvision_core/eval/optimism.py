@@ -1,17 +1,17 @@
 """The threshold that is used, and by how much its score flatters it: both from one bootstrap.
 
-Pictures, or whole groups where pictures come in groups, are drawn again with replacement, and the exact
+Images, or whole groups where images come in groups, are drawn again with replacement, and the exact
 scan chooses a threshold on each resample. That takes one sort for all resamples; a resample is weights on
 the steps of `thresholds`, so B of them cost O(B n), in slices of bounded memory.
 
-`at` says which threshold is used: `midpoint`, the middle of the best plateau of the pictures themselves,
+`at` says which threshold is used: `midpoint`, the middle of the best plateau of the images themselves,
 or `bootstrap_median`, the median of the middles that the resamples chose, which varies less from one set
-of pictures to another.
+of images to another.
 
 Optimism is the mean, over resamples, of the score that a threshold has on the resample which chose it
-minus the score that the same threshold has on all pictures (B. Efron, JASA 78 (1983), 316-331). It
+minus the score that the same threshold has on all images (B. Efron, JASA 78 (1983), 316-331). It
 estimates by how much the score of a chosen threshold exceeds its true score, whichever of the two places
-it is. It tends to be too small for MCC: in simulation (prevalence 0.1, 200 and 2,000 pictures) it was 0.77
+it is. It tends to be too small for MCC: in simulation (prevalence 0.1, 200 and 2,000 images) it was 0.77
 and 0.63 of the truth for the midpoint, 1.02 and 0.73 of it for the median.
 
 A resample without both classes is left out. The same seed gives the same numbers with the same NumPy;
@@ -55,7 +55,7 @@ _CELLS = 1 << 16
 
 @dataclass(frozen=True)
 class Resamples:
-    """Thresholds [B] that resamples chose, their scores [B] there, and their scores [B] on all pictures."""
+    """Thresholds [B] that resamples chose, their scores [B] there, and their scores [B] on all images."""
 
     thresholds: Floats
     scores: Floats
@@ -63,7 +63,7 @@ class Resamples:
 
     @property
     def optimism(self) -> float:
-        """Mean of what a threshold's score loses from its resample to all pictures."""
+        """Mean of what a threshold's score loses from its resample to all images."""
         return float(np.mean(self.scores - self.scores_on_all))
 
 
@@ -71,7 +71,7 @@ class Resamples:
 class ChosenMargin:
     """The threshold that is used, on the margins, and the estimated optimism of its score.
 
-    `choice.score - optimism` estimates the score on pictures that did not choose the threshold.
+    `choice.score - optimism` estimates the score on images that did not choose the threshold.
     `resamples` counts those that held both classes.
     """
 
@@ -93,13 +93,13 @@ def choose_margin(
     """Choose the threshold on the margins of logits [N, 2] or [N] for labels [N], and rate its optimism.
 
     Args:
-        logits: Logits of the pictures that choose.
+        logits: Logits of the images that choose.
         labels: Their labels, 0 or 1.
         objective: What the threshold is best at.
         at: `midpoint` or `bootstrap_median`.
         resamples: How many resamples are drawn.
         seed: Seed of the draws.
-        groups: The group of each picture, [N]; groups are drawn whole. None: every picture by itself.
+        groups: The group of each image, [N]; groups are drawn whole. None: every image by itself.
 
     Raises:
         DataError: as `scan_margins`, or groups of another length, or resamples of one class only.
@@ -130,7 +130,7 @@ def resample_thresholds(
     seed: int,
     groups: Sequence[str] | None = None,
 ) -> Resamples:
-    """Choose a threshold on each resample of ordered pictures.
+    """Choose a threshold on each resample of ordered images.
 
     Raises:
         DataError: groups of another length, or no resample with both classes.
@@ -149,7 +149,7 @@ def resample_thresholds(
             "resamples that hold both classes",
             f"none in {resamples}",
             "the bootstrap of the threshold",
-            "Use more pictures or groups of the rarer class, or draw more resamples.",
+            "Use more images or groups of the rarer class, or draw more resamples.",
         )
     return Resamples(thresholds, scores, scores_on_all)
 
@@ -157,7 +157,7 @@ def resample_thresholds(
 def _draw_weights(
     order: Order, *, resamples: int, seed: int, groups: Sequence[str] | None
 ) -> Iterator[npt.NDArray[np.integer]]:
-    """Yield how often each picture was drawn, [R, N] in the order of `order`, a slice at a time."""
+    """Yield how often each image was drawn, [R, N] in the order of `order`, a slice at a time."""
     random = np.random.default_rng(seed)
     pictures = order.labels.size
     group = np.arange(pictures) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -168,14 +168,14 @@ def _draw_weights(
         count = min(rows, resamples - begin)
         drawn = random.integers(0, units, (count, units)) + units * np.arange(count)[:, None]
         times = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
-        # Where no group binds them, pictures are alike before they are drawn, in whatever order.
+        # Where no group binds them, images are alike before they are drawn, in whatever order.
         yield times if groups is None else times[:, group[order.order]]
 
 
 def _scan_resamples(
     order: Order, weights: npt.NDArray[np.integer], score_on_all: Floats, *, objective: Objective
 ) -> tuple[Floats, Floats, Floats]:
-    """Scan each row of weights [R, N]: thresholds, their scores there, and their scores on all pictures."""
+    """Scan each row of weights [R, N]: thresholds, their scores there, and their scores on all images."""
     counts = count_steps(order, weights)
     both = (counts.positives[:, 0] > 0) & (counts.negatives[:, 0] > 0)
     counts = counts.rows(both)
@@ -188,7 +188,7 @@ def _scan_resamples(
 
 
 def _choice_at(order: Order, threshold: float, objective: Objective) -> ThresholdChoice:
-    """Say what a threshold reaches that no plateau of all pictures need hold; its step is its plateau."""
+    """Say what a threshold reaches that no plateau of all images need hold; its step is its plateau."""
     index = int(step_of(order, threshold))
     return choice_at(
         count_steps(order),

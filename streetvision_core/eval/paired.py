@@ -1,13 +1,13 @@
 """The comparison of two deciders on the very same images, and a test that these suffice to tell them apart.
 
-Both have decided the same pictures, so that what is hard for one is hard for the other: the pictures on which
+Both have decided the same images, so that what is hard for one is hard for the other: the images on which
 they differ carry the whole difference, and paired figures see smaller differences than two intervals side by
-side. A picture that either of them defers says nothing about who is right; only pictures that both answer are
+side. An image that either of them defers says nothing about who is right; only images that both answer are
 compared, and how many only one of them answers is said beside it.
 
-- McNemar's exact test: of the pictures that exactly one of them gets right, is each as often the right one?
+- McNemar's exact test: of the images that exactly one of them gets right, is each as often the right one?
   p = min(1, 2 P(X <= the smaller count)), X binomial with probability 1/2. It is about accuracy, and takes
-  the pictures as independent of each other, whatever their groups.
+  the images as independent of each other, whatever their groups.
 - The difference of the two MCCs, B - A, with a bootstrap interval (BCa) over groups. Label, answer of A and
   answer of B make eight cells; a resample is a sum of the groups' counts of them, so both MCCs are of the
   same resample. An MCC that is undefined is 0, as everywhere here.
@@ -54,11 +54,11 @@ _OF_B = ((5, 7), (0, 2), (1, 3), (4, 6))
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Two deciders on the same pictures; what is right and wrong is counted where both answer.
+    """Two deciders on the same images; what is right and wrong is counted where both answer.
 
     Of `pictures` both answer `n`, and `only_a_answers` and `only_b_answers` are answered by one of them. Of
     the n they differ in `differing_groups` groups. `interval` is of `mcc_difference`; None where fewer than
-    two groups hold a picture that both answer.
+    two groups hold an image that both answer.
     """
 
     pictures: int
@@ -76,12 +76,12 @@ class PairedComparison:
 
     @property
     def coverage_a(self) -> float:
-        """Share of all pictures that A answers, whatever B does."""
+        """Share of all images that A answers, whatever B does."""
         return (self.n + self.only_a_answers) / self.pictures
 
     @property
     def coverage_b(self) -> float:
-        """Share of all pictures that B answers, whatever A does."""
+        """Share of all images that B answers, whatever A does."""
         return (self.n + self.only_b_answers) / self.pictures
 
     @property
@@ -112,19 +112,19 @@ def compare_decisions(
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> PairedComparison:
-    """Compare two deciders on the pictures that both answer.
+    """Compare two deciders on the images that both answer.
 
     Args:
         labels: Labels [N] of 0/1 or bool.
         a: What A decided, [N] of "none", "roadwork" or "defer".
         b: What B decided, likewise.
-        groups: The group of each picture, [N].
+        groups: The group of each image, [N].
         seed: Of the resamples.
         level: What the interval aims to cover.
         resamples: How many.
 
     Raises:
-        DataError: another word, lengths that differ, or no pictures.
+        DataError: another word, lengths that differ, or no images.
         ConfigError: no resamples, or a level outside (0, 1).
     """
     truth = binary_vector(labels, name="labels")
@@ -157,7 +157,7 @@ def compare_decisions(
 
 
 def mcnemar_p_value(only_a_right: int, only_b_right: int) -> float:
-    """Exact two-sided p-value that each is as often the right one, of the pictures one of them gets right.
+    """Exact two-sided p-value that each is as often the right one, of the images one of them gets right.
 
     Raises:
         DataError: a negative count.
@@ -167,7 +167,7 @@ def mcnemar_p_value(only_a_right: int, only_b_right: int) -> float:
     fewer, both = min(only_a_right, only_b_right), only_a_right + only_b_right
     if fewer < 0:
         raise DataError(
-            "counts of pictures", f"{only_a_right} and {only_b_right}", "McNemar's test", "Count them first."
+            "counts of images", f"{only_a_right} and {only_b_right}", "McNemar's test", "Count them first."
         )
     return min(1.0, 2 * float(bdtr(fewer, both, 0.5)))
 
@@ -195,7 +195,7 @@ def _codes(said: Sequence[Decision], *, name: str) -> npt.NDArray[np.int64]:
     if codes.ndim != 1 or (codes < 0).any():
         other = words[codes < 0]
         raise DataError(
-            f"{name} to hold one of {', '.join(_WORDS)} a picture",
+            f"{name} to hold one of {', '.join(_WORDS)} an image",
             f"{str(other[0])!r}" if other.size else f"shape {list(words.shape)}",
             f"{words.size} decisions",
             "Pass what a policy's `decide` returns.",

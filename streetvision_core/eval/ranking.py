@@ -2,13 +2,13 @@
 
 Everything comes from one sort by falling score and two cumulative counts, in O(n log n). Equal scores are
 one step: no threshold can part them, so there is one point a distinct score, and no figure depends on the
-order in which equal pictures are listed. For AUROC and average precision this is scikit-learn's convention.
+order in which equal images are listed. For AUROC and average precision this is scikit-learn's convention.
 
-For the risk-coverage figures, where a score is a confidence and a picture may be wrong:
+For the risk-coverage figures, where a score is a confidence and an image may be wrong:
 
-- A point of the curve is what a threshold gives: coverage, the share of pictures accepted; selective risk,
+- A point of the curve is what a threshold gives: coverage, the share of images accepted; selective risk,
   the share of wrong ones among the accepted. Nothing is accepted at coverage 0, so there is no point there.
-- Between two points, equally confident pictures are taken to come in random order: the expected number of
+- Between two points, equally confident images are taken to come in random order: the expected number of
   errors rises on a straight line. Every area is the mean over all those orders, so rounding a confidence
   cannot improve it.
 - AURC is the mean selective risk over the coverages 1/n, 2/n, ..., 1 (Geifman and El-Yaniv's sum).
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 class RiskCoverageCurve:
     """One point a distinct confidence, strict to loose; the last one accepts everything.
 
-    Accepted is every picture with a confidence of at least `thresholds` [K]; `accepted` and `errors` [K]
+    Accepted is every image with a confidence of at least `thresholds` [K]; `accepted` and `errors` [K]
     count them and the wrong ones among them.
     """
 
@@ -59,7 +59,7 @@ class RiskCoverageCurve:
 
     @property
     def coverage(self) -> Floats:
-        """Share of all pictures that is accepted, rising to 1, [K]."""
+        """Share of all images that is accepted, rising to 1, [K]."""
         return self.accepted / int(self.accepted[-1])
 
     @property
@@ -69,7 +69,7 @@ class RiskCoverageCurve:
 
     @property
     def generalized_risk(self) -> Floats:
-        """Share of all pictures that is accepted and wrong, [K]."""
+        """Share of all images that is accepted and wrong, [K]."""
         return self.errors / int(self.accepted[-1])
 
     @property
@@ -109,7 +109,7 @@ def risk_coverage_curve(confidence: Values, wrong: Values) -> RiskCoverageCurve:
 
 
 def auroc(scores: Values, labels: Values) -> float:
-    """P(a picture of roadwork has a larger score than one of none), ties counted half.
+    """P(an image of roadwork has a larger score than one of none), ties counted half.
 
     Takes scores [N] on any scale (margins, which do not saturate, rather than probabilities) and labels
     [N] of 0/1 or bool.

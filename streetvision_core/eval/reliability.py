@@ -1,13 +1,13 @@
 """The reliability of probabilities: of the images called 0.8, about 80 % should be roadwork.
 
 All figures are of the probability of roadwork p against the label, over all of [0, 1]; they are not of the
-confidence of the decision. A calibration error is a statement about bins: pictures are put into bins by p,
-and the gap of a bin is |mean p - share of roadwork|. ECE is the mean gap, each bin weighted by its pictures;
+confidence of the decision. A calibration error is a statement about bins: images are put into bins by p,
+and the gap of a bin is |mean p - share of roadwork|. ECE is the mean gap, each bin weighted by its images;
 MCE is the largest. Bins of equal width are (low, high], the first one holds 0 too. Bins of equal mass share
-out the ranks, so that they differ by one picture at most; equal probabilities stay together in the bin of the
+out the ranks, so that they differ by one image at most; equal probabilities stay together in the bin of the
 lowest of them, so that with ties bins can be uneven. Empty bins are left out.
 
-ECE is biased upwards where bins hold few pictures, and changes with the number of bins: compare only like
+ECE is biased upwards where bins hold few images, and changes with the number of bins: compare only like
 with like. Brier (mean squared error of p) and the NLL (`negative_log_likelihood`) need no bins.
 
 Sources: Brier, Monthly Weather Review 78 (1950), 1-3; Naeini, Cooper and Hauskrecht, AAAI 2015 (ECE, MCE);
@@ -36,7 +36,7 @@ Binning: TypeAlias = Literal["equal_width", "equal_mass"]
 
 @dataclass(frozen=True, order=True)
 class ReliabilityBin:
-    """Pictures with probabilities from `low` to `high`: how many, their mean, and the share of roadwork.
+    """Images with probabilities from `low` to `high`: how many, their mean, and the share of roadwork.
 
     Of equal width these are the edges, of equal mass the smallest and the largest probability.
     """
@@ -64,7 +64,7 @@ def brier_score(probabilities: Values, labels: Values) -> float:
 
 
 def log_losses(probabilities: Values, labels: Values) -> Floats:
-    """NLL of each picture in nats, float64 [N], of probabilities of roadwork [N] and labels [N].
+    """NLL of each image in nats, float64 [N], of probabilities of roadwork [N] and labels [N].
 
     A probability is taken to be at least 2^-53 away from 0 and 1, so that a margin that saturates in float64
     costs at most 37 nats.
@@ -80,7 +80,7 @@ def log_losses(probabilities: Values, labels: Values) -> Floats:
 def reliability_bins(
     probabilities: Values, labels: Values, *, binning: Binning = "equal_width", bins: int = BINS
 ) -> tuple[ReliabilityBin, ...]:
-    """Put pictures into bins by their probability of roadwork [N], rising; empty bins are left out.
+    """Put images into bins by their probability of roadwork [N], rising; empty bins are left out.
 
     Raises:
         DataError: shapes that do not fit, nothing, or values outside [0, 1].
@@ -97,7 +97,7 @@ def reliability_bins(
 
 
 def expected_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
-    """ECE: the mean gap of the bins, weighted by their pictures, in [0, 1]."""
+    """ECE: the mean gap of the bins, weighted by their images, in [0, 1]."""
     return sum(one.n * one.gap for one in bins) / sum(one.n for one in bins)
 
 
@@ -107,15 +107,15 @@ def maximum_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
 
 
 def _equal_width(p: Floats, bins: int) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
-    """Return the bin of each picture, and the lower and upper edge of each bin."""
+    """Return the bin of each image, and the lower and upper edge of each bin."""
     edges = np.linspace(0, 1, bins + 1)
     return np.searchsorted(edges[1:-1], p, side="left"), edges[:-1], edges[1:]
 
 
 def _equal_mass(p: Floats, bins: int) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
-    """Return the bin of each picture, and the smallest and largest probability of each bin."""
+    """Return the bin of each image, and the smallest and largest probability of each bin."""
     ordered = np.sort(p)
-    # Whole numbers: an interpolated quantile can round to either side of the pictures it was taken from.
+    # Whole numbers: an interpolated quantile can round to either side of the images it was taken from.
     place = np.searchsorted(ordered, p, side="left") * bins // p.size
     low, high = np.full(bins, np.inf), np.full(bins, -np.inf)
     np.minimum.at(low, place, p)

@@ -1,19 +1,19 @@
-"""A promise about pictures that nobody has labelled yet: the error among those that are answered.
+"""A promise about images that nobody has labelled yet: the error among those that are answered.
 
 The promise of :func:`certify_selective_risk`: with probability at least 1 - delta over the calibration
-pictures, P(wrong | confidence >= threshold) <= alpha. It is Learn-then-Test with fixed-sequence testing.
-The thresholds, strict to loose, are frozen before the calibration pictures are looked at. For each, m
-pictures are accepted and k of them are wrong; under the hypothesis that the risk is above alpha, k is at
+images, P(wrong | confidence >= threshold) <= alpha. It is Learn-then-Test with fixed-sequence testing.
+The thresholds, strict to loose, are frozen before the calibration images are looked at. For each, m
+images are accepted and k of them are wrong; under the hypothesis that the risk is above alpha, k is at
 least as large as a Binomial(m, alpha), so P(Binomial(m, alpha) <= k) is a valid p-value. The first
 threshold whose p-value is above delta ends the sequence; the one before it is certified. One wrong
 rejection needs the first true hypothesis of the sequence to be rejected, which happens with probability
 at most delta: no correction for the number of thresholds is needed.
 
 If not even the first is certified, everything is deferred, and the certificate says how many accepted
-pictures without an error would be needed: alpha and delta alone decide it.
+images without an error would be needed: alpha and delta alone decide it.
 
-Conditions. The calibration pictures are independent of each other and of everything that chose model,
-temperature, confidence and thresholds, and the pictures to come are drawn as they were. Frames of one
+Conditions. The calibration images are independent of each other and of everything that chose model,
+temperature, confidence and thresholds, and the images to come are drawn as they were. Frames of one
 video are not independent: :func:`one_per_group` leaves one of each. A shift of domain, base rate or
 preprocessing voids the promise.
 
@@ -51,12 +51,12 @@ _TIE = 1e-12
 class Certificate:
     """A certificate from the calibration images; `threshold` None means that everything is deferred.
 
-    Accepted is every picture with a confidence of at least `threshold`. `accepted` (m) and `errors` (k)
-    count the calibration pictures at that threshold. `upper_bound` is the Clopper-Pearson bound of the risk
+    Accepted is every image with a confidence of at least `threshold`. `accepted` (m) and `errors` (k)
+    count the calibration images at that threshold. `upper_bound` is the Clopper-Pearson bound of the risk
     at level 1 - delta, 1.0 where nothing is accepted; without a delta the promise is about the mean, and it
-    is the corrected mean (errors + 1) / (pictures + 1). `coverage_low` and `coverage_high` hold the
-    share of pictures that will be answered, with 95 % confidence. `tested` counts the thresholds that were
-    looked at, `needed` the accepted pictures without an error that the smallest certificate takes.
+    is the corrected mean (errors + 1) / (images + 1). `coverage_low` and `coverage_high` hold the
+    share of images that will be answered, with 95 % confidence. `tested` counts the thresholds that were
+    looked at, `needed` the accepted images without an error that the smallest certificate takes.
     """
 
     threshold: float | None
@@ -83,10 +83,10 @@ def certify_selective_risk(
     """Certify the loosest threshold that the fixed sequence reaches.
 
     Args:
-        confidence: How sure the answer to each calibration picture is, [N], finite.
+        confidence: How sure the answer to each calibration image is, [N], finite.
         wrong: Whether that answer is wrong, [N] of 0/1 or bool.
         thresholds: The frozen sequence, strictly falling: strict to loose. See :func:`risk_grid`.
-        alpha: The largest share of wrong answers among the accepted pictures, in (0, 1).
+        alpha: The largest share of wrong answers among the accepted images, in (0, 1).
         delta: The probability with which the promise may fail, in (0, 1).
 
     Raises:
@@ -187,27 +187,27 @@ def risk_grid(
 ) -> tuple[float, ...]:
     """Freeze the sequence of thresholds from confidences [N] on val_select, strict to loose.
 
-    It starts where twice the smallest certifiable number of calibration pictures is expected to be accepted
-    (1.2 times where there are few), since a stricter one would mostly fail for want of pictures, and goes in
+    It starts where twice the smallest certifiable number of calibration images is expected to be accepted
+    (1.2 times where there are few), since a stricter one would mostly fail for want of images, and goes in
     even steps of coverage to accepting everything; a single step is the start alone. A promise about the mean
-    (no delta) begins at the first step: it cannot fail for want of accepted pictures. Each threshold lies in
+    (no delta) begins at the first step: it cannot fail for want of accepted images. Each threshold lies in
     the middle between the last confidence that it accepts and the next below, so that rounding moves no
-    picture with a confidence of val_select across it.
+    image with a confidence of val_select across it.
 
     Raises:
         DataError: confidence that is not [N] or not finite.
-        ConfigError: alpha or delta outside (0, 1), or no calibration pictures or steps.
+        ConfigError: alpha or delta outside (0, 1), or no calibration images or steps.
     """
     if calibration_size < 1 or steps < 1:
         raise ConfigError(
-            "at least one calibration picture and one step",
-            f"{calibration_size} pictures and {steps} steps",
+            "at least one calibration image and one step",
+            f"{calibration_size} images and {steps} steps",
             "the grid of risk control",
             "Give both as positive numbers.",
         )
     sure = finite_vector(confidence, name="confidence")
     needed = needed_without_error(alpha=alpha, delta=delta)
-    # Twice outlives an early error. Of few pictures less is taken, two thirds of them, so that there is a
+    # Twice outlives an early error. Of few images less is taken, two thirds of them, so that there is a
     # sequence at all.
     times = min(2.0, max(1.2, calibration_size / needed / 1.5))
     first = 1 / steps if delta is None else min(1.0, times * needed / calibration_size)
@@ -222,7 +222,7 @@ def control_expected_risk(
     """Choose the loosest threshold whose expected loss is at most alpha: conformal risk control.
 
     The promise is another one: E[wrong and accepted] <= alpha, the mean over calibration sets and new
-    pictures, of all pictures and not of the accepted ones. The loss of a picture, 1 if it is accepted and
+    images, of all images and not of the accepted ones. The loss of an image, 1 if it is accepted and
     answered wrongly, never rises as the threshold does, so the rule (n R + 1) / (n + 1) <= alpha holds.
 
     Returns:
@@ -257,7 +257,7 @@ def one_per_group(groups: Sequence[str], *, seed: int) -> npt.NDArray[np.intp]:
         DataError: there are no groups.
     """
     if not len(groups):
-        raise DataError("the group of each picture", "none", "the groups", "Pass one name a picture.")
+        raise DataError("the group of each image", "none", "the groups", "Pass one name an image.")
     order = np.random.default_rng(seed).permutation(len(groups))
     _, first = np.unique(np.asarray(groups)[order], return_index=True)
     return np.sort(order[first])
@@ -266,11 +266,11 @@ def one_per_group(groups: Sequence[str], *, seed: int) -> npt.NDArray[np.intp]:
 def count_accepted(
     sure: Floats, mistaken: npt.NDArray[np.bool_], grid: Floats
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Count, for each threshold of a grid, the accepted pictures and the wrong ones among them, int [K] each.
+    """Count, for each threshold of a grid, the accepted images and the wrong ones among them, int [K] each.
 
     Takes finite confidences [N], whether the answers are wrong, bool [N], and a falling grid [K].
     """
-    # How many of the thresholds each picture reaches; nothing is sorted, since K is far below N.
+    # How many of the thresholds each image reaches; nothing is sorted, since K is far below N.
     reached = np.searchsorted(grid[::-1], sure, side="right")
     accepted, errors = (
         np.cumsum(np.bincount(some, minlength=grid.size + 1)[:0:-1]) for some in (reached, reached[mistaken])
@@ -303,7 +303,7 @@ def _falling(thresholds: Sequence[float]) -> Floats:
             "finite thresholds that fall, strict to loose",
             f"{list(thresholds)[:5]}",
             "the sequence of risk control",
-            "Freeze them on val_select with risk_grid, before the calibration pictures are looked at.",
+            "Freeze them on val_select with risk_grid, before the calibration images are looked at.",
         )
     return grid
 

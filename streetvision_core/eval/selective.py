@@ -1,9 +1,9 @@
 """The gain from answering only the images that the model is sure about.
 
 Confidence is the distance from the operating point in logits, |logit(p) - logit(threshold)|. For each
-coverage asked for, the most confident pictures are accepted, at least that share of them: equally
-confident pictures are accepted together, so the coverage reached can be larger. Accepted is every
-picture with a confidence of at least `confidence_bound`.
+coverage asked for, the most confident images are accepted, at least that share of them: equally
+confident images are accepted together, so the coverage reached can be larger. Accepted is every
+image with a confidence of at least `confidence_bound`.
 
 A float64 probability cannot tell logits above 36.7 apart, though it could tell those below -36.7:
 both sides are cut there, so that neither class counts as surer only because of the number format.
@@ -46,7 +46,7 @@ class SweepRow:
     """One coverage: asked for, reached, and how right the accepted decisions are (shares in [0, 1]).
 
     `threshold` and `none_below` are probabilities of roadwork: at least the one is answered roadwork, at most
-    the other is answered none. `mcc` is of the accepted pictures, 0 where they are of one class. `marks`
+    the other is answered none. `mcc` is of the accepted images, 0 where they are of one class. `marks`
     says what the row is the best of, or that it is the chosen point. Rows of the first schema hold none of
     these four: None, and no marks.
     """
@@ -167,7 +167,7 @@ def _sweep(
     }
     rows = []
     for asked in coverages:
-        # 0.55 * 100 is 55.00000000000001 in floats, and 55 pictures are asked for, not 56.
+        # 0.55 * 100 is 55.00000000000001 in floats, and 55 images are asked for, not 56.
         wanted = max(1, math.ceil(asked * ranked.size - 1e-9))
         bound = ranked[wanted - 1]
         accepted = int(np.searchsorted(-ranked, -bound, side="right"))
@@ -200,5 +200,5 @@ def _require_coverages(coverages: Sequence[float]) -> None:
                 "every coverage in (0, 1]",
                 f"{coverage}",
                 "the coverages of the selective sweep",
-                "Give shares of the pictures to accept, such as 0.05 to 0.95.",
+                "Give shares of the images to accept, such as 0.05 to 0.95.",
             )

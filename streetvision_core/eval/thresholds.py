@@ -50,9 +50,9 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Order:
-    """Pictures by rising score: `edges` [S] begin the steps, `last` [S] is the last picture of each.
+    """Images by rising score: `edges` [S] begin the steps, `last` [S] is the last image of each.
 
-    `order` [N] sorts the pictures and `labels` [N] are theirs in that order. Where a step begins below
+    `order` [N] sorts the images and `labels` [N] are theirs in that order. Where a step begins below
     every score, `last` is -1 for it. `highest` ends the last step.
     """
 
@@ -114,7 +114,7 @@ def order_scores(scores: Floats, labels: Bools, *, lowest: float, highest: float
 
 
 def count_steps(order: Order, weights: npt.NDArray[np.integer] | None = None) -> Steps:
-    """Count each step; `weights` [R, N], in the order of `order`, count each picture as often as drawn."""
+    """Count each step; `weights` [R, N], in the order of `order`, count each image as often as drawn."""
     if weights is None:
         fn = _cumulated(order.labels, order.last)
         both = order.last + 1

@@ -2,10 +2,10 @@
 
 An image that lacks its features is read, proven by its SHA-256 and decoded; two threads do so ahead of the
 model, at most `AHEAD` crops are waiting. The model sees batches
-of the one size of every prediction, so a picture's features do not depend on which others are missing: a
+of the one size of every prediction, so an image's features do not depend on which others are missing: a
 cold, a warm and a half-filled cache give the same numbers, bit for bit on the CPU.
 
-What is computed is published every `feature_cache.SHARD_ROWS` pictures, every minute, and when the
+What is computed is published every `feature_cache.SHARD_ROWS` images, every minute, and when the
 computation ends, also by an error: the next run goes on from there.
 
 The key of a set names everything that decides the numbers, the device and the libraries included; the
@@ -129,7 +129,7 @@ def measure_images(
         pixels = (transform.pixels(decode(read(name))) for name in names)
         return join(measure_pixels(model, pixels, transform, device=where, extras=extras))
     key = _make_key(model, transform, config=checkpoint.config, device=where, shape=shape)
-    rows = picture_features(
+    rows = image_features(
         model,
         names,
         digests=digests,
@@ -169,7 +169,7 @@ def feature_key(
         raise ConfigError(
             "a classifier of one layer that takes features [N, D] and gives the logits",
             str(config["architecture"]),
-            "the features of pictures",
+            "the features of images",
             "Choose another architecture.",
         )
     return _make_key(model, transform, config=config, device=device, shape=shape)
@@ -199,7 +199,7 @@ def _make_key(
     )
 
 
-def picture_features(
+def image_features(
     model: Any,
     names: Sequence[str],
     *,
@@ -211,24 +211,24 @@ def picture_features(
     crop: Crop | None = None,
     device: str | torch.device | None = None,
 ) -> FeatureSet:
-    """Return what goes into the model's classifier layer, float32 [D], for each named picture.
+    """Return what goes into the model's classifier layer, float32 [D], for each named image.
 
     Args:
         model: A timm classifier; it is moved to `device` and set to evaluation mode.
-        names: The pictures, [N].
+        names: The images, [N].
         digests: SHA-256 (hex) of their bytes, in the same order.
-        read: Returns the bytes of a named picture.
+        read: Returns the bytes of a named image.
         transform: The model's preprocessing.
         key: That of `feature_key`. Whoever gives a `crop` names the view in it, with all that decides it.
         cache: The directory of all feature sets; None computes into a temporary one, which goes with the
             result.
-        crop: Turns a picture and its SHA-256 into uint8 [3, H, W], in place of `transform.pixels`; called by
+        crop: Turns an image and its SHA-256 into uint8 [3, H, W], in place of `transform.pixels`; called by
             several threads.
         device: By default the first GPU where there is one.
 
     Raises:
-        DataError: a picture cannot be read.
-        IntegrityError: a picture's bytes are not those of its digest.
+        DataError: an image cannot be read.
+        IntegrityError: an image's bytes are not those of its digest.
         StoreError: the cache cannot be written.
     """
     place = _Temporary() if cache is None else cache
@@ -255,7 +255,7 @@ def picture_features(
 
 
 class Features(Protocol):
-    """Features of pictures by position, float32 [B, D], or [B, V, D] of many views."""
+    """Features of images by position, float32 [B, D], or [B, V, D] of many views."""
 
     def __len__(self) -> int: ...
 
@@ -317,11 +317,11 @@ class ComputedFeatures:
 
 def plain_crop(transform: Preprocessing) -> Crop:
     """Return the crop of every prediction."""
-    return lambda picture, _: transform.pixels(picture)
+    return lambda image, _: transform.pixels(image)
 
 
 def describe_preprocessing(transform: Preprocessing) -> dict[str, Any]:
-    """Return everything that decides what the model sees of a picture, as JSON values."""
+    """Return everything that decides what the model sees of an image, as JSON values."""
     views = transform.views
     return {
         "geometry": repr(transform.geometry),
@@ -337,7 +337,7 @@ class _Temporary:
     """A directory that goes with the last object that holds this one."""
 
     def __init__(self) -> None:
-        with room_for("features of pictures"):
+        with room_for("features of images"):
             self.path = Path(tempfile.mkdtemp(prefix="streetvision-"))
         weakref.finalize(self, _remove, self.path, os.getpid())
 
@@ -388,22 +388,22 @@ def _run_ahead(load: Callable[[int], torch.Tensor], positions: Sequence[int]) ->
 
 
 def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:
-    """Read a picture; what stays in the cache under its digest is of these bytes and no others."""
+    """Read an image; what stays in the cache under its digest is of these bytes and no others."""
     data = read(name)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise IntegrityError(
-            f"the picture {name} with SHA-256 {sha256}",
+            f"the image {name} with SHA-256 {sha256}",
             f"other bytes, with SHA-256 {found}",
-            "the features of pictures",
-            "Restore the picture, or materialize images with rescan: true, and everything after it.",
+            "the features of images",
+            "Restore the image, or materialize images with rescan: true, and everything after it.",
         )
     return data
 
 
 @cache
 def _code_digest() -> str:
-    """Return the SHA-256 (hex) of our own code between a picture's bytes and its features."""
+    """Return the SHA-256 (hex) of our own code between an image's bytes and its features."""
     return bytes_digest(b"".join(Path(str(module.__file__)).read_bytes() for module in _CODE))
 
 

@@ -32,7 +32,7 @@ def mirror_disagreement(
     return disagreement
 
 
-def picture_quality(
+def image_quality(
     pixels: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return sharpness and brightness of uint8 [B, 3, H, W], [B] each."""

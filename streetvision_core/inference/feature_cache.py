@@ -1,22 +1,22 @@
-"""Features of pictures on disk, shared by all runs: each is computed once and proven when it is opened.
+"""Features of images on disk, shared by all runs: each is computed once and proven when it is opened.
 
-A feature set holds what one computation (`FeatureKey`) gives for each picture, by the SHA-256 of the
-picture's bytes. It is the directory ``<features>/<SHA-256 of the key's canonical JSON>/``::
+A feature set holds what one computation (`FeatureKey`) gives for each image, by the SHA-256 of the
+image's bytes. It is the directory ``<features>/<SHA-256 of the key's canonical JSON>/``::
 
     key.json                    the key, for people; its modification time says when it was used last
-    <SHA-256 of the file>.npy   a shard: at most 4096 rows (picture V32, value), NumPy's own format
+    <SHA-256 of the file>.npy   a shard: at most 4096 rows (image V32, value), NumPy's own format
     .<random>.claim             held by a process that has the set open
 
 Shards are written by the one write protocol (``io/atomic.py``) and never changed, so a shard is there whole
-or not at all, and two runs that fill a set at once write different files. Of two rows for one picture that
+or not at all, and two runs that fill a set at once write different files. Of two rows for one image that
 in the shard whose name sorts first counts; the same computation gave both.
 
 A shard's name proves its content: it is hashed once when a set is opened, and read later only while it is
 still that file. A shard that is not what its name says, or not of this key, is removed with a notice, and
-its pictures count as missing. Nothing is unpickled. Who has a set open finds rows again that another run has
+its images count as missing. Nothing is unpickled. Who has a set open finds rows again that another run has
 moved to another shard.
 
-In memory are 44 bytes a picture that was asked for; the values stay on the disk until they are indexed. They
+In memory are 44 bytes an image that was asked for; the values stay on the disk until they are indexed. They
 are read and not mapped, though `np.load(path, mmap_mode="r")` maps a shard: each mapping costs a file
 descriptor for as long as it lasts, and every page that was touched counts as memory of the process.
 
@@ -61,15 +61,15 @@ _SHARD = 2**32
 
 @dataclass(frozen=True)
 class FeatureKey:
-    """Everything that decides a feature besides the picture.
+    """Everything that decides a feature besides the image.
 
     Attributes:
         weights: SHA-256 (hex) of the body's tensors; empty where no model takes part.
         architecture: timm's name of the model.
         model_args: Its constructor arguments, JSON.
-        preprocessing: How a picture becomes pixels, JSON.
+        preprocessing: How an image becomes pixels, JSON.
         precision: What the model computes in, "float32" for instance.
-        view: Which look at the picture: "plain", "augmented:<digest>:<k>".
+        view: Which look at the image: "plain", "augmented:<digest>:<k>".
         computed_by: The device and the libraries that decide the last bits, JSON.
         shape: Of one row.
         dtype: Of one row, in NumPy's spelling with the byte order.
@@ -114,7 +114,7 @@ class _NotAShard(Exception):  # noqa: N818 - says what it found; never leaves th
 
 
 class FeatureSet:
-    """The rows of the pictures that were asked for, by their positions in that order.
+    """The rows of the images that were asked for, by their positions in that order.
 
     `features[positions]` gives [B, *shape] for an int array or list [B], or for a slice. A set is claimed
     while the object lives: no collection removes it.
@@ -134,7 +134,7 @@ class FeatureSet:
         self._owner = owner  # what has to live as long as the set: a temporary directory
         asked = np.frombuffer(bytes.fromhex("".join(digests)), dtype="S32")
         pictures, of = np.unique(asked, return_inverse=True)
-        self._pictures: npt.NDArray[np.bytes_] = pictures
+        self._images: npt.NDArray[np.bytes_] = pictures
         self._of: npt.NDArray[np.int32] = of.astype(np.int32)
         self._place = np.full(len(pictures), _NOWHERE, dtype=np.int64)  # shard * _SHARD + row
         self._shards: list[_Shard] = []
@@ -147,7 +147,7 @@ class FeatureSet:
 
     @property
     def missing(self) -> npt.NDArray[np.int64]:
-        """Positions of the pictures without a row, each picture once, in ascending order."""
+        """Positions of the images without a row, each image once, in ascending order."""
         _, first = np.unique(self._of, return_index=True)
         return np.sort(first[self._place == _NOWHERE]).astype(np.int64)
 
@@ -174,7 +174,7 @@ class FeatureSet:
             yield self[start : start + size]
 
     def publish(self, positions: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> None:
-        """Write the rows [B, *shape] of distinct pictures durably, for this and every other run.
+        """Write the rows [B, *shape] of distinct images durably, for this and every other run.
 
         Raises:
             StoreError: the file system refused.
@@ -182,7 +182,7 @@ class FeatureSet:
         for start in range(0, len(positions), SHARD_ROWS):
             part = slice(start, start + SHARD_ROWS)
             shard = np.zeros(len(positions[part]), dtype=self._row_dtype)
-            shard["picture"] = self._pictures[self._of[positions[part]]].view("V32")
+            shard["picture"] = self._images[self._of[positions[part]]].view("V32")
             shard["value"] = rows[part]
             self._adopt(*_verified(_write_shard(self.directory, shard), shard.dtype))
 
@@ -211,13 +211,13 @@ class FeatureSet:
         remove_or_tell(path, root=self.directory.parent)  # if it stays, each later run says so again
 
     def _adopt(self, shard: _Shard, held: npt.NDArray[np.bytes_]) -> None:
-        """Note where the asked pictures lie that have no row yet; `held` are those of the shard's rows."""
+        """Note where the asked images lie that have no row yet; `held` are those of the shard's rows."""
         number = self._numbers[shard.path] = len(self._shards)
         self._shards.append(shard)
-        at = np.searchsorted(self._pictures, held)
-        at[at == len(self._pictures)] = 0
-        rows = np.flatnonzero((self._pictures[at] == held) if len(self._pictures) else np.zeros(0))
-        # Reversed: of two rows of one picture the first is assigned last.
+        at = np.searchsorted(self._images, held)
+        at[at == len(self._images)] = 0
+        rows = np.flatnonzero((self._images[at] == held) if len(self._images) else np.zeros(0))
+        # Reversed: of two rows of one image the first is assigned last.
         rows = rows[self._place[at[rows]] == _NOWHERE][::-1]
         self._place[at[rows]] = number * _SHARD + rows
 
@@ -226,7 +226,7 @@ class FeatureSet:
         self._place[np.isin(self._place // _SHARD, numbers)] = _NOWHERE
 
     def _gather(self, asked: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
-        """Return the rows of these pictures; rows that follow each other in a shard are read in one go."""
+        """Return the rows of these images; rows that follow each other in a shard are read in one go."""
         places, back = np.unique(self._place[asked], return_inverse=True)
         if len(places) and places[0] == _NOWHERE:
             raise _no_row(self.directory)
@@ -249,12 +249,12 @@ def open_features(
     *,
     owner: object = None,
 ) -> FeatureSet:
-    """Open the set of `key` below the directory `features` for these pictures; it is made where it is not.
+    """Open the set of `key` below the directory `features` for these images; it is made where it is not.
 
     Args:
         features: The directory of all sets.
         key: What computes the features.
-        digests: SHA-256 (hex) of the bytes of each picture, [N]; copies may occur.
+        digests: SHA-256 (hex) of the bytes of each image, [N]; copies may occur.
         owner: Kept alive as long as the set.
 
     Raises:
@@ -309,7 +309,7 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def _verified(path: Path, dtype: np.dtype[np.void]) -> tuple[_Shard, npt.NDArray[np.bytes_]]:
-    """Hash a shard and look at its header; return it, and the pictures of its rows.
+    """Hash a shard and look at its header; return it, and the images of its rows.
 
     Raises:
         FileNotFoundError: it is gone.
@@ -346,7 +346,7 @@ def _write_shard(directory: Path, rows: npt.NDArray[Any]) -> Path:
 
 def _no_row(directory: Path) -> MissingArtifactError:
     return MissingArtifactError(
-        "features of every picture that was asked for",
+        "features of every image that was asked for",
         "some without",
         directory,
         "They were removed meanwhile; run the step again, it computes them.",

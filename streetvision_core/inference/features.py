@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def batch_features(
     model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int
 ) -> npt.NDArray[np.float32]:
-    """Return the features of N <= batch_size pictures, computed as `predict.forward_batch` does.
+    """Return the features of N <= batch_size images, computed as `predict.forward_batch` does.
 
-    They are [N, D], or [N, V, D] where the preprocessing makes many views of a picture.
+    They are [N, D], or [N, V, D] where the preprocessing makes many views of an image.
 
     Raises:
         ConfigError: the classifier does not take features [N, D].
@@ -40,9 +40,9 @@ def batch_features(
 
 
 def find_row_shape(model: Any, transform: Preprocessing) -> tuple[int, ...] | None:
-    """Return the shape of one picture's features, or None where the logits are not made from them alone.
+    """Return the shape of one image's features, or None where the logits are not made from them alone.
 
-    One blank picture passes the model, which is set to evaluation mode.
+    One blank image passes the model, which is set to evaluation mode.
     """
     device = next(model.parameters()).device
     blank = transform.pixels(Image.new("RGB", (transform.size[1], transform.size[0])))[None].to(device)

@@ -1,4 +1,4 @@
-"""Logits: what a classifier says of the pictures of a role, before anything is decided.
+"""Logits: what a classifier says of the images of a role, before anything is decided.
 
 Round trip: `Logits.from_artifact(published)` equals the logits whose `to_artifact()` was published.
 """
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.data import ImageIndex
-    from streetvision_core.data.decoding.decode import PictureReader
-    from streetvision_core.data.index import Picture
+    from streetvision_core.data.decoding.decode import ImageReader
+    from streetvision_core.data.index import IndexedImage
     from streetvision_core.io import PublishedArtifact, StagedFile
 
 TENSORS_NAME = "logits.safetensors"
@@ -33,7 +33,7 @@ GROUPS_NAME = "groups.json"
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """Logits float32 [N, 2], labels int64 [N] and groups of the pictures `ids`, in one order; all finite.
+    """Logits float32 [N, 2], labels int64 [N] and groups of the images `ids`, in one order; all finite.
 
     Raises:
         DataError: shapes or dtypes that do not fit, labels that are not 0 or 1, numbers that are not finite.
@@ -102,7 +102,7 @@ class Logits:
         return Artifact(self.to_files(), {**counts, **self.metrics()})
 
     def metrics(self) -> dict[str, float | int]:
-        """Return the eleven metrics at probability 0.5, before any tuning; of no pictures there are none."""
+        """Return the eleven metrics at probability 0.5, before any tuning; of no images there are none."""
         if not self.ids:
             return {}
         return compute_all_metrics(y_true=self.labels, y_pred=margin_vector(self.logits) > 0)
@@ -133,30 +133,30 @@ class TrainedClassifier(Protocol):
 
 
 def labels_of(names: Sequence[str], index: ImageIndex) -> list[int]:
-    """Return the label of each named picture.
+    """Return the label of each named image.
 
     Raises:
-        DataError: the index does not hold a picture.
+        DataError: the index does not hold an image.
     """
-    return [picture.label for picture in _pictures_of(names, index)]
+    return [image.label for image in _images_of(names, index)]
 
 
 def groups_of(names: Sequence[str], index: ImageIndex) -> tuple[str, ...]:
-    """Return the group of each named picture.
+    """Return the group of each named image.
 
     Raises:
-        DataError: the index does not hold a picture.
+        DataError: the index does not hold an image.
     """
-    return tuple(picture.group for picture in _pictures_of(names, index))
+    return tuple(image.group for image in _images_of(names, index))
 
 
 def digests_of(names: Sequence[str], index: ImageIndex) -> list[str]:
-    """Return the SHA-256 (hex) of each named picture's bytes.
+    """Return the SHA-256 (hex) of each named image's bytes.
 
     Raises:
-        DataError: the index does not hold a picture.
+        DataError: the index does not hold an image.
     """
-    return [picture.sha256 for picture in _pictures_of(names, index)]
+    return [image.sha256 for image in _images_of(names, index)]
 
 
 def predict_role(
@@ -164,24 +164,24 @@ def predict_role(
     names: Sequence[str],
     *,
     index: ImageIndex,
-    pictures: PictureReader,
+    pictures: ImageReader,
     device: Any = None,
     cache: Path | None = None,
 ) -> Logits:
-    """Return the checkpoint's logits of the named pictures, on the first GPU where there is one.
+    """Return the checkpoint's logits of the named images, on the first GPU where there is one.
 
     Args:
         checkpoint: The classifier.
-        names: The pictures, in the order of the result.
+        names: The images, in the order of the result.
         index: Holds their labels, groups and digests.
         pictures: Reads them.
         device: Another device.
-        cache: Where features of pictures are kept (`cached_features`): one that is there is not computed
-            again, and its picture not read. The logits are the same.
+        cache: Where features of images are kept (`cached_features`): one that is there is not computed
+            again, and its image not read. The logits are the same.
 
     Raises:
-        DataError: the index does not hold a picture.
-        IntegrityError: the weights or a picture are not what they were.
+        DataError: the index does not hold an image.
+        IntegrityError: the weights or an image are not what they were.
     """
     from streetvision_core.inference.cached_features import measure_images
 
@@ -197,12 +197,12 @@ def predict_role(
     return Logits(tuple(names), measured.logits, np.array(labels, dtype=np.int64), groups)
 
 
-def _pictures_of(names: Sequence[str], index: ImageIndex) -> list[Picture]:
-    known = {picture.name: picture for picture in index.pictures}
+def _images_of(names: Sequence[str], index: ImageIndex) -> list[IndexedImage]:
+    known = {image.name: image for image in index.pictures}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise DataError(
-            "pictures of the index",
+            "images of the index",
             f"{len(unknown)} that it does not hold, {unknown[0]!r} for instance",
             "the splits",
             "Materialize splits again; they were made from another index.",

@@ -4,11 +4,11 @@
 features stands in front of it (`cached_features.measure_images`).
 
 Always float32, whatever training ran in. Every batch has the same size (the last one is filled up and
-cut), so a picture's logits do not depend on how many pictures follow it: with the same machine, batch
+cut), so an image's logits do not depend on how many images follow it: with the same machine, batch
 size and threads the numbers are the same bit for bit.
 
-The views of a picture, where there are many, are pictures of their own to the network: the views of a batch
-follow each other through it, as many at a time as there are pictures in a batch, and are then pooled. So
+The views of an image, where there are many, are images of their own to the network: the views of a batch
+follow each other through it, as many at a time as there are images in a batch, and are then pooled. So
 memory on the device does not grow with the grid, but for the 8-bit pixels of the batch.
 """
 
@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.inference.extras import mirror_disagreement, picture_quality
+from streetvision_core.inference.extras import image_quality, mirror_disagreement
 from streetvision_core.models.pooling import pool_features, pool_logits
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def predict_logits(
     batch_size: int = BATCH_SIZE,
     device: str | torch.device = "cpu",
 ) -> npt.NDArray[np.float32]:
-    """Return the logits of RGB pictures, float32 [N, 2]; at most one batch is in memory at a time.
+    """Return the logits of RGB images, float32 [N, 2]; at most one batch is in memory at a time.
 
     The model is moved to `device` and set to evaluation mode.
     """
@@ -76,7 +76,7 @@ def predict_pixels(
     batch_size: int = BATCH_SIZE,
     device: str | torch.device = "cpu",
 ) -> npt.NDArray[np.float32]:
-    """Return the logits of pictures as `transform.pixels` gives them, float32 [N, 2]."""
+    """Return the logits of images as `transform.pixels` gives them, float32 [N, 2]."""
     measured = measure_pixels(model, pixels, transform, batch_size=batch_size, device=device)
     return join(measured).logits
 
@@ -118,7 +118,7 @@ def _measure(
         known["disagreement"] = mirror_disagreement(logits, mirrored)
     if "sharpness" in extras or "brightness" in extras:
         whole = batch if transform.views is None else batch[:, 0]
-        known["sharpness"], known["brightness"] = picture_quality(whole.cpu().numpy())
+        known["sharpness"], known["brightness"] = image_quality(whole.cpu().numpy())
     return Measured(logits, known)
 
 
@@ -134,7 +134,7 @@ def join(measured: Iterable[Measured]) -> Measured:
 def prepared_batches(
     model: Any, pixels: Iterable[torch.Tensor], *, batch_size: int, device: str | torch.device
 ) -> Iterator[torch.Tensor]:
-    """Make the model ready, and yield the pictures, uint8 [at most batch_size, ...], on `device`.
+    """Make the model ready, and yield the images, uint8 [at most batch_size, ...], on `device`.
 
     The model is moved there in its layout and set to evaluation mode before the first batch.
     """
@@ -147,13 +147,13 @@ def prepared_batches(
 def forward_batch(
     model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int
 ) -> torch.Tensor:
-    """Return float32 logits [N, 2] of N <= batch_size pictures, computed as full batches.
+    """Return float32 logits [N, 2] of N <= batch_size images, computed as full batches.
 
     Args:
         model: A timm classifier on the device of the pixels.
         pixels: What `transform.pixels` gives, stacked: uint8 [N, 3, H, W], or [N, V, 3, H, W] of many views.
         transform: The preprocessing.
-        batch_size: How many pictures, or views of pictures, pass the network at a time.
+        batch_size: How many images, or views of images, pass the network at a time.
 
     Raises:
         ConfigError: the views are pooled by attention, and the classifier does not take features [N, D].
@@ -180,7 +180,7 @@ def forward_views(
     """Return what each view says before it is pooled; arguments as for `forward_batch`.
 
     Returns:
-        Logits float32 [N, V, 2] and, where asked for, features float32 [N, V, D]; V is 1 for whole pictures.
+        Logits float32 [N, V, 2] and, where asked for, features float32 [N, V, D]; V is 1 for whole images.
 
     Raises:
         ConfigError: features of a classifier that does not take [N, D].

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.inference.predict import Measured
 
-    PictureLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
+    ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
 BATCH_SIZE = 32
 
@@ -43,7 +43,7 @@ BATCH_SIZE = 32
 class Prediction:
     """The model's answer for one image.
 
-    ``name`` is the path as it was given, or "picture N" counted from 1; ``logits`` are those of None
+    ``name`` is the path as it was given, or "image N" counted from 1; ``logits`` are those of None
     and Roadwork with the operating point folded in; ``probability`` is that of roadwork, in [0, 1], and the
     answer is roadwork above 0.5. ``decision`` is that answer, or "defer".
     """
@@ -66,7 +66,7 @@ class ImageClassifier:
 
     def measure(
         self,
-        pictures: Iterable[PictureLike],
+        pictures: Iterable[ImageLike],
         *,
         extras: Collection[str] = (),
         on_error: Callable[[str, DataError], None] | None = None,
@@ -79,13 +79,13 @@ class ImageClassifier:
             on_error: As for :meth:`predict`.
 
         Raises:
-            DataError: a picture cannot be read; the error names it.
+            DataError: an image cannot be read; the error names it.
         """
         from streetvision_core.inference.predict import measure_pixels
 
         if isinstance(pictures, (str, bytes, os.PathLike)):
             found = f"one {type(pictures).__name__}"
-            raise DataError("a list of pictures", found, "predict", "Write [picture] for a single one.")
+            raise DataError("a list of images", found, "predict", "Write [image] for a single one.")
         readable = self._readable(pictures, on_error)
         begun = False
         while batch := list(itertools.islice(readable, BATCH_SIZE)):
@@ -108,12 +108,12 @@ class ImageClassifier:
         return 1 if views is None else min(views.count, BATCH_SIZE)
 
     def _readable(
-        self, pictures: Iterable[PictureLike], on_error: Callable[[str, DataError], None] | None
+        self, pictures: Iterable[ImageLike], on_error: Callable[[str, DataError], None] | None
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        for position, picture in enumerate(pictures, start=1):
-            name = os.fsdecode(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {position}"
+        for position, image in enumerate(pictures, start=1):
+            name = os.fsdecode(image) if isinstance(image, (str, os.PathLike)) else f"image {position}"
             try:
-                pixels = self._see(picture, name)
+                pixels = self._see(image, name)
             except DataError as error:
                 if on_error is None:
                     raise
@@ -121,9 +121,9 @@ class ImageClassifier:
             else:
                 yield name, pixels
 
-    def _see(self, picture: PictureLike, name: str) -> torch.Tensor:
+    def _see(self, image: ImageLike, name: str) -> torch.Tensor:
         try:
-            return self._transform.pixels(_rgb(picture, name))
+            return self._transform.pixels(_rgb(image, name))
         except DataError as error:
             raise _unreadable(name, error.found) from error
         except (OSError, ValueError, RuntimeError) as error:  # a null byte in a path, links in a ring
@@ -169,19 +169,19 @@ class Predictor(ImageClassifier):
 
     def predict(
         self,
-        pictures: Iterable[PictureLike],
+        pictures: Iterable[ImageLike],
         *,
         on_error: Callable[[str, DataError], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Answer each picture, in order.
+        """Answer each image, in order.
 
         Args:
-            pictures: Paths, bytes and Pillow pictures in any mix; taken a batch at a time.
-            on_error: Called with the name and the error of a picture that cannot be read, which is then
+            pictures: Paths, bytes and Pillow images in any mix; taken a batch at a time.
+            on_error: Called with the name and the error of an image that cannot be read, which is then
                 left out. Without it the error is raised.
 
         Raises:
-            DataError: a picture cannot be read; the error names it.
+            DataError: an image cannot be read; the error names it.
         """
         for names, measured in self.measure(pictures, extras=self.policy.extras, on_error=on_error):
             probabilities = positive_probability(measured.logits).tolist()
@@ -193,7 +193,7 @@ class Predictor(ImageClassifier):
 
     def measure(
         self,
-        pictures: Iterable[PictureLike],
+        pictures: Iterable[ImageLike],
         *,
         extras: Collection[str] = (),
         on_error: Callable[[str, DataError], None] | None = None,
@@ -210,22 +210,22 @@ class Predictor(ImageClassifier):
         return replace(measured, extras={**measured.extras, "disagreement": disagreement})
 
 
-def _rgb(picture: PictureLike, name: str) -> Image.Image:
+def _rgb(image: ImageLike, name: str) -> Image.Image:
     from streetvision_core.data.decoding.decode import decode, upright_rgb
     from streetvision_core.data.sources.files import read_file
 
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        return decode(bytes(picture))
-    if isinstance(picture, (str, os.PathLike)):
-        if isinstance(os.fspath(picture), bytes):  # an entry of os.scandir(b"..."), for example
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode(bytes(image))
+    if isinstance(image, (str, os.PathLike)):
+        if isinstance(os.fspath(image), bytes):  # an entry of os.scandir(b"..."), for example
             raise DataError("a path of text", "a path of bytes", "predict", "Pass it through os.fsdecode.")
-        return decode(read_file(Path(picture), name=name))
-    if not hasattr(picture, "getexif"):
+        return decode(read_file(Path(image), name=name))
+    if not hasattr(image, "getexif"):
         raise DataError(
-            "a path, bytes or a Pillow image", type(picture).__name__, "predict", "Convert it first."
+            "a path, bytes or a Pillow image", type(image).__name__, "predict", "Convert it first."
         )
-    return upright_rgb(picture)
+    return upright_rgb(image)
 
 
 def _unreadable(name: str, found: str) -> DataError:
-    return DataError("a picture that can be read", found, name, "Repair the picture or leave it out.")
+    return DataError("an image that can be read", found, name, "Repair the image or leave it out.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Decision, Extras, Policy
     from streetvision_core.eval.inputs import Floats
     from streetvision_core.inference.predict import Measured
-    from streetvision_core.inference.predictor import PictureLike, Predictor
+    from streetvision_core.inference.predictor import ImageLike, Predictor
 
 TOLERANCE = 1e-3
 
@@ -39,11 +39,11 @@ class Recorded:
 def reproduction_problems(
     predictor: Predictor,
     recorded: Sequence[Recorded],
-    pictures: Iterable[PictureLike],
+    pictures: Iterable[ImageLike],
     *,
     tolerance: float = TOLERANCE,
 ) -> list[str]:
-    """Decide the recorded pictures again; return what differs, one sentence a picture."""
+    """Decide the recorded images again; return what differs, one sentence an image."""
     problems: list[str] = []
     begin = 0
     for names, measured in predictor.measure(pictures, extras=predictor.policy.extras):
@@ -51,7 +51,7 @@ def reproduction_problems(
         problems += _differing(predictor.policy, batch, measured, tolerance=tolerance)
         begin += len(names)
     if begin != len(recorded):
-        problems.append(f"{begin} pictures were decided again, and {len(recorded)} are recorded")
+        problems.append(f"{begin} images were decided again, and {len(recorded)} are recorded")
     return problems
 
 
@@ -73,7 +73,7 @@ def _differing(
 
 
 def _possible(policy: Policy, measured: Measured, *, tolerance: float) -> list[set[Decision]]:
-    """Return the decisions that logits and extras within the tolerance lead to, for each picture."""
+    """Return the decisions that logits and extras within the tolerance lead to, for each image."""
     margins = margin_vector(measured.logits)
     reach = 2 * tolerance * _scale(measured.logits)
     moved = [_moved(measured.extras, by, reach * policy.point.temperature, tolerance) for by in (-1, 0, 1)]

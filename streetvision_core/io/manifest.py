@@ -82,7 +82,7 @@ class StepManifest(Record):
     ``private_sha256`` is the SHA-256 of the side file with the machine and the paths, which in ``config`` are
     ``<private>``. ``hostname`` and ``platform`` are those of a manifest before schema 3.
 
-    ``roles`` are the roles of the pictures that the step opened (see ``graph``), sorted.
+    ``roles`` are the roles of the images that the step opened (see ``graph``), sorted.
 
     Where ``reused_from`` is given, the run ``run_id`` took the content from the run named there instead of
     computing it again. Everything else then says how the content was computed: commit, machine, versions,

@@ -8,7 +8,7 @@
     latest/<step>.json                                which manifest is current, with its SHA-256
     keys/<step>/<step_key>.json                       which manifest was computed from exactly these inputs
     resume/<step>/<step_key>/                         how far an unfinished computation has come
-    features/<key>/                                   what frozen models made of pictures; all of it can go
+    features/<key>/                                   what frozen models made of images; all of it can go
     tensorboard/<step>/<run_id>/                      learning curves to look at; nothing is read from there
 
 A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
@@ -121,7 +121,7 @@ class ArtifactStore:
         return self._to_write(self.root / "resume" / check_segment(step, kind="step name") / name)
 
     def features_directory(self) -> Path:
-        """Return where features of pictures are kept, for all runs (``inference/feature_cache.py``)."""
+        """Return where features of images are kept, for all runs (``inference/feature_cache.py``)."""
         return self._to_write(self.root / "features")
 
     def tensorboard_directory(self, run_id: str, step: str) -> Path:

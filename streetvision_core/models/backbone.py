@@ -4,7 +4,7 @@ Weights of the hub and of a local file go one way: the bytes are hashed, compare
 pinned, if one is, and only then read; they fit tensor by tensor or are refused. What they are of is recorded,
 and what may be done with them (`licences.py`) goes along.
 
-`prepare_backbone` builds the model at the configured input size, proves with one picture that it runs at
+`prepare_backbone` builds the model at the configured input size, proves with one image that it runs at
 that size, and stages its weights. From there on nothing asks the hub or the local file again: everything
 downstream builds from `model.safetensors` and `backbone.json`.
 
@@ -290,7 +290,7 @@ def _try_once(model: Any, config: BackboneConfig) -> None:
 def _describe_input(described: Mapping[str, Any], config: BackboneConfig) -> dict[str, Any]:
     """Return the preprocessing in timm's terms.
 
-    `crop_pct` is 1: timm's 0.875 cuts away the edges of a picture, where cones and barriers stand.
+    `crop_pct` is 1: timm's 0.875 cuts away the edges of an image, where cones and barriers stand.
     """
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 

@@ -80,7 +80,7 @@ def hub_config(backbone: Backbone, *, head_hidden: int = 0, views: Views | None 
 
     A head with a hidden layer is one that neither timm nor transformers can build: its config says so under
     `head_hidden`, and leaves out what makes transformers try. Many views stand in it under a key of their
-    own, which timm and transformers leave alone: they open the same weights and look at the whole picture.
+    own, which timm and transformers leave alone: they open the same weights and look at the whole image.
     """
     opens = {"model_type": "timm_wrapper", "architectures": ["TimmWrapperForImageClassification"]}
     return {
@@ -102,7 +102,7 @@ def hub_config(backbone: Backbone, *, head_hidden: int = 0, views: Views | None 
 def load_classifier(config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> Any:
     """Build the `torch.nn.Module` of a hub config with these weights, in evaluation mode on the CPU.
 
-    Many views of a picture are no part of the module: `hub_transform` makes them, and `forward_batch` pools
+    Many views of an image are no part of the module: `hub_transform` makes them, and `forward_batch` pools
     what the module says of each.
 
     Raises:

@@ -58,7 +58,7 @@ class SimClr(Settings):
 
 
 class BackboneConfig(Settings):
-    """A timm model, its weights, the size at which it sees pictures, and how it is adapted, if at all."""
+    """A timm model, its weights, the size at which it sees images, and how it is adapted, if at all."""
 
     architecture: str = Field(
         "test_resnet", min_length=1, description="timm model name, with or without a weights tag"
@@ -69,12 +69,12 @@ class BackboneConfig(Settings):
         json_schema_extra=local_path(unless=(RANDOM, PRETRAINED)),
     )
     input_size: int = Field(
-        128, ge=16, le=2048, description="width and height in pixels at which the model sees a picture"
+        128, ge=16, le=2048, description="width and height in pixels at which the model sees an image"
     )
     crop_mode: Literal["center", "squash", "border"] = Field(
         "squash",
-        description="'center' sees the central square, 'squash' the whole picture squeezed into a square,"
-        " 'border' the whole picture with borders",
+        description="'center' sees the central square, 'squash' the whole image squeezed into a square,"
+        " 'border' the whole image with borders",
     )
     revision: str = Field(
         "", description="branch, tag or commit of the hub's repository; empty: its main branch"

@@ -41,7 +41,7 @@ class ExploraConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         " speed, not the weights",
     )
     cache_mb: int = Field(
-        1024, ge=0, description="memory for decoded pictures in MiB; what does not fit is decoded each time"
+        1024, ge=0, description="memory for decoded images in MiB; what does not fit is decoded each time"
     )
 
     @pydantic.field_validator("adaptation")

@@ -5,7 +5,7 @@ log(t / (1 - t)). So the last linear layer is divided by T, and each of its two 
 logit(t), in opposite directions: the margin becomes (b - a) / T - logit(t), and its sigmoid is greater
 than 0.5 in the same places. Otherwise the folded probability is the calibrated one, shifted in log odds.
 
-"Exactly" is meant in real numbers. In float32 a picture whose probability lies within rounding of the
+"Exactly" is meant in real numbers. In float32 an image whose probability lies within rounding of the
 threshold (about 1e-6) may fall on the other side.
 """
 
@@ -70,5 +70,5 @@ def _check_operating_point(temperature: float, threshold: float) -> None:
             "a positive, finite temperature and a threshold inside (0, 1)",
             f"temperature {temperature} and threshold {threshold}",
             "the operating point",
-            "A threshold of 0 or 1 decides the same for every picture; fit the policy again.",
+            "A threshold of 0 or 1 decides the same for every image; fit the policy again.",
         )

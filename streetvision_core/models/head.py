@@ -3,7 +3,7 @@
 A linear layer, or one with a hidden layer before it. It takes the place of the linear layer in which a timm
 model ends, under the same name. Only a linear head opens in timm and transformers.
 
-The last layer starts at zero and says 0.5 of every picture: the first loss is ln 2 whatever the features
+The last layer starts at zero and says 0.5 of every image: the first loss is ln 2 whatever the features
 are, where timm's random head can start at a loss of 4 and spend the first epochs unlearning it.
 """
 

@@ -13,7 +13,7 @@ the margins or on the features. Folding an operating point into the last layer d
 temperature and shifts all of them by the same number: order and features stay, so pooling and folding
 commute, and one half of the pooled, folded views is the tuned decision.
 
-Everything here is computed picture by picture, in an order that the number of pictures does not change.
+Everything here is computed image by image, in an order that the number of images does not change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def pool_logits(logits: torch.Tensor, features: torch.Tensor | None, *, views: Views | None) -> torch.Tensor:
-    """Return the logits of pictures, float32 [N, 2], from those of their views, float32 [N, V, 2].
+    """Return the logits of images, float32 [N, 2], from those of their views, float32 [N, V, 2].
 
     Args:
         logits: Of each view.
@@ -50,7 +50,7 @@ def pool_logits(logits: torch.Tensor, features: torch.Tensor | None, *, views: V
 
 
 def pool_features(features: torch.Tensor, *, views: Views | None) -> torch.Tensor:
-    """Return the features of pictures, [N, D], from [N, V, D]: weighed by the attention, or their mean."""
+    """Return the features of images, [N, D], from [N, V, D]: weighed by the attention, or their mean."""
     if views is None:
         return features[:, 0]
     if views.pooling == ATTENTION:
@@ -101,7 +101,7 @@ class ViewPooling(nn.Module):
             nn.init.zeros_(self.attention.bias)
 
     def forward(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Return the logits of pictures, [N, 2], from logits [N, V, 2] and features [N, V, D] of views."""
+        """Return the logits of images, [N, 2], from logits [N, V, 2] and features [N, V, D] of views."""
         if self._views.pooling != ATTENTION:
             return pool_logits(logits, None, views=self._views)
         return _weigh(logits, _attend(features, self.attention.weight[0], self.attention.bias[0]))
@@ -129,7 +129,7 @@ class ViewPooling(nn.Module):
 
 
 def _attend(features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    # A matrix product would choose its order of summation by the number of pictures.
+    # A matrix product would choose its order of summation by the number of images.
     return torch.softmax((features * weight).sum(dim=-1) + bias, dim=1)
 
 

@@ -1,11 +1,11 @@
-"""The one preprocessing: what a model sees of a picture in validation, in logits and in the bundle.
+"""The one preprocessing: what a model sees of an image in validation, in logits and in the bundle.
 
 It is timm's evaluation transform of the model's `pretrained_cfg`, in two halves: `pixels` (resize and
 crop, still 8 bits a channel, cheap to keep) and `normalise` (float32, for a whole batch at once, on any
 device). Together they give the very numbers of timm's transform; transformers' TimmWrapper uses the same.
 
-Where a classifier looks at many views of a picture (`models.views`), each of them goes through this very
-transform: the whole picture first, then the cells of the grid.
+Where a classifier looks at many views of an image (`models.views`), each of them goes through this very
+transform: the whole image first, then the cells of the grid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 from streetvision_core.data.decoding.decode import WHOLE_PIXELS
-from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
 from streetvision_core.models.views import find_views
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Preprocessing:
     """Resize and crop to `size` (height, width) pixels, then (value / 255 - mean) / std per channel.
 
-    Before the crop the picture's shorter side has at most `resized_side` pixels. `views` is None where the
-    whole picture is the only view. Where it `keeps_shape`, the longer side grows with the shorter one.
+    Before the crop the image's shorter side has at most `resized_side` pixels. `views` is None where the
+    whole image is the only view. Where it `keeps_shape`, the longer side grows with the shorter one.
     """
 
     geometry: Callable[[Image], torch.Tensor]
@@ -54,20 +54,20 @@ class Preprocessing:
 
     @property
     def whole(self) -> Preprocessing:
-        """The same, of the whole picture alone."""
+        """The same, of the whole image alone."""
         return replace(self, views=None)
 
-    def pixels(self, picture: Image) -> torch.Tensor:
-        """Return what the model sees of an RGB picture: uint8 [3, H, W], or [V, 3, H, W] of its views.
+    def pixels(self, image: Image) -> torch.Tensor:
+        """Return what the model sees of an RGB image: uint8 [3, H, W], or [V, 3, H, W] of its views.
 
         Raises:
-            UnusablePictureError: it is so narrow that it would be enlarged beyond `WHOLE_PIXELS`.
+            UnusableImageError: it is so narrow that it would be enlarged beyond `WHOLE_PIXELS`.
         """
-        self._check_shape(*picture.size)
+        self._check_shape(*image.size)
         if self.views is None:
-            return self.geometry(picture)
-        cells = map(picture.crop, self.views.boxes(*picture.size))
-        return torch.stack([self.geometry(view) for view in (picture, *cells)])
+            return self.geometry(image)
+        cells = map(image.crop, self.views.boxes(*image.size))
+        return torch.stack([self.geometry(view) for view in (image, *cells)])
 
     def _check_shape(self, width: int, height: int) -> None:
         longer = self.resized_side * max(width, height) / min(width, height)
@@ -75,7 +75,7 @@ class Preprocessing:
             detail = (
                 f"{width} x {height} pixels, which {self.resized_side} pixels of its shorter side enlarge"
             )
-            raise UnusablePictureError(Reason.TOO_LARGE, f"{detail} to more than {WHOLE_PIXELS}")
+            raise UnusableImageError(Reason.TOO_LARGE, f"{detail} to more than {WHOLE_PIXELS}")
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return float32 [N, 3, H, W] for uint8 [N, 3, H, W], on the same device."""

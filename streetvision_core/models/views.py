@@ -1,11 +1,11 @@
-"""Many views of one picture: the whole of it, and a grid of overlapping crops.
+"""Many views of one image: the whole of it, and a grid of overlapping crops.
 
 What a network sees of a frame of 1280 x 720 at 224 pixels is a sixth of its width: a cone 12 pixels wide
 is two. Each crop of the grid goes through the same preprocessing and the same network as the whole, and
 the logits of all views are pooled to one pair (`models.pooling`).
 
 The cells of a grid are of one size, neighbours share a given part of a cell's side, and together they cover
-the picture exactly to its edges: `boxes`. Where the numbers do not divide, a cell is larger by less than a
+the image exactly to its edges: `boxes`. Where the numbers do not divide, a cell is larger by less than a
 pixel's rounding, never smaller, so neighbours share a pixel more rather than less.
 
 Round trip: `Views.from_config(views.to_config()) == views`. Only what `to_config` writes is read; importing
@@ -67,7 +67,7 @@ class Views(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
 
     @property
     def count(self) -> int:
-        """The number of views of a picture: the whole, and the cells."""
+        """The number of views of an image: the whole, and the cells."""
         return 1 + self.grid**2
 
     def describe(self) -> str:
@@ -79,12 +79,12 @@ class Views(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
             ATTENTION: "their mean, weighed by what was learned of their features",
         }[self.pooling]
         return (
-            f"the whole picture and {self.grid} x {self.grid} crops of it that overlap by {self.overlap:.0%},"
+            f"the whole image and {self.grid} x {self.grid} crops of it that overlap by {self.overlap:.0%},"
             f" and answers by {pooled}"
         )
 
     def boxes(self, width: int, height: int) -> list[Box]:
-        """Return the cells of a picture of this size; see `grid_boxes`."""
+        """Return the cells of an image of this size; see `grid_boxes`."""
         return grid_boxes(width, height, grid=self.grid, overlap=self.overlap)
 
     def to_config(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Views(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 def make_views(config: Whole | Grid, *, attention: tuple[float, ...] | None = None) -> Views | None:
-    """Return the configured views, or None where the whole picture is the only one.
+    """Return the configured views, or None where the whole image is the only one.
 
     Args:
         config: The configuration.
@@ -136,11 +136,11 @@ def find_views(config: Mapping[str, Any]) -> Views | None:
 
 
 def grid_boxes(width: int, height: int, *, grid: int, overlap: float) -> list[Box]:
-    """Divide a picture into `grid` x `grid` cells of one size that overlap and reach exactly to its edges.
+    """Divide an image into `grid` x `grid` cells of one size that overlap and reach exactly to its edges.
 
     Args:
-        width: Of the picture, in pixels, at least 1.
-        height: Of the picture, in pixels, at least 1.
+        width: Of the image, in pixels, at least 1.
+        height: Of the image, in pixels, at least 1.
         grid: Cells a side, at least 1.
         overlap: The part of a cell's side that it shares with its neighbour, in [0, 1).
 

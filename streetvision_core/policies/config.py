@@ -139,7 +139,7 @@ LEAST_ERRORS = 30
 class GateConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """The share of images to answer, and the bar for a learned gate in the margin's place."""
 
-    coverage: float = Field(0.9, gt=0, le=1, description="share of the pictures of val_select to answer")
+    coverage: float = Field(0.9, gt=0, le=1, description="share of the images of val_select to answer")
     folds: int = Field(5, ge=3, le=100, description="of the cross-fit; no group is in two folds")
     seed: int = Field(0, ge=0, description="seed of the folds and of the resamples")
     resamples: int = Field(

@@ -1,10 +1,10 @@
-"""The gate policy: answer what the operating point says, but hand over the pictures it is least sure about.
+"""The gate policy: answer what the operating point says, but hand over the images it is least sure about.
 
 How sure is either the margin, or a learned head that also looks at the network's features (`gate_head`).
 Which of the two it is was decided on val_select (`gate_fit`), and the policy records why, in words and
 numbers: a policy with a head that did not prove itself cannot be read.
 
-Not promised: anything about new pictures, neither the share answered nor its errors; that is risk control.
+Not promised: anything about new images, neither the share answered nor its errors; that is risk control.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class GateSelect(Record):
 
     @property
     def coverage(self) -> float:
-        """Share of the pictures that is answered."""
+        """Share of the images that is answered."""
         return self.answered / self.n
 
 
@@ -172,20 +172,20 @@ class GatePolicy(Record):
         """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
         given = self.val_select
         if given.answered == 0:
-            return ["it answers no picture of val_select"]
+            return ["it answers no image of val_select"]
         words = {"roadwork": given.roadwork, "none": given.none}
         return [
-            f"it answers no picture of val_select with {word}" for word, count in words.items() if not count
+            f"it answers no image of val_select with {word}" for word, count in words.items() if not count
         ]
 
     def promise(self) -> str:
-        """Say what it answers, and that it promises nothing about new pictures."""
+        """Say what it answers, and that it promises nothing about new images."""
         given = self.val_select
         return (
-            f"It answers the pictures it is surest about, by the {self.confidence_by} ({self.reason}):"
+            f"It answers the images it is surest about, by the {self.confidence_by} ({self.reason}):"
             f" {given.answered} of {given.n} on val_select, which chose its threshold too,"
             f" {given.errors_answered} of them wrongly. About"
-            " new pictures it promises neither the share answered nor its errors; val_test says what to"
+            " new images it promises neither the share answered nor its errors; val_test says what to"
             " expect."
         )
 

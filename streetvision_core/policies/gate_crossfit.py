@@ -1,14 +1,14 @@
-"""The gate judged on pictures that had no part in it: cross-fitted errors and confidences.
+"""The gate judged on images that had no part in it: cross-fitted errors and confidences.
 
 Groups are dealt to folds, and none is split. For each fold
 
-1. the decision threshold is fitted on the other folds, and answers the pictures of this one: their answers
+1. the decision threshold is fitted on the other folds, and answers the images of this one: their answers
    and errors are out-of-fold;
 2. a head learns on the other folds from errors that are out-of-fold as well: those of fold j by a threshold
    that saw neither j nor this fold;
 3. the head states its confidence in the answers of step 1.
 
-So every picture has a margin, an error and a confidence by fits that did not see its group, and the two
+So every image has a margin, an error and a confidence by fits that did not see its group, and the two
 confidences are judged on the same errors. The head that is shipped learns from the errors of step 1, of all
 folds. A temperature scales all margins alike and is standardised away, so one for all is no leak.
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class TooThinError(DataError):
-    """The pictures do not carry a cross-fitted gate; the margin does without one."""
+    """The images do not carry a cross-fitted gate; the margin does without one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def cross_fit(
     """Cross-fit the gate to margins [N] after the temperature, labels, group numbers and feature distances.
 
     Raises:
-        TooThinError: fewer than `min_errors` out-of-fold errors, or too few groups, pictures of a class or
+        TooThinError: fewer than `min_errors` out-of-fold errors, or too few groups, images of a class or
             errors in some fold.
     """
     fold = _deal(truth, group, folds=folds, seed=seed)
@@ -85,10 +85,10 @@ def cross_fit(
 
 
 def _deal(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int) -> Folds:
-    """Return the fold of each picture, [N]."""
+    """Return the fold of each image, [N]."""
     for name, units in units_of_classes(truth, group).items():
         if units < folds:
-            raise _too_thin(f"at least {folds} pictures or groups of {name} for {folds} folds", f"{units}")
+            raise _too_thin(f"at least {folds} images or groups of {name} for {folds} folds", f"{units}")
     fold = np.empty(truth.size, dtype=np.intp)
     parts = split_folds(truth, group, folds=folds, seed=seed, purpose="the comparison of the gate")
     for number, (_, judging) in enumerate(parts):
@@ -97,7 +97,7 @@ def _deal(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int) -
 
 
 def _out_of_fold(margins: Floats, truth: Bools, fold: Folds, *, within: Bools) -> Floats:
-    """Return margins minus the threshold of the other folds, of the pictures `within` alone: [N], else NaN.
+    """Return margins minus the threshold of the other folds, of the images `within` alone: [N], else NaN.
 
     Above 0 the answer is roadwork.
     """
@@ -105,7 +105,7 @@ def _out_of_fold(margins: Floats, truth: Bools, fold: Folds, *, within: Bools) -
     for number in np.unique(fold[within]):
         judged, fitting = within & (fold == number), within & (fold != number)
         if truth[fitting].all() or not truth[fitting].any():
-            raise _too_thin("pictures of both classes outside each fold", "one class only")
+            raise _too_thin("images of both classes outside each fold", "one class only")
         shifted[judged] = margins[judged] - scan_margins(margins[fitting], truth[fitting]).threshold
     return shifted
 

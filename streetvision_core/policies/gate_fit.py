@@ -8,7 +8,7 @@ The margin is hard to beat, so the head has to prove itself:
    out-of-fold errors, by a paired bootstrap over groups. It is adopted only if the whole interval of the
    difference lies below 0; where nothing can be compared, it is not.
 4. The bound is set so that the wished share of val_select is answered, by cross-fitted confidences where
-   the head is adopted. Equally confident pictures are answered together, and the bound lies in the middle
+   the head is adopted. Equally confident images are answered together, and the bound lies in the middle
    between the last one answered and the first deferred.
 
 `train_gate` measures what the head learns from: where the features of train lie, and how far from it those of
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.data import ImageIndex
-    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.splits import Splits
     from streetvision_core.eval.decisions import LabelledLogits, OperatingPoint
     from streetvision_core.eval.inputs import Bools, Floats
@@ -63,7 +63,7 @@ _OF_THE_MARGIN = {*_WITHOUT_MEASUREMENTS, "bound", "val_select"}
 
 
 def count_errors(select: LabelledLogits, point: OperatingPoint) -> int:
-    """Count the wrong answers on val_select if every picture were answered.
+    """Count the wrong answers on val_select if every image were answered.
 
     Raises:
         DataError: logits that are not finite, or labels that are not 0 or 1.
@@ -85,7 +85,7 @@ def train_gate(
     *,
     index: ImageIndex,
     splits: Splits,
-    pictures: PictureReader,
+    pictures: ImageReader,
     config: GateConfig,
     checkpoint_version: str,
     cache: Path | None = None,
@@ -273,11 +273,11 @@ def _require_distance(measured: GateMeasured | None, *, images: int) -> Floats:
 def _bound(confidence: Floats, *, coverage: float) -> float:
     """Return the bound on confidences [N] at which at least the wished share is accepted, ties together."""
     ranked = np.sort(confidence)[::-1]
-    # 0.55 * 100 is 55.00000000000001 in floats, and 55 pictures are asked for, not 56.
+    # 0.55 * 100 is 55.00000000000001 in floats, and 55 images are asked for, not 56.
     wanted = max(1, math.ceil(coverage * ranked.size - 1e-9))
     last = float(ranked[wanted - 1])
     below = ranked[ranked < last]
-    # In the middle, so that rounding on another machine moves no picture of val_select across it.
+    # In the middle, so that rounding on another machine moves no image of val_select across it.
     middle = (last + float(below[0])) / 2 if below.size else last - 1.0
     return middle if not below.size or middle > below[0] else last
 

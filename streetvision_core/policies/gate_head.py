@@ -58,7 +58,7 @@ class FeatureReference(Record):
 
     @classmethod
     def of(cls, features: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Self:
-        """Describe the features [M, D] of training pictures with labels [M].
+        """Describe the features [M, D] of training images with labels [M].
 
         Raises:
             DataError: shapes that do not fit, features that are not finite, or one class only.

@@ -2,18 +2,18 @@
 
 1. Frozen on val_select: the calibrator (chosen by cross-validated NLL), the operating point, and the sequence
    of thresholds on the confidence. Confidence is the calibrated probability that the answer is right.
-2. val_calib is looked at once, one picture of each group: the loosest threshold that holds is certified.
+2. val_calib is looked at once, one image of each group: the loosest threshold that holds is certified.
 3. Accepted is what has at least that confidence; everything else is deferred. Where nothing can be
    certified, everything is deferred.
 
 Three promises, which must not be confused (`risk_control` proves them):
 
-error      With probability 1 - delta over the calibration pictures, at most alpha of the answered pictures
+error      With probability 1 - delta over the calibration images, at most alpha of the answered images
            are answered wrongly.
-two_sided  With probability 1 - delta, at most `miss` of the pictures answered none are roadwork, and at
+two_sided  With probability 1 - delta, at most `miss` of the images answered none are roadwork, and at
            most `alarm` of those answered roadwork are none. Each answer has its own threshold and
            delta / 2.
-expected   On average over calibration sets, at most alpha of all pictures are answered wrongly. It is
+expected   On average over calibration sets, at most alpha of all images are answered wrongly. It is
            conformal risk control, and about this calibration set it promises nothing.
 
 `scrc_fit` freezes and certifies. A policy that is read is held against itself: its digests against what was
@@ -53,6 +53,7 @@ from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.policies.config import ScrcConfig
 from streetvision_core.policies.threshold import FittedOn
+from streetvision_core.recorded import reworded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,31 +65,31 @@ if TYPE_CHECKING:
 
 def words_of(config: ScrcConfig, groups_known: bool | None = None) -> str:
     """Return the guarantee and its conditions in words; older ones did not know `groups_known`."""
-    likely = f"With probability at least {percent(1 - config.delta)} over the calibration pictures, at most"
+    likely = f"With probability at least {percent(1 - config.delta)} over the calibration images, at most"
     promise = config.promise
     if promise.kind == "two_sided":
         promised = (
-            f"{likely} {percent(promise.miss)} of the pictures answered none show roadwork, and at"
+            f"{likely} {percent(promise.miss)} of the images answered none show roadwork, and at"
             f" most {percent(promise.alarm)} of those answered roadwork show none."
         )
     elif promise.kind == "error":
-        promised = f"{likely} {percent(promise.alpha)} of the answered pictures are answered wrongly."
+        promised = f"{likely} {percent(promise.alpha)} of the answered images are answered wrongly."
     else:
         promised = (
-            f"On average over calibration sets and new pictures, at most {percent(promise.alpha)} of all"
-            " pictures are answered wrongly; about this very calibration set nothing is promised."
+            f"On average over calibration sets and new images, at most {percent(promise.alpha)} of all"
+            " images are answered wrongly; about this very calibration set nothing is promised."
         )
     drawn = (
-        "one picture drawn from each group, the groups independent of each other"
+        "one image drawn from each group, the groups independent of each other"
         if config.one_per_group
         else "one by one, independently of each other, whatever group they belong to"
     )
     if groups_known is False:
         drawn = "images taken as independent, because no groups are known"
     return (
-        f"{promised} Conditions: new pictures come as those of val_calib did, {drawn};"
+        f"{promised} Conditions: new images come as those of val_calib did, {drawn};"
         " weights, preprocessing and this file are as they were certified; no other certificate was tried on"
-        " the same pictures before this one. A change of camera, place, season, share of roadwork or"
+        " the same images before this one. A change of camera, place, season, share of roadwork or"
         " preprocessing voids it."
     )
 
@@ -133,10 +134,10 @@ class Certified(Record):
     """The certificate for the images with these answers; `threshold` None defers all of them.
 
     `thresholds` is the frozen sequence of `K` confidences, strict to loose, and `start` the share of these
-    pictures of val_select that its first accepts. Of `n` units of val_calib with these answers `m` are
+    images of val_select that its first accepts. Of `n` units of val_calib with these answers `m` are
     accepted at `threshold`, and `k` of them answered wrongly. `upper_bound` is what is at most alpha: the
     Clopper-Pearson bound at 1 - delta, or in expectation (delta None) the corrected mean (k + 1) / (n + 1).
-    The coverage interval (95 %) is that of the share of these pictures which will be answered. `needed`
+    The coverage interval (95 %) is that of the share of these images which will be answered. `needed`
     is how many accepted units without an error the promise would take, `tested` how many thresholds were
     looked at.
     """
@@ -206,7 +207,7 @@ class Certified(Record):
 class ScrcPolicy(Record):
     """The content of `scrcparams.json`: what decides, what was frozen, what was certified, and its words.
 
-    `units` says what was counted: one picture of each group, or every picture. `groups_known` says whether
+    `units` says what was counted: one image of each group, or every image. `groups_known` says whether
     the data names groups, None where an older version did not record it.
     """
 
@@ -235,7 +236,7 @@ class ScrcPolicy(Record):
         certified = tuple(Side(one.answers, one.alpha, one.delta) for one in self.certificates)
         if certified != sides_of(chosen):
             raise ValueError(f"it was chosen to certify {sides_of(chosen)}, but it certifies {certified}")
-        if self.guarantee != words_of(chosen, self.groups_known):
+        if reworded(self.guarantee) != reworded(words_of(chosen, self.groups_known)):
             raise ValueError("the words of the guarantee are not those of its numbers")
         if self.frozen != digests(self.point, self.calibrator, self.certificates):
             raise ValueError("point, calibrator or thresholds are not those that were frozen")
@@ -281,7 +282,7 @@ class ScrcPolicy(Record):
         """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
         if any(one.threshold is not None for one in self.certificates):
             return []
-        return [f"it defers every picture: {_shortfall(self.certificates[0], self._counted)}"]
+        return [f"it defers every image: {_shortfall(self.certificates[0], self._counted)}"]
 
     def infeasible(self) -> list[str]:
         """Say which answers are always deferred, and what a certificate would take."""
@@ -321,7 +322,7 @@ def _shortfall(one: Certified, units: str) -> str:
 
 @dataclass(frozen=True)
 class Side:
-    """One certificate that a promise takes: about the pictures with some answers; see `Certified`."""
+    """One certificate that a promise takes: about the images with some answers; see `Certified`."""
 
     answers: tuple[Answer, ...]
     alpha: float

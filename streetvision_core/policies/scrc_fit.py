@@ -1,7 +1,7 @@
 """The fit of selective conformal risk control: frozen on val_select, then certified on val_calib.
 
 The order is the promise. Calibrator, operating point and the sequence of thresholds follow from val_select
-and the number of calibration pictures alone; only then is val_calib looked at, and once. What is promised is
+and the number of calibration images alone; only then is val_calib looked at, and once. What is promised is
 told in `scrc`.
 """
 
@@ -218,7 +218,7 @@ def _choose_calibrator(select: LabelledLogits, config: ScrcConfig) -> Calibrator
 
 @dataclass(frozen=True)
 class _Units:
-    """The pictures of val_calib that are counted."""
+    """The images of val_calib that are counted."""
 
     logits: Any
     labels: Any
@@ -232,7 +232,7 @@ def _units(calib: LabelledLogits, config: ScrcConfig) -> _Units:
 
 
 def _side(pictures: Any, point: OperatingPoint, calibrator: Calibrator) -> tuple[Bools, Floats, Bools]:
-    """Say of each picture whether its answer is roadwork, how sure it is, and whether it is wrong."""
+    """Say of each image whether its answer is roadwork, how sure it is, and whether it is wrong."""
     margins = margin_vector(pictures.logits)
     roadwork = answers(point.fold(pictures.logits))
     p = calibrator.apply(margins)

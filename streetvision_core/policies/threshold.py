@@ -1,12 +1,12 @@
 """The threshold policy: what turns a probability of roadwork into a decision, and what it was fitted on.
 
-Two numbers are fitted, each on pictures of its own: the temperature by NLL on val_select, and the exact best
+Two numbers are fitted, each on images of its own: the temperature by NLL on val_select, and the exact best
 threshold on val_calib, on the margins of the logits. What it is best at, MCC unless told otherwise, and
 where on its plateau it lies is configuration, which the policy records. The policy names the
 checkpoint and the logits it was fitted on by their data versions, so that a bundle can prove that its
 policy belongs to its weights. `verify_thresholds` fits again and compares.
 
-Not promised: the score on val_calib is that of the very pictures which chose the threshold, so it is
+Not promised: the score on val_calib is that of the very images which chose the threshold, so it is
 optimistic; the recorded optimism estimates by how much, and val_test says what to expect.
 """
 
@@ -80,10 +80,10 @@ class SelectFit(Record):
 
 
 class CalibFit(Record):
-    """The counts of val_calib and the metrics at the threshold, on the pictures that chose it.
+    """The counts of val_calib and the metrics at the threshold, on the images that chose it.
 
     `score` is the objective's, larger is better (a cost has a minus sign); `optimism` estimates by how much
-    it exceeds the score on other pictures.
+    it exceeds the score on other images.
     """
 
     n: int
@@ -113,7 +113,7 @@ class ThresholdPolicy(Record):
     fitted_on: FittedOn
     val_select: SelectFit
     val_calib: CalibFit
-    note: str = "The metrics of val_calib are optimistic: the same pictures chose the threshold."
+    note: str = "The metrics of val_calib are optimistic: the same images chose the threshold."
 
     @property
     def point(self) -> OperatingPoint:
@@ -131,7 +131,7 @@ class ThresholdPolicy(Record):
         return ()
 
     def decide(self, logits: Values, _extras: Extras | None = None, /) -> tuple[Decision, ...]:
-        """Answer every picture by its folded logits [N, 2] or margins [N]."""
+        """Answer every image by its folded logits [N, 2] or margins [N]."""
         return decisions(logits)
 
     def confidence(self, logits: Values, _extras: Extras | None = None, /) -> Floats:
@@ -147,10 +147,10 @@ class ThresholdPolicy(Record):
         return one_class_only(self.val_calib.metrics, role="val_calib")
 
     def promise(self) -> str:
-        """Say that it answers everything, and promises nothing about new pictures."""
+        """Say that it answers everything, and promises nothing about new images."""
         return (
-            f"It answers every picture. The threshold is the best by {self.chosen_by.objective.kind} on"
-            f" {self.val_calib.n} calibration pictures; about new pictures it promises nothing, and val_test"
+            f"It answers every image. The threshold is the best by {self.chosen_by.objective.kind} on"
+            f" {self.val_calib.n} calibration images; about new images it promises nothing, and val_test"
             " says what to expect."
         )
 
@@ -300,9 +300,9 @@ def _curves(probabilities: Floats, labels: Values, *, threshold: float) -> dict[
 def one_class_only(metrics: Mapping[str, float], *, role: str) -> list[str]:
     """Say that decisions with these counts (tp, fp, tn, fn) are all of one class, if they are."""
     if metrics["tp"] + metrics["fp"] == 0:
-        return [f"it calls no picture of {role} roadwork"]
+        return [f"it calls no image of {role} roadwork"]
     if metrics["tn"] + metrics["fn"] == 0:
-        return [f"it calls every picture of {role} roadwork"]
+        return [f"it calls every image of {role} roadwork"]
     return []
 
 

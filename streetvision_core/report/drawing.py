@@ -94,8 +94,8 @@ def png(figure: Figure) -> bytes:
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     # A palette makes the file a third as large, and Pillow writes neither version nor time into it.
-    picture = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
-    picture.save(small, format="PNG", optimize=True)
+    image = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image.save(small, format="PNG", optimize=True)
     return small.getvalue()
 
 

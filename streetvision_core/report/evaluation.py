@@ -1,11 +1,11 @@
 """The final evaluation: val_test, once, on the path from bytes to logits that the bundle's predictor takes.
 
-Each picture goes through the checkpoint's network once; every policy folds its operating point into these
-logits and decides. What the checkpoint said of a picture and what each policy decided is kept with its digest
+Each image goes through the checkpoint's network once; every policy folds its operating point into these
+logits and decides. What the checkpoint said of an image and what each policy decided is kept with its digest
 and its group, so that every figure can be counted again. What the figures are is told in `report`, what they
 look like in `pages`.
 
-A picture that cannot be read is an error: a report never covers fewer pictures than the role has.
+An image that cannot be read is an error: a report never covers fewer images than the role has.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from streetvision_core.report.report import Decided, Report, Tested, report_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streetvision_core.data.decoding.decode import PictureReader
-    from streetvision_core.data.index import ImageIndex, Picture
+    from streetvision_core.data.decoding.decode import ImageReader
+    from streetvision_core.data.index import ImageIndex, IndexedImage
     from streetvision_core.eval.decisions import Decision, OperatingPoint, Policy
     from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.inference.predictor import Predictor
@@ -43,8 +43,8 @@ _COLUMNS = ("name", "sha256", "group", "label", "logit_none", "logit_roadwork")
 
 
 @dataclass(frozen=True)
-class TestedPicture:
-    """One picture of val_test: the checkpoint's logits, and the decision of each policy by its type."""
+class TestedImage:
+    """One image of val_test: the checkpoint's logits, and the decision of each policy by its type."""
 
     name: str
     sha256: str
@@ -91,7 +91,7 @@ class Evaluation:
     Round trip: `Evaluation.from_artifact(published)` equals what was published by `to_artifact`.
     """
 
-    tested: tuple[TestedPicture, ...]
+    tested: tuple[TestedImage, ...]
     report: Report
     pages: Mapping[str, bytes]
 
@@ -135,7 +135,7 @@ class Evaluation:
         prefixes = (PLOT_PREFIX, CURVE_PREFIX)
         drawn = [name for name in published.content if name == PAGE_NAME or name.startswith(prefixes)]
         return cls(
-            tuple(map(TestedPicture.from_csv_row, rows)),
+            tuple(map(TestedImage.from_csv_row, rows)),
             report,
             {name: published.read_bytes(name) for name in drawn},
         )
@@ -147,20 +147,20 @@ def evaluate(
     names: Sequence[str],
     *,
     index: ImageIndex,
-    pictures: PictureReader,
+    pictures: ImageReader,
 ) -> Evaluation:
-    """Decide every picture of val_test once by every policy, count, and draw.
+    """Decide every image of val_test once by every policy, count, and draw.
 
     Args:
         checkpoint: The classifier, as it was trained.
         policies: The policies side by side, by their types; at least one.
-        names: The pictures of val_test.
-        index: Labels, digests, groups and attributes of at least these pictures.
+        names: The images of val_test.
+        index: Labels, digests, groups and attributes of at least these images.
         pictures: Reads their bytes, each verified against the index.
 
     Raises:
-        DataError: no pictures, one that the index lacks, or one that cannot be read.
-        IntegrityError: the weights or a picture's bytes are not what they were.
+        DataError: no images, one that the index lacks, or one that cannot be read.
+        IntegrityError: the weights or an image's bytes are not what they were.
     """
     chosen = _choose(names, index)
     logits, decided = _decide(checkpoint, policies, [one.name for one in chosen], pictures)
@@ -173,7 +173,7 @@ def evaluate(
     )
     report = report_of(tested, decided)
     rows = tuple(
-        TestedPicture(
+        TestedImage(
             one.name, one.sha256, one.group, one.label, none, roadwork,
             {kind: said.decisions[position] for kind, said in decided.items()},
         )
@@ -184,16 +184,16 @@ def evaluate(
 
 
 def decision_problems(
-    predictor: Predictor, evaluation: Evaluation, *, pictures: PictureReader, tolerance: float = TOLERANCE
+    predictor: Predictor, evaluation: Evaluation, *, pictures: ImageReader, tolerance: float = TOLERANCE
 ) -> list[str]:
-    """Decide every picture of the report again; return what differs, one sentence a picture."""
+    """Decide every image of the report again; return what differs, one sentence an image."""
     again = (pictures.read(one.name) for one in evaluation.tested)
     recorded = evaluation.recorded(predictor.policy)
     return reproduction_problems(predictor, recorded, again, tolerance=tolerance)
 
 
-def attributes_of(chosen: Sequence[Picture]) -> dict[str, list[str]]:
-    """Return each attribute of the index as a column; "unknown" where a picture has none."""
+def attributes_of(chosen: Sequence[IndexedImage]) -> dict[str, list[str]]:
+    """Return each attribute of the index as a column; "unknown" where an image has none."""
     names = sorted({name for one in chosen for name in one.attributes})
     return {name: [one.attributes.get(name) or "unknown" for one in chosen] for name in names}
 
@@ -202,9 +202,9 @@ def _decide(
     checkpoint: TrainedClassifier,
     policies: Mapping[str, Policy],
     names: Sequence[str],
-    pictures: PictureReader,
+    pictures: ImageReader,
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], dict[str, Decided]]:
-    """Return the checkpoint's logits, float64 [N, 2], and what each policy makes of the pictures."""
+    """Return the checkpoint's logits, float64 [N, 2], and what each policy makes of the images."""
     extras = {name for policy in policies.values() for name in policy.extras}
     logits: list[Any] = []
     decisions: dict[str, list[Decision]] = {kind: [] for kind in policies}
@@ -224,13 +224,13 @@ def _decide(
     return np.concatenate(logits), decided
 
 
-def _choose(names: Sequence[str], index: ImageIndex) -> list[Picture]:
-    by_name = {picture.name: picture for picture in index.pictures}
+def _choose(names: Sequence[str], index: ImageIndex) -> list[IndexedImage]:
+    by_name = {image.name: image for image in index.pictures}
     missing = [name for name in names if name not in by_name]
     if missing or not names:
         raise DataError(
-            "pictures of val_test that are in the index",
-            f"{missing[0]} and {len(missing) - 1} others that are not" if missing else "no pictures",
+            "images of val_test that are in the index",
+            f"{missing[0]} and {len(missing) - 1} others that are not" if missing else "no images",
             "the evaluation",
             "Materialize images and splits again, from the same source.",
         )

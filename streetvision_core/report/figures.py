@@ -1,11 +1,11 @@
 """The figures of a report beside its eleven metrics: how sure they are, how well it ranks and is calibrated.
 
-Intervals of MCC are given twice. Fisher-z takes the pictures as independent, and so do the Clopper-Pearson
+Intervals of MCC are given twice. Fisher-z takes the images as independent, and so do the Clopper-Pearson
 intervals of the rates; the bootstrap (BCa, seed and number recorded) resamples whole groups, and is missing
-where all pictures are of one group. Of decisions without an error the bootstrap has no length, which says
+where all images are of one group. Of decisions without an error the bootstrap has no length, which says
 nothing; Fisher-z then says something.
 
-Pictures are ranked by the margin, answers by the confidence of the policy. Without both classes there is no
+Images are ranked by the margin, answers by the confidence of the policy. Without both classes there is no
 AUROC and no average precision.
 
 Calibration is told of two probabilities. The shipped one has the threshold folded in, so that 0.5 is the
@@ -111,7 +111,7 @@ class Calibrations(Record):
 
 
 def intervals_of(labels: Bools, decisions: Bools, groups: Groups) -> Intervals:
-    """Intervals of the decisions [N] on pictures with these labels [N] and groups [N].
+    """Intervals of the decisions [N] on images with these labels [N] and groups [N].
 
     Raises:
         DataError: shapes that do not fit, or nothing.
@@ -131,7 +131,7 @@ def intervals_of(labels: Bools, decisions: Bools, groups: Groups) -> Intervals:
 
 
 def ranking_of(labels: Bools, margins: Floats, *, confidence: Floats) -> Ranking:
-    """Rank pictures with these labels [N] by margins [N], roadwork above 0, and answers by confidence [N].
+    """Rank images with these labels [N] by margins [N], roadwork above 0, and answers by confidence [N].
 
     Raises:
         DataError: shapes that do not fit, nothing, or margins that are not finite.

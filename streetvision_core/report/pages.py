@@ -1,6 +1,6 @@
 """The report for people: plots as files, and one HTML page that holds everything and loads nothing.
 
-The page is written by a template that escapes whatever it is given, since names of pictures and values of
+The page is written by a template that escapes whatever it is given, since names of images and values of
 attributes come from whoever made the data set. It has no script, and a policy of its own forbids any.
 """
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from streetvision_core.data.decoding.decode import PictureReader
-    from streetvision_core.data.index import Picture
+    from streetvision_core.data.decoding.decode import ImageReader
+    from streetvision_core.data.index import IndexedImage
     from streetvision_core.report.report import Decided, PolicyReport, Report, Slice, Tested
 
 PAGE_NAME, PLOT_PREFIX = "report.html", "plots/"
@@ -38,7 +38,7 @@ _NAN = float("nan")
 # What a plot shows, for those who do not see it; the figures stand in the tables.
 _SHOWN_BY = {
     "confusion_matrix.png": "Confusion matrix of the leading policy",
-    "risk_coverage.png": "Share of wrong answers against the share of pictures answered, for each policy",
+    "risk_coverage.png": "Share of wrong answers against the share of images answered, for each policy",
     "reliability.png": "Reliability diagram: share of roadwork against the mean probability, by bins",
     "roc.png": "ROC curve with the point of each policy",
     "precision_recall.png": "Precision-recall curve with the point of each policy",
@@ -50,17 +50,17 @@ def draw_report(
     tested: Tested,
     decided: Mapping[str, Decided],
     report: Report,
-    chosen: Sequence[Picture],
+    chosen: Sequence[IndexedImage],
     *,
-    pictures: PictureReader,
+    pictures: ImageReader,
 ) -> dict[str, bytes]:
     """Return `report.html` and the plots in it by name.
 
     Args:
-        tested: The pictures of val_test, as numbers.
+        tested: The images of val_test, as numbers.
         decided: What each policy made of them, by its type.
         report: What was counted.
-        chosen: The same pictures, of the index.
+        chosen: The same images, of the index.
         pictures: Reads their bytes, for the mistakes.
     """
     lead = decided[report.lead.policy.type]
@@ -167,7 +167,7 @@ def slice_rows(report: Report) -> list[dict[str, object]]:
 
 
 def _mistakes(tested: Tested, decided: Decided) -> list[int]:
-    """Return the positions of the wrongly answered pictures, the most confident mistake first."""
+    """Return the positions of the wrongly answered images, the most confident mistake first."""
     wrong = np.flatnonzero(decided.answered & (decided.answers(tested) != tested.labels))
     return [int(one) for one in wrong[np.argsort(-decided.confidence[wrong], kind="stable")]]
 
@@ -176,24 +176,24 @@ def _draw_mistakes(
     tested: Tested,
     decided: Decided,
     positions: Sequence[int],
-    chosen: Sequence[Picture],
-    pictures: PictureReader,
+    chosen: Sequence[IndexedImage],
+    pictures: ImageReader,
 ) -> bytes:
-    from streetvision_core.data.overview import picture_sheet
+    from streetvision_core.data.overview import image_sheet
 
     shown = [
         (chosen[at], f"{decided.decisions[at]} {_probability(tested, decided, at):.2f}") for at in positions
     ]
-    return picture_sheet(shown, pictures)
+    return image_sheet(shown, pictures)
 
 
 def _mistake_row(
-    tested: Tested, decided: Mapping[str, Decided], lead: Decided, position: int, picture: Picture
+    tested: Tested, decided: Mapping[str, Decided], lead: Decided, position: int, image: IndexedImage
 ) -> dict[str, object]:
     return {
-        "name": picture.name,
-        "group": picture.group,
-        "label": "roadwork" if picture.label else "none",
+        "name": image.name,
+        "group": image.group,
+        "label": "roadwork" if image.label else "none",
         "probability": f"{_probability(tested, lead, position):.3f}",
         **{kind: one.decisions[position] for kind, one in decided.items()},
     }

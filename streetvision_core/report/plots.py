@@ -1,4 +1,4 @@
-"""The pictures a person looks at first: PNG bytes about 640 pixels wide, from numbers alone.
+"""The images a person looks at first: PNG bytes about 640 pixels wide, from numbers alone.
 
 Every function is pure, and the same numbers give the same bytes (see `drawing`). Roadwork is orange and None
 is blue throughout. What only the final report draws is in `report_plots`.
@@ -92,7 +92,7 @@ def plot_mcc_curve(probabilities: Values, labels: Values, threshold: float) -> b
 
 
 def plot_confusion_matrix(confusion: Confusion) -> bytes:
-    """Draw the four counts, each with its share of its label's pictures and shaded by that share."""
+    """Draw the four counts, each with its share of its label's images and shaded by that share."""
     counts = np.array([[confusion.tn, confusion.fp], [confusion.fn, confusion.tp]])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = new_figure(height=4.0)
@@ -104,7 +104,7 @@ def plot_confusion_matrix(confusion: Confusion) -> bytes:
         axes.text(column, row + 0.18, f"{share:.1%} of {LABEL_NAMES[row]}", size=10, **look)
     axes.set_xticks((0, 1), LABEL_NAMES)
     axes.set_yticks((0, 1), LABEL_NAMES)
-    title = f"MCC {confusion.mcc:.3f}, accuracy {confusion.accuracy:.1%} on {confusion.total:,} pictures"
+    title = f"MCC {confusion.mcc:.3f}, accuracy {confusion.accuracy:.1%} on {confusion.total:,} images"
     dress(axes, title=title, x="decision", y="label", grid=False)
     axes.axhline(0.5, color="white", linewidth=3)
     axes.axvline(0.5, color="white", linewidth=3)
@@ -131,7 +131,7 @@ def plot_risk_coverage(rows: Sequence[SweepRow]) -> bytes:
     title = (
         f"Selective risk {risk[-1]:.1%} at coverage {coverage[-1]:.0%}, {risk[0]:.1%} at {coverage[0]:.0%}"
     )
-    dress(axes, title=title, x="coverage: share of the pictures answered", y="wrong among them")
+    dress(axes, title=title, x="coverage: share of the images answered", y="wrong among them")
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.1%}")
     return png(figure)
@@ -143,7 +143,7 @@ def _histogram(axes: Axes, scores: Floats, labels: Bools) -> None:
         colour = ORANGE if label else BLUE
         axes.hist(chosen, bins=40, range=(0, 1), color=colour, alpha=0.25)
         axes.hist(chosen, bins=40, range=(0, 1), color=colour, histtype="step", linewidth=1.5, label=name)
-    # Most pictures lie at 0 and 1, and the few between are the ones worth seeing.
+    # Most images lie at 0 and 1, and the few between are the ones worth seeing.
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, 15 * axes.get_ylim()[1])
     axes.yaxis.set_major_formatter("{x:,.0f}")

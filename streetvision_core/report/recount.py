@@ -1,7 +1,7 @@
 """The test that a report follows from the logits and decisions beside it, by deciding and counting again.
 
 A gate with a learned head decides by more than logits, and its extras are not kept. Its decisions are taken
-as they are recorded and only counted; that the bundle gives them again is proved with the pictures.
+as they are recorded and only counted; that the bundle gives them again is proved with the images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streetvision_core.data.index import ImageIndex
-    from streetvision_core.report.evaluation import Evaluation, TestedPicture
+    from streetvision_core.report.evaluation import Evaluation, TestedImage
     from streetvision_core.report.report import PolicyReport
 
 
@@ -28,24 +28,24 @@ def recount_problems(evaluation: Evaluation, *, names: Sequence[str], index: Ima
 
     Args:
         evaluation: Report and decisions.
-        names: The pictures of val_test.
+        names: The images of val_test.
         index: Their labels, groups, digests and attributes.
     """
     problems = list(_strangers(evaluation.tested, names=names, index=index))
     return problems or list(_miscounted(evaluation, index))
 
 
-def _strangers(tested: Sequence[TestedPicture], *, names: Sequence[str], index: ImageIndex) -> Iterator[str]:
+def _strangers(tested: Sequence[TestedImage], *, names: Sequence[str], index: ImageIndex) -> Iterator[str]:
     if sorted(one.name for one in tested) != sorted(names):
-        yield "the pictures are not exactly those of val_test"
-    known = {picture.name: (picture.sha256, picture.group, picture.label) for picture in index.pictures}
+        yield "the images are not exactly those of val_test"
+    known = {image.name: (image.sha256, image.group, image.label) for image in index.pictures}
     for one in tested:
         if known.get(one.name) != (one.sha256, one.group, one.label):
-            yield f"{one.name} is not the picture, group and label of the index"
+            yield f"{one.name} is not the image, group and label of the index"
 
 
 def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
-    pictures = {picture.name: picture for picture in index.pictures}
+    pictures = {image.name: image for image in index.pictures}
     chosen = [pictures[one.name] for one in evaluation.tested]
     tested = Tested(
         logits=np.array([[one.logit_none, one.logit_roadwork] for one in evaluation.tested]),
@@ -64,9 +64,9 @@ def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
             if row.decisions[kind] != decision
         ]
         if wrong:
-            yield f"{kind} is said to have decided {len(wrong)} pictures otherwise, {wrong[0]} for instance"
+            yield f"{kind} is said to have decided {len(wrong)} images otherwise, {wrong[0]} for instance"
         counted = again.policies[kind]
-        if one.policy.extras:  # the ranking is by a confidence that nobody can compute without pictures
+        if one.policy.extras:  # the ranking is by a confidence that nobody can compute without images
             counted = counted.model_copy(update={"ranking": one.ranking})
         yield from (f"of {kind}, {fault}" for fault in differences(one, counted))
     for name in ("counts", "not_sliced", "optimism", "groups_known"):
@@ -75,7 +75,7 @@ def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
             yield f"{name} is recorded as {was}, but is {now} when counted again"
 
 
-def _decide(rows: Sequence[TestedPicture], tested: Tested, report: PolicyReport) -> Decided:
+def _decide(rows: Sequence[TestedImage], tested: Tested, report: PolicyReport) -> Decided:
     policy = report.policy
     folded = policy.point.fold(tested.logits)
     if policy.extras:

@@ -1,14 +1,14 @@
 """The final report as numbers: every policy side by side on val_test.
 
-What a policy answers is counted, what it defers is not: metrics are of the answered pictures, and stand
-beside the coverage, the share that is answered. Ranking and calibration are of all pictures.
+What a policy answers is counted, what it defers is not: metrics are of the answered images, and stand
+beside the coverage, the share that is answered. Ranking and calibration are of all images.
 
-Slices are the values of every attribute of the index, and the size of the group that a picture belongs to.
-A slice of fewer than 30 answered pictures is marked as too small to read; the worst readable one comes
+Slices are the values of every attribute of the index, and the size of the group that an image belongs to.
+A slice of fewer than 30 answered images is marked as too small to read; the worst readable one comes
 first. An attribute with more than 20 values is no way to slice and is only named. Optimism is the MCC on
-val_calib, whose pictures chose the threshold, minus the MCC of that policy here.
+val_calib, whose images chose the threshold, minus the MCC of that policy here.
 
-A report is a function of logits, labels, groups and attributes: `report_of` needs no picture.
+A report is a function of logits, labels, groups and attributes: `report_of` needs no image.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from streetvision_core.graph import POLICIES
 from streetvision_core.io.records import Record
 from streetvision_core.policies.registry import AnyPolicy
 from streetvision_core.policies.threshold import ThresholdPolicy, one_class_only
+from streetvision_core.recorded import reworded
 from streetvision_core.report.figures import (
     Calibrations,
     Intervals,
@@ -70,7 +71,7 @@ class Coverage(Record):
 
 
 class Slice(Record):
-    """The pictures with one value of one attribute; metrics are of the answered among its n pictures.
+    """The images with one value of one attribute; metrics are of the answered among its n images.
 
     `accuracy` is its interval, None where none of them is answered.
     """
@@ -98,14 +99,14 @@ class PolicyReport(Record):
 
     @model_validator(mode="after")
     def _promises_what_its_policy_does(self) -> Self:
-        if self.promise != self.policy.promise():
+        if reworded(self.promise) != reworded(self.policy.promise()):
             raise ValueError(f"it promises {self.promise!r}, and its policy {self.policy.promise()!r}")
         return self
 
     def degeneracies(self) -> list[str]:
         """Say why the policy decides nothing on val_test: one sentence a reason, none for a useful one."""
         if not self.coverage.answered:
-            return ["it answers no picture of val_test"]
+            return ["it answers no image of val_test"]
         return one_class_only(self.metrics, role="val_test")
 
 
@@ -204,7 +205,7 @@ class Decided:
         return np.array([one != "defer" for one in self.decisions])
 
     def answers(self, tested: Tested) -> Bools:
-        """Return the answers, bool [N] with true for roadwork, of deferred pictures as well."""
+        """Return the answers, bool [N] with true for roadwork, of deferred images as well."""
         return answers(self.policy.point.fold(tested.logits))
 
 
@@ -212,7 +213,7 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
     """Count everything.
 
     Args:
-        tested: The pictures of val_test.
+        tested: The images of val_test.
         decided: What each policy made of them, by its type.
 
     Raises:
@@ -296,8 +297,8 @@ def _metrics(labels: Bools, said: Bools, taken: Bools) -> dict[str, int | float]
 
 
 def _group_sizes(groups: Sequence[str]) -> list[str]:
-    """Return how many pictures of val_test are of each picture's group, in classes that sort by size."""
+    """Return how many images of val_test are of each image's group, in classes that sort by size."""
     sizes = Counter(groups)
     bounds: npt.NDArray[np.int64] = np.array([1, 5, 20])
-    names = ("1 picture", "2 to 5 pictures", "6 to 20 pictures", "more than 20 pictures")
+    names = ("1 image", "2 to 5 images", "6 to 20 images", "more than 20 images")
     return [names[int(np.searchsorted(bounds, sizes[group]))] for group in groups]

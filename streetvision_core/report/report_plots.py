@@ -1,4 +1,4 @@
-"""The pictures of the final report: is a probability a frequency, how well are pictures ordered, who defers.
+"""The images of the final report: is a probability a frequency, how well are images ordered, who defers.
 
 Each function is pure and returns PNG bytes about 640 pixels wide (see `drawing`). Policies keep their look
 throughout: the order of the mapping decides it. Curves are the exact ones of `ranking`, thinned for drawing.
@@ -66,7 +66,7 @@ def plot_reliability(probabilities: Values, labels: Values) -> bytes:
     lower.set_xlim(-0.02, 1.02)
     total = sum(one.n for one in bins)
     title = (
-        f"ECE {expected_calibration_error(bins):.3f} on {total:,} pictures, {len(bins)} of {BINS} bins filled"
+        f"ECE {expected_calibration_error(bins):.3f} on {total:,} images, {len(bins)} of {BINS} bins filled"
     )
     dress(upper, title=title, y="share that is roadwork")
     dress(lower, x="probability of roadwork", y="pictures")
@@ -78,9 +78,9 @@ def plot_reliability(probabilities: Values, labels: Values) -> bytes:
 def plot_roc(scores: Values, labels: Values, *, at: Mapping[str, Point]) -> bytes:
     """Recall against the false-positive rate of every threshold, with its corner enlarged beside it.
 
-    Takes scores [N] on any scale, labels [N], and `at`: where each policy stands among the pictures that it
+    Takes scores [N] on any scale, labels [N], and `at`: where each policy stands among the images that it
     answers, as (false-positive rate, recall), both in [0, 1], or NaN where it answers nothing. A policy that
-    defers pictures may so stand above the curve.
+    defers images may so stand above the curve.
 
     Raises:
         DataError: what `roc_curve` refuses, one class only among it.
@@ -106,7 +106,7 @@ def plot_roc(scores: Values, labels: Values, *, at: Mapping[str, Point]) -> byte
 def plot_precision_recall(scores: Values, labels: Values, *, at: Mapping[str, Point]) -> bytes:
     """Precision against the recall of every threshold, with the precision of calling everything roadwork.
 
-    Takes scores [N] on any scale, labels [N], and `at`: where each policy stands among the pictures that it
+    Takes scores [N] on any scale, labels [N], and `at`: where each policy stands among the images that it
     answers, as (recall, precision), both in [0, 1], or NaN where it answers nothing.
 
     Raises:
@@ -132,7 +132,7 @@ def plot_risk_coverages(curves: Mapping[str, RiskCoverageCurve], *, points: Mapp
 
     `points` says where each policy stands, as (coverage, risk); the risk is NaN where it answers nothing,
     and the legend says so. The axis of risk leaves out what is higher below a coverage of 5 %, where one
-    wrong picture is a high risk. Pictures of one class are drawn like others.
+    wrong image is a high risk. Images of one class are drawn like others.
 
     Raises:
         DataError: no curves.
@@ -151,13 +151,13 @@ def plot_risk_coverages(curves: Mapping[str, RiskCoverageCurve], *, points: Mapp
     axes.set_ylim(-0.03 * highest, 1.1 * highest)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter("{x:.1%}")
-    dress(axes, title="Risk and coverage", x="coverage: share of the pictures answered", y="wrong among them")
+    dress(axes, title="Risk and coverage", x="coverage: share of the images answered", y="wrong among them")
     legend_below(figure, axes, columns=2)
     return png(figure)
 
 
 def plot_certificates(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Risk and its upper bound against the accepted pictures, along each sequence of thresholds.
+    """Risk and its upper bound against the accepted images, along each sequence of thresholds.
 
     Each row has `answers`, `accepted`, `wrong`, `upper_bound`, `alpha` and `certified`, as
     `scrc_fit.sequence_table` gives them.

@@ -33,7 +33,7 @@ PAGE = """\
 {% macro share(value) %}{{ "%.1f %%" | format(100 * value) }}{% endmacro %}
 {% macro between(range) %}{{ "%.3f" | format(range.low) }} to {{ "%.3f" | format(range.high) }}{% endmacro %}
 <h1>Evaluation on val_test</h1>
-<p class="muted">{{ "{:,}".format(report.counts.n) }} pictures that took no part in training, selection or calibration:
+<p class="muted">{{ "{:,}".format(report.counts.n) }} images that took no part in training, selection or calibration:
 {{ "{:,}".format(report.counts.roadwork) }} with roadwork, {{ "{:,}".format(report.counts.none) }} without. Each went
 through the network once; the policies decide from the same logits. Intervals are at 95 %.</p>
 
@@ -70,11 +70,11 @@ through the network once; the policies decide from the same logits. Intervals ar
 <td>{{ "%.4f" | format(one.ranking.aurc) }}</td><td>{{ "%.4f" | format(one.ranking.augrc) }}</td></tr>
 {% endfor %}
 </tbody>
-<caption>Metrics are of the answered pictures. Intervals: Fisher-z for MCC, Clopper-Pearson for shares; both take the
-pictures as independent. The interval marked "groups" resamples whole groups
+<caption>Metrics are of the answered images. Intervals: Fisher-z for MCC, Clopper-Pearson for shares; both take the
+images as independent. The interval marked "groups" resamples whole groups
 ({{ report.groups_of(lead) }} in all), and is the one to
-believe where pictures of a group resemble each other. A certificate counts one picture of each group; these figures count
-every picture.</caption>
+believe where images of a group resemble each other. A certificate counts one image of each group; these figures count
+every image.</caption>
 </table></div>
 
 <h2>What each of them promises</h2>
@@ -104,8 +104,8 @@ probability before its threshold is folded in.</p>
 {% endfor %}</tr>
 {% endfor %}
 </tbody>
-<caption>A slice of fewer than 30 pictures is too small to read, and so is the share of wrong answers among fewer than
-30 answered. Many slices are looked at: the worst of them looks worse than it is. Intervals take the pictures as independent.
+<caption>A slice of fewer than 30 images is too small to read, and so is the share of wrong answers among fewer than
+30 answered. Many slices are looked at: the worst of them looks worse than it is. Intervals take the images as independent.
 {% if report.not_sliced %}Not sliced, for too many values: {{ report.not_sliced | join(", ") }}.{% endif %}</caption>
 </table></div>
 

@@ -1,15 +1,15 @@
 """Random augmentations of an image for training: from RGB to uint8 [3, H, W].
 
-Each draws from the global generators of Python and torch, which the caller seeds for each picture.
+Each draws from the global generators of Python and torch, which the caller seeds for each image.
 
 - "crop": timm's random crop, mirror image and colour jitter.
-- "trivial": the same after TrivialAugment (Mueller and Hutter, 2103.10158), one of its operations a picture.
+- "trivial": the same after TrivialAugment (Mueller and Hutter, 2103.10158), one of its operations an image.
 - "validator": what the validators of the StreetVision subnet send, at one of four levels with equal chance:
-  0 the picture as in validation; 1 a rotation up to 20 degrees, a random crop of 0.2 to 1 of the area,
+  0 the image as in validation; 1 a rotation up to 20 degrees, a random crop of 0.2 to 1 of the area,
   horizontal and vertical mirror images; 2 the same with mild changes of saturation and contrast and a loss of
   resolution; 3 with stronger ones, colour noise and blur. The subnet's own code is not copied: its levels are
   described in words, and the strengths of 2 and 3 are chosen here.
-- "none": the picture as in validation.
+- "none": the image as in validation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BLUR_SIGMA = (0.1, 2.0)
 
 
 def make_augmentation(config: Augmentation, *, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
-    """Return the configured augmentation: an RGB picture to uint8 [3, H, W] of the model's size."""
+    """Return the configured augmentation: an RGB image to uint8 [3, H, W] of the model's size."""
     if config.kind == "none":
         return transform.geometry
     if config.kind == "validator":
@@ -63,29 +63,29 @@ def make_augmentation(config: Augmentation, *, transform: Preprocessing) -> Call
 
 
 def smallest_share(config: Augmentation) -> float:
-    """Return the smallest share of a picture's area that the augmentation enlarges to the model's input."""
+    """Return the smallest share of an image's area that the augmentation enlarges to the model's input."""
     if config.kind == "validator":
         return _VALIDATOR_SCALE[0]
     return 1.0 if config.kind == "none" else config.scale_min
 
 
 def crops_as_validation(config: Augmentation) -> bool:
-    """Tell whether some pictures are seen as in validation, which may resize them to more than the crop."""
+    """Tell whether some images are seen as in validation, which may resize them to more than the crop."""
     return config.kind in {"validator", "none"}
 
 
 def _validator(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
     levels = [transform.geometry, *(validator_level(level, transform) for level in range(1, LEVELS))]
 
-    def augment(picture: Image) -> torch.Tensor:
-        pixels: torch.Tensor = levels[int(torch.randint(LEVELS, ()))](picture)
+    def augment(image: Image) -> torch.Tensor:
+        pixels: torch.Tensor = levels[int(torch.randint(LEVELS, ()))](image)
         return pixels
 
     return augment
 
 
 def validator_level(level: int, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
-    """Return what level 1, 2 or 3 of the validators does to a picture."""
+    """Return what level 1, 2 or 3 of the validators does to an image."""
     steps = [
         transforms.RandomRotation(_ROTATION, interpolation=transforms.InterpolationMode.BILINEAR),
         transforms.RandomResizedCrop(transform.size, scale=_VALIDATOR_SCALE),
@@ -108,15 +108,15 @@ def _in_turn(*steps: Any) -> Callable[[Image], torch.Tensor]:
 
 
 class _Resampled:
-    """Shrinks a picture by chance to no less than a share of its sides, and back."""
+    """Shrinks an image by chance to no less than a share of its sides, and back."""
 
     def __init__(self, smallest: float) -> None:
         self._smallest = smallest
 
-    def __call__(self, picture: Image) -> Image:
+    def __call__(self, image: Image) -> Image:
         share = self._smallest + (1 - self._smallest) * float(torch.rand(()))
-        width, height = (max(1, round(side * share)) for side in picture.size)
-        return picture.resize((width, height)).resize(picture.size)
+        width, height = (max(1, round(side * share)) for side in image.size)
+        return image.resize((width, height)).resize(image.size)
 
 
 class _Noise:

@@ -125,7 +125,7 @@ def checkpoint_problems(checkpoint: Checkpoint, *, names: Sequence[str]) -> list
 
     Args:
         checkpoint: The checkpoint.
-        names: The pictures of val_select.
+        names: The images of val_select.
     """
     import torch
 
@@ -144,15 +144,13 @@ def checkpoint_problems(checkpoint: Checkpoint, *, names: Sequence[str]) -> list
 
 
 def logits_problems(logits: Logits, *, role: str, names: Sequence[str]) -> list[str]:
-    """Tell where logits are not of exactly the pictures of a role; their record proves the rest."""
+    """Tell where logits are not of exactly the images of a role; their record proves the rest."""
     missing, foreign = sorted(set(names) - set(logits.ids)), sorted(set(logits.ids) - set(names))
     problems = []
     if missing:
-        problems.append(f"{len(missing)} pictures of {role} have no logits, {missing[0]} for instance")
+        problems.append(f"{len(missing)} images of {role} have no logits, {missing[0]} for instance")
     if foreign:
-        problems.append(
-            f"{len(foreign)} pictures have logits but are not of {role}, {foreign[0]} for instance"
-        )
+        problems.append(f"{len(foreign)} images have logits but are not of {role}, {foreign[0]} for instance")
     return problems
 
 

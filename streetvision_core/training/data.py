@@ -1,18 +1,18 @@
-"""Training pictures: read and verified once, kept decoded while memory allows, augmented for each look.
+"""Training images: read and verified once, kept decoded while memory allows, augmented for each look.
 
-Every picture is first shrunk, and a JPEG decoded at the smallest of its own scales that is enough, so that
+Every image is first shrunk, and a JPEG decoded at the smallest of its own scales that is enough, so that
 the smallest crop which the augmentation takes of it still has as many pixels as the model sees. That happens
 whether it is then kept or decoded again for each epoch: memory changes the speed and never the pixels. What
 of a batch is not kept is decoded by several threads at once, which draw nothing by chance. A look at a
-picture is named by (epoch, position), and everything random about it follows from that name, so it is the
+image is named by (epoch, position), and everything random about it follows from that name, so it is the
 same in this process, in a worker and after a restart.
 
 Worker processes cannot raise our errors across the process boundary with their words intact; they return
-them beside the pictures that could be read, and the main process decides whether training goes on.
+them beside the images that could be read, and the main process decides whether training goes on.
 
-Pictures that turn out unreadable while training: told of and left out; too many of them are an error.
+Images that turn out unreadable while training: told of and left out; too many of them are an error.
 
-A picture counts once, however often it is met, in whichever stage or process of the training, and also when
+An image counts once, however often it is met, in whichever stage or process of the training, and also when
 the run that met it was killed and another one goes on.
 """
 
@@ -44,7 +44,7 @@ from streetvision_core.training.seeds import Purpose, derive_seed, isolated_rand
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
 
@@ -60,7 +60,7 @@ _BYTES_A_PIXEL = 4  # Pillow keeps RGB in four bytes
 class Batch(NamedTuple):
     """Pixels uint8 [B, 3, H, W] or features float32 [B, D], and labels int64 [B].
 
-    `unreadable` holds the errors of the pictures that are missing, by name.
+    `unreadable` holds the errors of the images that are missing, by name.
     """
 
     inputs: torch.Tensor
@@ -68,14 +68,14 @@ class Batch(NamedTuple):
     unreadable: tuple[tuple[str, StreetVisionError], ...] = ()
 
 
-class DecodedPictures:
-    """Upright RGB pictures by position, shrunk; the first ones are kept, up to `cache_bytes`.
+class DecodedImages:
+    """Upright RGB images by position, shrunk; the first ones are kept, up to `cache_bytes`.
 
-    No picture is smaller than `side` pixels at its shorter side, but for those that were so before. One that
+    No image is smaller than `side` pixels at its shorter side, but for those that were so before. One that
     cannot be read raises when it is asked for, not before.
     """
 
-    def __init__(self, reader: PictureReader, names: Sequence[str], *, side: int, cache_bytes: int) -> None:
+    def __init__(self, reader: ImageReader, names: Sequence[str], *, side: int, cache_bytes: int) -> None:
         self.names = names
         self._reader = reader
         self._side = side
@@ -90,7 +90,7 @@ class DecodedPictures:
         return self._decode(self.names[position]) if kept is None else kept
 
     def load(self, positions: Sequence[int]) -> list[Image.Image | StreetVisionError]:
-        """Return the pictures at these positions, or why one cannot be read; decoded by several threads.
+        """Return the images at these positions, or why one cannot be read; decoded by several threads.
 
         A worker process is one of many already and decodes one after the other.
         """
@@ -136,29 +136,29 @@ class DecodedPictures:
         return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-class AugmentedPictures(Dataset[Batch]):
-    """Batches by the looks they consist of; where none of its pictures can be read it is an empty one."""
+class AugmentedImages(Dataset[Batch]):
+    """Batches by the looks they consist of; where none of its images can be read it is an empty one."""
 
     def __init__(
         self,
-        pictures: DecodedPictures,
+        pictures: DecodedImages,
         labels: Sequence[int],
         *,
         augment: Callable[[Image.Image], torch.Tensor],
         seed: int,
     ) -> None:
-        self._pictures = pictures
+        self._images = pictures
         self._labels = torch.tensor(labels, dtype=torch.int64)
         self._augment = augment
         self._seed = seed
 
     def __getitem__(self, looks: Sequence[Look]) -> Batch:
         pixels, read, unreadable = [], [], []
-        pictures = self._pictures.load([position for _, position in looks])
+        pictures = self._images.load([position for _, position in looks])
         with isolated_random():
             for (epoch, position), picture in zip(looks, pictures, strict=True):
                 if isinstance(picture, StreetVisionError):
-                    unreadable.append((self._pictures.names[position], picture))
+                    unreadable.append((self._images.names[position], picture))
                     continue
                 seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position))
                 pixels.append(self._augment(picture))
@@ -182,14 +182,14 @@ class EpochBatches(Sampler[list[Look]]):
         self._batch_size = whole - whole % shares
         if not self._batch_size:
             raise TrainingError(
-                f"at least {shares} pictures of train",
+                f"at least {shares} images of train",
                 str(pictures),
                 "the splits",
-                "Lower accumulate or devices, or train on more pictures.",
+                "Lower accumulate or devices, or train on more images.",
             )
         self.steps = pictures // self._batch_size
-        self.pictures_per_epoch = self.steps * self._batch_size
-        self._pictures = pictures
+        self.images_per_epoch = self.steps * self._batch_size
+        self._images = pictures
         self._seed = seed
         self._epoch = 0
         self._shares = shares
@@ -204,22 +204,22 @@ class EpochBatches(Sampler[list[Look]]):
 
     def __iter__(self) -> Iterator[list[Look]]:
         generator = np.random.default_rng(derive_seed(self._seed, Purpose.ORDER, self._epoch))
-        order = generator.permutation(self._pictures).tolist()
-        for start in range(0, self.pictures_per_epoch, self._batch_size):
+        order = generator.permutation(self._images).tolist()
+        for start in range(0, self.images_per_epoch, self._batch_size):
             batch = order[start : start + self._batch_size]
             for share in self._own:
                 yield [(self._epoch, position) for position in batch[share :: self._shares]]
 
 
 class EvaluationBatches:
-    """Pictures in their order as the model's crops, uint8, kept while memory allows; batches of one size.
+    """Images in their order as the model's crops, uint8, kept while memory allows; batches of one size.
 
     Where N processes train together, each gets every Nth batch; all of them can read every image.
     """
 
     def __init__(
         self,
-        reader: PictureReader,
+        reader: ImageReader,
         names: Sequence[str],
         labels: Sequence[int],
         *,
@@ -253,7 +253,7 @@ class EvaluationBatches:
         return self._kept[position] if position < len(self._kept) else self._load(self._names[position])
 
     def pixels(self) -> Iterator[torch.Tensor]:
-        """Give what the model sees of the pictures, one by one, as `Preprocessing.pixels`."""
+        """Give what the model sees of the images, one by one, as `Preprocessing.pixels`."""
         return (self[position] for position in range(len(self._names)))
 
     @property
@@ -262,7 +262,7 @@ class EvaluationBatches:
         return len(self._names)
 
     def picture(self, position: int) -> Image.Image:
-        """Read and decode a picture anew, upright RGB of its own size."""
+        """Read and decode an image anew, upright RGB of its own size."""
         return decode(self._reader.read(self._names[position]))
 
     def _load(self, name: str) -> torch.Tensor:
@@ -270,17 +270,17 @@ class EvaluationBatches:
 
 
 def decoded_side(config: TrainingConfig, *, transform: Preprocessing) -> int:
-    """Return how many pixels the shorter side of a picture needs, so that no crop of it is enlarged."""
+    """Return how many pixels the shorter side of an image needs, so that no crop of it is enlarged."""
     side = math.ceil(max(transform.size) / math.sqrt(smallest_share(config.augmentation)))
     return max(side, transform.resized_side) if crops_as_validation(config.augmentation) else side
 
 
 def choose_workers(wanted: int, *, device: str, processes: int = 1) -> int:
-    """Return how many worker processes augment pictures for one of so many processes on a kind of device.
+    """Return how many worker processes augment images for one of so many processes on a kind of device.
 
     On a CPU the network computes on every core, and another process would only take them away; a GPU waits
-    for the pictures. Where worker processes cannot be forked there are none: a new interpreter would get
-    every decoded picture through a pipe.
+    for the images. Where worker processes cannot be forked there are none: a new interpreter would get
+    every decoded image through a pipe.
     """
     if sys.platform != "linux":
         return 0
@@ -291,7 +291,7 @@ def choose_workers(wanted: int, *, device: str, processes: int = 1) -> int:
 
 
 def make_train_loader(
-    pictures: DecodedPictures,
+    pictures: DecodedImages,
     labels: Sequence[int],
     *,
     transform: Preprocessing,
@@ -300,7 +300,7 @@ def make_train_loader(
     workers: int,
 ) -> DataLoader[Any]:
     """Return the loader of training batches, made in so many worker processes; 0 makes them in this one."""
-    dataset = AugmentedPictures(
+    dataset = AugmentedImages(
         pictures,
         labels,
         augment=make_augmentation(config.augmentation, transform=transform),
@@ -327,7 +327,7 @@ def make_loader(dataset: Dataset[Any], batches: EpochBatches, *, workers: int) -
 
 
 class Unreadable:
-    """Counts pictures by name up to `limit`, those `known` before too, and logs each new one."""
+    """Counts images by name up to `limit`, those `known` before too, and logs each new one."""
 
     def __init__(self, limit: int, *, known: Iterable[str] = ()) -> None:
         self.names = set(known)
@@ -335,10 +335,10 @@ class Unreadable:
         self._untold: list[Missing] = []
 
     def meet(self, missing: Iterable[Missing]) -> None:
-        """Count pictures by name and error.
+        """Count images by name and error.
 
         Raises:
-            StreetVisionError: a picture's own error, where none may be missing.
+            StreetVisionError: an image's own error, where none may be missing.
             DataError: there are more than may be missing.
         """
         for name, error in missing:
@@ -349,10 +349,10 @@ class Unreadable:
             self.names.add(name)
             if len(self.names) > self._limit:
                 raise DataError(
-                    f"at most {self._limit} unreadable pictures of train",
+                    f"at most {self._limit} unreadable images of train",
                     f"{len(self.names)}, the last one: {error.found}",
                     name,
-                    "Restore the pictures, or allow more with max_unreadable.",
+                    "Restore the images, or allow more with max_unreadable.",
                 ) from error
             self._untold.append((name, error))
             _log.warning(

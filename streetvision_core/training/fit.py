@@ -1,18 +1,18 @@
 """The training of `phase1_checkpoint`, from splits to a checkpoint.
 
-1. The roles are checked: train and val_select hold pictures, train holds both classes.
+1. The roles are checked: train and val_select hold images, train holds both classes.
 2. What an earlier run of exactly this training has saved is taken, where there is such a thing.
 3. A probe takes the features of both roles, from the cache where they are known, and trains heads on them.
-   Everything else reads, verifies and decodes the pictures, as many as the memory for them takes, and trains
+   Everything else reads, verifies and decodes the images, as many as the memory for them takes, and trains
    on those; `lp_ft` does both, one after the other.
 4. Lightning runs the epochs that are missing. What was trained is staged in `directory` whenever an epoch is
    the best so far, the state after each epoch is saved in `resume`.
 5. What was trained becomes a plain classifier: a head is put on its backbone, adapters are merged. Its
    staged weights are read back, and their logits on val_select are recorded from that very model.
 
-The same seed, pictures and configuration give the same weights bit for bit on the same machine with the
+The same seed, images and configuration give the same weights bit for bit on the same machine with the
 same number of threads; neither the number of workers nor the caches nor a kill matters. That is so as long as
-every picture can be read. Up to `max_unreadable` pictures of train may turn out unreadable: each is told of,
+every image can be read. Up to `max_unreadable` images of train may turn out unreadable: each is told of,
 left out, and counted in the checkpoint's metrics, which is then no longer what its inputs stand for.
 """
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     import torch
 
     from streetvision_core.data import ImageIndex, Splits
-    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.data import EvaluationBatches, Unreadable
     from streetvision_core.training.frozen import FrozenBackbone
@@ -68,7 +68,7 @@ def fit_classifier(
     *,
     index: ImageIndex,
     splits: Splits,
-    pictures: PictureReader,
+    pictures: ImageReader,
     config: TrainingConfig,
     directory: Path,
     resume: Path | None = None,
@@ -79,13 +79,13 @@ def fit_classifier(
     """Train a classifier on the train role and return its best epoch on val_select.
 
     It logs when an earlier run's epochs are taken or cannot be, when another run trains this, and each
-    picture of train that is left out because it cannot be read.
+    image of train that is left out because it cannot be read.
 
     Args:
         backbone: The starting weights.
-        index: The pictures and their labels.
-        splits: Which picture plays which role; only train and val_select are read.
-        pictures: Reads the pictures of the index.
+        index: The images and their labels.
+        splits: Which image plays which role; only train and val_select are read.
+        pictures: Reads the images of the index.
         config: The recipe.
         directory: Where the best weights are staged.
         resume: Where the state after each epoch is saved, so that a killed training goes on in the next
@@ -98,8 +98,8 @@ def fit_classifier(
 
     Raises:
         TrainingError: an empty role, one class only in train, or a loss that is not finite.
-        DataError: the splits name pictures that the index does not hold.
-        IntegrityError: a picture or the backbone's weights are not what they were.
+        DataError: the splits name images that the index does not hold.
+        IntegrityError: an image or the backbone's weights are not what they were.
         StoreError: the weights or the state cannot be written.
     """
     from streetvision_core.inference.predict import choose_device
@@ -122,13 +122,13 @@ def fit_classifier(
         saving = Saving(state, state.load() if state else None)
         curves = Curves(tensorboard if recipe.tensorboard else None, config=recipe)
         curves.begin(saving.saved.rows if saving.saved else ())
-        cache = features or stack.enter_context(temporary_directory("features of pictures"))
+        cache = features or stack.enter_context(temporary_directory("features of images"))
         task = _Task(
             backbone=backbone,
             names=splits.roles,
             labels=labels,
             groups=groups_of(splits.roles["val_select"], index),
-            digests={picture.name: picture.sha256 for picture in index.pictures},
+            digests={image.name: image.sha256 for image in index.pictures},
             reader=pictures,
             config=recipe,
             directory=directory,
@@ -151,7 +151,7 @@ class _Task:
     labels: Mapping[str, list[int]]
     groups: tuple[str, ...]
     digests: Mapping[str, str]
-    reader: PictureReader
+    reader: ImageReader
     config: TrainingConfig
     directory: Path
     features: Path
@@ -260,7 +260,7 @@ def _train_on_pixels(
     from streetvision_core.training.loop import BestEpoch
     from streetvision_core.training.pixels import (
         PixelTraining,
-        RolePictures,
+        RoleImages,
         train_on_pixels,
         validation_batches,
     )
@@ -269,7 +269,7 @@ def _train_on_pixels(
     config = task.config
     name = ADAPTERS_NAME if config.method.kind == LORA else WEIGHTS_NAME
     best = BestEpoch(task.directory / name, patience=config.patience)
-    roles = {role: RolePictures(task.names[role], task.labels[role]) for role in ROLES}
+    roles = {role: RoleImages(task.names[role], task.labels[role]) for role in ROLES}
     transform = eval_transform(task.backbone.pretrained_cfg, views=make_views(config.views))
     devices = count_devices(config.hardware.devices)
     crops = partial(validation_batches, task.reader, roles["val_select"], transform=transform, config=config)
@@ -331,7 +331,7 @@ def _stage_classifier(task: _Task, model: Any) -> StagedFile:
 def _identify(backbone: Backbone, *, index: ImageIndex, splits: Splits, config: TrainingConfig) -> str:
     """Return the digest of what decides how a training goes, besides the code."""
     recipe = recipe_of(config)
-    known = {picture.name: [picture.sha256, picture.label] for picture in index.pictures}
+    known = {image.name: [image.sha256, image.label] for image in index.pictures}
     return json_digest(
         {
             "recipe": recipe,
@@ -416,12 +416,12 @@ def _views_metrics(
     """Measure what many views gain and cost, where there are many."""
     from streetvision_core.inference.predict import choose_device
     from streetvision_core.models.preprocessing import hub_transform
-    from streetvision_core.training.pixels import RolePictures, compare_views, validation_batches
+    from streetvision_core.training.pixels import RoleImages, compare_views, validation_batches
 
     transform = hub_transform(config)
     if transform.views is None:
         return {}
-    pictures = RolePictures(task.names["val_select"], task.labels["val_select"])
+    pictures = RoleImages(task.names["val_select"], task.labels["val_select"])
     crops = validation or validation_batches(task.reader, pictures, transform=transform, config=task.config)
     gain = compare_views(model, said, crops, transform=transform, device=choose_device())
     _log.info("%s", gain)
@@ -429,10 +429,10 @@ def _views_metrics(
 
 
 def _check_roles(labels: dict[str, list[int]]) -> None:
-    action = "Materialize splits again, with more pictures or groups."
+    action = "Materialize splits again, with more images or groups."
     for role, known in labels.items():
         if not known:
-            raise TrainingError(f"pictures in the role {role}", "none", "the splits", action)
+            raise TrainingError(f"images in the role {role}", "none", "the splits", action)
     if len(set(labels["train"])) < 2:
         found = f"only {LABEL_NAMES[labels['train'][0]]}"
         raise TrainingError("both classes in the role train", found, "the splits", action)

@@ -13,7 +13,7 @@ from streetvision_core.inference.cached_features import (
     PLAIN,
     ComputedFeatures,
     feature_key,
-    picture_features,
+    image_features,
 )
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.models import build_classifier, hub_config
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.inference.cached_features import Crop, Features
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.config import TrainingConfig
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 
 class FrozenBackbone:
-    """Gives features of named pictures; `classifier` is the name of the head that would take them.
+    """Gives features of named images; `classifier` is the name of the head that would take them.
 
-    `views` says how many views a picture is; a pooling by attention has parameters of zero in it.
+    `views` says how many views an image is; a pooling by attention has parameters of zero in it.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class FrozenBackbone:
         backbone: Backbone,
         *,
         config: TrainingConfig,
-        reader: PictureReader,
+        reader: ImageReader,
         digests: Mapping[str, str],
         cache: Path,
     ) -> None:
@@ -74,14 +74,14 @@ class FrozenBackbone:
         self._key = feature_key(self._model, self._transform, config=hub_config(backbone))
 
     def features(self, names: Sequence[str], *, view: str = PLAIN, crop: Crop | None = None) -> Features:
-        """Return the features of pictures in their order; of many views [V, D] a picture, else [D]."""
+        """Return the features of images in their order; of many views [V, D] an image, else [D]."""
         digests = [self._digests[name] for name in names]
         read = self._read
         if not self._config.probe.cache_features:
             return ComputedFeatures(
                 self._model, names, digests=digests, read=read, transform=self._transform, crop=crop
             )
-        return picture_features(
+        return image_features(
             self._model,
             names,
             digests=digests,
@@ -95,10 +95,10 @@ class FrozenBackbone:
     def train_views(
         self, names: Sequence[str], *, unreadable: Unreadable
     ) -> tuple[list[Features], list[int]]:
-        """Return the views of the pictures of train that epochs take in turn: plain, or augmented ones.
+        """Return the views of the images of train that epochs take in turn: plain, or augmented ones.
 
-        With them come the positions [N] in `names` of the pictures they are of. Left out is a picture whose
-        features are not cached and that cannot be read now. Where nothing is cached no picture is left out:
+        With them come the positions [N] in `names` of the images they are of. Left out is an image whose
+        features are not cached and that cannot be read now. Where nothing is cached no image is left out:
         one that cannot be read ends the training when it is asked for.
         """
         while True:
@@ -109,7 +109,7 @@ class FrozenBackbone:
             except StreetVisionError:
                 missing = [names[position] for position in kept if names[position] in self._failed]
                 if not missing:
-                    raise  # it was no picture
+                    raise  # it was no image
                 # What was computed so far is in the cache; the rest goes on without these.
                 unreadable.meet((name, self._failed[name]) for name in missing)
 
@@ -144,21 +144,21 @@ class FrozenBackbone:
 def augmented_crop(augment: Callable[[Image], torch.Tensor], *, seed: int, k: int) -> Crop:
     """Return the crop of the k-th augmented view.
 
-    What is drawn follows from the seed, k and the picture's content: neither the order nor the threads
+    What is drawn follows from the seed, k and the image's content: neither the order nor the threads
     matter, and the global generators are left as they were.
 
     Args:
-        augment: An RGB picture to uint8 [3, H, W], drawing from the global generators
+        augment: An RGB image to uint8 [3, H, W], drawing from the global generators
             (`augmentation.make_augmentation`).
         seed: Of the augmentation.
         k: Which view.
     """
     alone = threading.Lock()  # the generators are global
 
-    def crop(picture: Image, sha256: str) -> torch.Tensor:
+    def crop(image: Image, sha256: str) -> torch.Tensor:
         with alone, isolated_random():
             seed_transforms(derive_seed(seed, Purpose.VIEW, k, int(sha256, 16)))
-            return augment(picture)
+            return augment(image)
 
     return crop
 

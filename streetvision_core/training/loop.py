@@ -60,12 +60,12 @@ class Progress(Callback):
         *,
         epochs: int,
         batches_per_epoch: int,
-        pictures_per_epoch: int,
+        images_per_epoch: int,
         on_epoch: Callable[[Any], None],
     ) -> None:
         self._epochs = epochs
         self._batches = batches_per_epoch
-        self._pictures = pictures_per_epoch
+        self._images = images_per_epoch
         self._on_epoch = on_epoch
         self._bar: tqdm[Any] | None = None
         self._begun = self._epoch_begun = 0.0
@@ -79,7 +79,7 @@ class Progress(Callback):
         """The throughput of this run so far, validation left out."""
         meter = self._meter
         return Throughput(
-            pictures_per_second=self._epochs_done * self._pictures / max(meter.trained_in_all, 1e-9),
+            pictures_per_second=self._epochs_done * self._images / max(meter.trained_in_all, 1e-9),
             data_wait_share=share_of(meter.waited_in_all, meter.trained_in_all),
             peak_memory_mb=self._peak_memory_mb,
             gpu_peak_memory_mb=self._gpu_peak_memory_mb,
@@ -138,7 +138,7 @@ class Progress(Callback):
             self._gpu_peak_memory_mb = torch.cuda.max_memory_allocated(pl_module.device) / MIB
         timing = Timing(
             epochs=self._epochs,
-            pictures_per_second=self._pictures / max(meter.trained, 1e-9),
+            pictures_per_second=self._images / max(meter.trained, 1e-9),
             seconds=now - self._epoch_begun,
             seconds_left=(now - self._begun) / self._epochs_done * (self._epochs - pl_module.epochs_done),
             data_wait_share=share_of(meter.waited, meter.trained),
@@ -296,7 +296,7 @@ def run_training(
     progress = Progress(
         epochs=plan.epochs,
         batches_per_epoch=len(batches),
-        pictures_per_epoch=batches.pictures_per_epoch,
+        images_per_epoch=batches.images_per_epoch,
         on_epoch=on_epoch,
     )
     callbacks: list[lightning.Callback] = [best] if best else []

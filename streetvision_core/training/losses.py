@@ -1,6 +1,6 @@
 """The loss of each image that training minimises, from logits and the share of each class in its target.
 
-The loss of a batch is the plain mean over its pictures, class weights included. So it is linear in the
+The loss of a batch is the plain mean over its images, class weights included. So it is linear in the
 pictures: the mean over the parts of a batch, or over processes, is the loss of the whole batch, which
 dividing by the sum of a batch's weights (as torch does) would not be.
 
@@ -40,20 +40,20 @@ def soft_targets(labels: torch.Tensor, *, smoothing: float) -> torch.Tensor:
     return functional.one_hot(labels, CLASSES).float() * (1 - smoothing) + smoothing / CLASSES
 
 
-def picture_losses(
+def image_losses(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, *, gamma: float
 ) -> torch.Tensor:
-    """Return the loss of each picture, float32 [...].
+    """Return the loss of each image, float32 [...].
 
     Args:
         logits: float [..., 2].
         targets: The share of each class, float32 [..., 2].
         weights: Of the classes, float32 [2].
-        gamma: Focal loss's discount of easy pictures; 0 gives cross-entropy.
+        gamma: Focal loss's discount of easy images; 0 gives cross-entropy.
     """
     log_p = logits.float().log_softmax(-1)
     if gamma:
         # 1 - p_c is the other class's share. Its power is taken of the logarithm: below gamma 1 the gradient
-        # of the plain one is not a number where a picture is so easy that 1 - p_c is rounded to 0.
+        # of the plain one is not a number where an image is so easy that 1 - p_c is rounded to 0.
         log_p = log_p * (gamma * log_p.flip(-1)).exp()
     return -(targets * weights * log_p).sum(-1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.models.backbone import Backbone
 
-PARITY_PICTURES = 4
+PARITY_IMAGES = 4
 # How far the loss of a model may lie from that of the same model, in nats or as a share of it.
 SAME_LOSS, SAME_LOSS_ON_A_GPU = 2e-4, 2e-2
 
@@ -81,7 +81,7 @@ def finished_classifier(
     if not isinstance(config.method, Lora):
         return model
     merged = merged_copy(model)
-    require_parity(model, merged, _any_pictures(backbone))
+    require_parity(model, merged, _any_images(backbone))
     return merged
 
 
@@ -123,8 +123,8 @@ def learned_attention(trained: Mapping[str, torch.Tensor]) -> tuple[float, ...] 
     return tuple(float(one) for tensor in tensors if tensor is not None for one in tensor.flatten()) or None
 
 
-def _any_pictures(backbone: Backbone) -> torch.Tensor:
+def _any_images(backbone: Backbone) -> torch.Tensor:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(PARITY_PICTURES, *backbone.pretrained_cfg["input_size"], generator=generator)
+    return torch.randn(PARITY_IMAGES, *backbone.pretrained_cfg["input_size"], generator=generator)

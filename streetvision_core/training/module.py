@@ -36,7 +36,7 @@ from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.training.config import FINETUNE, LORA, LP_FT
 from streetvision_core.training.data import Batch, Unreadable
-from streetvision_core.training.losses import CLASSES, picture_losses, soft_targets
+from streetvision_core.training.losses import CLASSES, image_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
 from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow, best_of
 from streetvision_core.training.schedule import learning_rate_factor
@@ -388,7 +388,7 @@ class ClassifierModule(TrainingModule):
     def batch_losses(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch of pixels uint8 [B, 3, H, W] and labels [B], float32 [1].
 
-        It is the mean over the pictures that belong to the batch; those that cannot be read count as 0. So
+        It is the mean over the images that belong to the batch; those that cannot be read count as 0. So
         the loss of a batch is still the mean of its parts', and a part without a readable image adds 0.
         """
         pixels, labels = batch[:2]
@@ -403,7 +403,7 @@ class ClassifierModule(TrainingModule):
         if self._mixing is not None:
             inputs, targets = self._mixing(inputs, targets)
         smoothing = self.config.loss.label_smoothing
-        losses = picture_losses(
+        losses = image_losses(
             self.model(inputs.contiguous(memory_format=memory_format(self.model))),
             targets * (1 - smoothing) + smoothing / CLASSES,
             self.class_weights,

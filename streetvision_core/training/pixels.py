@@ -1,12 +1,12 @@
-"""Training on pixels: all weights of a classifier, or adapters in it, on augmented pictures of train.
+"""Training on pixels: all weights of a classifier, or adapters in it, on augmented images of train.
 
 Several processes may run this at once with the same arguments, one for each device; only the first of them
 has something to tell and to save.
 
-What many views are worth: MCC and time of a picture, beside those of the whole picture alone.
+What many views are worth: MCC and time of an image, beside those of the whole image alone.
 
 Both are measured in one run on one machine: the MCC on all of val_select at probability 0.5, from one model,
-and the time from a picture's file to its logits, decoding included, on one batch of those pictures.
+and the time from an image's file to its logits, decoding included, on one batch of those images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streetvision_core.inference.predict import BATCH_SIZE, choose_device, predi
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.models.views import make_views
 from streetvision_core.training.data import (
-    DecodedPictures,
+    DecodedImages,
     EpochBatches,
     EvaluationBatches,
     Unreadable,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.inference.logits import Logits
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.models.preprocessing import Preprocessing
@@ -53,22 +53,22 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class RolePictures:
-    """The pictures of a role, in order."""
+class RoleImages:
+    """The images of a role, in order."""
 
     names: Sequence[str]
     labels: Sequence[int]
 
 
 def validation_batches(
-    reader: PictureReader,
-    pictures: RolePictures,
+    reader: ImageReader,
+    pictures: RoleImages,
     *,
     transform: Preprocessing,
     config: TrainingConfig,
     processes: Processes = ONE,
 ) -> EvaluationBatches:
-    """Return the pictures of val_select as the model's crops; they take half of the memory for pictures."""
+    """Return the images of val_select as the model's crops; they take half of the memory for images."""
     return EvaluationBatches(
         reader,
         pictures.names,
@@ -90,9 +90,9 @@ class PixelTraining:
     """
 
     backbone: Backbone
-    reader: PictureReader
-    train: RolePictures
-    val_select: RolePictures
+    reader: ImageReader
+    train: RoleImages
+    val_select: RoleImages
     config: TrainingConfig
     head: Mapping[str, torch.Tensor] | None
     best: BestEpoch
@@ -113,7 +113,7 @@ def train_on_pixels(
         training: What is trained, and on what.
         validation: The crops of val_select, where they are at hand.
         on_epoch: Called after each epoch.
-        unreadable: Counts the pictures that are left out.
+        unreadable: Counts the images that are left out.
         processes: The processes that train together, and which of them this is.
     """
     from streetvision_core.training.methods import trainable_classifier
@@ -121,7 +121,7 @@ def train_on_pixels(
     config, known = training.config, training.saving.saved
     with training_session(threads=config.hardware.threads), group_of(processes):
         transform = eval_transform(training.backbone.pretrained_cfg, views=make_views(config.views))
-        decoded = DecodedPictures(
+        decoded = DecodedImages(
             training.reader,
             training.train.names,
             side=decoded_side(config, transform=transform),
@@ -186,7 +186,7 @@ REPEATS = 2
 
 @dataclass(frozen=True)
 class ViewsGain:
-    """MCC on val_select and pictures a second, of all `views` and of the whole picture alone."""
+    """MCC on val_select and images a second, of all `views` and of the whole image alone."""
 
     views: int
     mcc: float
@@ -206,7 +206,7 @@ class ViewsGain:
     def __str__(self) -> str:
         return (
             f"{self.views} views: val_select MCC {self.mcc:.3f} against {self.mcc_whole:.3f} with the whole"
-            f" picture alone, at {self.cost:.1f} times the time a picture."
+            f" image alone, at {self.cost:.1f} times the time an image."
         )
 
 
@@ -223,7 +223,7 @@ def compare_views(
     Args:
         model: The classifier.
         said: What it says of val_select with these views.
-        validation: The pictures of val_select, in the order of `said`.
+        validation: The images of val_select, in the order of `said`.
         transform: A preprocessing of many views.
         device: Where the model runs.
     """
@@ -242,7 +242,7 @@ def compare_views(
 def _speed(
     model: Any, validation: EvaluationBatches, transform: Preprocessing, *, device: str | torch.device
 ) -> float:
-    """Return pictures a second of the faster of two runs over a full batch, repeating where there are few."""
+    """Return images a second of the faster of two runs over a full batch, repeating where there are few."""
     seconds = []
     for _ in range(REPEATS):
         positions = islice(cycle(range(validation.pictures)), BATCH_SIZE)

@@ -4,8 +4,8 @@ One head for each pair of a learning rate and a weight decay, all of one shape, 
 same batches; each has a loss, gradients and averaged weights of its own, as if it were alone. The epoch's
 row is that of the head which does best on val_select, and the best epoch's best head is the result.
 
-Where a picture is many views, a head says something of each, and that is pooled to what it says of the
-picture. With the pooling "attention" each head learns how to weigh the views as well.
+Where an image is many views, a head says something of each, and that is pooled to what it says of the
+image. With the pooling "attention" each head learns how to weigh the views as well.
 
 Features are standardised with the mean and the standard deviation of train, so that one range of learning
 rates fits every backbone. That is folded into the head's first layer in the end: what comes out is a head on
@@ -30,7 +30,7 @@ from streetvision_core.models.pooling import ViewPooling
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.data import Batch, EpochBatches, Look
 from streetvision_core.training.loop import Plan, run_training
-from streetvision_core.training.losses import class_weights, picture_losses, soft_targets
+from streetvision_core.training.losses import class_weights, image_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
 from streetvision_core.training.report import CandidateRow
 from streetvision_core.training.seeds import torch_threads
@@ -161,7 +161,7 @@ class ProbeModule(TrainingModule):
     def batch_losses(self, batch: Batch) -> torch.Tensor:
         """Return each head's mean loss of a batch of features [B, D], float32 [S]."""
         targets = soft_targets(batch.labels, smoothing=self.config.loss.label_smoothing)
-        losses = picture_losses(
+        losses = image_losses(
             self.model(batch.inputs), targets, self.class_weights, gamma=self.config.loss.gamma
         )
         return losses.mean(-1)
@@ -212,7 +212,7 @@ def train_probe(
         saving: Where epochs are saved, and those that an earlier run has trained.
         on_epoch: Called after each epoch.
         pooling: How views [B, V, D] are pooled; None for features [B, D].
-        unreadable: The pictures that were left out of the features already.
+        unreadable: The images that were left out of the features already.
     """
     mean, std = spread_of(data.views)
     batches = EpochBatches(len(data.labels), batch_size=config.batch_size, seed=config.seed)
@@ -257,7 +257,7 @@ def train_probe(
 
 
 def spread_of(views: Sequence[Features]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of features over all pictures and views, float64 [D] each.
+    """Return mean and standard deviation of features over all images and views, float64 [D] each.
 
     A feature that hardly varies counts as if it varied a thousandth as much as the others do.
     """

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 class EpochRow:
     """One epoch, counted from 1.
 
-    `train_loss` is the mean of what was minimised (weighted, smoothed, augmented pictures), `val_loss`
+    `train_loss` is the mean of what was minimised (weighted, smoothed, augmented images), `val_loss`
     the plain negative log-likelihood on val_select in nats, `val_mcc` the MCC there at probability 0.5;
     both with the averaged weights. `learning_rate` is that of the epoch's last step.
     """

@@ -91,7 +91,7 @@ def best_name(epoch: int) -> str:
 
 
 class SavedTraining:
-    """A training as it was after the last of its `rows`; `unreadable` are the pictures that it left out.
+    """A training as it was after the last of its `rows`; `unreadable` are the images that it left out.
 
     Without labels there are no rows, and `losses` are those of the epochs.
     """

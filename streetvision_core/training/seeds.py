@@ -1,6 +1,6 @@
 """Random numbers that depend on what they are for, and on nothing that came before.
 
-Every draw has a seed of its own, derived from the training's seed, the epoch and the picture. So neither
+Every draw has a seed of its own, derived from the training's seed, the epoch and the image. So neither
 the number of worker processes nor where a training was interrupted changes what is drawn, and a resumed
 training needs no random state from disk.
 
@@ -38,7 +38,7 @@ class Purpose(IntEnum):
 
 
 def derive_seed(seed: int, purpose: Purpose, *path: int) -> int:
-    """Return a 32-bit seed for one purpose at one place, an epoch or an epoch and a picture."""
+    """Return a 32-bit seed for one purpose at one place, an epoch or an epoch and an image."""
     return int(np.random.SeedSequence([seed, purpose, *path]).generate_state(1)[0])
 
 
@@ -69,7 +69,7 @@ _WARNINGS = (
     ".*is smaller than the logging interval.*",  # nothing is logged through Lightning
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own use of torch
     ".*multi-threaded, use of fork\\(\\).*",  # a worker runs Pillow on one thread and takes none of our locks
-    ".*Grad strides do not match bucket view strides.*",  # of a part of one picture: a 1 has no stride
+    ".*Grad strides do not match bucket view strides.*",  # of a part of one image: a 1 has no stride
     ".*does not have a deterministic implementation.*",  # torch warns instead of failing, on a GPU only
 )
 

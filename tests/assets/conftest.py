@@ -3,13 +3,13 @@ import shutil
 import pytest
 
 from tests.assets.graph import Graph, paragraph
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    draw_pictures(folder)
+    draw_images(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The starting weights in the graph: adapted ones are made from pictures and say so, others are not."""
+"""The starting weights in the graph: adapted ones are made from images and say so, others are not."""
 
 from streetvision_core.escape import from_markdown
 from tests.assets.graph import Graph, evaluations, paragraph

@@ -175,7 +175,7 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
         ("io.encode", ALL),
         ("io.store", ()),
         ("errors", ()),
-        # Its pictures are files of the report; thresholds only shows them.
+        # Its images are files of the report; thresholds only shows them.
         ("report.plots", ("evaluation", "bundle")),
     ],
 )

@@ -69,7 +69,7 @@ def test_every_materialization_shows_where_it_came_from(first_run):
         assert set(manifest.metrics.values()) <= numbers
 
 
-def test_every_materialization_shows_the_pictures_a_person_would_look_at(first_run):
+def test_every_materialization_shows_the_images_a_person_would_look_at(first_run):
     _, result = first_run
     for step, event in materializations(result).items():
         for name in PICTURES_SHOWN.get(step, ()):
@@ -166,7 +166,7 @@ def test_the_run_id_is_the_same_for_every_step_and_names_the_dagster_run(first_r
     )
 
 
-def test_the_same_pictures_code_and_configuration_give_the_same_bytes(graph, pictures):
+def test_the_same_images_code_and_configuration_give_the_same_bytes(graph, pictures):
     before = {step: graph.current(step).manifest for step in STEPS}
     assert graph.materialize(pictures).success
     for step in STEPS:
@@ -176,7 +176,7 @@ def test_the_same_pictures_code_and_configuration_give_the_same_bytes(graph, pic
         assert after.step_key == before[step].step_key
 
 
-def test_moving_the_pictures_changes_no_data_version(graph, pictures, tmp_path):
+def test_moving_the_images_changes_no_data_version(graph, pictures, tmp_path):
     moved = shutil.copytree(pictures, tmp_path / "moved")
     before = {step: graph.current(step).manifest.data_version for step in ("images", "splits")}
     assert graph.materialize(moved, "images", "splits").success
@@ -211,7 +211,7 @@ def test_a_damaged_input_stops_the_step_that_reads_it_and_harms_nothing(graph, p
     assert graph.current("val_calib_logits") == before
 
 
-def test_a_changed_picture_is_noticed_when_it_is_read(graph, tmp_path, pictures):
+def test_a_changed_image_is_noticed_when_it_is_read(graph, tmp_path, pictures):
     moved = shutil.copytree(pictures, tmp_path / "moved")
     assert graph.materialize(moved, "images", "splits").success
     changed = next(iter((moved / "None").iterdir()))
@@ -329,7 +329,7 @@ def test_a_named_parent_run_that_lost_its_artifact_is_not_replaced_by_another(gr
         )
 
 
-def test_a_relative_path_of_the_pictures_works_from_every_directory(graph, pictures, tmp_path, monkeypatch):
+def test_a_relative_path_of_the_images_works_from_every_directory(graph, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(pictures.parent)
     assert graph.materialize(pictures.name, "images", "splits").success
     recorded = graph.current("images").config()["folder"]["path"]

@@ -4,7 +4,7 @@ import re
 from streetvision_assets.metadata import picture, table
 
 
-def test_a_picture_is_inlined_as_what_it_is():
+def test_an_image_is_inlined_as_what_it_is():
     for data, kind in ((b"\x89PNG rest", "png"), (b"\xff\xd8\xff rest", "jpeg")):
         found = re.fullmatch(r"!\[\]\(data:image/(\w+);base64,(.*)\)", picture(data).md_str)
         assert found[1] == kind

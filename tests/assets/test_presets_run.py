@@ -1,4 +1,4 @@
-"""Every preset trains: as it is written, but on few drawn pictures and a small network of its own kind."""
+"""Every preset trains: as it is written, but on few drawn images and a small network of its own kind."""
 
 import pytest
 import yaml
@@ -18,7 +18,7 @@ SHORT = {"epochs": 2, "batch_size": 8, "hardware": {"num_workers": 0, "threads":
 
 
 def shrink(preset):
-    """Return the run configuration of a preset for few pictures, the way to train unchanged."""
+    """Return the run configuration of a preset for few images, the way to train unchanged."""
     ops = {step: dict(given["config"]) for step, given in preset["ops"].items() if step in TRAINED}
     ops["images"] = DEMO
     if "backbone" in ops:

@@ -7,7 +7,7 @@ import pytest
 
 from streetvision_core.bundle import verify_bundle
 from streetvision_core.data import stamps
-from streetvision_core.data.decoding.decode import PictureReader
+from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.splits import Splits
 from streetvision_core.errors import DataError, IntegrityError
 from tests.assets.graph import STEPS, Graph, evaluations, paragraph
@@ -16,7 +16,7 @@ from tests.assets.test_graph import damage, materializations
 BEHIND_TRAINING = (
     "phase1_checkpoint", "val_calib_logits", "thresholds", "gate", "scrc", "evaluation", "bundle",
 )  # fmt: skip
-# Whoever reads pictures of a user looks at them in every run.
+# Whoever reads images of a user looks at them in every run.
 ALWAYS_RUN = {"images"}
 
 
@@ -58,7 +58,7 @@ def test_a_second_run_with_nothing_changed_computes_nothing_and_publishes_the_sa
     assert all(check.passed for check in evaluations(result).values())
 
 
-def test_a_reused_artifact_shows_the_pictures_that_were_drawn_of_it(first_run, second_run):
+def test_a_reused_artifact_shows_the_images_that_were_drawn_of_it(first_run, second_run):
     (_, drawn), (_, _, result) = first_run, second_run
     for step, then in materializations(drawn).items():
         shown = materializations(result)[step].metadata
@@ -144,7 +144,7 @@ def test_a_key_that_leads_nowhere_computes_again(harm, graph, pictures):
     assert computed(graph, result) == ALWAYS_RUN | {"thresholds"}
 
 
-def test_moving_the_pictures_computes_nothing_behind_images(graph, pictures, tmp_path):
+def test_moving_the_images_computes_nothing_behind_images(graph, pictures, tmp_path):
     moved = shutil.move(shutil.copytree(pictures, tmp_path / "here"), tmp_path / "there")
     assert computed(graph, graph.materialize(moved)) == ALWAYS_RUN
 
@@ -155,13 +155,13 @@ def settle(monkeypatch):
 
 
 def read_again(graph, pictures, **images):
-    """How many pictures a run reads, and the data version of its index."""
+    """How many images a run reads, and the data version of its index."""
     assert graph.materialize(pictures, "images", images=images).success
     manifest = graph.current("images").manifest
     return manifest.metrics["pictures_read"], manifest.data_version
 
 
-def test_only_changed_pictures_are_read_again(graph, pictures, tmp_path, monkeypatch):
+def test_only_changed_images_are_read_again(graph, pictures, tmp_path, monkeypatch):
     mine = shutil.copytree(pictures, tmp_path / "mine")
     files = sorted(path for path in mine.rglob("*") if path.is_file())
     # By a clock as coarse as an hour they were all changed a moment ago, and a change could still hide.
@@ -187,7 +187,7 @@ def test_only_changed_pictures_are_read_again(graph, pictures, tmp_path, monkeyp
     assert changed != unchanged
 
 
-def test_pictures_of_another_source_are_never_taken_for_the_ones_that_were_read(
+def test_images_of_another_source_are_never_taken_for_the_ones_that_were_read(
     graph, pictures, tmp_path, monkeypatch
 ):
     """The same names, sizes and times in another folder, and another column of the same file."""
@@ -203,7 +203,7 @@ def test_pictures_of_another_source_are_never_taken_for_the_ones_that_were_read(
     assert read_again(graph, other, folder=grouped)[0] == read_again(graph, other, rescan=True)[0]
 
 
-def test_a_picture_that_is_moved_out_and_linked_back_is_not_taken_for_the_one_that_was_read(
+def test_an_image_that_is_moved_out_and_linked_back_is_not_taken_for_the_one_that_was_read(
     graph, pictures, tmp_path, monkeypatch
 ):
     mine = shutil.copytree(pictures, tmp_path / "mine")
@@ -226,16 +226,16 @@ def test_code_that_is_edited_while_it_runs_is_never_taken_over(graph, pictures, 
     assert computed(graph, graph.materialize(pictures, "splits", **changed)) == {"splits"}
 
 
-def test_a_training_that_left_pictures_out_is_never_taken_over(graph, pictures, monkeypatch, capsys):
+def test_a_training_that_left_images_out_is_never_taken_over(graph, pictures, monkeypatch, capsys):
     roles = Splits.from_artifact(graph.current("splits")).roles
-    real = PictureReader.read
+    real = ImageReader.read
 
     def read(reader, name):
         if name == roles["train"][3]:
-            raise DataError("the picture as it was", "none", name, "Plug the disk in again.")
+            raise DataError("the image as it was", "none", name, "Plug the disk in again.")
         return real(reader, name)
 
-    monkeypatch.setattr(PictureReader, "read", read)
+    monkeypatch.setattr(ImageReader, "read", read)
     changed = {"phase1_checkpoint": {"max_unreadable": 1}}
     result = graph.materialize(pictures, "phase1_checkpoint", **changed)
     assert result.success, paragraph(result)
@@ -315,7 +315,7 @@ def test_a_proof_is_taken_over_from_the_run_that_computed_and_verify_proves_it_a
         assert "passed before" not in proved[step, check].description
 
 
-def test_where_the_events_are_gone_pictures_are_drawn_and_proofs_done_again(graph, pictures):
+def test_where_the_events_are_gone_images_are_drawn_and_proofs_done_again(graph, pictures):
     shutil.rmtree(graph.store_path.parent / "dagster")
     again = type(graph)(graph.store_path.parent)
     try:

@@ -24,8 +24,8 @@ from streetvision_core.data import (
     ParquetConfig,
     Reason,
     SourceConfig,
-    UnusablePictureError,
-    index_pictures,
+    UnusableImageError,
+    index_source,
     open_source,
 )
 from streetvision_core.data.decoding.decode import decode
@@ -352,7 +352,7 @@ def forge_raw(bundle, target, name, data):
 
 
 def reason_of(data):
-    with pytest.raises(UnusablePictureError) as caught:
+    with pytest.raises(UnusableImageError) as caught:
         decode(data)
     return caught.value.reason
 
@@ -360,7 +360,7 @@ def reason_of(data):
 def test_an_image_of_two_thousand_scans_is_refused_undecoded():
     data = many_scans(2000, size=(4000, 3000))
     began = time.perf_counter()
-    with pytest.raises(UnusablePictureError, match="2000 scans") as caught:
+    with pytest.raises(UnusableImageError, match="2000 scans") as caught:
         decode(data)
     assert caught.value.reason is Reason.TOO_LARGE
     assert time.perf_counter() - began < 1
@@ -432,7 +432,7 @@ def test_what_is_no_regular_file_is_refused_and_stalls_nobody(predictor, tmp_pat
     good = encode(street((64, 48)))
     met = []
     answers = list(predictor.predict([good, *bad, "a\0b", good], on_error=lambda *error: met.append(error)))
-    assert [answer.name for answer in answers] == ["picture 1", "picture 10"]
+    assert [answer.name for answer in answers] == ["image 1", "image 10"]
     assert len(met) == 8
     assert all(type(error) is DataError for _, error in met)
 
@@ -449,7 +449,7 @@ def test_no_bad_image_loses_a_batch(predictor, kind):
     names = [
         one.name for one in predictor.predict(images, on_error=lambda name, error: met.append((name, error)))
     ]
-    assert {f"picture {number}" for number in range(1, len(images) + 1, 3)} <= set(names)
+    assert {f"image {number}" for number in range(1, len(images) + 1, 3)} <= set(names)
     assert len(names) + len(met) == len(images)
     assert all(type(error) is DataError for _, error in met)
 
@@ -507,7 +507,7 @@ def test_a_ring_of_links_in_the_image_folder_goes_into_quarantine(tmp_path):
     (tmp_path / "None" / "self").symlink_to("self")
     (tmp_path / "None" / "up").symlink_to("..")
     source = open_source(SourceConfig(folder=FolderConfig(path=str(tmp_path))))
-    index = index_pictures(source, max_quarantined_share=1.0)
+    index = index_source(source, max_quarantined_share=1.0)
     assert len(index.pictures) == 6
     assert {one.name for one in index.quarantine} == {"None/a.jpg", "None/b.jpg", "None/self", "None/up"}
 

@@ -26,7 +26,7 @@ from streetvision_core.errors import StoreError
 from streetvision_core.io import claims as claim_files
 from streetvision_core.io import default_store
 from tests.assets.graph import paragraph, small_config
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 from tests.e2e.place import (
     PATIENCE,
     READABLE,
@@ -51,7 +51,7 @@ def activate(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    draw_pictures(folder)
+    draw_images(folder)
     return folder
 
 

@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 from streetvision_assets.checks import Verdict
 from streetvision_core.escape import JOINER
 from tests.assets.graph import Graph
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 from tests.e2e.place import Place, activate_file
 from tests.e2e.test_ui import ask, serving
 
@@ -44,7 +44,7 @@ def place(tmp_path_factory):
     """A place where `images` was made of a CSV whose missing files have hostile names."""
     root = tmp_path_factory.mktemp("hostile")
     pictures = root / "pictures"
-    draw_pictures(pictures)
+    draw_images(pictures)
     files = sorted(pictures.rglob("*.*"))
     rows = [
         (str(file.relative_to(pictures)), "Roadwork" if i % 2 else "None") for i, file in enumerate(files)

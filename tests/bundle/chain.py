@@ -1,4 +1,4 @@
-"""A real, tiny chain from pictures to a bundle, and ways to copy, change and forge bundles."""
+"""A real, tiny chain from images to a bundle, and ways to copy, change and forge bundles."""
 
 import shutil
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from streetvision_core.bundle import BundleConfig, Predictor, evaluate, export_b
 from streetvision_core.bundle.layout import RECORD, BundleRecord
 from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.index import ImageIndex
-from streetvision_core.data.opening import open_pictures
+from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.io import (
     Artifact,
@@ -58,7 +58,7 @@ def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=Non
     return store.publish(store.directory(run_id, step), manifest)
 
 
-def draw_pictures(folder, *, per_class=60, seed=0):
+def draw_images(folder, *, per_class=60, seed=0):
     """Write coarse random patterns, no two alike; those of roadwork have an orange part.
 
     One in ten is labelled wrongly, so that temperature, threshold and mistakes mean something.
@@ -71,8 +71,8 @@ def draw_pictures(folder, *, per_class=60, seed=0):
             if (label == "Roadwork") != (random.random() < 0.1):
                 row, column = random.integers(0, 4, 2)
                 pixels[row : row + 3, column : column + 3] = (255, 120, 0)
-            picture = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC)
-            picture.save(folder / label / f"{number:03d}.{'png' if number % 4 == 0 else 'jpg'}")
+            image = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC)
+            image.save(folder / label / f"{number:03d}.{'png' if number % 4 == 0 else 'jpg'}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Chain:
         return ImageIndex.from_artifact(self.upstream["images"])
 
     def pictures(self, *roles):
-        return open_pictures(self.upstream["images"], self.splits, roles=roles)
+        return open_images(self.upstream["images"], self.splits, roles=roles)
 
     def publish(self, step, artifact, *, inputs, **options):
         chosen = {name: self.upstream[name] for name in inputs}
@@ -119,12 +119,12 @@ class Chain:
 
 
 def make_chain(root, *, training, seed=0) -> Chain:
-    """Draw pictures and run every step up to the evaluation, for real."""
+    """Draw images and run every step up to the evaluation, for real."""
     from streetvision_core.inference.logits import predict_role
     from streetvision_core.models import BackboneConfig, prepare_backbone
     from streetvision_core.training.fit import fit_classifier
 
-    draw_pictures(root / "pictures", seed=seed)
+    draw_images(root / "pictures", seed=seed)
     store = ArtifactStore(root / "store")
     config = ImagesConfig(folder={"path": str(root / "pictures")})
     images = index_images(config, directory=store.stage(RUN, "images"))
@@ -150,7 +150,7 @@ def make_chain(root, *, training, seed=0) -> Chain:
     return chain
 
 
-# Loose enough for the few pictures of a test to be certified; of one step, so that some are deferred.
+# Loose enough for the few images of a test to be certified; of one step, so that some are deferred.
 CERTIFIED = ScrcConfig(alpha=0.4, delta=0.2, steps=1)
 
 

@@ -1,4 +1,4 @@
-"""One real chain of two classes of pictures, trained once a session, and its bundle.
+"""One real chain of two classes of images, trained once a session, and its bundle.
 
 The fixtures are imported by other folders of tests; the chain is the same one there.
 """
@@ -42,7 +42,7 @@ def bundle(chain):
 
 @pytest.fixture(scope="session")
 def scrc_bundle(chain):
-    """The bundle of the same chain that ships scrc, which defers some pictures. Nobody writes here."""
+    """The bundle of the same chain that ships scrc, which defers some images. Nobody writes here."""
     return chain.bundle("20261121T093005-00000005", policy="scrc")
 
 

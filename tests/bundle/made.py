@@ -1,4 +1,4 @@
-"""Policies that were fitted on drawn logits, and what they make of drawn pictures, without any network."""
+"""Policies that were fitted on drawn logits, and what they make of drawn images, without any network."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from streetvision_core.data.index import Picture
+from streetvision_core.data.index import IndexedImage
 from streetvision_core.policies.config import GateConfig, ScrcConfig
 from streetvision_core.policies.gate_fit import fit_gate
 from streetvision_core.policies.scrc_fit import fit_scrc
@@ -24,7 +24,7 @@ class Labelled:
 
     @property
     def groups(self):
-        """Each picture is one of its own."""
+        """Each image is one of its own."""
         return tuple(f"g{number}" for number in range(len(self.labels)))
 
 
@@ -36,7 +36,7 @@ def draw(seed, n=200, *, scale=3.0, shift=0.5):
 
 
 def make_policies(**scrc):
-    """Fit one policy of each kind; the promise of scrc is loose, so that it answers some pictures."""
+    """Fit one policy of each kind; the promise of scrc is loose, so that it answers some images."""
     select, calib = draw(1), draw(2)
     config = ScrcConfig(**{"alpha": 0.1, "delta": 0.2, **scrc})
     gate = GateConfig(coverage=0.8, resamples=100, min_errors=10_000)
@@ -48,7 +48,7 @@ def make_policies(**scrc):
 
 
 def make_tested(*, groups, attributes, seed=3, labels=None):
-    """Draw as many pictures as there are groups."""
+    """Draw as many images as there are groups."""
     drawn = draw(seed, len(groups))
     truth = drawn.labels == 1 if labels is None else np.asarray(labels)
     return Tested(drawn.logits.astype(np.float64), truth, groups, attributes)
@@ -64,11 +64,11 @@ def decide_all(policies, tested):
 
 
 def make_picture(name, label, *, group="g", **attributes):
-    return Picture(name, label, group, "0" * 64, 1, 8, 8, 1, "0" * 16, "0" * 16, attributes)
+    return IndexedImage(name, label, group, "0" * 64, 1, 8, 8, 1, "0" * 16, "0" * 16, attributes)
 
 
 class GreyPictures:
-    """A reader to whom every picture is grey."""
+    """A reader to whom every image is grey."""
 
     def read(self, _name):
         buffer = BytesIO()

@@ -403,14 +403,14 @@ def test_a_broken_chain_is_refused_though_every_manifest_is_pinned(bundle, tmp_p
         (lambda e: e["pictures"].pop(), "lists"),
         (lambda e: e["pictures"].clear(), "lists"),
         (lambda e: e.update(tolerance=1e9), "tolerance"),
-        (lambda e: e["pictures"][0].update(sha256="0" * 64), "not the picture"),
+        (lambda e: e["pictures"][0].update(sha256="0" * 64), "not the image"),
     ],
 )
-def test_golden_pictures_that_are_not_those_are_refused(bundle, tmp_path, change, match):
+def test_golden_images_that_are_not_those_are_refused(bundle, tmp_path, change, match):
     refused(forge_json(bundle, tmp_path / "f", "golden/expected.json", change), match)
 
 
-def test_other_finite_weights_are_found_by_the_golden_pictures(bundle, tmp_path):
+def test_other_finite_weights_are_found_by_the_golden_images(bundle, tmp_path):
     forged = forge_state(bundle, tmp_path / "f", lambda state: state["fc.weight"].mul_(-1))
     load_bundle(forged)
     with pytest.raises(BundleError, match="golden"):

@@ -27,7 +27,7 @@ def test_verify_prints_one_summary(bundle, capsys):
     assert printed.err == ""
 
 
-def test_verify_deep_answers_the_golden_pictures(bundle, capsys):
+def test_verify_deep_answers_the_golden_images(bundle, capsys):
     assert main(["verify", "--deep", str(bundle)]) == 0
     assert "8 images answered again" in capsys.readouterr().out
 
@@ -41,7 +41,7 @@ def test_verify_of_a_changed_bundle_is_one_paragraph_and_exit_1(moved, capsys):
     assert printed.err.startswith("Expected README.md with")
 
 
-def test_predict_prints_one_json_line_a_picture(bundle, capsys):
+def test_predict_prints_one_json_line_an_image(bundle, capsys):
     pictures = sorted(map(str, (bundle / "golden").glob("0*")))
     assert main(["predict", str(bundle), *pictures]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -53,7 +53,7 @@ def test_predict_prints_one_json_line_a_picture(bundle, capsys):
         assert line["probability"] == pytest.approx(one["probability"], abs=1e-3)
 
 
-def test_an_unreadable_picture_leaves_the_others_answered_and_exits_1(bundle, tmp_path, capsys):
+def test_an_unreadable_image_leaves_the_others_answered_and_exits_1(bundle, tmp_path, capsys):
     good = sorted((bundle / "golden").glob("0*"))
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")

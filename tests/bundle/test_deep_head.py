@@ -25,7 +25,7 @@ def bundle(tmp_path_factory):
     return chain.bundle()
 
 
-def test_it_is_proven_anywhere_and_its_golden_pictures_answer(bundle, tmp_path):
+def test_it_is_proven_anywhere_and_its_golden_images_answer(bundle, tmp_path):
     moved = copy(bundle, tmp_path / "moved")
     verify_bundle(moved, deep=True)
     layers = head_layers(load_bundle(moved).model.get_classifier())

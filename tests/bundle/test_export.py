@@ -120,7 +120,7 @@ def test_content_names_no_machine_no_run_no_time_and_no_absolute_path(chain, bun
         f'"{socket.gethostname()}"', platform.platform(), images.manifest.started_at[:10],
     ]  # fmt: skip
     for name in names_in(bundle):
-        # Pictures are the bytes that somebody gave; what they hold is theirs.
+        # Images are the bytes that somebody gave; what they hold is theirs.
         beside = ("lineage/", "manifest.json", "private.json")
         if name.endswith((".json", ".md", "LICENSE")) and not name.startswith(beside):
             data = (bundle / name).read_bytes()
@@ -237,7 +237,7 @@ def test_a_report_of_another_policy_is_refused(branch, own_store, tmp_path):
     refused(branch, tmp_path, "one of another policy")
 
 
-def test_a_report_that_leaves_pictures_out_is_refused(branch, own_store, tmp_path):
+def test_a_report_that_leaves_images_out_is_refused(branch, own_store, tmp_path):
     evaluation = Evaluation.from_artifact(branch.upstream["evaluation"])
     republish(
         branch, own_store, "evaluation", replace(evaluation, tested=evaluation.tested[1:]).to_artifact()
@@ -260,7 +260,7 @@ def test_a_step_that_read_a_role_it_may_not_is_refused(branch, own_store, tmp_pa
 
 @pytest.fixture
 def degenerate(branch, own_store):
-    """A chain whose checkpoint gives every picture the same logits."""
+    """A chain whose checkpoint gives every image the same logits."""
     from streetvision_core.inference.logits import predict_role
     from streetvision_core.training.checkpoint import Checkpoint
 
@@ -276,17 +276,17 @@ def degenerate(branch, own_store):
 
 
 def test_a_degenerate_policy_is_never_exported_silently(degenerate, tmp_path):
-    refused(degenerate, tmp_path, r"(no|every) picture of val_calib roadwork")
+    refused(degenerate, tmp_path, r"(no|every) image of val_calib roadwork")
 
 
 def test_a_degenerate_policy_that_is_allowed_is_called_so_everywhere(degenerate):
     bundle = degenerate.bundle(OTHER_RUN, allow_degenerate=True)
     for name in ("bundle.json", "model_card.json", "README.md"):
-        assert "picture of val_test roadwork" in (bundle / name).read_text()
+        assert "image of val_test roadwork" in (bundle / name).read_text()
     assert "DEGENERATE" in verify_bundle(bundle, deep=True).summary()
 
 
 @pytest.mark.parametrize("name", ["/home/me/a.jpg", "C:\\pictures\\a.jpg", "../a.jpg"])
-def test_names_that_tell_where_pictures_lie_are_refused(name):
+def test_names_that_tell_where_images_lie_are_refused(name):
     with pytest.raises(BundleError, match="relative"):
         _require_relative([name], role="val_test")

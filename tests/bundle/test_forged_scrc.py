@@ -1,4 +1,4 @@
-"""A certificate that was forged: it contradicts its counts, its recipe, the report or the pictures.
+"""A certificate that was forged: it contradicts its counts, its recipe, the report or the images.
 
 Every digest is computed again, those of what was frozen as well.
 """
@@ -90,7 +90,7 @@ def test_a_forged_scrc_is_not_the_policy_that_was_evaluated(certified, tmp_path,
     )
 
 
-# What agrees with itself when it is frozen again; the pictures may tell, see below.
+# What agrees with itself when it is frozen again; the images may tell, see below.
 CONSISTENT = {"another calibrator", "another operating point", "a looser threshold"}
 
 
@@ -116,8 +116,8 @@ def test_claims_that_do_not_follow_from_their_counts_are_refused_though_the_repo
     )
 
 
-def test_a_calibrator_that_is_forged_everywhere_is_found_by_the_golden_pictures(scrc_bundle, tmp_path):
-    """Nothing contradicts it but the pictures that it was seen to defer."""
+def test_a_calibrator_that_is_forged_everywhere_is_found_by_the_golden_images(scrc_bundle, tmp_path):
+    """Nothing contradicts it but the images that it was seen to defer."""
 
     def forge_policy(policy):
         surer(policy)

@@ -32,7 +32,7 @@ RUNS = {
     "learned": "20261121T093004-00000004",
 }
 OTHER_RUN = "20261122T101500-ffffffff"
-# No 18 pictures certify one error in a thousand.
+# No 18 images certify one error in a thousand.
 INFEASIBLE = ScrcConfig(alpha=0.001, delta=0.2)
 
 
@@ -43,7 +43,7 @@ def learn_a_gate(chain):
     """Fit a head to drawn errors; return it as it is learned now, and as an older version learned it.
 
     The operating point is unlike the threshold's, so that an extra in the wrong units shows, and half of the
-    pictures of val_test are deferred.
+    images of val_test are deferred.
     """
     pictures = chain.pictures("val_test")
     data = [pictures.read(name) for name in chain.splits.roles["val_test"]]
@@ -123,7 +123,7 @@ def test_a_moved_bundle_verifies_deeply_and_reproduces_the_report(shipped, tmp_p
     assert moved_bundle_problems(bundle, evaluation=evaluation, pictures=pictures) == []
 
 
-def test_it_answers_some_pictures_and_defers_others_as_the_report_says(shipped):
+def test_it_answers_some_images_and_defers_others_as_the_report_says(shipped):
     own, kind, bundle = shipped
     pictures, tested = own.pictures("val_test"), evaluation_of(own).tested
     answers = list(Predictor.load(bundle).predict(pictures.read(one.name) for one in tested))
@@ -165,8 +165,8 @@ def test_a_bundle_of_the_threshold_policy_says_nothing_of_deferring(bundle):
 def test_the_readme_of_scrc_holds_the_guarantee_in_words_with_its_conditions(chain, scrc_bundle):
     readme = " ".join((scrc_bundle / "README.md").read_text().split())
     for words in (
-        "With probability at least 80", "at most 40", "of the answered pictures are answered wrongly",
-        "Conditions: new pictures come as those of val_calib did",
+        "With probability at least 80", "at most 40", "of the answered images are answered wrongly",
+        "Conditions: new images come as those of val_calib did",
         "A change of camera, place, season, share of roadwork or preprocessing voids it.",
     ):  # fmt: skip
         assert words in readme
@@ -231,9 +231,9 @@ def test_a_learned_gate_is_told_the_extras_of_the_checkpoint_whatever_is_folded_
 def test_a_scrc_that_defers_everything_is_never_exported_silently(branch, tmp_path):
     certify(branch, INFEASIBLE)
     evaluate_again(branch)
-    with pytest.raises(BundleError, match="a degenerate one: it defers every picture") as caught:
+    with pytest.raises(BundleError, match="a degenerate one: it defers every image") as caught:
         branch.export(tmp_path / "out", policy="scrc")
-    assert "it answers no picture of val_test" in caught.value.found
+    assert "it answers no image of val_test" in caught.value.found
     assert "allow_degenerate" in caught.value.action
 
 
@@ -243,7 +243,7 @@ def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(br
     bundle = branch.bundle(OTHER_RUN, policy="scrc", allow_degenerate=True)
     verification = verify_bundle(bundle, deep=True)
     (needed,) = policy.degeneracies()
-    assert verification.bundle.record.degenerate == (needed, "it answers no picture of val_test")
+    assert verification.bundle.record.degenerate == (needed, "it answers no image of val_test")
     for name in ("bundle.json", "model_card.json", "README.md"):
         assert needed in (bundle / name).read_text()
     assert f"DEGENERATE {needed}" in verification.summary()

@@ -31,7 +31,7 @@ def refused(path, match=""):
     return caught.value
 
 
-def test_a_copied_bundle_verifies_and_answers_its_golden_pictures(moved):
+def test_a_copied_bundle_verifies_and_answers_its_golden_images(moved):
     verification = verify_bundle(moved, deep=True)
     assert verification.golden == 8
     assert "8 images answered again" in verification.summary()
@@ -144,7 +144,7 @@ def test_an_unreadable_place_is_one_paragraph(tmp_path):
 
 
 def test_golden_logits_that_the_weights_do_not_give_are_refused(bundle, tmp_path):
-    """Every digest fits: only answering the pictures again gives it away."""
+    """Every digest fits: only answering the images again gives it away."""
     import json
 
     expected = json.loads((bundle / "golden/expected.json").read_bytes())

@@ -64,7 +64,7 @@ def config(bundle):
 def test_the_bundle_carries_the_views_that_were_trained_for(bundle, config):
     assert config["views"] == {"grid": 2, "overlap": 0.15, "pooling": "top_k", "top_k": 2}
     summary = verify_bundle(bundle, deep=True).summary()
-    assert "whole picture and 2 x 2 crops of it that overlap by 15%" in summary
+    assert "whole image and 2 x 2 crops of it that overlap by 15%" in summary
     assert "8 images answered again, as expected" in summary
 
 
@@ -79,7 +79,7 @@ def test_a_moved_bundle_gives_the_very_numbers_of_the_predictor_in_memory(chain,
     )
 
 
-def test_the_answer_is_that_of_the_pooled_views_and_not_of_the_whole_picture(bundle, config, images):
+def test_the_answer_is_that_of_the_pooled_views_and_not_of_the_whole_image(bundle, config, images):
     predictor = Predictor.load(bundle)
     answers = [answer.logits for answer in predictor.predict(images)]
     transform = hub_transform(config)
@@ -119,18 +119,18 @@ def test_a_gate_over_many_views_answers_again_as_it_was_tested(gate_bundle, file
     assert verification.golden == len(files)
 
 
-def test_the_readme_says_that_other_libraries_see_the_whole_picture_alone(bundle):
+def test_the_readme_says_that_other_libraries_see_the_whole_image_alone(bundle):
     text = " ".join((bundle / "README.md").read_text().split())
     assert "## It looks 5 times" in text
     assert "mean of the 2 that say roadwork the loudest" in text
-    assert "timm and transformers open the same weights and see the whole picture alone" in text
+    assert "timm and transformers open the same weights and see the whole image alone" in text
     assert "tuned for the pooled views and not for that" in text
     assert "`views: whole`" in text
     assert "in every library" not in text
     assert "same operating point" not in text
 
 
-def test_timm_opens_the_folder_and_sees_the_whole_picture(bundle, config, images):
+def test_timm_opens_the_folder_and_sees_the_whole_image(bundle, config, images):
     import timm
     import torch
 
@@ -149,7 +149,7 @@ def test_timm_opens_the_folder_and_sees_the_whole_picture(bundle, config, images
     reason="transformers is not installed: that it opens a bundle of many views was NOT tested",
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_the_pipeline_of_transformers_opens_it_and_sees_the_whole_picture(bundle, config, images):
+def test_the_pipeline_of_transformers_opens_it_and_sees_the_whole_image(bundle, config, images):
     from transformers import pipeline
 
     from streetvision_core.eval import positive_probability
@@ -204,7 +204,7 @@ def test_what_is_no_views_at_all_is_refused(bundle, tmp_path, views):
     ],
     ids=["none", "another grid", "another pooling"],
 )
-def test_other_views_are_found_by_the_golden_pictures(bundle, tmp_path, change):
+def test_other_views_are_found_by_the_golden_images(bundle, tmp_path, change):
     forged = forge_part(bundle, tmp_path / "f", "config.json", change)
-    with pytest.raises(BundleError, match="golden pictures to be answered as they were"):
+    with pytest.raises(BundleError, match="golden images to be answered as they were"):
         verify_bundle(forged, deep=True)

@@ -1,7 +1,7 @@
 """Each calibrator mends the distortion it is made for, and the choice among them finds it.
 
 Labels follow true log-odds N(-0.5, 2), which the model reports distorted. Excess NLL is measured on new
-pictures, against the true log-odds. Seeds are fixed.
+images, against the true log-odds. Seeds are fixed.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def sigmoid(margins):
     return 0.5 * (1 + np.tanh(np.asarray(margins) / 2))
 
 
-def test_the_temperature_is_recovered_within_5_percent_from_4000_pictures(trials):
+def test_the_temperature_is_recovered_within_5_percent_from_4000_images(trials):
     """The mean over trials within 1 %, and at least 85 of 100 trials within 5 %: its error is about 2.6 %."""
     random = np.random.default_rng(30)
     for temperature in (0.5, 2.5):
@@ -49,7 +49,7 @@ def test_the_temperature_is_recovered_within_5_percent_from_4000_pictures(trials
 
 @pytest.mark.parametrize("method", FITS)
 def test_a_calibrator_mends_the_distortion_it_is_made_for(method, trials):
-    """From 3,000 pictures it takes away at least 90 % of the excess NLL."""
+    """From 3,000 images it takes away at least 90 % of the excess NLL."""
     random = np.random.default_rng(31)
     distort = DISTORTIONS[method]
     before, after = [], []
@@ -63,7 +63,7 @@ def test_a_calibrator_mends_the_distortion_it_is_made_for(method, trials):
 
 
 @pytest.mark.parametrize("pictures", [100, 300])
-def test_under_pure_scale_error_and_few_pictures_temperature_is_chosen(pictures, trials):
+def test_under_pure_scale_error_and_few_images_temperature_is_chosen(pictures, trials):
     """In at least 85 of 100 draws."""
     random = np.random.default_rng(32)
     some = trials // 40
@@ -81,7 +81,7 @@ def test_under_pure_scale_error_and_few_pictures_temperature_is_chosen(pictures,
         ("isotonic", 3000),
     ],
 )
-def test_another_distortion_is_found_where_there_are_pictures_enough(distortion, pictures, trials):
+def test_another_distortion_is_found_where_there_are_images_enough(distortion, pictures, trials):
     """In at least 80 of 100 draws."""
     random = np.random.default_rng(33)
     some = trials // 100
@@ -93,7 +93,7 @@ def test_another_distortion_is_found_where_there_are_pictures_enough(distortion,
 
 
 def test_the_chosen_calibrator_is_never_far_from_the_best_one(trials):
-    """In the mean over draws of 300 pictures its excess NLL is at most 0.02 nats above the best method's."""
+    """In the mean over draws of 300 images its excess NLL is at most 0.02 nats above the best method's."""
     random = np.random.default_rng(34)
     for distort in (DISTORTIONS["temperature"], DISTORTIONS["platt"], DISTORTIONS["isotonic"]):
         excess = {method: [] for method in [*FITS, "chosen"]}

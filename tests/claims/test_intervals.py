@@ -58,13 +58,13 @@ def resampled(table, *, method):
 
 @pytest.mark.parametrize("prevalence", PREVALENCES)
 @pytest.mark.parametrize("mcc", [0.3, 0.6, 0.8, 0.9, 0.95, 0.98])
-def test_the_interval_of_an_mcc_covers_93_percent_at_1000_pictures(mcc, prevalence, trials):
+def test_the_interval_of_an_mcc_covers_93_percent_at_1000_images(mcc, prevalence, trials):
     assert coverage(fisher_z, tables(mcc, prevalence, n=1000, trials=trials), mcc) >= 0.93
 
 
 @pytest.mark.parametrize("prevalence", PREVALENCES)
 @pytest.mark.parametrize("mcc", [0.3, 0.8, 0.95, 0.98])
-def test_the_interval_of_an_mcc_covers_88_percent_at_100_pictures(mcc, prevalence, trials):
+def test_the_interval_of_an_mcc_covers_88_percent_at_100_images(mcc, prevalence, trials):
     assert coverage(fisher_z, tables(mcc, prevalence, n=100, trials=trials), mcc) >= 0.88
 
 

@@ -9,7 +9,7 @@ from streetvision_core.eval.thresholds import positive_probability
 
 
 def answers(seed, *, n=2000, decimals=None):
-    """Margins of 2,000 pictures and whether the answer at 0 is wrong; rounding makes ties."""
+    """Margins of 2,000 images and whether the answer at 0 is wrong; rounding makes ties."""
     random = np.random.default_rng(seed)
     labels = random.random(n) < 0.4
     margins = np.where(labels, 1.5, -1.5) + random.normal(0, random.uniform(0.5, 3), n)

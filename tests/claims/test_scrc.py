@@ -1,8 +1,8 @@
-"""The promises of `scrc`, from logits to decisions, on pictures whose true risk is known.
+"""The promises of `scrc`, from logits to decisions, on images whose true risk is known.
 
-A picture has a margin of 8 u or -8 u, with u uniform on [0, 1] and roadwork said of 40 %, and the answer by
+An image has a margin of 8 u or -8 u, with u uniform on [0, 1] and roadwork said of 40 %, and the answer by
 its sign is wrong with probability curve(u) (`curves`): the true risk of any policy is an integral over u.
-Pictures of a group repeat its first one with probability sqrt(0.8), so that pairs correlate by 0.8.
+Images of a group repeat its first one with probability sqrt(0.8), so that pairs correlate by 0.8.
 
 Everything is fitted by `fit_scrc` and decided by its policy. val_calib is drawn anew in every trial,
 val_select `FREEZES` times, and what follows from it alone is computed once. Seeds are fixed; a rate that may
@@ -53,7 +53,7 @@ def draw(rng, curve, *, groups, frames=1, alternating=False):
 
 @dataclass(frozen=True)
 class Truth:
-    """What a policy does to all pictures: its true risk by answer, that of all, and what it answers."""
+    """What a policy does to all images: its true risk by answer, that of all, and what it answers."""
 
     none: float
     roadwork: float
@@ -148,7 +148,7 @@ def test_two_promises_hold_together_because_each_gets_half_of_delta(monkeypatch,
 
 @pytest.mark.parametrize("name", ["steep", "hard"])
 def test_the_promise_about_the_mean_holds_in_the_mean_and_only_there(monkeypatch, name, trials):
-    """Of all pictures at most alpha are answered wrongly; of the answered ones far more often are."""
+    """Of all images at most alpha are answered wrongly; of the answered ones far more often are."""
     config = ScrcConfig(promise="expected", alpha=ALPHA)
     found = simulate(monkeypatch, CURVES[name], config, trials=trials // 5, groups=1000)
     lost = np.array([one.risk * one.coverage for one in found])

@@ -120,7 +120,7 @@ def test_uncorrected_clopper_pearson_breaks_it_on_the_flat_curve(trials):
 
 
 @pytest.mark.parametrize("name", ["steep", "hard"])
-def test_it_answers_at_least_as_many_pictures_as_sgr(name, trials):
+def test_it_answers_at_least_as_many_images_as_sgr(name, trials):
     curve = CURVES[name]
     grid = frozen_grid(curve, delta=0.1)
     _, ours = violation_rate(certified(grid, delta=0.1), curve, grid, trials=trials)
@@ -129,8 +129,8 @@ def test_it_answers_at_least_as_many_pictures_as_sgr(name, trials):
 
 
 @pytest.mark.parametrize("name", ["steep", "hard"])
-def test_it_answers_at_least_as_many_pictures_as_sgr_over_every_threshold_of_its_own(name, trials):
-    """As published: SGR bisects the confidences of the calibration pictures, not a frozen sequence."""
+def test_it_answers_at_least_as_many_images_as_sgr_over_every_threshold_of_its_own(name, trials):
+    """As published: SGR bisects the confidences of the calibration images, not a frozen sequence."""
     curve, delta, ours, theirs = CURVES[name], 0.1, 0.0, 0.0
     choose = certified(frozen_grid(curve, delta=delta), delta=delta)
     rng = np.random.default_rng(5)
@@ -145,7 +145,7 @@ def test_it_answers_at_least_as_many_pictures_as_sgr_over_every_threshold_of_its
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
-def test_too_few_calibration_pictures_always_defer(alpha):
+def test_too_few_calibration_images_always_defer(alpha):
     needed = needed_without_error(alpha=alpha, delta=0.1)
     sure = np.linspace(0, 1, needed - 1)
     none_wrong = np.zeros(needed - 1, dtype=bool)
@@ -221,7 +221,7 @@ def test_the_promise_about_the_mean_holds_in_the_mean(trials):
 
 
 @pytest.mark.parametrize("size", [80, 100, 120])
-def test_little_more_than_the_least_number_of_pictures_is_often_enough(size):
+def test_little_more_than_the_least_number_of_images_is_often_enough(size):
     """It takes 45 without an error: a sequence that began at twice as many would hold a single threshold."""
     needed = needed_without_error(alpha=ALPHA, delta=0.10)
     assert needed < size < 3 * needed

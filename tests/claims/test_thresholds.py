@@ -83,7 +83,7 @@ def standard_error(values):
 
 @pytest.mark.parametrize("objective", [Mcc(), FBeta(1.0), Cost(5, 1)], ids=str)
 def test_the_bootstrap_median_has_less_regret_than_the_midpoint(objective, trials):
-    """200 pictures, prevalence 0.1, the same pictures for both; the gain is beyond 3 standard errors."""
+    """200 images, prevalence 0.1, the same images for both; the gain is beyond 3 standard errors."""
     some = trials // 4
     midpoint, median = (
         simulate(objective, pictures=200, trials=some, at=at)[:, 1] for at in ("midpoint", "bootstrap_median")
@@ -99,7 +99,7 @@ def test_the_bootstrap_median_has_less_regret_than_the_midpoint(objective, trial
     ids=str,
 )
 def test_the_estimated_optimism_is_near_the_true_one_in_the_mean(objective, tolerance, at, trials):
-    """200 pictures, 20 of roadwork: the mean estimate is off by no more than this, either way."""
+    """200 images, 20 of roadwork: the mean estimate is off by no more than this, either way."""
     rows = simulate(objective, pictures=200, trials=trials // 10, at=at)
     truth = rows[:, 0] - rows[:, 1]
     estimated = rows[:, 2]
@@ -108,7 +108,7 @@ def test_the_estimated_optimism_is_near_the_true_one_in_the_mean(objective, tole
     assert abs(estimated.mean() - truth.mean()) <= tolerance + 3 * standard_error(truth)
 
 
-def test_with_2000_pictures_the_estimated_optimism_of_mcc_is_within_one_hundredth(trials):
+def test_with_2000_images_the_estimated_optimism_of_mcc_is_within_one_hundredth(trials):
     rows = simulate(Mcc(), pictures=2000, trials=trials // 20, resamples=50)
     truth = rows[:, 0] - rows[:, 1]
     assert abs(rows[:, 2].mean() - truth.mean()) <= 0.01 + 3 * standard_error(truth)

@@ -3,14 +3,14 @@
 import pytest
 
 from tests.assets.graph import Graph
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 from tests.bundle.conftest import bundle, chain  # noqa: F401
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    draw_pictures(folder)
+    draw_images(folder)
     return folder
 
 

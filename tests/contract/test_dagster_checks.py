@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from tests.assets.graph import STEPS, Graph, evaluations, paragraph, small_config
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 
 NUMBERS = {
     ("images", "groups_plausible"): {"ungrouped"},
@@ -25,7 +25,7 @@ NOTHING = "nothing of {} was ever made in this store, so there is nothing to che
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    draw_pictures(folder)
+    draw_images(folder)
     return folder
 
 

@@ -12,7 +12,7 @@ from streetvision_assets.presets import first_comment, preset_jobs
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.private import git_state
 from tests.assets.graph import STEPS, Graph, paragraph
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 from tests.e2e.place import REPOSITORY
 
 PHASE_1 = {"images", "splits", "backbone", "phase1_checkpoint"}
@@ -78,7 +78,7 @@ def test_a_preset_that_is_no_run_configuration_is_one_paragraph(tmp_path, name, 
 
 
 def test_a_run_is_tagged_with_its_code_and_its_source(tmp_path):
-    draw_pictures(tmp_path / "own")
+    draw_images(tmp_path / "own")
     graph = Graph(tmp_path)
     own = {"images": {"config": {"folder": {"path": str(tmp_path / "own")}}}}
     for steps, config in ((["images"], own), (["images"], {}), (["splits"], {})):

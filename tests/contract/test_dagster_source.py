@@ -8,7 +8,7 @@ import yaml
 
 from streetvision_core.data.config import DemoConfig
 from tests.assets.graph import Graph, paragraph, small_config
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 from tests.e2e.place import READABLE, Place, activate_file, assert_one_paragraph, assert_readable, unharmed
 
 SMALL_DEMO = {"pictures": 32, "size": 48}
@@ -17,7 +17,7 @@ SMALL_DEMO = {"pictures": 32, "size": 48}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("own")
-    draw_pictures(path)
+    draw_images(path)
     return path
 
 

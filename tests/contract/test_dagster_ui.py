@@ -12,7 +12,7 @@ import yaml
 
 from streetvision_core.io.private import git_state
 from tests.assets.graph import STEPS, Graph, paragraph, small_config
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 from tests.e2e.place import PATIENCE, READABLE, REPOSITORY, Place, activate_file
 from tests.e2e.test_ui import serving
 
@@ -34,7 +34,7 @@ EVALUATIONS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnecti
 def made(tmp_path_factory):
     """A place in which everything was materialized once."""
     root, pictures = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("own")
-    draw_pictures(pictures)
+    draw_images(pictures)
     graph = Graph(root)
     result = graph.materialize(pictures)
     assert result.success, paragraph(result)

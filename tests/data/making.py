@@ -1,4 +1,4 @@
-"""Real pictures, tables and published artifacts for the tests of `streetvision_core.data`."""
+"""Real images, tables and published artifacts for the tests of `streetvision_core.data`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from streetvision_core.data import ImageIndex, Picture
+from streetvision_core.data import ImageIndex, IndexedImage
 from streetvision_core.io import ArtifactStore, create_step_manifest
 
 
 def scene(seed: int, *, size: tuple[int, int] = (96, 64)) -> Image.Image:
-    """A smooth random picture: unlike noise, it survives resizing and re-encoding."""
+    """A smooth random image: unlike noise, it survives resizing and re-encoding."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
@@ -68,11 +68,11 @@ def hub_row(data: bytes | None, label, video: str | None, **others):
     return {"image": image, "label": label, "video_info": {"vid_id": video, "fps": 30}, **others}
 
 
-def picture(name: str, label: int, group: str | None = None, *, phash: int | None = None) -> Picture:
-    """A picture that was never read; its hashes are far from all others' unless given."""
+def picture(name: str, label: int, group: str | None = None, *, phash: int | None = None) -> IndexedImage:
+    """An image that was never read; its hashes are far from all others' unless given."""
     draw = np.random.default_rng(zlib.crc32(name.encode()))
     one, two = (int(value) for value in draw.integers(0, 2**63, 2))
-    return Picture(
+    return IndexedImage(
         name=name,
         label=label,
         group=group or name,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from streetvision_core.data import Reason, SourceConfig, UnusablePictureError, index_pictures, open_source
+from streetvision_core.data import Reason, SourceConfig, UnusableImageError, index_source, open_source
 from streetvision_core.data.sources import coco as coco_module
 from streetvision_core.errors import ConfigError, DataError
 
@@ -94,7 +94,7 @@ def test_images_are_read_below_the_root(tmp_path):
     for number in range(4):
         write(tmp_path / image(number)["file_name"], jpeg(number))
     data = content([image(n) for n in range(4)], [(1, 0), (3, 0)])
-    index = index_pictures(coco(tmp_path, data, root=str(tmp_path)))
+    index = index_source(coco(tmp_path, data, root=str(tmp_path)))
     assert [one.label for one in index.pictures] == [0, 1, 0, 1]
 
 
@@ -105,7 +105,7 @@ def test_no_file_name_leaves_the_root(tmp_path, name):
     (tmp_path / "annotations" / "link.jpg").symlink_to("../secret.jpg")
     source = coco(tmp_path, content([image(0, file_name=name)]))
     [entry] = source.entries()
-    with pytest.raises(UnusablePictureError) as caught:
+    with pytest.raises(UnusableImageError) as caught:
         source.read(entry.name)
     assert caught.value.reason is (Reason.MISSING if "\0" in name else Reason.OUTSIDE)
 

@@ -18,8 +18,8 @@ from streetvision_core.data import (
     FolderConfig,
     Reason,
     SourceConfig,
-    UnusablePictureError,
-    index_pictures,
+    UnusableImageError,
+    index_source,
     open_source,
 )
 from streetvision_core.data.images import ImagesConfig, _reads_alike
@@ -41,8 +41,8 @@ def listed(tmp_path, text, *, encoding="utf-8", **options):
     return [(entry.name, entry.label) for entry in source(path, **options).entries()]
 
 
-def refusal(opened, name: str) -> UnusablePictureError:
-    with pytest.raises(UnusablePictureError) as caught:
+def refusal(opened, name: str) -> UnusableImageError:
+    with pytest.raises(UnusableImageError) as caught:
         opened.read(name)
     return caught.value
 
@@ -474,7 +474,7 @@ def test_what_people_brought_is_read_as_its_readme_calls_right(tmp_path, name):
     table = next(folder.rglob("*.csv"))
     table.write_bytes(table.read_bytes().replace(b"HERE", str(folder).encode()))
     options = {"root": str(folder / "pictures")} if table.parent != folder else {}
-    index = index_pictures(source(table, **options), max_quarantined_share=1.0)
+    index = index_source(source(table, **options), max_quarantined_share=1.0)
     assert (len(index.pictures), index.quarantine) == (SHARED[name], ())
 
 

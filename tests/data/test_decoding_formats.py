@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from streetvision_core.data import Reason, UnusablePictureError
+from streetvision_core.data import Reason, UnusableImageError
 from streetvision_core.data.decoding.decode import WHOLE_PIXELS, decode, decode_details, upright_rgb
 
 from .inputs import shared_input
 from .making import bomb, encode, scene
 
 
-def refused(data: bytes, **options) -> UnusablePictureError:
-    with pytest.raises(UnusablePictureError) as caught:
+def refused(data: bytes, **options) -> UnusableImageError:
+    with pytest.raises(UnusableImageError) as caught:
         decode(data, **options)
     return caught.value
 
@@ -142,10 +142,10 @@ WITHOUT = """
 import sys
 sys.modules["pillow_heif"] = None
 from streetvision_core.data.decoding.decode import decode
-from streetvision_core.data.decoding.reasons import UnusablePictureError
+from streetvision_core.data.decoding.reasons import UnusableImageError
 try:
     decode(sys.stdin.buffer.read())
-except UnusablePictureError as error:
+except UnusableImageError as error:
     print(error.reason, "|", error.detail)
 """
 
@@ -187,7 +187,7 @@ def test_every_integer_mode_keeps_its_upper_byte_in_every_way_in(mode):
 def test_thirty_two_bits_without_an_upper_byte_are_refused_and_not_made_black(values):
     for dtype in (np.float32, np.int32):
         image = Image.fromarray((values * 2).reshape(8, 8).astype(dtype))
-        with pytest.raises(UnusablePictureError, match="32 bits, of which 16 count"):
+        with pytest.raises(UnusableImageError, match="32 bits, of which 16 count"):
             upright_rgb(image)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streetvision_core.data import Reason, UnusablePictureError
+from streetvision_core.data import Reason, UnusableImageError
 from streetvision_core.data.decoding.decode import decode, decode_details
 from streetvision_core.data.decoding.jpeg import Jpeg
 
@@ -31,7 +31,7 @@ def jpeg(mode: str = "RGB", **options) -> bytes:
 
 
 def refusal(data: bytes, **options) -> Reason:
-    with pytest.raises(UnusablePictureError) as caught:
+    with pytest.raises(UnusableImageError) as caught:
         decode(data, **options)
     return caught.value.reason
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 from scipy.sparse.csgraph import connected_components
 
-from streetvision_core.data import CsvConfig, Reason, SourceConfig, duplicates, index_pictures, open_source
+from streetvision_core.data import CsvConfig, Reason, SourceConfig, duplicates, index_source, open_source
 from streetvision_core.data.duplicates import Hashes, compare_hashes, near_duplicates
 from streetvision_core.errors import DataError
 
@@ -136,7 +136,7 @@ def test_copies_with_the_other_label_are_quarantined_with_their_distance(tmp_pat
     rows = [{"file": name, "label": label} for name, (_, label) in images.items()]
     for order in (rows, rows[::-1]):
         source = open_source(SourceConfig(csv=CsvConfig(path=str(write_csv(tmp_path / "labels.csv", order)))))
-        index = index_pictures(source, max_quarantined_share=0.5)
+        index = index_source(source, max_quarantined_share=0.5)
         assert [one.name for one in index.quarantine] == ["a mirrored.png", "a.jpg"]
         assert {one.reason for one in index.quarantine} == {Reason.CONTRADICTING}
         assert "labelled Roadwork, and a mirrored.png is nearly the same" in index.quarantine[1].detail

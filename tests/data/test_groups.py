@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streetvision_core.data import CsvConfig, FolderConfig, Picture, SourceConfig, SplitsConfig, assign_splits
+from streetvision_core.data import (
+    CsvConfig,
+    FolderConfig,
+    IndexedImage,
+    SourceConfig,
+    SplitsConfig,
+    assign_splits,
+)
 from streetvision_core.data.fingerprint import fingerprint
 from streetvision_core.data.groups import (
     check_grouping,
@@ -30,9 +37,9 @@ from .making import encode, index_of, picture, scene
 
 def measured(
     name: str, data: bytes, *, label: int = 0, group: str | None = None, **attributes: str
-) -> Picture:
+) -> IndexedImage:
     made = fingerprint(data)
-    return Picture(name=name, label=label, group=group or name, attributes=attributes, **vars(made))
+    return IndexedImage(name=name, label=label, group=group or name, attributes=attributes, **vars(made))
 
 
 def frame(video: int, number: int) -> bytes:
@@ -47,7 +54,7 @@ def frame(video: int, number: int) -> bytes:
     return encode(Image.fromarray(noisy).convert("RGB"), quality=85)
 
 
-def night(*, videos: int, frames: int, grouped: bool) -> list[Picture]:
+def night(*, videos: int, frames: int, grouped: bool) -> list[IndexedImage]:
     return [
         measured(f"v{v:02}_{n:03}.jpg", frame(v, n), label=v % 2, group=f"v{v:02}" if grouped else None)
         for v in range(videos)
@@ -72,7 +79,7 @@ def test_a_night_of_thirty_videos_splits_into_four_usable_roles():
         assign_splits(coarse, SplitsConfig())
 
 
-def alike(groups: list[str | None]) -> list[Picture]:
+def alike(groups: list[str | None]) -> list[IndexedImage]:
     """Images that are all near-duplicates of each other, one of each group."""
     return [picture(f"p{n:02}", n % 2, group, phash=1 << n % 60) for n, group in enumerate(groups)]
 

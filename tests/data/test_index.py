@@ -1,4 +1,4 @@
-"""Every picture is read once and is either measured or in quarantine with its reason."""
+"""Every image is read once and is either measured or in quarantine with its reason."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from streetvision_core.data import (
     CsvConfig,
     FolderConfig,
     ImageIndex,
+    IndexedImage,
     ParquetConfig,
-    Picture,
     Quarantined,
     QuarantineError,
     Reason,
     SourceConfig,
-    index_pictures,
+    index_source,
     open_source,
 )
 from streetvision_core.data.fingerprint import fingerprint
@@ -46,7 +46,7 @@ def csv_source(folder: Path, rows):
 
 
 def good(folder: Path, count: int = 4):
-    """`count` good pictures, the labels alternating."""
+    """`count` good images, the labels alternating."""
     for number in range(count):
         write(folder / f"good{number}.jpg", jpeg(number))
     return [
@@ -64,14 +64,14 @@ def test_an_image_is_measured_upright(tmp_path):
     exif[0x0112] = 6
     data = encode(scene(8), "PNG", exif=exif)
     write(tmp_path / "turned.png", data)
-    index = index_pictures(csv_source(tmp_path, [*rows, {"file": "turned.png", "label": 1, "group": ""}]))
-    picture = index.pictures[-1]
+    index = index_source(csv_source(tmp_path, [*rows, {"file": "turned.png", "label": 1, "group": ""}]))
+    image = index.pictures[-1]
     upright = scene(8).transpose(Image.Transpose.ROTATE_270)
-    assert (picture.width, picture.height, picture.orientation) == (64, 96, 6)
-    assert (picture.name, picture.group, picture.label) == ("turned.png", "turned.png", 1)
-    assert (picture.sha256, picture.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
-    assert picture.phash == fingerprint(encode(upright, "PNG")).phash
-    assert picture.phash_mirrored == fingerprint(encode(ImageOps.mirror(upright), "PNG")).phash
+    assert (image.width, image.height, image.orientation) == (64, 96, 6)
+    assert (image.name, image.group, image.label) == ("turned.png", "turned.png", 1)
+    assert (image.sha256, image.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert image.phash == fingerprint(encode(upright, "PNG")).phash
+    assert image.phash_mirrored == fingerprint(encode(ImageOps.mirror(upright), "PNG")).phash
 
 
 def test_what_cannot_be_used_is_quarantined_with_its_reason(tmp_path):
@@ -90,7 +90,7 @@ def test_what_cannot_be_used_is_quarantined_with_its_reason(tmp_path):
     more = ["gone.jpg", "../secret.jpg", "link.jpg", *bad]
     rows += [{"file": name, "label": 1, "group": "x"} for name in more]
     rows += [{"file": "nolabel.jpg", "label": "", "group": "x"}]
-    index = index_pictures(csv_source(tmp_path / "data", rows), max_quarantined_share=1.0)
+    index = index_source(csv_source(tmp_path / "data", rows), max_quarantined_share=1.0)
     assert [one.name for one in index.pictures] == [f"good{number}.jpg" for number in range(4)]
     assert reasons(index) == {name: reason for name, (_, reason) in bad.items()} | {
         "gone.jpg": Reason.MISSING,
@@ -106,7 +106,7 @@ def test_exact_duplicates_with_both_labels_are_quarantined_together(tmp_path):
         write(tmp_path / name, jpeg(70 if name < "d" else 71))
     labels = {"a.jpg": 0, "b.jpg": 1, "c.jpg": 1, "d.jpg": 0, "e.jpg": 0}
     rows += [{"file": name, "label": label, "group": ""} for name, label in labels.items()]
-    index = index_pictures(csv_source(tmp_path, rows), max_quarantined_share=1.0)
+    index = index_source(csv_source(tmp_path, rows), max_quarantined_share=1.0)
     assert reasons(index) == dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), Reason.CONTRADICTING)
     assert "b.jpg is the same image labelled Roadwork" in index.quarantine[0].detail
     assert [one.name for one in index.pictures] == ["d.jpg", "e.jpg", *(row["file"] for row in rows[:4])]
@@ -115,7 +115,7 @@ def test_exact_duplicates_with_both_labels_are_quarantined_together(tmp_path):
 def test_a_file_listed_twice_counts_once_unless_its_labels_contradict(tmp_path):
     rows = good(tmp_path)
     rows += [{**rows[0], "file": "./good0.jpg"}, {**rows[1], "label": 0}]
-    index = index_pictures(csv_source(tmp_path, rows), max_quarantined_share=1.0)
+    index = index_source(csv_source(tmp_path, rows), max_quarantined_share=1.0)
     assert [one.name for one in index.pictures] == ["good0.jpg", "good2.jpg", "good3.jpg"]
     assert Counter((one.name, one.reason) for one in index.quarantine) == {
         ("good0.jpg", Reason.LISTED_TWICE): 1,
@@ -129,23 +129,23 @@ def test_a_file_name_that_no_table_can_carry_is_quarantined(tmp_path, name):
         write(tmp_path / ("None", "Roadwork")[number % 2] / f"{number}.jpg", jpeg(number))
     (tmp_path / "None" / name).write_bytes(jpeg(9))
     source = open_source(SourceConfig(folder=FolderConfig(path=str(tmp_path))))
-    index = index_pictures(source, max_quarantined_share=0.5)
+    index = index_source(source, max_quarantined_share=0.5)
     assert reasons(index) == {"None/b?.jpg": Reason.UNREADABLE}
     assert ImageIndex.from_artifact(publish(index.to_artifact(), tmp_path / "store")) == index
 
 
-def test_above_the_share_the_error_names_the_pictures_and_carries_the_index(tmp_path):
+def test_above_the_share_the_error_names_the_images_and_carries_the_index(tmp_path):
     rows = good(tmp_path, 40)
     rows += [{"file": f"gone{number:02}.jpg", "label": 1, "group": ""} for number in range(12)]
     source = csv_source(tmp_path, rows)
     with pytest.raises(
         QuarantineError, match=r"at most 5\.0% of 52 .* 12: missing \(gone00\.jpg: there is no such file\)"
     ) as caught:
-        index_pictures(source)
+        index_source(source)
     assert "Put the missing files where the source lists them" in str(caught.value)
     assert len(caught.value.index.quarantine) == 12
     assert str(copy.copy(caught.value)) == str(caught.value)
-    assert len(index_pictures(source, max_quarantined_share=12 / 52).pictures) == 40
+    assert len(index_source(source, max_quarantined_share=12 / 52).pictures) == 40
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_above_the_share_the_error_names_the_pictures_and_carries_the_index(tmp_
 def test_without_both_classes_there_is_one_readable_paragraph(tmp_path, rows, found):
     good(tmp_path)
     with pytest.raises(DataError, match=rf"Expected usable images of both classes.*{found}"):
-        index_pictures(csv_source(tmp_path, rows), max_quarantined_share=1.0)
+        index_source(csv_source(tmp_path, rows), max_quarantined_share=1.0)
 
 
 def listing(tmp_path):
@@ -173,7 +173,7 @@ def listing(tmp_path):
 
 def test_the_error_has_one_advice_for_each_reason_and_none_for_others(tmp_path):
     with pytest.raises(QuarantineError) as caught:
-        index_pictures(listing(tmp_path))
+        index_source(listing(tmp_path))
     error = str(caught.value)
     present = {one.reason for one in caught.value.index.quarantine}
     assert len(present) == 5
@@ -184,7 +184,7 @@ def test_the_error_has_one_advice_for_each_reason_and_none_for_others(tmp_path):
 
 
 def test_one_line_says_what_became_of_every_image(tmp_path):
-    index = index_pictures(listing(tmp_path), max_quarantined_share=0.5)
+    index = index_source(listing(tmp_path), max_quarantined_share=0.5)
     assert index.summary == (
         "46 listed, 40 used (20 None, 20 Roadwork) in 40 groups; 6 put aside: 2 missing (gone.jpg,"
         " gone2.jpg), 1 empty (empty.jpg), 1 format not read (old.jpg), 1 not an image (page.jpg),"
@@ -220,20 +220,20 @@ def test_the_largest_image_is_a_setting(tmp_path):
 def test_an_empty_table_is_one_readable_paragraph(tmp_path):
     table = write(tmp_path / "labels.csv", b"file,label\n")
     with pytest.raises(DataError, match="Expected labelled images, but found none"):
-        index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
+        index_source(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
 
 
-def test_every_picture_is_read_once_and_workers_do_not_change_the_index(tmp_path, monkeypatch):
+def test_every_image_is_read_once_and_workers_do_not_change_the_index(tmp_path, monkeypatch):
     source = csv_source(tmp_path, good(tmp_path, 30))
     read = []
     original = CsvSource.read
     monkeypatch.setattr(CsvSource, "read", lambda self, name: read.append(name) or original(self, name))
-    one, four = index_pictures(source, workers=1), index_pictures(source, workers=4)
+    one, four = index_source(source, workers=1), index_source(source, workers=4)
     assert one == four
     assert Counter(read) == {f"good{number}.jpg": 2 for number in range(30)}
 
 
-def test_the_same_pictures_have_the_same_index_from_folder_csv_and_parquet(tmp_path):
+def test_the_same_images_have_the_same_index_from_folder_csv_and_parquet(tmp_path):
     """But for names, groups and attributes, which are the source's own."""
     rows = good(tmp_path / "csv", 10)
     for row in rows:
@@ -248,7 +248,7 @@ def test_the_same_pictures_have_the_same_index_from_folder_csv_and_parquet(tmp_p
     seen = [
         {
             (one.sha256, one.label, one.phash, one.phash_mirrored, one.size_bytes)
-            for one in index_pictures(s).pictures
+            for one in index_source(s).pictures
         }
         for s in sources
     ]
@@ -268,7 +268,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r")
 NUMBER = st.integers(0, 2**40)
 HEX = st.integers(0, 2**64 - 1).map("{:016x}".format)
 PICTURES = st.builds(
-    Picture,
+    IndexedImage,
     name=TEXT, label=st.integers(0, 1), group=TEXT, sha256=HEX, size_bytes=NUMBER, width=NUMBER,
     height=NUMBER, orientation=st.integers(1, 8), phash=HEX, phash_mirrored=HEX,
     attributes=st.dictionaries(TEXT, TEXT, max_size=3),
@@ -287,7 +287,7 @@ def test_an_index_round_trips_through_its_artifact(tmp_path_factory, pictures, q
 
 def test_the_real_photographs_are_indexed_without_loss():
     table = shared_data("streets", "labels.csv")
-    index = index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
+    index = index_source(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
     assert (len(index.pictures), len(index.quarantine)) == (583, 0)
     assert sum(one.label for one in index.pictures) == 158
     for one in index.pictures:

@@ -15,7 +15,7 @@ from streetvision_core.data import (
     SourceConfig,
     SplitsConfig,
     assign_splits,
-    index_pictures,
+    index_source,
     open_source,
     verify_splits,
 )
@@ -57,7 +57,7 @@ def test_one_image_in_two_sources_is_a_duplicate_and_with_both_labels_a_contradi
         {"name": "b", **csv(tmp_path, "b", [1, 3, 6], "None")},
         {"name": "c", **csv(tmp_path, "c", [2, 7], "Roadwork")},
     )
-    index = index_pictures(source, max_quarantined_share=0.5)
+    index = index_source(source, max_quarantined_share=0.5)
     assert {one.name: one.reason for one in index.quarantine} == dict.fromkeys(
         ("a/1.jpg", "b/1.jpg"), Reason.CONTRADICTING
     )
@@ -114,7 +114,7 @@ def test_a_file_that_is_listed_in_two_roles_is_in_none(tmp_path):
         write(tmp_path / row["file"], jpeg(int(row["file"][0])))
     path = write_csv(tmp_path / "labels.csv", [*rows, {**rows[0], "split": "test"}])
     source = open_source(SourceConfig(csv={"path": str(path), "role_column": "split"}))
-    index = index_pictures(source, max_quarantined_share=0.5)
+    index = index_source(source, max_quarantined_share=0.5)
     assert {(one.name, one.detail) for one in index.quarantine} == {("0.jpg", "listed in several roles")}
     assert {one.role for one in index.pictures} == {"train"}
     assert "split" not in index.pictures[0].attributes
@@ -170,6 +170,6 @@ def test_a_file_for_each_role_is_an_official_split(tmp_path):
             write(tmp_path / f"{number}.jpg", jpeg(number))
         path = write_csv(tmp_path / f"{role}.csv", rows)
         parts.append({"name": role, "role": role, "csv": {"path": str(path)}})
-    splits = assign_splits(index_pictures(joined(*parts)), SplitsConfig())
+    splits = assign_splits(index_source(joined(*parts)), SplitsConfig())
     assert {role: len(names) for role, names in splits.roles.items()} == dict.fromkeys(ROLES, 4)
     assert splits.roles["val_calib"][0].startswith("val_calib/")

@@ -19,7 +19,7 @@ from streetvision_core.data import (
     ParquetConfig,
     Reason,
     SourceConfig,
-    index_pictures,
+    index_source,
     open_source,
 )
 from streetvision_core.data.images import ImagesConfig, index_images
@@ -306,11 +306,11 @@ def test_empty_labels_are_put_aside_only_where_both_classes_are_known(tmp_path):
     rows = [{"file": f"{number}.jpg", "label": ("None", "Roadwork", "")[number % 3]} for number in range(9)]
     for row in rows:
         write(tmp_path / row["file"], jpeg(int(row["file"][0])))
-    index = index_pictures(table(tmp_path / "a.csv", rows), max_quarantined_share=0.5)
+    index = index_source(table(tmp_path / "a.csv", rows), max_quarantined_share=0.5)
     assert [image.reason for image in index.quarantine] == [Reason.UNLABELLED] * 3
     half = [row for row in rows if row["label"] != "None"]
     with pytest.raises(DataError, match=r"Roadwork x 3, empty x 3.*pandas"):
-        index_pictures(table(tmp_path / "b.csv", half), max_quarantined_share=1)
+        index_source(table(tmp_path / "b.csv", half), max_quarantined_share=1)
 
 
 def test_a_folder_of_another_name_is_an_error_that_counts_its_images(tmp_path):
@@ -365,7 +365,7 @@ def test_labels_in_other_words_are_told_with_their_counts(name, kind, told):
     folder = shared_input(name)
     path = folder / ("data" if kind == "parquet" else "labels.csv")
     with pytest.raises(DataError, match=told):
-        index_pictures(open_source(SourceConfig(**{kind: {"path": str(path)}})))
+        index_source(open_source(SourceConfig(**{kind: {"path": str(path)}})))
 
 
 def test_a_pushed_set_in_reversed_order_is_read_by_name():

@@ -1,4 +1,4 @@
-"""Whatever bytes come in, `decode` gives an upright RGB picture or says why not."""
+"""Whatever bytes come in, `decode` gives an upright RGB image or says why not."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from streetvision_core.data import CsvConfig, Reason, SourceConfig, UnusablePictureError, index_pictures
+from streetvision_core.data import CsvConfig, Reason, SourceConfig, UnusableImageError, index_source
 from streetvision_core.data import open_source as open_any
-from streetvision_core.data.decoding.decode import PictureReader, decode, decode_details
+from streetvision_core.data.decoding.decode import ImageReader, decode, decode_details
 from streetvision_core.errors import DataError, IntegrityError
 
 from .making import bomb, encode, jpeg, scene, write, write_csv
 
 
 def refusal(data: bytes, **options) -> Reason:
-    with pytest.raises(UnusablePictureError) as caught:
+    with pytest.raises(UnusableImageError) as caught:
         decode(data, **options)
     assert str(copy.copy(caught.value)) == str(caught.value)  # it survives the way between processes
     return caught.value.reason
@@ -43,7 +43,7 @@ def refusal(data: bytes, **options) -> Reason:
     ],
     ids=lambda value: value.name if isinstance(value, Reason) else f"{len(value)} bytes",
 )
-def test_bytes_that_are_no_usable_picture_are_refused_with_their_reason(data, reason):
+def test_bytes_that_are_no_usable_image_are_refused_with_their_reason(data, reason):
     assert refusal(data) is reason
 
 
@@ -85,13 +85,13 @@ def test_every_orientation_is_applied_once_and_forgotten(orientation):
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_a_meaningless_orientation_leaves_the_picture_as_stored(value):
+def test_a_meaningless_orientation_leaves_the_image_as_stored(value):
     exif = Image.Exif()
     exif[0x0112] = value
     assert decode_details(jpeg(1, exif=exif)).orientation == 1
 
 
-def test_unreadable_exif_leaves_the_picture_as_stored():
+def test_unreadable_exif_leaves_the_image_as_stored():
     decoded = decode_details(jpeg(1, exif=b"Exif\0\0 this is no TIFF header"))
     assert (decoded.image.size, decoded.orientation) == ((96, 64), 1)
 
@@ -115,7 +115,7 @@ def test_cmyk_is_converted():
 
 
 def test_transparency_is_laid_over_white():
-    """The colour under a fully transparent pixel is not part of the picture."""
+    """The colour under a fully transparent pixel is not part of the image."""
     hidden = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     palette = Image.new("P", (4, 4), 0)
     palette.putpalette([255, 0, 0])
@@ -135,11 +135,11 @@ def test_foreign_bytes_never_raise_anything_else(tail, signature):
 
 
 @given(st.integers(0, 5000), st.integers(0, 255))
-def test_a_changed_byte_gives_a_picture_or_a_refusal(position, value):
+def test_a_changed_byte_gives_an_image_or_a_refusal(position, value):
     for kind in ("JPEG", "PNG", "WEBP"):
         data = bytearray(encode(scene(1, size=(24, 16)), kind))
         data[position % len(data)] = value
-        with contextlib.suppress(UnusablePictureError):
+        with contextlib.suppress(UnusableImageError):
             assert decode(bytes(data)).mode == "RGB"
 
 
@@ -150,17 +150,17 @@ def reader(tmp_path):
     rows = [{"file": f"{number}.jpg", "label": number % 2} for number in range(4)]
     table = write_csv(tmp_path / "labels.csv", rows)
     source = open_any(SourceConfig(csv=CsvConfig(path=str(table))))
-    return PictureReader(source, index_pictures(source))
+    return ImageReader(source, index_source(source))
 
 
-def test_a_picture_changed_after_indexing_is_not_handed_out(reader, tmp_path):
+def test_an_image_changed_after_indexing_is_not_handed_out(reader, tmp_path):
     assert reader.read("1.jpg") == jpeg(1)
     write(tmp_path / "1.jpg", jpeg(9))
     with pytest.raises(IntegrityError, match=r"image 1\.jpg"):
         reader.read("1.jpg")
 
 
-def test_a_picture_that_was_not_indexed_or_is_gone_is_named(reader, tmp_path):
+def test_an_image_that_was_not_indexed_or_is_gone_is_named(reader, tmp_path):
     write(tmp_path / "new.jpg", jpeg(7))
     with pytest.raises(DataError, match=r"new\.jpg"):
         reader.read("new.jpg")
@@ -206,8 +206,8 @@ def test_a_smaller_decode_is_upright_and_nearly_the_whole_one_shrunk(kind, orien
     ids=["empty", "text", "cut", "header", "progressive", "bomb"],
 )
 def test_a_smaller_decode_refuses_what_the_whole_one_refuses(data):
-    with pytest.raises(UnusablePictureError) as whole:
+    with pytest.raises(UnusableImageError) as whole:
         decode(data)
-    with pytest.raises(UnusablePictureError) as smaller:
+    with pytest.raises(UnusableImageError) as smaller:
         decode(data, at_least=8)
     assert smaller.value.reason is whole.value.reason

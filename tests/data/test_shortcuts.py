@@ -15,7 +15,7 @@ from streetvision_core.data import (
     ImageIndex,
     ParquetConfig,
     SourceConfig,
-    index_pictures,
+    index_source,
     open_source,
 )
 from streetvision_core.data.shortcuts import (
@@ -141,16 +141,14 @@ def test_the_order_of_the_index_and_absent_measurements_change_nothing():
 
 def test_the_input_whose_label_is_the_camera_is_found_out():
     folder = shared_input("16-label-is-the-camera") / "e04b_label_is_the_camera" / "pictures"
-    shortcuts = find_shortcuts(
-        index_pictures(open_source(SourceConfig(folder=FolderConfig(path=str(folder)))))
-    )
+    shortcuts = find_shortcuts(index_source(open_source(SourceConfig(folder=FolderConfig(path=str(folder))))))
     assert {"width", "height", "bytes per pixel"} <= {shortcut.feature for shortcut in shortcuts}
     assert shortcuts[0].auroc == 1.0
 
 
 def test_the_source_of_the_real_photographs_tells_their_label():
     config = SourceConfig(csv=CsvConfig(path=str(shared_data("streets") / "labels.csv")))
-    shortcuts = {one.feature: one for one in find_shortcuts(index_pictures(open_source(config)))}
+    shortcuts = {one.feature: one for one in find_shortcuts(index_source(open_source(config)))}
     assert shortcuts["attribute source"].auroc == pytest.approx(0.69, abs=0.02)
     assert "Roadwork 64% 'cones'" in str(shortcuts["attribute source"])
 
@@ -158,7 +156,7 @@ def test_the_source_of_the_real_photographs_tells_their_label():
 def test_the_drawn_demo_has_no_shortcut(tmp_path):
     write_demo(DemoConfig(pictures=300, size=96), tmp_path / "demo.parquet")
     config = SourceConfig(parquet=ParquetConfig(path=str(tmp_path / "demo.parquet")))
-    assert names(index_pictures(open_source(config))) == []
+    assert names(index_source(open_source(config))) == []
 
 
 def test_what_the_works_themselves_change_needs_more():

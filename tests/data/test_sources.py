@@ -1,4 +1,4 @@
-"""Folder, CSV and Parquet list the same pictures, and none of them leaves its folder."""
+"""Folder, CSV and Parquet list the same images, and none of them leaves its folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streetvision_core.data import (
     ParquetConfig,
     Reason,
     SourceConfig,
-    UnusablePictureError,
+    UnusableImageError,
     open_source,
 )
 from streetvision_core.data.config import CocoConfig, PartConfig
@@ -41,7 +41,7 @@ def parquet(path, **options):
 
 
 def refusal(source, name: str) -> Reason:
-    with pytest.raises(UnusablePictureError) as caught:
+    with pytest.raises(UnusableImageError) as caught:
         source.read(name)
     return caught.value.reason
 
@@ -203,7 +203,7 @@ def test_what_is_not_a_regular_file_is_not_opened(tmp_path):
     assert refusal(folder(tmp_path), "None/pipe.jpg") is Reason.NOT_AN_IMAGE
 
 
-def test_a_file_too_large_for_a_picture_is_not_loaded(tmp_path):
+def test_a_file_too_large_for_an_image_is_not_loaded(tmp_path):
     huge = write(tmp_path / "None" / "a.jpg", b"")
     os.truncate(huge, 2**40)
     assert refusal(folder(tmp_path), "None/a.jpg") is Reason.TOO_LARGE
@@ -389,7 +389,7 @@ def test_a_missing_parquet_column_is_named(tmp_path, options):
         parquet(path, **options)
 
 
-def test_pictures_that_are_not_bytes_are_refused(tmp_path):
+def test_images_that_are_not_bytes_are_refused(tmp_path):
     with pytest.raises(DataError, match="being binary"):
         parquet(write_parquet(tmp_path / "a.parquet", [{"image": {"bytes": "text"}, "label": 1}]))
 

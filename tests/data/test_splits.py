@@ -24,7 +24,7 @@ from streetvision_core.data import (
     Splits,
     SplitsConfig,
     assign_splits,
-    index_pictures,
+    index_source,
     open_source,
     verify_splits,
 )
@@ -59,7 +59,7 @@ def role_of(splits: Splits) -> dict[str, str]:
     st.randoms(use_true_random=False),
 )
 def test_whatever_the_groups_the_splits_are_whole_complete_and_repeatable(rows, seed, shuffler):
-    """Any order gives the same splits; every picture is in one role; nothing crosses; no class is missing."""
+    """Any order gives the same splits; every image is in one role; nothing crosses; no class is missing."""
     pictures = [
         picture(f"p{n:03}", label, f"g{group}", phash=copy << 40 if copy < 5 else None)
         for n, (group, label, copy) in enumerate(rows)
@@ -284,7 +284,7 @@ def test_splits_round_trip_through_their_artifact(tmp_path):
 
 
 def moved(splits: Splits, name: str, *roles: str) -> Splits:
-    """The splits with one picture put into these roles instead of its own."""
+    """The splits with one image put into these roles instead of its own."""
     kept = {role: [one for one in names if one != name] for role, names in splits.roles.items()}
     return replace(
         splits,
@@ -332,10 +332,10 @@ def test_a_missing_class_and_another_configuration_are_found():
     assert "another configuration" in "; ".join(verify_splits(index, splits, SplitsConfig(seed=3)))
 
 
-# --- pictures
+# --- images
 
 
-def test_copies_of_a_picture_end_in_one_role(tmp_path):
+def test_copies_of_an_image_end_in_one_role(tmp_path):
     """Re-encoded, half-size and mirrored copies follow their original, although their groups differ."""
     rows = []
     for number in range(24):
@@ -353,7 +353,7 @@ def test_copies_of_a_picture_end_in_one_role(tmp_path):
             write(tmp_path / f"{number:02}-{kind}", data)
             rows.append({"file": f"{number:02}-{kind}", "label": number % 2})
     table = write_csv(tmp_path / "labels.csv", rows)
-    index = index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
+    index = index_source(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
     splits = assign_splits(index, CONFIG)
     roles = role_of(splits)
     for number in range(24):
@@ -364,7 +364,7 @@ def test_copies_of_a_picture_end_in_one_role(tmp_path):
 
 def test_the_real_photographs_split_with_their_groups_whole():
     table = shared_data("streets") / "labels.csv"
-    index = index_pictures(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
+    index = index_source(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
     splits = assign_splits(index, CONFIG)
     assert problems(index, splits) == ""
     for row in splits.table():

@@ -1,4 +1,4 @@
-"""The demo pictures: drawn the same everywhere, varied, and impossible to tell apart by colour alone."""
+"""The demo images: drawn the same everywhere, varied, and impossible to tell apart by colour alone."""
 
 from __future__ import annotations
 
@@ -17,80 +17,80 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from streetvision_core.data.config import DemoConfig
-from streetvision_core.demo import DemoPicture, draw_pictures, draw_sequence, write_demo
+from streetvision_core.demo import DemoImage, draw_images, draw_sequence, write_demo
 from streetvision_core.demo.light import TIMES_OF_DAY, WEATHERS
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[DemoPicture]:
+def pictures() -> list[DemoImage]:
     """The default set."""
-    return list(draw_pictures(DemoConfig()))
+    return list(draw_images(DemoConfig()))
 
 
 def test_same_seed_gives_same_bytes_and_workers_do_not_matter() -> None:
     config = DemoConfig(pictures=150, seed=3)
-    alone, together = list(draw_pictures(config, workers=1)), list(draw_pictures(config, workers=2))
+    alone, together = list(draw_images(config, workers=1)), list(draw_images(config, workers=2))
     assert alone == together
 
 
-def test_another_seed_draws_other_pictures() -> None:
+def test_another_seed_draws_other_images() -> None:
     one, other = draw_sequence(5, 2, seed=0, size=192), draw_sequence(5, 2, seed=1, size=192)
-    assert {picture.jpeg for picture in one}.isdisjoint(picture.jpeg for picture in other)
+    assert {image.jpeg for image in one}.isdisjoint(image.jpeg for image in other)
 
 
 def test_a_sequence_does_not_depend_on_how_many_there_are() -> None:
-    few = list(draw_pictures(DemoConfig(pictures=20), workers=1))
-    more = list(draw_pictures(DemoConfig(pictures=40), workers=1))
+    few = list(draw_images(DemoConfig(pictures=20), workers=1))
+    more = list(draw_images(DemoConfig(pictures=40), workers=1))
     assert few[:16] == more[:16]
 
 
 @pytest.mark.parametrize("size", [96, 192])
 def test_every_jpeg_decodes_to_the_size(size: int) -> None:
-    for picture in draw_pictures(DemoConfig(pictures=24, size=size), workers=1):
-        with Image.open(io.BytesIO(picture.jpeg)) as opened:
+    for image in draw_images(DemoConfig(pictures=24, size=size), workers=1):
+        with Image.open(io.BytesIO(image.jpeg)) as opened:
             opened.load()
             assert (opened.format, opened.mode, opened.size) == ("JPEG", "RGB", (size, size * 3 // 4))
 
 
-def test_the_default_set_has_both_labels_and_all_attributes(pictures: list[DemoPicture]) -> None:
+def test_the_default_set_has_both_labels_and_all_attributes(pictures: list[DemoImage]) -> None:
     assert len(pictures) == DemoConfig().pictures
-    assert len({picture.name for picture in pictures}) == len(pictures)
-    assert len({picture.jpeg for picture in pictures}) == len(pictures)
-    assert 0.45 < np.mean([picture.label for picture in pictures]) < 0.55
+    assert len({image.name for image in pictures}) == len(pictures)
+    assert len({image.jpeg for image in pictures}) == len(pictures)
+    assert 0.45 < np.mean([image.label for image in pictures]) < 0.55
     for label in (0, 1):
         seen = defaultdict(set)
-        for picture in pictures:
-            if picture.label == label:
-                for name, value in picture.attributes.items():
+        for image in pictures:
+            if image.label == label:
+                for name, value in image.attributes.items():
                     seen[name].add(value)
         assert seen == {"time_of_day": {*TIMES_OF_DAY}, "weather": {*WEATHERS}, "ambiguous": {"yes", "no"}}
-    assert 0.01 < np.mean([picture.attributes["ambiguous"] == "yes" for picture in pictures]) < 0.05
+    assert 0.01 < np.mean([image.attributes["ambiguous"] == "yes" for image in pictures]) < 0.05
 
 
-def test_a_group_has_two_to_four_frames_and_one_label(pictures: list[DemoPicture]) -> None:
-    frames: dict[str, list[DemoPicture]] = defaultdict(list)
-    for picture in pictures:
-        frames[picture.group].append(picture)
+def test_a_group_has_two_to_four_frames_and_one_label(pictures: list[DemoImage]) -> None:
+    frames: dict[str, list[DemoImage]] = defaultdict(list)
+    for image in pictures:
+        frames[image.group].append(image)
     *whole, last = frames.values()
     assert {len(group) for group in whole} == {2, 3, 4}
     assert len(last) <= 4
     for group in frames.values():
-        assert len({(picture.label, *picture.attributes.items()) for picture in group}) == 1
+        assert len({(image.label, *image.attributes.items()) for image in group}) == 1
 
 
-def _colour_histograms(picture: DemoPicture) -> np.ndarray:
+def _colour_histograms(image: DemoImage) -> np.ndarray:
     """Square roots of the shares of 8 x 8 x 8 RGB and 8 x 8 x 8 HSV bins."""
-    with Image.open(io.BytesIO(picture.jpeg)) as opened:
+    with Image.open(io.BytesIO(image.jpeg)) as opened:
         spaces = [np.asarray(opened) >> 5, np.asarray(opened.convert("HSV")) >> 5]
     bins = [space.reshape(-1, 3).astype(np.int64) @ (64, 8, 1) for space in spaces]
     return np.sqrt(np.concatenate([np.bincount(one, minlength=512) / one.size for one in bins]))
 
 
-def test_colour_histograms_cannot_tell_the_classes_apart(pictures: list[DemoPicture]) -> None:
-    """The pictures must need seeing: the issue asks for less than 0.60."""
-    features = np.stack([_colour_histograms(picture) for picture in pictures])
-    labels = np.array([picture.label for picture in pictures])
-    groups = [picture.group for picture in pictures]
+def test_colour_histograms_cannot_tell_the_classes_apart(pictures: list[DemoImage]) -> None:
+    """The images must need seeing: the issue asks for less than 0.60."""
+    features = np.stack([_colour_histograms(image) for image in pictures])
+    labels = np.array([image.label for image in pictures])
+    groups = [image.group for image in pictures]
     scores = []
     for train, test in GroupShuffleSplit(2, test_size=0.25, random_state=0).split(features, labels, groups):
         for strength in (1.0, 1e-3):
@@ -100,15 +100,15 @@ def test_colour_histograms_cannot_tell_the_classes_apart(pictures: list[DemoPict
     assert max(scores) < 0.60
 
 
-def test_unrelated_pictures_are_not_near_duplicates(pictures: list[DemoPicture]) -> None:
+def test_unrelated_images_are_not_near_duplicates(pictures: list[DemoImage]) -> None:
     """Splits merge groups within 8 bits of perceptual hash, mirrored too; almost none may merge by chance."""
     some = pictures[:900]
     hashes, mirrored = [], []
-    for picture in some:
-        with Image.open(io.BytesIO(picture.jpeg)) as opened:
+    for image in some:
+        with Image.open(io.BytesIO(image.jpeg)) as opened:
             hashes.append(imagehash.phash(opened).hash.ravel())
             mirrored.append(imagehash.phash(ImageOps.mirror(opened)).hash.ravel())
-    groups = np.array([picture.group for picture in some])
+    groups = np.array([image.group for image in some])
     apart = groups[:, None] != groups[None, :]
     bits = np.array(hashes, dtype=np.int32)
     for others in (bits, np.array(mirrored, dtype=np.int32)):
@@ -131,6 +131,6 @@ def test_the_file_has_the_layout_of_the_hub_and_the_same_bytes_each_time(tmp_pat
         "ambiguous": "string",
     }
     rows = table.to_pylist()
-    for row, picture in zip(rows, draw_pictures(config, workers=1), strict=True):
-        assert row["image"] == {"bytes": picture.jpeg, "path": picture.name}
-        assert (row["label"], row["video_info"]["vid_id"]) == (picture.label, picture.group)
+    for row, image in zip(rows, draw_images(config, workers=1), strict=True):
+        assert row["image"] == {"bytes": image.jpeg, "path": image.name}
+        assert (row["label"], row["video_info"]["vid_id"]) == (image.label, image.group)

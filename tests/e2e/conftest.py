@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.bundle.chain import draw_pictures
+from tests.bundle.chain import draw_images
 from tests.e2e.place import Place, activate_file
 
 
@@ -17,7 +17,7 @@ def activate(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    draw_pictures(folder)
+    draw_images(folder)
     return folder
 
 

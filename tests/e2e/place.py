@@ -93,7 +93,7 @@ class Place:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def materialize(self, selection, **changes):
-        """Run ``dagster asset materialize`` with a preset for tiny pictures; ``changes`` are per step."""
+        """Run ``dagster asset materialize`` with a preset for tiny images; ``changes`` are per step."""
         preset = self.root / "preset.yaml"
         preset.write_text(yaml.safe_dump({"ops": small_config(self.pictures, **changes), **READABLE}))
         return self.run("dagster", "asset", "materialize", "--select", selection, "-c", preset)

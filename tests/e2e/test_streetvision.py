@@ -33,7 +33,7 @@ def test_verify_refuses_it_after_one_changed_byte(carried, name):
     assert finished.output == ""
 
 
-def test_predict_gives_one_json_line_a_picture(carried):
+def test_predict_gives_one_json_line_an_image(carried):
     place, bundle = carried
     pictures = [str(place.pictures / "None/001.jpg"), str(place.pictures / "Roadwork/002.jpg")]
     finished = place.run("streetvision", "predict", bundle, *pictures)

@@ -32,7 +32,7 @@ def test_the_likelihood_is_the_log_loss_of_scikit_learn():
         assert negative_log_likelihood(logits, labels, temperature) == pytest.approx(expected, rel=1e-9)
 
 
-def test_one_logit_a_picture_means_the_same_as_two():
+def test_one_logit_an_image_means_the_same_as_two():
     logits, labels = drawn(pictures=200, temperature=1.5, seed=1)
     margins = logits[:, 1] - logits[:, 0]
     assert negative_log_likelihood(margins, labels) == negative_log_likelihood(logits, labels)
@@ -60,7 +60,7 @@ def test_no_other_temperature_is_more_likely(seed, temperature):
         assert best <= negative_log_likelihood(logits, labels, other) + 1e-12
 
 
-def test_separated_pictures_end_at_the_lower_bound_and_a_useless_model_at_the_upper():
+def test_separated_images_end_at_the_lower_bound_and_a_useless_model_at_the_upper():
     assert fit_temperature([-2.0, -1.0, 1.0, 2.0], [0, 0, 1, 1]) == TEMPERATURE_BOUNDS[0]
     assert fit_temperature([-2.0, -1.0, 1.0, 2.0], [1, 1, 0, 0]) == TEMPERATURE_BOUNDS[1]
 
@@ -83,7 +83,7 @@ def test_torch_tensors_give_the_same_temperature():
         ([1.0, 2.0], [1, 1], "both classes to fit a temperature"),
         ([1.0, float("nan")], [0, 1], "finite"),
         ([1.0, 2.0, 3.0], [0, 1], "3 logits and 2 labels"),
-        ([], [], "at least one picture"),
+        ([], [], "at least one image"),
     ],
 )
 def test_what_has_no_temperature_is_refused(logits, labels, fragment):

@@ -1,4 +1,4 @@
-"""The calibrator is chosen by what it does to pictures it was not fitted on."""
+"""The calibrator is chosen by what it does to images it was not fitted on."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def draw(seed=0, n=400, *, distort=lambda true: 2.5 * true):
     return distort(true), random.random(n) < 1 / (1 + np.exp(-true))
 
 
-def test_the_chosen_one_is_fitted_on_all_pictures_and_every_method_is_judged():
+def test_the_chosen_one_is_fitted_on_all_images_and_every_method_is_judged():
     margins, labels = draw()
     choice = choose_calibrator(margins, labels)
     assert choice.calibrator == FITS[choice.calibrator.method](margins, labels)
@@ -32,7 +32,7 @@ def test_the_simplest_within_one_standard_error_of_the_best_is_taken():
         assert choice.calibrator.method == close[0]
 
 
-def test_the_loss_is_that_of_pictures_left_out():
+def test_the_loss_is_that_of_images_left_out():
     """Against a plain loop over the same folds."""
     from sklearn.metrics import log_loss
     from sklearn.model_selection import StratifiedKFold
@@ -76,7 +76,7 @@ def test_the_standard_error_is_that_of_the_mean_of_independent_groups():
 
 
 def test_copies_in_one_group_do_not_make_isotonic_look_good():
-    """Ungrouped, the copies of a picture are in both parts, and the most flexible fit has seen them all."""
+    """Ungrouped, the copies of an image are in both parts, and the most flexible fit has seen them all."""
     margins, labels = draw(n=60)
     repeated, of = np.repeat(margins, 10), np.repeat(labels, 10)
     groups = np.repeat([f"g{i}" for i in range(60)], 10)
@@ -84,7 +84,7 @@ def test_copies_in_one_group_do_not_make_isotonic_look_good():
     assert choose_calibrator(repeated, of, groups=groups).calibrator.method != "isotonic"
 
 
-def test_separated_pictures_and_constant_scores_get_a_calibrator():
+def test_separated_images_and_constant_scores_get_a_calibrator():
     margins, labels = np.linspace(-2, 2, 40), np.arange(40) >= 20
     assert (choose_calibrator(margins, labels).calibrator.apply(margins) > 0.5).tolist() == labels.tolist()
     constant = choose_calibrator(np.full(100, 3.0), np.arange(100) < 30).calibrator
@@ -96,7 +96,7 @@ def test_separated_pictures_and_constant_scores_get_a_calibrator():
     ("labels", "settings", "error", "fragment"),
     [
         ([1] * 40, {}, DataError, "both classes to choose a calibration"),
-        ([1] * 4 + [0] * 36, {}, DataError, "at least 5 pictures or groups of Roadwork for 5 folds"),
+        ([1] * 4 + [0] * 36, {}, DataError, "at least 5 images or groups of Roadwork for 5 folds"),
         ([1] * 20 + [0] * 20, {"folds": 1}, ConfigError, "at least 2 folds"),
         ([1] * 20 + [0] * 20, {"groups": ["a"] * 39}, DataError, "40 labels and 39 groups"),
         ([1] * 20 + [0] * 20, {"groups": ["a", "b"] * 20}, DataError, "of Roadwork for 5 folds"),

@@ -39,7 +39,7 @@ def test_probabilities_are_probabilities_and_rise_with_the_margin(method):
 
 
 @ALL
-def test_two_logits_a_picture_mean_the_same_as_their_margin(method):
+def test_two_logits_an_image_mean_the_same_as_their_margin(method):
     margins, labels = draw()
     logits = np.stack([-margins / 2, margins / 2], axis=1)
     fitted = FITS[method](logits, labels)
@@ -66,7 +66,7 @@ def test_the_parameters_are_few_enough_to_read(method):
 
 
 @ALL
-def test_separated_pictures_give_finite_parameters_and_keep_their_sides(method):
+def test_separated_images_give_finite_parameters_and_keep_their_sides(method):
     margins, labels = np.array([-3.0, -2, -1, 1, 2, 3]), np.array([0, 0, 0, 1, 1, 1])
     fitted = FITS[method](margins, labels)
     assert np.isfinite(
@@ -92,7 +92,7 @@ def test_constant_scores_give_about_the_base_rate(method):
 
 @ALL
 def test_one_class_is_refused_in_one_paragraph(method):
-    with pytest.raises(DataError, match="pictures of both classes to fit a"):
+    with pytest.raises(DataError, match="images of both classes to fit a"):
         FITS[method]([1.0, 2.0, 3.0], [1, 1, 1])
 
 
@@ -120,7 +120,7 @@ def test_no_margins_make_a_fit_fail(method, seed, scale, shift):
     assert (np.diff(calibrated) >= 0).all()
 
 
-def test_temperature_is_the_fitted_one_and_1_where_the_pictures_determine_none():
+def test_temperature_is_the_fitted_one_and_1_where_the_images_determine_none():
     assert FITS["temperature"](*draw(slope=0.5)).temperature == fit_temperature(*draw(slope=0.5))
     assert fit_temperature([-1.0, 1.0], [0, 1]) == TEMPERATURE_BOUNDS[0]
     assert FITS["temperature"]([-1.0, 1.0], [0, 1]).temperature == 1.0

@@ -53,7 +53,7 @@ def test_the_intervals_of_a_rate_are_those_of_scipy(ours, theirs, rate, level):
 
 
 @pytest.mark.parametrize("interval", [clopper_pearson_interval, wilson_interval])
-def test_of_no_pictures_a_rate_can_be_anything(interval):
+def test_of_no_images_a_rate_can_be_anything(interval):
     assert (interval(0, 0).low, interval(0, 0).high) == (0.0, 1.0)
 
 
@@ -100,12 +100,12 @@ def test_perfect_decisions_have_an_interval_that_shrinks_with_their_number():
     assert few.low < many.low < few.high == many.high == 1.0
 
 
-def test_an_mcc_of_no_pictures_has_no_interval():
-    with pytest.raises(DataError, match="at least one counted picture"):
+def test_an_mcc_of_no_images_has_no_interval():
+    with pytest.raises(DataError, match="at least one counted image"):
         mcc_interval(Confusion(0, 0, 0, 0))
 
 
-def test_groups_are_counted_whole_and_every_picture_once():
+def test_groups_are_counted_whole_and_every_image_once():
     labels, decisions, groups = sample()
     counted = confusion_by_group(labels, decisions, groups)
     names = np.unique(groups)
@@ -125,7 +125,7 @@ def test_the_bootstrap_of_counts_is_that_of_scipy(method):
     expected = stats.bootstrap(
         (values.astype(float),), np.mean, method=method, n_resamples=20_000, rng=np.random.default_rng(2)
     ).confidence_interval
-    # One picture more or less moves a quantile by 1/60.
+    # One image more or less moves a quantile by 1/60.
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.017)
     assert found.method == f"bootstrap-{method}"
 
@@ -159,7 +159,7 @@ def test_the_fast_way_by_counts_and_the_general_way_by_positions_agree(method, g
 
 
 def test_a_resample_draws_whole_groups():
-    """Groups of one class each: every resample has them whole, so each group's pictures come together."""
+    """Groups of one class each: every resample has them whole, so each group's images come together."""
     groups = np.repeat(["a", "b", "c", "d"], [1, 2, 3, 4])
     seen = []
     bootstrap_positions(
@@ -219,16 +219,16 @@ def test_a_level_outside_its_range_is_refused(level):
 
 def test_what_cannot_be_resampled_is_refused_readably():
     labels, decisions, _ = sample()
-    with pytest.raises(DataError, match="at least two pictures or groups"):
+    with pytest.raises(DataError, match="at least two images or groups"):
         bootstrap_counts(confusion_by_group(labels, decisions, ["one"] * labels.size), mcc_of_counts, seed=0)
     with pytest.raises(ConfigError, match="at least one resample"):
         bootstrap_counts(confusion_by_group(labels, decisions), mcc_of_counts, seed=0, resamples=0)
-    with pytest.raises(DataError, match="200 pictures and 3 groups"):
+    with pytest.raises(DataError, match="200 images and 3 groups"):
         confusion_by_group(labels, decisions, ["a", "b", "c"])
 
 
 def test_a_figure_that_every_resample_lowers_still_has_an_interval():
-    """A resample never holds more different pictures than there are: the bias is as large as can be said."""
+    """A resample never holds more different images than there are: the bias is as large as can be said."""
     found = bootstrap_positions(lambda at: float(len(set(at.tolist()))), pictures=30, seed=0, resamples=200)
     assert 10 < found.low <= found.high <= 30
 

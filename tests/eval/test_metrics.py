@@ -145,7 +145,7 @@ def test_a_perfect_classifier_has_an_mcc_of_exactly_one(tp, tn):
     assert Confusion(tp=tp, tn=tn, fp=0, fn=0).mcc == 1.0
 
 
-def test_a_confusion_counts_every_picture_once():
+def test_a_confusion_counts_every_image_once():
     assert count_confusion([1, 1, 1, 0, 0], [1, 1, 0, 1, 0]) == Confusion(tp=2, tn=1, fp=1, fn=1)
     assert count_confusion([1, 1, 1, 0, 0], [1, 1, 0, 1, 0]).total == 5
 
@@ -153,7 +153,7 @@ def test_a_confusion_counts_every_picture_once():
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "fragments"),
     [
-        ([], [], ["at least one picture in y_true", "none"]),
+        ([], [], ["at least one image in y_true", "none"]),
         ([0, 1], [0, 1, 1], ["2 y_true and 3 y_pred"]),
         ([0, 1], [[0], [1]], ["y_pred one-dimensional [N]", "shape [2, 1]"]),
         ([0, 2], [0, 1], ["y_true to hold only 0", "the value 2", "position 1 of 2"]),

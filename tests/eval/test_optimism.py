@@ -25,7 +25,7 @@ def draw(seed, n=60, *, levels=None, prevalence=0.3):
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
 @pytest.mark.parametrize("levels", [None, 2])
 @pytest.mark.parametrize("grouped", [False, True])
-def test_every_resample_is_scanned_as_if_its_pictures_were_all(objective, levels, grouped):
+def test_every_resample_is_scanned_as_if_its_images_were_all(objective, levels, grouped):
     margins, labels = draw(1, levels=levels)
     groups = [f"g{i // 3}" for i in range(margins.size)] if grouped else None
     order = ordered_margins(margins, labels)
@@ -59,7 +59,7 @@ def test_the_midpoint_is_that_of_the_scan_and_the_median_that_of_the_resamples()
     assert midpoint.optimism == median.optimism == np.mean(drawn.scores - drawn.scores_on_all)
 
 
-def test_a_seed_decides_the_resamples_and_the_order_of_grouped_pictures_does_not():
+def test_a_seed_decides_the_resamples_and_the_order_of_grouped_images_does_not():
     margins, labels = draw(3)
     chosen = choose_margin(margins, labels, at="bootstrap_median", seed=1)
     assert choose_margin(margins, labels, at="bootstrap_median", seed=1) == chosen
@@ -88,8 +88,8 @@ def test_groups_are_drawn_whole():
     assert (weights.sum(axis=1) == 30).all()
 
 
-def test_grouped_pictures_are_more_optimistic_than_they_look():
-    """Ten copies of each picture say no more than one of each does."""
+def test_grouped_images_are_more_optimistic_than_they_look():
+    """Ten copies of each image say no more than one of each does."""
     margins, labels = draw(6, n=80)
     copies, of = np.repeat(margins, 10), np.repeat(labels, 10)
     groups = np.repeat([f"g{i}" for i in range(80)], 10)
@@ -111,7 +111,7 @@ def test_where_no_resample_holds_both_classes_it_says_so():
         resample_thresholds(order, objective=Mcc(), groups=groups, resamples=1, seed=seed)
 
 
-def test_a_hundred_thousand_pictures_stay_below_100_megabytes():
+def test_a_hundred_thousand_images_stay_below_100_megabytes():
     margins, labels = draw(7, n=100_000)
     tracemalloc.start()
     try:
@@ -126,7 +126,7 @@ def test_a_hundred_thousand_pictures_stay_below_100_megabytes():
     [
         ({"at": "median"}, ConfigError, "midpoint, bootstrap_median"),
         ({"resamples": 0}, ConfigError, "at least one resample"),
-        ({"groups": ["a", "b"]}, DataError, "60 pictures and 2 groups"),
+        ({"groups": ["a", "b"]}, DataError, "60 images and 2 groups"),
     ],
 )
 def test_what_cannot_be_resampled_is_refused(settings, error, fragment):

@@ -1,4 +1,4 @@
-"""Two deciders on the same pictures: the exact test and the paired bootstrap against brute force."""
+"""Two deciders on the same images: the exact test and the paired bootstrap against brute force."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_figure_is_that_of_the_pictures_both_answer(seed):
+def test_every_figure_is_that_of_the_images_both_answer(seed):
     labels, a, b, groups = experiment(seed, deferred=(0.2, 0.3))
     found = compare_decisions(labels, a, b, groups, seed=0, resamples=10)
     answers_a, answers_b = (np.array(said) != "defer" for said in (a, b))
@@ -97,10 +97,10 @@ def test_pairs_are_kept_together_so_that_equal_mistakes_do_not_widen_the_interva
     assert found.better == "B"
 
 
-def test_pictures_of_one_group_count_as_one_thing():
+def test_images_of_one_group_count_as_one_thing():
     labels, a, b, _ = experiment(0, pictures=300, wrong=(0.2, 0.1))
     alone = compare_decisions(labels, a, b, np.arange(300), seed=0).interval
-    # The same pictures ten times over, the copies of each in one group, know nothing more.
+    # The same images ten times over, the copies of each in one group, know nothing more.
     copied = compare_decisions(np.tile(labels, 10), a * 10, b * 10, np.tile(np.arange(300), 10), seed=0)
     assert (copied.interval.low, copied.interval.high) == pytest.approx((alone.low, alone.high))
     assert copied.p_value < compare_decisions(labels, a, b, np.arange(300), seed=0).p_value
@@ -116,7 +116,7 @@ def test_the_two_sides_are_mirror_images():
 
 
 @pytest.mark.parametrize(("mended", "better"), [(0, None), (1, None), (5, None), (6, "B"), (40, "B")])
-def test_a_handful_of_pictures_tells_no_difference_however_they_fall(mended, better):
+def test_a_handful_of_images_tells_no_difference_however_they_fall(mended, better):
     labels = np.arange(400) % 2
     a = WORDS[np.where(np.arange(400) < 40, 1 - labels, labels)].tolist()
     b = [*WORDS[labels[:mended]], *a[mended:]]
@@ -138,7 +138,7 @@ def test_of_two_equals_one_is_rarely_called_better_where_the_interval_alone_says
     assert excluded / 300 > 0.05 + three_errors
 
 
-def test_five_pictures_alone_would_exclude_0():
+def test_five_images_alone_would_exclude_0():
     labels = np.arange(400) % 2
     a = WORDS[np.where(np.arange(400) < 5, 1 - labels, labels)].tolist()
     found = compare_decisions(labels, a, WORDS[labels].tolist(), np.arange(400), seed=0)
@@ -159,11 +159,11 @@ def test_what_nobody_answers_or_only_one_group_holds_has_no_interval():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"a": ["none", "street"]}, "a to hold one of none, roadwork, defer a picture.*'street'"),
+        ({"a": ["none", "street"]}, "a to hold one of none, roadwork, defer an image.*'street'"),
         ({"b": ["none"]}, "2 labels and 2 a and 1 b and 2 groups"),
         ({"groups": ["x"]}, "1 groups"),
         ({"labels": [0, 2]}, "labels to hold only 0"),
-        ({"labels": [], "a": [], "b": [], "groups": []}, "at least one picture in labels"),
+        ({"labels": [], "a": [], "b": [], "groups": []}, "at least one image in labels"),
     ],
 )
 def test_what_does_not_fit_is_a_paragraph(change, message):

@@ -42,7 +42,7 @@ def test_auroc_and_average_precision_are_those_of_scikit_learn(pairs):
 
 
 @given(BOTH, st.randoms(use_true_random=False))
-def test_no_figure_depends_on_the_order_of_the_pictures(pairs, random):
+def test_no_figure_depends_on_the_order_of_the_images(pairs, random):
     scores, labels = columns(pairs)
     order = random.sample(range(len(pairs)), len(pairs))
     for figure in (auroc, average_precision, lambda s, w: risk_coverage_curve(s, w).aurc,
@@ -52,7 +52,7 @@ def test_no_figure_depends_on_the_order_of_the_pictures(pairs, random):
 
 @pytest.mark.parametrize("figure", [auroc, average_precision])
 def test_one_class_has_no_ranking(figure):
-    with pytest.raises(DataError, match="pictures of both classes"):
+    with pytest.raises(DataError, match="images of both classes"):
         figure([0.1, 0.2], [1, 1])
 
 
@@ -72,7 +72,7 @@ TIED = st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.integers(0, 1)), 
 
 
 def over_all_orders(pairs):
-    """AURC and AUGRC of every order of the pictures in which confidence does not rise, averaged."""
+    """AURC and AUGRC of every order of the images in which confidence does not rise, averaged."""
     aurc, augrc = [], []
     for order in itertools.permutations(pairs):
         confidence, wrong = columns(order)
@@ -85,7 +85,7 @@ def over_all_orders(pairs):
 
 
 @given(TIED)
-def test_aurc_and_augrc_are_the_means_over_all_orders_of_equally_confident_pictures(pairs):
+def test_aurc_and_augrc_are_the_means_over_all_orders_of_equally_confident_images(pairs):
     curve = risk_coverage_curve(*columns(pairs))
     assert (curve.aurc, curve.augrc) == pytest.approx(over_all_orders(pairs), abs=1e-12)
 
@@ -192,10 +192,10 @@ def test_no_bins_are_refused():
         ([0.1, float("nan")], [0, 1], "to be finite"),
         ([0.1, 0.2, 0.3], [0, 1], "3 "),
         ([0.1, 0.2], [0, 2], "to hold only 0"),
-        ([], [], "at least one picture"),
+        ([], [], "at least one image"),
     ],
 )
-def test_what_is_not_scores_and_flags_of_the_same_pictures_is_refused(figure, scores, flags, fragment):
+def test_what_is_not_scores_and_flags_of_the_same_images_is_refused(figure, scores, flags, fragment):
     with pytest.raises(DataError) as caught:
         figure(scores, flags)
     assert fragment in str(caught.value)

@@ -1,4 +1,4 @@
-"""The selective sweep accepts the surest pictures, ties together, and counts what is wrong among them."""
+"""The selective sweep accepts the surest images, ties together, and counts what is wrong among them."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_the_default_coverages_are_five_to_ninety_five_percent():
     assert len(COVERAGES) == 19
 
 
-def test_a_coverage_that_is_not_exact_in_binary_still_asks_for_whole_pictures():
+def test_a_coverage_that_is_not_exact_in_binary_still_asks_for_whole_images():
     """0.55 * 100 is a little more than 55 in floats."""
     assert math.ceil(0.55 * 100) == 56
     rows = selective_sweep(np.linspace(0.51, 0.99, 100), np.ones(100, int), threshold=0.5, coverages=[0.55])
     assert rows[0].num_accepted == 55
 
 
-def test_equally_confident_pictures_are_accepted_together():
+def test_equally_confident_images_are_accepted_together():
     rows = selective_sweep([0.9, 0.9, 0.9, 0.6], [1, 0, 1, 1], threshold=0.5, coverages=[0.25, 1.0])
     assert [(row.coverage, row.num_accepted) for row in rows] == [(0.75, 3), (1.0, 4)]
     assert rows[0].selective_risk == pytest.approx(1 / 3)
@@ -69,7 +69,7 @@ def test_confidence_is_the_distance_from_the_operating_point_in_logits():
     np.testing.assert_allclose(confidence, np.abs(margins - 1.0), atol=1e-9)
 
 
-def test_saturated_pictures_of_both_classes_are_equally_sure_and_finite():
+def test_saturated_images_of_both_classes_are_equally_sure_and_finite():
     confidence = margin_confidence(positive_probability([-60.0, 60.0, -800.0, 800.0]), threshold=0.5)
     assert np.isfinite(confidence).all()
     np.testing.assert_allclose(confidence, confidence[0], rtol=1e-12)
@@ -100,7 +100,7 @@ def test_a_coverage_outside_its_range_is_refused(coverage):
     [
         ([0.1, 1.2], [0, 1], "in [0, 1]"),
         ([0.1, float("nan")], [0, 1], "finite"),
-        ([], [], "at least one picture"),
+        ([], [], "at least one image"),
         ([0.1], [0, 1], "1 probabilities and 2 labels"),
     ],
 )

@@ -228,12 +228,12 @@ def test_the_curve_holds_the_exact_maximum_and_stays_small():
 @pytest.mark.parametrize(
     ("logits", "labels", "fragments"),
     [
-        ([], [], ["at least one picture in logits"]),
-        (np.zeros((0, 2)), [], ["at least one picture in logits"]),
+        ([], [], ["at least one image in logits"]),
+        (np.zeros((0, 2)), [], ["at least one image in logits"]),
         ([0.1, 0.2], [1, 1], ["both classes to choose a threshold", "2 of Roadwork and 0 of None"]),
         ([0.1, 0.2], [0, 0], ["0 of Roadwork and 2 of None"]),
-        ([0.1, float("nan")], [0, 1], ["logits to be finite", "1 that are NaN", "picture 1 of 2"]),
-        ([[0.0, float("inf")], [0.0, 1.0]], [0, 1], ["logits to be finite", "picture 0 of 2"]),
+        ([0.1, float("nan")], [0, 1], ["logits to be finite", "1 that are NaN", "image 1 of 2"]),
+        ([[0.0, float("inf")], [0.0, 1.0]], [0, 1], ["logits to be finite", "image 0 of 2"]),
         ([[float("inf"), float("inf")], [0.0, 1.0]], [0, 1], ["logits to be finite"]),
         (np.zeros((4, 3)), [0, 1, 0, 1], ["of shape [N, 2] or [N]", "shape [4, 3]"]),
         (np.zeros((2, 2, 1)), [0, 1], ["shape [2, 2, 1]"]),

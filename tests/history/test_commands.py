@@ -105,7 +105,7 @@ def test_a_run_of_a_bundles_folder_is_wrong_usage(template):
 def test_a_folder_here_that_holds_a_manifest_is_a_bundle_and_another_is_not(
     store, tmp_path, monkeypatch, capsys
 ):
-    """A folder of pictures named like a step does not hide the step."""
+    """A folder of images named like a step does not hide the step."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     assert main(["lineage", "images", "--store", str(store.root)]) == 0
@@ -116,7 +116,7 @@ def test_a_folder_here_that_holds_a_manifest_is_a_bundle_and_another_is_not(
     assert json.loads(capsys.readouterr().out)["nodes"][-1]["step"] == "bundle"
 
 
-def test_deep_also_answers_the_golden_pictures_of_a_bundle_in_the_store(template, monkeypatch):
+def test_deep_also_answers_the_golden_images_of_a_bundle_in_the_store(template, monkeypatch):
     from streetvision_core import bundle
 
     class Summary:

@@ -69,7 +69,7 @@ def test_what_goes_frees_what_was_promised_and_the_rest_verifies(store, capsys):
 
 
 def test_a_file_that_a_kept_run_shares_frees_nothing(store):
-    """Pictures, splits and backbone of the first run live on in the second."""
+    """Images, splits and backbone of the first run live on in the second."""
     plan = plan_collection(store, keep_runs=1)
     going = [path for path in (store.root / "runs" / FIRST).rglob("*") if path.is_file()]
     alone = sum(path.stat().st_size for path in going if path.stat().st_nlink == 1)

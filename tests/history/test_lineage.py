@@ -1,4 +1,4 @@
-"""`streetvision lineage`: the chain down to the pictures, from a store or from a bundle carried away."""
+"""`streetvision lineage`: the chain down to the images, from a store or from a bundle carried away."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def plain(text):
     return "\n".join(lines)
 
 
-def test_the_tree_reads_down_to_the_pictures_and_draws_what_is_shared_once(store):
+def test_the_tree_reads_down_to_the_images_and_draws_what_is_shared_once(store):
     """The splits that were current when the second run was made, not those of the third."""
     assert plain(chain_in_store(store, "thresholds").text()) == "\n".join(
         [
@@ -37,7 +37,7 @@ def test_the_tree_reads_down_to_the_pictures_and_draws_what_is_shared_once(store
             f"│  │  │  │  │  reused from run {FIRST},",
             f"│  │  │  │  └─ images  run {SECOND}",
             f"│  │  │  │        reused from run {FIRST},",
-            "│  │  │  │        demo: pictures 12, seed 0; 12 pictures",
+            "│  │  │  │        demo: images 12, seed 0; 12 images",
             "│  │  │  └─ from above: images",
             "│  │  └─ from above: images, splits",
             "│  └─ from above: images, splits",

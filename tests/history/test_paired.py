@@ -1,4 +1,4 @@
-"""`streetvision diff` of two runs that tested the same pictures: which policy is better, told by pairs."""
+"""`streetvision diff` of two runs that tested the same images: which policy is better, told by pairs."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ POLICIES = ("by_threshold", "by_gate", "by_scrc")
 
 
 def predictions(count=200, *, wrong=20, deferred=0, first=0, policies=POLICIES, **overruled):
-    """Return rows of pictures with the numbers from `first`; `wrong` and `deferred` of them are spread."""
+    """Return rows of images with the numbers from `first`; `wrong` and `deferred` of them are spread."""
     rows = []
     for number in range(first, first + count):
         label = number % 2
@@ -107,7 +107,7 @@ def test_a_difference_both_ways_is_none(told):
     assert facts["policies"]["threshold"]["p_value"] == 1
 
 
-def test_deferred_pictures_are_left_out_and_counted(told):
+def test_deferred_images_are_left_out_and_counted(told):
     section, facts = told(predictions(wrong=40, deferred=3), predictions(wrong=4, deferred=4))
     one = facts["policies"]["scrc"]
     assert (one["pictures"], one["n"], one["only_a_answers"], one["only_b_answers"]) == (200, 120, 20, 0)
@@ -121,19 +121,19 @@ def test_a_policy_that_defers_everything_is_compared_in_words(told):
     assert "scrc No image is answered by both." in " ".join(" ".join(section).split())
 
 
-def test_pictures_are_matched_by_what_they_hold_and_the_common_ones_compared(told):
+def test_images_are_matched_by_what_they_hold_and_the_common_ones_compared(told):
     renamed = [{**row, "name": f"other {row['name']}"} for row in predictions(200, first=100, wrong=4)]
     _, facts = told(predictions(200, wrong=40), renamed[::-1])
     assert facts["common"] == facts["policies"]["gate"]["n"] == 100
 
 
-def test_equal_pictures_in_one_run_count_once(told):
+def test_equal_images_in_one_run_count_once(told):
     _, facts = told(predictions(wrong=40) * 2, predictions(wrong=4))
     assert facts["common"] == facts["policies"]["gate"]["n"] == 200
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_pictures_that_either_run_holds_together_stay_together(told, side):
+def test_images_that_either_run_holds_together_stay_together(told, side):
     whole = predictions(wrong=40), predictions(wrong=4)
     for row in whole[side]:
         row["group"] = "one video"
@@ -156,7 +156,7 @@ def test_only_policies_that_both_have_are_compared(told):
     assert list(facts["policies"]) == ["gate"]
 
 
-def test_no_common_picture_is_said_in_a_sentence(told):
+def test_no_common_image_is_said_in_a_sentence(told):
     section, facts = told(predictions(), predictions(first=1000))
     assert section == ["", "  The two runs have no image of val_test in common."]
     assert facts["policies"] == {}

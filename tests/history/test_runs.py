@@ -13,7 +13,7 @@ from tests.history.conftest import FIRST, SECOND, THIRD
 from tests.history.made import CHAIN, damage, leave, make, make_run
 
 EXPECTED = """\
-run                       when (UTC)        val_mcc  calib_mcc  mcc    code      pictures
+run                       when (UTC)        val_mcc  calib_mcc  mcc    code      images
 20261122T110000-cccccccc  2026-11-22 11:00                             fffffff+  demo, 12
   computed    splits*
 20261121T100000-bbbbbbbb  2026-11-21 10:00  0.938    0.750      0.500  fffffff+  demo, 12

@@ -96,7 +96,7 @@ def test_an_input_that_is_missing_or_another_one_is_a_fault(store, harm, text):
 def test_a_role_that_a_step_may_not_read_is_a_fault(store):
     make(store, "20261123T000000-dddddddd", "thresholds", roles=("val_test",), reuse=False)
     (one,) = verify_run(store, "20261123T000000-dddddddd").checked
-    assert one.faults == ["thresholds read val_test, but it may read no pictures of a role"]
+    assert one.faults == ["thresholds read val_test, but it may read no images of a role"]
 
 
 def test_a_forbidden_input_is_a_fault(store):

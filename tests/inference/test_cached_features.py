@@ -32,7 +32,7 @@ ARCHITECTURES = ("test_resnet", "test_vit", "mobilenetv3_small_050")
 
 
 def make_checkpoint(architecture, directory):
-    """A classifier with a random head; test_vit wants a larger picture."""
+    """A classifier with a random head; test_vit wants a larger image."""
     backbone = make_backbone(directory, architecture=architecture)
     model = build_classifier(backbone)
     with torch.random.fork_rng():
@@ -106,7 +106,7 @@ def test_cold_warm_grown_and_in_another_order_the_bits_are_those_of_a_prediction
     assert np.array_equal(shuffled[:], expected[order])
 
 
-def test_only_new_pictures_are_read_and_pass_the_model(checkpoint, toy, cache, passes):
+def test_only_new_images_are_read_and_pass_the_model(checkpoint, toy, cache, passes):
     names = names_of(toy)
     toy.reader.reads.clear()
     fill(checkpoint, cache, names[:40], toy)
@@ -117,7 +117,7 @@ def test_only_new_pictures_are_read_and_pass_the_model(checkpoint, toy, cache, p
     assert (sorted(toy.reader.reads), passes) == (sorted(names), [32, 8, 30])
 
 
-def test_copies_of_a_picture_are_computed_once(checkpoint, toy, cache, passes):
+def test_copies_of_an_image_are_computed_once(checkpoint, toy, cache, passes):
     names = [*names_of(toy, 3), *names_of(toy, 5)]
     found = fill(checkpoint, cache, names, toy)
     assert passes == [5]
@@ -141,8 +141,8 @@ def test_other_weights_pixels_and_views_are_computed_anew(checkpoint, toy, cache
     straight = fill(checkpoint, cache, names, toy)
     transform = eval_transform(checkpoint.config["pretrained_cfg"])
 
-    def mirror(picture, _):
-        return transform.pixels(picture).flip(-1)
+    def mirror(image, _):
+        return transform.pixels(image).flip(-1)
 
     mirrored = fill(checkpoint, cache, names, toy, view="mirrored", crop=mirror)
     darker = fill(checkpoint, cache, names, toy, transform=replace(transform, mean=(0.6, 0.6, 0.6)))
@@ -178,7 +178,7 @@ def test_bytes_that_are_not_those_of_the_index_never_enter_and_what_came_before_
     assert sorted(toy.reader.reads) == sorted(names[32:])
 
 
-def test_the_reader_runs_ahead_by_a_bounded_number_of_pictures(monkeypatch):
+def test_the_reader_runs_ahead_by_a_bounded_number_of_images(monkeypatch):
     monkeypatch.setattr(features, "AHEAD", 5)
     loaded = []
 
@@ -213,9 +213,9 @@ def test_augmented_views_follow_from_seed_number_and_content_alone(checkpoint, t
     assert np.array_equal(look(names, cache), first)
     others = [look(names, cache, k=1), look(names, cache, seed=1), fill(checkpoint, cache, names, toy)[:]]
     assert all(not np.array_equal(other, first) for other in others)
-    crop, picture = augmented_crop(augment, seed=0, k=0), decode(toy.reader.read(names[0]))
-    assert torch.equal(crop(picture, "ab" * 32), crop(picture, "ab" * 32))
-    assert not torch.equal(crop(picture, "ab" * 32), crop(picture, "cd" * 32))
+    crop, image = augmented_crop(augment, seed=0, k=0), decode(toy.reader.read(names[0]))
+    assert torch.equal(crop(image, "ab" * 32), crop(image, "ab" * 32))
+    assert not torch.equal(crop(image, "ab" * 32), crop(image, "cd" * 32))
 
 
 def _drawn_with_seed_1():
@@ -236,7 +236,7 @@ def test_features_classified_alone_give_the_logits_of_the_whole_model(each_check
     assert classify_features(model, rows[:0]).shape == (0, 2)
 
 
-def test_logits_of_a_role_are_the_same_with_the_cache_and_read_pictures_once(each_checkpoint, toy, cache):
+def test_logits_of_a_role_are_the_same_with_the_cache_and_read_images_once(each_checkpoint, toy, cache):
     names = toy.splits.roles["val_calib"]
     where = {"index": toy.index, "pictures": toy.reader, "device": "cpu"}
     expected = predict_role(each_checkpoint, names, **where)
@@ -316,7 +316,7 @@ def test_a_killed_run_leaves_what_it_had_published(checkpoint, toy, cache):
     assert not list(cache.rglob("*.partial"))
 
 
-def test_other_code_between_a_picture_and_its_features_is_another_key(checkpoint, tmp_path, monkeypatch):
+def test_other_code_between_an_image_and_its_features_is_another_key(checkpoint, tmp_path, monkeypatch):
     """Who mends the decoder is not served what the old one saw."""
     model, transform = checkpoint.load_model(), eval_transform(checkpoint.config["pretrained_cfg"])
 

@@ -44,7 +44,7 @@ class Features:
         return open_features(self.directory, key, digests_of(numbers))
 
     def fill(self, numbers, key=KEY):
-        """Publish what is missing of these pictures, and return the set."""
+        """Publish what is missing of these images, and return the set."""
         features = self.open(numbers, key)
         missing = features.missing
         if len(missing):
@@ -75,7 +75,7 @@ def test_rows_come_back_exactly_at_the_positions_that_are_asked_for(features, sh
     assert np.array_equal(np.concatenate(list(again.batches(3))), expected)
 
 
-def test_many_shards_with_copies_are_what_a_mapping_from_pictures_says(features, monkeypatch):
+def test_many_shards_with_copies_are_what_a_mapping_from_images_says(features, monkeypatch):
     """Two openers fill the same set side by side."""
     monkeypatch.setattr(feature_cache, "SHARD_ROWS", 7)
     random = np.random.default_rng(0)
@@ -208,7 +208,7 @@ def test_rows_that_moved_to_another_shard_meanwhile_are_found_there(features):
     assert np.array_equal(found[:], rows_of(range(3)))
     for path in features.shards():
         path.unlink()
-    with pytest.raises(MissingArtifactError, match="features of every picture"):
+    with pytest.raises(MissingArtifactError, match="features of every image"):
         found[[0]]
 
 
@@ -225,7 +225,7 @@ def test_a_shard_that_is_replaced_after_it_was_proven_is_not_read(features):
     assert not path.exists()
 
 
-def test_no_pictures_have_no_rows(features):
+def test_no_images_have_no_rows(features):
     features.fill(range(3))
     empty = features.open([])
     assert empty[:].shape == (0, 3)

@@ -1,4 +1,4 @@
-"""What a gate is told of a picture, against brute force, and beside logits that stay what they are."""
+"""What a gate is told of an image, against brute force, and beside logits that stay what they are."""
 
 import math
 
@@ -67,7 +67,7 @@ def test_features_are_what_the_head_turns_into_the_logits(model, pixels):
     np.testing.assert_allclose(again, logits, atol=1e-5)
 
 
-def test_disagreement_is_how_far_the_margin_moves_when_the_picture_is_mirrored(model, pixels):
+def test_disagreement_is_how_far_the_margin_moves_when_the_image_is_mirrored(model, pixels):
     _, extras = gather(model, pixels)
     mirrored = [torch.from_numpy(np.asarray(one).copy()[:, :, ::-1].copy()) for one in pixels]
     both = [predict_pixels(model, some, TRANSFORM, batch_size=4).astype(float) for some in (pixels, mirrored)]
@@ -76,7 +76,7 @@ def test_disagreement_is_how_far_the_margin_moves_when_the_picture_is_mirrored(m
     assert (extras["disagreement"] > 0).all()
 
 
-def test_a_picture_that_is_its_own_mirror_image_disagrees_with_nothing():
+def test_an_image_that_is_its_own_mirror_image_disagrees_with_nothing():
     half = torch.randint(0, 256, (3, 32, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     symmetric = torch.cat([half, half.flip(-1)], dim=-1)
     _, extras = gather(build("test_resnet"), [symmetric])
@@ -90,8 +90,8 @@ def grey_of(pixels):
 
 def test_sharpness_and_brightness_are_those_of_a_plain_loop(pixels):
     _, extras = gather(build("test_resnet"), pixels)
-    for position, picture in enumerate(pixels):
-        grey = grey_of(picture)
+    for position, image in enumerate(pixels):
+        grey = grey_of(image)
         responses = [
             grey[y - 1, x] + grey[y + 1, x] + grey[y, x - 1] + grey[y, x + 1] - 4 * grey[y, x]
             for y in range(1, 31)
@@ -101,14 +101,14 @@ def test_sharpness_and_brightness_are_those_of_a_plain_loop(pixels):
         assert extras["brightness"][position] == pytest.approx(grey.mean() / 255, rel=1e-12)
 
 
-def test_a_picture_of_one_colour_has_no_sharpness_and_its_own_brightness():
+def test_an_image_of_one_colour_has_no_sharpness_and_its_own_brightness():
     white, black = (torch.full((3, 32, 32), value, dtype=torch.uint8) for value in (255, 0))
     _, extras = gather(build("test_resnet"), [white, black])
     assert extras["sharpness"].tolist() == [0, 0]
     assert extras["brightness"].tolist() == [1, 0]
 
 
-def test_blur_lowers_the_sharpness_of_every_picture():
+def test_blur_lowers_the_sharpness_of_every_image():
     sharp = pictures(6, size=(32, 32))
     blurred = [one.resize((8, 8), Image.Resampling.BOX).resize((32, 32)) for one in sharp]
     model = build("test_resnet")
@@ -118,7 +118,7 @@ def test_blur_lowers_the_sharpness_of_every_picture():
     assert (measured[1] < measured[0]).all()
 
 
-def test_what_is_measured_of_a_picture_does_not_depend_on_how_many_follow(model, pixels):
+def test_what_is_measured_of_an_image_does_not_depend_on_how_many_follow(model, pixels):
     _, whole = gather(model, pixels)
     _, part = gather(model, pixels[:6])
     for name in EXTRAS:
@@ -133,11 +133,11 @@ def test_only_what_is_asked_for_is_measured_and_features_take_no_second_pass(pix
     assert (set(measured.extras), len(passes)) == ({"features"}, 1)
 
 
-def test_no_pictures_give_no_batches(model):
+def test_no_images_give_no_batches(model):
     assert list(measure_pixels(model, [], TRANSFORM, extras=EXTRAS)) == []
 
 
-def test_pictures_are_taken_a_batch_at_a_time_and_no_mode_or_hook_is_left_behind(pixels):
+def test_images_are_taken_a_batch_at_a_time_and_no_mode_or_hook_is_left_behind(pixels):
     model, taken = build("test_resnet"), []
 
     def watched():

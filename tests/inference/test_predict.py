@@ -1,4 +1,4 @@
-"""One preprocessing and one prediction path, which give the same numbers for the same pictures."""
+"""One preprocessing and one prediction path, which give the same numbers for the same images."""
 
 import subprocess
 import sys
@@ -36,13 +36,13 @@ def test_preprocessing_gives_the_very_numbers_of_timms_transform(crop_mode, inte
         **timm.data.resolve_data_config(pretrained_cfg=cfg), is_training=False
     )
     ours = eval_transform(cfg)
-    for picture in pictures(3):
-        pixels = ours.pixels(picture)
+    for image in pictures(3):
+        pixels = ours.pixels(image)
         assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, 32, 32))
-        assert torch.equal(ours.normalise(pixels[None])[0], oracle(picture))
+        assert torch.equal(ours.normalise(pixels[None])[0], oracle(image))
 
 
-def test_the_logits_of_a_picture_do_not_depend_on_how_many_follow(model):
+def test_the_logits_of_an_image_do_not_depend_on_how_many_follow(model):
     transform = eval_transform(CFG)
     whole = predict_logits(model, pictures(11), transform, batch_size=4)
     assert whole.dtype == np.float32
@@ -60,7 +60,7 @@ def test_logits_are_those_of_the_plain_model(model):
     np.testing.assert_allclose(predict_logits(model, pictures(5), transform), expected, atol=1e-5)
 
 
-def test_no_pictures_give_no_logits(model):
+def test_no_images_give_no_logits(model):
     assert predict_logits(model, [], eval_transform(CFG)).shape == (0, 2)
 
 

@@ -1,4 +1,4 @@
-"""From a picture's bytes to a decision, the same for every way a picture is handed in."""
+"""From an image's bytes to a decision, the same for every way an image is handed in."""
 
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +21,7 @@ def files(chain):
     return [folder / name for name in chain.splits.roles["val_test"]]
 
 
-def test_paths_bytes_and_pillow_pictures_get_the_same_answer_in_order(predictor, files):
+def test_paths_bytes_and_pillow_images_get_the_same_answer_in_order(predictor, files):
     mixed = [
         str(path) if number % 4 == 0 else path if number % 4 == 1
         else path.read_bytes() if number % 4 == 2 else Image.open(path)
@@ -30,7 +30,7 @@ def test_paths_bytes_and_pillow_pictures_get_the_same_answer_in_order(predictor,
     answers, plain = list(predictor.predict(mixed)), list(predictor.predict(files))
     assert [a.logits for a in answers] == [b.logits for b in plain]
     assert [a.name for a in plain] == [str(path) for path in files]
-    assert [a.name for a in answers][:4] == [str(files[0]), str(files[1]), "picture 3", "picture 4"]
+    assert [a.name for a in answers][:4] == [str(files[0]), str(files[1]), "image 3", "image 4"]
 
 
 def test_roadwork_is_decided_exactly_above_one_half(predictor, files):
@@ -65,7 +65,7 @@ def test_a_copied_bundle_gives_the_very_numbers_of_the_predictor_in_memory(chain
     assert list(built.predict(files)) == list(loaded.predict(files))
 
 
-def test_pictures_are_taken_a_batch_at_a_time(predictor, files):
+def test_images_are_taken_a_batch_at_a_time(predictor, files):
     taken = []
     many = (taken.append(number) or files[0] for number in range(4 * BATCH_SIZE))
     answers = predictor.predict(many)
@@ -90,11 +90,11 @@ def test_an_image_that_comes_all_alone_passes_alone_and_its_logits_stay_within_t
 
 
 @pytest.mark.parametrize("bad", ["missing.jpg", b"", b"no picture", "cut"])
-def test_an_unreadable_picture_is_an_error_that_names_it(predictor, files, bad, tmp_path):
+def test_an_unreadable_image_is_an_error_that_names_it(predictor, files, bad, tmp_path):
     if bad == "cut":
         bad = tmp_path / "cut.jpg"
         bad.write_bytes(files[1].read_bytes()[:200])
-    name = "picture 2" if isinstance(bad, bytes) else str(bad)
+    name = "image 2" if isinstance(bad, bytes) else str(bad)
     with pytest.raises(DataError, match=name):
         list(predictor.predict([files[0], bad, files[1]]))
 
@@ -105,16 +105,16 @@ def test_with_on_error_the_others_are_still_answered(predictor, files):
         [files[0], b"no picture", files[1]], on_error=lambda name, error: noted.append((name, error))
     )
     assert [answer.name for answer in answers] == [str(files[0]), str(files[1])]
-    assert [(name, type(error)) for name, error in noted] == [("picture 2", DataError)]
+    assert [(name, type(error)) for name, error in noted] == [("image 2", DataError)]
 
 
-def test_what_is_no_picture_at_all_is_an_error(predictor):
-    with pytest.raises(DataError, match="picture 1"):
+def test_what_is_no_image_at_all_is_an_error(predictor):
+    with pytest.raises(DataError, match="image 1"):
         list(predictor.predict([3]))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
-def test_a_pillow_picture_of_any_mode_is_read_like_its_file(predictor, files, mode):
+def test_a_pillow_image_of_any_mode_is_read_like_its_file(predictor, files, mode):
     image = Image.open(files[0])
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) << 8)
@@ -134,7 +134,7 @@ def test_sixteen_bits_are_the_same_image_in_every_integer_mode(predictor, files)
     assert len({answer.logits for answer in answers}) == 1
 
 
-def test_the_orientation_of_a_phone_is_applied_to_bytes_and_pillow_pictures_alike(predictor, files):
+def test_the_orientation_of_a_phone_is_applied_to_bytes_and_pillow_images_alike(predictor, files):
     upright = Image.open(files[0]).convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -150,6 +150,6 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("single", ["a.jpg", Path("a.jpg"), b"..."])
-def test_a_single_picture_that_is_not_in_a_list_is_refused(predictor, single):
-    with pytest.raises(DataError, match=r"a list of pictures, but found one .*\[picture\]"):
+def test_a_single_image_that_is_not_in_a_list_is_refused(predictor, single):
+    with pytest.raises(DataError, match=r"a list of images, but found one .*\[image\]"):
         list(predictor.predict(single))

@@ -22,7 +22,7 @@ class Asked:
         assert len(list(pictures)) == len(self.logits)
         for begin in range(0, len(self.logits), 2):
             batch = self.logits[begin : begin + 2]
-            yield [f"picture {number}" for number in range(len(batch))], Measured(np.array(batch, "f4"))
+            yield [f"image {number}" for number in range(len(batch))], Measured(np.array(batch, "f4"))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_decision_in_the_open_must_be_the_very_same(policies):
                 assert (found == []) == (recorded == right)
 
 
-def test_each_problem_is_one_sentence_that_names_the_picture(policies):
+def test_each_problem_is_one_sentence_that_names_the_image(policies):
     logits = [pair(3.0), pair(-3.0), pair(3.0)]
     recorded = [Recorded(name, one, "roadwork") for name, one in zip(("a", "b", "c"), logits, strict=True)]
     found = reproduction_problems(Asked(policies["threshold"], logits), recorded, [b""] * 3)

@@ -18,7 +18,7 @@ from tests.training.toy import draw, make_backbone
 
 @pytest.fixture(scope="module", params=[("mobilenetv3_small_050", 48, "center"), ("test_vit", 64, "squash")])
 def saved(request, tmp_path_factory):
-    """A folder in the hub's format, and the probabilities that we give for its pictures."""
+    """A folder in the hub's format, and the probabilities that we give for its images."""
     architecture, size, crop_mode = request.param
     folder = tmp_path_factory.mktemp(architecture)
     backbone = make_backbone(
@@ -29,7 +29,7 @@ def saved(request, tmp_path_factory):
         torch.manual_seed(7)
         torch.nn.init.normal_(
             model.get_classifier().weight
-        )  # a new head is zero and tells no two pictures apart
+        )  # a new head is zero and tells no two images apart
     state = model.state_dict()
     config = json.loads(json.dumps(hub_config(backbone)))
     (folder / "config.json").write_text(json.dumps(config))
@@ -50,7 +50,7 @@ def test_timm_opens_the_folder_and_gives_the_same_probabilities(saved):
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     with torch.inference_mode():
-        logits = model(torch.stack([transform(picture) for picture in pictures])).numpy()
+        logits = model(torch.stack([transform(image) for image in pictures])).numpy()
     np.testing.assert_allclose(positive_probability(logits), expected, atol=1e-5)
     assert len(set(expected.round(6))) == len(pictures), "equal answers would compare nothing"
 
@@ -67,7 +67,7 @@ def test_the_pipeline_of_transformers_answers_with_our_labels_and_probabilities(
         model=transformers.AutoModelForImageClassification.from_pretrained(folder),
         image_processor=transformers.AutoImageProcessor.from_pretrained(folder),
     )
-    for picture, probability in zip(pictures, expected, strict=True):
-        scores = {answer["label"]: answer["score"] for answer in pipeline(picture)}
+    for image, probability in zip(pictures, expected, strict=True):
+        scores = {answer["label"]: answer["score"] for answer in pipeline(image)}
         assert set(scores) == set(LABEL_NAMES) == {"None", "Roadwork"}
         assert scores["Roadwork"] == pytest.approx(probability, abs=1e-5)

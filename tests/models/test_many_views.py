@@ -42,7 +42,7 @@ def shown():
     return pictures(11)
 
 
-def test_each_view_is_the_preprocessing_of_its_own_part_of_the_picture(transform, shown):
+def test_each_view_is_the_preprocessing_of_its_own_part_of_the_image(transform, shown):
     pixels = transform.pixels(shown[0])
     assert (pixels.dtype, pixels.shape) == (torch.uint8, (5, 3, 32, 32))
     assert pixels.numel() == transform.pixel_bytes
@@ -59,8 +59,8 @@ def test_each_view_is_the_preprocessing_of_its_own_part_of_the_picture(transform
 def test_many_views_batched_are_the_views_one_by_one_pooled(model, transform, shown, batch_size):
     batched = predict_logits(model, shown, transform, batch_size=batch_size)
     assert (batched.dtype, batched.shape) == (np.float32, (11, 2))
-    for picture, logits in zip(shown, batched, strict=True):
-        inputs = transform.normalise(transform.pixels(picture))
+    for image, logits in zip(shown, batched, strict=True):
+        inputs = transform.normalise(transform.pixels(image))
         with torch.inference_mode():
             each = [model(view[None])[0] for view in inputs]
             features = [
@@ -70,8 +70,8 @@ def test_many_views_batched_are_the_views_one_by_one_pooled(model, transform, sh
         np.testing.assert_allclose(logits, alone[0], atol=2e-5)
 
 
-def test_views_pass_the_network_as_pictures_do_bit_for_bit(model, shown):
-    """A batch of four pictures of five views is five full batches of views, in their order."""
+def test_views_pass_the_network_as_images_do_bit_for_bit(model, shown):
+    """A batch of four images of five views is five full batches of views, in their order."""
     transform = eval_transform(CFG, views=grid_of("mean"))
     pixels = torch.stack([transform.pixels(one) for one in shown[:8]])
     views = predict_pixels(model, pixels.flatten(0, 1), transform.whole, batch_size=4)
@@ -84,20 +84,20 @@ def test_no_more_views_than_a_batch_pass_at_a_time_and_each_pass_is_full(model, 
     hook = model.register_forward_pre_hook(lambda _, inputs: passed.append(len(inputs[0])))
     predict_logits(model, shown, transform, batch_size=4)
     hook.remove()
-    assert passed == [4] * (5 + 5 + 4)  # 4, 4 and 3 pictures of 5 views
+    assert passed == [4] * (5 + 5 + 4)  # 4, 4 and 3 images of 5 views
 
 
-def test_the_logits_of_a_picture_do_not_depend_on_how_many_follow(model, transform, shown):
+def test_the_logits_of_an_image_do_not_depend_on_how_many_follow(model, transform, shown):
     whole = predict_logits(model, shown, transform, batch_size=4)
     for number in (1, 4, 6):
         assert np.array_equal(predict_logits(model, shown[:number], transform, batch_size=4), whole[:number])
 
 
-def test_no_pictures_give_no_logits(model, transform):
+def test_no_images_give_no_logits(model, transform):
     assert predict_logits(model, [], transform).shape == (0, 2)
 
 
-def test_extras_are_measured_from_the_same_pass_and_the_whole_picture(model, transform, shown):
+def test_extras_are_measured_from_the_same_pass_and_the_whole_image(model, transform, shown):
     pixels = [transform.pixels(one) for one in shown]
     (said,) = measure_pixels(model, pixels, transform, extras=EXTRAS)
     assert np.array_equal(said.logits, predict_pixels(model, pixels, transform))
@@ -111,7 +111,7 @@ def test_extras_are_measured_from_the_same_pass_and_the_whole_picture(model, tra
     assert np.array_equal(said.extras["disagreement"], np.abs(margins[0] - margins[1]))
 
 
-def test_the_features_of_a_picture_are_those_of_its_views_pooled(model, transform, shown):
+def test_the_features_of_an_image_are_those_of_its_views_pooled(model, transform, shown):
     pixels = [transform.pixels(one) for one in shown]
     found = list(measure_pixels(model, pixels, transform, batch_size=4, extras=EXTRAS))
     views = [view for one in pixels for view in one]
@@ -154,7 +154,7 @@ def test_the_hubs_config_carries_the_views_and_is_unchanged_without(tmp_path):
 
 
 class Loudest(nn.Module):
-    """Says roadwork by how orange the most orange point of a picture is."""
+    """Says roadwork by how orange the most orange point of an image is."""
 
     def forward(self, inputs):
         margins = (inputs[:, 0] - inputs[:, 2]).amax((1, 2)) - 0.5
@@ -162,7 +162,7 @@ class Loudest(nn.Module):
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (1277, 0), (0, 717), (1277, 717), (420, 250)])
-def test_works_too_small_for_the_whole_picture_are_seen_by_a_crop(corner):
+def test_works_too_small_for_the_whole_image_are_seen_by_a_crop(corner):
     frame = Image.new("RGB", (1280, 720), (90, 90, 90))
     frame.paste((255, 110, 0), (*corner, corner[0] + 3, corner[1] + 3))
     cfg = {"input_size": [3, 224, 224], "mean": [0, 0, 0], "std": [1, 1, 1], "crop_pct": 1.0}

@@ -36,7 +36,7 @@ def draw(seed, number=7):
 
 
 def by_hand(logits, features, views):
-    """One picture, in float64: which views count, and how much."""
+    """One image, in float64: which views count, and how much."""
     logits, features = (np.asarray(one, dtype=np.float64) for one in (logits, features))
     if views.pooling == "attention":
         scores = np.array([view @ PARAMETERS[:-1] + PARAMETERS[-1] for view in features])
@@ -94,7 +94,7 @@ def test_pooling_folded_views_is_folding_pooled_views(pooling, seed, temperature
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_what_is_pooled_of_a_picture_does_not_depend_on_how_many_there_are(pooling):
+def test_what_is_pooled_of_an_image_does_not_depend_on_how_many_there_are(pooling):
     logits, features = draw(0, number=33)
     views = POOLINGS[pooling]
     whole = pool_logits(logits, features, views=views)

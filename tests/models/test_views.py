@@ -1,4 +1,4 @@
-"""The grid of views covers a picture exactly, and its record says only what it may say."""
+"""The grid of views covers an image exactly, and its record says only what it may say."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ OVERLAPS = st.floats(0, 0.9)
 
 
 @given(width=SIDES, height=SIDES, grid=GRIDS, overlap=OVERLAPS)
-def test_cells_of_one_size_cover_the_picture_exactly_to_its_edges(width, height, grid, overlap):
+def test_cells_of_one_size_cover_the_image_exactly_to_its_edges(width, height, grid, overlap):
     boxes = grid_boxes(width, height, grid=grid, overlap=overlap)
     assert len(boxes) == grid**2
     assert len({(right - left, bottom - top) for left, top, right, bottom in boxes}) == 1
@@ -32,7 +32,7 @@ def test_cells_of_one_size_cover_the_picture_exactly_to_its_edges(width, height,
         covered[0][left:right] = True
         covered[1][top:bottom] = True
     assert all(one.all() for one in covered)
-    # Every column of cells with every row of cells: what covers both sides covers the picture.
+    # Every column of cells with every row of cells: what covers both sides covers the image.
     spans = {box[::2] for box in boxes}, {box[1::2] for box in boxes}
     assert {(left, right, top, bottom) for left, top, right, bottom in boxes} == {
         (*across, *along) for across, along in itertools.product(*spans)
@@ -125,7 +125,7 @@ def test_the_same_views_without_a_fault_are_taken():
     assert find_views({"views": ATTENTION}).attention == (0.5, 1.0, 0.0)
 
 
-def test_the_configuration_is_the_whole_picture_unless_asked():
+def test_the_configuration_is_the_whole_image_unless_asked():
     assert make_views(Whole()) is None
     assert make_views(TrainingConfig().views) is None
     assert make_views(Grid()) == Views(grid=3, overlap=0.15, pooling="top_k", top_k=2)

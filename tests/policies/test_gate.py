@@ -42,13 +42,13 @@ class Labelled:
 
 
 def draw(*, seed=0, n=450, telling=True, together=1, tricked=0.15):
-    """Pictures of which some trick the model: their margins say the wrong class, as surely as any others.
+    """Images of which some trick the model: their margins say the wrong class, as surely as any others.
 
-    With `telling` their features lie far from all that was trained on; else features are noise. The pictures
+    With `telling` their features lie far from all that was trained on; else features are noise. The images
     of a group, `together` of them, share class and trick.
 
     Returns:
-        The logits, the extras of these pictures, and the features and labels of the training pictures.
+        The logits, the extras of these images, and the features and labels of the training images.
     """
     random = np.random.default_rng(seed)
     count = n // together
@@ -222,8 +222,8 @@ def test_no_group_is_in_two_folds(monkeypatch):
     assert all(not fitting & judging for fitting, judging in seen)
 
 
-def test_copies_of_a_picture_are_no_evidence():
-    """A difference that convinces over single pictures does not over a few groups of copies."""
+def test_copies_of_an_image_are_no_evidence():
+    """A difference that convinces over single images does not over a few groups of copies."""
     random = np.random.default_rng(1)
     wrong = random.random(40) < 0.4
     better, worse = random.normal(0, 1, 40) - 0.8 * wrong, random.normal(0, 1, 40) - 0.3 * wrong
@@ -278,7 +278,7 @@ def test_resampling_each_unit_once_gives_the_figures_themselves(monkeypatch):
     assert found.interval.low == pytest.approx(expected, abs=1e-15)
 
 
-def test_the_margin_defers_the_pictures_nearest_to_the_operating_point():
+def test_the_margin_defers_the_images_nearest_to_the_operating_point():
     select, *_ = draw(telling=False)
     policy = fit(select, config=GateConfig(min_errors=400))
     folded = policy.point.fold(select.logits)
@@ -312,7 +312,7 @@ def test_coverage_on_val_select_is_the_asked_one_within_a_tie(coverage):
     assert np.sum(size > size[answered].min()) < 400 * coverage
 
 
-def test_rounding_moves_no_picture_of_val_select_across_the_bound():
+def test_rounding_moves_no_image_of_val_select_across_the_bound():
     select, *_ = draw()
     policy = fit(select, config=GateConfig(min_errors=400))
     folded = policy.point.fold(select.logits)
@@ -332,7 +332,7 @@ def test_a_gate_decides_by_the_odds_of_an_error_and_defers_what_looks_like_one(a
     wrong = answers(folded) != select.labels
     odds = np.exp(-confidence)
     assert np.mean(odds / (1 + odds)) == pytest.approx(wrong.mean(), abs=0.02)
-    # The same answers, to pictures like those of training.
+    # The same answers, to images like those of training.
     usual = {"features": np.broadcast_to(np.float32(policy.head.reference.none), (len(said), 8))}
     assert (policy.confidence(folded, usual) > confidence).all()
 
@@ -585,11 +585,11 @@ def test_a_policy_that_answers_one_class_only_says_so():
     )
     policy = fit(select, config=GateConfig(coverage=0.05))
     assert (policy.val_select.roadwork, policy.val_select.none) == (0, 15)
-    assert policy.degeneracies() == ["it answers no picture of val_select with roadwork"]
+    assert policy.degeneracies() == ["it answers no image of val_select with roadwork"]
     assert fit(select, config=GateConfig(coverage=1.0)).degeneracies() == []
 
 
-def test_it_promises_nothing_about_new_pictures_and_says_how_it_decides(adopted):
+def test_it_promises_nothing_about_new_images_and_says_how_it_decides(adopted):
     policy: Policy = adopted[0]
     assert "neither the share answered nor its errors" in policy.promise()
     assert policy.reason in policy.promise()

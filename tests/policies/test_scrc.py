@@ -39,7 +39,7 @@ def labelled(margins, labels, groups):
 
 
 def draw(seed, *, groups=400, frames=3, steps=None, distance=2.2, share=0.4):
-    """Groups of `frames` pictures of one class; margins are multiples of 1 / steps where that is given."""
+    """Groups of `frames` images of one class; margins are multiples of 1 / steps where that is given."""
     random = np.random.default_rng(seed)
     group = np.repeat(np.arange(groups), frames)
     labels = (random.random(groups) < share)[group]
@@ -87,7 +87,7 @@ def certified():
 
 
 def judged(policy, pictures):
-    """Plainly: of each picture the answer, the calibrated probability that it is right, and the mistake."""
+    """Plainly: of each image the answer, the calibrated probability that it is right, and the mistake."""
     calibrator = calibrator_from_json(policy.calibrator, where="here")
     rows = []
     for (none, roadwork), label in zip(pictures.logits.astype(float), pictures.labels, strict=True):
@@ -218,7 +218,7 @@ def test_the_operating_point_and_the_calibrator_are_those_of_val_select(certifie
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-def test_one_picture_of_each_group_is_counted(promise):
+def test_one_image_of_each_group_is_counted(promise):
     calib, config = draw(2, frames=5), CONFIGS[promise]
     policy = fit(calib=calib, config=config).policy
     assert sum(one.n for one in policy.certificates) == len(set(calib.groups)) == 400
@@ -229,7 +229,7 @@ def test_one_picture_of_each_group_is_counted(promise):
     assert "whatever group they belong to" in every.promise()
 
 
-def test_which_picture_of_a_group_is_counted_follows_from_the_seed():
+def test_which_image_of_a_group_is_counted_follows_from_the_seed():
     calib = draw(2)
     counts = {
         tuple((one.m, one.k) for one in fit(calib=calib, config=ScrcConfig(seed=seed)).policy.certificates)
@@ -249,7 +249,7 @@ def test_where_nothing_can_be_certified_everything_is_deferred_and_it_says_how_m
     assert {one.threshold for one in policy.certificates} == {None}
     assert all(one.needed == few + 1 for one in policy.certificates)
     (reason,) = policy.degeneracies()
-    assert reason.startswith("it defers every picture: 5% takes at least")
+    assert reason.startswith("it defers every image: 5% takes at least")
     for sentence in [reason, *policy.infeasible()]:
         assert f"5% takes at least {few + 1} groups of val_calib" in sentence
         assert "more with each error, and there are only" in sentence
@@ -294,7 +294,7 @@ def test_a_promise_about_the_mean_has_no_delta_and_says_what_it_does_not_promise
     assert one.delta is None
     assert one.upper_bound == (one.k + 1) / (one.n + 1) <= one.alpha
     words = policy.promise()
-    assert words.startswith("On average over calibration sets and new pictures, at most 5% of all pictures")
+    assert words.startswith("On average over calibration sets and new images, at most 5% of all images")
     assert "about this very calibration set nothing is promised" in words
     assert "probability" not in words
 
@@ -302,23 +302,23 @@ def test_a_promise_about_the_mean_has_no_delta_and_says_what_it_does_not_promise
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, ["at least 90%", "at most 5% of the answered pictures are answered wrongly"]),
+        ({}, ["at least 90%", "at most 5% of the answered images are answered wrongly"]),
         ({"alpha": 0.00125, "delta": 0.004}, ["at least 99.6%", "at most 0.125% of the answered"]),
         ({"alpha": 0.07, "delta": 0.0001}, ["at least 99.99%", "at most 7% of the answered"]),
         (
             {"promise": "two_sided", "alpha_miss": 0.0155, "alpha_alarm": 0.2},
-            ["at least 90%", "at most 1.55% of the pictures answered none show roadwork",
+            ["at least 90%", "at most 1.55% of the images answered none show roadwork",
              "at most 20% of those answered roadwork show none"],
         ),
-        ({"promise": "expected", "alpha": 0.033}, ["at most 3.3% of all pictures"]),
+        ({"promise": "expected", "alpha": 0.033}, ["at most 3.3% of all images"]),
     ],
 )  # fmt: skip
 def test_the_words_hold_alpha_and_delta_to_the_last_digit_and_the_conditions(settings, told):
     words = fit(config=ScrcConfig(**settings)).policy.promise()
     for part in told:
         assert part in words
-    assert "one picture drawn from each group, the groups independent of each other" in words
-    assert "no other certificate was tried on the same pictures" in words
+    assert "one image drawn from each group, the groups independent of each other" in words
+    assert "no other certificate was tried on the same images" in words
     assert "A change of camera, place, season, share of roadwork or preprocessing voids it." in words
 
 

@@ -49,20 +49,20 @@ def train(checkpoint, toy, config, **where):
     return gate, set(toy.reader.reads)
 
 
-def test_with_errors_enough_the_pictures_of_train_and_val_select_are_measured_and_no_others(checkpoint, toy):
+def test_with_errors_enough_the_images_of_train_and_val_select_are_measured_and_no_others(checkpoint, toy):
     gate, read = train(checkpoint, toy, GateConfig())
     assert gate.policy.errors >= 30
     assert gate.policy.compared is not None or "needed to compare" in gate.policy.reason
     assert read == {*toy.splits.roles["train"], *toy.splits.roles["val_select"]}
 
 
-def test_with_too_few_errors_no_picture_is_read(checkpoint, toy):
+def test_with_too_few_errors_no_image_is_read(checkpoint, toy):
     gate, read = train(checkpoint, toy, GateConfig(min_errors=90))
     assert (gate.policy.confidence_by, read) == ("margin", set())
     assert "at least 90 needed" in gate.policy.reason
 
 
-def test_where_the_features_are_cached_no_picture_is_read_and_the_gate_is_the_same(checkpoint, toy, tmp_path):
+def test_where_the_features_are_cached_no_image_is_read_and_the_gate_is_the_same(checkpoint, toy, tmp_path):
     whole, _ = train(checkpoint, toy, GateConfig())
     for role in ("train", "val_select"):
         names = toy.splits.roles[role]

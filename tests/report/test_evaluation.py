@@ -36,7 +36,7 @@ def policies(chain):
 
 @pytest.fixture(scope="module")
 def everything(chain, checkpoint, policies):
-    """All pictures of the chain in 12 groups of equal size, so that the report has errors and groups."""
+    """All images of the chain in 12 groups of equal size, so that the report has errors and groups."""
     names = sorted(name for role in ROLES for name in chain.splits.roles[role])
     group = {name: f"street {number % 12}" for number, name in enumerate(names)}
     pictures = tuple(replace(one, group=group[one.name]) for one in chain.index.pictures)
@@ -45,7 +45,7 @@ def everything(chain, checkpoint, policies):
 
 
 def with_attributes(index, names):
-    """The time is by day for 30 pictures, by night for the next and unknown for the last; ids differ."""
+    """The time is by day for 30 images, by night for the next and unknown for the last; ids differ."""
     order = {name: number for number, name in enumerate(names)}
 
     def attributes(one):
@@ -81,7 +81,7 @@ def test_it_covers_all_of_val_test_in_the_order_of_the_role(chain, evaluation):
     assert evaluation.report.counts.roadwork == sum(one.label for one in evaluation.tested)
 
 
-def test_predictions_name_every_picture_and_what_each_policy_decided(evaluation):
+def test_predictions_name_every_image_and_what_each_policy_decided(evaluation):
     rows = read_csv(evaluation.to_artifact().files[PREDICTIONS_NAME])
     assert set(rows[0]) == {
         "name", "sha256", "group", "label", "logit_none", "logit_roadwork", "by_threshold", "by_gate",
@@ -150,7 +150,7 @@ def test_intervals_resample_the_groups_that_the_index_names(everything):
 def test_the_readme_of_the_bundle_tells_both_intervals_of_the_mcc(bundle, evaluation):
     found = evaluation.report.of("threshold").intervals
     text = " ".join((bundle / "README.md").read_text().split())
-    assert f"95% confidence, if these pictures do not resemble each other: mcc {found.mcc.low:.3f} to" in text
+    assert f"95% confidence, if these images do not resemble each other: mcc {found.mcc.low:.3f} to" in text
     assert (
         f"(12 images (no groups known)): mcc {found.mcc_by_group.low:.3f} to {found.mcc_by_group.high:.3f}."
         in text
@@ -209,13 +209,13 @@ def test_other_weights_do_not(chain, evaluation):
     assert len(problems) == len(evaluation.tested)
 
 
-def test_no_pictures_and_unknown_pictures_are_errors(chain, checkpoint, policies):
+def test_no_images_and_unknown_images_are_errors(chain, checkpoint, policies):
     for names in ((), ("nowhere.jpg",)):
         with pytest.raises(DataError):
             evaluate(checkpoint, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
 
 
-def test_a_picture_whose_bytes_have_changed_is_an_error_and_never_left_out(chain, checkpoint, policies):
+def test_an_image_whose_bytes_have_changed_is_an_error_and_never_left_out(chain, checkpoint, policies):
     names = chain.splits.roles["val_test"]
 
     class Changed:
@@ -224,7 +224,7 @@ def test_a_picture_whose_bytes_have_changed_is_an_error_and_never_left_out(chain
 
         def read(self, name):
             if name == names[-1]:
-                raise IntegrityError("the picture", "other bytes", name, "Restore it.")
+                raise IntegrityError("the image", "other bytes", name, "Restore it.")
             return self.reader.read(name)
 
     changed = Changed(chain.pictures("val_test"))
@@ -232,7 +232,7 @@ def test_a_picture_whose_bytes_have_changed_is_an_error_and_never_left_out(chain
         evaluate(checkpoint, policies, names, index=chain.index, pictures=changed)
 
 
-def test_each_picture_passes_the_network_once_for_all_policies(chain, checkpoint, policies, monkeypatch):
+def test_each_image_passes_the_network_once_for_all_policies(chain, checkpoint, policies, monkeypatch):
     """None of these policies needs extras, so there is no second, mirrored pass either."""
     names, passed, model = chain.splits.roles["val_test"], [], checkpoint.load_model()
     original = model.forward

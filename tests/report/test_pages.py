@@ -28,7 +28,7 @@ def policies():
 
 
 def drawn(policies, *, labels=None, name="street", value="night", n=200):
-    """Draw the report of n pictures, a third of each group, by day and by `value`."""
+    """Draw the report of n images, a third of each group, by day and by `value`."""
     groups = [f"{name} group {number // 3}" for number in range(n)]
     attributes = {"time": [value if number % 3 else "day" for number in range(n)]}
     tested = make_tested(groups=groups, attributes=attributes, labels=labels)
@@ -100,7 +100,7 @@ def test_its_own_policy_forbids_scripts_and_everything_that_would_be_loaded(page
     assert page.index("Content-Security-Policy") < page.index("<style>")
 
 
-def test_names_of_pictures_groups_attributes_and_values_are_shown_and_never_run(policies):
+def test_names_of_images_groups_attributes_and_values_are_shown_and_never_run(policies):
     groups = [EVIL] * 60
     tested = make_tested(
         groups=groups, attributes={EVIL: [EVIL] * 60, f"{EVIL} too": list(map(str, range(60)))}
@@ -159,7 +159,7 @@ def test_the_tables_of_the_ui_say_the_same_as_the_report(plain):
         assert row["scrc"] == f"{other.answered} answered, {other.metrics['fp'] + other.metrics['fn']} wrong"
 
 
-def test_mistakes_are_the_wrong_pictures_and_the_most_confident_comes_first(plain, page):
+def test_mistakes_are_the_wrong_images_and_the_most_confident_comes_first(plain, page):
     tested, decided, _, _ = plain
     folded = decided["threshold"].policy.point.fold(tested.logits)
     margins = folded[:, 1] - folded[:, 0]
@@ -183,7 +183,7 @@ def test_without_a_mistake_the_page_says_that_there_is_none(policies):
 
 
 @pytest.mark.parametrize("label", [True, False])
-def test_pictures_of_one_class_draw_no_roc_and_no_precision_recall_curve(policies, label):
+def test_images_of_one_class_draw_no_roc_and_no_precision_recall_curve(policies, label):
     _, _, _, files = drawn(policies, labels=[label] * 50, n=50)
     assert PLOTS - set(files) == {"plots/roc.png", "plots/precision_recall.png"}
     assert b'alt="roc.png"' not in files[PAGE_NAME]

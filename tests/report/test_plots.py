@@ -58,11 +58,11 @@ def test_a_plot_is_a_small_png_about_640_pixels_wide_that_shows_something(name):
     data = drawn_once(name)
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     assert len(data) <= 40_000
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    assert picture.width == 640
-    assert 300 <= picture.height <= 480
-    assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    assert image.width == 640
+    assert 300 <= image.height <= 480
+    assert len(image.convert("RGB").getcolors(1 << 20)) > 10
 
 
 @pytest.mark.parametrize("name", PLOTS)
@@ -72,7 +72,7 @@ def test_the_same_numbers_give_the_same_bytes_without_metadata(name):
     assert Image.open(io.BytesIO(data)).info == {}
 
 
-def test_other_numbers_give_another_picture():
+def test_other_numbers_give_another_image():
     assert plot_training_curve(epochs(30)) != plot_training_curve(epochs(29))
     scores, labels = scores_and_labels()
     assert plot_mcc_curve(scores, labels, 0.5) != plot_mcc_curve(scores, labels, 0.7)

@@ -40,7 +40,7 @@ def test_one_changed_decision_is_found(evaluation, chain, kind):
         ({"name": "stranger.jpg"}, "not exactly those of val_test"),
     ],
 )
-def test_a_picture_that_is_not_the_one_of_the_role_is_found(evaluation, chain, change, fault):
+def test_an_image_that_is_not_the_one_of_the_role_is_found(evaluation, chain, change, fault):
     position = next(place for place, one in enumerate(evaluation.tested) if one.label == 0)
     tested = list(evaluation.tested)
     tested[position] = replace(tested[position], **change)
@@ -90,8 +90,7 @@ def test_two_exchanged_deferrals_are_found(evaluation, chain):
     for place, decision in ((deferred, rows[twin].decisions["scrc"]), (twin, "defer")):
         rows[place] = replace(rows[place], decisions={**rows[place].decisions, "scrc": decision})
     assert any(
-        "decided 2 pictures otherwise" in one
-        for one in recount(replace(evaluation, tested=tuple(rows)), chain)
+        "decided 2 images otherwise" in one for one in recount(replace(evaluation, tested=tuple(rows)), chain)
     )
 
 

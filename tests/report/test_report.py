@@ -1,4 +1,4 @@
-"""The report as numbers: each one is counted again here, picture by picture."""
+"""The report as numbers: each one is counted again here, image by image."""
 
 from dataclasses import replace
 
@@ -65,7 +65,7 @@ def ends(interval):
 
 
 def count(labels, decisions, members=None):
-    """Count one picture after the other: the four cells, and how many are answered."""
+    """Count one image after the other: the four cells, and how many are answered."""
     cells = dict.fromkeys(("tp", "tn", "fp", "fn"), 0)
     for number, (label, decision) in enumerate(zip(labels, decisions, strict=True)):
         if decision == "defer" or (members is not None and not members[number]):
@@ -77,14 +77,14 @@ def count(labels, decisions, members=None):
 
 def size_class(size):
     if size == 1:
-        return "1 picture"
+        return "1 image"
     if size <= 5:
-        return "2 to 5 pictures"
-    return "6 to 20 pictures" if size <= 20 else "more than 20 pictures"
+        return "2 to 5 images"
+    return "6 to 20 images" if size <= 20 else "more than 20 images"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_metrics_are_of_the_answered_pictures_and_coverage_of_all(report, tested, decided, kind):
+def test_metrics_are_of_the_answered_images_and_coverage_of_all(report, tested, decided, kind):
     one, decisions = report.of(kind), decided[kind].decisions
     cells, answered = count(tested.labels, decisions)
     assert {name: one.metrics[name] for name in cells} == cells
@@ -98,7 +98,7 @@ def test_metrics_are_of_the_answered_pictures_and_coverage_of_all(report, tested
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_intervals_are_of_the_answered_pictures_and_their_groups(report, tested, decided, kind):
+def test_intervals_are_of_the_answered_images_and_their_groups(report, tested, decided, kind):
     one, decisions = report.of(kind), decided[kind].decisions
     cells, answered = count(tested.labels, decisions)
     found = one.intervals
@@ -113,7 +113,7 @@ def test_intervals_are_of_the_answered_pictures_and_their_groups(report, tested,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ranking_and_calibration_are_of_all_pictures_and_those_of_scikit_learn(
+def test_ranking_and_calibration_are_of_all_images_and_those_of_scikit_learn(
     report, tested, decided, policies, kind
 ):
     one, policy = report.of(kind), policies[kind]
@@ -218,22 +218,22 @@ def test_a_policy_that_answers_nothing_has_no_intervals_and_is_called_degenerate
     assert ends(one.coverage.interval) == exact(0, N)
     assert all(part.accuracy is None and part.answered == 0 for part in one.slices)
     assert one.ranking.auroc is not None
-    assert one.degeneracies() == ["it answers no picture of val_test"]
+    assert one.degeneracies() == ["it answers no image of val_test"]
 
 
 @pytest.mark.parametrize("word", ["none", "roadwork"])
 def test_a_policy_whose_answers_are_all_the_same_is_called_degenerate(report, tested, decided, word):
-    """What it answers is all of one kind, though it defers pictures of the other."""
+    """What it answers is all of one kind, though it defers images of the other."""
     scrc = decided["scrc"]
     kept = [one if one == word else "defer" for one in scrc.decisions]
     one = report_of(tested, {**decided, "scrc": replace(scrc, decisions=kept)}).of("scrc")
     assert len(one.degeneracies()) == 1
-    assert "picture of val_test roadwork" in one.degeneracies()[0]
+    assert "image of val_test roadwork" in one.degeneracies()[0]
     assert [report.of(kind).degeneracies() for kind in KINDS] == [[], [], []]
 
 
 @pytest.mark.parametrize("label", [True, False])
-def test_pictures_of_one_class_give_a_report_without_a_ranking_of_classes(policies, label):
+def test_images_of_one_class_give_a_report_without_a_ranking_of_classes(policies, label):
     groups = ["one"] * 40
     tested = make_tested(groups=groups, attributes={}, labels=[label] * 40)
     report = report_of(tested, decide_all(policies, tested))
@@ -243,7 +243,7 @@ def test_pictures_of_one_class_give_a_report_without_a_ranking_of_classes(polici
     assert (report.counts.n, report.counts.roadwork) == (40, 40 * label)
 
 
-def test_a_figure_that_the_pictures_do_not_have_is_missing_and_not_made_up():
+def test_a_figure_that_the_images_do_not_have_is_missing_and_not_made_up():
     labels, margins = np.array([True, True, True]), np.array([1.0, 2.0, -1.0])
     ranking = ranking_of(labels, margins, confidence=np.abs(margins))
     assert (ranking.auroc, ranking.average_precision) == (None, None)

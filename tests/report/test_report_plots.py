@@ -52,7 +52,7 @@ PLOTS = {
     "reliability": lambda: plot_reliability(*probabilities()),
     "reliability of many": lambda: plot_reliability(*probabilities(100_000)),
     "reliability of one class": lambda: plot_reliability([0.1, 0.9, 1.0], [1, 1, 1]),
-    "reliability of one picture": lambda: plot_reliability([0.0], [0]),
+    "reliability of one image": lambda: plot_reliability([0.0], [0]),
     "ROC": lambda: plot_roc(*margins_and_labels(), at=AT),
     "ROC of many": lambda: plot_roc(*margins_and_labels(100_000), at=AT),
     "ROC of nothing told apart": lambda: plot_roc([0, 0], [0, 1], at={"threshold": (1.0, 0.0)}),
@@ -62,7 +62,7 @@ PLOTS = {
     "precision and recall of many": lambda: plot_precision_recall(*margins_and_labels(100_000), at=AT),
     "risk and coverage": lambda: plot_risk_coverages(curves(), points=POINTS),
     "risk and coverage of many": lambda: plot_risk_coverages(curves(100_000), points=POINTS),
-    "risk and coverage of one picture": lambda: plot_risk_coverages(
+    "risk and coverage of one image": lambda: plot_risk_coverages(
         {"threshold": risk_coverage_curve([1.0], [0])}, points={}
     ),
 }
@@ -77,11 +77,11 @@ def drawn_once(name):
 def test_a_plot_is_a_small_png_640_pixels_wide_that_shows_something(name):
     data = drawn_once(name)
     assert len(data) <= 60_000
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    assert (picture.format, picture.width, picture.info) == ("PNG", 640, {})
-    assert 300 <= picture.height <= 500
-    assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    assert (image.format, image.width, image.info) == ("PNG", 640, {})
+    assert 300 <= image.height <= 500
+    assert len(image.convert("RGB").getcolors(1 << 20)) > 10
 
 
 @pytest.mark.parametrize("name", PLOTS)
@@ -187,7 +187,7 @@ def test_the_bars_of_a_bin_are_its_wilson_interval(figures):
 
 @pytest.mark.parametrize("plot", [plot_roc, plot_precision_recall])
 def test_one_class_has_no_curve_and_is_a_paragraph(plot):
-    with pytest.raises(DataError, match="pictures of both classes to draw"):
+    with pytest.raises(DataError, match="images of both classes to draw"):
         plot([0.1, 0.2], [1, 1], at={})
 
 

@@ -1,4 +1,4 @@
-"""What training does to pictures: each recipe draws from its look's seed alone and keeps its promises."""
+"""What training does to images: each recipe draws from its look's seed alone and keeps its promises."""
 
 import random
 
@@ -10,7 +10,7 @@ from PIL import Image
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training import augmentation
 from streetvision_core.training.augmentation import make_augmentation
-from streetvision_core.training.data import AugmentedPictures, decoded_side
+from streetvision_core.training.data import AugmentedImages, decoded_side
 from streetvision_core.training.module import make_mixing
 from streetvision_core.training.seeds import isolated_random, seed_transforms
 from tests.training.toy import recipe
@@ -26,7 +26,7 @@ def picture(size=(90, 70)):
 
 
 def looks(count, *, transform=TRANSFORM, of=None, **changes):
-    """Looks at one picture under the seeds 0, 1, ..."""
+    """Looks at one image under the seeds 0, 1, ..."""
     augment, of = make_augmentation(recipe(**changes).augmentation, transform=transform), of or picture()
     with isolated_random():
         return [(seed_transforms(seed), augment(of.copy()))[1] for seed in range(count)]
@@ -50,7 +50,7 @@ def test_the_global_generators_are_left_alone(augmentation):
             return [picture() for _ in positions]
 
     augment = make_augmentation(recipe(augmentation=augmentation).augmentation, transform=TRANSFORM)
-    dataset = AugmentedPictures(Pictures(), [0, 1], augment=augment, seed=0)
+    dataset = AugmentedImages(Pictures(), [0, 1], augment=augment, seed=0)
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002 - the global one
     dataset[[(0, 0), (3, 1)]]
     assert random.getstate() == states[0]
@@ -63,7 +63,7 @@ def test_none_is_the_preprocessing_of_validation():
 
 
 @pytest.mark.parametrize(("augmentation", "side"), [("none", 40), ("validator", 72), ("crop", 46)])
-def test_no_crop_of_a_shrunk_picture_is_enlarged(augmentation, side):
+def test_no_crop_of_a_shrunk_image_is_enlarged(augmentation, side):
     """Validation resizes to 32 / 0.8 before it crops; the smallest random crops keep 0.2 and 0.5."""
     changes = {"augmentation": augmentation, "scale_min": 0.5}
     assert decoded_side(recipe(**changes), transform=SQUARE) == side
@@ -84,7 +84,7 @@ def test_the_validators_levels_come_with_equal_chance(monkeypatch):
 
 
 def half(dark, size=64):
-    """A picture whose one half is dark: "left", "right", "top" or "bottom"."""
+    """An image whose one half is dark: "left", "right", "top" or "bottom"."""
     array = np.full((size, size, 3), 220, dtype=np.uint8)
     rows = slice(None) if dark in {"left", "right"} else slice(0, size // 2)
     columns = slice(0, size // 2) if dark in {"left", "right"} else slice(None)
@@ -94,7 +94,7 @@ def half(dark, size=64):
 
 
 @pytest.mark.parametrize(("of", "axis"), [("top", 1), ("left", 2)])
-def test_the_validators_pictures_are_mirrored_both_ways_and_crop_deep(of, axis):
+def test_the_validators_images_are_mirrored_both_ways_and_crop_deep(of, axis):
     """Level 0 alone never is: three quarters of the rest lie on their head half the time."""
     found = looks(200, transform=SQUARE, of=half(of), augmentation="validator")
     first, second = (torch.stack(found).float().narrow(axis + 1, start, 16) for start in (0, 16))
@@ -105,7 +105,7 @@ def test_the_validators_pictures_are_mirrored_both_ways_and_crop_deep(of, axis):
     assert any(abs(difference) < 30 for difference in halves)
 
 
-def test_stronger_levels_change_a_picture_more():
+def test_stronger_levels_change_an_image_more():
     from streetvision_core.training.augmentation import validator_level
 
     grey = Image.new("RGB", (64, 64), (120, 90, 60))

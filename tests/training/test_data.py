@@ -1,4 +1,4 @@
-"""Training's data: every look at a picture is decided by its name alone."""
+"""Training's data: every look at an image is decided by its name alone."""
 
 import random
 import threading
@@ -13,8 +13,8 @@ from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training import data
 from streetvision_core.training.augmentation import make_augmentation
 from streetvision_core.training.data import (
-    AugmentedPictures,
-    DecodedPictures,
+    AugmentedImages,
+    DecodedImages,
     EpochBatches,
     EvaluationBatches,
     choose_workers,
@@ -27,13 +27,13 @@ TRANSFORM = eval_transform(CFG)
 
 def decoded(toy, *, cache_bytes=1 << 30, side=64):
     names = toy.splits.roles["train"]
-    return DecodedPictures(toy.reader, names, side=side, cache_bytes=cache_bytes)
+    return DecodedImages(toy.reader, names, side=side, cache_bytes=cache_bytes)
 
 
 def augmented(toy, *, seed=0, **options):
     pictures = decoded(toy, **options)
     augment = make_augmentation(recipe().augmentation, transform=TRANSFORM)
-    return AugmentedPictures(pictures, [i % 2 for i in range(len(pictures))], augment=augment, seed=seed)
+    return AugmentedImages(pictures, [i % 2 for i in range(len(pictures))], augment=augment, seed=seed)
 
 
 def test_a_look_is_the_same_alone_and_in_any_company():
@@ -66,7 +66,7 @@ def test_augmenting_leaves_the_global_generators_alone():
     assert (random.random(), torch.rand(1), np.random.rand()) == expected  # noqa: NPY002 - as above
 
 
-def test_pictures_are_the_same_whether_kept_or_decoded_again():
+def test_images_are_the_same_whether_kept_or_decoded_again():
     toy = make_toy()
     kept, again = decoded(toy, side=24), decoded(toy, side=24, cache_bytes=0)
     part = decoded(toy, side=24, cache_bytes=5 * 24 * 24 * 4)
@@ -119,7 +119,7 @@ def test_workers_are_chosen_where_a_gpu_would_wait(wanted, machine, workers, mon
     assert choose_workers(wanted, device=device, processes=processes) == 0
 
 
-def test_small_pictures_are_not_enlarged_and_shapes_are_kept():
+def test_small_images_are_not_enlarged_and_shapes_are_kept():
     toy = make_toy()
     name = toy.splits.roles["train"][0]
     buffer = BytesIO()
@@ -129,7 +129,7 @@ def test_small_pictures_are_not_enlarged_and_shapes_are_kept():
     assert decoded(toy, side=20)[0].size == (40, 20)
 
 
-def test_an_epoch_shows_each_picture_at_most_once_in_an_order_of_its_own():
+def test_an_epoch_shows_each_image_at_most_once_in_an_order_of_its_own():
     batches = EpochBatches(20, batch_size=6, seed=0)
     epochs = []
     for epoch in (0, 1, 0):
@@ -143,11 +143,11 @@ def test_an_epoch_shows_each_picture_at_most_once_in_an_order_of_its_own():
         assert len({look[1] for look in looks}) == 18
 
 
-def test_fewer_pictures_than_a_batch_are_one_batch():
+def test_fewer_images_than_a_batch_are_one_batch():
     assert [len(batch) for batch in EpochBatches(5, batch_size=32, seed=0)] == [5]
 
 
-def test_validation_pictures_come_in_order_as_the_preprocessing_makes_them():
+def test_validation_images_come_in_order_as_the_preprocessing_makes_them():
     toy = make_toy(others=7)
     names = toy.splits.roles["val_select"]
     for cache_bytes in (1 << 30, 3 * 3 * 32 * 32, 0):

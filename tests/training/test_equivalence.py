@@ -34,15 +34,15 @@ def vit(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def single(vit, tmp_path_factory):
-    """One process, whole batches; classes are weighed, three quarters of the pictures are of one."""
+    """One process, whole batches; classes are weighed, three quarters of the images are of one."""
     return fit(vit, unbalanced(), tmp_path_factory.mktemp("single"), **RECIPE)
 
 
 def unbalanced():
     toy = make_toy(train=17, others=8)
-    for picture in toy.index.pictures:
-        if picture.name in {"train/001.png", "train/003.png", "train/005.png", "train/007.png"}:
-            picture.label = 0
+    for image in toy.index.pictures:
+        if image.name in {"train/001.png", "train/003.png", "train/005.png", "train/007.png"}:
+            image.label = 0
     return toy
 
 
@@ -85,7 +85,7 @@ def test_each_way_goes_on_after_an_interruption_as_if_there_had_been_none(vit, w
 
 
 class FailsElsewhere(type(make_toy().reader)):
-    """Reads pictures here, and fails with words of its own in the process that it is sent to."""
+    """Reads images here, and fails with words of its own in the process that it is sent to."""
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -95,7 +95,7 @@ class FailsElsewhere(type(make_toy().reader)):
 def test_an_error_in_another_process_is_told_in_its_words(vit, tmp_path):
     toy = unbalanced()
     toy.reader = FailsElsewhere(toy.reader.pictures)
-    with pytest.raises(TrainingError, match=r"process 1: Expected the picture .* Restore it"):
+    with pytest.raises(TrainingError, match=r"process 1: Expected the image .* Restore it"):
         fit(vit, toy, tmp_path, devices=2, **RECIPE)
     assert not torch.distributed.is_initialized()
 

@@ -132,7 +132,7 @@ def test_only_train_and_val_select_are_read(backbone, tmp_path):
     toy = make_toy()
     fit(backbone, toy, tmp_path)
     assert {name.split("/")[0] for name in toy.reader.reads} == {"train", "val_select"}
-    assert len(toy.reader.reads) == len(set(toy.reader.reads)), "a picture that fits the cache is read once"
+    assert len(toy.reader.reads) == len(set(toy.reader.reads)), "an image that fits the cache is read once"
 
 
 def test_it_stops_when_no_epoch_is_better_any_more(toy, backbone, tmp_path):
@@ -154,7 +154,7 @@ def test_numbers_that_are_not_finite_end_training_readably(batch_size, what, toy
 def test_an_empty_role_is_refused_before_anything_is_read(role, backbone, tmp_path):
     toy = make_toy()
     toy.splits.roles[role] = ()
-    with pytest.raises(TrainingError, match=f"pictures in the role {role}, but found none"):
+    with pytest.raises(TrainingError, match=f"images in the role {role}, but found none"):
         fit(backbone, toy, tmp_path)
     assert not toy.reader.reads
 
@@ -175,7 +175,7 @@ def test_splits_of_another_index_are_refused(backbone, tmp_path):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_picture_that_changes_while_it_trains_is_named(num_workers, backbone, tmp_path):
+def test_an_image_that_changes_while_it_trains_is_named(num_workers, backbone, tmp_path):
     """Also where a worker process met it, which cannot raise our errors across the process boundary."""
     toy = make_toy()
 
@@ -187,7 +187,7 @@ def test_a_picture_that_changes_while_it_trains_is_named(num_workers, backbone, 
     parent, first_epoch_done = os.getpid(), []
     changing = SimpleNamespace(index=toy.index, splits=toy.splits, reader=Changing())
     changes = {"epochs": 3, "cache_mb": 0, "num_workers": num_workers}
-    with pytest.raises(IntegrityError, match=r"the picture train/003\.png"):
+    with pytest.raises(IntegrityError, match=r"the image train/003\.png"):
         fit(backbone, changing, tmp_path, on_epoch=first_epoch_done.append, **changes)
 
 

@@ -6,7 +6,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
-from streetvision_core.training.losses import class_weights, picture_losses, soft_targets
+from streetvision_core.training.losses import class_weights, image_losses, soft_targets
 from tests.training.toy import recipe
 
 LABELS = torch.tensor([0, 1, 1, 0, 0, 1, 0, 0])
@@ -15,7 +15,7 @@ LOGITS = torch.randn(8, 2, generator=torch.Generator().manual_seed(3)) * 3
 
 
 def losses(logits=LOGITS, *, smoothing=0.0, weights=WEIGHTS, gamma=0.0, labels=LABELS):
-    return picture_losses(logits, soft_targets(labels, smoothing=smoothing), weights, gamma=gamma)
+    return image_losses(logits, soft_targets(labels, smoothing=smoothing), weights, gamma=gamma)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -74,7 +74,7 @@ def test_balanced_weights_are_scikit_learns(positives):
 
 
 @pytest.mark.parametrize("kind", ["balanced", "none"])
-def test_weights_are_one_on_the_mean_over_the_pictures(kind):
+def test_weights_are_one_on_the_mean_over_the_images(kind):
     labels = [0, 1, 0, 0, 0, 0, 1]
     weights = class_weights(labels, config=recipe(class_weights=kind))
     assert np.mean([weights[label] for label in labels]) == pytest.approx(1)

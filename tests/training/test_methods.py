@@ -64,7 +64,7 @@ def test_a_probe_leaves_the_backbone_and_its_statistics_as_they_are(cnn, tmp_pat
 
 
 def test_a_probe_on_cached_features_is_one_on_features_computed_each_time(cnn, tmp_path):
-    """Bit for bit, cold and warm, plain and augmented; a warm cache reads no picture of train."""
+    """Bit for bit, cold and warm, plain and augmented; a warm cache reads no image of train."""
     for views in (0, 2):
         options = {**PROBE, "probe_views": views, "epochs": 3}
         toy = make_toy()
@@ -147,7 +147,7 @@ def test_a_classifier_that_is_no_linear_layer_is_refused_readably(tmp_path):
         fit(backbone, make_toy(), tmp_path, **PROBE)
 
 
-def test_what_cannot_be_adapted_is_refused_before_a_picture_is_read(cnn, tmp_path):
+def test_what_cannot_be_adapted_is_refused_before_an_image_is_read(cnn, tmp_path):
     toy = make_toy()
     with pytest.raises(ConfigError, match="attention"):
         fit(cnn, toy, tmp_path, **LORA)
@@ -231,12 +231,12 @@ def test_settings_that_cannot_be_meant_are_refused(settings, told):
         recipe(**settings)
 
 
-def test_a_picture_that_an_earlier_run_left_out_stays_out(cnn, tmp_path):
+def test_an_image_that_an_earlier_run_left_out_stays_out(cnn, tmp_path):
     """Its features would change the order and the weights of the classes under a training that goes on."""
     toy = make_toy()
     backbone = FrozenBackbone(
         cnn, config=recipe(**PROBE), reader=toy.reader, cache=tmp_path,
-        digests={picture.name: picture.sha256 for picture in toy.index.pictures},
+        digests={image.name: image.sha256 for image in toy.index.pictures},
     )  # fmt: skip
     names = toy.splits.roles["train"]
     (features,), kept = backbone.train_views(names, unreadable=Unreadable(2, known=[names[3]]))

@@ -20,9 +20,7 @@ from tests.training.toy import make_backbone, recipe
 def make_module(directory, *, class_weights=(1.0, 1.0), **changes):
     backbone = make_backbone(directory)
     model = build_classifier(backbone)
-    torch.nn.init.normal_(
-        model.get_classifier().weight
-    )  # a new head is zero and gives every picture one loss
+    torch.nn.init.normal_(model.get_classifier().weight)  # a new head is zero and gives every image one loss
     return ClassifierModule(
         model,
         transform=eval_transform(backbone.pretrained_cfg),

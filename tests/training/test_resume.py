@@ -27,7 +27,7 @@ STOPPED = {
 
 
 def decided(metrics):
-    """What follows from seed, pictures and configuration."""
+    """What follows from seed, images and configuration."""
     return {name: value for name, value in metrics.items() if name not in MEASURED}
 
 
@@ -176,7 +176,7 @@ def test_a_training_goes_on_with_other_workers_and_another_cache(go_on, undistur
     assert (digest, epochs) == (undisturbed, [3, 4])
 
 
-def test_other_pictures_make_another_training(go_on, toy, monkeypatch):
+def test_other_images_make_another_training(go_on, toy, monkeypatch):
     first, *others = toy.index.pictures
     other = type(first)(**{**vars(first), "sha256": "0" * 64})
     monkeypatch.setattr(toy, "index", replace(toy.index, pictures=(other, *others)))

@@ -71,8 +71,7 @@ def test_what_limits_a_training_changes_at_the_limit(share, cause):
 
 def test_the_line_names_what_can_be_changed():
     assert limited_by({"data_wait_share": 0.43}, method="lora") == (
-        "limited by data: 43% of the training time the model waited for pictures;"
-        " raise num_workers or cache_mb"
+        "limited by data: 43% of the training time the model waited for images; raise num_workers or cache_mb"
     )
     assert limited_by({"data_wait_share": 0.43}, method="probe").endswith("the model waited for features")
     slow = {"data_wait_share": 0.01}
@@ -89,13 +88,13 @@ def test_where_nothing_was_trained_nothing_is_said_of_waiting():
 
 def test_a_slow_loader_is_what_limits_the_training(toy, backbone, tmp_path, monkeypatch):
     """Each batch is late by a tenth of a second, of which none is in the time of the model."""
-    load, late = data.AugmentedPictures.__getitem__, 0.1
+    load, late = data.AugmentedImages.__getitem__, 0.1
 
     def slow(self, looks):
         time.sleep(late)
         return load(self, looks)
 
-    monkeypatch.setattr(data.AugmentedPictures, "__getitem__", slow)
+    monkeypatch.setattr(data.AugmentedImages, "__getitem__", slow)
     reports = []
     checkpoint = fit(backbone, toy, tmp_path, on_epoch=reports.append)
     for report in reports:

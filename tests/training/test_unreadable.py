@@ -1,4 +1,4 @@
-"""Pictures of train that turn out unreadable: told of once, left out up to a limit, and never forgotten."""
+"""Images of train that turn out unreadable: told of once, left out up to a limit, and never forgotten."""
 
 import pytest
 import torch
@@ -42,8 +42,8 @@ def test_one_more_than_allowed_ends_the_training_readably(num_workers, backbone,
         fit(backbone, damaged_toy(*LOST), tmp_path, max_unreadable=1, num_workers=num_workers)
 
 
-def test_where_none_may_be_missing_the_pictures_own_error_ends_it(backbone, tmp_path):
-    with pytest.raises(IntegrityError, match=r"the picture train/00.\.png"):
+def test_where_none_may_be_missing_the_images_own_error_ends_it(backbone, tmp_path):
+    with pytest.raises(IntegrityError, match=r"the image train/00.\.png"):
         fit(backbone, damaged_toy(*LOST), tmp_path)
 
 
@@ -57,7 +57,7 @@ def test_a_whole_training_says_nothing_of_it(backbone, tmp_path):
     "changes", [{"accumulate": 8}, {"accumulate": 4, "devices": 2}], ids=["parts", "both"]
 )
 def test_parts_of_which_nothing_is_left_are_what_the_whole_batch_lacks(vit, changes, tmp_path, notices):
-    """Parts of one picture each, here or dealt to two processes: the same loss, the same steps."""
+    """Parts of one image each, here or dealt to two processes: the same loss, the same steps."""
     lost = ("train/002.png", "train/005.png", "train/011.png")
     options = {**RECIPE, "max_unreadable": 3}
     single = fit(vit, damaged_toy(*lost, train=16, others=8), tmp_path / "single", **options)
@@ -74,7 +74,7 @@ def test_parts_of_which_nothing_is_left_are_what_the_whole_batch_lacks(vit, chan
 
 
 @pytest.mark.parametrize("views", [0, 2])
-def test_a_probe_leaves_out_pictures_together_with_their_labels(views, vit, tmp_path, notices):
+def test_a_probe_leaves_out_images_together_with_their_labels(views, vit, tmp_path, notices):
     """It is the probe of a task that never had them, bit for bit."""
     without = make_toy()
     names = without.splits.roles["train"]
@@ -89,12 +89,12 @@ def test_a_probe_leaves_out_pictures_together_with_their_labels(views, vit, tmp_
         fit(vit, damaged_toy(*LOST), tmp_path / "more", max_unreadable=1, **options)
 
 
-def test_an_unreadable_picture_of_validation_ends_a_probe(vit, tmp_path):
+def test_an_unreadable_image_of_validation_ends_a_probe(vit, tmp_path):
     with pytest.raises(IntegrityError, match="val_select/000"):
         fit(vit, damaged_toy("val_select/000.png"), tmp_path, max_unreadable=9, **PROBE)
 
 
-def test_both_stages_of_lp_ft_count_a_picture_once(vit, tmp_path, notices):
+def test_both_stages_of_lp_ft_count_an_image_once(vit, tmp_path, notices):
     changes = {"method": "lp_ft", "probe_epochs": 2, "max_unreadable": 2}
     found = fit(vit, damaged_toy(*LOST), tmp_path, **changes)
     assert found.metrics["unreadable"] == len(notices) == 2
@@ -103,14 +103,14 @@ def test_both_stages_of_lp_ft_count_a_picture_once(vit, tmp_path, notices):
 @pytest.mark.parametrize("changes", [{}, PROBE], ids=["finetune", "probe"])
 @pytest.mark.parametrize("until", [2, 3], ids=["going on", "finished"])
 def test_what_an_earlier_run_left_out_stays_counted(until, changes, vit, tmp_path):
-    """Also where the pictures are there again."""
+    """Also where the images are there again."""
     options = {**changes, "epochs": 3, "max_unreadable": 2, "resume": tmp_path / "resume"}
     fit_until(until, vit, damaged_toy(*LOST), tmp_path / "first", **options)
     found = fit(vit, make_toy(), tmp_path / "again", **options)
     assert found.metrics["unreadable"] == 2
 
 
-def test_a_picture_counts_once_whoever_meets_it(notices):
+def test_an_image_counts_once_whoever_meets_it(notices):
     error = IntegrityError("a", "b", "c", "d")
     unreadable = Unreadable(2, known=["old"])
     unreadable.meet([("old", error), ("new", error), ("new", error)])

@@ -61,9 +61,9 @@ def test_weights_that_were_changed_on_the_disk_do_not_load(checkpoint):
     assert "model_best.safetensors" in problem
 
 
-def test_logits_of_other_pictures_than_the_role_are_told_apart():
+def test_logits_of_other_images_than_the_role_are_told_apart():
     assert logits_problems(logits(), role="val_calib", names=("d", "c", "b", "a")) == []
     assert logits_problems(logits(), role="val_calib", names=("a", "b", "c", "e")) == [
-        "1 pictures of val_calib have no logits, e for instance",
-        "1 pictures have logits but are not of val_calib, d for instance",
+        "1 images of val_calib have no logits, e for instance",
+        "1 images have logits but are not of val_calib, d for instance",
     ]

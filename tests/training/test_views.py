@@ -92,14 +92,14 @@ def test_a_gain_is_one_sentence_and_two_numbers():
         views=10, mcc=0.912, mcc_whole=0.874, pictures_per_second=10.0, pictures_per_second_whole=87.0
     )
     assert str(gain) == (
-        "10 views: val_select MCC 0.912 against 0.874 with the whole picture alone,"
-        " at 8.7 times the time a picture."
+        "10 views: val_select MCC 0.912 against 0.874 with the whole image alone,"
+        " at 8.7 times the time an image."
     )
     assert gain.to_metrics() == {"views_mcc_gain": pytest.approx(0.038), "views_cost": 8.7}
 
 
 def test_views_that_see_nothing_more_gain_nothing(trained, toy):
-    """A grid of one cell is the whole picture again: the same answers, at more of the time."""
+    """A grid of one cell is the whole image again: the same answers, at more of the time."""
     checkpoint = trained[0]
     config = {**checkpoint.config, "views": {"grid": 1, "overlap": 0.15, "pooling": "mean"}}
     transform = hub_transform(config)
@@ -111,14 +111,14 @@ def test_views_that_see_nothing_more_gain_nothing(trained, toy):
     assert (gain.views, gain.mcc - gain.mcc_whole) == (2, 0)
 
 
-def test_attention_is_refused_before_a_picture_is_read(toy, backbone, tmp_path):
+def test_attention_is_refused_before_an_image_is_read(toy, backbone, tmp_path):
     read = len(toy.reader.reads)
     with pytest.raises(ValidationError, match="method: probe"):
         fit(backbone, toy, tmp_path, **GRID, view_pooling="attention")
     assert len(toy.reader.reads) == read
 
 
-def test_no_more_pictures_are_kept_than_memory_allows(toy, trained):
+def test_no_more_images_are_kept_than_memory_allows(toy, trained):
     transform = hub_transform(trained[0].config)
     kept = validation_of(toy, transform, cache_bytes=3 * transform.pixel_bytes)
     toy.reader.reads.clear()

@@ -1,4 +1,4 @@
-"""A toy task that is learnt in seconds: a picture is roadwork where it holds an orange square."""
+"""A toy task that is learnt in seconds: an image is roadwork where it holds an orange square."""
 
 import hashlib
 from io import BytesIO
@@ -20,17 +20,17 @@ SIZE = 40
 def draw(number: int, label: int, *, size: int = SIZE) -> bytes:
     """A PNG of smooth noise, with an orange square where the label is 1."""
     random = np.random.default_rng(number)
-    picture = Image.fromarray(random.integers(40, 200, (4, 4, 3), dtype=np.uint8))
-    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    image = Image.fromarray(random.integers(40, 200, (4, 4, 3), dtype=np.uint8))
+    image = image.resize((size, size), Image.Resampling.BICUBIC)
     if label:
-        picture.paste((255, 110, 0), (size // 4, size // 4, size * 3 // 4, size * 3 // 4))
+        image.paste((255, 110, 0), (size // 4, size // 4, size * 3 // 4, size * 3 // 4))
     buffer = BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 class Reader:
-    """Gives the pictures of a mapping, as `PictureReader` does; counts what was read."""
+    """Gives the images of a mapping, as `ImageReader` does; counts what was read."""
 
     def __init__(self, pictures):
         self.pictures = pictures
@@ -40,7 +40,7 @@ class Reader:
     def read(self, name):
         self.reads.append(name)
         if name in self.damaged:
-            raise IntegrityError(f"the picture {name}", "other bytes", "the toy", "Restore it.")
+            raise IntegrityError(f"the image {name}", "other bytes", "the toy", "Restore it.")
         return self.pictures[name]
 
 
@@ -65,7 +65,7 @@ def make_backbone(directory, *, architecture="test_resnet", input_size=32, **opt
 
 
 def recipe(**changes):
-    """A recipe for a dozen pictures; settings may be given flat, as older versions recorded them."""
+    """A recipe for a dozen images; settings may be given flat, as older versions recorded them."""
     settings = {
         "epochs": 2,
         "batch_size": 6,

@@ -1,7 +1,7 @@
 """The decoding of an image's bytes to pixels, one path for indexing, training, reports and the bundle.
 
 `decode` promises an RGB image, upright (the EXIF orientation is applied and then forgotten), or an
-`UnusablePictureError` with a reason. The first bytes say what a file is (`kinds.py`), and only the decoder of
+`UnusableImageError` with a reason. The first bytes say what a file is (`kinds.py`), and only the decoder of
 that format is opened. The size is judged from the header, before any pixel is decoded, and so are the
 number of scans of a JPEG (each one is a pass over all of it, and takes but a few bytes where somebody means
 harm) and the tiles and the compression of a TIFF. Of a JPEG it is proved that all its data is there
@@ -28,14 +28,14 @@ from PIL import Image, features
 
 from streetvision_core.data.decoding.jpeg import MAX_SCANS, Jpeg, decode_strictly
 from streetvision_core.data.decoding.kinds import identify
-from streetvision_core.data.decoding.reasons import MAX_PIXELS, Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import MAX_PIXELS, Reason, UnusableImageError
 from streetvision_core.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streetvision_core.data.index import ImageIndex
-    from streetvision_core.data.sources import PictureSource
+    from streetvision_core.data.sources import ImageSource
 
 WHOLE_PIXELS = 50_000_000
 _SCALES = (8, 4, 2, 1)
@@ -73,7 +73,7 @@ class Decoded:
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
-    """Decode an image into upright RGB; raises UnusablePictureError.
+    """Decode an image into upright RGB; raises UnusableImageError.
 
     With `at_least` a JPEG comes at a half, a quarter or an eighth of its size where neither side is then
     shorter than that: several times as fast, and nearly the image that shrinking the whole one gives. One of
@@ -108,7 +108,7 @@ def _decode(data: bytes, *, max_pixels: int, at_least: int | None, grey: bool) -
             image = header
         orientation = _orientation(header)
         pixels = image if jpeg and image.mode in ("RGB", "L" if grey else "RGB") else _to_rgb(image)
-    except UnusablePictureError:
+    except UnusableImageError:
         raise
     except Exception as error:  # decoders raise whatever comes to hand on foreign bytes
         raise _unusable(error) from error
@@ -122,17 +122,17 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     What is not loaded yet is decoded here, by Pillow alone and whole.
 
     Raises:
-        UnusablePictureError: it is empty, too large or damaged, or its mode has no meaning in RGB.
+        UnusableImageError: it is empty, too large or damaged, or its mode has no meaning in RGB.
     """
     pixels = image.width * image.height
     if pixels == 0:
-        raise UnusablePictureError(Reason.EMPTY, "it has no pixels")
+        raise UnusableImageError(Reason.EMPTY, "it has no pixels")
     if pixels > MAX_PIXELS:
         raise _too_many(image, MAX_PIXELS)
     try:
         image.load()
         rgb = _turned(_to_rgb(image), _orientation(image))
-    except UnusablePictureError:
+    except UnusableImageError:
         raise
     except Exception as error:  # a lazy image decodes here
         raise _unusable(error) from error
@@ -148,14 +148,14 @@ def _open(data: bytes) -> Image.Image:
     """Open the header of an image; nothing is decoded."""
     kind = identify(data)
     if kind.reason is not None:
-        raise UnusablePictureError(kind.reason, kind.name)
+        raise UnusableImageError(kind.reason, kind.name)
     factory = _factory(kind.format)
     try:
         # Not through Image.open: its own bound on pixels is lower than ours, and one for the whole process.
         return factory(BytesIO(data))
     except Exception as error:
         detail = f"its {_NAMES.get(kind.format, kind.format)} header cannot be read"
-        raise UnusablePictureError(Reason.TRUNCATED, f"{detail}: {_text(error)}") from error
+        raise UnusableImageError(Reason.TRUNCATED, f"{detail}: {_text(error)}") from error
 
 
 def _factory(kind: str) -> Callable[[BytesIO], Image.Image]:
@@ -163,11 +163,11 @@ def _factory(kind: str) -> Callable[[BytesIO], Image.Image]:
         try:
             from pillow_heif.as_plugin import HeifImageFile
         except ImportError:
-            raise UnusablePictureError(Reason.UNSUPPORTED, _NEEDS_HEIF) from None
+            raise UnusableImageError(Reason.UNSUPPORTED, _NEEDS_HEIF) from None
         opener: Callable[[BytesIO], Image.Image] = HeifImageFile
         return opener
     if kind == "AVIF" and not features.check("avif"):
-        raise UnusablePictureError(Reason.UNSUPPORTED, _NEEDS_AVIF)
+        raise UnusableImageError(Reason.UNSUPPORTED, _NEEDS_AVIF)
     if kind not in Image.OPEN:
         Image.init()
     plugin = Image.OPEN[kind][0]
@@ -179,7 +179,7 @@ def _check_cost(header: Image.Image, jpeg: Jpeg | None, max_pixels: int) -> None
     if pixels > max_pixels:
         raise _too_many(header, max_pixels)
     if jpeg is not None and jpeg.scans > MAX_SCANS:
-        raise UnusablePictureError(Reason.TOO_LARGE, f"{jpeg.scans} scans, more than {MAX_SCANS}")
+        raise UnusableImageError(Reason.TOO_LARGE, f"{jpeg.scans} scans, more than {MAX_SCANS}")
     if pixels > WHOLE_PIXELS and (jpeg is None or jpeg.scans > 1):
         kind = f"a {header.format}, which is" if jpeg is None else "a progressive JPEG, which is"
         raise _too_many(header, WHOLE_PIXELS, f": {kind} decoded whole")
@@ -192,25 +192,25 @@ def _check_tiff(header: Image.Image) -> None:
     tags = header.tag_v2  # type: ignore[attr-defined]
     if _DNG in tags or int(tags.get(_SUBFILE, 0)) & 1:
         detail = "a camera's raw file, whose first image is a thumbnail: convert it to JPEG"
-        raise UnusablePictureError(Reason.UNSUPPORTED, detail)
+        raise UnusableImageError(Reason.UNSUPPORTED, detail)
     compression = str(header.info.get("compression"))
     if compression not in _TIFF_COMPRESSIONS:
         detail = f"a TIFF with the compression {compression}: save it with LZW or Deflate"
-        raise UnusablePictureError(Reason.UNSUPPORTED, detail)
+        raise UnusableImageError(Reason.UNSUPPORTED, detail)
     # libtiff holds a tile or a strip whole, however few of its pixels the image has.
     tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
     if tile > WHOLE_PIXELS:
-        raise UnusablePictureError(Reason.TOO_LARGE, f"a TIFF with tiles of {tile} pixels")
+        raise UnusableImageError(Reason.TOO_LARGE, f"a TIFF with tiles of {tile} pixels")
 
 
-def _too_many(image: Image.Image, most: int, why: str = "") -> UnusablePictureError:
+def _too_many(image: Image.Image, most: int, why: str = "") -> UnusableImageError:
     detail = f"{image.width} x {image.height} pixels, more than {most / 1e6:g} megapixels{why}"
-    return UnusablePictureError(Reason.TOO_LARGE, detail)
+    return UnusableImageError(Reason.TOO_LARGE, detail)
 
 
-def _unusable(error: Exception) -> UnusablePictureError:
+def _unusable(error: Exception) -> UnusableImageError:
     cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
-    return UnusablePictureError(Reason.TRUNCATED if cut else Reason.DAMAGED, _text(error))
+    return UnusableImageError(Reason.TRUNCATED if cut else Reason.DAMAGED, _text(error))
 
 
 def _scale(size: tuple[int, int], at_least: int | None) -> int:
@@ -232,7 +232,7 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         detail = "colours in CIELAB: save it in RGB"
-        raise UnusablePictureError(Reason.UNSUPPORTED, detail)
+        raise UnusableImageError(Reason.UNSUPPORTED, detail)
     if image.mode in ("I", "F"):
         _check_depth(image)
     if not (image.mode[0] in "IF" or image.has_transparency_data):
@@ -252,7 +252,7 @@ def _check_depth(image: Image.Image) -> None:
     assert isinstance(most, (int, float))
     if 0 < most < 256 and least != most:
         detail = f"values up to {most:g} in 32 bits, of which 16 count: save it with 8 bits a channel"
-        raise UnusablePictureError(Reason.UNSUPPORTED, detail)
+        raise UnusableImageError(Reason.UNSUPPORTED, detail)
 
 
 def _strip_to_rgb(image: Image.Image) -> Image.Image:
@@ -268,18 +268,18 @@ def _text(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-class PictureReader:
-    """Reads pictures of an index, each proved to be the very bytes that were indexed."""
+class ImageReader:
+    """Reads images of an index, each proved to be the very bytes that were indexed."""
 
-    def __init__(self, source: PictureSource, index: ImageIndex) -> None:
+    def __init__(self, source: ImageSource, index: ImageIndex) -> None:
         self._source = source
         self._digests = {picture.name: picture.sha256 for picture in index.pictures}
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one picture.
+        """Return the bytes of one image.
 
         Raises:
-            DataError: the index has no such picture, or it can no longer be read.
+            DataError: the index has no such image, or it can no longer be read.
             IntegrityError: its bytes are not those that were indexed.
         """
         if name not in self._digests:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,14 +63,14 @@ class Jpeg:
         """The segments, the end marker last where there is one.
 
         Raises:
-            UnusablePictureError: there are more than any image has.
+            UnusableImageError: there are more than any image has.
         """
         segments = []
         for segment in self._walk():
             segments.append(segment)
             if len(segments) > MAX_SEGMENTS:
                 detail = f"more than {MAX_SEGMENTS} segments in front of its end"
-                raise UnusablePictureError(Reason.TOO_LARGE, detail)
+                raise UnusableImageError(Reason.TOO_LARGE, detail)
         return tuple(segments)
 
     def _walk(self) -> Iterator[Segment]:
@@ -144,13 +144,13 @@ def decode_strictly(jpeg: Jpeg, header: Image.Image, *, scale: int, grey: bool =
         grey: Leave the colours out where the file allows it: they are proved to be there, and not decoded.
 
     Raises:
-        UnusablePictureError: its data is damaged or ends early.
+        UnusableImageError: its data is damaged or ends early.
         OSError, SyntaxError: Pillow cannot decode it either.
     """
     import simplejpeg
 
     if jpeg.lacks_scans:
-        raise UnusablePictureError(Reason.TRUNCATED, "its last scans are missing")
+        raise UnusableImageError(Reason.TRUNCATED, "its last scans are missing")
     four = header.mode == "CMYK"
     width, height = header.size
     size = {"min_width": -(-width // scale), "min_height": -(-height // scale), "min_factor": scale}
@@ -191,14 +191,14 @@ def _judge(jpeg: Jpeg, warning: str, *, four: bool) -> None:
         left = _EXTRANEOUS.search(str(error))
         if left and int(left[1]) > _PADDING:
             detail = f"{left[1]} bytes of its data are left over: it is not the data of this image"
-            raise UnusablePictureError(Reason.DAMAGED, detail) from error
+            raise UnusableImageError(Reason.DAMAGED, detail) from error
 
 
 def _refuse(warning: str) -> None:
     if _PREMATURE in warning:
-        raise UnusablePictureError(Reason.TRUNCATED, "its data ends before the image does")
+        raise UnusableImageError(Reason.TRUNCATED, "its data ends before the image does")
     if any(damage in warning for damage in _DAMAGE):
-        raise UnusablePictureError(Reason.DAMAGED, warning)
+        raise UnusableImageError(Reason.DAMAGED, warning)
 
 
 def _unpadded(scan: bytes) -> bytes:

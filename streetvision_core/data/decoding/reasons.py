@@ -1,6 +1,6 @@
 """The reasons why an image cannot be used, a closed list with advice for each, and the error that has one.
 
-An image that cannot be used is never a crash: whoever reads it raises `UnusablePictureError`, and the
+An image that cannot be used is never a crash: whoever reads it raises `UnusableImageError`, and the
 index turns that into one line of its quarantine.
 """
 
@@ -31,7 +31,7 @@ class Reason(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Reason | None:
-        return cls.NOT_AN_IMAGE if value == "not a picture" else None  # as commit 705fcbb wrote it
+        return cls.NOT_AN_IMAGE if value == "not an image" else None  # as commit 705fcbb wrote it
 
     @property
     def advice(self) -> str:
@@ -55,7 +55,7 @@ _ADVICE = {
 }
 
 
-class UnusablePictureError(DataError):
+class UnusableImageError(DataError):
     """One image cannot be used; `reason` says why and `detail` is the quarantine's second column."""
 
     def __init__(self, reason: Reason, detail: str, where: str = "an image") -> None:

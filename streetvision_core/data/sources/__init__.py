@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.data.config import ParquetConfig, unnamed_source
 from streetvision_core.data.sources.coco import CocoSource
-from streetvision_core.data.sources.entry import Entry, PictureSource
+from streetvision_core.data.sources.entry import Entry, ImageSource
 from streetvision_core.data.sources.files import CsvSource, FolderSource
 from streetvision_core.data.sources.joined import JoinedSource
 from streetvision_core.data.sources.parquet import ParquetSource
@@ -22,14 +22,14 @@ __all__ = [
     "CsvSource",
     "Entry",
     "FolderSource",
+    "ImageSource",
     "JoinedSource",
     "ParquetSource",
-    "PictureSource",
     "open_source",
 ]
 
 
-def open_source(config: SourceConfig, *, demo_file: Path | None = None) -> PictureSource:
+def open_source(config: SourceConfig, *, demo_file: Path | None = None) -> ImageSource:
     """Open the one source that is configured; `demo_file` is the Parquet file that `write_demo` made.
 
     Raises:
@@ -56,7 +56,7 @@ def open_source(config: SourceConfig, *, demo_file: Path | None = None) -> Pictu
     return ParquetSource(ParquetConfig(path=str(demo_file), none=0, roadwork=1))
 
 
-def _open(config: SourceConfig | PartConfig) -> PictureSource | None:
+def _open(config: SourceConfig | PartConfig) -> ImageSource | None:
     if config.folder is not None:
         return FolderSource(config.folder)
     if config.csv is not None:

@@ -84,7 +84,7 @@ class CocoSource:
         )
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one image; raises UnusablePictureError."""
+        """Return the bytes of one image; raises UnusableImageError."""
         return read_below(self._roots, name)
 
     def stamp(self, name: str) -> Stamp | None:

@@ -1,8 +1,8 @@
 """The interface of all sources of images, whatever they read from.
 
-`entries` lists the pictures without opening them, sorted by name; `read` gives the bytes of one. A source
-raises `ConfigError` or `DataError` when it cannot be used at all, and `UnusablePictureError` when one
-picture of it cannot. Reading is safe from several threads, and a source can be pickled to another process.
+`entries` lists the images without opening them, sorted by name; `read` gives the bytes of one. A source
+raises `ConfigError` or `DataError` when it cannot be used at all, and `UnusableImageError` when one
+image of it cannot. Reading is safe from several threads, and a source can be pickled to another process.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ MAX_TEXT = 1000
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture as its source lists it: unread and unchecked.
+    """One image as its source lists it: unread and unchecked.
 
-    `label` is None where the source has an empty one, `group` is None where the picture stands alone.
+    `label` is None where the source has an empty one, `group` is None where the image stands alone.
     `attributes` are the source's other columns as text of at most `MAX_TEXT` characters,
     without the empty ones. `role` is the role that the data itself gives the image.
     """
@@ -58,20 +58,20 @@ class Stamp:
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-class PictureSource(Protocol):
-    """A set of labelled pictures that can be listed and read by name."""
+class ImageSource(Protocol):
+    """A set of labelled images that can be listed and read by name."""
 
     def entries(self) -> Iterator[Entry]:
-        """List the pictures, sorted by name, without opening them."""
+        """List the images, sorted by name, without opening them."""
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one picture; raises UnusablePictureError."""
+        """Return the bytes of one image; raises UnusableImageError."""
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of the file that holds one picture, or None where there is none to be had."""
+        """Return the stamp of the file that holds one image, or None where there is none to be had."""
 
     def describe(self) -> str:
-        """Say in one line where the pictures come from and how they are grouped."""
+        """Say in one line where the images come from and how they are grouped."""
 
 
 def parse_text(value: Any) -> str | None:
@@ -81,6 +81,6 @@ def parse_text(value: Any) -> str | None:
 
 
 def keep_attributes(cells: Mapping[str, Any]) -> dict[str, str]:
-    """Return the cells that hold something in a column with a name, as the attributes of a picture."""
+    """Return the cells that hold something in a column with a name, as the attributes of an image."""
     texts = {parse_text(name): parse_text(cell) for name, cell in cells.items()}
     return {name: text[:MAX_TEXT] for name, text in texts.items() if name and text}

@@ -1,4 +1,4 @@
-"""Pictures that are files: a folder per class, or a CSV that lists them.
+"""Images that are files: a folder per class, or a CSV that lists them.
 
 Which file a name means, and that it lies where files may be read, is said in `paths.py`; how a CSV is read,
 in `table.py`. Only regular files of at most `MAX_FILE_BYTES` are opened, so that a pipe or a disk image
@@ -12,10 +12,10 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
-from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
 from streetvision_core.data.labels import fold, label_advice, label_meanings
 from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_text
-from streetvision_core.data.sources.paths import PICTURE_SUFFIXES, Finder, Roots
+from streetvision_core.data.sources.paths import IMAGE_SUFFIXES, Finder, Roots
 from streetvision_core.data.sources.rules import RowRules, named_columns
 from streetvision_core.data.sources.table import SEPARATORS, Table, read_table
 from streetvision_core.errors import ConfigError, DataError
@@ -34,7 +34,7 @@ def read_below(roots: Roots, name: str, *, hint: str = "") -> bytes:
     """Return the bytes of a file in `roots`; `hint` is the advice where it is missing.
 
     Raises:
-        UnusablePictureError: it is missing, leads out of the folders, or cannot be read.
+        UnusableImageError: it is missing, leads out of the folders, or cannot be read.
     """
     try:
         return read_file(roots.locate(name, hint=hint), name=name)
@@ -42,20 +42,20 @@ def read_below(roots: Roots, name: str, *, hint: str = "") -> bytes:
         raise roots.missing(name, hint) from None
     except OSError as error:
         detail = error.strerror or str(error)
-        raise UnusablePictureError(Reason.UNREADABLE, detail, name) from error
+        raise UnusableImageError(Reason.UNREADABLE, detail, name) from error
 
 
 def read_file(path: Path, *, name: str) -> bytes:
     """Return the bytes of the regular file that `path` leads to, which errors call `name`.
 
     Raises:
-        UnusablePictureError: it is a pipe, a device or a folder, or larger than `MAX_FILE_BYTES`.
+        UnusableImageError: it is a pipe, a device or a folder, or larger than `MAX_FILE_BYTES`.
         OSError: it cannot be read.
     """
     try:
         file = open_regular(path)
     except NotRegularFileError as error:
-        raise UnusablePictureError(Reason.NOT_AN_IMAGE, "not a regular file", name) from error
+        raise UnusableImageError(Reason.NOT_AN_IMAGE, "not a regular file", name) from error
     with file:
         size = os.fstat(file.fileno()).st_size
         # What is asked for is allocated: no more than there is, unless the file grew meanwhile.
@@ -63,14 +63,14 @@ def read_file(path: Path, *, name: str) -> bytes:
         if len(data) > size:
             data += file.read(MAX_FILE_BYTES + 1 - len(data))
     if (size := max(size, len(data))) > MAX_FILE_BYTES:
-        raise UnusablePictureError(Reason.TOO_LARGE, f"a file of {size} bytes", name)
+        raise UnusableImageError(Reason.TOO_LARGE, f"a file of {size} bytes", name)
     return data
 
 
 class FolderSource:
-    """A folder per class; a picture's name is its path below the data folder.
+    """A folder per class; an image's name is its path below the data folder.
 
-    Class folders are searched with everything below them; what their names mean, `labels.py` says. Pictures
+    Class folders are searched with everything below them; what their names mean, `labels.py` says. Images
     in other folders are an error, those beside the folders are listed without a label. Hidden files are left
     out.
     """
@@ -84,12 +84,12 @@ class FolderSource:
         _check_class_folders(self._roots, self._labels, config)
 
     def entries(self) -> Iterator[Entry]:
-        """List every file of the class folders, and pictures elsewhere without a label."""
+        """List every file of the class folders, and images elsewhere without a label."""
         rules = self._rules = RowRules(self._config, f"folder {self._config.path}")
         for name in sorted(self._names()):
             top, _, below = name.partition("/")
             of_class = below and fold(top) in self._labels
-            if of_class or PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
+            if of_class or PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
                 match = self._pattern.search(below) if self._pattern else None
                 label = rules.label(top if below else None)
                 yield Entry(name, label, parse_text(match.group(1)) if match else None)
@@ -101,21 +101,21 @@ class FolderSource:
                 yield Path(folder, file).relative_to(self._roots.first).as_posix()
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one picture; raises UnusablePictureError."""
+        """Return the bytes of one image; raises UnusableImageError."""
         return read_below(self._roots, name)
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of one picture's file."""
+        """Return the stamp of one image's file."""
         return Stamp.of(self._roots.path(name))
 
     def describe(self) -> str:
-        """Say where the pictures come from and how they are grouped."""
+        """Say where the images come from and how they are grouped."""
         grouped = f"grouped by {self._pattern.pattern!r}" if self._pattern else "every image its own group"
         return f"folder {self._config.path}, {grouped}{self._rules.note()}"
 
 
 class CsvSource:
-    """A CSV that lists pictures; a picture's name is that of its file, as `paths.py` gives it.
+    """A CSV that lists images; an image's name is that of its file, as `paths.py` gives it.
 
     A row that names no file is listed as `line N/`, which no file can be called, and read as missing.
     """
@@ -175,15 +175,15 @@ class CsvSource:
         return name
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one picture; raises UnusablePictureError."""
+        """Return the bytes of one image; raises UnusableImageError."""
         return read_below(self._roots, name, hint=self._hints.get(name, ""))
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of one picture's file."""
+        """Return the stamp of one image's file."""
         return Stamp.of(self._roots.path(name))
 
     def describe(self) -> str:
-        """Say where the pictures come from and how they are grouped."""
+        """Say where the images come from and how they are grouped."""
         grouped = f"grouped by {self._group!r}" if self._group else "every image its own group"
         unfound = next(((name, self._roots.missing(name, hint)) for name, hint in self._hints.items()), None)
         note = f" ({unfound[0]}: {unfound[1].detail})" if unfound else ""
@@ -221,7 +221,7 @@ def existing(path: str, *, folder: bool, setting: str = "path") -> Path:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    """Raise for a folder or table that cannot be read: leaving it out would lose pictures unseen."""
+    """Raise for a folder or table that cannot be read: leaving it out would lose images unseen."""
     raise DataError(
         "files and folders that can be read",
         error.strerror or str(error),

@@ -11,13 +11,13 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
 from streetvision_core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from streetvision_core.data.sources.entry import Entry, PictureSource, Stamp
+    from streetvision_core.data.sources.entry import Entry, ImageSource, Stamp
 
 ATTRIBUTE = "source"
 
@@ -25,7 +25,7 @@ ATTRIBUTE = "source"
 class JoinedSource:
     """The images of several sources."""
 
-    def __init__(self, sources: Mapping[str, PictureSource], roles: Mapping[str, str]) -> None:
+    def __init__(self, sources: Mapping[str, ImageSource], roles: Mapping[str, str]) -> None:
         """Join sources by name; `roles` has the role of all images of a source, where one is configured."""
         self._sources, self._roles = sources, roles
 
@@ -48,10 +48,10 @@ class JoinedSource:
                 )  # fmt: skip
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one image; raises UnusablePictureError."""
+        """Return the bytes of one image; raises UnusableImageError."""
         source, below = self._find(name)
         if source is None:
-            raise UnusablePictureError(Reason.MISSING, "none of the joined sources is named so", name)
+            raise UnusableImageError(Reason.MISSING, "none of the joined sources is named so", name)
         return source.read(below)
 
     def stamp(self, name: str) -> Stamp | None:
@@ -63,6 +63,6 @@ class JoinedSource:
         """Say where the images come from and how they are grouped."""
         return "; ".join(f"{name}: {source.describe()}" for name, source in self._sources.items())
 
-    def _find(self, name: str) -> tuple[PictureSource | None, str]:
+    def _find(self, name: str) -> tuple[ImageSource | None, str]:
         source, _, below = name.partition("/")
         return self._sources.get(source), below

@@ -1,18 +1,18 @@
-"""Pictures inside Parquet files, in the layout of the Hugging Face hub.
+"""Images inside Parquet files, in the layout of the Hugging Face hub.
 
 Where the schema holds class names (`huggingface` metadata), a number is its name, in labels and elsewhere.
-A picture's name is `FILE#ROW`: the file's path below the data folder and the row's number in it from
+An image's name is `FILE#ROW`: the file's path below the data folder and the row's number in it from
 zero, `train-00000.parquet#000012`. `image` is a struct with `bytes`, or a plain binary column.
 
 Random access. Parquet can only be decoded page by page from the start of a row group, and the hub's row
-groups are anything from 100 pictures to the whole file, so that reading in random order (which is how
-training reads) would decode a row group for a picture. Therefore the first read of a file decodes it once,
+groups are anything from 100 images to the whole file, so that reading in random order (which is how
+training reads) would decode a row group for an image. Therefore the first read of a file decodes it once,
 in order, into a temporary file without a name, as `spill.py` does. Cost: one decoding per file and
-process, as much temporary disk space as the pictures have bytes (`TMPDIR` says where; it is given back
-when the source is dropped, or the process dies), then one read per picture, from any thread. In memory there
-is never more than one picture, and 8 bytes per row.
+process, as much temporary disk space as the images have bytes (`TMPDIR` says where; it is given back
+when the source is dropped, or the process dies), then one read per image, from any thread. In memory there
+is never more than one image, and 8 bytes per row.
 
-A few bytes of Parquet can stand for any amount of pictures: one value in a dictionary, and a number of rows
+A few bytes of Parquet can stand for any amount of images: one value in a dictionary, and a number of rows
 that repeat it. So a source has at most `MAX_ROWS` rows, and a file gives at most `MAX_BYTES` and
 `MAX_EXPANSION` times its own size; text is read in dictionaries, as it is stored, and of each value the first
 `_MAX_TEXT` characters. What a page claims to decode to is what pyarrow allocates: up to 2 GiB for a moment.
@@ -27,7 +27,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
 from streetvision_core.data.labels import fold, text_of
 from streetvision_core.data.sources.class_names import class_names
 from streetvision_core.data.sources.entry import (
@@ -55,7 +55,7 @@ _MAX_TEXT = 4 * MAX_TEXT
 
 
 class ParquetSource:
-    """A Parquet file, or every `*.parquet` below a folder, as one source of pictures."""
+    """A Parquet file, or every `*.parquet` below a folder, as one source of images."""
 
     def __init__(self, config: ParquetConfig) -> None:
         self._config = config
@@ -71,7 +71,7 @@ class ParquetSource:
         return ParquetSource, (self._config,)  # the other process makes its own temporary files
 
     def entries(self) -> Iterator[Entry]:
-        """List the rows of all files that are kept without touching the pictures in them."""
+        """List the rows of all files that are kept without touching the images in them."""
         rules = self._rules = self._begin()
         for name, path in self._files.items():
             yield from self._columns[name].entries(name, path, rules)
@@ -81,25 +81,25 @@ class ParquetSource:
         return RowRules(self._config, f"Parquet {self._config.path}", names=self._names)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of one picture; raises UnusablePictureError."""
+        """Return the bytes of one image; raises UnusableImageError."""
         file, _, row = name.rpartition("#")
         if file not in self._files or not row.isdecimal():
-            raise UnusablePictureError(Reason.MISSING, "no Parquet file holds this row", name)
+            raise UnusableImageError(Reason.MISSING, "no Parquet file holds this row", name)
         with self._lock:
             if file not in self._spills:
                 self._spills[file] = Spill(self._columns[file].pictures(self._files[file]))
         data = self._spills[file].read(int(row))
         if data is None:
-            raise UnusablePictureError(Reason.MISSING, "the row holds no bytes", name)
+            raise UnusableImageError(Reason.MISSING, "the row holds no bytes", name)
         return data
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of the Parquet file that holds the picture."""
+        """Return the stamp of the Parquet file that holds the image."""
         path = self._files.get(name.rpartition("#")[0])
         return Stamp.of(path) if path else None
 
     def describe(self) -> str:
-        """Say where the pictures come from and how they are grouped."""
+        """Say where the images come from and how they are grouped."""
         lacking = [name for name, columns in self._columns.items() if columns.group is None]
         grouped = f"grouped by {self._config.group_column!r}"
         if len(lacking) == len(self._columns):
@@ -168,7 +168,7 @@ class _Columns:
         return cls(rows, leaf, config.label_column, group, tuple(words), tuple(attributes), names)
 
     def entries(self, name: str, path: Path, rules: RowRules) -> Iterator[Entry]:
-        """List the rows of one file that are kept, reading every column but the pictures."""
+        """List the rows of one file that are kept, reading every column but the images."""
         group = [self.group] if self.group is not None else []
         leaves = list(dict.fromkeys([self.label, *group, *self.words, *self.attributes]))
         row = -1
@@ -257,7 +257,7 @@ def _name(value: Any, names: tuple[str, ...]) -> str | None:
 
 
 def row_name(file: str, row: int, *, rows: int) -> str:
-    """Return the name of a picture: wide enough that the names of one file sort as its rows do."""
+    """Return the name of an image: wide enough that the names of one file sort as its rows do."""
     return f"{file}#{row:0{max(6, len(str(rows)))}}"
 
 

@@ -23,12 +23,12 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.decoding.reasons import Reason, UnusablePictureError
+from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"}
 )
 _MOST_NEAR = 100  # folders that are searched for a root to propose
@@ -73,11 +73,11 @@ class Roots:
         """Return the resolved path of a name; `hint` is the advice where it leads out.
 
         Raises:
-            UnusablePictureError: it leads out of the folders, or can be the name of no file.
+            UnusableImageError: it leads out of the folders, or can be the name of no file.
         """
         if "\0" in name or name.endswith("/"):
             detail = "no file name holds a NUL character" if "\0" in name else "the row names no file"
-            raise UnusablePictureError(Reason.MISSING, detail, name)
+            raise UnusableImageError(Reason.MISSING, detail, name)
         text = os.path.realpath(self.path(name))
         real = Path(text)
         if text.startswith(f"{self.first}{os.sep}"):  # nearly all of them; paths as objects take their time
@@ -86,7 +86,7 @@ class Roots:
             raise self.outside(name, is_link=self.name(name) is not None, hint=hint)
         return real
 
-    def outside(self, name: str, *, is_link: bool, hint: str = "") -> UnusablePictureError:
+    def outside(self, name: str, *, is_link: bool, hint: str = "") -> UnusableImageError:
         """Return the error of a name that leads out of the folders; `hint` is what else may be meant."""
         if is_link:
             detail = "a link leads out of it; if that is meant, list the folder it leads to in further_roots"
@@ -98,11 +98,11 @@ class Roots:
                 f"its path is {kind}; set root to a folder that holds all of them,"
                 " or list the folder it leads to in further_roots"
             )
-        return UnusablePictureError(
+        return UnusableImageError(
             Reason.OUTSIDE, "; ".join(filter(None, (detail, hint))), self._searched(name)
         )
 
-    def missing(self, name: str, hint: str = "") -> UnusablePictureError:
+    def missing(self, name: str, hint: str = "") -> UnusableImageError:
         """Return the error of a name that no file has; `hint` is where such a file is."""
         texts = _variants(name)
         if any(self.name(text) is None for text in texts):  # C:\..\..\a.jpg, say
@@ -114,7 +114,7 @@ class Roots:
             *(["nor without the blanks around it"] if name != name.strip() else []),
         ]
         detail = "; ".join([", ".join(["there is no such file", *tried]), *([hint] if hint else [])])
-        return UnusablePictureError(Reason.MISSING, detail, self._searched(name))
+        return UnusableImageError(Reason.MISSING, detail, self._searched(name))
 
     def unfound(self, cell: str) -> str:
         """Return the name of a cell that means no file: where it would lie, or the cell itself."""
@@ -188,7 +188,7 @@ class Finder:
             here = next((end for end in ends if os.path.lexists(root / end)), None)
             return f"{here} is there: write paths from there on" if here else ""
         for folder in (root, *self._near):
-            for suffix in ("", *sorted(PICTURE_SUFFIXES)):
+            for suffix in ("", *sorted(IMAGE_SUFFIXES)):
                 if os.path.lexists(folder / (text + suffix)):
                     return _propose(os.path.relpath(folder, root), text, suffix)
         return ""

@@ -14,7 +14,7 @@
 A probe is scikit-learn's logistic regression on standardised features, fitted on train's labels and classes
 weighing the same. It is for this one decision, and is no classifier that anyone would ship.
 
-The same seed, pictures and configuration give the same weights bit for bit on the same machine with the
+The same seed, images and configuration give the same weights bit for bit on the same machine with the
 same number of threads. A killed adaptation goes on after its last epoch, and the weights are
 those of one that was not killed.
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.data import ImageIndex, Splits
-    from streetvision_core.data.decoding.decode import PictureReader
+    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.data import EvaluationBatches
     from streetvision_core.training.loop import Saving
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 MIB = 1024 * 1024
 ROLES = STEPS["backbone"].roles
-_PARITY_PICTURES = 8
+_PARITY_IMAGES = 8
 _PROBE_ITERATIONS = 2000
 
 
@@ -65,7 +65,7 @@ def adapt_backbone(
     *,
     index: ImageIndex,
     splits: Splits,
-    pictures: PictureReader,
+    pictures: ImageReader,
     config: ExploraConfig,
     directory: Path,
     resume: Path | None = None,
@@ -77,9 +77,9 @@ def adapt_backbone(
 
     Args:
         backbone: The starting weights, of a vision transformer, staged in `directory`.
-        index: The pictures; the labels of train and val_select are for the probes alone.
-        splits: Which picture plays which role; only train and val_select are read.
-        pictures: Reads the pictures of the index.
+        index: The images; the labels of train and val_select are for the probes alone.
+        splits: Which image plays which role; only train and val_select are read.
+        pictures: Reads the images of the index.
         config: The recipe; `adaptation` is not "none".
         directory: Where the weights and what was trained are staged.
         resume: Where each epoch is saved, for a run that goes on after a kill; None saves none.
@@ -87,10 +87,10 @@ def adapt_backbone(
 
     Raises:
         ConfigError: the architecture cannot be adapted.
-        TrainingError: too few pictures, a loss that is not finite, an adapter that is not reached, or a
+        TrainingError: too few images, a loss that is not finite, an adapter that is not reached, or a
             merge that changes what the model says.
-        DataError: the splits name pictures that the index does not hold.
-        IntegrityError: a picture or the starting weights are not what they were.
+        DataError: the splits name images that the index does not hold.
+        IntegrityError: an image or the starting weights are not what they were.
         StoreError: the weights cannot be written.
     """
     from streetvision_core.training.seeds import training_session
@@ -117,7 +117,7 @@ def adapt_backbone(
 
 def _identify(backbone: Backbone, *, index: ImageIndex, names: Sequence[str], config: ExploraConfig) -> str:
     """Return the digest of what decides how the adaptation goes, besides the code."""
-    digests = {picture.name: picture.sha256 for picture in index.pictures}
+    digests = {image.name: image.sha256 for image in index.pictures}
     return json_digest(
         {
             "recipe": _recipe(config),
@@ -150,7 +150,7 @@ def _adapt_and_judge(
     names: Mapping[str, Sequence[str]],
     labels: Mapping[str, Sequence[int]],
     groups: Sequence[str],
-    reader: PictureReader,
+    reader: ImageReader,
     config: ExploraConfig,
     saving: Saving,
     on_epoch: Callable[[AdaptationEpoch], None],
@@ -160,7 +160,7 @@ def _adapt_and_judge(
     from streetvision_core.eval.paired import compare_decisions
     from streetvision_core.inference.predict import BATCH_SIZE
     from streetvision_core.models.preprocessing import eval_transform
-    from streetvision_core.training.data import DecodedPictures, EvaluationBatches
+    from streetvision_core.training.data import DecodedImages, EvaluationBatches
     from streetvision_core.training.ssl.learners import learn_from_views
     from streetvision_core.training.ssl.views import SCALE_MIN
 
@@ -168,7 +168,7 @@ def _adapt_and_judge(
     _check_depth(model, config)
     transform = eval_transform(backbone.pretrained_cfg)
     side = math.ceil(max(transform.size) / math.sqrt(SCALE_MIN))
-    share = config.cache_mb * MIB // 3  # the views' pictures, and each role's crops for the probes
+    share = config.cache_mb * MIB // 3  # the views' images, and each role's crops for the probes
     crops = {
         role: EvaluationBatches(
             reader, names[role], labels[role], transform=transform, batch_size=BATCH_SIZE, cache_bytes=share
@@ -183,8 +183,8 @@ def _adapt_and_judge(
     before = decide(model)
     adapted = learn_from_views(
         model,
-        DecodedPictures(reader, names["train"], side=side, cache_bytes=share),
-        sample=torch.stack([crops["train"][i] for i in range(min(_PARITY_PICTURES, len(names["train"])))]),
+        DecodedImages(reader, names["train"], side=side, cache_bytes=share),
+        sample=torch.stack([crops["train"][i] for i in range(min(_PARITY_IMAGES, len(names["train"])))]),
         transform=transform,
         config=config,
         saving=saving,
@@ -208,12 +208,12 @@ def used_device(config: ExploraConfig) -> str:
 def probe_decisions(
     features: npt.NDArray[np.float32], labels: Sequence[int], others: npt.NDArray[np.float32]
 ) -> list[Any]:
-    """Return what a linear probe says of other pictures, "none" or "roadwork" each.
+    """Return what a linear probe says of other images, "none" or "roadwork" each.
 
     Args:
         features: What it is fitted on, [N, D].
         labels: Their labels, both classes.
-        others: The features of the pictures it decides, [M, D].
+        others: The features of the images it decides, [M, D].
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -236,7 +236,7 @@ def _build(backbone: Backbone) -> Any:
 
 
 def _check_depth(model: Any, config: ExploraConfig) -> None:
-    """Refuse what cannot be adapted before every picture has been looked at."""
+    """Refuse what cannot be adapted before every image has been looked at."""
     from streetvision_core.models.adapters import block_count
 
     depth = block_count(model)
@@ -284,7 +284,7 @@ def _stage(
     weights = directory / WEIGHTS_NAME
     return replace(
         judged,
-        source=f"{backbone.source}; adapted by {config.adaptation} to {pictures} pictures of train",
+        source=f"{backbone.source}; adapted by {config.adaptation} to {pictures} images of train",
         weights=StagedFile.at(weights, write_checkpoint_atomic(weights, adapted.model)),
     )
 
@@ -321,11 +321,11 @@ def _recipe(config: ExploraConfig) -> dict[str, Any]:
 
 
 def _check_roles(labels: Mapping[str, Sequence[int]]) -> None:
-    for role, needed in (("train", "pictures of both classes"), ("val_select", "pictures")):
+    for role, needed in (("train", "images of both classes"), ("val_select", "pictures")):
         if len(set(labels[role])) < (2 if role == "train" else 1):
             raise TrainingError(
                 f"{needed} in the role {role}",
                 f"{len(labels[role])} of one class" if labels[role] else "none",
                 "the splits",
-                "Materialize splits again, with more pictures or groups, or without adaptation.",
+                "Materialize splits again, with more images or groups, or without adaptation.",
             )

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from streetvision_core.models.adapters import Adapters
     from streetvision_core.models.explora_config import ExploraConfig
     from streetvision_core.models.preprocessing import Preprocessing
-    from streetvision_core.training.data import DecodedPictures
+    from streetvision_core.training.data import DecodedImages
     from streetvision_core.training.report import Timing
 
 WARMUP_SHARE, WEIGHT_DECAY, GRADIENT_CLIP = 0.1, 0.05, 1.0
@@ -177,7 +177,7 @@ class ContrastiveModule(LoopModule):
 
 def learn_from_views(
     model: Any,
-    pictures: DecodedPictures,
+    pictures: DecodedImages,
     *,
     sample: torch.Tensor,
     transform: Preprocessing,

@@ -1,9 +1,9 @@
 """The losses of self-supervision, as pure functions of embeddings, and their gradient over a batch in parts.
 
-Two views of each picture go in, row i of one beside row i of the other; no label does.
+Two views of each image go in, row i of one beside row i of the other; no label does.
 
 - `contrastive_loss` is NT-Xent (SimCLR, Chen et al., 2002.05709): each view has to find the other view of
-  its picture among all other views of the batch, by cosine similarity over a temperature.
+  its image among all other views of the batch, by cosine similarity over a temperature.
 
 The contrastive loss does not add up over parts of a batch: a part on its own lacks the others' negatives.
 `backward_in_parts` therefore takes the way of GradCache (Gao et al., 2101.06983): embeddings of all parts
@@ -27,7 +27,7 @@ def contrastive_loss(first: torch.Tensor, second: torch.Tensor, *, temperature: 
     """Return NT-Xent in nats: a scalar, the mean over the 2 * N views.
 
     Args:
-        first: Embeddings [N, D] of one view of each picture, of any length.
+        first: Embeddings [N, D] of one view of each image, of any length.
         second: Those of the other view, row by row.
         temperature: Cosine similarities are divided by it.
     """

@@ -1,6 +1,6 @@
-"""Two random views of a picture: what self-supervision learns to see past.
+"""Two random views of an image: what self-supervision learns to see past.
 
-A view is a random crop, maybe mirrored, its colours shifted, maybe grey; what both views of a picture share
+A view is a random crop, maybe mirrored, its colours shifted, maybe grey; what both views of an image share
 is what the features are to keep. There is no blur: torchvision's takes four fifths of the time of a view
 (24 of 30 ms at 224 pixels, one core). Views are named by (epoch, position, which of the two),
 and everything random about one follows from that name, as in `training/data.py`.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.models.explora_config import ExploraConfig
     from streetvision_core.models.preprocessing import Preprocessing
-    from streetvision_core.training.data import DecodedPictures, Look
+    from streetvision_core.training.data import DecodedImages, Look
 
 VIEWS = 2
 # Smallest share of the area that a view keeps, and the largest change of its colours.
@@ -38,9 +38,9 @@ class ViewPairs(Dataset[Any]):
     """Batches by the looks they consist of: both views, uint8 [B, 3, H, W] each; or what went wrong."""
 
     def __init__(
-        self, pictures: DecodedPictures, *, augment: Callable[[Image], torch.Tensor], seed: int
+        self, pictures: DecodedImages, *, augment: Callable[[Image], torch.Tensor], seed: int
     ) -> None:
-        self._pictures = pictures
+        self._images = pictures
         self._augment = augment
         self._seed = seed
 
@@ -53,15 +53,15 @@ class ViewPairs(Dataset[Any]):
         return tuple(torch.stack(views) for views in zip(*pairs, strict=True))
 
     def _pair(self, epoch: int, position: int) -> list[torch.Tensor]:
-        picture, views = self._pictures[position], []
+        image, views = self._images[position], []
         for view in range(VIEWS):
             seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position, view))
-            views.append(self._augment(picture))
+            views.append(self._augment(image))
         return views
 
 
 def make_views(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
-    """Return SimCLR's transform: an RGB picture to uint8 [3, H, W], drawing from the global generators."""
+    """Return SimCLR's transform: an RGB image to uint8 [3, H, W], drawing from the global generators."""
     augment: Callable[[Image], torch.Tensor] = create_transform(
         transform.size,
         is_training=True,
@@ -78,7 +78,7 @@ def make_views(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
 
 
 def make_view_loader(
-    pictures: DecodedPictures, *, transform: Preprocessing, config: ExploraConfig, seed: int
+    pictures: DecodedImages, *, transform: Preprocessing, config: ExploraConfig, seed: int
 ) -> DataLoader[Any]:
     """Return the loader of pairs of views, in worker processes where they can be forked."""
     return make_loader(

@@ -1,7 +1,7 @@
 """ExPLoRA on stripes: what is learnt without labels, when it is taken, and what lies beside it.
 
-A picture is roadwork where its stripes stand upright; their phase, width, contrast and brightness are
-nuisance. Features of random weights hold the direction badly, and views of one picture share it.
+An image is roadwork where its stripes stand upright; their phase, width, contrast and brightness are
+nuisance. Features of random weights hold the direction badly, and views of one image share it.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def stripes(number, label):
 
 
 def make_stripes(*, train, val_select):
-    """Index, splits and reader of the stripes; every picture is a group of its own."""
+    """Index, splits and reader of the stripes; every image is a group of its own."""
     counts = {role: {"train": train, "val_select": val_select}.get(role, 2) for role in ROLES}
     roles, found, data = {}, [], {}
     for role, count in counts.items():
@@ -118,7 +118,7 @@ def test_weights_that_improve_the_probe_beyond_its_interval_are_taken(adopted):
     assert record["adopted"]
     assert record["interval"][0] > 0
     assert made.weights.sha256 != adopted.start.weights.sha256
-    learnt = "; adapted by simclr to 192 pictures of train"
+    learnt = "; adapted by simclr to 192 images of train"
     assert made.source == adopted.start.source + learnt
     assert adopted.notices == [record["sentence"]]
     assert record["sentence"].startswith("The adapted weights are taken: a linear probe has MCC 0.")
@@ -160,7 +160,7 @@ def test_every_epoch_is_reported_in_a_line(adopted):
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory):
-    """A dozen pictures of the orange squares, and a backbone that tells them apart as it is."""
+    """A dozen images of the orange squares, and a backbone that tells them apart as it is."""
     start = make_backbone(tmp_path_factory.mktemp("squares"), architecture="test_vit", input_size=32)
     return SimpleNamespace(toy=make_toy(), start=start)
 
@@ -228,7 +228,7 @@ def test_a_saved_adaptation_of_another_recipe_is_not_gone_on_with(squares, tmp_p
     assert "the saved state of this training" in notices[0]
 
 
-def test_what_is_learnt_depends_on_the_pictures_of_train_alone(squares, tmp_path):
+def test_what_is_learnt_depends_on_the_images_of_train_alone(squares, tmp_path):
     other = make_toy()
     for name in other.splits.roles["val_select"]:
         other.reader.pictures[name] = stripes(hash(name) % 1000, 0)
@@ -266,7 +266,7 @@ def test_an_adapter_that_is_not_reached_ends_the_adaptation_at_its_first_step(sq
         adapt(squares.start, squares.toy, tmp_path)
 
 
-def test_what_cannot_be_adapted_is_refused_before_pictures_are_looked_at(squares, tmp_path, monkeypatch):
+def test_what_cannot_be_adapted_is_refused_before_images_are_looked_at(squares, tmp_path, monkeypatch):
     monkeypatch.setattr("streetvision_core.training.ssl.explora._features", None)
     with pytest.raises(ConfigError, match="vision transformer"):
         adapt(make_backbone(tmp_path), squares.toy, tmp_path)

@@ -34,7 +34,7 @@ def test_the_contrastive_loss_is_that_of_brute_force(temperature):
     assert float(found) == pytest.approx(contrastive_by_hand(embeddings, temperature), rel=1e-5)
 
 
-def test_the_contrastive_loss_is_least_where_the_two_views_of_a_picture_agree():
+def test_the_contrastive_loss_is_least_where_the_two_views_of_an_image_agree():
     first, second = views().chunk(2)
     agreeing = contrastive_loss(first, 3 * first, temperature=0.1)  # their length does not matter
     assert agreeing < contrastive_loss(first, second, temperature=0.1)
