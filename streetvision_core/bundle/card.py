@@ -123,6 +123,7 @@ def _terms_of_start(facts: CardFacts) -> str:
     words = " and ".join(terms.words) or "may be handed on for any use" if terms else "not known"
     stated = {
         "timm": "timm, which describes the weights",
+        "package": "the package that the weights come in",
         "configuration": "whoever gave the weights",
         "nobody": "nobody",
     }

