@@ -64,7 +64,7 @@ def read(directory: Path, count: int, width: int) -> list[tuple[str, str, str]]:
 
 
 def whole(features: FeatureSet):
-    return features.batches()
+    return (features[start : start + SHARD_ROWS] for start in range(0, len(features), SHARD_ROWS))
 
 
 def peak_rss() -> int:

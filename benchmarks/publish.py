@@ -25,7 +25,14 @@ import torch
 from _common import machine_line, megabytes, print_table, spread
 from safetensors.numpy import save_file
 
-from streetvision_core.io import Artifact, ArtifactStore, StagedFile, describe_step, write_tensors_atomic
+from streetvision_core.io import (
+    Artifact,
+    ArtifactStore,
+    StagedFile,
+    StepRun,
+    describe_step,
+    write_tensors_atomic,
+)
 
 SIZES = {"1 KiB": 2**10, "1 MiB": 2**20, "128 MiB": 2**27, "1 GiB": 2**30}
 NAME = "model.safetensors"
@@ -42,9 +49,8 @@ def publish_ours(place: Path, array: np.ndarray) -> None:
     artifact = Artifact({NAME: StagedFile.at(path, write_tensors_atomic(path, {"x": array}))})
     outputs = store.write(directory, artifact)
     manifest = describe_step(
-        step_name="checkpoint", run_id="run", dagster_run_id="", code_version="", config={}, inputs={},
-        roles=(), outputs=outputs, metrics={}, started=now, finished=now, device="cpu", seed=None,
-    )  # fmt: skip
+        StepRun(step_name="checkpoint", run_id="run", outputs=outputs, started=now, finished=now)
+    )
     store.publish(directory, manifest)
 
 

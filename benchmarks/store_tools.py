@@ -94,10 +94,21 @@ def publish(root, run_id, step, given, moment, *, origin):
             (directory / f"file_{number}.bin").write_bytes(data)
             outputs[f"file_{number}.bin"] = OutputFile(sha256=bytes_digest(data), size_bytes=len(data))
         manifest = describe.describe_step(
-            step_name=step, run_id=run_id, dagster_run_id=run_id[-8:], code_version="0123456789abcdef",
-            config={"demo": CONFIG} if step == "images" else CONFIG, inputs=given, roles=ROLES.get(step, ()),
-            outputs=outputs, metrics=METRICS, started=moment, finished=moment, device="cpu", seed=0,
-        )  # fmt: skip
+            describe.StepRun(
+                step_name=step,
+                run_id=run_id,
+                dagster_run_id=run_id[-8:],
+                code_version="0123456789abcdef",
+                config={"demo": CONFIG} if step == "images" else CONFIG,
+                inputs=given,
+                roles=ROLES.get(step, ()),
+                outputs=outputs,
+                metrics=METRICS,
+                started=moment,
+                finished=moment,
+                seed=0,
+            )
+        )
     data = manifest.to_bytes()
     (directory / "manifest.json").write_bytes(data)
     pointer = json_bytes({"manifest": f"runs/{run_id}/{step}/manifest.json", "sha256": bytes_digest(data)})

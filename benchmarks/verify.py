@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from _common import machine_line, print_table
 
-from streetvision_core.io import Artifact, ArtifactStore, StagedFile, describe_step, write_tensors_atomic
+from streetvision_core.io import (
+    Artifact,
+    ArtifactStore,
+    StagedFile,
+    StepRun,
+    describe_step,
+    write_tensors_atomic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +40,14 @@ def published(store: ArtifactStore, *, files: int = 4) -> PublishedArtifact:
     paths = [directory / f"part{number}.safetensors" for number in range(files)]
     staged = {path.name: StagedFile.at(path, write_tensors_atomic(path, {"x": array})) for path in paths}
     manifest = describe_step(
-        step_name="checkpoint", run_id="run", dagster_run_id="", code_version="", config={}, inputs={},
-        roles=(), outputs=store.write(directory, Artifact(staged)), metrics={}, started=now, finished=now,
-        device="cpu", seed=None,
-    )  # fmt: skip
+        StepRun(
+            step_name="checkpoint",
+            run_id="run",
+            outputs=store.write(directory, Artifact(staged)),
+            started=now,
+            finished=now,
+        )
+    )
     return store.publish(directory, manifest)
 
 

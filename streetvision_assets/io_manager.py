@@ -16,6 +16,7 @@ from streetvision_core.io import (
     ArtifactStore,
     PublishedArtifact,
     StepManifest,
+    StepRun,
     describe_reuse,
     describe_step,
 )
@@ -94,20 +95,22 @@ class CheckedIOManager(ArtifactIOManager):
 def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest:
     step = output.step
     return describe_step(
-        step_name=step.name,
-        run_id=step.run_id,
-        dagster_run_id=step.dagster_run_id,
-        code_version=step.code_version,
-        config=step.config,
-        inputs=step.inputs,
-        roles=step.roles,
-        outputs=store.write(step.directory, output.artifact),
-        metrics=output.artifact.metrics,
-        started=step.started,
-        finished=utc_now(),
-        device=output.device,
-        seed=output.seed,
-        private_sha256=store.write_private(step.directory, step.private) if step.private else None,
+        StepRun(
+            step_name=step.name,
+            run_id=step.run_id,
+            dagster_run_id=step.dagster_run_id,
+            code_version=step.code_version,
+            config=step.config,
+            inputs=step.inputs,
+            roles=step.roles,
+            outputs=store.write(step.directory, output.artifact),
+            metrics=output.artifact.metrics,
+            started=step.started,
+            finished=utc_now(),
+            device=output.device,
+            seed=output.seed,
+            private_sha256=store.write_private(step.directory, step.private) if step.private else None,
+        )
     )
 
 

@@ -33,11 +33,8 @@ from streetvision_core.io.progress import forget_progress
 from streetvision_core.training.config import recipe_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
-
-    import dagster as dg
 
     from streetvision_core.io import ArtifactStore, InputArtifact, PublishedArtifact
 
@@ -188,7 +185,6 @@ class Step:
         )
         if not (config.reuse and reusable):
             forget_progress(step.resume, root=opened.root)
-        if not (config.reuse and reusable):
             return step
         return replace(step, origin=_take_over(opened, step.directory, key, context.log))
 

@@ -6,12 +6,13 @@ four are positional arguments of the exception, so that it survives pickling bet
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streetvision_core.escape import PARAGRAPH, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pydantic import ValidationError
@@ -101,3 +102,12 @@ class TrainingError(StreetVisionError, RuntimeError):
 
 class BundleError(StreetVisionError, ValueError):
     """A bundle cannot be exported, or is not to be trusted."""
+
+
+@contextmanager
+def as_bundle_error() -> Iterator[None]:
+    """Raise an error of this project during the block as a BundleError of the same four parts."""
+    try:
+        yield
+    except StreetVisionError as error:
+        raise BundleError(error.expected, error.found, error.where, error.action) from error

@@ -23,7 +23,7 @@ from streetvision_core.bundle.layout import (
 )
 from streetvision_core.bundle.leaving import what_leaves
 from streetvision_core.bundle.parts import choose_parts
-from streetvision_core.bundle.recheck import moved_bundle_problems, moved_copy_problems
+from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.graph import BUNDLE, STEPS
@@ -102,7 +102,7 @@ def _show_reached(exported: Artifact) -> dict[str, str]:
 @proof(
     "bundle",
     description="The bundle verifies in another directory, and decides as its report says where it has one.",
-    always=lambda bundle: moved_copy_problems(bundle.directory),
+    always=lambda bundle: moved_bundle_problems(bundle.directory, deep=False),
 )
 def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     """Use the bundle as its receiver would: moved, verified, loaded, asked."""
@@ -110,7 +110,7 @@ def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     golden = sum(name.startswith(GOLDEN_PREFIX) and name != EXPECTED for name in names)
     counts = {"files": len(names), "golden_images": golden}
     if "evaluation" not in bundle.manifest.input_artifacts:
-        problems = moved_copy_problems(bundle.directory, deep=True)
+        problems = moved_bundle_problems(bundle.directory)
         return Verdict(problems, good="verified after being moved", counts=counts)
     splits = Splits.from_artifact(opened.input_of(bundle, "splits"))
     report = Evaluation.from_artifact(opened.input_of(bundle, "evaluation"))

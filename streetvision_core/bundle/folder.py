@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from streetvision_core.bundle import bounds
 from streetvision_core.bundle.layout import CONFIG, WEIGHTS, is_known
 from streetvision_core.bundle.weights import check_layout
-from streetvision_core.errors import BundleError, IntegrityError, SchemaError
+from streetvision_core.errors import BundleError, as_bundle_error
 from streetvision_core.io import StepManifest, bytes_digest, content_digest
 from streetvision_core.io.names import PRIVATE_NAME
 from streetvision_core.io.private import read_private
@@ -94,10 +94,8 @@ def _read_private(path: Path, directory: Directory, manifest: StepManifest) -> P
         data = _read(path, PRIVATE_NAME, directory=directory, limit=bounds.JSON_BYTES)
     except FileNotFoundError:
         _refuse(path, f"the side file {PRIVATE_NAME} that the manifest names", "none")
-    try:
+    with as_bundle_error():
         return read_private(data, manifest, where=path / PRIVATE_NAME)
-    except (SchemaError, IntegrityError) as error:
-        raise BundleError(error.expected, error.found, error.where, error.action) from error
 
 
 def _read_manifest(path: Path, directory: Directory) -> bytes:
@@ -110,10 +108,8 @@ def _read_manifest(path: Path, directory: Directory) -> bytes:
 
 
 def _parse_manifest(data: bytes, path: Path) -> StepManifest:
-    try:
+    with as_bundle_error():
         manifest = StepManifest.from_bytes(data, where=path / MANIFEST)
-    except (SchemaError, IntegrityError) as error:
-        raise BundleError(error.expected, error.found, error.where, error.action) from error
     for name in manifest.output_artifacts:
         if not is_known(name):
             _refuse(path, "only files that belong into a bundle", f"{name} in the manifest")

@@ -41,7 +41,7 @@ from streetvision_core.bundle.layout import (
 from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.data.splits import BY_SHA256, NAMED
-from streetvision_core.errors import BundleError, StreetVisionError
+from streetvision_core.errors import BundleError, as_bundle_error
 from streetvision_core.graph import CHECKPOINT, POLICIES, POLICY_PREFIX, PolicyKind
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
@@ -206,7 +206,8 @@ def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifes
         data = contents.files[name]
         if bytes_digest(data) != given.manifest_sha256:
             _refuse(f"the manifest of {step} that the bundle was made from", "another one", where)
-        manifests[step] = _parse_manifest(data, where=f"{contents.path}/{name}")
+        with as_bundle_error():
+            manifests[step] = StepManifest.from_bytes(data, where=f"{contents.path}/{name}")
         if manifests[step].data_version != given.data_version:
             _refuse(f"{step} of data version {given.data_version}", manifests[step].data_version, where)
     problems = chain_problems(manifests, policy_step=kind.step)
@@ -239,17 +240,8 @@ def _read_private(
 
 def _parse_private(contents: Contents, manifest: StepManifest) -> PrivateRecord:
     name = f"{PRIVATE_PREFIX}{manifest.step_name}.json"
-    try:
+    with as_bundle_error():
         return read_private(contents.files[name], manifest, where=f"{contents.path}/{name}")
-    except StreetVisionError as error:
-        raise BundleError(error.expected, error.found, error.where, error.action) from error
-
-
-def _parse_manifest(data: bytes, *, where: str) -> StepManifest:
-    try:
-        return StepManifest.from_bytes(data, where=where)
-    except StreetVisionError as error:
-        raise BundleError(error.expected, error.found, error.where, error.action) from error
 
 
 def _check_origins(
@@ -275,10 +267,8 @@ def _check_origins(
 def _read_policy(record: BundleRecord, contents: Contents, lineage: Mapping[str, StepManifest]) -> Policy:
     name = record.policy.path
     where = f"{contents.path}/{name}"
-    try:
+    with as_bundle_error():
         policy = parse_policy(record.policy.type, _json(contents, name), where=where)
-    except StreetVisionError as error:
-        raise BundleError(error.expected, error.found, error.where, error.action) from error
     for step, claimed in policy.fitted_on.model_dump().items():
         if claimed != lineage[step].data_version:
             _refuse(f"a policy that was fitted on this {step}", "one fitted on another", where)

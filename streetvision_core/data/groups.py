@@ -61,8 +61,22 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def unite(images: Sequence[IndexedImage], *, max_distance: int) -> dict[str, tuple[IndexedImage, ...]]:
-    """Return the united groups, each named by the first of the groups in it.
+@dataclass(frozen=True)
+class Group:
+    """A united group: images that stay together, named by the first of the groups in it."""
+
+    name: str
+    members: tuple[IndexedImage, ...]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The number of images of None and of Roadwork."""
+        roadwork = sum(image.label for image in self.members)
+        return len(self.members) - roadwork, roadwork
+
+
+def unite(images: Sequence[IndexedImage], *, max_distance: int) -> list[Group]:
+    """Return the united groups.
 
     Raises:
         DataError: a component joins too much to be believed, or too many images are alike to be compared.
@@ -77,7 +91,7 @@ def unite(images: Sequence[IndexedImage], *, max_distance: int) -> dict[str, tup
     for image in images:
         members[_root(parent, image.group)].append(image)
     _check_components(images, near, members, max_distance)
-    return {name: tuple(group) for name, group in members.items()}
+    return [Group(name, tuple(group)) for name, group in members.items()]
 
 
 def _root(parent: dict[str, str], group: str) -> str:

@@ -8,7 +8,7 @@ whoever published figures on that split has to know.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from streetvision_core.data.labels import LABEL_NAMES, counted
 from streetvision_core.errors import DataError
@@ -17,39 +17,25 @@ from streetvision_core.graph import ROLES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streetvision_core.data.index import IndexedImage
+    from streetvision_core.data.groups import Group
 
 
-class Group(Protocol):
-    """Images that stay together."""
-
-    @property
-    def name(self) -> str:
-        """The name of the group."""
-
-    @property
-    def members(self) -> Sequence[IndexedImage]:
-        """The images in it."""
-
-
-G = TypeVar("G", bound=Group)
 _WHERE = "the roles that the data brings with it"
 _LEAVE = "leave out role_column (and role) to have the images split here"
 
 
-def official_assignment(groups: Iterable[G]) -> dict[str, list[G]] | None:
+def official_assignment(groups: Sequence[Group]) -> dict[str, list[Group]] | None:
     """Return the groups of each role as the data itself gives them; None where no image has a role.
 
     Raises:
         DataError: some images have no role, a role or a class in it is missing, or a group is in two roles.
     """
-    groups = list(groups)
     counts = Counter(image.role for group in groups for image in group.members)
     if set(counts) <= {None}:
         return None
     _check_complete(counts)
     _check_whole(groups)
-    assigned: dict[str, list[G]] = {role: [] for role in ROLES}
+    assigned: dict[str, list[Group]] = {role: [] for role in ROLES}
     for group in groups:
         assigned[str(group.members[0].role)].append(group)
     for role, chosen in assigned.items():

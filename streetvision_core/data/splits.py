@@ -17,7 +17,6 @@ Round trip: `Splits.from_artifact(published)` equals the splits whose `to_artifa
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,7 +24,7 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.data.draws import draw_roles
-from streetvision_core.data.groups import unite
+from streetvision_core.data.groups import Group, unite
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.official import official_assignment
 from streetvision_core.errors import ConfigError, DataError, SchemaError
@@ -33,9 +32,9 @@ from streetvision_core.graph import ROLES
 from streetvision_core.io import Artifact, json_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from streetvision_core.data.index import ImageIndex, IndexedImage
+    from streetvision_core.data.index import ImageIndex
     from streetvision_core.io import PublishedArtifact
 
 SCHEMA_VERSION = 1
@@ -174,22 +173,13 @@ class Splits:
         )
 
 
-@dataclass(frozen=True)
-class _Group:
-    """A united group: its name is the first of the groups in it, its counts are per class."""
-
-    name: str
-    members: tuple[IndexedImage, ...]
-    counts: tuple[int, int]
-
-
 def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
     """Assign every image of `index` to one of the four roles.
 
     Raises:
         DataError: there are fewer united groups than roles, or fewer of one class.
     """
-    groups = _unite_groups(index, config.max_distance)
+    groups = unite(index.pictures, max_distance=config.max_distance)
     assigned = official_assignment(groups)
     if assigned is None:
         _check_enough(groups)
@@ -226,18 +216,7 @@ def renamed(splits: Splits, sha256_of: Mapping[str, str]) -> Splits:
     )
 
 
-def _unite_groups(index: ImageIndex, max_distance: int) -> list[_Group]:
-    """Unite the groups that share a component of near-duplicates."""
-    united = unite(index.pictures, max_distance=max_distance)
-    return [_Group(name, members, _count_classes(members)) for name, members in united.items()]
-
-
-def _count_classes(pictures: Iterable[IndexedImage]) -> tuple[int, int]:
-    labels = Counter(one.label for one in pictures)
-    return labels[0], labels[1]
-
-
-def _check_enough(groups: list[_Group]) -> None:
+def _check_enough(groups: list[Group]) -> None:
     if len(groups) < len(ROLES):
         raise DataError(
             f"at least one group of images for each of the {len(ROLES)} roles",
@@ -257,12 +236,12 @@ def _check_enough(groups: list[_Group]) -> None:
             )
 
 
-def _count(groups: list[_Group]) -> RoleCounts:
+def _count(groups: list[Group]) -> RoleCounts:
     none, roadwork = (sum(group.counts[label] for group in groups) for label in CLASSES)
     return RoleCounts(pictures=none + roadwork, roadwork=roadwork, none=none, groups=len(groups))
 
 
-def _describe_uniting(groups: list[_Group]) -> Uniting:
+def _describe_uniting(groups: list[Group]) -> Uniting:
     before = [len({one.group for one in group.members}) for group in groups]
     return Uniting(
         groups_before=sum(before),

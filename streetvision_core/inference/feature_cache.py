@@ -13,8 +13,8 @@ in the shard whose name sorts first counts; the same computation gave both.
 
 A shard's name proves its content: it is hashed once when a set is opened, and read later only while it is
 still that file. A shard that is not what its name says, or not of this key, is removed with a notice, and
-its images count as missing. Nothing is unpickled. Who has a set open finds rows again that another run has
-moved to another shard.
+its images count as missing. Nothing is unpickled. A set that is open finds the rows that were there when it
+was opened, and those that it has published itself.
 
 In memory are 44 bytes an image that was asked for; the values stay on the disk until they are indexed. They
 are read and not mapped, though `np.load(path, mmap_mode="r")` maps a shard: each mapping costs a file
@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import MissingArtifactError, StoreError
-from streetvision_core.inference.feature_sets import claim_features
+from streetvision_core.inference.feature_sets import SHARD_NAME, claim_features
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.atomic import write_chunks_atomic
 from streetvision_core.io.claims import release, remove_or_tell
@@ -138,9 +138,8 @@ class FeatureSet:
         self._of: npt.NDArray[np.int32] = of.astype(np.int32)
         self._place = np.full(len(pictures), _NOWHERE, dtype=np.int64)  # shard * _SHARD + row
         self._shards: list[_Shard] = []
-        self._numbers: dict[Path, int] = {}
         weakref.finalize(self, _release, claim_features(directory, key.to_bytes()), os.getpid())
-        self.refresh()
+        self._take_up()
 
     def __len__(self) -> int:
         return len(self._of)
@@ -160,18 +159,8 @@ class FeatureSet:
         asked = self._of[positions if isinstance(positions, slice) else np.asarray(positions, dtype=np.int64)]
         try:
             return self._gather(asked)
-        except (FileNotFoundError, _NotAShard):
-            # Merged by another run, which has written the rows elsewhere.
-            self.refresh()
-        try:
-            return self._gather(asked)
         except (FileNotFoundError, _NotAShard) as error:
             raise _no_row(self.directory) from error
-
-    def batches(self, size: int = SHARD_ROWS) -> Iterator[npt.NDArray[Any]]:
-        """Give all rows in their order, at most `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
 
     def publish(self, positions: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> None:
         """Write the rows [B, *shape] of distinct images durably, for this and every other run.
@@ -186,12 +175,11 @@ class FeatureSet:
             shard["value"] = rows[part]
             self._adopt(*_verified(_write_shard(self.directory, shard), shard.dtype))
 
-    def refresh(self) -> None:
-        """Take up what other runs have published, and let go what is gone."""
-        self._forget({path for path, number in self._numbers.items() if not _is_still(self._shards[number])})
-        new = [path for path in _shard_paths(self.directory) if path not in self._numbers]
+    def _take_up(self) -> None:
+        """Take up what was published before."""
+        paths = _shard_paths(self.directory)
         with ThreadPoolExecutor(_HASHERS) as pool:
-            for path, opened in zip(new, pool.map(self._verify, new), strict=True):
+            for path, opened in zip(paths, pool.map(self._verify, paths), strict=True):
                 if isinstance(opened, _NotAShard):
                     self._discard(path, opened)
                 elif opened is not None:
@@ -212,7 +200,7 @@ class FeatureSet:
 
     def _adopt(self, shard: _Shard, held: npt.NDArray[np.bytes_]) -> None:
         """Note where the asked images lie that have no row yet; `held` are those of the shard's rows."""
-        number = self._numbers[shard.path] = len(self._shards)
+        number = len(self._shards)
         self._shards.append(shard)
         at = np.searchsorted(self._images, held)
         at[at == len(self._images)] = 0
@@ -220,10 +208,6 @@ class FeatureSet:
         # Reversed: of two rows of one image the first is assigned last.
         rows = rows[self._place[at[rows]] == _NOWHERE][::-1]
         self._place[at[rows]] = number * _SHARD + rows
-
-    def _forget(self, gone: set[Path]) -> None:
-        numbers = [self._numbers.pop(path) for path in gone]
-        self._place[np.isin(self._place // _SHARD, numbers)] = _NOWHERE
 
     def _gather(self, asked: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
         """Return the rows of these images; rows that follow each other in a shard are read in one go."""
@@ -273,14 +257,9 @@ def _release(token: Path, pid: int) -> None:
 
 def _shard_paths(directory: Path) -> list[Path]:
     try:
-        return sorted(path for path in directory.iterdir() if _is_shard_name(path.name))
+        return sorted(path for path in directory.iterdir() if SHARD_NAME.fullmatch(path.name))
     except FileNotFoundError:
         return []
-
-
-def _is_shard_name(name: str) -> bool:
-    stem = name.removesuffix(SHARD_SUFFIX)
-    return name.endswith(SHARD_SUFFIX) and len(stem) == 64 and set(stem) <= set("0123456789abcdef")
 
 
 def _runs(places: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -295,13 +274,6 @@ def _reopened(shard: _Shard) -> Iterator[FileIO]:
         if _signature(os.fstat(file.fileno())) != shard.signature:
             raise _NotAShard("it was replaced")
         yield file
-
-
-def _is_still(shard: _Shard) -> bool:
-    try:
-        return _signature(shard.path.stat()) == shard.signature
-    except FileNotFoundError:
-        return False
 
 
 def _signature(status: os.stat_result) -> tuple[int, int, int]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 KEY_NAME = "key.json"
 LOCK_NAME = ".lock"
 _SET_NAME = re.compile(r"[0-9a-f]{64}")
-_SHARD_NAME = re.compile(r"[0-9a-f]{64}\.npy")
+SHARD_NAME = re.compile(r"[0-9a-f]{64}\.npy")
 
 
 def claim_features(directory: Path, key: bytes) -> Path:
@@ -85,7 +85,7 @@ def is_feature_set(directory: Path) -> bool:
 def _is_of_a_set(path: Path) -> bool:
     if is_partial(path.name) or (path.match(CLAIM_FILES) and is_claim(path)):
         return True
-    is_named = path.name == KEY_NAME or _SHARD_NAME.fullmatch(path.name) is not None
+    is_named = path.name == KEY_NAME or SHARD_NAME.fullmatch(path.name) is not None
     return is_named and path.is_file() and not path.is_symlink()
 
 

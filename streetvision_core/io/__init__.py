@@ -7,7 +7,13 @@ from streetvision_core.io.atomic import (
     make_directory,
     write_file_atomic,
 )
-from streetvision_core.io.describe import create_step_manifest, describe_reuse, describe_step, step_key
+from streetvision_core.io.describe import (
+    StepRun,
+    create_step_manifest,
+    describe_reuse,
+    describe_step,
+    step_key,
+)
 from streetvision_core.io.encode import (
     bytes_digest,
     csv_bytes,
@@ -22,7 +28,6 @@ from streetvision_core.io.store import ArtifactStore, default_store
 from streetvision_core.io.tensors import read_tensors, tensors_bytes
 from streetvision_core.io.writers import (
     write_checkpoint_atomic,
-    write_csv_atomic,
     write_json_atomic,
     write_tensors_atomic,
 )
@@ -39,6 +44,7 @@ __all__ = [
     "PublishedArtifact",
     "StagedFile",
     "StepManifest",
+    "StepRun",
     "atomic_file",
     "bytes_digest",
     "compute_file_sha256",
@@ -59,7 +65,6 @@ __all__ = [
     "step_key",
     "tensors_bytes",
     "write_checkpoint_atomic",
-    "write_csv_atomic",
     "write_file_atomic",
     "write_json_atomic",
     "write_tensors_atomic",

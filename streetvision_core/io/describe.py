@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,14 +101,23 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
     run_id = process_run_id() if run_id is None else run_id
     finished, seconds = utc_now(), _seconds(duration_seconds, where=f"the step {step_name}")
     described = describe_step(
-        step_name=_segment(step_name, "step_name"), run_id=_segment(run_id, "run_id"), dagster_run_id="",
-        code_version=own_code(), config=plain_mapping(config, where=f"the config of {step_name}"),
-        inputs={name: InputArtifact(data_version=compute_file_sha256(path)) for name, path in inputs.items()},
-        roles=(), outputs=outputs,
-        metrics=_numbers(plain_mapping(metrics, where=metrics_of), where=metrics_of),
-        started=finished - timedelta(seconds=seconds), finished=finished,
-        device=_device(device), seed=_seed(seed), code=callers_state(directory),
-    )  # fmt: skip
+        StepRun(
+            step_name=_segment(step_name, "step_name"),
+            run_id=_segment(run_id, "run_id"),
+            code_version=own_code(),
+            config=plain_mapping(config, where=f"the config of {step_name}"),
+            inputs={
+                name: InputArtifact(data_version=compute_file_sha256(path)) for name, path in inputs.items()
+            },
+            outputs=outputs,
+            metrics=_numbers(plain_mapping(metrics, where=metrics_of), where=metrics_of),
+            started=finished - timedelta(seconds=seconds),
+            finished=finished,
+            device=_device(device),
+            seed=_seed(seed),
+        ),
+        code=callers_state(directory),
+    )
     # One file is what this was asked for, so it names the machine itself.
     machine = environment()
     named = {"hostname": machine.hostname, "platform": machine.platform}
@@ -221,72 +231,77 @@ def _device(value: object) -> str:
     raise ConfigError("a device such as 'cpu' or 'cuda:0'", f"{value!r}", "device", "Pass its name.")
 
 
-def describe_step(
-    *,
-    step_name: str,
-    run_id: str,
-    dagster_run_id: str,
-    code_version: str,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, InputArtifact],
-    roles: Iterable[str],
-    outputs: Mapping[str, OutputFile],
-    metrics: Mapping[str, float],
-    started: datetime,
-    finished: datetime,
-    device: str,
-    seed: int | None,
-    code: GitState | None = None,
-    private_sha256: str | None = None,
-) -> StepManifest:
+@dataclass(frozen=True)
+class StepRun:
+    """One run of a step, as its manifest tells of it; what is derived is added by `describe_step`.
+
+    ``config`` is written down as it is given: whoever hands a manifest on has taken the paths out of it
+    before (`private.part_config`), and ``private_sha256`` is that of the side file in which they lie.
+    """
+
+    step_name: str
+    run_id: str
+    outputs: Mapping[str, OutputFile]
+    started: datetime
+    finished: datetime
+    dagster_run_id: str = ""
+    code_version: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, InputArtifact] = field(default_factory=dict)
+    roles: Iterable[str] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    device: str = "cpu"
+    seed: int | None = None
+    private_sha256: str | None = None
+
+
+def describe_step(run: StepRun, *, code: GitState | None = None) -> StepManifest:
     """Build the manifest of a step, adding the derived digests, the versions and the code's commit.
 
-    The commit is that of this package's source, unless `code` gives another. The configuration is written
-    down as it is given; whoever hands a manifest on has taken the paths out of it before
-    (`private.part_config`), and gives the digest of the side file in which they lie.
+    The commit is that of this package's source, unless `code` gives another.
 
     Raises:
         ConfigError: the configuration or the metrics hold what JSON cannot.
         SchemaError: an output has a name that not every system can hold.
     """
-    check_portable(outputs)
+    check_portable(run.outputs)
     try:
         # A round trip through JSON, so that the record in memory is the one that will be read back.
-        plain_config, plain_metrics = json.loads(json_bytes(config)), json.loads(json_bytes(metrics))
+        config, metrics = json.loads(json_bytes(run.config)), json.loads(json_bytes(run.metrics))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             "a configuration and metrics of JSON values, all numbers finite",
             str(error),
-            step_name,
+            run.step_name,
             "Turn paths into text, and leave out a metric that is not a number.",
         ) from error
-    code, machine, config_hash = code or git_state(), environment(), json_digest(plain_config)
-    versions = {name: given.data_version for name, given in inputs.items()}
+    code, machine, config_hash = code or git_state(), environment(), json_digest(config)
+    versions = {name: given.data_version for name, given in run.inputs.items()}
     return StepManifest(
-        run_id=run_id,
-        dagster_run_id=dagster_run_id,
-        step_name=check_segment(step_name, kind="step name"),
+        run_id=run.run_id,
+        dagster_run_id=run.dagster_run_id,
+        step_name=check_segment(run.step_name, kind="step name"),
         git_sha=code.sha,
         git_dirty=code.dirty,
-        code_version=code_version,
-        config=plain_config,
+        code_version=run.code_version,
+        config=config,
         config_hash=config_hash,
         step_key=step_key(
-            step=step_name, code_version=code_version, config_hash=config_hash, inputs=versions
+            step=run.step_name, code_version=run.code_version, config_hash=config_hash, inputs=versions
         ),
-        input_artifacts=dict(inputs),
-        roles=sorted(roles),
-        output_artifacts=dict(outputs),
-        data_version=content_digest({name: file.sha256 for name, file in outputs.items()}),
-        metrics=plain_metrics,
-        started_at=iso_utc(started),
-        finished_at=iso_utc(finished),
-        duration_seconds=round((finished - started).total_seconds(), 6),
-        private_sha256=private_sha256,
-        device=device,
+        input_artifacts=dict(run.inputs),
+        roles=sorted(run.roles),
+        output_artifacts=dict(run.outputs),
+        data_version=content_digest({name: file.sha256 for name, file in run.outputs.items()}),
+        metrics=metrics,
+        started_at=iso_utc(run.started),
+        finished_at=iso_utc(run.finished),
+        duration_seconds=round((run.finished - run.started).total_seconds(), 6),
+        private_sha256=run.private_sha256,
+        device=run.device,
         python_version=machine.python_version,
         packages=machine.packages,
-        seed=seed,
+        seed=run.seed,
     )
 
 

@@ -1,4 +1,4 @@
-"""Each format as a durable file: JSON, CSV, tensors, checkpoints. Each returns the file's SHA-256.
+"""Each format as a durable file: JSON, tensors, checkpoints. Each returns the file's SHA-256.
 
 Weights and whole training checkpoints as one durable file, in the format that its ending names.
 
@@ -22,11 +22,11 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.atomic import atomic_stream, write_chunks_atomic, write_file_atomic
-from streetvision_core.io.encode import csv_bytes, is_text, json_bytes, json_obstacle
+from streetvision_core.io.encode import is_text, json_bytes, json_obstacle
 from streetvision_core.io.tensors import tensor_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 TORCH_ENDINGS, SAFETENSORS_ENDING = (".pth", ".pt", ".ckpt"), ".safetensors"
 # What torch's safe reader makes again, by exact type: a subclass of any of them is somebody's own class.
@@ -67,16 +67,25 @@ def write_torch_archive(path: Path, state: Any) -> str:
     return stream.sha256
 
 
-def write_tensors_file(path: Path, state: Any, metadata: Mapping[str, str] | None) -> str:
-    """Write tensors or arrays by name as safetensors; return the file's SHA-256 (hex).
+def write_tensors_atomic(path: Path, tensors: Any, *, metadata: Mapping[str, str] | None = None) -> str:
+    """Write NumPy arrays or torch tensors as safetensors durably, without a second copy in memory.
 
     Tensors that share memory are written as often as they have names.
 
+    Args:
+        path: The file to write.
+        tensors: NumPy arrays or torch tensors by name, of any shape and any dtype that safetensors
+            knows; a tensor on a device is brought to the CPU when its turn comes.
+        metadata: Text that goes into the header.
+
+    Returns:
+        The SHA-256 (hex) of the file.
+
     Raises:
-        ConfigError: a value that safetensors cannot hold; the old file stays.
-        StoreError: the file cannot be written.
+        ConfigError: a tensor, a name or metadata that safetensors cannot hold. The old file stays.
+        StoreError: the file cannot be written. The old file stays.
     """
-    if obstacle := next(filter(None, _obstacles(state, metadata or {})), ""):
+    if obstacle := next(filter(None, _obstacles(tensors, metadata or {})), ""):
         raise ConfigError(
             "tensors by their names and metadata of text, which is all that safetensors holds",
             obstacle,
@@ -85,7 +94,7 @@ def write_tensors_file(path: Path, state: Any, metadata: Mapping[str, str] | Non
             " has to be text.",
         )
     try:
-        return write_chunks_atomic(path, tensor_chunks(state, metadata))
+        return write_chunks_atomic(path, tensor_chunks(tensors, metadata))
     except TypeError as error:
         raise ConfigError(
             "tensors of a dtype that safetensors knows",
@@ -194,32 +203,6 @@ def write_json_atomic(path: Path, data: object) -> str:
     return write_file_atomic(path, encoded)
 
 
-def write_csv_atomic(path: Path, rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -> str:
-    """Write ``rows`` as CSV durably and return the SHA-256 (hex) of the file."""
-    return write_file_atomic(path, csv_bytes(rows, columns=columns))
-
-
-def write_tensors_atomic(
-    path: Path, tensors: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None
-) -> str:
-    """Write NumPy arrays or torch tensors as safetensors durably, without a second copy in memory.
-
-    Args:
-        path: The file to write.
-        tensors: NumPy arrays or torch tensors by name, of any shape and any dtype that safetensors
-            knows; a tensor on a device is brought to the CPU when its turn comes.
-        metadata: Text that goes into the header.
-
-    Returns:
-        The SHA-256 (hex) of the file.
-
-    Raises:
-        ConfigError: a tensor, a name or metadata that safetensors cannot hold. The old file stays.
-        StoreError: the file cannot be written. The old file stays.
-    """
-    return write_tensors_file(path, tensors, metadata)
-
-
 def write_checkpoint_atomic(path: Path, state_dict: Any, *, metadata: Mapping[str, str] | None = None) -> str:
     """Write weights, or a whole training checkpoint, durably in the format that the ending of ``path`` names.
 
@@ -242,7 +225,7 @@ def write_checkpoint_atomic(path: Path, state_dict: Any, *, metadata: Mapping[st
     path = Path(path)
     state = state_dict.state_dict() if hasattr(state_dict, "state_dict") else state_dict
     if path.suffix == SAFETENSORS_ENDING:
-        return write_tensors_file(path, state, metadata)
+        return write_tensors_atomic(path, state, metadata=metadata)
     if path.suffix not in TORCH_ENDINGS or metadata:
         raise ConfigError(
             f"a file name that ends in {SAFETENSORS_ENDING} (safetensors) or in {', '.join(TORCH_ENDINGS)}"

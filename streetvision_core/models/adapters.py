@@ -125,7 +125,6 @@ def add_adapters(
     *,
     rank: int,
     alpha: int,
-    dropout: float = 0.0,
     seed: int = 0,
     skip_blocks: Collection[int] = (),
 ) -> Adapters:
@@ -138,7 +137,6 @@ def add_adapters(
         model: A timm vision transformer, with or without a head.
         rank: Rank of an adapter's two matrices.
         alpha: The adapter's product is multiplied by alpha / rank.
-        dropout: Share of the adapter's inputs dropped in training.
         seed: Seed of the adapters' first matrix; the second starts at zero.
         skip_blocks: Numbers of blocks without adapters, counted from 0.
 
@@ -160,7 +158,6 @@ def add_adapters(
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        lora_dropout=dropout,
         target_modules="|".join(map(re.escape, _targets(model, adapted))),
     )
     with torch.random.fork_rng(devices=[]):
@@ -235,17 +232,17 @@ def parity_gap(adapted: Any, merged: Any, pixels: torch.Tensor) -> float:
     return gap / largest if largest else gap
 
 
-def require_parity(adapted: Any, merged: Any, pixels: torch.Tensor, *, tolerance: float = PARITY) -> float:
+def require_parity(adapted: Any, merged: Any, pixels: torch.Tensor) -> float:
     """Prove that a merged model says what the adapted one says, and return their `parity_gap`.
 
     Raises:
-        TrainingError: the gap is larger than `tolerance`, or not a number.
+        TrainingError: the gap is larger than `PARITY`, or not a number.
     """
     gap = parity_gap(adapted, merged, pixels)
-    if gap <= tolerance:
+    if gap <= PARITY:
         return gap
     raise TrainingError(
-        f"the same outputs before and after merging, to {tolerance:g} of the largest",
+        f"the same outputs before and after merging, to {PARITY:g} of the largest",
         f"a difference of {gap:g}",
         "merging the adapters",
         "Train in float32, or with a smaller alpha; report it where that does not help.",

@@ -27,12 +27,12 @@ from streetvision_core.io import (
 )
 from streetvision_core.models.config import NO_LICENCE, PACKAGED, PRETRAINED, RANDOM
 from streetvision_core.models.hub import fetch_weights
-from streetvision_core.models.licence_texts import APACHE_2
 from streetvision_core.models.licences import (
     TEXT_NAME,
     Licence,
     licence_of_file,
     licence_of_hub,
+    licence_of_package,
     read_text,
 )
 from streetvision_core.models.packaged import (
@@ -163,7 +163,7 @@ def _licence(config: BackboneConfig, described: Mapping[str, Any]) -> Licence:
     if config.weights == RANDOM:
         return Licence(NO_LICENCE)
     if config.weights == PACKAGED:
-        return Licence(LICENCE, "package", APACHE_2)
+        return licence_of_package(LICENCE)
     return licence_of_hub(described, config) if config.weights == PRETRAINED else licence_of_file(config)
 
 

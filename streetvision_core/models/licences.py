@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from streetvision_core.errors import BundleError, ConfigError
 from streetvision_core.models.config import NO_LICENCE
-from streetvision_core.models.licence_texts import APACHE_2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,14 +37,19 @@ _UNSTATED = ("", "other", UNKNOWN)
 class Terms:
     """The terms of a licence for weights that are derived from others.
 
-    `hand_on` is yes, same (only under this very licence) or no; `copy` whether its text must go along. `text`
-    is that text, where it is the same for everybody.
+    `hand_on` is yes, same (only under this very licence) or no; `copy` whether its text must go along.
+    `text_file` lies beside this module and holds that text, where it is the same for everybody.
     """
 
     hand_on: Literal["yes", "same", "no"] = "yes"
     commercial: bool = True
     copy: bool = False
-    text: str = ""
+    text_file: str = ""
+
+    @property
+    def text(self) -> str:
+        """The text of the licence, empty where it names its authors."""
+        return Path(__file__).with_name(self.text_file).read_text("utf-8") if self.text_file else ""
 
     @property
     def is_free(self) -> bool:
@@ -72,7 +76,7 @@ class Terms:
 _TERMS = MappingProxyType(
     {
         NO_LICENCE: Terms(),
-        "apache-2.0": Terms(copy=True, text=APACHE_2),
+        "apache-2.0": Terms(copy=True, text_file="apache-2.0.txt"),
         "mit": Terms(),
         "bsd-2-clause": Terms(),
         "bsd-3-clause": Terms(),
@@ -123,6 +127,11 @@ def licence_of_hub(described: Mapping[str, Any], config: BackboneConfig) -> Lice
             "Leave it empty. If timm is wrong, give the weights as a local file and state their licence.",
         )
     return Licence(stated, "timm", _text(stated, config))
+
+
+def licence_of_package(name: str) -> Licence:
+    """Return the licence that a package states for its weights, with the text that everybody knows."""
+    return Licence(name, "package", _TERMS[name].text)
 
 
 def licence_of_file(config: BackboneConfig) -> Licence:

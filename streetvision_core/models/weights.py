@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.errors import IntegrityError, MissingArtifactError
+from streetvision_core.errors import MissingArtifactError
 from streetvision_core.io import StagedFile, bytes_digest
+from streetvision_core.io.published import damaged
 
 if TYPE_CHECKING:
     import torch
@@ -39,16 +40,7 @@ def read_state(weights: StagedFile) -> dict[str, torch.Tensor]:
     try:
         data = weights.path.read_bytes()
     except OSError as error:
-        raise _damaged(weights, f"the error '{error.strerror}'") from error
+        raise damaged(weights.path, f"the error '{error.strerror}'") from error
     if bytes_digest(data) != weights.sha256:
-        raise _damaged(weights, "other content")
+        raise damaged(weights.path, "other content")
     return dict(load(data))
-
-
-def _damaged(weights: StagedFile, found: str) -> IntegrityError:
-    return IntegrityError(
-        "the weights as they were written",
-        found,
-        weights.path,
-        "Materialize the step again, or restore the file from a copy.",
-    )

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from streetvision_assets.commands import stale_runs
 from streetvision_assets.commands.preflight import DATABASES, prepare
-from streetvision_core.bundle.recheck import moved_copy_problems
+from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.cli import GOES_ON
 from streetvision_core.errors import StoreError
 from streetvision_core.io import claims as claim_files
@@ -472,7 +472,7 @@ def test_a_temporary_folder_that_fills_up_during_a_run_is_one_paragraph(full, tm
     (bundle / "model.safetensors").write_bytes(bytes(64 * 2**10))
     monkeypatch.setattr(tempfile, "tempdir", str(full))
     with pytest.raises(StoreError, match=rf"room for a copy of the bundle.*{full}.*TMPDIR"):
-        moved_copy_problems(bundle)
+        moved_bundle_problems(bundle, deep=False)
 
 
 def test_a_full_disk_of_a_library_is_a_paragraph_as_well(full):

@@ -20,6 +20,7 @@ from streetvision_core.io import (
     PrivateRecord,
     PublishedArtifact,
     StepManifest,
+    StepRun,
     bytes_digest,
     content_digest,
     describe_step,
@@ -49,12 +50,22 @@ def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=Non
     config, paths = part_config(config or {}, declared=())
     private = PrivateRecord.of_this_machine(paths)
     manifest = describe_step(
-        step_name=step, run_id=run_id, dagster_run_id="0a1b2c3d-0000", code_version="1", config=config,
-        inputs={name: one.reference for name, one in inputs.items()}, outputs=outputs,
-        roles=ROLES.get(step, ()) if roles is None else roles,
-        metrics=artifact.metrics, started=now, finished=now, device="cpu", seed=0,
-        private_sha256=None if anonymous else store.write_private(store.directory(run_id, step), private),
-    )  # fmt: skip
+        StepRun(
+            step_name=step,
+            run_id=run_id,
+            dagster_run_id="0a1b2c3d-0000",
+            code_version="1",
+            config=config,
+            inputs={name: one.reference for name, one in inputs.items()},
+            outputs=outputs,
+            roles=ROLES.get(step, ()) if roles is None else roles,
+            metrics=artifact.metrics,
+            started=now,
+            finished=now,
+            seed=0,
+            private_sha256=None if anonymous else store.write_private(store.directory(run_id, step), private),
+        )
+    )
     return store.publish(store.directory(run_id, step), manifest)
 
 

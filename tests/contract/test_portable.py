@@ -15,7 +15,7 @@ import pytest
 
 from streetvision_core.bundle import load_bundle
 from streetvision_core.errors import BundleError, SchemaError
-from streetvision_core.io import OutputFile, StepManifest, describe_step, system
+from streetvision_core.io import OutputFile, StepManifest, StepRun, describe_step, system
 from streetvision_core.io.private import utc_now
 from tests.bundle.chain import copy
 from tests.contract.portable_names import POSIX_ONLY
@@ -126,10 +126,15 @@ def test_a_manifest_of_before_that_names_such_a_file_is_still_read():
 def describe(names):
     now = utc_now()
     return describe_step(
-        step_name="step", run_id="r", dagster_run_id="", code_version="", config={}, inputs={}, roles=(),
-        outputs={name: OutputFile(sha256="0" * 64, size_bytes=0) for name in names},
-        metrics={}, started=now, finished=now, device="cpu", seed=0,
-    )  # fmt: skip
+        StepRun(
+            step_name="step",
+            run_id="r",
+            outputs={name: OutputFile(sha256="0" * 64, size_bytes=0) for name in names},
+            started=now,
+            finished=now,
+            seed=0,
+        )
+    )
 
 
 def test_what_only_posix_has_is_named_in_one_module_alone():

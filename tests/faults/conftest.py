@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streetvision_core.io import describe_step
+from streetvision_core.io import StepRun, describe_step
 from tests.faults import disk, scenarios, strace
 
 
@@ -38,19 +38,7 @@ def straced():
 def worker(mounts, scratch):
     moment = datetime.now(tz=UTC)
     manifest = describe_step(
-        step_name="images",
-        run_id="template",
-        dagster_run_id="",
-        code_version="",
-        config={},
-        inputs={},
-        roles=(),
-        outputs={},
-        metrics={},
-        started=moment,
-        finished=moment,
-        device="cpu",
-        seed=None,
+        StepRun(step_name="images", run_id="template", outputs={}, started=moment, finished=moment)
     )
     worker = strace.Worker(manifest.to_bytes().decode(), scratch / "strace.log")
     yield worker

@@ -9,6 +9,7 @@ from streetvision_core.io import (
     Artifact,
     ArtifactStore,
     PrivateRecord,
+    StepRun,
     describe_reuse,
     describe_step,
     json_bytes,
@@ -73,20 +74,21 @@ def make(store, run_id, step, *, config=None, inputs=None, files=None, metrics=N
         return _publish(store, directory, manifest)
     files = {"content.json": json_bytes([step, config, versions]), **lineage} if files is None else files
     manifest = describe_step(
-        step_name=step,
-        run_id=run_id,
-        dagster_run_id=f"{run_id}-dagster",
-        code_version=CODE,
-        config=config,
-        inputs=references,
-        roles=ROLES.get(step, ()) if roles is None else roles,
-        outputs=store.write(directory, Artifact(files)),
-        metrics=METRICS.get(step, {}) if metrics is None else metrics,
-        started=MOMENT,
-        finished=MOMENT,
-        device="cpu",
-        seed=0,
-        private_sha256=store.write_private(directory, PrivateRecord.of_this_machine(paths)),
+        StepRun(
+            step_name=step,
+            run_id=run_id,
+            dagster_run_id=f"{run_id}-dagster",
+            code_version=CODE,
+            config=config,
+            inputs=references,
+            roles=ROLES.get(step, ()) if roles is None else roles,
+            outputs=store.write(directory, Artifact(files)),
+            metrics=METRICS.get(step, {}) if metrics is None else metrics,
+            started=MOMENT,
+            finished=MOMENT,
+            seed=0,
+            private_sha256=store.write_private(directory, PrivateRecord.of_this_machine(paths)),
+        )
     )
     return _publish(store, directory, manifest)
 

@@ -18,7 +18,6 @@ from streetvision_core.io import (
     compute_file_sha256,
     make_directory,
     write_checkpoint_atomic,
-    write_csv_atomic,
     write_file_atomic,
     write_json_atomic,
     write_tensors_atomic,
@@ -28,7 +27,6 @@ from streetvision_core.io.atomic import link_file_durably, sweep_partials
 WRITERS = {
     "file": lambda path: write_file_atomic(path, b"new"),
     "json": lambda path: write_json_atomic(path, {"mcc": 0.856}),
-    "csv": lambda path: write_csv_atomic(path, [{"a": 1}], columns=["a"]),
     "tensors": lambda path: write_tensors_atomic(path, {"x": np.ones((2, 3), np.float32)}),
     "torch tensors": lambda path: write_tensors_atomic(path, {"x": torch.ones(2, 3)}),
     "module": lambda path: write_checkpoint_atomic(path, torch.nn.Linear(2, 2)),

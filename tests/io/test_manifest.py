@@ -10,6 +10,7 @@ from streetvision_core.io import (
     InputArtifact,
     OutputFile,
     StepManifest,
+    StepRun,
     create_step_manifest,
     describe_step,
     json_bytes,
@@ -26,19 +27,20 @@ SHA = "ab" * 32
 def manifest():
     moment = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
     return describe_step(
-        step_name="splits",
-        run_id="20261121T093000-0123abcd",
-        dagster_run_id="0123abcd-rest",
-        code_version="c0de",
-        config={"seed": 3, "path": "dépôt", "nested": {"b": [1, 2.5, None]}},
-        inputs={"images": InputArtifact(data_version=SHA, run_id="r", manifest_sha256=SHA)},
-        roles=("val_select", "train"),
-        outputs={"splits.json": OutputFile(sha256=SHA, size_bytes=17)},
-        metrics={"mcc": 0.856, "n": 3},
-        started=moment,
-        finished=moment,
-        device="cpu",
-        seed=3,
+        StepRun(
+            step_name="splits",
+            run_id="20261121T093000-0123abcd",
+            dagster_run_id="0123abcd-rest",
+            code_version="c0de",
+            config={"seed": 3, "path": "dépôt", "nested": {"b": [1, 2.5, None]}},
+            inputs={"images": InputArtifact(data_version=SHA, run_id="r", manifest_sha256=SHA)},
+            roles=("val_select", "train"),
+            outputs={"splits.json": OutputFile(sha256=SHA, size_bytes=17)},
+            metrics={"mcc": 0.856, "n": 3},
+            started=moment,
+            finished=moment,
+            seed=3,
+        )
     )
 
 

@@ -12,6 +12,7 @@ from streetvision_core.io import (
     Artifact,
     ArtifactStore,
     StagedFile,
+    StepRun,
     default_store,
     describe_step,
     read_artifact,
@@ -33,20 +34,17 @@ def publish(store, files=FILES, *, run_id="r1", step="images", directory=None, c
     moment = datetime.now(tz=UTC)
     artifact = Artifact(files)
     manifest = describe_step(
-        step_name=step,
-        run_id=run_id,
-        dagster_run_id=f"{run_id}-dagster",
-        code_version="c",
-        config=config or {},
-        inputs={},
-        roles=(),
-        outputs=store.write(directory, artifact),
-        metrics={},
-        started=moment,
-        finished=moment,
-        device="cpu",
-        seed=None,
-        private_sha256=store.write_private(directory, private) if private else None,
+        StepRun(
+            step_name=step,
+            run_id=run_id,
+            dagster_run_id=f"{run_id}-dagster",
+            code_version="c",
+            config=config or {},
+            outputs=store.write(directory, artifact),
+            started=moment,
+            finished=moment,
+            private_sha256=store.write_private(directory, private) if private else None,
+        )
     )
     assert manifest.data_version == artifact.digest
     return store.publish(directory, manifest)
@@ -268,19 +266,14 @@ def test_a_run_is_found_by_the_id_that_dagster_gave_it(store):
     directory = store.stage(moment_run, "images")
     now = datetime.now(tz=UTC)
     manifest = describe_step(
-        step_name="images",
-        run_id=moment_run,
-        dagster_run_id="bbbbbbbb-1111",
-        code_version="",
-        config={},
-        inputs={},
-        roles=(),
-        outputs=store.write(directory, Artifact(FILES)),
-        metrics={},
-        started=now,
-        finished=now,
-        device="cpu",
-        seed=None,
+        StepRun(
+            step_name="images",
+            run_id=moment_run,
+            dagster_run_id="bbbbbbbb-1111",
+            outputs=store.write(directory, Artifact(FILES)),
+            started=now,
+            finished=now,
+        )
     )
     store.publish(directory, manifest)
     assert store.find_run("bbbbbbbb-1111", "images") == moment_run

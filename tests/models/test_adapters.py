@@ -118,7 +118,7 @@ def test_adapters_start_without_effect_and_every_one_of_them_is_reached(architec
 def test_merging_changes_no_output_and_leaves_timms_own_model(architecture):
     model = make(architecture)
     plain, before = copy.deepcopy(model), model(pixels(model)).detach()
-    adapt(model, dropout=0.1)
+    adapt(model)
     train(model)
     assert (model(pixels(model)) - before).abs().max() > 0.1 * before.abs().max()
     merged = merged_copy(model)
