@@ -1,7 +1,8 @@
 """The size of the house: lines of code a room, modules a folder, settings, and functions that are too long.
 
-A line of code is one that is neither blank, nor comment, nor docstring. A setting is a leaf of what a step
-offers in the launchpad; one that several steps offer counts for each, and those of every choice count.
+A line of code is one that is neither blank, nor comment, nor docstring. A leaf is a place in the launchpad
+that takes a value, in whichever kind of a choice. A setting is what a reader has to learn: a name in a step,
+once, though several kinds of one choice have it (`path` of each source of images); and each choice itself.
 """
 
 from __future__ import annotations
@@ -100,24 +101,41 @@ def length(function: Function, code: set[int]) -> int:
     return len(code.intersection(range(function.lineno, (function.end_lineno or 0) + 1)))
 
 
-def settings() -> dict[str, int]:
-    """Count the leaves that each step, and each resource, offers in the launchpad."""
+def offered() -> dict[str, list[str]]:
+    """Return the places that each step, and each resource, offers in the launchpad, as dotted paths."""
     from streetvision_assets.definitions import defs
 
     repository = defs.get_repository_def()
     steps = {key.to_user_string(): asset.op for key, asset in repository.assets_defs_by_key.items()}
-    offered = {**steps, **repository.get_top_level_resources()}
-    return {name: leaves(one.config_schema.config_type) for name, one in sorted(offered.items())}
+    takers: dict[str, Any] = {**steps, **repository.get_top_level_resources()}
+    return {name: list(places(taker.config_schema.config_type)) for name, taker in sorted(takers.items())}
 
 
-def leaves(kind: Any) -> int:
-    """Count the settings of a configuration type of Dagster; a list or a map is one."""
+def places(kind: Any, path: str = "") -> Iterator[str]:
+    """Yield the path of each leaf and, with a colon at its end, of each choice in a configuration type.
+
+    A list or a map is one leaf.
+    """
     inner = getattr(kind, "inner_type", None)
     if getattr(kind, "fields", None) is not None:
-        return sum(leaves(field.config_type) for field in kind.fields.values())
-    if inner is not None and kind.kind.name == "NONEABLE":
-        return leaves(inner)
-    return 1
+        if kind.kind.name == "SELECTOR":
+            yield f"{path}:"
+        for name, field in kind.fields.items():
+            yield from places(field.config_type, f"{path}.{name}".lstrip("."))
+    elif inner is not None and kind.kind.name == "NONEABLE":
+        yield from places(inner, path)
+    else:
+        yield path
+
+
+def settings_table() -> list[list[object]]:
+    """Count leaves and settings of each step; the source of images is a choice as well."""
+    rows: list[list[object]] = []
+    for name, paths in offered().items():
+        leaves = [path for path in paths if not path.endswith(":")]
+        names = {path.rpartition(".")[2] for path in paths}
+        rows.append([name, len(leaves), len(names) + (name == "images")])
+    return [*rows, ["total", *(sum(int(str(row[at])) for row in rows) for at in (1, 2))]]
 
 
 def by_room(modules: Sequence[Module]) -> list[list[object]]:
@@ -152,7 +170,6 @@ def main() -> None:
         for where, string in module.docstrings()
         if str(string.value).split(maxsplit=1)[0] in RIDDLES
     ]
-    offered = settings()
     print_table("Code", columns=["room", "modules", "lines of code"], rows=by_room(modules))
     print_table(
         f"Modules a folder, at most about {MODULES}",
@@ -161,8 +178,8 @@ def main() -> None:
     )
     print_table(
         "Settings that the launchpad offers",
-        columns=["step", "settings"],
-        rows=[*offered.items(), ("total", sum(offered.values()))],
+        columns=["step", "leaves", "settings"],
+        rows=settings_table(),
     )
     print_table(
         f"Functions with more than {PARAMETERS} parameters or {LINES} lines, and the longest one",

@@ -76,8 +76,12 @@ def stage_asset(
 
     def define(body: Body) -> dg.AssetsDefinition:
         BODIES[body.__name__] = body
-        model = body.__annotations__["config"] = as_dagster(body.__annotations__["config"])
+        model = body.__annotations__.get("config")
+        if model is not None:
+            model = body.__annotations__["config"] = as_dagster(model)
         decorate = dg.asset(
+            # A step without settings: left to itself Dagster would take any, and use none.
+            config_schema={} if model is None else None,
             group_name=group,
             ins=ins,
             kinds=kinds,
@@ -86,6 +90,7 @@ def stage_asset(
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body),
         )
-        return refusing(decorate(_told(body)), model)
+        asset = decorate(_told(body))
+        return asset if model is None else refusing(asset, model)
 
     return define

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from streetvision_assets.commands.stale_runs import begin_run, end_run
 from streetvision_assets.conventions import VERIFY
@@ -19,9 +20,17 @@ if TYPE_CHECKING:
 
 
 class StoreResource(dg.ConfigurableResource[ArtifactStore]):
-    """Where artifacts lie; an empty path means STREETVISION_STORE, or ``$DAGSTER_HOME/artifacts``."""
+    """Where artifacts lie, and whether steps take over what lies there."""
 
-    path: str = ""
+    path: str = Field(
+        default="", description="empty: what STREETVISION_STORE names, or $DAGSTER_HOME/artifacts"
+    )
+    # One setting for every step: whoever wants one computed again selects that one.
+    reuse: bool = Field(
+        default=True,
+        description="take what was published of exactly this code, configuration and input, if there is any;"
+        " false computes every selected step, and reads every image again",
+    )
 
     def open(self) -> ArtifactStore:
         """Return the store."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dagster as dg
-from pydantic import Field
 
 from streetvision_assets.code_version import code_has_changed
 from streetvision_assets.conventions import BODIES
@@ -69,8 +68,6 @@ def _code_of(run_id: str) -> dict[str, str]:
 
 
 R = TypeVar("R")
-# Settings that change how a result is computed but not the result itself: no manifest records them.
-NOT_THE_RECIPE = ("reuse", "rescan")
 # The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
 EDITED = "edited while it ran"
 # Nor of what was made without some of its input.
@@ -78,12 +75,7 @@ INCOMPLETE = "left out what could not be read"
 
 
 class StepConfig(dg.Config):
-    """The settings of every step beside its recipe."""
-
-    reuse: bool = Field(
-        default=True,
-        description="take what was published of exactly this code, configuration and input, if there is any",
-    )
+    """The settings of a step as Dagster takes them."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +124,7 @@ class Step:
         cls,
         context: dg.AssetExecutionContext,
         store: StoreResource,
-        config: StepConfig,
+        config: StepConfig | None,
         *inputs: PublishedArtifact,
         roles: tuple[str, ...] = (),
         reusable: bool = True,
@@ -143,7 +135,7 @@ class Step:
         Args:
             context: Dagster's context of the asset.
             store: The store.
-            config: The asset's configuration.
+            config: The asset's configuration; None where it has none.
             inputs: The artifacts that it reads.
             roles: The roles of the images that it opens.
             reusable: Whether code, configuration and inputs are all that decides the result.
@@ -156,9 +148,9 @@ class Step:
         require_one_chain({given.manifest.step_name: given for given in inputs}, step=name)
         opened = store.open()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
-        settings = recipe_of(config, leave_out=NOT_THE_RECIPE)
+        settings = recipe_of(config) if config else {}
         tag_run(context, settings if name == IMAGES else _config_of_images(inputs))
-        declared = local_paths(config)
+        declared = local_paths(config) if config else frozenset()
         recipe, paths = part_config(settings, declared=declared)
         # The key does not see what is hidden. Of declared paths the caller knows whether they decide.
         reusable = reusable and paths.keys() <= declared
@@ -183,7 +175,7 @@ class Step:
             instance=context.instance,
             log=context.log,
         )
-        if not (config.reuse and reusable):
+        if not (store.reuse and reusable):
             forget_progress(step.resume, root=opened.root)
             return step
         return replace(step, origin=_take_over(opened, step.directory, key, context.log))

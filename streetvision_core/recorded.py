@@ -41,8 +41,8 @@ class _Step:
 # What a probe has no use for: its heads have rates of their own, and take features, not pixels.
 NOT_OF_A_PROBE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "optimizer": ("learning_rate", "weight_decay", "layer_decay", "gradient_clip"),
-        "hardware": ("devices", "accumulate", "precision", "compile"),
+        "optimizer": ("learning_rate", "weight_decay", "layer_decay"),
+        "hardware": ("devices", "accumulate", "precision"),
     }
 )
 _TRAINING = _Step(
@@ -133,12 +133,36 @@ _STEPS: Mapping[str, _Step] = MappingProxyType(
 )
 
 
+# Settings of an earlier version by where they lay, and what everybody has now. A record that says something
+# else keeps it, so that `diff` tells.
+NOW_CONSTANT: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "phase1_checkpoint": {
+            "method.cache_features": True,
+            "views.overlap": 0.15,
+            "optimizer.gradient_clip": 1.0,
+            "loss.label_smoothing": 0.05,
+            "class_weights": "balanced",
+            "augmentation.hflip": 0.5,
+            "augmentation.color_jitter": 0.2,
+            "hardware.compile": False,
+            "tensorboard": True,
+        },
+        "backbone": {"adaptation.rank": 8, "adaptation.learning_rate": 0.001, "adaptation.num_workers": -1},
+    }
+)
+
+
 def from_recorded(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recorded settings of a step, or a part of them, as this version writes them."""
+    return _without_constants(_nested(step, recorded), NOW_CONSTANT.get(step, {}))
+
+
+def _nested(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    settings = dict(recorded)
     known = _STEPS.get(step)
     if known is None:
-        return dict(recorded)
-    settings = dict(recorded)
+        return settings
     # A choice inside another comes first: the outer one then takes it in.
     for name in reversed(tuple(known.choices)):
         _nest(settings, name, known.choices[name])
@@ -150,6 +174,18 @@ def from_recorded(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     if step == "phase1_checkpoint" and isinstance(recorded.get("method"), str):
         _of_a_probe(settings, recorded)
     return settings
+
+
+def _without_constants(settings: Mapping[str, Any], constants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without those that say what is constant now."""
+    kept = dict(settings)
+    for place, value in constants.items():
+        group, _, name = place.rpartition(".")
+        inside = kept.get(group) if group else kept
+        if isinstance(inside, dict) and name in inside and inside[name] == value:
+            left = {other: one for other, one in inside.items() if other != name}
+            kept = {**kept, group: left} if group else left
+    return kept
 
 
 def _nest(settings: dict[str, Any], name: str, choice: _Choice) -> None:

@@ -35,11 +35,11 @@ def test_a_flat_record_of_the_defaults_is_the_defaults():
     [
         ({"method": "lora", "lora_rank": 3}, {"method": {"kind": "lora", "rank": 3, "alpha": 16}}),
         ({"method": "lp_ft"}, {"method": {"kind": "lp_ft", "probe_epochs": 30}}),
-        ({"loss": "focal"}, {"loss": {"kind": "focal", "gamma": 2.0, "label_smoothing": 0.05}}),
+        ({"loss": "focal"}, {"loss": {"kind": "focal", "gamma": 2.0}}),
         ({"augmentation": "validator"}, {"augmentation": {"kind": "validator"}}),
         (
             {"views": "grid", "view_pooling": "max"},
-            {"views": {"kind": "grid", "size": 3, "overlap": 0.15, "pooling": {"kind": "max"}}},
+            {"views": {"kind": "grid", "size": 3, "pooling": {"kind": "max"}}},
         ),
     ],
 )  # fmt: skip
@@ -73,6 +73,17 @@ def test_what_this_version_records_is_read_as_it_is(config):
     assert TrainingConfig.model_validate(recorded) == made
 
 
+def test_what_is_constant_now_is_left_out_and_what_was_something_else_is_told():
+    nested = {
+        "method": {"kind": "probe", "cache_features": True},
+        "loss": {"kind": "focal", "label_smoothing": 0.1},
+    }
+    flat = {**FLAT, "gradient_clip": 0.5, "class_weights": "none"}
+    assert from_recorded(STEP, nested) == {"method": {"kind": "probe"}, "loss": nested["loss"]}
+    read = from_recorded(STEP, flat)
+    assert (read["optimizer"]["gradient_clip"], read["class_weights"]) == (0.5, "none")
+
+
 def test_what_a_method_does_not_use_is_not_recorded():
     probe = TrainingConfig.model_validate({"method": {"kind": "probe"}}).model_dump(mode="json")
     assert "learning_rate" not in probe["optimizer"]
@@ -84,11 +95,12 @@ def test_an_adaptation_that_was_recorded_flat_is_read():
     flat = {
         "architecture": "test_vit",
         "adaptation": "simclr",
-        "explora_rank": 4,
+        "explora_rank": 8,
+        "explora_epochs": 4,
         "explora_unfrozen_blocks": 2,
     }
     read = BackboneConfig.model_validate(from_recorded("backbone", flat))
-    assert read.adaptation == SimClr(rank=4)
+    assert read.adaptation == SimClr(epochs=4)
     none = from_recorded("backbone", {**flat, "adaptation": "none"})
     assert none == {"architecture": "test_vit", "adaptation": {"kind": "none"}}
 

@@ -32,14 +32,13 @@ class ThresholdsStep(ThresholdsConfig, StepConfig):
 @stage_asset(group="calibration", kinds={"pytorch"}, phase=2)
 def val_calib_logits(
     context: dg.AssetExecutionContext,
-    config: StepConfig,
     store: StoreResource,
     images: PublishedArtifact,
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """Logits [N, 2], labels [N] and ids of val_calib."""
-    step = Step.begin(context, store, config, images, splits, phase1_checkpoint, roles=ROLES)
+    step = Step.begin(context, store, None, images, splits, phase1_checkpoint, roles=ROLES)
     roles = Splits.from_artifact(splits)
     logits = step.reused(Logits.from_artifact) or predict_role(
         Checkpoint.from_artifact(phase1_checkpoint),

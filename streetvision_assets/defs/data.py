@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
@@ -36,11 +35,6 @@ from streetvision_core.io import ArtifactStore, PublishedArtifact
 class ImagesStep(ImagesConfig, StepConfig):
     """Configuration of ``images``: one source, or none, to take that of the store's images again."""
 
-    rescan: bool = Field(
-        default=False,
-        description="read every image, also those whose size and modification time have not changed",
-    )
-
 
 class SplitsStep(SplitsConfig, StepConfig):
     """Configuration of ``splits``."""
@@ -54,11 +48,10 @@ def images(
     config = config if config.names_source else _with_source_of_store(context, config, store.open())
     # Images of a user may change at any time: only drawn ones follow from the configuration.
     step = Step.begin(context, store, config, reusable=config.demo is not None)
-    trusted = config.reuse and not config.rescan
     indexed = step.reused(published_images) or index_images(
         config,
         directory=step.directory,
-        previous=previous_artifact(context, store, step) if trusted else None,
+        previous=previous_artifact(context, store, step) if store.reuse else None,
     )
     context.log.info("%s", indexed.summary)
     return step.result(indexed, told=_show_counts(), shown=partial(_show_images, indexed))

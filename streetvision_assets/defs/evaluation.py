@@ -8,7 +8,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
 from streetvision_assets.metadata import NO_ANSWER, markdown, picture, table, with_interval
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_assets.step import Step, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
@@ -27,7 +27,6 @@ ROLES = STEPS[EVALUATION].roles
 @stage_asset(group="report", kinds={"pytorch", "matplotlib"}, ins=optional_inputs(*POLICY_STEPS))
 def evaluation(
     context: dg.AssetExecutionContext,
-    config: StepConfig,
     store: StoreResource,
     images: PublishedArtifact,
     splits: PublishedArtifact,
@@ -39,7 +38,7 @@ def evaluation(
     judged = judged_policies(required, policies)
     for sentence in judged.left_out:
         context.log.info(sentence)
-    step = Step.begin(context, store, config, *required.values(), *judged.published.values(), roles=ROLES)
+    step = Step.begin(context, store, None, *required.values(), *judged.published.values(), roles=ROLES)
     roles = Splits.from_artifact(splits)
     report = step.reused(Evaluation.from_artifact) or evaluate(
         Checkpoint.from_artifact(phase1_checkpoint),

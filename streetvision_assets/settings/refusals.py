@@ -8,6 +8,7 @@ steps, which is before it creates a run. :func:`paragraph` puts both into our wo
 from __future__ import annotations
 
 import difflib
+import json
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,12 +16,19 @@ import pydantic
 
 from streetvision_core.errors import ConfigError, refused_settings
 from streetvision_core.graph import STEPS
+from streetvision_core.recorded import NOW_CONSTANT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from dagster._config import ConfigType, EvaluationError
 
+_STORE = "write resources: {store: {config: {reuse: false}}} beside ops"
+# Settings that every step, or one of them, had in an earlier version, and what to do instead.
+_MOVED = {
+    "reuse": f"To compute the selected steps again {_STORE}.",
+    "rescan": f"To read every image again {_STORE}.",
+}
 _NAMES = {"String": "a text", "Int": "a whole number", "Float": "a number", "Bool": "true or false"}
 _TRUTHS = ("True", "False")
 
@@ -94,10 +102,22 @@ def _unknown(names: Sequence[str], path: Sequence[str], place: str) -> ConfigErr
     what = "a step" if path == ["ops"] else "a setting"
     close = {name: difflib.get_close_matches(name, known, n=2, cutoff=0.6) for name in names}
     hints = [f"Instead of {name}, did you mean {' or '.join(near)}?" for name, near in close.items() if near]
+    step = path[1] if path[:1] == ["ops"] and len(path) > 1 else ""
+    hints = [hint for name in names if (hint := _earlier(step, name))] or hints
     if path[:1] == ["ops"] and len(path) == 2 and "config" in known:
         hints = [f"Put it below config: {path[1]}: {{config: {{{names[0]}: ...}}}}."]
     action = " ".join(hints) or f"Known are {', '.join(known)}."
     return ConfigError(f"{what} that there is", f"the unknown {' and '.join(names)}", place, action)
+
+
+def _earlier(step: str, name: str) -> str | None:
+    """Return what became of a setting that a step had in an earlier version; None of all others."""
+    if step and name in _MOVED:
+        return _MOVED[name]
+    constants = {place.rpartition(".")[2]: value for place, value in NOW_CONSTANT.get(step, {}).items()}
+    if name not in constants:
+        return None
+    return f"{name} is no setting any more, it is always {json.dumps(constants[name])}: leave it out."
 
 
 def _mistyped(fault: EvaluationError, path: Sequence[str], place: str) -> ConfigError:

@@ -59,8 +59,9 @@ def _configs(steps: Collection[str], ops: Mapping[str, Any]) -> Configs:
     """Return the settings of each step; one that names variables of the environment is left out."""
     configs: Configs = {}
     for step in steps:
+        model = BODIES[step].__annotations__.get("config", dict)
         try:
-            configs[step] = BODIES[step].__annotations__["config"](**(ops.get(step, {}).get("config") or {}))
+            configs[step] = model(**(ops.get(step, {}).get("config") or {}))
         except pydantic.ValidationError:
             continue  # the launch has refused everything else that this could be
     return configs

@@ -6,8 +6,8 @@ content, so a copy of the same images has the same index and the same digest.
 
 A file that was changed less than two seconds before the scan began gets no stamp: a later change could
 leave its times as they are, because a file system's clock is coarse. What is trusted beyond that is that
-the operating system notes a change. A scan without stamps (`rescan`) trusts nothing, and every later step
-proves the bytes it reads against the index all the same.
+the operating system notes a change. A scan without stamps (`reuse: false`) trusts nothing, and every later
+step proves the bytes it reads against the index all the same.
 """
 
 from __future__ import annotations

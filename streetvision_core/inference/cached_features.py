@@ -277,44 +277,6 @@ def feature_logits(model: Any, features: Features, *, views: Views | None) -> np
     return np.concatenate(found)
 
 
-class ComputedFeatures:
-    """Features that are computed whenever they are asked for, [B, D] by position; arguments as above."""
-
-    def __init__(
-        self,
-        model: Any,
-        names: Sequence[str],
-        *,
-        digests: Sequence[str],
-        read: Callable[[str], bytes],
-        transform: Preprocessing,
-        crop: Crop | None = None,
-        device: str | torch.device | None = None,
-    ) -> None:
-        self._model = model
-        self._names = names
-        self._digests = digests
-        self._read = read
-        self._transform = transform
-        self._crop = crop or plain_crop(transform)
-        self._device = choose_device() if device is None else device
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, positions: Sequence[int]) -> npt.NDArray[np.float32]:
-        pixels = map(self._load, positions)
-        batches = prepared_batches(self._model, pixels, batch_size=BATCH_SIZE, device=self._device)
-        rows = [
-            batch_features(self._model, batch, self._transform, batch_size=BATCH_SIZE) for batch in batches
-        ]
-        return np.concatenate(rows)
-
-    def _load(self, position: int) -> torch.Tensor:
-        digest = self._digests[position]
-        return self._crop(decode(_proven(self._read, self._names[position], digest)), digest)
-
-
 def plain_crop(transform: Preprocessing) -> Crop:
     """Return the crop of every prediction."""
     return lambda image, _: transform.pixels(image)
@@ -396,7 +358,7 @@ def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:
             f"the image {name} with SHA-256 {sha256}",
             f"other bytes, with SHA-256 {found}",
             "the features of images",
-            "Restore the image, or materialize images with rescan: true, and everything after it.",
+            "Restore the image, or materialize images and all after it with reuse: false.",
         )
     return data
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.private import local_path
 from streetvision_core.models.explora_config import ExploraConfig
-from streetvision_core.models.views import LARGEST_GRID, LARGEST_OVERLAP
+from streetvision_core.models.views import LARGEST_GRID
 
 RANDOM = "random"
 PRETRAINED = "pretrained"
@@ -40,21 +40,12 @@ class SimClr(Settings):
     """ExPLoRA: self-supervised training goes on on the train role; only vision transformers take it."""
 
     kind: Literal["simclr"] = "simclr"
-    rank: int = Field(8, ge=1, description="rank of the adapters on Q and V")
     epochs: int = Field(20, ge=1, le=10_000, description="passes over the train role")
     batch_size: int = Field(
         64, ge=2, le=65_536, description="images a step; all others of them are the negatives"
     )
     micro_batch: int = Field(
         0, ge=0, description="views in memory at once, two of each image; 0 for the whole batch"
-    )
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's largest learning rate")
-    num_workers: int = Field(
-        -1,
-        ge=-1,
-        le=64,
-        description="processes that draw views ahead, -1 for none on a CPU and some for a GPU; changes the"
-        " speed, not the weights",
     )
 
 
@@ -107,13 +98,10 @@ class BackboneConfig(Settings):
             return ExploraConfig(seed=self.seed)
         return ExploraConfig(
             adaptation=chosen.kind,
-            explora_rank=chosen.rank,
             explora_epochs=chosen.epochs,
             explora_batch_size=chosen.batch_size,
             explora_micro_batch=chosen.micro_batch,
-            explora_learning_rate=chosen.learning_rate,
             seed=self.seed,
-            num_workers=chosen.num_workers,
         )
 
     @property
@@ -226,12 +214,6 @@ class Grid(Settings):
 
     kind: Literal["grid"] = "grid"
     size: int = Field(3, ge=1, le=LARGEST_GRID, description="rows and columns of the grid of crops")
-    overlap: float = Field(
-        0.15,
-        ge=0,
-        le=LARGEST_OVERLAP,
-        description="part of a crop's side that it shares with its neighbour",
-    )
     pooling: TopK | Mean | Max | Attention = Field(
         TopK(),
         discriminator="kind",

@@ -34,6 +34,8 @@ KEY = "views"
 MEAN, TOP_K, MAX, ATTENTION = "mean", "top_k", "max", "attention"
 POOLINGS = (MEAN, TOP_K, MAX, ATTENTION)
 LARGEST_GRID, LARGEST_OVERLAP = 6, 0.9
+# The part of a side that neighbouring crops share: a barrier or a sign of that size is whole in one of them.
+OVERLAP = 0.15
 _ROUNDING = 1e-9  # a quotient that is whole but for float64's rounding is whole
 
 # Beyond this float32 could overflow on the way to the softmax.
@@ -119,7 +121,7 @@ def make_views(config: Whole | Grid, *, attention: tuple[float, ...] | None = No
     pooling = config.pooling
     return Views(
         grid=config.size,
-        overlap=config.overlap,
+        overlap=OVERLAP,
         pooling=pooling.kind,
         top_k=pooling.views if pooling.kind == "top_k" else None,
         attention=attention if pooling.kind == ATTENTION else None,

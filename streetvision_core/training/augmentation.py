@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from streetvision_core.training.config import Augmentation
 
 LEVELS = 4
-# Largest change of the aspect ratio of a random crop, either way.
-RATIO = 1.4
+# Of a random crop: its largest change of the aspect ratio, either way, how often it is mirrored, and its
+# largest change of brightness, contrast and saturation, which leaves red and yellow what they are.
+RATIO, HFLIP, COLOR_JITTER = 1.4, 0.5, 0.2
 _ROTATION = 20
 _VALIDATOR_SCALE = (0.2, 1.0)
 # Of level 2 and 3: saturation and contrast, smallest share of the side left by resampling, noise in 0..255.
@@ -52,8 +53,8 @@ def make_augmentation(config: Augmentation, *, transform: Preprocessing) -> Call
         is_training=True,
         scale=(config.scale_min, 1.0),
         ratio=(1 / RATIO, RATIO),
-        hflip=config.hflip,
-        color_jitter=config.color_jitter or None,  # type: ignore[arg-type]  # None is what switches it off
+        hflip=HFLIP,
+        color_jitter=COLOR_JITTER,
         interpolation=transform.interpolation,
         use_prefetcher=True,
     )

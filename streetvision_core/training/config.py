@@ -24,8 +24,8 @@ FINETUNE = "finetune"
 PROBE = "probe"
 LP_FT = "lp_ft"
 LORA = "lora"
-# What changes how fast it trains, or what is told of it, and not a bit of what comes out.
-SPEED_SETTINGS = ("num_workers", "cache_mb", "tensorboard")
+# What changes how fast it trains and not a bit of what comes out.
+SPEED_SETTINGS = ("num_workers", "cache_mb")
 
 
 class Finetune(Settings):
@@ -46,9 +46,6 @@ class Probe(Settings):
     )
     augmented_views: int = Field(
         0, ge=0, le=1000, description="augmented views of each image, taken in turn; 0 for the plain one"
-    )
-    cache_features: bool = Field(
-        True, description="keep the features of each image instead of computing them each time"
     )
 
     @pydantic.field_validator("learning_rates", "weight_decays")
@@ -91,7 +88,6 @@ class Optimizer(Settings):
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="factor of the learning rate from each layer to the one below it"
     )
-    gradient_clip: float = Field(1.0, ge=0, description="largest norm of a step's gradient; 0 for no limit")
     ema_decay: float = Field(
         0.99,
         ge=0,
@@ -104,9 +100,6 @@ class CrossEntropy(Settings):
     """Cross-entropy, of softened labels."""
 
     kind: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: float = Field(
-        0.05, ge=0, lt=1, description="share of each label spread over both classes"
-    )
 
     @property
     def gamma(self) -> float:
@@ -119,18 +112,11 @@ class Focal(Settings):
 
     kind: Literal["focal"] = "focal"
     gamma: float = Field(2.0, gt=0, le=10, description="how far it discounts easy images")
-    label_smoothing: float = Field(
-        0.05, ge=0, lt=1, description="share of each label spread over both classes"
-    )
 
 
 class _Crops(Settings):
     scale_min: float = Field(
         0.7, gt=0, le=1, description="smallest share of the area that a random crop keeps"
-    )
-    hflip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
-    color_jitter: float = Field(
-        0.2, ge=0, lt=1, description="largest change of brightness, contrast and saturation; 0 for none"
     )
 
 
@@ -171,7 +157,6 @@ class Hardware(Settings):
         1, ge=1, le=1024, description="parts in which a batch goes through the model, to save memory"
     )
     precision: Literal["auto", "float32"] = Field("auto", description="auto: bf16 where a GPU has it")
-    compile: bool = Field(False, description="compile the model with torch.compile, where that works")
     threads: int = Field(0, ge=0, description="threads torch computes with; 0 leaves its own choice")
     num_workers: int = Field(
         -1,
@@ -209,9 +194,6 @@ class TrainingConfig(Settings):
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the features dropped before the head")
     optimizer: Optimizer = Optimizer()
     loss: CrossEntropy | Focal = Field(CrossEntropy(), discriminator="kind")
-    class_weights: Literal["balanced", "none"] = Field(
-        "balanced", description="balanced: both classes count the same"
-    )
     augmentation: Augmentation = Field(
         Crop(),
         discriminator="kind",
@@ -227,9 +209,6 @@ class TrainingConfig(Settings):
         " fails. No later run takes over what was trained without some",
     )
     hardware: Hardware = Hardware()
-    tensorboard: bool = Field(
-        True, description="write the learning curve for TensorBoard, below tensorboard/ in the store"
-    )
 
     @property
     def probe(self) -> Probe:
@@ -304,10 +283,9 @@ class TrainingConfig(Settings):
         return recorded
 
 
-def recipe_of(config: pydantic.BaseModel, *, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+def recipe_of(config: pydantic.BaseModel) -> dict[str, Any]:
     """Return settings as JSON values, on every level without those that change the speed alone."""
-    left_out = dict.fromkeys(leave_out, True) | _speed_settings(config)
-    return config.model_dump(mode="json", exclude=left_out)
+    return config.model_dump(mode="json", exclude=_speed_settings(config))
 
 
 def _speed_settings(config: pydantic.BaseModel) -> dict[str, Any]:

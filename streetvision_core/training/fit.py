@@ -120,7 +120,7 @@ def fit_classifier(
             state = stack.enter_context(open_state(resume, training=training, device=device))
         stack.enter_context(training_session(threads=recipe.hardware.threads))
         saving = Saving(state, state.load() if state else None)
-        curves = Curves(tensorboard if recipe.tensorboard else None, config=recipe)
+        curves = Curves(tensorboard, config=recipe)
         curves.begin(saving.saved.rows if saving.saved else ())
         cache = features or stack.enter_context(temporary_directory("features of images"))
         task = _Task(

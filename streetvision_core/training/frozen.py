@@ -1,4 +1,4 @@
-"""A backbone that stays as it is, as a source of features: from the cache, or computed each time."""
+"""A backbone that stays as it is, as a source of features, which are computed once and cached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.inference.cached_features import (
     PLAIN,
-    ComputedFeatures,
     feature_key,
     image_features,
 )
@@ -77,10 +76,6 @@ class FrozenBackbone:
         """Return the features of images in their order; of many views [V, D] an image, else [D]."""
         digests = [self._digests[name] for name in names]
         read = self._read
-        if not self._config.probe.cache_features:
-            return ComputedFeatures(
-                self._model, names, digests=digests, read=read, transform=self._transform, crop=crop
-            )
         return image_features(
             self._model,
             names,

@@ -6,8 +6,8 @@ dividing by the sum of a batch's weights (as torch does) would not be.
 
 - Cross-entropy: -sum_c w_c q_c log p_c, with targets q.
 - Focal loss (Lin et al., 1708.02002): the same with (1 - p_c) ** gamma before each logarithm.
-- Class weights: "balanced" N / (2 n_c), whose mean over the images of train is 1; weighing classes does
-  not change the step size.
+- Class weights: N / (2 n_c), so that both classes count the same, as they do in MCC; their mean over the
+  images of train is 1, so that they do not change the step size.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     import torch
 
-    from streetvision_core.training.config import TrainingConfig
-
 CLASSES = 2
 
 
-def class_weights(labels: Sequence[int], *, config: TrainingConfig) -> list[float]:
+# The share of each label that is spread over both classes: people label some images wrongly.
+LABEL_SMOOTHING = 0.05
+
+
+def class_weights(labels: Sequence[int]) -> list[float]:
     """Return the weight of classes 0 and 1, both present in `labels`; their mean over `labels` is 1."""
     counts = np.bincount(labels, minlength=CLASSES).astype(np.float64)
-    if config.class_weights == "none":
-        return [1.0] * CLASSES
     return [float(weight) for weight in counts.sum() / (CLASSES * counts)]
 
 

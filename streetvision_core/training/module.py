@@ -7,16 +7,10 @@ whole classifier or the adapters in it; the module of the probe stands in `probe
 
 The averaged weights (EMA, with a decay that warms up) are validated, staged and shipped; the raw ones only
 receive gradients. Validation runs in float32 by the same function as every later prediction.
-
-`compile_if_possible` uses torch.compile where it works, and elsewhere the model as it is, with a notice.
-A failure shows only when a batch has gone forward and back: a compiler may be missing, or an operation of the
-model unknown to it. So a copy of the model tries that first, and the weights and statistics of the model
-itself are untouched by the try.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from abc import abstractmethod
@@ -36,7 +30,7 @@ from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.training.config import FINETUNE, LORA, LP_FT
 from streetvision_core.training.data import Batch, Unreadable
-from streetvision_core.training.losses import CLASSES, image_losses, soft_targets
+from streetvision_core.training.losses import CLASSES, LABEL_SMOOTHING, image_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
 from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow, best_of
 from streetvision_core.training.schedule import learning_rate_factor
@@ -52,25 +46,6 @@ if TYPE_CHECKING:
     from streetvision_core.training.report import Timing
 
 _log = logging.getLogger(__name__)
-
-
-def compile_if_possible(model: Any, example: torch.Tensor) -> bool:
-    """Compile a model in place, its names unchanged; tell whether that was possible, and log why not.
-
-    Args:
-        model: On its device, in training mode.
-        example: A batch as the model will be given, float32 [B, 3, H, W].
-    """
-    trial = copy.deepcopy(model)
-    trial.compile()
-    try:
-        trial(example).sum().backward()
-    except RuntimeError as error:  # every error of torch's compilers is one
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        _log.warning("Training without torch.compile, which fails on this model or machine: %s", reason)
-        return False
-    model.compile()
-    return True
 
 
 READ_EVERY = 10
@@ -322,7 +297,7 @@ class TrainingModule(LoopModule):
         return [float(one) for one in torch.stack(sums).mean(0) / self._batches]
 
     def _finite(self, value: float, batch_idx: int, *, what: str = "training loss") -> float:
-        action = "Lower the learning rate, lengthen the warm-up, or lower gradient_clip."
+        action = "Lower the learning rate, or lengthen the warm-up."
         return self.require_finite(value, batch_idx, what=f"finite {what}", action=action)
 
 
@@ -341,17 +316,6 @@ class ClassifierModule(TrainingModule):
         self._transform = transform
         self._validation_batch_size = validation_batch_size
         self._mixing = make_mixing(self.config)
-
-    def on_fit_start(self) -> None:
-        """Compile the model, where that is configured and works."""
-        if self.config.hardware.compile:
-            parts = self.config.hardware.accumulate * self.trainer.world_size
-            shape = (self.config.batch_size // parts, 3, *self._transform.size)
-            example = torch.zeros(shape, device=self.device).contiguous(
-                memory_format=memory_format(self.model)
-            )
-            with self.trainer.precision_plugin.forward_context():  # it is to be tried as it will be used
-                compile_if_possible(self.model, example)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the groups of all weights that require a gradient; lower layers may learn more slowly."""
@@ -402,7 +366,7 @@ class ClassifierModule(TrainingModule):
         targets = soft_targets(labels, smoothing=0.0)
         if self._mixing is not None:
             inputs, targets = self._mixing(inputs, targets)
-        smoothing = self.config.loss.label_smoothing
+        smoothing = LABEL_SMOOTHING
         losses = image_losses(
             self.model(inputs.contiguous(memory_format=memory_format(self.model))),
             targets * (1 - smoothing) + smoothing / CLASSES,

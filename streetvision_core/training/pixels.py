@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from streetvision_core.training.throughput import Throughput
 
 MIB = 1024 * 1024
+# The largest norm of a step's gradient: what a rare image may move the weights by, as everybody trains.
+GRADIENT_CLIP = 1.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def train_on_pixels(
             transform=transform,
             validation_batch_size=BATCH_SIZE,
             config=config,
-            class_weights=class_weights(training.train.labels, config=config),
+            class_weights=class_weights(training.train.labels),
             steps_per_epoch=batches.steps,
             rows=known.rows if known else (),
             unreadable=unreadable
@@ -166,7 +168,7 @@ def train_on_pixels(
             plan=Plan(
                 epochs=config.epochs,
                 accumulate=config.hardware.accumulate,
-                gradient_clip=config.optimizer.gradient_clip,
+                gradient_clip=GRADIENT_CLIP,
                 precision=config.hardware.precision,
                 processes=processes,
             ),

@@ -30,7 +30,7 @@ from streetvision_core.models.pooling import ViewPooling
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.data import Batch, EpochBatches, Look
 from streetvision_core.training.loop import Plan, run_training
-from streetvision_core.training.losses import class_weights, image_losses, soft_targets
+from streetvision_core.training.losses import LABEL_SMOOTHING, class_weights, image_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
 from streetvision_core.training.report import CandidateRow
 from streetvision_core.training.seeds import torch_threads
@@ -160,7 +160,7 @@ class ProbeModule(TrainingModule):
 
     def batch_losses(self, batch: Batch) -> torch.Tensor:
         """Return each head's mean loss of a batch of features [B, D], float32 [S]."""
-        targets = soft_targets(batch.labels, smoothing=self.config.loss.label_smoothing)
+        targets = soft_targets(batch.labels, smoothing=LABEL_SMOOTHING)
         losses = image_losses(
             self.model(batch.inputs), targets, self.class_weights, gamma=self.config.loss.gamma
         )
@@ -230,7 +230,7 @@ def train_probe(
         heads,
         classifier=classifier,
         config=config,
-        class_weights=class_weights(data.labels, config=config),
+        class_weights=class_weights(data.labels),
         steps_per_epoch=batches.steps,
         rows=known.rows if known else (),
         candidates=known.candidates if known else (),
@@ -243,7 +243,7 @@ def train_probe(
         generator=torch.Generator(),
     )
     # On so little work a second thread costs more than it does, far more where the cores are busy.
-    with torch_threads(1 if config.probe.cache_features else 0):
+    with torch_threads(1):
         speed = run_training(
             module,
             loader,

@@ -39,6 +39,11 @@ def small_config(pictures, **changes):
     return {step: {"config": as_written(from_recorded(step, values))} for step, values in config.items()}
 
 
+def reusing(reuse):
+    """The part of a run configuration that says whether steps take over what was made before."""
+    return {"resources": {"store": {"config": {"reuse": reuse}}}}
+
+
 def as_written(recorded):
     """Recorded settings as a person writes them: the kind of a choice around its settings."""
     if not isinstance(recorded, dict):
@@ -60,7 +65,7 @@ class Graph:
     def store(self):
         return ArtifactStore(self.store_path)
 
-    def run(self, job, *, steps=None, config=None):
+    def run(self, job, *, steps=None, config=None, reuse=True):
         """Execute a job, or the named assets with their checks, and return the result, good or bad."""
         os.environ["STREETVISION_STORE"] = str(self.store_path)  # what the store resource goes by
         definition = defs.resolve_job_def(job)
@@ -68,14 +73,18 @@ class Graph:
         return definition.execute_in_process(
             instance=self.instance,
             asset_selection=selection,
-            run_config={"ops": config or {}, "loggers": {"console": {}}},
+            run_config={
+                "ops": config or {},
+                **reusing(reuse),
+                "loggers": {"console": {}},
+            },
             raise_on_error=False,
         )
 
-    def materialize(self, pictures, *steps, **changes):
+    def materialize(self, pictures, *steps, reuse=True, **changes):
         config = small_config(pictures, **changes)
         chosen = {step: value for step, value in config.items() if not steps or step in steps}
-        return self.run("make_bundle", steps=steps or None, config=chosen)
+        return self.run("make_bundle", steps=steps or None, config=chosen, reuse=reuse)
 
     def current(self, step):
         return self.store.resolve(step)

@@ -146,7 +146,7 @@ def test_the_manifests_record_inputs_roles_and_configuration(first_run):
     definitions = graph.current("phase1_checkpoint").manifest
     assert set(definitions.input_artifacts) == {"images", "splits", "backbone"}
     assert definitions.config["optimizer"]["learning_rate"] == 3e-3
-    assert definitions.config["loss"]["label_smoothing"] == 0.05  # a default, resolved
+    assert definitions.config["optimizer"]["weight_decay"] == 0.05  # a default, resolved
     for step in STEPS:
         manifest = graph.current(step).manifest
         assert tuple(manifest.roles) == tuple(sorted(TABLE[step].roles)) or step == "backbone"
@@ -205,7 +205,7 @@ def test_a_changed_byte_in_any_artifact_fails_verify_and_is_named(graph):
 def test_a_damaged_input_stops_the_step_that_reads_it_and_harms_nothing(graph, pictures):
     damage(graph.current("phase1_checkpoint").path("model_best.safetensors"))
     before = graph.current("val_calib_logits")
-    result = graph.materialize(pictures, "val_calib_logits", val_calib_logits={"reuse": False})
+    result = graph.materialize(pictures, "val_calib_logits", reuse=False)
     assert not result.success
     assert "model_best.safetensors" in paragraph(result)
     assert graph.current("val_calib_logits") == before
@@ -217,14 +217,14 @@ def test_a_changed_image_is_noticed_when_it_is_read(graph, tmp_path, pictures):
     changed = next(iter((moved / "None").iterdir()))
     changed.write_bytes(changed.read_bytes() + b"\0")
     everything = ("phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle")
-    result = graph.materialize(moved, *everything, **{step: {"reuse": False} for step in everything})
+    result = graph.materialize(moved, *everything, reuse=False)
     assert not result.success
     assert changed.name in paragraph(result)
 
 
 def test_a_failed_step_leaves_what_was_published(graph, pictures):
     before = {step: graph.current(step) for step in STEPS}
-    result = graph.materialize(pictures, phase1_checkpoint={"learning_rate": 1e30, "gradient_clip": 0})
+    result = graph.materialize(pictures, phase1_checkpoint={"learning_rate": 1e30})
     assert not result.success
     assert "finite" in paragraph(result)
     untouched = ("phase1_checkpoint", "val_calib_logits", "thresholds", "evaluation", "bundle")

@@ -55,7 +55,7 @@ def test_an_observation_is_recorded_before_the_next_epoch_is_trained(graph, pict
         recorded.append(len(observations(context.instance, context.run.run_id)))
 
     monkeypatch.setattr(observing, "_tell", look)
-    result = graph.materialize(pictures, "phase1_checkpoint", phase1_checkpoint={"reuse": False, "epochs": 2})
+    result = graph.materialize(pictures, "phase1_checkpoint", reuse=False, phase1_checkpoint={"epochs": 2})
     assert result.success
     assert recorded == [1, 2]
 
@@ -74,7 +74,7 @@ def test_observations_make_nothing_stale(graph):
 def test_what_follows_reads_the_checkpoint_and_its_data_version_after_an_observation(graph, pictures):
     version = graph.current("phase1_checkpoint").manifest.data_version
     graph.instance.report_runless_asset_event(dg.AssetObservation(KEY, metadata={"epoch": 1}))
-    result = graph.materialize(pictures, "val_calib_logits", val_calib_logits={"reuse": False})
+    result = graph.materialize(pictures, "val_calib_logits", reuse=False)
     assert result.success
     tags = materializations(result)["val_calib_logits"].tags
     assert tags["dagster/input_data_version/phase1_checkpoint"] == version

@@ -8,6 +8,18 @@ from streetvision_assets.settings.refusals import paragraph
 
 # What is written, and what the paragraph has to say of it.
 BAD = {
+    "reuse of a step": (
+        {"gate": {"reuse": False}},
+        ("reuse", "(gate)", "resources: {store: {config: {reuse: false}}}"),
+    ),
+    "a scan of every image": (
+        {"images": {"demo": {}, "rescan": True}},
+        ("rescan", "(images)", "resources: {store: {config: {reuse: false}}}"),
+    ),
+    "a setting that is a constant now": (
+        {"phase1_checkpoint": {"optimizer": {"gradient_clip": 0.5}}},
+        ("gradient_clip", "optimizer of phase1_checkpoint", "it is always 1.0: leave it out"),
+    ),
     "yes as a name": (
         {"images": {"folder": {"path": True}}},
         ("a text", "true", "folder.path of images", 'Put quotes around it: "no", "yes".'),
@@ -69,7 +81,10 @@ BAD = {
         {"images": {"demo": {}, "folder": {"path": "x"}}},
         ("exactly one source", "demo and folder", "images: "),
     ),
-    "an unknown policy": ({"bundle": {"policy": "gates"}}, ("threshold, gate, scrc", "gates")),
+    "an unknown policy": (
+        {"bundle": {"policy": "gates"}},
+        ("threshold, gate, scrc", "gates", "Did you mean gate?"),
+    ),
     "a version that is none": ({"bundle": {"version": "1"}}, ("X.Y.Z", "bundle: version")),
     "a digest that is none": (
         {"backbone": {"weights": "pretrained", "sha256": "abc"}},

@@ -99,8 +99,9 @@ def test_a_changed_setting_computes_its_step_and_what_follows_and_nothing_before
 
 def test_what_comes_out_the_same_keeps_everything_behind_it(graph, pictures):
     """The backbone is computed again for its own sake; nobody behind it notices."""
-    result = graph.materialize(pictures, backbone={"reuse": False})
-    assert computed(graph, result) == ALWAYS_RUN | {"backbone"}
+    again = graph.materialize(pictures, "backbone", reuse=False)
+    assert computed(graph, again) == {"backbone"}
+    assert computed(graph, graph.materialize(pictures)) == ALWAYS_RUN
 
 
 def test_going_back_to_an_earlier_setting_takes_over_what_was_made_with_it(graph, pictures):
@@ -113,10 +114,9 @@ def test_going_back_to_an_earlier_setting_takes_over_what_was_made_with_it(graph
 
 def test_reuse_false_computes_and_comes_to_the_same(graph, pictures):
     before = digests(graph)
-    result = graph.materialize(pictures, **{step: {"reuse": False} for step in STEPS})
+    result = graph.materialize(pictures, reuse=False)
     assert computed(graph, result) == set(STEPS)
     assert digests(graph) == before
-    assert "reuse" not in graph.current("splits").manifest.config
 
 
 def test_a_damaged_artifact_is_computed_again_with_a_warning(graph, pictures, capsys):
@@ -154,9 +154,9 @@ def settle(monkeypatch):
     monkeypatch.setattr(stamps, "_COARSEST_CLOCK_NS", 0)
 
 
-def read_again(graph, pictures, **images):
+def read_again(graph, pictures, *, reuse=True, **images):
     """How many images a run reads, and the data version of its index."""
-    assert graph.materialize(pictures, "images", images=images).success
+    assert graph.materialize(pictures, "images", reuse=reuse, images=images).success
     manifest = graph.current("images").manifest
     return manifest.metrics["pictures_read"], manifest.data_version
 
@@ -172,7 +172,7 @@ def test_only_changed_images_are_read_again(graph, pictures, tmp_path, monkeypat
     settle(monkeypatch)
     assert read_again(graph, mine)[0] == len(files)
     assert read_again(graph, mine) == (0, unchanged)
-    assert read_again(graph, mine, rescan=True) == (len(files), unchanged)
+    assert read_again(graph, mine, reuse=False) == (len(files), unchanged)
 
     touched, grown, replaced, *_ = files
     os.utime(touched, (2e9, 1.5e9))
@@ -193,14 +193,14 @@ def test_images_of_another_source_are_never_taken_for_the_ones_that_were_read(
     """The same names, sizes and times in another folder, and another column of the same file."""
     mine = shutil.copytree(pictures, tmp_path / "mine")
     settle(monkeypatch)
-    assert read_again(graph, mine)[0] == read_again(graph, mine, rescan=True)[0]
+    assert read_again(graph, mine)[0] == read_again(graph, mine, reuse=False)[0]
     assert read_again(graph, mine)[0] == 0
     other = shutil.copytree(mine, tmp_path / "other")
-    assert read_again(graph, other)[0] == read_again(graph, other, rescan=True)[0]
+    assert read_again(graph, other)[0] == read_again(graph, other, reuse=False)[0]
     settle(monkeypatch)
     read_again(graph, other)
     grouped = {"path": str(other), "group_pattern": "(.)"}
-    assert read_again(graph, other, folder=grouped)[0] == read_again(graph, other, rescan=True)[0]
+    assert read_again(graph, other, folder=grouped)[0] == read_again(graph, other, reuse=False)[0]
 
 
 def test_an_image_that_is_moved_out_and_linked_back_is_not_taken_for_the_one_that_was_read(

@@ -37,7 +37,7 @@ def test_weights_of_the_hub_that_were_published_need_neither_hub_nor_cache_again
     assert graph.current("backbone").read_json("backbone.json")["origin"]["commit"] == COMMIT
     cache.rename(cache.with_name("away"))
     assert reused(graph, pictures, **HUB)
-    again = graph.materialize(pictures, "backbone", backbone={**HUB, "reuse": False})
+    again = graph.materialize(pictures, "backbone", reuse=False, backbone=HUB)
     assert "neither in its cache nor on the network" in paragraph(again)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from streetvision_core.io import ArtifactStore
-from tests.assets.graph import Graph, small_config
+from tests.assets.graph import Graph, reusing, small_config
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -92,10 +92,11 @@ class Place:
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 
-    def materialize(self, selection, **changes):
+    def materialize(self, selection, *, reuse=True, **changes):
         """Run ``dagster asset materialize`` with a preset for tiny images; ``changes`` are per step."""
         preset = self.root / "preset.yaml"
-        preset.write_text(yaml.safe_dump({"ops": small_config(self.pictures, **changes), **READABLE}))
+        given = {"ops": small_config(self.pictures, **changes), **reusing(reuse), **READABLE}
+        preset.write_text(yaml.safe_dump(given))
         return self.run("dagster", "asset", "materialize", "--select", selection, "-c", preset)
 
     def materialize_here(self, capsys, *steps, **changes):

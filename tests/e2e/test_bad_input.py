@@ -144,5 +144,5 @@ def test_a_changed_byte_in_an_upstream_artifact(place):
     weights = place.store.resolve("phase1_checkpoint").path("model_best.safetensors")
     damage(weights)
     with unharmed(place.store):
-        finished = place.materialize("val_calib_logits", val_calib_logits={"reuse": False})
+        finished = place.materialize("val_calib_logits", reuse=False)
     assert_one_paragraph(finished, "other content", str(weights), "restore the file from a copy")

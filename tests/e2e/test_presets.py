@@ -7,11 +7,15 @@ import pytest
 import yaml
 
 from streetvision_assets.definitions import defs
+from streetvision_assets.resources import StoreResource
 from tests.assets.graph import STEPS, as_written
 from tests.e2e.place import READABLE, REPOSITORY
 
 NAMED = {"images": {"demo": {}}}  # a source is never a default
 PRESETS = sorted((REPOSITORY / "presets").glob("*.yaml"))
+
+
+STORE = {"store": {"config": StoreResource().model_dump(mode="json")}}
 
 
 def config_models():
@@ -47,10 +51,11 @@ def test_every_preset_fits_the_job_and_the_bounds_of_every_setting(path):
 
 def test_demo_yaml_spells_out_exactly_the_defaults():
     recipes = {
-        step: model(**NAMED.get(step, {})).model_dump(mode="json", exclude={"reuse", "rescan"})
-        for step, model in config_models().items()
+        step: model(**NAMED.get(step, {})).model_dump(mode="json") for step, model in config_models().items()
     }
     defaults = {step: {"config": recipe} for step, recipe in recipes.items() if recipe}
     assert set(defaults) >= {"images", "splits", "backbone", "phase1_checkpoint", "bundle"}
     preset = yaml.safe_load((REPOSITORY / "presets/demo.yaml").read_text())
-    assert without_nulls(preset) == without_nulls(as_written({"ops": defaults, **READABLE}))
+    assert without_nulls(preset) == without_nulls(
+        as_written({"ops": defaults, "resources": STORE, **READABLE})
+    )

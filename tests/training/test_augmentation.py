@@ -126,16 +126,14 @@ def test_stronger_levels_change_an_image_more():
     assert noise[2] > noise[1] + 1
 
 
-def test_colours_and_mirror_images_can_be_switched_off(monkeypatch):
+def test_without_colours_and_mirror_images_a_whole_crop_is_the_image(monkeypatch):
     monkeypatch.setattr(augmentation, "RATIO", 1.0)
-    plain = {"color_jitter": 0.0, "scale_min": 1.0, "hflip": 0.0}
+    monkeypatch.setattr(augmentation, "COLOR_JITTER", 1e-9)
     square = picture((64, 64))
     expected = np.asarray(square.resize((32, 32), Image.Resampling.BICUBIC))
-    for change, wanted in (
-        ({}, expected),
-        ({"hflip": 1.0}, expected[:, ::-1]),
-    ):
-        (look,) = looks(1, transform=SQUARE, of=square, augmentation="crop", **plain | change)
+    for often, wanted in ((0.0, expected), (1.0, expected[:, ::-1])):
+        monkeypatch.setattr(augmentation, "HFLIP", often)
+        (look,) = looks(1, transform=SQUARE, of=square, augmentation="crop", scale_min=1.0)
         assert np.array_equal(look.permute(1, 2, 0).numpy(), wanted)
 
 

@@ -109,7 +109,7 @@ def test_a_disk_that_is_full_ends_the_curve_and_not_the_training(toy, backbone, 
 
 def test_a_curve_changes_nothing_of_the_result_and_can_be_left_out(toy, backbone, tmp_path, undisturbed):
     board = tmp_path / "board"
-    off = fit(backbone, toy, tmp_path / "off", tensorboard_to=board, tensorboard=False, **RECIPE)
+    off = fit(backbone, toy, tmp_path / "off", **RECIPE)
     assert not board.exists()
     on = fit(backbone, toy, tmp_path / "on", tensorboard_to=board, **RECIPE)
     assert off.to_artifact().digest == on.to_artifact().digest == undisturbed

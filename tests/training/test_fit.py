@@ -38,7 +38,7 @@ def trained(toy, backbone, tmp_path_factory):
 
 def test_a_separable_task_is_learnt_completely(backbone, tmp_path):
     toy = make_toy(train=48, others=16)
-    changes = {"epochs": 15, "batch_size": 8, "learning_rate": 5e-3, "patience": 15, "color_jitter": 0.0}
+    changes = {"epochs": 15, "batch_size": 8, "learning_rate": 5e-3, "patience": 15}
     checkpoint = fit(backbone, toy, tmp_path / "out", **changes)
     assert checkpoint.best.val_mcc == 1
     unseen = predict_role(checkpoint, toy.splits.roles["val_test"], index=toy.index, pictures=toy.reader)
@@ -145,7 +145,7 @@ def test_it_stops_when_no_epoch_is_better_any_more(toy, backbone, tmp_path):
 
 @pytest.mark.parametrize(("batch_size", "what"), [(2, "training loss"), (12, "logits on val_select")])
 def test_numbers_that_are_not_finite_end_training_readably(batch_size, what, toy, backbone, tmp_path):
-    changes = {"learning_rate": 1e30, "gradient_clip": 0, "warmup_epochs": 0, "batch_size": batch_size}
+    changes = {"learning_rate": 1e30, "warmup_epochs": 0, "batch_size": batch_size}
     with pytest.raises(TrainingError, match=rf"Expected finite {what}.*nan.*epoch 1, batch.*learning rate"):
         fit(backbone, toy, tmp_path, **changes)
 

@@ -63,12 +63,12 @@ def test_a_probe_leaves_the_backbone_and_its_statistics_as_they_are(cnn, tmp_pat
     assert ("model_type" in checkpoint.config) != bool(hidden)
 
 
-def test_a_probe_on_cached_features_is_one_on_features_computed_each_time(cnn, tmp_path):
-    """Bit for bit, cold and warm, plain and augmented; a warm cache reads no image of train."""
+def test_a_probe_on_a_warm_cache_is_that_on_a_cold_one_and_reads_nothing(cnn, tmp_path):
+    """Bit for bit, plain and augmented, and as without a cache that stays."""
     for views in (0, 2):
         options = {**PROBE, "probe_views": views, "epochs": 3}
         toy = make_toy()
-        uncached = fit(cnn, toy, tmp_path / f"uncached{views}", cache_features=False, **options)
+        uncached = fit(cnn, toy, tmp_path / f"uncached{views}", **options)
         for run in ("cold", "warm"):
             toy = make_toy()
             found = fit(cnn, toy, tmp_path / f"{run}{views}", features=tmp_path / "features", **options)

@@ -39,10 +39,9 @@ STEPS = "epoch_loop.automatic_optimization.optim_progress"
     [
         {"dropout": 0.3, "num_workers": 2},
         {"dropout": 0.3, "num_workers": 0, "cache_mb": 0},
-        {"method": "probe", "dropout": 0.3, "class_weights": "none"},
+        {"method": "probe", "dropout": 0.3},
         {"method": "lp_ft", "probe_epochs": 3, "layer_decay": 0.7, "head_hidden": 8},
-        {"gradient_clip": 0.05, "ema_decay": 0.0, "warmup_epochs": 3.0},
-        {"gradient_clip": 0, "ema_decay": 0.99, "label_smoothing": 0.2, "hflip": 0.0},
+        {"ema_decay": 0.0, "warmup_epochs": 3.0},
         {"patience": 1, "learning_rate": 0.02, "epochs": 6},
         {"mixup": 0.4, "augmentation": "validator", "loss": "focal", "accumulate": 3},
     ],

@@ -293,6 +293,6 @@ class ImageReader:
                 f"the image {name} with SHA-256 {self._digests[name]}",
                 f"other bytes, with SHA-256 {digest}",
                 self._source.describe(),
-                "Restore the image, or materialize images with rescan: true, and everything after it.",
+                "Restore the image, or materialize images and all after it with reuse: false.",
             )
         return data

@@ -136,7 +136,7 @@ class ContrastiveModule(LoopModule):
             raise views
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         optimizer.zero_grad()  # type: ignore[union-attr]  # there is one
-        action = "Lower explora_learning_rate."
+        action = "Start from other weights, or leave the adaptation out."
         self.last_loss = self.require_finite(
             self._backward(views, batch_idx), batch_idx, what="a finite loss of the adaptation", action=action
         )
