@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _PACKAGE = streetvision_core.__name__
-_IO_THAT_DECIDES_BYTES = {f"{_PACKAGE}.io.{name}" for name in ("artifact", "encode", "tensors", "writers")}
+_IO_THAT_DECIDES_BYTES = {f"{_PACKAGE}.io.{name}" for name in ("encode", "published", "tensors", "writers")}
 _ONLY_SHOWN = {f"{_PACKAGE}.errors"}
 # Helpers of this name draw for the UI what a step has made.
 _DRAWS = "_show"

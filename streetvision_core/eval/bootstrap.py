@@ -230,7 +230,7 @@ def _units(groups: Groups | None, pictures: int) -> tuple[npt.NDArray[np.intp], 
     if groups is None:
         return np.arange(pictures), pictures
     names, unit = np.unique(np.asarray(groups), return_inverse=True)
-    require_equal_length(pictures=np.empty(pictures, np.bool_), groups=unit)
+    require_equal_length(images=np.empty(pictures, np.bool_), groups=unit)
     return unit, names.size
 
 

@@ -161,7 +161,7 @@ def _draw_weights(
     random = np.random.default_rng(seed)
     pictures = order.labels.size
     group = np.arange(pictures) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    require_equal_length(pictures=order.order, groups=group)
+    require_equal_length(images=order.order, groups=group)
     units = int(group.max()) + 1
     rows = max(1, _CELLS // pictures)
     for begin in range(0, resamples, rows):

@@ -48,7 +48,7 @@ SHOWN_METRICS = {
     "mcc": ("mcc", ("evaluation", "bundle")),
 }
 _MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)-")
-_HEAD = ("run", "when (UTC)", *SHOWN_METRICS, "code", "pictures")
+_HEAD = ("run", "when (UTC)", *SHOWN_METRICS, "code", "images")
 
 Fields = Mapping[str, Any]
 

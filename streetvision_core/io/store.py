@@ -493,7 +493,7 @@ def default_store() -> Path:
     """Return the store's directory: ``STREETVISION_STORE``, or ``$DAGSTER_HOME/artifacts``.
 
     Raises:
-        StoreError: neither variable is set, or the one that is names no directory (``locations.py``).
+        StoreError: neither variable is set, or the one that is names no directory.
     """
     if path := os.environ.get("STREETVISION_STORE"):
         return directory_named(path, by="STREETVISION_STORE")

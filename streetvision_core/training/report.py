@@ -121,7 +121,7 @@ class Timing:
         minutes, seconds = divmod(round(self.seconds_left), 60)
         gpu = "" if self.gpu_peak_memory_mb is None else f" and {self.gpu_peak_memory_mb:.0f} MB of the GPU"
         return (
-            f"{self.pictures_per_second:.0f} pictures/s "
+            f"{self.pictures_per_second:.0f} images/s "
             f"({self.data_wait_share:.0%} waiting for data), {self.peak_memory_mb:.0f} MB{gpu}, "
             f"{minutes}:{seconds:02d} left"
         )

@@ -69,7 +69,7 @@ def limited_by(metrics: Mapping[str, float], *, method: str) -> str:
     share = metrics.get("data_wait_share")
     if share is None:
         return "nothing was trained: an earlier run had finished all epochs"
-    what = "features" if method == PROBE else "pictures"
+    what = "features" if method == PROBE else "images"
     waited = f"{share:.0%} of the training time the model waited for {what}"
     if share < DATA_LIMIT:
         faster = "a smaller model or input" if "gpu_peak_memory_mb" in metrics else "a GPU or a smaller model"

@@ -173,6 +173,9 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
         ("policies.gate_fit", ("gate", "evaluation", "bundle")),
         ("bundle.export", ("bundle",)),
         ("io.encode", ALL),
+        ("io.published", ALL),
+        ("io.tensors", ALL),
+        ("io.writers", ALL),
         ("io.store", ()),
         ("errors", ()),
         # Its images are files of the report; thresholds only shows them.

@@ -37,7 +37,7 @@ def test_the_tree_reads_down_to_the_images_and_draws_what_is_shared_once(store):
             f"│  │  │  │  │  reused from run {FIRST},",
             f"│  │  │  │  └─ images  run {SECOND}",
             f"│  │  │  │        reused from run {FIRST},",
-            "│  │  │  │        demo: images 12, seed 0; 12 images",
+            "│  │  │  │        demo: pictures 12, seed 0; 12 pictures",
             "│  │  │  └─ from above: images",
             "│  │  └─ from above: images, splits",
             "│  └─ from above: images, splits",

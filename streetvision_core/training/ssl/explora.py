@@ -321,7 +321,7 @@ def _recipe(config: ExploraConfig) -> dict[str, Any]:
 
 
 def _check_roles(labels: Mapping[str, Sequence[int]]) -> None:
-    for role, needed in (("train", "images of both classes"), ("val_select", "pictures")):
+    for role, needed in (("train", "images of both classes"), ("val_select", "images")):
         if len(set(labels[role])) < (2 if role == "train" else 1):
             raise TrainingError(
                 f"{needed} in the role {role}",
