@@ -175,7 +175,6 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
         ("io.encode", ALL),
         ("io.published", ALL),
         ("io.tensors", ALL),
-        ("io.writers", ALL),
         ("io.store", ()),
         ("errors", ()),
         # Its images are files of the report; thresholds only shows them.
