@@ -1,4 +1,4 @@
-# make bundle: from pictures to a verified bundle.  make test: all tests.  Each installs what it needs.
+# make bundle: from images to a verified bundle.  make test: all tests.  Each installs what it needs.
 PYTHON ?= python3
 PRESET ?= presets/demo.yaml
 BIN := .venv/bin
@@ -12,7 +12,7 @@ LOCKED := $(INSTALL) --require-hashes --no-deps --requirement requirements.txt
 
 .PHONY: bundle verify ui test claims lint bench lock clean
 
-bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets/folder.yaml for your own pictures)
+bundle: .venv/runtime ## materialize everything up to the bundle (PRESET=presets/folder.yaml for your own images)
 	$(ACTIVATED) python -P -m streetvision_assets.commands.launch make_bundle -c $(PRESET)
 
 verify: .venv/runtime ## run every check of what was materialized, and nothing else

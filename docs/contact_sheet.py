@@ -20,7 +20,7 @@ def main() -> None:
     index = ImageIndex.from_artifact(images)
     source = open_source(SourceConfig(demo=DemoConfig()), demo_file=images.path(DEMO_FILE))
     reader = ImageReader(source, index)
-    target = Path(__file__).parent / "pictures" / "contact_sheet.jpg"
+    target = Path(__file__).parent / "images" / "contact_sheet.jpg"
     target.write_bytes(overview_sheet(index, reader, count=24, columns=6, tile=144))
 
 

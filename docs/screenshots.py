@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODULE = "streetvision_assets.definitions"
-PICTURES = Path(__file__).parent / "pictures"
+IMAGES = Path(__file__).parent / "images"
 BROWSER = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -76,7 +76,7 @@ def shoot_graph(page: Page, base: str) -> None:
     settle(page)
     page.keyboard.press("Alt+e")  # expand all groups
     settle(page)
-    page.screenshot(path=PICTURES / "graph.png", clip={"x": 545, "y": 260, "width": 1230, "height": 680})
+    page.screenshot(path=IMAGES / "graph.png", clip={"x": 545, "y": 260, "width": 1230, "height": 680})
 
 
 def shoot_events(page: Page, base: str, asset: str, metadata: str, position: int) -> None:
@@ -85,7 +85,7 @@ def shoot_events(page: Page, base: str, asset: str, metadata: str, position: int
     settle(page)
     page.get_by_text("[Show Markdown]").nth(position).click()
     page.wait_for_timeout(1500)
-    page.screenshot(path=PICTURES / f"{asset}_{metadata}.png")
+    page.screenshot(path=IMAGES / f"{asset}_{metadata}.png")
 
 
 def shoot_report(page: Page) -> None:
@@ -93,12 +93,12 @@ def shoot_report(page: Page) -> None:
     report = ArtifactStore(default_store()).resolve("evaluation").path("report.html")
     page.goto(report.resolve().as_uri())
     page.screenshot(
-        path=PICTURES / "report.png", clip={"x": 0, "y": 0, "width": 1240, "height": 1500}, full_page=True
+        path=IMAGES / "report.png", clip={"x": 0, "y": 0, "width": 1240, "height": 1500}, full_page=True
     )
 
 
 def main() -> None:
-    PICTURES.mkdir(exist_ok=True)
+    IMAGES.mkdir(exist_ok=True)
     with running_ui() as base, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=BROWSER)
         shoot_graph(browser.new_page(viewport={"width": 1840, "height": 1000}), base)

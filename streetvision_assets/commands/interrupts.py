@@ -57,15 +57,15 @@ def interruptible(run: Callable[[], int]) -> int:
 
     What it raises after Ctrl-C only says so again; before, it is raised on.
     """
-    numbers = _listen()
-    try:
-        code = run()
-    except BaseException:
-        if not _came(numbers):
-            raise
-    else:
-        if not _came(numbers):
-            return code
+    with _listening() as numbers:
+        try:
+            code = run()
+        except BaseException:
+            if not _came(numbers):
+                raise
+        else:
+            if not _came(numbers):
+                return code
     print(GOES_ON, file=sys.stderr)  # noqa: T201 - what the person at the terminal reads
     return INTERRUPTED
 
@@ -75,22 +75,28 @@ def _came(numbers: socket.socket) -> bool:
     return bool(select.select([numbers], [], [], 0.05)[0]) and signal.SIGINT in numbers.recv(2**16)
 
 
-def _listen() -> socket.socket:
-    """Take SIGINT away from all children; return the socket that the numbers of the signals arrive at."""
-    numbers, written = socket.socketpair()
-    written.setblocking(False)
+@contextmanager
+def _listening() -> Iterator[socket.socket]:
+    """Take SIGINT away from all children; yield the socket that the numbers of the signals arrive at."""
+    ended = threading.Event()
 
     def listen() -> None:
         # A thread that an import has started (OpenBLAS has some) may take the signal as well. Python writes
         # its number to the socket whichever thread it was, and whoever handles it.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        while True:
-            signal.pause()
+        ended.wait()
 
     # Before the signal is blocked: Python 3.11 unblocks it in the thread that starts this helper of its own.
     ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # Detached, so that it stays open for as long as the process lives.
-    signal.set_wakeup_fd(written.detach(), warn_on_full_buffer=False)
-    threading.Thread(target=listen, name="listens to Ctrl-C", daemon=True).start()
-    return numbers
+    numbers, written = socket.socketpair()
+    with numbers, written:
+        written.setblocking(False)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        descriptor = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=listen, name="listens to Ctrl-C", daemon=True).start()
+        try:
+            yield numbers
+        finally:
+            signal.set_wakeup_fd(descriptor)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            ended.set()

@@ -1,7 +1,7 @@
 """Safetensors in one pass: the bytes are handed out in chunks, so that writing and hashing share them.
 
 The reference library writes a whole file by itself and gives no chance to hash it meanwhile; hashing it
-afterwards costs as much again as writing it (see docs/decisions.md). The format is small: eight bytes
+afterwards costs as much again as writing it (see docs/decisions/io.md). The format is small: eight bytes
 with the length of a JSON header, the header (name -> dtype, shape, offsets), then the raw, little-endian
 buffers without gaps (https://github.com/huggingface/safetensors, "Format"). Reading is left to the library,
 which is also the oracle in the tests.
