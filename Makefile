@@ -1,6 +1,7 @@
 # make bundle: from images to a verified bundle.  make test: all tests.  Each installs what it needs.
 PYTHON ?= python3
 PRESET ?= presets/demo.yaml
+WORKERS ?= 2
 BIN := .venv/bin
 # What the command line needs stands in activate.sh, which is part of this file once it is installed.
 ACTIVATED := . $(BIN)/activate &&
@@ -21,8 +22,10 @@ verify: .venv/runtime ## run every check of what was materialized, and nothing e
 ui: .venv/runtime ## open the graph in the browser, on loopback only
 	$(ACTIVATED) dagster dev --host 127.0.0.1 --port 3000
 
+# Two processes that take a file each; one thread a process, or they fight for the cores. Then what needs quiet.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not alone' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone
 
 claims: .venv/dev ## put every statistical promise to many more trials than `make test` does
 	CLAIMS=long $(BIN)/python -m pytest tests/claims --timeout 3600

@@ -15,3 +15,9 @@ def notices():
     lines = []
     with heard(lines.append):
         yield lines
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with the files of long tests, so that no process ends up alone with one of them."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)

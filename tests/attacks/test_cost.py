@@ -357,6 +357,7 @@ def reason_of(data):
     return caught.value.reason
 
 
+@pytest.mark.alone
 def test_an_image_of_two_thousand_scans_is_refused_undecoded():
     data = many_scans(2000, size=(4000, 3000))
     began = time.perf_counter()
@@ -542,6 +543,7 @@ def open_table(path):
     return open_source(SourceConfig(csv=CsvConfig(path=str(path))))
 
 
+@pytest.mark.alone
 def test_a_sparse_table_is_refused_unread(tmp_path):
     path = tmp_path / "images.csv"
     path.touch()
@@ -609,6 +611,7 @@ def test_a_parquet_bomb_of_text_is_read_as_the_dictionary_that_it_is(tmp_path):
     assert cost.grown_mib < 500, cost
 
 
+@pytest.mark.alone
 def test_a_parquet_file_of_more_rows_than_there_are_images_is_refused(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -224,6 +224,7 @@ def test_what_fails_before_the_first_step_is_one_paragraph(place):
 # Ctrl-C
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("command", "codes"), [(MATERIALIZE, {130}), (MAKE, {130, -signal.SIGINT})])
 def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(place, command, codes):
     """make ends by the signal itself; the shell around it does too, or says 130."""
@@ -255,6 +256,7 @@ SOON = (
 )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("after", [0.05, 2, 8], ids=["loads", "loads_or_waits", "waits"])
 def test_ctrl_c_ends_the_command_for_what_was_made_alike(place, after):
     """It comes while the command loads, or waits for the store, which somebody else holds alone."""

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from streetvision_core.cli import GOES_ON, INTERRUPTED
 
 # Where another thread takes SIGINT, Dagster's handler, which only makes a note, is the one that is called. An
@@ -25,6 +27,7 @@ sys.exit(interruptible(run))
 """
 
 
+@pytest.mark.alone
 def test_ctrl_c_is_one_line_though_others_were_started_before():
     done = subprocess.run(
         [sys.executable, "-P", "-c", AFTER_OTHERS],

@@ -13,6 +13,7 @@ from tests.assets.graph import STEPS
 from tests.e2e.kills import digests, faults, leftovers, told
 from tests.e2e.zygote import Zygote
 
+pytestmark = pytest.mark.long
 KILLS = 12
 RUNS_AT_ONCE = 6
 
