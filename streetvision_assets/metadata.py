@@ -25,6 +25,7 @@ from streetvision_core.training.report import EpochReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from streetvision_core.report.figures import Range
     from streetvision_core.training.report import EpochReport
 
 
@@ -57,9 +58,11 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
 NO_ANSWER = "answers no image"
 
 
-def with_interval(value: float, low: float, high: float) -> str:
-    """Return a number and its 95 % interval, to three decimals."""
-    return f"{value:.3f} (95 %: {low:.3f} to {high:.3f})"
+def with_interval(value: float, interval: Range | None) -> str:
+    """Return a number and its 95 % interval over groups, to three decimals."""
+    if interval is None:
+        return f"{value:.3f} (interval over groups not recorded)"
+    return f"{value:.3f} (95 %, over groups: {interval.low:.3f} to {interval.high:.3f})"
 
 
 def _cell(value: object) -> str:

@@ -27,8 +27,9 @@ from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.graph import BUNDLE, STEPS
-from streetvision_core.io import Artifact, PublishedArtifact
+from streetvision_core.io import Artifact, PublishedArtifact, json_bytes
 from streetvision_core.report.evaluation import Evaluation
+from streetvision_core.report.report import Report
 
 ROLES = STEPS[BUNDLE].roles
 SHOWN = (RECORD, CARD, EVALUATION)
@@ -89,12 +90,9 @@ def _show_reached(exported: Artifact) -> dict[str, str]:
     kind = read[RECORD]["policy"]["type"]
     facts = {"model": f"{read[CARD]['model_name']}, {read[RECORD]['architecture']}", "policy": kind}
     if EVALUATION in read:
-        reached = read[EVALUATION]["policies"][kind]
-        interval = reached["intervals"] and reached["intervals"]["mcc"]
+        reached = Report.model_validate_json(json_bytes(read[EVALUATION])).of(kind)
         facts["MCC on val_test"] = (
-            with_interval(reached["metrics"]["mcc"], interval["low"], interval["high"])
-            if interval
-            else NO_ANSWER
+            with_interval(reached.metrics["mcc"], reached.interval("mcc")) if reached.intervals else NO_ANSWER
         )
     return facts
 

@@ -51,15 +51,13 @@ def evaluation(
 
 
 def _show_reached(evaluation: Evaluation) -> dict[str, str]:
-    """Return the MCC of each policy with its interval."""
+    """Return the MCC of each policy with its interval over groups."""
     return {
-        f"MCC on val_test, {kind}": with_interval(
-            one.metrics["mcc"], one.intervals.mcc.low, one.intervals.mcc.high
-        )
+        f"MCC on val_test, {kind}": with_interval(one.metrics["mcc"], one.interval("mcc"))
         if one.intervals
         else NO_ANSWER
         for kind, one in evaluation.report.policies.items()
-    }
+    } | {"groups": evaluation.report.reading_of(evaluation.report.lead)}
 
 
 def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:

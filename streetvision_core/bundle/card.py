@@ -7,6 +7,7 @@ data, the configuration or a hub is shown as it is, and never becomes markup of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from pydantic import FiniteFloat
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.models.views import Views
     from streetvision_core.report.evaluation import Evaluation
-    from streetvision_core.report.figures import Intervals
+    from streetvision_core.report.figures import Range
     from streetvision_core.report.report import PolicyReport, Report
 
 _NO_FIGURES = """\
@@ -95,10 +96,15 @@ def model_card(facts: CardFacts) -> bytes:
         submitted_by=config.submitted_by,
         submission_time=config.submission_time,
         license=facts.licence,
-        metrics={"coverage": tested.coverage.share, **figures} if tested else {},
+        metrics={"coverage": tested.coverage.share, **figures, **_mcc_ends(tested)} if tested else {},
         degenerate=tuple(facts.degenerate),
     )
     return json_bytes(card.model_dump(mode="json"))
+
+
+def _mcc_ends(tested: PolicyReport) -> dict[str, int | float]:
+    figures = tested.figures()
+    return {name: figures[name] for name in ("mcc_low", "mcc_high") if name in figures}
 
 
 def license_text(facts: CardFacts) -> bytes:
@@ -207,36 +213,27 @@ The policy is `{policy.type}`. {for_markdown(policy.promise(), limit=PARAGRAPH)}
 
 def _figures(report: Report, tested: PolicyReport) -> str:
     metrics, coverage = tested.metrics, tested.coverage
-    rows = "\n".join(f"| {name} | {metrics[name]:.3f} |" for name in _SHOWN)
-    told = (
-        f"Of the answered images:\n\n| | |\n|---|---|\n{rows}\n\n"
-        + _uncertainty(tested.intervals, report.groups_of(tested))
+    rows = "\n".join(f"| {name} | {metrics[name]:.3f} | {_ends(tested.interval(name))} |" for name in _SHOWN)
+    figures = (
+        f"Of the answered images:\n\n| | | 95 % interval over groups |\n|---|---|---|\n{rows}\n\n"
+        + fill(report.reading_of(tested), 110)
         if tested.intervals
         else "It answers none of them."
     )
+    interval = coverage.interval if coverage.groups else None
     return f"""\
 ## Figures
 
 On {report.counts.n} images that took no part in training, selection or calibration
-(`evaluation.json`) it answers {coverage.answered}, which is {coverage.share:.1%} (95 % interval
-{coverage.interval.low:.1%} to {coverage.interval.high:.1%}): {metrics["tp"]} hits, {metrics["fn"]} misses,
-{metrics["fp"]} false alarms.
+(`evaluation.json`) it answers {coverage.answered}, which is {coverage.share:.1%} (95 % interval over groups:
+{_ends(interval)}): {metrics["tp"]} hits, {metrics["fn"]} misses, {metrics["fp"]} false alarms.
 
-{told}
+{figures}
 """
 
 
-def _uncertainty(intervals: Intervals, groups: str) -> str:
-    ranges = {name: getattr(intervals, name) for name in ("mcc", "accuracy", "fnr", "fpr")}
-    told = ", ".join(f"{name} {one.low:.3f} to {one.high:.3f}" for name, one in ranges.items())
-    text = f"With {intervals.mcc.level:.0%} confidence, if these images do not resemble each other:\n{told}."
-    by_group = intervals.mcc_by_group
-    if by_group is None:
-        return f"{text} All of them are of one group, so the truth may lie far outside."
-    return (
-        f"{text} Where those that belong together are\nresampled together ({groups}):"
-        f" mcc {by_group.low:.3f} to {by_group.high:.3f}."
-    )
+def _ends(interval: Range | None) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}" if interval else "not recorded"
 
 
 def _verifying() -> str:
@@ -296,12 +293,15 @@ def _limits(tested: PolicyReport | None, *, redacted: bool) -> str:
     weak = [part for part in slices if not part.too_small and part.accuracy]
     lines = [
         f"- {for_markdown(part.attribute)} {for_markdown(part.value)}:"
-        f" accuracy {part.metrics['accuracy']:.3f}"
-        f" ({part.accuracy.low:.3f} to {part.accuracy.high:.3f}) on {part.answered} of {part.n} images\n"
+        f" accuracy {part.metrics['accuracy']:.3f} ({_ends(part.accuracy if part.groups else None)}) on"
+        f" {part.answered} of {part.n} images{f', {part.reading}' if part.reading else ''}\n"
         for part in weak[:3]
-        if part.accuracy
     ]
-    worst = "The weakest slices of the test images:\n\n" + "".join(lines) + "\n" if lines else ""
+    worst = (
+        "The weakest slices of the test images, with 95 % intervals over groups:\n\n" + "".join(lines) + "\n"
+        if lines
+        else ""
+    )
     hold = (
         "The figures hold for images like those it was tested on; for another camera, country or season\n"
         "measure again."

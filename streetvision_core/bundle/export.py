@@ -148,7 +148,7 @@ def export_bundle(
     tested = parts.tested
     return Artifact(
         {**files, RECORD: record.to_bytes(), **lineage},
-        metrics={"coverage": tested.coverage.share, **tested.metrics} if tested else {},
+        metrics={"coverage": tested.coverage.share, **tested.figures()} if tested else {},
     )
 
 

@@ -4,12 +4,6 @@ Importing this needs NumPy only; SciPy and matplotlib are imported by the functi
 Roadwork is class 1, and it is decided exactly where its probability is greater than the threshold.
 """
 
-from streetvision_core.eval.bootstrap import (
-    bootstrap_counts,
-    bootstrap_positions,
-    confusion_by_group,
-    mcc_of_counts,
-)
 from streetvision_core.eval.calibration import (
     TEMPERATURE_BOUNDS,
     fit_isotonic,
@@ -23,15 +17,18 @@ from streetvision_core.eval.calibrators import Calibrator, calibrator_from_json
 from streetvision_core.eval.intervals import (
     Interval,
     clopper_pearson_interval,
+    mcc_group_interval,
     mcc_interval,
-    wilson_interval,
+    rate_interval,
 )
 from streetvision_core.eval.metrics import (
     Confusion,
     compute_all_metrics,
     compute_mcc,
+    confusion_by_group,
     count_confusion,
     mcc_from_counts,
+    mcc_of_counts,
 )
 from streetvision_core.eval.objectives import Cost, FBeta, Mcc, Objective, RecallAtLeast
 from streetvision_core.eval.optimism import ChosenMargin, choose_margin
@@ -75,8 +72,6 @@ __all__ = [
     "ThresholdChoice",
     "auroc",
     "average_precision",
-    "bootstrap_counts",
-    "bootstrap_positions",
     "brier_score",
     "calibrator_from_json",
     "certify_selective_risk",
@@ -96,10 +91,12 @@ __all__ = [
     "maximum_calibration_error",
     "mcc_curve",
     "mcc_from_counts",
+    "mcc_group_interval",
     "mcc_interval",
     "mcc_of_counts",
     "negative_log_likelihood",
     "positive_probability",
+    "rate_interval",
     "reliability_bins",
     "risk_coverage_curve",
     "risk_grid",
@@ -108,5 +105,4 @@ __all__ = [
     "scan_thresholds",
     "select_threshold_max_mcc",
     "selective_sweep",
-    "wilson_interval",
 ]

@@ -20,13 +20,17 @@ import numpy as np
 from streetvision_core.eval.inputs import binary_vector, require_equal_length
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, TypeAlias
 
     import numpy.typing as npt
 
     from streetvision_core.eval.inputs import Floats, Values
 
-    Counts: TypeAlias = int | np.integer[Any] | npt.NDArray[np.integer[Any]]
+    # Effective counts need not be whole.
+    Counts: TypeAlias = int | np.integer[Any] | npt.NDArray[np.integer[Any]] | Floats
+    Integers: TypeAlias = npt.NDArray[np.integer[Any]]
+    Groups: TypeAlias = Sequence[str] | npt.NDArray[Any]
 
 
 # What every record of metrics holds, whichever version wrote it. It is frozen: a metric that is added later
@@ -152,6 +156,47 @@ def compute_all_metrics(y_true: Values, y_pred: Values) -> dict[str, float | int
         DataError: as `count_confusion`.
     """
     return count_confusion(y_true, y_pred).metrics()
+
+
+def confusion_by_group(labels: Values, decisions: Values, groups: Groups | None = None) -> Integers:
+    """Count tp, tn, fp and fn of each group, int64 [G, 4], in the order of the groups' names.
+
+    Labels and decisions are [N] of 0/1 or bool; without groups each image is one of its own.
+
+    Raises:
+        DataError: what `count_confusion` refuses, or groups that are not one an image.
+    """
+    truth, decided = binary_vector(labels, name="labels"), binary_vector(decisions, name="decisions")
+    require_equal_length(labels=truth, decisions=decided)
+    right = truth == decided
+    return cells_by_group(np.where(right, np.where(truth, 0, 1), np.where(decided, 2, 3)), 4, groups)
+
+
+def cells_by_group(cell: Integers, cells: int, groups: Groups | None = None) -> Integers:
+    """Count how often each group falls into each cell, int64 [G, cells], in the order of the groups' names.
+
+    `cell` [N] counts from 0; without groups each image is one of its own.
+
+    Raises:
+        DataError: groups that are not one an image.
+    """
+    unit, count = _units(groups, cell.size)
+    return np.bincount(unit * cells + cell, minlength=cells * count).reshape(count, cells)
+
+
+def mcc_of_counts(counts: Integers) -> Floats:
+    """MCC of tp, tn, fp, fn in the last axis, elementwise."""
+    tp, tn, fp, fn = np.moveaxis(counts, -1, 0)
+    return mcc_from_counts(tp=tp, tn=tn, fp=fp, fn=fn)
+
+
+def _units(groups: Groups | None, images: int) -> tuple[npt.NDArray[np.intp], int]:
+    """Number the unit of each image from 0, and count the units."""
+    if groups is None:
+        return np.arange(images), images
+    names, unit = np.unique(np.asarray(groups), return_inverse=True)
+    require_equal_length(images=np.empty(images, np.bool_), groups=unit)
+    return unit, names.size
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -8,7 +8,8 @@ out the ranks, so that they differ by one image at most; equal probabilities sta
 lowest of them, so that with ties bins can be uneven. Empty bins are left out.
 
 ECE is biased upwards where bins hold few images, and changes with the number of bins: compare only like
-with like. Brier (mean squared error of p) and the NLL (`negative_log_likelihood`) need no bins.
+with like, and with what a perfectly calibrated model has at the same size (`perfect_calibration_errors`): of
+300 images .022 in the mean. Brier (mean squared error of p) and the NLL need no bins.
 
 Sources: Brier, Monthly Weather Review 78 (1950), 1-3; Naeini, Cooper and Hauskrecht, AAAI 2015 (ECE, MCE);
 Nguyen and O'Connor, EMNLP 2015 (equal mass).
@@ -104,6 +105,35 @@ def expected_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
 def maximum_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
     """MCE: the largest gap of any bin, in [0, 1], whatever its size."""
     return max(one.gap for one in bins)
+
+
+def perfect_calibration_errors(
+    probabilities: Values, groups: npt.NDArray[np.intp], *, seed: int, draws: int = 200, bins: int = BINS
+) -> Floats:
+    """ECE, equal mass, of labels that are drawn by the probabilities [N] themselves, float64 [draws].
+
+    Images of a group share one draw, so their labels agree as far as their probabilities allow. That is what
+    frames of one place do, and it makes the error as large as perfect calibration can have it.
+
+    Args:
+        probabilities: Probabilities of roadwork [N].
+        groups: The number of each image's group, [N], from 0.
+        seed: Of the draws.
+        draws: How many.
+        bins: As in `reliability_bins`.
+
+    Raises:
+        DataError: shapes that do not fit, nothing, or values outside [0, 1].
+    """
+    p = probability_vector(probabilities, name="probabilities")
+    require_equal_length(probabilities=p, groups=groups)
+    place, random, units = _equal_mass(p, bins)[0], np.random.default_rng(seed), int(groups.max()) + 1
+    expected = np.bincount(place, weights=p, minlength=bins)
+    drawn = [
+        np.bincount(place, weights=random.random(units)[groups] < p, minlength=bins) for _ in range(draws)
+    ]
+    errors: Floats = np.abs(np.array(drawn) - expected).sum(axis=1) / p.size
+    return errors
 
 
 def _equal_width(p: Floats, bins: int) -> tuple[npt.NDArray[np.intp], Floats, Floats]:

@@ -33,15 +33,20 @@ _STEP, _FILE = "evaluation", "predictions.csv"
 _NEEDED, _POLICY = ("sha256", "group", "label"), "by_"
 _LABELS, _DECISIONS = {"0", "1"}, {"none", "roadwork", "defer"}
 _SEED = 0
+_READING = (
+    "n: both answer; only A, only B: are right there; intervals are over groups; p: how often a difference as"
+    " large comes from exchanging A and B by whole groups, which is all there is between two equals."
+)
 
 
 @dataclass(frozen=True)
 class PairedEvaluations:
-    """The policies of two runs on their `common` images, or the obstacle to comparing them."""
+    """The policies of two runs on their `common` images in `groups`, or the obstacle to comparing them."""
 
     common: int = 0
     policies: Mapping[str, PairedComparison] | None = None
     obstacle: str = ""
+    groups: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -49,6 +54,8 @@ class PairedEvaluations:
         return {
             "role": "val_test",
             "common": self.common,
+            "groups": self.groups,
+            "comparisons": len(self.policies or {}),
             "not_compared": self.obstacle or None,
             "policies": {name: _facts(pair) for name, pair in compared},
         }
@@ -61,11 +68,18 @@ class PairedEvaluations:
         table = columns([head, *(_row(name, pair) for name, pair in self.policies.items())])
         sentences = [wrap(name, [_sentence(pair)]) for name, pair in self.policies.items()]
         return [
-            f"val_test, paired: {count_text(self.common, 'common image')}",
+            f"val_test, paired: {count_text(self.common, 'common image')} in {self._groups()}",
             *table,
-            "  n: both answer; only A, only B: are right there; p: McNemar's exact test.",
+            *wrap("", [_READING], column=2),
             *(line for lines in sentences for line in lines),
+            *wrap("", [_comparisons(len(self.policies))], column=2),
         ]
+
+    def _groups(self) -> str:
+        from streetvision_core.eval.intervals import FEW_GROUPS
+
+        few = f", fewer than {FEW_GROUPS}: the intervals are rough" if self.groups < FEW_GROUPS else ""
+        return f"{count_text(self.groups, 'group')}{few}"
 
 
 class _Row(NamedTuple):
@@ -150,7 +164,7 @@ def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
         )
         for name in policies
     }
-    return PairedEvaluations(len(common), compared)
+    return PairedEvaluations(len(common), compared, groups=len(set(groups)))
 
 
 def _together(a: Sequence[str], b: Sequence[str]) -> Sequence[str] | np.ndarray[Any, Any]:
@@ -189,7 +203,14 @@ def _sentence(pair: PairedComparison) -> str:
             f" A answers {pair.coverage_a:.1%} of the images, B {pair.coverage_b:.1%};"
             f" {pair.only_a_answers} only A, {pair.only_b_answers} only B."
         )
-    return _verdict(pair) + alone
+    return f"{_verdict(pair)}{_each(pair)}{alone}"
+
+
+def _each(pair: PairedComparison) -> str:
+    if not pair.n:
+        return ""
+    ends = (f"{one.low:.3f} to {one.high:.3f}" for one in (pair.interval_a, pair.interval_b))
+    return " MCC over groups, 95 %: A {}, B {}.".format(*ends)
 
 
 def _verdict(pair: PairedComparison) -> str:
@@ -198,9 +219,19 @@ def _verdict(pair: PairedComparison) -> str:
     if not pair.differing_groups:
         return "Both answer alike."
     if pair.better:
-        return f"{pair.better} is better: the interval excludes 0."
-    if pair.interval is None:
-        return "No difference can be told: all images are of one group."
+        return f"{pair.better} is better: p is below {1 - pair.level:.2g} and the interval excludes 0."
     if pair.too_few:
         return f"No difference can be told: they differ in {count_text(pair.differing_groups, 'group')} only."
-    return "No difference can be told: the interval holds 0."
+    if pair.interval is None:
+        return "No difference can be told: one of the labels is in a single group."
+    return "No difference can be told: equals differ as much often enough."
+
+
+def _comparisons(policies: int) -> str:
+    if policies == 1:
+        return "One comparison was made; every further pair of runs that is compared is another."
+    chance = 1 - (1 - 0.05) ** policies
+    return (
+        f"{policies} comparisons were made: of two equal runs one is below .05 in up to {chance:.0%} of such"
+        f" tables, so believe a p below {0.05 / policies:.2g}. Every further pair of runs adds to them."
+    )

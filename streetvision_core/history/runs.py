@@ -102,8 +102,7 @@ class RunEntry:
 
     def row(self) -> list[str]:
         """Return the cells of the table, in the order of its head."""
-        metrics = [self.metric(name, steps) for name, steps in SHOWN_METRICS.values()]
-        numbers = ["" if value is None else f"{value:.3f}" for value in metrics]
+        numbers = [self._with_interval(name, steps) for name, steps in SHOWN_METRICS.values()]
         code = self.code[0] if len(self.code) == 1 else "several" if self.code else ""
         return [self.run_id, moment_text(self.began)[:16], *numbers, code, self.source]
 
@@ -122,6 +121,16 @@ class RunEntry:
             yield from wrap("DAMAGED", [fault])
         if not any(groups.values()) and not self.damaged:
             yield "  nothing published"
+
+    def _with_interval(self, name: str, steps: Sequence[str]) -> str:
+        """Return a MCC with its interval over groups, where the step that reports it recorded one."""
+        made = (self.steps[step]["metrics"] for step in steps if step in self.steps)
+        metrics = next((metrics for metrics in made if name in metrics), None)
+        if metrics is None:
+            return ""
+        ends = [metrics.get(f"mcc_{end}") for end in ("low", "high")]
+        interval = "" if None in ends else " [{:.2f}, {:.2f}]".format(*ends)
+        return f"{metrics[name]:.3f}{interval}"
 
     def _computed(self) -> list[Fields]:
         return [fields for fields in self.steps.values() if not fields.get("reused_from")]
@@ -167,7 +176,9 @@ class RunList:
         lines = [head]
         for run, row in zip(self.runs, rows, strict=True):
             lines += [trim(row), *run.below()]
-        notes = ["* is current; a + after the code means uncommitted changes."]
+        notes = [
+            "* is current; a + after the code means uncommitted changes; intervals are at 95 %, over groups."
+        ]
         if self.left_out:
             notes.append(f"{count_text(self.left_out, 'older run')} left out (--all shows them).")
         return "\n".join([*lines, "", *notes, *(f"DAMAGED {fault}" for fault in self.faults)])

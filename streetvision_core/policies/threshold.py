@@ -36,7 +36,8 @@ from streetvision_core.eval.decisions import (
     threshold_between,
 )
 from streetvision_core.eval.inputs import margin_vector
-from streetvision_core.eval.metrics import count_confusion
+from streetvision_core.eval.intervals import mcc_group_interval
+from streetvision_core.eval.metrics import confusion_by_group, count_confusion
 from streetvision_core.eval.optimism import choose_margin
 from streetvision_core.eval.selective import (
     CHOSEN,
@@ -83,7 +84,8 @@ class CalibFit(Record):
     """The counts of val_calib and the metrics at the threshold, on the images that chose it.
 
     `score` is the objective's, larger is better (a cost has a minus sign); `optimism` estimates by how much
-    it exceeds the score on other images.
+    it exceeds the score on other images. `metrics` hold the ends of the MCC's interval over groups too,
+    `mcc_low` and `mcc_high`; an older version recorded none.
     """
 
     n: int
@@ -246,6 +248,7 @@ def fit_threshold_policy(
     ).tolist()
     margins = margin_vector(calib.logits)
     confusion = count_confusion(calib.labels, margins > choice.threshold)
+    sure = mcc_group_interval(confusion_by_group(calib.labels, margins > choice.threshold, calib.groups))
     policy = ThresholdPolicy(
         temperature=temperature,
         threshold=threshold,
@@ -262,7 +265,7 @@ def fit_threshold_policy(
             none=confusion.tn + confusion.fp,
             score=choice.score,
             optimism=chosen.optimism,
-            metrics=confusion.metrics(),
+            metrics={**confusion.metrics(), "mcc_low": sure.low, "mcc_high": sure.high},
         ),
     )
     calibrated = positive_probability(margins / temperature)

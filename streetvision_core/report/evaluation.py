@@ -107,7 +107,8 @@ class Evaluation:
         """Return `evaluation.json`, `predictions.csv`, `report.html` and the plots."""
         rows = [one.to_csv_row() for one in self.tested]
         lead = self.report.lead
-        others = {} if self.report.optimism is None else {"optimism": self.report.optimism}
+        difference = self.report.calib_minus_test
+        others = {} if difference is None else {"mcc_calib_minus_test": difference.difference}
         for kind, one in self.report.policies.items():
             if one.policy.defers:
                 others[f"{kind}_coverage"] = one.coverage.share
@@ -118,7 +119,7 @@ class Evaluation:
                 PREDICTIONS_NAME: csv_bytes(rows, columns=list(rows[0])),
                 **self.pages,
             },
-            metrics={**lead.metrics, **others},
+            metrics={**lead.figures(), **others},
         )
 
     @classmethod
@@ -179,7 +180,7 @@ def evaluate(
         )
         for position, (one, (none, roadwork)) in enumerate(zip(chosen, logits.tolist(), strict=True))
     )  # fmt: skip
-    pages = draw_report(tested, decided, report, chosen, pictures=pictures)
+    pages = draw_report(tested, decided, report, chosen, model=_model(checkpoint), pictures=pictures)
     return Evaluation(rows, report, {**pages, **tabulate_curves(tested, decided)})
 
 
@@ -196,6 +197,11 @@ def attributes_of(chosen: Sequence[IndexedImage]) -> dict[str, list[str]]:
     """Return each attribute of the index as a column; "unknown" where an image has none."""
     names = sorted({name for one in chosen for name in one.attributes})
     return {name: [one.attributes.get(name) or "unknown" for one in chosen] for name in names}
+
+
+def _model(checkpoint: TrainedClassifier) -> dict[str, str]:
+    architecture = checkpoint.config["architecture"]
+    return {"model": f"{architecture}, weights SHA-256 {checkpoint.weights.sha256[:16]}"}
 
 
 def _decide(

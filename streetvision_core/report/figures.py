@@ -1,51 +1,50 @@
 """The figures of a report beside its eleven metrics: how sure they are, how well it ranks and is calibrated.
 
-Intervals of MCC are given twice. Fisher-z takes the images as independent, and so do the Clopper-Pearson
-intervals of the rates; the bootstrap (BCa, seed and number recorded) resamples whole groups, and is missing
-where all images are of one group. Of decisions without an error the bootstrap has no length, which says
-nothing; Fisher-z then says something.
+Intervals are over groups of images that belong together (`eval/intervals.py`); where every group is a single
+image they are those over images as well. Reports of before 2026-11-29 have intervals over images and a
+bootstrap over groups for the MCC alone; they have no `groups`.
 
 Images are ranked by the margin, answers by the confidence of the policy. Without both classes there is no
 AUROC and no average precision.
 
 Calibration is told of two probabilities. The shipped one has the threshold folded in, so that 0.5 is the
 operating point: this moves it away from frequencies on purpose. The calibrated one is meant to be a
-frequency.
+frequency, and beside its ECE stands the one that a perfectly calibrated model would have on so few images.
+MCE is the error of one bin, often of a few images: below 1,000 images there is none.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
+import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
-from streetvision_core.eval.bootstrap import (
-    RESAMPLES,
-    bootstrap_counts,
-    confusion_by_group,
-    mcc_of_counts,
-)
 from streetvision_core.eval.calibration import negative_log_likelihood
-from streetvision_core.eval.intervals import clopper_pearson_interval, mcc_interval
-from streetvision_core.eval.metrics import Confusion
-from streetvision_core.eval.ranking import auroc, average_precision, risk_coverage_curve
+from streetvision_core.eval.folds import units_of_classes
+from streetvision_core.eval.intervals import FEW_GROUPS, mcc_group_interval, rate_interval
+from streetvision_core.eval.ranking import auroc, auroc_interval, average_precision, risk_coverage_curve
 from streetvision_core.eval.reliability import (
     brier_score,
     expected_calibration_error,
     log_losses,
     maximum_calibration_error,
+    perfect_calibration_errors,
     reliability_bins,
 )
 from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io.records import Record
 
 if TYPE_CHECKING:
-    from streetvision_core.eval.bootstrap import Groups
+    import numpy.typing as npt
+
     from streetvision_core.eval.inputs import Bools, Floats
     from streetvision_core.eval.intervals import Interval
+    from streetvision_core.eval.metrics import Integers
 
 SEED = 0
+FEWEST_FOR_MCE = 1000
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -55,7 +54,10 @@ class Range(Record):
     low: FiniteFloat
     high: FiniteFloat
     level: Annotated[FiniteFloat, Field(gt=0, lt=1)]
-    method: Literal["fisher-z", "clopper-pearson", "bootstrap-bca"]
+    method: Literal[
+        "fisher-z", "fisher-z-groups", "clopper-pearson", "korn-graubard", "zou-donner", "obuchowski",
+        "bootstrap-bca",
+    ]  # fmt: skip
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -64,8 +66,26 @@ class Range(Record):
         return self
 
 
+class Groups(Record):
+    """The groups that figures are of: all of them, and those with an image of either label."""
+
+    n: int
+    roadwork: int
+    none: int
+
+    @property
+    def few(self) -> str:
+        """The warning that intervals of so few groups are rough; empty where they are enough."""
+        if min(self.roadwork, self.none) >= FEW_GROUPS:
+            return ""
+        return (
+            f"Few groups: {self.n}, of which {self.roadwork} hold roadwork and {self.none} hold none. Below"
+            f" {FEW_GROUPS} of either an interval is rough, and new places may lie outside it."
+        )
+
+
 class Bootstrap(Record):
-    """The settings of a bootstrap: the number of groups and resamples, and the seed that reproduces them."""
+    """The settings of a bootstrap of an older report."""
 
     groups: int
     resamples: int
@@ -73,14 +93,29 @@ class Bootstrap(Record):
 
 
 class Intervals(Record):
-    """Intervals of the metrics of the same names, and of the MCC by resampling groups."""
+    """Intervals over `groups` of the metrics of the same names.
+
+    Without `groups` an older version wrote them: they take images as independent, those of precision, recall
+    and F1 were not recorded, and `mcc_by_group` is a bootstrap.
+    """
 
     mcc: Range
-    mcc_by_group: Range | None
+    mcc_by_group: Range | None = None
     accuracy: Range
+    precision: Range | None = None
+    recall: Range | None = None
+    f1: Range | None = None
     fnr: Range
     fpr: Range
-    bootstrap: Bootstrap
+    groups: Groups | None = None
+    bootstrap: Bootstrap | None = None
+
+    def of(self, name: str) -> Range | None:
+        """Return the interval over groups of a metric; None where it was not recorded."""
+        if self.groups is None:
+            return self.mcc_by_group if name == "mcc" else None
+        interval: Range | None = getattr(self, name)
+        return interval
 
 
 class Ranking(Record):
@@ -91,6 +126,7 @@ class Ranking(Record):
     aurc: _Share
     e_aurc: FiniteFloat
     augrc: _Share
+    auroc_interval: Range | None = None
 
 
 class Calibration(Record):
@@ -100,7 +136,14 @@ class Calibration(Record):
     nll: FiniteFloat
     ece_equal_width: _Share
     ece_equal_mass: _Share
-    mce_equal_width: _Share
+    mce_equal_width: _Share | None = None
+
+
+class PerfectCalibration(Record):
+    """The ECE, equal mass, of labels drawn by the very probabilities: its mean and 95 % point."""
+
+    mean: _Share
+    high: _Share
 
 
 class Calibrations(Record):
@@ -108,56 +151,68 @@ class Calibrations(Record):
 
     shipped: Calibration
     calibrated: Calibration
+    perfect: PerfectCalibration | None = None
 
 
-def intervals_of(labels: Bools, decisions: Bools, groups: Groups) -> Intervals:
-    """Intervals of the decisions [N] on images with these labels [N] and groups [N].
-
-    Raises:
-        DataError: shapes that do not fit, or nothing.
-    """
-    counts = confusion_by_group(labels, decisions, groups)
-    total = Confusion(*counts.sum(axis=0).tolist())
-    misses, alarms = (total.fn, total.fn + total.tp), (total.fp, total.fp + total.tn)
-    by_group = bootstrap_counts(counts, mcc_of_counts, seed=SEED) if len(counts) > 1 else None
+def intervals_of(counts: Integers) -> Intervals:
+    """Intervals over groups of decisions, of `counts` [G, 4]: tp, tn, fp and fn of each group."""
+    counts = counts[counts.any(axis=1)]
+    tp, tn, fp, fn = counts.T
+    jaccard = rate_interval(tp, tp + fp + fn)
+    # F1 rises with the Jaccard index, which is a rate: F1 = 2 J / (1 + J).
+    f1 = replace(jaccard, low=2 * jaccard.low / (1 + jaccard.low), high=2 * jaccard.high / (1 + jaccard.high))
     return Intervals(
-        mcc=range_of(mcc_interval(total)),
-        mcc_by_group=None if by_group is None else range_of(by_group),
-        accuracy=range_of(clopper_pearson_interval(total.tp + total.tn, total.total)),
-        fnr=range_of(clopper_pearson_interval(*misses)),
-        fpr=range_of(clopper_pearson_interval(*alarms)),
-        bootstrap=Bootstrap(groups=len(counts), resamples=RESAMPLES, seed=SEED),
+        mcc=range_of(mcc_group_interval(counts)),
+        accuracy=range_of(rate_interval(tp + tn, tp + tn + fp + fn)),
+        precision=range_of(rate_interval(tp, tp + fp)),
+        recall=range_of(rate_interval(tp, tp + fn)),
+        f1=range_of(f1),
+        fnr=range_of(rate_interval(fn, tp + fn)),
+        fpr=range_of(rate_interval(fp, fp + tn)),
+        groups=Groups(
+            n=len(counts), roadwork=int(np.count_nonzero(tp + fn)), none=int(np.count_nonzero(tn + fp))
+        ),
     )
 
 
-def ranking_of(labels: Bools, margins: Floats, *, confidence: Floats) -> Ranking:
+def ranking_of(
+    labels: Bools, margins: Floats, *, confidence: Floats, groups: npt.NDArray[np.intp]
+) -> Ranking:
     """Rank images with these labels [N] by margins [N], roadwork above 0, and answers by confidence [N].
+
+    `groups` [N] are numbers.
 
     Raises:
         DataError: shapes that do not fit, nothing, or margins that are not finite.
     """
     curve = risk_coverage_curve(confidence, (margins > 0) != labels)
     both = bool(labels.any() and not labels.all())
+    known = both and min(units_of_classes(labels, groups).values()) > 1
     return Ranking(
         auroc=auroc(margins, labels) if both else None,
         average_precision=average_precision(margins, labels) if both else None,
         aurc=curve.aurc,
         e_aurc=curve.e_aurc,
         augrc=curve.augrc,
+        auroc_interval=range_of(auroc_interval(margins, labels, groups)) if known else None,
     )
 
 
-def calibrations_of(labels: Bools, margins: Floats, *, calibrated: Floats) -> Calibrations:
+def calibrations_of(
+    labels: Bools, margins: Floats, *, calibrated: Floats, groups: npt.NDArray[np.intp]
+) -> Calibrations:
     """Calibration of margins [N] from the operating point, and of calibrated probabilities [N].
 
     Raises:
         DataError: shapes that do not fit, nothing, or margins that are not finite.
     """
+    drawn = perfect_calibration_errors(calibrated, groups, seed=SEED)
     return Calibrations(
         shipped=_calibration(
             labels, positive_probability(margins), nll=negative_log_likelihood(margins, labels)
         ),
         calibrated=_calibration(labels, calibrated, nll=float(log_losses(calibrated, labels).mean())),
+        perfect=PerfectCalibration(mean=float(drawn.mean()), high=float(np.quantile(drawn, 0.95))),
     )
 
 
@@ -173,5 +228,5 @@ def _calibration(labels: Bools, p: Floats, *, nll: float) -> Calibration:
         nll=nll,
         ece_equal_width=expected_calibration_error(wide),
         ece_equal_mass=expected_calibration_error(reliability_bins(p, labels, binning="equal_mass")),
-        mce_equal_width=maximum_calibration_error(wide),
+        mce_equal_width=maximum_calibration_error(wide) if p.size >= FEWEST_FOR_MCE else None,
     )

@@ -2,11 +2,19 @@
 
 The page is written by a template that escapes whatever it is given, since names of images and values of
 attributes come from whoever made the data set. It has no script, and a policy of its own forbids any.
+
+The page says at its top what it is of: the model by the digest of its weights, the data by the digests of the
+tested images. It is content, which is the same for every run that gives it, so the run stands in the
+`manifest.json` beside it.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,10 +38,13 @@ if TYPE_CHECKING:
 
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import IndexedImage
+    from streetvision_core.report.figures import Range
     from streetvision_core.report.report import Decided, PolicyReport, Report, Slice, Tested
 
+# Columns of the tables, and the metrics in them.
+_IN_TABLES = {"MCC": "mcc", "accuracy": "accuracy", "missed (FNR)": "fnr", "false alarms (FPR)": "fpr"}
 PAGE_NAME, PLOT_PREFIX = "report.html", "plots/"
-MISTAKES_SHOWN = 20
+MISTAKES_SHOWN, MISTAKE_PIXELS = 12, 360
 _NAN = float("nan")
 # What a plot shows, for those who do not see it; the figures stand in the tables.
 _SHOWN_BY = {
@@ -42,8 +53,20 @@ _SHOWN_BY = {
     "reliability.png": "Reliability diagram: share of roadwork against the mean probability, by bins",
     "roc.png": "ROC curve with the point of each policy",
     "precision_recall.png": "Precision-recall curve with the point of each policy",
-    "mistakes.jpg": "The most confident mistakes of the leading policy, listed below",
 }
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """The most confident mistake in a group: the image as JPEG, and its facts by name.
+
+    `others` counts the further mistakes of the group.
+    """
+
+    name: str
+    image: bytes
+    facts: Mapping[str, str]
+    others: int
 
 
 def draw_report(
@@ -52,6 +75,7 @@ def draw_report(
     report: Report,
     chosen: Sequence[IndexedImage],
     *,
+    model: Mapping[str, str],
     pictures: ImageReader,
 ) -> dict[str, bytes]:
     """Return `report.html` and the plots in it by name.
@@ -61,16 +85,42 @@ def draw_report(
         decided: What each policy made of them, by its type.
         report: What was counted.
         chosen: The same images, of the index.
+        model: What the classifier is, by name, for the top of the page.
         pictures: Reads their bytes, for the mistakes.
     """
     lead = decided[report.lead.policy.type]
-    wrong = _mistakes(tested, lead)[:MISTAKES_SHOWN]
+    wrong = _mistakes(tested, lead)
+    # Frames of one place are wrong together: one of them shows it.
+    first = {tested.groups[at]: at for at in reversed(wrong)}
+    shown = [at for at in wrong if first[tested.groups[at]] == at][:MISTAKES_SHOWN]
     plots = draw_plots(tested, decided, report)
-    if wrong:
-        plots["mistakes.jpg"] = _draw_mistakes(tested, lead, wrong, chosen, pictures)
+    per_group = Counter(tested.groups[at] for at in wrong)
+    mistakes = [
+        Mistake(
+            chosen[at].name,
+            _jpeg(chosen[at], pictures),
+            _mistake_facts(tested, decided, lead, at, chosen[at]),
+            per_group[tested.groups[at]] - 1,
+        )
+        for at in shown
+    ]
+    page = write_page(report, plots=plots, mistakes=mistakes, identity={**model, **_data(chosen, report)})
+    if shown:
+        plots["mistakes.jpg"] = _draw_mistakes(tested, lead, shown, chosen, pictures)
     files = {f"{PLOT_PREFIX}{name}": data for name, data in plots.items()}
-    rows = [_mistake_row(tested, decided, lead, position, chosen[position]) for position in wrong]
-    return {**files, PAGE_NAME: write_page(report, plots=plots, mistakes=rows).encode()}
+    return {**files, PAGE_NAME: page.encode()}
+
+
+def _data(chosen: Sequence[IndexedImage], report: Report) -> dict[str, str]:
+    """Return what the tested images are: their number and groups, and a digest that only they have."""
+    digests = "".join(sorted(image.sha256 for image in chosen))
+    groups = {image.group for image in chosen}
+    named = "no groups known" if report.groups_known is False else f"{len(groups):,} groups"
+    return {
+        "data": f"{len(chosen):,} images of val_test, {named}; SHA-256 of their sorted SHA-256"
+        f" {hashlib.sha256(digests.encode()).hexdigest()[:16]}",
+        "run": "named in manifest.json beside this page, with code, configuration and inputs",
+    }
 
 
 def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -> dict[str, bytes]:
@@ -86,7 +136,9 @@ def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -
         "risk_coverage.png": plot_risk_coverages(
             curves, points={kind: (one.coverage.share, _risk(one)) for kind, one in policies.items()}
         ),
-        "reliability.png": plot_reliability(lead.policy.probabilities(margins), tested.labels),
+        "reliability.png": plot_reliability(
+            lead.policy.probabilities(margins), tested.labels, groups=tested.groups
+        ),
     }
     if tested.labels.any() and not tested.labels.all():
         stands = {kind: _rates(one) for kind, one in policies.items()}
@@ -102,9 +154,16 @@ def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -
 
 
 def write_page(
-    report: Report, *, plots: Mapping[str, bytes], mistakes: Sequence[Mapping[str, object]]
+    report: Report, *, plots: Mapping[str, bytes], mistakes: Sequence[Mistake], identity: Mapping[str, str]
 ) -> str:
-    """Return the report as one HTML page that refers to nothing outside itself."""
+    """Return the report as one HTML page that refers to nothing outside itself.
+
+    Args:
+        report: The figures.
+        plots: The plots by name, and nothing else.
+        mistakes: One a group.
+        identity: What the figures are of, by name, at the top of the page.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -114,8 +173,9 @@ def write_page(
         report=report,
         lead=report.lead,
         policies=report.policies,
-        slices=slice_rows(report),
-        mistakes=mistakes,
+        identity=identity,
+        slices=[(part, _others(report, part)) for part in report.lead.slices],
+        mistakes=[(one, _data_url("jpg", one.image)) for one in mistakes],
         pictures={name: _data_url(name, data) for name, data in plots.items()},
         told=_SHOWN_BY,
     )
@@ -127,17 +187,18 @@ def _finalize(value: object) -> object:
 
 
 def policy_rows(report: Report) -> list[dict[str, object]]:
-    """Return one row a policy for a table: its coverage, metrics and intervals."""
+    """Return one row a policy for a table: its coverage and metrics, with intervals over groups."""
     return [
         {
             "policy": kind,
-            "coverage": one.coverage.share,
             "answered": one.coverage.answered,
-            "mcc": one.metrics["mcc"] if one.intervals else "-",
-            "mcc 95 %": _range(one, "mcc"),
-            "accuracy": one.metrics["accuracy"] if one.intervals else "-",
-            "fnr 95 %": _range(one, "fnr"),
-            "fpr 95 %": _range(one, "fpr"),
+            "coverage": _with_range(
+                one.coverage.share, one.coverage.interval if one.coverage.groups else None
+            ),
+            **{
+                name: _with_range(one.metrics[metric], one.interval(metric)) if one.intervals else "-"
+                for name, metric in _IN_TABLES.items()
+            },
             "augrc": one.ranking.augrc,
         }
         for kind, one in report.policies.items()
@@ -146,24 +207,43 @@ def policy_rows(report: Report) -> list[dict[str, object]]:
 
 def slice_rows(report: Report) -> list[dict[str, object]]:
     """Return one row a slice of the leading policy, the worst first, and how the others answer there."""
-    lead = report.lead
-    others = {kind: one for kind, one in report.policies.items() if one is not lead}
-    known = {(kind, part.attribute, part.value): part for kind, one in others.items() for part in one.slices}
     return [
         {
             "attribute": part.attribute,
             "value": part.value,
             "n": part.n,
-            "accuracy": part.metrics["accuracy"],
-            "accuracy 95 %": _accuracy_range(part),
-            "mcc": part.metrics["mcc"],
+            "groups": part.groups.n if part.groups else "-",
+            **{
+                name: _with_range(part.metrics[metric], getattr(part, metric) if part.groups else None)
+                if part.answered
+                else "-"
+                for name, metric in _IN_TABLES.items()
+            },
             "misses": part.metrics["fn"],
             "false alarms": part.metrics["fp"],
-            **{kind: _answered(known[kind, part.attribute, part.value]) for kind in others},
-            "reading": "too small to read" if part.too_small else "",
+            **_others(report, part),
+            "reading": part.reading,
         }
-        for part in lead.slices
+        for part in report.lead.slices
     ]
+
+
+def _others(report: Report, part: Slice) -> dict[str, str]:
+    """Return how the policies that do not lead answer in the same slice."""
+    others = {kind: one for kind, one in report.policies.items() if one is not report.lead}
+    return {
+        kind: _answered(same)
+        for kind, one in others.items()
+        for same in one.slices
+        if (same.attribute, same.value) == (part.attribute, part.value)
+    }
+
+
+def _with_range(value: float, interval: Range | None) -> str:
+    """Return a figure with its interval over groups."""
+    if interval is None:
+        return f"{value:.3f} (interval over groups not recorded)"
+    return f"{value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
 def _mistakes(tested: Tested, decided: Decided) -> list[int]:
@@ -184,14 +264,22 @@ def _draw_mistakes(
     shown = [
         (chosen[at], f"{decided.decisions[at]} {_probability(tested, decided, at):.2f}") for at in positions
     ]
-    return image_sheet(shown, pictures)
+    return image_sheet(shown, pictures, columns=4, tile=150)
 
 
-def _mistake_row(
+def _jpeg(image: IndexedImage, reader: ImageReader) -> bytes:
+    from streetvision_core.data.decoding.decode import decode
+
+    shown, file = decode(reader.read(image.name), at_least=MISTAKE_PIXELS), io.BytesIO()
+    shown.thumbnail((MISTAKE_PIXELS, MISTAKE_PIXELS))
+    shown.save(file, format="JPEG", quality=80)
+    return file.getvalue()
+
+
+def _mistake_facts(
     tested: Tested, decided: Mapping[str, Decided], lead: Decided, position: int, image: IndexedImage
-) -> dict[str, object]:
+) -> dict[str, str]:
     return {
-        "name": image.name,
         "group": image.group,
         "label": "roadwork" if image.label else "none",
         "probability": f"{_probability(tested, lead, position):.3f}",
@@ -221,20 +309,9 @@ def _rates(one: PolicyReport) -> dict[str, float]:
     return {name: one.metrics[name] if answered else _NAN for name in ("fpr", "recall", "precision")}
 
 
-def _range(one: PolicyReport, name: str) -> str:
-    if one.intervals is None:
-        return "-"
-    found = getattr(one.intervals, name)
-    return f"{found.low:.3f} to {found.high:.3f}"
-
-
 def _answered(part: Slice) -> str:
     wrong = part.metrics["fp"] + part.metrics["fn"]
     return f"{part.answered} answered, {wrong} wrong"
-
-
-def _accuracy_range(part: Slice) -> str:
-    return "-" if part.accuracy is None else f"{part.accuracy.low:.3f} to {part.accuracy.high:.3f}"
 
 
 def _data_url(name: str, data: bytes) -> Markup:

@@ -2,18 +2,23 @@
 
 A gate with a learned head decides by more than logits, and its extras are not kept. Its decisions are taken
 as they are recorded and only counted; that the bundle gives them again is proved with the images.
+
+A report of before intervals over groups is counted again with images taken as independent, as it was then,
+and held against what both versions record. Its bootstrap of the MCC over groups is not repeated.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streetvision_core.data.groups import groups_known
 from streetvision_core.eval.decisions import differences, same_numbers
+from streetvision_core.io import json_bytes
 from streetvision_core.report.evaluation import attributes_of
-from streetvision_core.report.report import Decided, Tested, report_of
+from streetvision_core.report.report import Decided, Tested, group_sizes, report_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +61,8 @@ def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
     )
     recorded = evaluation.report.policies
     decided = {kind: _decide(evaluation.tested, tested, one) for kind, one in recorded.items()}
-    again = report_of(tested, decided)
+    older = any(one.coverage.groups is None for one in recorded.values())
+    again = report_of(_ungrouped(tested) if older else tested, decided)
     for kind, one in recorded.items():
         wrong = [
             row.name
@@ -68,11 +74,34 @@ def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
         counted = again.policies[kind]
         if one.policy.extras:  # the ranking is by a confidence that nobody can compute without images
             counted = counted.model_copy(update={"ranking": one.ranking})
+        if older:
+            fields = _shared(one.model_dump(mode="json"), counted.model_dump(mode="json"))
+            counted = type(one).model_validate_json(json_bytes(fields))
         yield from (f"of {kind}, {fault}" for fault in differences(one, counted))
-    for name in ("counts", "not_sliced", "optimism", "groups_known"):
+    difference = again.calib_minus_test.difference if again.calib_minus_test and older else None
+    again = again.model_copy(update={"optimism": difference} | ({"calib_minus_test": None} if older else {}))
+    for name in ("counts", "not_sliced", "optimism", "calib_minus_test", "groups_known"):
         was, now = (report.model_dump(mode="json")[name] for report in (evaluation.report, again))
         if not same_numbers(was, now):
             yield f"{name} is recorded as {was}, but is {now} when counted again"
+
+
+def _ungrouped(tested: Tested) -> Tested:
+    """Return the same images as groups of their own, sliced by the sizes of the groups that they had."""
+    attributes = {"group size": group_sizes(tested.groups), **tested.attributes}
+    alone = [str(number) for number in range(len(tested.groups))]
+    return replace(tested, groups=alone, attributes=attributes)
+
+
+def _shared(was: Any, now: Any) -> Any:
+    """Return what was counted now, but as recorded wherever one of the two has nothing."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        if was.get("method") != now.get("method"):  # of one image, where images are taken as independent
+            return was
+        return {name: _shared(was[name], now[name]) if name in was else now[name] for name in now}
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        return [_shared(*pair) for pair in zip(was, now, strict=True)]
+    return was if was is None or now is None else now
 
 
 def _decide(rows: Sequence[TestedImage], tested: Tested, report: PolicyReport) -> Decided:

@@ -5,8 +5,11 @@ beside the coverage, the share that is answered. Ranking and calibration are of 
 
 Slices are the values of every attribute of the index, and the size of the group that an image belongs to.
 A slice of fewer than 30 answered images is marked as too small to read; the worst readable one comes
-first. An attribute with more than 20 values is no way to slice and is only named. Optimism is the MCC on
-val_calib, whose images chose the threshold, minus the MCC of that policy here.
+first. An attribute with more than 20 values is no way to slice and is only named.
+
+`calib_minus_test` is the MCC of the threshold policy on val_calib, whose images chose the threshold, minus
+its MCC here, with an interval. It holds what choosing cost, and chance. It is not the optimism of the policy,
+which is estimated on val_calib alone (`eval/optimism.py`).
 
 A report is a function of logits, labels, groups and attributes: `report_of` needs no image.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator, model_validator
@@ -23,8 +26,8 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from streetvision_core.data.groups import count_groups
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.decisions import Metrics, answers
-from streetvision_core.eval.intervals import clopper_pearson_interval
-from streetvision_core.eval.metrics import Confusion, count_confusion
+from streetvision_core.eval.intervals import FEW_GROUPS, LEVEL, Interval, difference_interval, rate_interval
+from streetvision_core.eval.metrics import Confusion
 from streetvision_core.graph import POLICIES
 from streetvision_core.io.records import Record
 from streetvision_core.policies.registry import AnyPolicy
@@ -32,6 +35,7 @@ from streetvision_core.policies.threshold import ThresholdPolicy, one_class_only
 from streetvision_core.recorded import reworded
 from streetvision_core.report.figures import (
     Calibrations,
+    Groups,
     Intervals,
     Range,
     Ranking,
@@ -48,6 +52,10 @@ if TYPE_CHECKING:
 
     from streetvision_core.eval.decisions import Decision, Policy
     from streetvision_core.eval.inputs import Bools, Floats
+    from streetvision_core.eval.metrics import Integers
+
+    # The number of each image's group, [N].
+    Units: TypeAlias = npt.NDArray[np.intp]
 
 SMALLEST_SLICE, MOST_SLICES = 30, 20
 SCHEMA_VERSION: Literal[3] = 3
@@ -63,17 +71,22 @@ class Counts(Record):
 
 
 class Coverage(Record):
-    """The number of answered images, their share, and the 95 % interval of that share."""
+    """The number of answered images, their share, and the 95 % interval of that share over `groups`.
+
+    Without `groups` an older version wrote it, and took images as independent.
+    """
 
     answered: int
     share: _Share
     interval: Range
+    groups: int | None = None
 
 
 class Slice(Record):
     """The images with one value of one attribute; metrics are of the answered among its n images.
 
-    `accuracy` is its interval, None where none of them is answered.
+    `accuracy`, `mcc`, `fnr` and `fpr` are intervals over the `groups` that hold an answered one, None where
+    none is answered. Without `groups` an older version wrote it: `accuracy` takes images as independent.
     """
 
     attribute: str
@@ -83,6 +96,24 @@ class Slice(Record):
     too_small: bool
     metrics: Metrics
     accuracy: Range | None
+    mcc: Range | None = None
+    fnr: Range | None = None
+    fpr: Range | None = None
+    groups: Groups | None = None
+
+    @property
+    def reading(self) -> str:
+        """The warning for whoever reads its figures; empty where there is none."""
+        if self.too_small:
+            return "too small to read"
+        return f"few groups: {self.groups.n}" if self.groups and self.groups.n < FEW_GROUPS else ""
+
+
+class MccDifference(Record):
+    """MCC on val_calib minus MCC on val_test, and its interval; None where val_calib's was not recorded."""
+
+    difference: FiniteFloat
+    interval: Range | None
 
 
 class PolicyReport(Record):
@@ -103,6 +134,15 @@ class PolicyReport(Record):
             raise ValueError(f"it promises {self.promise!r}, and its policy {self.policy.promise()!r}")
         return self
 
+    def interval(self, metric: str) -> Range | None:
+        """Return the interval over groups of a metric; None where none was recorded."""
+        return self.intervals.of(metric) if self.intervals else None
+
+    def figures(self) -> dict[str, int | float]:
+        """Return the metrics, and the ends of the MCC's interval, for whoever shows them elsewhere."""
+        mcc = self.interval("mcc")
+        return {**self.metrics, **({"mcc_low": mcc.low, "mcc_high": mcc.high} if mcc else {})}
+
     def degeneracies(self) -> list[str]:
         """Say why the policy decides nothing on val_test: one sentence a reason, none for a useful one."""
         if not self.coverage.answered:
@@ -111,16 +151,18 @@ class PolicyReport(Record):
 
 
 class Report(Record):
-    """``evaluation.json``; ``policies`` are by type, ``optimism`` is that of the threshold policy, if any.
+    """``evaluation.json``; ``policies`` are by type, ``calib_minus_test`` is of the threshold policy, if any.
 
-    ``groups_known`` says whether the data names groups, None where an older version did not record it.
+    ``optimism`` is the same difference as an older version recorded it, without an interval. ``groups_known``
+    says whether the data names groups, None where an older version did not record it.
     """
 
     schema_version: Literal[3] = SCHEMA_VERSION
     counts: Counts
     policies: dict[str, PolicyReport]
     not_sliced: tuple[str, ...] = ()
-    optimism: FiniteFloat | None
+    optimism: FiniteFloat | None = None
+    calib_minus_test: MccDifference | None = None
     groups_known: bool | None = None
 
     @field_validator("schema_version", mode="before")
@@ -144,17 +186,43 @@ class Report(Record):
         return {kind: value[kind] for kind in POLICIES if kind in value}
 
     @model_validator(mode="after")
-    def _optimism_is_of_the_threshold(self) -> Self:
-        if (self.optimism is None) == ("threshold" in self.policies):
-            raise ValueError(f"optimism {self.optimism} beside the policies {', '.join(self.policies)}")
+    def _the_difference_is_of_the_threshold(self) -> Self:
+        recorded = [one for one in (self.optimism, self.calib_minus_test) if one is not None]
+        if len(recorded) != ("threshold" in self.policies):
+            raise ValueError(f"optimism or calib_minus_test {recorded} beside {', '.join(self.policies)}")
         return self
 
     def groups_of(self, one: PolicyReport) -> str:
         """Return in words how many groups the answers of a policy are of; an older report tells by number."""
-        answered = one.coverage.answered
-        groups = one.intervals.bootstrap.groups if one.intervals else 0
+        answered, intervals = one.coverage.answered, one.intervals
+        groups = 0
+        if intervals is not None and intervals.groups is not None:
+            groups = intervals.groups.n
+        elif intervals is not None and intervals.bootstrap is not None:
+            groups = intervals.bootstrap.groups
         known = groups != answered if self.groups_known is None else self.groups_known
         return count_groups(groups, answered, known=known)
+
+    def reading_of(self, one: PolicyReport) -> str:
+        """Say what the intervals of a policy are over, and what to think of them."""
+        groups = one.intervals.groups if one.intervals else None
+        if groups is None:
+            return (
+                "Intervals over groups were not recorded by the version that evaluated this: those shown take"
+                " images as independent and are too short where images of a group resemble each other."
+            )
+        if self.groups_known is False:
+            over = (
+                f"Intervals are over {one.coverage.answered} images, taken as independent: the data names no"
+                " groups. Frames of one video or place would make them too short."
+            )
+        elif groups.n == one.coverage.answered:
+            over = (
+                f"Intervals are over {groups.n} groups of one image each, so over images they are the same."
+            )
+        else:
+            over = f"Intervals are over {self.groups_of(one)}: images of a group are not independent."
+        return f"{over} {groups.few}".strip()
 
     @property
     def lead(self) -> PolicyReport:
@@ -221,67 +289,78 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
     """
     roadwork = int(tested.labels.sum())
     # An attribute of that name in the index is somebody's own, and stays.
-    attributes = {"group size": _group_sizes(tested.groups), **tested.attributes}
+    attributes = {"group size": group_sizes(tested.groups), **tested.attributes}
     sliced = {name: values for name, values in attributes.items() if len(set(values)) <= MOST_SLICES}
-    policies = {name: _policy_report(tested, one, sliced) for name, one in decided.items()}
+    # Names are numbered once: there are as many as images, and every figure asks for them.
+    unit = np.unique(np.asarray(tested.groups), return_inverse=True)[1]
+    policies = {name: _policy_report(tested, one, unit, sliced) for name, one in decided.items()}
     return Report(
         counts=Counts(n=tested.labels.size, roadwork=roadwork, none=tested.labels.size - roadwork),
         policies=policies,
         not_sliced=tuple(sorted(attributes.keys() - sliced.keys())),
-        optimism=_optimism(policies.get("threshold")),
+        calib_minus_test=_calib_minus_test(policies.get("threshold")),
         groups_known=tested.groups_known,
     )
 
 
-def _optimism(threshold: PolicyReport | None) -> float | None:
+def _calib_minus_test(threshold: PolicyReport | None) -> MccDifference | None:
     if threshold is None:
         return None
-    policy = threshold.policy
+    policy, interval = threshold.policy, threshold.interval("mcc")
     assert isinstance(policy, ThresholdPolicy)
-    return float(policy.val_calib.metrics["mcc"] - threshold.metrics["mcc"])
+    calib, test = policy.val_calib.metrics, float(threshold.metrics["mcc"])
+    difference = float(calib["mcc"]) - test
+    if interval is None or "mcc_low" not in calib:
+        return MccDifference(difference=difference, interval=None)
+    on_calib = Interval(calib["mcc_low"], calib["mcc_high"], LEVEL, interval.method)
+    on_test = Interval(interval.low, interval.high, LEVEL, interval.method)
+    between = difference_interval((test, on_test), (float(calib["mcc"]), on_calib))
+    return MccDifference(difference=difference, interval=range_of(between))
 
 
-def _policy_report(tested: Tested, decided: Decided, sliced: Mapping[str, Sequence[str]]) -> PolicyReport:
+def _policy_report(
+    tested: Tested, decided: Decided, unit: Units, sliced: Mapping[str, Sequence[str]]
+) -> PolicyReport:
     policy, answered, said = decided.policy, decided.answered, decided.answers(tested)
     margins = np.diff(policy.point.fold(tested.logits), axis=1)[:, 0]
-    groups = np.asarray(tested.groups)
-    count = int(answered.sum())
+    counts = _counts(tested, said, answered, unit)
+    sizes = np.bincount(unit)
     return PolicyReport(
         policy=policy,
         promise=policy.promise(),
         coverage=Coverage(
-            answered=count,
-            share=count / answered.size,
-            interval=range_of(clopper_pearson_interval(count, answered.size)),
+            answered=int(answered.sum()),
+            share=int(answered.sum()) / answered.size,
+            interval=range_of(rate_interval(counts.sum(axis=1), sizes)),
+            groups=sizes.size,
         ),
-        metrics=_metrics(tested.labels, said, answered),
-        intervals=(
-            intervals_of(tested.labels[answered], said[answered], groups[answered]) if count else None
+        metrics=_metrics(counts),
+        intervals=intervals_of(counts) if counts.any() else None,
+        ranking=ranking_of(tested.labels, margins, confidence=decided.confidence, groups=unit),
+        calibration=calibrations_of(
+            tested.labels, margins, calibrated=policy.probabilities(margins), groups=unit
         ),
-        ranking=ranking_of(tested.labels, margins, confidence=decided.confidence),
-        calibration=calibrations_of(tested.labels, margins, calibrated=policy.probabilities(margins)),
-        slices=tuple(sorted(_slices(tested, said, answered, sliced), key=_worst_first)),
+        slices=tuple(sorted(_slices(tested, said, answered, unit, sliced), key=_worst_first)),
     )
 
 
 def _slices(
-    tested: Tested, said: Bools, answered: Bools, sliced: Mapping[str, Sequence[str]]
+    tested: Tested, said: Bools, answered: Bools, unit: Units, sliced: Mapping[str, Sequence[str]]
 ) -> Iterator[Slice]:
     for attribute, values in sliced.items():
         column = np.asarray(values, dtype=str)
         for value in np.unique(column).tolist():
             members = column == value
-            taken = members & answered
-            size, count = int(members.sum()), int(taken.sum())
-            right = int((said == tested.labels)[taken].sum())
+            counts = _counts(tested, said, members & answered, unit)
+            known = intervals_of(counts) if counts.any() else None
             yield Slice(
                 attribute=attribute,
                 value=value,
-                n=size,
-                answered=count,
-                too_small=count < SMALLEST_SLICE,
-                metrics=_metrics(tested.labels, said, taken),
-                accuracy=range_of(clopper_pearson_interval(right, count)) if count else None,
+                n=int(members.sum()),
+                answered=int(counts.sum()),
+                too_small=int(counts.sum()) < SMALLEST_SLICE,
+                metrics=_metrics(counts),
+                **{name: getattr(known, name, None) for name in ("accuracy", "mcc", "fnr", "fpr", "groups")},
             )
 
 
@@ -290,13 +369,18 @@ def _worst_first(part: Slice) -> tuple[bool, bool, float, int, str, str]:
     return (part.too_small, nothing, part.metrics["accuracy"], -part.n, part.attribute, part.value)
 
 
-def _metrics(labels: Bools, said: Bools, taken: Bools) -> dict[str, int | float]:
-    if not taken.any():
-        return dict(Confusion(0, 0, 0, 0).metrics())
-    return dict(count_confusion(labels[taken], said[taken]).metrics())
+def _counts(tested: Tested, said: Bools, taken: Bools, unit: Units) -> Integers:
+    """Count tp, tn, fp and fn of the taken images in each of all groups, int64 [G, 4]."""
+    cell = np.where(said == tested.labels, ~tested.labels, np.where(said, 2, 3))
+    size = 4 * (int(unit.max()) + 1)
+    return np.bincount((unit * 4 + cell)[taken], minlength=size).reshape(-1, 4)
 
 
-def _group_sizes(groups: Sequence[str]) -> list[str]:
+def _metrics(counts: Integers) -> dict[str, int | float]:
+    return dict(Confusion(*counts.sum(axis=0).tolist()).metrics())
+
+
+def group_sizes(groups: Sequence[str]) -> list[str]:
     """Return how many images of val_test are of each image's group, in classes that sort by size."""
     sizes = Counter(groups)
     bounds: npt.NDArray[np.int64] = np.array([1, 5, 20])

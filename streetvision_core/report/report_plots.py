@@ -13,7 +13,7 @@ import numpy as np
 
 from streetvision_core.eval.curves import thin
 from streetvision_core.eval.inputs import binary_vector
-from streetvision_core.eval.intervals import wilson_interval
+from streetvision_core.eval.intervals import rate_interval
 from streetvision_core.eval.ranking import auroc, average_precision, precision_recall_curve, roc_curve
 from streetvision_core.eval.reliability import BINS, expected_calibration_error, reliability_bins
 from streetvision_core.report.drawing import (
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from streetvision_core.eval.inputs import Values
+    from streetvision_core.eval.intervals import Interval
+    from streetvision_core.eval.metrics import Groups
     from streetvision_core.eval.ranking import RiskCoverageCurve
     from streetvision_core.eval.reliability import ReliabilityBin
 
@@ -45,11 +47,11 @@ if TYPE_CHECKING:
 _LEAST_COVERAGE = 0.05
 
 
-def plot_reliability(probabilities: Values, labels: Values) -> bytes:
+def plot_reliability(probabilities: Values, labels: Values, *, groups: Groups) -> bytes:
     """Share of roadwork against the mean probability of each bin of equal width, above the bins' sizes.
 
-    Takes probabilities of roadwork [N] and labels [N]. The bars are Wilson intervals at 95 %. Labels of one
-    class are drawn too: they say something about calibration.
+    Takes probabilities of roadwork [N], labels [N] and groups [N]. The bars are 95 % intervals over the
+    groups in a bin. Labels of one class are drawn too: they say something about calibration.
 
     Raises:
         DataError: probabilities or labels that `reliability_bins` refuses.
@@ -57,7 +59,7 @@ def plot_reliability(probabilities: Values, labels: Values) -> bytes:
     bins = reliability_bins(probabilities, labels)
     figure = new_figure(height=4.8)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    _draw_shares(upper, bins)
+    _draw_shares(upper, bins, _bin_intervals(bins, probabilities, labels, groups))
     lower.bar(
         [one.low for one in bins], [one.n for one in bins], 1 / BINS, align="edge", color=BLUE, alpha=0.4
     )
@@ -187,16 +189,35 @@ def plot_certificates(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return png(figure)
 
 
-def _draw_shares(axes: Axes, bins: tuple[ReliabilityBin, ...]) -> None:
+def _bin_intervals(
+    bins: tuple[ReliabilityBin, ...], probabilities: Values, labels: Values, groups: Groups
+) -> list[Interval]:
+    p, truth = np.asarray(probabilities), binary_vector(labels, name="labels")
+    unit, lows = np.unique(np.asarray(groups), return_inverse=True)[1], [one.low for one in bins]
+    # Bins are (low, high], and the first one holds 0 too.
+    place = np.maximum(np.searchsorted(lows, p, side="left") - 1, 0)
+    counts = [np.bincount(unit[place == one]) for one in range(len(bins))]
+    found = [np.bincount(unit[place == one], truth[place == one]) for one in range(len(bins))]
+    return [rate_interval(*pair) for pair in zip(found, counts, strict=True)]
+
+
+def _draw_shares(axes: Axes, bins: tuple[ReliabilityBin, ...], intervals: Sequence[Interval]) -> None:
     shares = [one.roadwork for one in bins]
-    intervals = [wilson_interval(round(one.n * one.roadwork), one.n) for one in bins]
     # Both ends hold the share, and in floats an end may lie a hair on its other side.
     below = [max(0.0, share - one.low) for share, one in zip(shares, intervals, strict=True)]
     above = [max(0.0, one.high - share) for share, one in zip(shares, intervals, strict=True)]
     means = [one.probability for one in bins]
     axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=":", label="as it should be")
     axes.errorbar(means, shares, yerr=(below, above), fmt="none", ecolor=BLUE, elinewidth=1.5, capsize=3)
-    axes.plot(means, shares, "o-", color=BLUE, linewidth=1, markersize=5, label="bins, with 95 % intervals")
+    axes.plot(
+        means,
+        shares,
+        "o-",
+        color=BLUE,
+        linewidth=1,
+        markersize=5,
+        label="bins, with 95 % intervals over groups",
+    )
     axes.set_ylim(-0.03, 1.03)
 
 

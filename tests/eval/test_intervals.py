@@ -1,4 +1,4 @@
-"""Intervals agree with SciPy where it has them, and the bootstrap with SciPy's and with brute force."""
+"""Intervals agree with SciPy where it has them; those over groups with resamples of whole groups."""
 
 from __future__ import annotations
 
@@ -14,23 +14,18 @@ from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.eval import (
     Confusion,
     Interval,
-    auroc,
-    bootstrap_counts,
-    bootstrap_positions,
     clopper_pearson_interval,
     confusion_by_group,
     count_confusion,
+    mcc_group_interval,
     mcc_interval,
     mcc_of_counts,
-    wilson_interval,
+    rate_interval,
 )
+from streetvision_core.eval.intervals import difference_interval
 
 RATES = st.integers(1, 400).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
 COUNT = st.integers(0, 500)
-
-
-def share_of_first(counts):
-    return counts[..., 0] / counts.sum(axis=-1)
 
 
 def sample(seed=0, size=200):
@@ -40,34 +35,115 @@ def sample(seed=0, size=200):
     return labels, decisions, random.integers(0, 25, size).astype(str)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [(clopper_pearson_interval, "exact"), (wilson_interval, "wilson")]
-)
 @given(rate=RATES, level=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
-def test_the_intervals_of_a_rate_are_those_of_scipy(ours, theirs, rate, level):
-    found = ours(*rate, level=level)
-    expected = stats.binomtest(*rate).proportion_ci(level, method=theirs)
+def test_the_interval_of_a_rate_is_that_of_scipy(rate, level):
+    found = clopper_pearson_interval(*rate, level=level)
+    expected = stats.binomtest(*rate).proportion_ci(level, method="exact")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert 0 <= found.low <= rate[0] / rate[1] <= found.high <= 1
     assert found.level == level
 
 
-@pytest.mark.parametrize("interval", [clopper_pearson_interval, wilson_interval])
-def test_of_no_images_a_rate_can_be_anything(interval):
-    assert (interval(0, 0).low, interval(0, 0).high) == (0.0, 1.0)
+def test_of_no_images_a_rate_can_be_anything():
+    assert (clopper_pearson_interval(0, 0).low, clopper_pearson_interval(0, 0).high) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("interval", [clopper_pearson_interval, wilson_interval])
-def test_never_and_always_end_exactly_at_0_and_at_1(interval):
+def test_never_and_always_end_exactly_at_0_and_at_1():
     for n in range(1, 300):
-        assert (interval(0, n).low, interval(n, n).high) == (0.0, 1.0)
+        assert (clopper_pearson_interval(0, n).low, clopper_pearson_interval(n, n).high) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("interval", [clopper_pearson_interval, wilson_interval])
 @pytest.mark.parametrize("counts", [(3, 2), (-1, 5), (0, -1)])
-def test_counts_that_are_no_rate_are_refused(interval, counts):
+def test_counts_that_are_no_rate_are_refused(counts):
     with pytest.raises(DataError, match="as many events as trials"):
-        interval(*counts)
+        clopper_pearson_interval(*counts)
+    with pytest.raises(DataError, match="as many events as trials"):
+        rate_interval([1, counts[0]], [1, counts[1]])
+
+
+def ends(interval):
+    return interval.low, interval.high
+
+
+def test_where_every_group_is_one_image_the_intervals_are_those_of_independent_images():
+    labels, decisions, _ = sample()
+    counts = confusion_by_group(labels, decisions)
+    total = Confusion(*counts.sum(axis=0).tolist())
+    assert mcc_group_interval(counts) == mcc_interval(total)
+    right = counts[:, 0] + counts[:, 1]
+    assert rate_interval(right, np.ones_like(right)) == clopper_pearson_interval(right.sum(), right.size)
+
+
+@pytest.mark.parametrize("copies", [2, 10])
+def test_copies_of_every_image_tell_nothing_new(copies):
+    """The interval of copied images is nearly that of the images, a little longer for Student's t."""
+    labels, decisions, _ = sample()
+    counts = confusion_by_group(labels, decisions)
+    for interval in (mcc_group_interval, lambda one: rate_interval(one[:, 0] + one[:, 1], one.sum(axis=1))):
+        alone, copied = interval(counts), interval(counts * copies)
+        length = alone.high - alone.low
+        assert length <= copied.high - copied.low <= 1.25 * length
+
+
+def test_the_length_of_a_group_interval_is_that_of_resamples_of_whole_groups():
+    random = np.random.default_rng(5)
+    groups, labels = np.repeat(np.arange(400), 6), random.random(2400) < 0.4
+    wrong = (random.random(400) < 0.15)[groups] & (random.random(2400) < 0.7)
+    counts = confusion_by_group(labels, labels ^ wrong, groups)
+    sums = counts[random.integers(0, 400, (4000, 400))].sum(axis=1)
+    right, tried = counts[:, 0] + counts[:, 1], counts.sum(axis=1)
+    resampled = {"mcc": mcc_of_counts(sums), "accuracy": sums[:, :2].sum(axis=1) / sums.sum(axis=1)}
+    found = {"mcc": mcc_group_interval(counts), "accuracy": rate_interval(right, tried)}
+    for name, drawn in resampled.items():
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        assert found[name].high - found[name].low == pytest.approx(high - low, rel=0.1)
+        assert ends(found[name]) == pytest.approx((low, high), abs=0.2 * (high - low))
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 20)] * 4), min_size=1, max_size=40),
+    st.sampled_from([0.5, 0.95, 0.999]),
+)
+def test_group_intervals_hold_the_figure_stay_in_range_and_have_a_length(rows, level):
+    counts = np.array(rows)
+    mcc = mcc_group_interval(counts, level=level)
+    assert -1 <= mcc.low <= float(mcc_of_counts(counts.sum(axis=0))) + 1e-9
+    assert float(mcc_of_counts(counts.sum(axis=0))) - 1e-9 <= mcc.high <= 1
+    assert mcc.low < mcc.high
+    events, trials = counts[:, 0], counts[:, 0] + counts[:, 3]
+    rate = rate_interval(events, trials, level=level)
+    assert 0 <= rate.low < rate.high <= 1
+    if trials.sum():
+        assert rate.low - 1e-9 <= events.sum() / trials.sum() <= rate.high + 1e-9
+
+
+def test_what_no_group_contradicts_has_an_interval_by_its_groups_and_not_by_its_images():
+    """30 groups of 100 images without an error say about as much as 30 images, not as 3,000."""
+    counts = np.array([[100, 0, 0, 0], [0, 100, 0, 0]] * 15)
+    accuracy = rate_interval(counts.sum(axis=1), counts.sum(axis=1))
+    assert accuracy.high == 1
+    assert 0.7 < accuracy.low <= clopper_pearson_interval(30, 30).low + 0.01
+    assert mcc_group_interval(counts).low < 0.9
+    assert mcc_group_interval(counts).high == 1
+
+
+def test_of_one_group_nothing_is_known():
+    assert ends(rate_interval([90], [100])) == (0.0, 1.0)
+    assert ends(rate_interval([0, 90], [0, 100])) == (0.0, 1.0)
+    assert ends(mcc_group_interval([[40, 50, 5, 5]])) == (-1.0, 1.0)
+    assert ends(mcc_group_interval([[40, 0, 0, 5], [0, 9, 1, 0], [0, 9, 0, 0]])) == (-1.0, 1.0)
+
+
+def test_groups_without_a_trial_change_nothing():
+    assert rate_interval([1, 0, 4, 0], [5, 0, 6, 0]) == rate_interval([1, 4], [5, 6])
+
+
+def test_the_difference_of_two_independent_figures_is_that_of_their_variances():
+    """Of two shares of independent images, drawn 4,000 times; each has a symmetric interval."""
+    one, two = clopper_pearson_interval(4000, 10_000), clopper_pearson_interval(2000, 5_000)
+    found = difference_interval((0.4, one), (0.4, two))
+    deviation = math.sqrt(0.24 / 10_000 + 0.24 / 5_000)
+    assert ends(found) == pytest.approx((-1.96 * deviation, 1.96 * deviation), rel=0.03)
 
 
 @given(COUNT, COUNT, COUNT, COUNT)
@@ -116,143 +192,28 @@ def test_groups_are_counted_whole_and_every_image_once():
     assert mcc_of_counts(counted.sum(axis=0)) == count_confusion(labels, decisions).mcc
 
 
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_the_bootstrap_of_counts_is_that_of_scipy(method):
-    """A share has an interval in SciPy too; the seeds differ, so the resamples do."""
-    values = np.arange(60) < 9
-    counts = np.column_stack([values, ~values]).astype(np.int64)
-    found = bootstrap_counts(counts, share_of_first, seed=1, method=method, resamples=40_000)
-    expected = stats.bootstrap(
-        (values.astype(float),), np.mean, method=method, n_resamples=20_000, rng=np.random.default_rng(2)
-    ).confidence_interval
-    # One image more or less moves a quantile by 1/60.
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.017)
-    assert found.method == f"bootstrap-{method}"
-
-
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_the_bootstrap_of_a_skewed_figure_is_that_of_scipy(method):
-    """Counts of many values stand for a skewed sample, where BCa and percentile differ."""
-    values = np.random.default_rng(3).geometric(0.05, 80)
-    counts = np.column_stack([values, np.ones_like(values)])
-    found = bootstrap_counts(counts, lambda c: c[..., 0] / c[..., 1], seed=1, method=method, resamples=40_000)
-    expected = stats.bootstrap(
-        (values.astype(float),), np.mean, method=method, n_resamples=40_000, rng=np.random.default_rng(2)
-    ).confidence_interval
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.12)
-    assert values.mean() - found.low > 2  # so 0.12 is little
-
-
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_the_fast_way_by_counts_and_the_general_way_by_positions_agree(method, grouped):
-    labels, decisions, groups = sample()
-    chosen = groups if grouped else None
-    fast = bootstrap_counts(
-        confusion_by_group(labels, decisions, chosen), mcc_of_counts, seed=0, method=method, resamples=20_000
-    )
-    general = bootstrap_positions(
-        lambda at: count_confusion(labels[at], decisions[at]).mcc,
-        pictures=labels.size, groups=chosen, seed=1, method=method, resamples=4_000,
-    )  # fmt: skip
-    assert (fast.low, fast.high) == pytest.approx((general.low, general.high), abs=0.012)
-
-
-def test_a_resample_draws_whole_groups():
-    """Groups of one class each: every resample has them whole, so each group's images come together."""
-    groups = np.repeat(["a", "b", "c", "d"], [1, 2, 3, 4])
-    seen = []
-    bootstrap_positions(
-        lambda at: float(seen.append(at.tolist()) or 0), pictures=10, groups=groups, seed=0,
-        method="percentile", resamples=50,
-    )  # fmt: skip
-    for positions in seen[:-1]:
-        drawn = np.bincount(positions, minlength=10)
-        assert sum(len(set(drawn[groups == name].tolist())) for name in "abcd") == 4
-        assert sum(drawn[groups == name][0] for name in "abcd") == 4
-    assert sorted(seen[-1]) == list(range(10))
-
-
-def test_the_same_seed_gives_the_same_interval_and_another_one_another():
-    counts = confusion_by_group(*sample())
-    first, again, other = (bootstrap_counts(counts, mcc_of_counts, seed=seed) for seed in (4, 4, 5))
-    assert first == again
-    assert first != other
-
-
-def test_memory_does_not_decide_the_resamples(monkeypatch):
-    counts = confusion_by_group(*sample())
-    whole = bootstrap_counts(counts, mcc_of_counts, seed=0)
-    monkeypatch.setattr("streetvision_core.eval.bootstrap._CELLS_AT_ONCE", 100)
-    assert bootstrap_counts(counts, mcc_of_counts, seed=0) == whole
-
-
-def test_decisions_without_an_error_have_a_bootstrap_interval_of_no_length():
-    found = bootstrap_counts(np.array([[3, 0, 0, 0], [0, 4, 0, 0], [2, 2, 0, 0]] * 9), mcc_of_counts, seed=0)
-    assert (found.low, found.high) == (1.0, 1.0)
-
-
-def test_a_paired_difference_of_two_models_is_a_statistic_like_others():
-    labels, _, groups = sample()
-    random = np.random.default_rng(1)
-    good, bad = labels + random.normal(0, 0.4, labels.size), labels + random.normal(0, 3, labels.size)
-    found = bootstrap_positions(
-        lambda at: auroc(good[at], labels[at]) - auroc(bad[at], labels[at]),
-        pictures=labels.size, groups=groups, seed=0, resamples=300,
-    )  # fmt: skip
-    assert found.low > 0
-
-
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 95, float("nan")])
 def test_a_level_outside_its_range_is_refused(level):
     counts = confusion_by_group(*sample())
     for interval in (
         lambda: clopper_pearson_interval(1, 9, level=level),
-        lambda: wilson_interval(1, 9, level=level),
         lambda: mcc_interval(Confusion(5, 5, 1, 1), level=level),
-        lambda: bootstrap_counts(counts, mcc_of_counts, seed=0, level=level),
-        lambda: bootstrap_positions(np.mean, pictures=9, seed=0, level=level),
+        lambda: mcc_group_interval(counts, level=level),
+        lambda: mcc_group_interval(counts[:1], level=level),
+        lambda: rate_interval([1, 2], [9, 9], level=level),
+        lambda: rate_interval([1], [9], level=level),
     ):
         with pytest.raises(ConfigError, match="a level strictly between 0 and 1"):
             interval()
 
 
-def test_what_cannot_be_resampled_is_refused_readably():
+def test_groups_that_are_not_one_an_image_are_refused():
     labels, decisions, _ = sample()
-    with pytest.raises(DataError, match="at least two images or groups"):
-        bootstrap_counts(confusion_by_group(labels, decisions, ["one"] * labels.size), mcc_of_counts, seed=0)
-    with pytest.raises(ConfigError, match="at least one resample"):
-        bootstrap_counts(confusion_by_group(labels, decisions), mcc_of_counts, seed=0, resamples=0)
     with pytest.raises(DataError, match="200 images and 3 groups"):
         confusion_by_group(labels, decisions, ["a", "b", "c"])
 
 
-def test_a_figure_that_every_resample_lowers_still_has_an_interval():
-    """A resample never holds more different images than there are: the bias is as large as can be said."""
-    found = bootstrap_positions(lambda at: float(len(set(at.tolist()))), pictures=30, seed=0, resamples=200)
-    assert 10 < found.low <= found.high <= 30
-
-
-def test_an_interval_is_in_order_however_biased_and_skewed_the_figure_is():
-    """One unit decides the jackknife, every resample is above the figure, and the level is extreme."""
-
-    def figure(at):
-        if at.size < 200:
-            return 100.0 if 0 not in at else 0.0
-        return -1.0 if (at == np.arange(200)).all() else float(at[0])
-
-    found = bootstrap_positions(figure, pictures=200, seed=0, level=0.9999, resamples=500)
-    assert 0 == found.low <= found.high < 10
-
-
-def test_a_figure_that_some_resample_does_not_have_is_an_error_and_never_left_out():
-    with pytest.raises(DataError, match="a figure that every resample has"):
-        bootstrap_positions(
-            lambda at: float("nan") if 0 not in at else 1.0, pictures=9, seed=0, method="percentile"
-        )
-
-
 def test_intervals_are_frozen_records_in_order():
-    assert Interval(0.1, 0.2, 0.95, "wilson") < Interval(0.1, 0.3, 0.95, "wilson")
+    assert Interval(0.1, 0.2, 0.95, "clopper-pearson") < Interval(0.1, 0.3, 0.95, "clopper-pearson")
     with pytest.raises(AttributeError):
-        Interval(0.1, 0.2, 0.95, "wilson").low = 0.0
+        Interval(0.1, 0.2, 0.95, "clopper-pearson").low = 0.0

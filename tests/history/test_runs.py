@@ -22,7 +22,7 @@ run                       when (UTC)        val_mcc  calib_mcc  mcc    code     
 20261121T090000-aaaaaaaa  2026-11-21 09:00  0.938    0.750      0.500  fffffff+  demo, 12
   computed    {computed}
 
-* is current; a + after the code means uncommitted changes.
+* is current; a + after the code means uncommitted changes; intervals are at 95 %, over groups.
 """
 
 

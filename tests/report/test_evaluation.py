@@ -1,6 +1,5 @@
 """The evaluation: val_test once, whole, and kept so that everything can be counted again."""
 
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -135,26 +134,20 @@ def test_a_report_of_another_version_is_refused_in_one_sentence_that_says_what_t
     )
 
 
-def test_the_report_says_what_its_intervals_were_resampled_from(evaluation):
-    content = json.loads(evaluation.to_artifact().files[EVALUATION_NAME])
-    found = content["policies"]["threshold"]["intervals"]["bootstrap"]
-    assert found == {"groups": 12, "resamples": 2000, "seed": 0}
-
-
-def test_intervals_resample_the_groups_that_the_index_names(everything):
+def test_intervals_are_over_the_groups_that_the_index_names(everything):
     for kind in POLICIES:
         groups = {one.group for one in everything.tested if one.decisions[kind] != "defer"}
-        assert everything.report.of(kind).intervals.bootstrap.groups == len(groups) <= 12
+        assert everything.report.of(kind).intervals.groups.n == len(groups) <= 12
 
 
-def test_the_readme_of_the_bundle_tells_both_intervals_of_the_mcc(bundle, evaluation):
-    found = evaluation.report.of("threshold").intervals
+def test_the_readme_of_the_bundle_tells_every_rate_with_its_interval(bundle, evaluation):
+    one = evaluation.report.of("threshold")
     text = " ".join((bundle / "README.md").read_text().split())
-    assert f"95% confidence, if these images do not resemble each other: mcc {found.mcc.low:.3f} to" in text
-    assert (
-        f"(12 images (no groups known)): mcc {found.mcc_by_group.low:.3f} to {found.mcc_by_group.high:.3f}."
-        in text
-    )
+    for name in ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr"):
+        interval = one.interval(name)
+        assert f"| {name} | {one.metrics[name]:.3f} | {interval.low:.3f} to {interval.high:.3f} |" in text
+    assert "taken as independent: the data names no groups" in text
+    assert "Few groups: 12" in text
 
 
 def test_attributes_of_the_index_are_slices_and_a_missing_one_is_unknown(chain, checkpoint, policies):

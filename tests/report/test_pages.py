@@ -22,6 +22,15 @@ PLOTS = {
 }  # fmt: skip
 
 
+MODEL = {"model": "a network, weights SHA-256 0123"}
+# No element is wider than the window, and none has to be scrolled in itself.
+NOTHING_CLIPPED = """
+[...document.querySelectorAll("body *")].every(
+  one => one.getBoundingClientRect().right <= window.innerWidth + 1 && one.scrollWidth <= one.clientWidth + 1
+    || getComputedStyle(one).display.startsWith("inline") || one.tagName == "THEAD" || one.closest("thead"))
+"""
+
+
 @pytest.fixture(scope="module")
 def policies():
     return make_policies()
@@ -38,7 +47,11 @@ def drawn(policies, *, labels=None, name="street", value="night", n=200):
     ]
     decided = decide_all(policies, tested)
     report = report_of(tested, decided)
-    return tested, decided, report, draw_report(tested, decided, report, pictures, pictures=GreyPictures())
+    return tested, decided, report, draw(tested, decided, report, pictures)
+
+
+def draw(tested, decided, report, pictures):
+    return draw_report(tested, decided, report, pictures, model=MODEL, pictures=GreyPictures())
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +99,7 @@ def test_the_page_refers_to_nothing_outside_itself(page):
         assert not {name for name in attributes if name.startswith("on")} | attributes.keys() & {"href"}
         if "src" in attributes:
             assert attributes["src"].startswith("data:image/")
-    assert sum(tag == "img" for tag, _ in read.tags) == len(PLOTS)
+    assert sum(tag == "img" for tag, _ in read.tags) == len(PLOTS) - 1 + MISTAKES_SHOWN
 
 
 def test_its_own_policy_forbids_scripts_and_everything_that_would_be_loaded(page):
@@ -111,7 +124,7 @@ def test_names_of_images_groups_attributes_and_values_are_shown_and_never_run(po
     decided = decide_all(policies, tested)
     report = report_of(tested, decided)
     assert report.not_sliced == (f"{EVIL} too",)
-    page = draw_report(tested, decided, report, pictures, pictures=GreyPictures())[PAGE_NAME].decode()
+    page = draw(tested, decided, report, pictures)[PAGE_NAME].decode()
     read = Reader(page)
     assert "<script" not in page
     assert 'onerror="' not in page
@@ -146,8 +159,12 @@ def test_the_tables_of_the_ui_say_the_same_as_the_report(plain):
     assert [row["policy"] for row in rows] == list(report.policies)
     for row in rows:
         one = report.of(row["policy"])
-        assert (row["coverage"], row["mcc"]) == (one.coverage.share, one.metrics["mcc"])
-        assert row["fnr 95 %"] == f"{one.intervals.fnr.low:.3f} to {one.intervals.fnr.high:.3f}"
+        for name, value, interval in (
+            ("coverage", one.coverage.share, one.coverage.interval),
+            ("MCC", one.metrics["mcc"], one.intervals.mcc),
+            ("missed (FNR)", one.metrics["fnr"], one.intervals.fnr),
+        ):
+            assert row[name] == f"{value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
     for row, part in zip(slice_rows(report), report.of("threshold").slices, strict=True):
         (other,) = [
             one for one in report.of("scrc").slices
@@ -159,25 +176,45 @@ def test_the_tables_of_the_ui_say_the_same_as_the_report(plain):
         assert row["scrc"] == f"{other.answered} answered, {other.metrics['fp'] + other.metrics['fn']} wrong"
 
 
-def test_mistakes_are_the_wrong_images_and_the_most_confident_comes_first(plain, page):
+def test_mistakes_are_large_one_a_group_and_the_most_confident_comes_first(plain, page):
     tested, decided, _, _ = plain
     folded = decided["threshold"].policy.point.fold(tested.logits)
     margins = folded[:, 1] - folded[:, 0]
     wrong = [number for number in range(len(margins)) if (margins[number] > 0) != tested.labels[number]]
-    expected = sorted(wrong, key=lambda number: -abs(margins[number]))
-    rows = [row for row in Reader(page).rows if row and row[0].endswith(".jpg")]
-    assert len(wrong) > MISTAKES_SHOWN
-    assert [row[0] for row in rows] == [f"street {number}.jpg" for number in expected[:MISTAKES_SHOWN]]
-    for row, number in zip(rows, expected, strict=False):
-        assert row[2] == ("roadwork" if tested.labels[number] else "none")
-        assert row[4:] == [decided[kind].decisions[number] for kind in decided]
+    ordered = sorted(wrong, key=lambda number: -abs(margins[number]))
+    one_a_group = list({tested.groups[number]: number for number in reversed(ordered)}.values())
+    expected = sorted(one_a_group, key=ordered.index)[:MISTAKES_SHOWN]
+    assert len(wrong) > len(one_a_group) > MISTAKES_SHOWN
+    captions = re.findall(r'alt="A mistake: (.*?)">\s*<figcaption>(.*?)</figcaption>', page, re.DOTALL)
+    assert [name for name, _ in captions] == [f"street {number}.jpg" for number in expected]
+    for (_, caption), number in zip(captions, expected, strict=True):
+        assert f"label <strong>{'roadwork' if tested.labels[number] else 'none'}</strong>" in caption
+        further = sum(tested.groups[other] == tested.groups[number] for other in wrong) - 1
+        assert (f"{further} more of this group" in caption) == (further > 0)
+
+
+def test_the_top_of_the_page_says_which_model_and_which_data(page):
+    top = page[page.index("<body>") : page.index("<h2>")]
+    assert MODEL["model"] in top
+    assert "200 images of val_test, 67 groups" in top
+    assert "manifest.json" in top
+
+
+@pytest.mark.parametrize(
+    ("n", "words"), [(200, "Intervals are over 67 groups"), (60, "Few groups: 20, of which")]
+)
+def test_the_page_says_what_the_intervals_are_over_and_where_they_are_rough(policies, n, words):
+    page = " ".join(drawn(policies, n=n)[3][PAGE_NAME].decode().split())
+    assert words in page
+    assert "perfect calibration would give 0." in page
+    assert page.count("not recorded") == 0
 
 
 def test_without_a_mistake_the_page_says_that_there_is_none(policies):
     tested, decided, _, _ = drawn(policies)
     right = replace(tested, labels=decided["threshold"].answers(tested))
     pictures = [make_picture(str(number), int(one)) for number, one in enumerate(right.labels)]
-    files = draw_report(right, decided, report_of(right, decided), pictures, pictures=GreyPictures())
+    files = draw(right, decided, report_of(right, decided), pictures)
     assert "There are none." in files[PAGE_NAME].decode()
     assert "plots/mistakes.jpg" not in files
 
@@ -195,7 +232,7 @@ def test_a_policy_that_answers_nothing_has_a_page_that_says_so():
     assert set(files) == {PAGE_NAME, *PLOTS}
     assert "it answers nothing" in files[PAGE_NAME].decode()
     (row,) = [row for row in policy_rows(report) if row["policy"] == "scrc"]
-    assert (row["coverage"], row["mcc 95 %"]) == (0.0, "-")
+    assert (row["coverage"][:5], row["MCC"]) == ("0.000", "-")
 
 
 def test_the_same_report_is_the_same_bytes(policies, plain):
@@ -227,12 +264,17 @@ def test_a_browser_shows_the_page_without_an_error_and_asks_the_network_for_noth
         shown.on("request", lambda request: asked.append(request.url))
         shown.goto(path.as_uri(), wait_until="load")
         widths = shown.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
-        fits = shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        fits = []
+        for width in (390, 700, 1280, 1500):
+            shown.set_viewport_size({"width": width, "height": 900})
+            fits.append(shown.evaluate(NOTHING_CLIPPED))
+        mistakes = shown.eval_on_selector_all(".mistakes img", "all => all.map(one => one.clientWidth)")
         hurt = shown.evaluate("typeof window.hurt")
         browser.close()
     assert faults == []
     assert [url for url in asked if not url.startswith("data:image/")] == [path.as_uri()]
-    assert len(widths) == len(PLOTS)
-    assert min(widths) > 100
-    assert fits
+    assert len(widths) == len(PLOTS) - 1 + MISTAKES_SHOWN
+    assert min(widths[: len(PLOTS) - 1]) > 300
+    assert min(mistakes) > 250
+    assert fits == [True] * 4
     assert hurt == "undefined"

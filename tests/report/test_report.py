@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import beta
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -15,9 +14,11 @@ from sklearn.metrics import (
 )
 
 from streetvision_core.errors import BundleError
+from streetvision_core.eval.intervals import rate_interval
+from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
 from streetvision_core.io import json_bytes
 from streetvision_core.io.records import read_record
-from streetvision_core.report.figures import intervals_of, ranking_of
+from streetvision_core.report.figures import Groups, intervals_of, ranking_of
 from streetvision_core.report.report import MOST_SLICES, SMALLEST_SLICE, Report, report_of
 from tests.bundle.made import decide_all, make_policies, make_tested
 
@@ -53,11 +54,20 @@ def report(tested, decided):
     return report_of(tested, decided)
 
 
-def exact(k, n):
-    """The interval of Clopper and Pearson at 95 %, from the quantiles of the beta distribution."""
-    low = 0.0 if k == 0 else beta.ppf(0.025, k, n - k + 1)
-    high = 1.0 if k == n else beta.ppf(0.975, k + 1, n - k)
-    return pytest.approx((low, high))
+def over_groups(events, trials, groups):
+    """The interval over groups of events among trials, bool [N] each, counted one group after the other."""
+    rows = {name: [0, 0] for name in groups}
+    for event, trial, name in zip(events, trials, groups, strict=True):
+        rows[name][0] += bool(event and trial)
+        rows[name][1] += bool(trial)
+    interval = rate_interval(*np.array(list(rows.values())).T)
+    return pytest.approx((interval.low, interval.high))
+
+
+def answered_and_right(tested, decided, kind):
+    decisions = np.array(decided[kind].decisions)
+    taken = decisions != "defer"
+    return taken, taken & ((decisions == "roadwork") == tested.labels)
 
 
 def ends(interval):
@@ -93,23 +103,31 @@ def test_metrics_are_of_the_answered_images_and_coverage_of_all(report, tested, 
     assert one.metrics["mcc"] == pytest.approx(matthews_corrcoef(truth, said))
     assert one.metrics["accuracy"] == pytest.approx(accuracy_score(truth, said))
     assert (one.coverage.answered, one.coverage.share) == (answered, answered / N)
-    assert ends(one.coverage.interval) == exact(answered, N)
+    taken, _ = answered_and_right(tested, decided, kind)
+    assert ends(one.coverage.interval) == over_groups(taken, np.ones(N, bool), GROUPS)
+    assert one.coverage.groups == len(SIZES)
     assert answered == N if kind == "threshold" else 0 < answered < N
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_intervals_are_of_the_answered_images_and_their_groups(report, tested, decided, kind):
     one, decisions = report.of(kind), decided[kind].decisions
-    cells, answered = count(tested.labels, decisions)
     found = one.intervals
-    assert ends(found.accuracy) == exact(cells["tp"] + cells["tn"], answered)
-    assert ends(found.fnr) == exact(cells["fn"], cells["fn"] + cells["tp"])
-    assert ends(found.fpr) == exact(cells["fp"], cells["fp"] + cells["tn"])
-    taken = [number for number in range(N) if decisions[number] != "defer"]
-    assert found.bootstrap.groups == len({GROUPS[number] for number in taken})
+    taken, right = answered_and_right(tested, decided, kind)
+    said, truth = np.array(decisions) == "roadwork", tested.labels
+    assert ends(found.accuracy) == over_groups(right, taken, GROUPS)
+    assert ends(found.fnr) == over_groups(~right, taken & truth, GROUPS)
+    assert ends(found.recall) == over_groups(right, taken & truth, GROUPS)
+    assert ends(found.fpr) == over_groups(~right, taken & ~truth, GROUPS)
+    assert ends(found.precision) == over_groups(right, taken & said, GROUPS)
+    jaccard = over_groups(right & said, taken & (said | truth), GROUPS).expected
+    assert ends(found.f1) == pytest.approx([2 * end / (1 + end) for end in jaccard])
+    holding = [{GROUPS[n] for n in np.flatnonzero(taken & which)} for which in (truth, ~truth)]
+    assert found.groups == Groups(
+        n=len(holding[0] | holding[1]), roadwork=len(holding[0]), none=len(holding[1])
+    )
     assert found.mcc.low < one.metrics["mcc"] < found.mcc.high
-    said = np.array([decisions[number] == "roadwork" for number in taken])
-    assert found == intervals_of(tested.labels[taken], said, [GROUPS[number] for number in taken])
+    assert (found.bootstrap, found.mcc_by_group) == (None, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,7 +149,10 @@ def test_ranking_and_calibration_are_of_all_images_and_those_of_scikit_learn(
     ):
         assert found.brier == pytest.approx(brier_score_loss(tested.labels, p))
         assert found.nll == pytest.approx(log_loss(tested.labels, p))
-        assert 0 <= found.ece_equal_width <= found.mce_equal_width <= 1
+        assert 0 <= found.ece_equal_width <= 1
+        assert found.mce_equal_width is None
+    assert 0 < one.calibration.perfect.mean < one.calibration.perfect.high < 0.3
+    assert one.ranking.auroc_interval.low < one.ranking.auroc < one.ranking.auroc_interval.high
     assert one.calibration.shipped != one.calibration.calibrated
 
 
@@ -157,7 +178,9 @@ def test_each_slice_is_counted_and_a_small_one_is_marked(report, tested, decided
         assert {cell: part.metrics[cell] for cell in cells} == cells
         assert (part.n, part.answered, part.too_small) == (sum(members), answered, answered < 30)
         if answered:
-            assert ends(part.accuracy) == exact(cells["tp"] + cells["tn"], answered)
+            taken, right = answered_and_right(tested, decided, kind)
+            assert ends(part.accuracy) == over_groups(right, taken & np.array(members), GROUPS)
+            assert part.groups.n == len({GROUPS[n] for n in np.flatnonzero(taken & np.array(members))})
         else:
             assert part.accuracy is None
 
@@ -199,9 +222,22 @@ def test_an_attribute_of_too_many_values_is_named_and_not_sliced(report):
     assert report.not_sliced == ("camera",)
 
 
-def test_optimism_is_what_val_calib_says_more_than_val_test(report, policies):
-    calibrated = policies["threshold"].val_calib.metrics["mcc"]
-    assert report.optimism == pytest.approx(calibrated - report.of("threshold").metrics["mcc"])
+def test_what_val_calib_says_more_than_val_test_has_an_interval_of_both(report, policies):
+    calib, test = policies["threshold"].val_calib.metrics, report.of("threshold")
+    found = report.calib_minus_test
+    assert found.difference == pytest.approx(calib["mcc"] - test.metrics["mcc"])
+    above = np.hypot(calib["mcc_high"] - calib["mcc"], test.metrics["mcc"] - test.intervals.mcc.low)
+    assert found.interval.high == pytest.approx(found.difference + above)
+    assert found.interval.low < found.difference
+    assert report.optimism is None
+
+
+def test_a_policy_that_did_not_record_its_interval_leaves_the_difference_without_one(tested, policies):
+    policy = policies["threshold"]
+    metrics = {name: policy.val_calib.metrics[name] for name in METRICS_OF_FIRST_SCHEMA}
+    older = policy.model_copy(update={"val_calib": policy.val_calib.model_copy(update={"metrics": metrics})})
+    report = report_of(tested, decide_all({"threshold": older}, tested))
+    assert report.calib_minus_test.interval is None
 
 
 def test_the_promise_of_each_policy_stands_beside_its_figures(report, policies):
@@ -215,7 +251,7 @@ def test_a_policy_that_answers_nothing_has_no_intervals_and_is_called_degenerate
     assert policies["scrc"].infeasible()
     one = report_of(tested, decide_all(policies, tested)).of("scrc")
     assert (one.intervals, one.coverage.answered, one.coverage.share) == (None, 0, 0.0)
-    assert ends(one.coverage.interval) == exact(0, N)
+    assert ends(one.coverage.interval) == over_groups(np.zeros(N, bool), np.ones(N, bool), GROUPS)
     assert all(part.accuracy is None and part.answered == 0 for part in one.slices)
     assert one.ranking.auroc is not None
     assert one.degeneracies() == ["it answers no image of val_test"]
@@ -239,16 +275,18 @@ def test_images_of_one_class_give_a_report_without_a_ranking_of_classes(policies
     report = report_of(tested, decide_all(policies, tested))
     for kind in KINDS:
         assert (report.of(kind).ranking.auroc, report.of(kind).ranking.average_precision) == (None, None)
-        assert report.of(kind).intervals.mcc_by_group is None
+        assert ends(report.of(kind).intervals.mcc) == (-1, 1)
+        assert ends(report.of(kind).intervals.accuracy) == (0, 1)
+        assert report.of(kind).ranking.auroc_interval is None
+        assert "Few groups: 1, of which" in report.reading_of(report.of(kind))
     assert (report.counts.n, report.counts.roadwork) == (40, 40 * label)
 
 
 def test_a_figure_that_the_images_do_not_have_is_missing_and_not_made_up():
     labels, margins = np.array([True, True, True]), np.array([1.0, 2.0, -1.0])
-    ranking = ranking_of(labels, margins, confidence=np.abs(margins))
-    assert (ranking.auroc, ranking.average_precision) == (None, None)
-    intervals = intervals_of(labels, margins > 0, ["one"] * 3)
-    assert intervals.mcc_by_group is None
+    ranking = ranking_of(labels, margins, confidence=np.abs(margins), groups=np.arange(3))
+    assert (ranking.auroc, ranking.average_precision, ranking.auroc_interval) == (None, None, None)
+    intervals = intervals_of(np.array([[2, 0, 0, 1]]))
     assert (intervals.fpr.low, intervals.fpr.high) == (0.0, 1.0)
 
 
@@ -280,7 +318,7 @@ def own(content):
     ("change", "fragment"),
     [
         (without("policies", "threshold", "intervals"), "intervals"),
-        (without("policies", "scrc", "intervals", "bootstrap", "seed"), "seed"),
+        (without("policies", "scrc", "intervals", "groups", "roadwork"), "roadwork"),
         (without("policies", "gate", "ranking", "auroc"), "auroc"),
         (without("policies", "gate", "coverage"), "coverage"),
         (without("policies", "threshold"), "optimism"),

@@ -49,10 +49,10 @@ def curves(count=300):
 AT = {"threshold": (0.06, 0.93), "gate": (0.02, 0.97), "scrc": (0.02, 0.97)}
 POINTS = {"threshold": (1.0, 0.06), "gate": (0.8, 0.02), "scrc": NOTHING}
 PLOTS = {
-    "reliability": lambda: plot_reliability(*probabilities()),
-    "reliability of many": lambda: plot_reliability(*probabilities(100_000)),
-    "reliability of one class": lambda: plot_reliability([0.1, 0.9, 1.0], [1, 1, 1]),
-    "reliability of one image": lambda: plot_reliability([0.0], [0]),
+    "reliability": lambda: plot_reliability(*probabilities(), groups=np.arange(300)),
+    "reliability of many": lambda: plot_reliability(*probabilities(100_000), groups=np.arange(100_000) // 3),
+    "reliability of one class": lambda: plot_reliability([0.1, 0.9, 1.0], [1, 1, 1], groups=["a", "b", "c"]),
+    "reliability of one image": lambda: plot_reliability([0.0], [0], groups=["a"]),
     "ROC": lambda: plot_roc(*margins_and_labels(), at=AT),
     "ROC of many": lambda: plot_roc(*margins_and_labels(100_000), at=AT),
     "ROC of nothing told apart": lambda: plot_roc([0, 0], [0, 1], at={"threshold": (1.0, 0.0)}),
@@ -176,11 +176,11 @@ def test_policies_keep_their_look_and_are_named_with_what_they_reach(figures):
     assert len({line.get_linestyle() for line in list(risk.values())[:3]}) == 3
 
 
-def test_the_bars_of_a_bin_are_its_wilson_interval(figures):
-    plot_reliability([0.55, 0.56, 0.57, 0.58, 0.9], [0, 1, 1, 1, 1])
+def test_the_bars_of_a_bin_are_its_interval_over_groups(figures):
+    plot_reliability([0.55, 0.56, 0.57, 0.58, 0.9], [0, 1, 1, 1, 1], groups=list("abcde"))
     (segments,) = (bars.get_segments() for bars in figures[0].axes[0].collections)
-    # Of 3 in 4 Wilson's interval is (.3006, .9544), of 1 in 1 (.2065, 1).
-    np.testing.assert_allclose([one[:, 1] for one in segments], [[0.3006, 0.9544], [0.2065, 1]], atol=1e-4)
+    # Of 3 in 4 Clopper and Pearson's interval is (.1941, .9937); of one group a share can be anything.
+    np.testing.assert_allclose([one[:, 1] for one in segments], [[0.1941, 0.9937], [0, 1]], atol=1e-4)
     np.testing.assert_allclose([one[:, 0] for one in segments], [[0.565, 0.565], [0.9, 0.9]])
     assert [bar.get_height() for bar in figures[0].axes[1].patches] == [4, 1]
 

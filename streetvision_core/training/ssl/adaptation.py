@@ -1,8 +1,8 @@
 """The reports of an adaptation: the line shown for an epoch, and the verdict on the adapted weights.
 
 `Verdict` compares two linear probes, one on the features of the starting weights and one on those of the
-adapted ones, by what they say of val_select. The adapted weights are taken only where the interval of the
-MCC's difference lies above 0 and enough groups differ (`eval/paired.py`).
+adapted ones, by what they say of val_select. The adapted weights are taken only where the MCC is larger than
+exchanging the two by groups would often make it (`eval/paired.py`).
 """
 
 from __future__ import annotations
@@ -71,4 +71,4 @@ class Verdict:
         if self.compared.too_few:
             groups = self.compared.differing_groups
             return f"no difference can be told, the probes differ in {groups} groups"
-        return "no difference can be told, the interval holds 0"
+        return f"no difference can be told, p = {self.compared.p_value:.2g}"
