@@ -2,11 +2,11 @@
 
 Certification is compared with sorting the same confidences, which is the least that any such rule must do.
 
-The second table is the whole policy and evaluation part on val_select, val_calib and val_test of 10^5
-images each, in groups, first with logits that are too sure by a factor and then with logits that only an
-isotonic calibration mends, whose parameters are as many as the images call for. The gate is told that there
-are too few errors to learn from, so its confidence is the margin. Each run is a process of its own; the peak
-is that of the whole process, interpreter and libraries included.
+The other tables are the whole policy and evaluation part on val_select, val_calib and val_test of 10^5
+images each, two of a group and then about six, with logits that are too sure by a factor and with logits
+that only an isotonic calibration mends, whose parameters are as many as the images call for. The gate is
+told that there are too few errors to learn from, so its confidence is the margin. Each run is a process of
+its own; the peak is that of the whole process, interpreter and libraries included.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import resource
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 from _common import machine_line, megabytes, peak_bytes, print_table, time_calls
@@ -26,11 +27,13 @@ from streetvision_core.policies.config import GateConfig
 from streetvision_core.policies.gate_fit import fit_gate
 from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table
 from streetvision_core.policies.threshold import fit_threshold_policy
+from streetvision_core.report.in_use import tabulate_use
 from streetvision_core.report.pages import draw_plots, write_page
 from streetvision_core.report.report import Decided, Tested, report_of
 
 CALIBRATION = 1_000_000
-PICTURES, FRAMES = 100_000, 6
+PICTURES = 100_000
+TOGETHER = (2, 6)  # images of a group: exactly two, or six on average
 RUNS = 3
 DISTORTIONS = {"too sure by 1.6": lambda true: 1.6 * true, "bent": lambda true: true**3 / 30}
 
@@ -42,10 +45,11 @@ class Labelled:
     groups: tuple[str, ...]
 
 
-def draw(seed, distort):
-    """Logits whose true log odds are known, labels and groups of less than 2 `FRAMES` images."""
+def draw(seed, distort, together):
+    """Logits whose true log odds are known, labels, and groups of two images or of less than 2 `together`."""
     random = np.random.default_rng(seed)
-    group = np.repeat(np.arange(PICTURES), random.integers(1, 2 * FRAMES, PICTURES))[:PICTURES]
+    sizes = 2 if together == 2 else random.integers(1, 2 * together, PICTURES)
+    group = np.repeat(np.arange(PICTURES), sizes)[:PICTURES]
     kind = (random.random(PICTURES) < 0.3)[group]
     true = np.where(kind, 5.0, -5.0) + random.normal(0, 1, PICTURES)[group] + random.normal(0, 1, PICTURES)
     labels = random.random(PICTURES) < 0.5 * (1 + np.tanh(true / 2))
@@ -93,10 +97,10 @@ def peak_of_process() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def everything(distortion: str):
+def everything(distortion: str, together: int):
     """Run all stages once; return the peak before them and a row a stage."""
     distort = DISTORTIONS[distortion]
-    select, calib, test = (draw(seed, distort) for seed in range(3))
+    select, calib, test = (draw(seed, distort, together) for seed in range(3))
     random = np.random.default_rng(9)
     attributes = {
         "time of day": random.choice(["day", "dusk", "night"], PICTURES).tolist(),
@@ -117,6 +121,7 @@ def everything(distortion: str):
     tested = Tested(test.logits.astype(np.float64), test.labels == 1, test.groups, attributes)
     report = stage("report_of", lambda: report_of(tested, decided))
     stage("evaluation.json", lambda: json_bytes(report.model_dump(mode="json")))
+    stage("curves of use", lambda: tabulate_use(tested, decided, report))
     plots = stage("draw_plots", lambda: draw_plots(tested, decided, report))
     stage("write_page", lambda: write_page(report, plots=plots, mistakes=[]))
     return before, scrc.policy.calibrator["method"], stage.rows
@@ -130,20 +135,21 @@ def decide(policy, logits):
 def measure_everything():
     # Spawned, so that no run begins with the memory of another.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for distortion in DISTORTIONS:
-            runs = [pool.apply(everything, (distortion,)) for _ in range(RUNS)]
-            print_stages(distortion, runs)
+        for together, distortion in product(TOGETHER, DISTORTIONS):
+            runs = [pool.apply(everything, (distortion, together)) for _ in range(RUNS)]
+            print_stages(distortion, together, runs)
 
 
-def print_stages(distortion, runs):
+def print_stages(distortion, together, runs):
     seconds = np.array([[spent for _, spent, _ in rows] for _, _, rows in runs])
     seconds = np.column_stack([seconds, seconds.sum(axis=1)])
     peaks = [peak for _, _, peak in runs[0][2]]
     names = [name for name, _, _ in runs[0][2]]
     spans = [f"{np.median(one):.2f} ({one.min():.2f} to {one.max():.2f})" for one in seconds.T]
     print_table(
-        f"Policies and report of {PICTURES:,} images in each of val_select, val_calib and val_test, logits"
-        f" {distortion}, calibrated by {runs[0][1]}: median of {RUNS} runs (least to most)",
+        f"Policies and report of {PICTURES:,} images in each of val_select, val_calib and val_test,"
+        f" {together} of a group, logits {distortion}, calibrated by {runs[0][1]}: median of {RUNS} runs"
+        " (least to most)",
         machine=machine_line("numpy", "scipy", "scikit-learn", "matplotlib"),
         columns=("stage", "seconds", "peak of the process by then"),
         rows=[

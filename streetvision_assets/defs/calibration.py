@@ -73,8 +73,12 @@ def thresholds(
         checkpoint_version=phase1_checkpoint.manifest.data_version,
         logits_version=val_calib_logits.manifest.data_version,
         config=config,
+        groups_known=logits.groups_known,
     )
-    return step.result(fitted, told=_show_gain(logits), shown=partial(_show_thresholds, fitted, logits))
+    for sentence in fitted.policy.infeasible():
+        context.log.warning(sentence)
+    told = {**_show_gain(logits), "promise": fitted.policy.promise()}
+    return step.result(fitted, told=told, shown=partial(_show_thresholds, fitted, logits))
 
 
 def _show_gain(logits: Logits) -> dict[str, float | Metric]:
@@ -121,6 +125,7 @@ def recomputed(thresholds: PublishedArtifact, store: StoreResource) -> Verdict:
         Thresholds.from_artifact(thresholds),
         Checkpoint.from_artifact(opened.input_of(thresholds, "phase1_checkpoint")).val_select,
         logits,
+        groups_known=logits.groups_known,
     )
     return Verdict(problems, good="fitted again, the same", counts={"images": len(logits.ids)})
 

@@ -17,6 +17,7 @@ from streetvision_core.graph import EVALUATION, POLICY_STEPS, STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.registry import judged_policies
 from streetvision_core.report.evaluation import Evaluation, evaluate
+from streetvision_core.report.in_use import expected_rows
 from streetvision_core.report.pages import PLOT_PREFIX, policy_rows, slice_rows
 from streetvision_core.report.recount import recount_problems
 from streetvision_core.training.checkpoint import Checkpoint
@@ -76,6 +77,7 @@ def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
         "policies": table(policy_rows(report)),
         "promises": markdown(promises),
         "slices": table(slice_rows(report)),
+        **({"expected_by_prevalence": table(rows)} if (rows := expected_rows(report.lead)) else {}),
         **plots,
     }
 

@@ -198,6 +198,11 @@ def read_policy(kind: type[_R], content: Any, *, where: str) -> _R:
         ) from error
 
 
+def percent(share: float) -> str:
+    """Write a share as a percentage with all its digits: a promise is not rounded."""
+    return f"{100 * share:.12g}%"
+
+
 def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> bool:
     """Compare JSON values, words in today's, floats within a relative tolerance and a tenth of it absolutely.
 

@@ -1,5 +1,7 @@
 """The four objectives that a threshold is chosen by, computed from the four counts of a decision.
 
+`AtPrevalence` has one of them for another share of roadwork than that of the images at hand.
+
 An objective answers two questions about counts, elementwise on arrays, so that one call judges every step
 of the scan. `score` is the number that is reported and whose optimism is estimated; larger is better.
 `preference` is what the scan maximises: the score itself, but for `RecallAtLeast`, where the score is the
@@ -8,7 +10,8 @@ largest threshold whose recall is still reached; of thresholds with equal recall
 fewest false alarms, hence with the best precision and MCC.
 
 Ties are compared exactly. MCC, F-beta and recall of equal counts are equal; costs of different counts
-that are equal on paper may differ by rounding where the prices are not whole numbers.
+that are equal on paper may differ by rounding where the prices are not whole numbers, and so may anything at
+another prevalence.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import numpy as np
 
 from streetvision_core.errors import ConfigError
 from streetvision_core.eval.metrics import mcc_from_counts
+from streetvision_core.eval.use.prevalence import weigh_classes
+from streetvision_core.eval.use.recall import allowed_misses
 
 if TYPE_CHECKING:
     from streetvision_core.eval.inputs import Floats
@@ -90,18 +95,27 @@ class Cost(Objective):
 
 @dataclass(frozen=True)
 class RecallAtLeast:
-    """The largest threshold that finds at least this share of the roadwork.
+    """The largest threshold that detects at least this share of the roadwork.
 
-    The recall holds on the images that chose the threshold. On others it will be missed about as often
-    as not; a promise about them is the business of risk control.
+    Without a `delta` the recall is that of the images which choose the threshold; on others it is missed
+    about as often as not. With one the recall holds with probability 1 - delta over the images that choose,
+    which must be independent of each other; `recall` says why, and which images to count.
     """
 
     recall: float = 0.95
+    delta: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
             raise ConfigError(
                 "a recall above 0 and at most 1", f"{self.recall}", "recall_at_least", "Give 0.95, say."
+            )
+        if self.delta is not None and not (0 < self.delta < 1 and self.recall < 1):
+            raise ConfigError(
+                "a recall below 1, and a delta strictly between 0 and 1",
+                f"a recall of {self.recall:g} with delta {self.delta:g}",
+                "recall_at_least",
+                "No number of images proves a recall of 1; give a recall of 0.95 and a delta of 0.1, say.",
             )
 
     def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:  # noqa: ARG002 - one signature for every objective
@@ -111,11 +125,41 @@ class RecallAtLeast:
     def preference(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
         """Return the share of images called none where the recall is reached, and below 0 elsewhere.
 
-        Probabilities of exactly 0 can keep it out of reach; then the largest recall is preferred.
+        Probabilities of exactly 0 can keep it out of reach; then the largest recall is preferred. A recall
+        that too few images prove is out of reach everywhere; then calling everything roadwork is preferred.
         """
         recall = self.score(tp=tp, tn=tn, fp=fp, fn=fn)
         silent = np.add(tn, fn, dtype=np.float64)
-        return np.where(recall >= self.recall, silent / (silent + tp + fp), recall - 2)
+        silence = silent / (silent + tp + fp)
+        if self.delta is None:
+            return np.where(recall >= self.recall, silence, recall - 2)
+        allowed = allowed_misses(np.add(tp, fn), recall=self.recall, delta=self.delta)
+        return np.where(fn <= allowed, silence, -1 - silence)
+
+
+@dataclass(frozen=True)
+class AtPrevalence(Objective):
+    """An objective for another share of roadwork: each label weighs as much as it would there."""
+
+    objective: Objective
+    prevalence: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.prevalence < 1:
+            raise ConfigError(
+                "a prevalence strictly between 0 and 1",
+                f"{self.prevalence}",
+                "the threshold",
+                "Give 0.05, say.",
+            )
+
+    def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        """Return the objective's score of the weighed counts."""
+        return self.objective.score(**weigh_classes(self.prevalence, tp=tp, tn=tn, fp=fp, fn=fn))
+
+    def preference(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
+        """Return the objective's preference among the weighed counts."""
+        return self.objective.preference(**weigh_classes(self.prevalence, tp=tp, tn=tn, fp=fp, fn=fn))
 
 
 def _share(part: Floats, whole: Floats) -> Floats:

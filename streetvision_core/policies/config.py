@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from streetvision_core.eval.bootstrap import RESAMPLES
 from streetvision_core.eval.intervals import LEVEL
-from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
+from streetvision_core.eval.objectives import AtPrevalence, Cost, FBeta, Mcc, RecallAtLeast
 from streetvision_core.models.config import Settings
 from streetvision_core.recorded import from_recorded
 
@@ -17,17 +17,28 @@ if TYPE_CHECKING:
     from streetvision_core.eval.objectives import Objective
 
 
-class BestMcc(Settings):
+class _AtPrevalence(Settings):
+    """The share of roadwork that an objective is meant for."""
+
+    prevalence: float | None = Field(
+        None, gt=0, lt=1, description="share of roadwork in use; null: as many as on val_calib"
+    )
+
+    def _there(self, objective: Objective) -> Objective:
+        return objective if self.prevalence is None else AtPrevalence(objective, self.prevalence)
+
+
+class BestMcc(_AtPrevalence):
     """Matthews' correlation coefficient."""
 
     kind: Literal["mcc"] = "mcc"
 
     def chosen(self) -> Objective:
         """Return the objective."""
-        return Mcc()
+        return self._there(Mcc())
 
 
-class BestFBeta(Settings):
+class BestFBeta(_AtPrevalence):
     """The F-measure."""
 
     kind: Literal["f_beta"] = "f_beta"
@@ -35,10 +46,10 @@ class BestFBeta(Settings):
 
     def chosen(self) -> Objective:
         """Return the objective."""
-        return FBeta(self.beta)
+        return self._there(FBeta(self.beta))
 
 
-class LeastCost(Settings):
+class LeastCost(_AtPrevalence):
     """The price of all errors."""
 
     kind: Literal["cost"] = "cost"
@@ -47,18 +58,31 @@ class LeastCost(Settings):
 
     def chosen(self) -> Objective:
         """Return the objective."""
-        return Cost(miss=self.miss, false_alarm=self.false_alarm)
+        return self._there(Cost(miss=self.miss, false_alarm=self.false_alarm))
 
 
 class EnoughRecall(Settings):
-    """The precision, where enough roadwork is detected."""
+    """The precision, where the recall of new images is promised."""
 
     kind: Literal["recall_at_least"] = "recall_at_least"
     recall: float = Field(0.95, gt=0, le=1, description="the recall to be reached")
+    delta: float | None = Field(
+        0.10,
+        gt=0,
+        lt=1,
+        description="probability with which new images may have less recall; null: the recall of val_calib"
+        " itself, which promises nothing",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _can_be_promised(self) -> Self:
+        if self.delta is not None and self.recall == 1:
+            raise ValueError("no number of images proves a recall of 1; give a recall such as 0.99")
+        return self
 
     def chosen(self) -> Objective:
         """Return the objective."""
-        return RecallAtLeast(self.recall)
+        return RecallAtLeast(self.recall, self.delta)
 
 
 class ThresholdsConfig(Settings):
@@ -76,13 +100,41 @@ class ThresholdsConfig(Settings):
     resamples: int = Field(
         200, ge=10, le=100_000, description="of the bootstrap that places the median and rates the optimism"
     )
-    seed: int = Field(0, ge=0, description="seed of the resamples")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of the resamples, and of the image of each group that a promise counts",
+    )
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _read_older(cls, given: Any) -> Any:
         """Take what older versions recorded in a policy, flat."""
         return from_recorded("thresholds", given) if isinstance(given, dict) else given
+
+    @pydantic.model_validator(mode="after")
+    def _keeps_its_promise(self) -> Self:
+        if self.at == "bootstrap_median" and self.promised is not None:
+            raise ValueError(
+                "a promised recall holds at its own threshold, not at the median of others;"
+                " write at: midpoint, or delta: null for a recall without a promise"
+            )
+        return self
+
+    @property
+    def told(self) -> str:
+        """The objective in words."""
+        prevalence = self.objective.prevalence if isinstance(self.objective, _AtPrevalence) else None
+        there = "" if prevalence is None else f" where {100 * prevalence:.12g}% of the images show roadwork"
+        return f"{self.objective.kind}{there}"
+
+    @property
+    def promised(self) -> tuple[float, float] | None:
+        """Recall and delta, where the objective promises a recall of new images."""
+        chosen = self.objective
+        if isinstance(chosen, EnoughRecall) and chosen.delta is not None:
+            return chosen.recall, chosen.delta
+        return None
 
 
 class ErrorPromise(Settings):

@@ -52,7 +52,10 @@ class Refit(Protocol):
 def _refit_threshold(
     published: PublishedArtifact, upstream: Mapping[str, PublishedArtifact], select: LabelledLogits
 ) -> list[str]:
-    return verify_thresholds(Thresholds.from_artifact(published), select, _calib(upstream))
+    calib = _calib(upstream)
+    return verify_thresholds(
+        Thresholds.from_artifact(published), select, calib, groups_known=calib.groups_known
+    )
 
 
 def _refit_gate(

@@ -44,6 +44,7 @@ from streetvision_core.eval.decisions import (
     OperatingPoint,
     answers,
     decisions,
+    percent,
     read_policy,
 )
 from streetvision_core.eval.inputs import margin_vector
@@ -92,11 +93,6 @@ def words_of(config: ScrcConfig, groups_known: bool | None = None) -> str:
         " the same images before this one. A change of camera, place, season, share of roadwork or"
         " preprocessing voids it."
     )
-
-
-def percent(share: float) -> str:
-    """Write a share as a percentage with all its digits: a promise is not rounded."""
-    return f"{100 * share:.12g}%"
 
 
 SCRC_NAME = "scrcparams.json"

@@ -6,6 +6,10 @@ where on its plateau it lies is configuration, which the policy records. The pol
 checkpoint and the logits it was fitted on by their data versions, so that a bundle can prove that its
 policy belongs to its weights. `verify_thresholds` fits again and compares.
 
+A recall can be promised about new images (`eval.use.recall`): then val_calib is counted by one roadwork image
+of each group, and the policy records that count and the bound which follows from it. Where there are too few
+groups every image is called roadwork, and the policy says so and counts as degenerate.
+
 Not promised: the score on val_calib is that of the very images which chose the threshold, so it is
 optimistic; the recorded optimism estimates by how much, and val_test says what to expect.
 """
@@ -16,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
 from streetvision_core.eval.curves import (
@@ -47,16 +51,20 @@ from streetvision_core.eval.selective import (
     threshold_sweep,
 )
 from streetvision_core.eval.thresholds import positive_probability
+from streetvision_core.eval.use.recall import roadwork_units
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
-from streetvision_core.policies.config import ThresholdsConfig
+from streetvision_core.policies.config import EnoughRecall, ThresholdsConfig
+from streetvision_core.policies.promised_recall import PromisedRecall, promised_recall
+from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from streetvision_core.eval.decisions import Decision, Extras, LabelledLogits
     from streetvision_core.eval.inputs import Floats, Values
+    from streetvision_core.eval.optimism import ChosenMargin
     from streetvision_core.io import PublishedArtifact
 
 THRESHOLDS_NAME, SWEEP_NAME = "thresholds.json", "threshold_sweep.csv"
@@ -83,9 +91,9 @@ class SelectFit(Record):
 class CalibFit(Record):
     """The counts of val_calib and the metrics at the threshold, on the images that chose it.
 
-    `score` is the objective's, larger is better (a cost has a minus sign); `optimism` estimates by how much
-    it exceeds the score on other images. `metrics` hold the ends of the MCC's interval over groups too,
-    `mcc_low` and `mcc_high`; an older version recorded none.
+    `score` is the objective's, larger is better (a cost has a minus sign; a promised recall is that of its
+    units); `optimism` estimates by how much it exceeds the score on other images. `metrics` hold the ends of
+    the MCC's interval over groups too, `mcc_low` and `mcc_high`; an older version recorded none.
     """
 
     n: int
@@ -101,7 +109,7 @@ class ThresholdPolicy(Record):
 
     That is where softmax(logits / temperature)[Roadwork] > threshold, but a probability saturates and a
     margin does not, so the margin is what was fitted and what decides. Every threshold in
-    [plateau_low, plateau_high) has the same score on val_calib.
+    [plateau_low, plateau_high) has the same score on val_calib. `recall` is there where a recall is promised.
     """
 
     schema_version: Literal[1] = 1
@@ -115,7 +123,27 @@ class ThresholdPolicy(Record):
     fitted_on: FittedOn
     val_select: SelectFit
     val_calib: CalibFit
+    recall: PromisedRecall | None = None
     note: str = "The metrics of val_calib are optimistic: the same images chose the threshold."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _promise_nothing_older(cls, content: Any) -> Any:
+        """Take a recall that an older version reached on val_calib for what it is: no promise."""
+        if not isinstance(content, dict) or "recall" in content:
+            return content
+        chosen_by = from_recorded("thresholds", content.get("chosen_by") or {})
+        objective = chosen_by.get("objective")
+        if not isinstance(objective, dict) or objective.get("kind") != EnoughRecall().kind:
+            return content
+        return {**content, "chosen_by": {**chosen_by, "objective": {"delta": None, **objective}}}
+
+    @model_validator(mode="after")
+    def _promises_what_was_chosen(self) -> Self:
+        counted = None if self.recall is None else (self.recall.recall, self.recall.delta)
+        if counted != self.chosen_by.promised:
+            raise ValueError(f"recall {counted} was counted, where {self.chosen_by.objective} was chosen")
+        return self
 
     @property
     def point(self) -> OperatingPoint:
@@ -144,14 +172,20 @@ class ThresholdPolicy(Record):
         """Probability of roadwork after the temperature alone, float64 [N], of folded logits or margins."""
         return positive_probability(margin_vector(logits) + self.point.shift)
 
+    def infeasible(self) -> list[str]:
+        """Say why a recall that was asked for is not promised, and what it would take."""
+        return [self.recall.shortfall()] if self.recall and not self.recall.feasible else []
+
     def degeneracies(self) -> list[str]:
         """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
-        return one_class_only(self.val_calib.metrics, role="val_calib")
+        return self.infeasible() or one_class_only(self.val_calib.metrics, role="val_calib")
 
     def promise(self) -> str:
-        """Say that it answers everything, and promises nothing about new images."""
+        """Say that it answers everything, and what it promises about new images."""
+        if self.recall:
+            return self.recall.words()
         return (
-            f"It answers every image. The threshold is the best by {self.chosen_by.objective.kind} on"
+            f"It answers every image. The threshold is the best by {self.chosen_by.told} on"
             f" {self.val_calib.n} calibration images; about new images it promises nothing, and val_test"
             " says what to expect."
         )
@@ -218,6 +252,7 @@ def fit_threshold_policy(
     checkpoint_version: str,
     logits_version: str,
     config: ThresholdsConfig = DEFAULTS,
+    groups_known: bool | None = None,
 ) -> Thresholds:
     """Fit the temperature on val_select, then the threshold on val_calib.
 
@@ -227,20 +262,13 @@ def fit_threshold_policy(
         checkpoint_version: The data version of the checkpoint that gave both.
         logits_version: The data version of the artifact that holds `calib`.
         config: What the threshold is best at and where it lies; recorded in the policy.
+        groups_known: Whether the data names groups; a promise says so. None: not recorded.
 
     Raises:
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
     """
     temperature = fit_temperature_scaling(select.logits, select.labels).temperature
-    chosen = choose_margin(
-        calib.logits,
-        calib.labels,
-        objective=config.objective.chosen(),
-        at=config.at,
-        resamples=config.resamples,
-        seed=config.seed,
-        groups=calib.groups,
-    )
+    chosen = choose_threshold(calib, config)
     choice = chosen.choice
     threshold = threshold_between(choice.threshold / temperature, mcc=choice.mcc, role="val_calib")
     low, high = positive_probability(
@@ -267,21 +295,56 @@ def fit_threshold_policy(
             optimism=chosen.optimism,
             metrics={**confusion.metrics(), "mcc_low": sure.low, "mcc_high": sure.high},
         ),
+        recall=promised_recall(config, calib, margin=choice.threshold, groups_known=groups_known),
     )
     calibrated = positive_probability(margins / temperature)
     sweep = threshold_sweep(calibrated, calib.labels, threshold=threshold)
     return Thresholds(policy, sweep, _curves(calibrated, calib.labels, threshold=threshold))
 
 
-def verify_thresholds(thresholds: Thresholds, select: LabelledLogits, calib: LabelledLogits) -> list[str]:
-    """Fit again on the same logits and return what differs: one sentence a difference, none when equal."""
-    fitted_on = thresholds.policy.fitted_on
+def choose_threshold(calib: LabelledLogits, config: ThresholdsConfig) -> ChosenMargin:
+    """Choose the threshold on the margins of val_calib.
+
+    A promised recall is counted over one roadwork image of each group, drawn by the seed; images without
+    roadwork are all kept.
+
+    Raises:
+        DataError: logits that are not finite, or labels of one class only.
+    """
+    truth = np.asarray(calib.labels) == 1
+    counted = np.arange(truth.size)
+    if config.promised:
+        counted = np.union1d(np.flatnonzero(~truth), roadwork_units(truth, calib.groups, seed=config.seed))
+    return choose_margin(
+        calib.logits[counted],
+        calib.labels[counted],
+        objective=config.objective.chosen(),
+        at=config.at,
+        resamples=config.resamples,
+        seed=config.seed,
+        groups=[calib.groups[image] for image in counted.tolist()],
+    )
+
+
+def verify_thresholds(
+    thresholds: Thresholds,
+    select: LabelledLogits,
+    calib: LabelledLogits,
+    *,
+    groups_known: bool | None = None,
+) -> list[str]:
+    """Fit again on the same logits and return what differs: one sentence a difference, none when equal.
+
+    `groups_known` is what the data says; it is held against a promise that recorded it.
+    """
+    fitted_on, recall = thresholds.policy.fitted_on, thresholds.policy.recall
     again = fit_threshold_policy(
         select,
         calib,
         checkpoint_version=fitted_on.phase1_checkpoint,
         logits_version=fitted_on.val_calib_logits,
         config=thresholds.policy.chosen_by,
+        groups_known=None if recall is None or recall.groups_known is None else groups_known,
     )
     differing = differences(thresholds.policy, again.policy)
     if not same_numbers(*_comparable(thresholds.sweep, again.sweep)):

@@ -24,6 +24,7 @@ from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduct
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.records import read_record
 from streetvision_core.report.curves import tabulate_curves
+from streetvision_core.report.in_use import tabulate_use
 from streetvision_core.report.pages import PAGE_NAME, PLOT_PREFIX, draw_report
 from streetvision_core.report.report import Decided, Report, Tested, report_of
 
@@ -181,7 +182,9 @@ def evaluate(
         for position, (one, (none, roadwork)) in enumerate(zip(chosen, logits.tolist(), strict=True))
     )  # fmt: skip
     pages = draw_report(tested, decided, report, chosen, model=_model(checkpoint), pictures=pictures)
-    return Evaluation(rows, report, {**pages, **tabulate_curves(tested, decided)})
+    return Evaluation(
+        rows, report, {**pages, **tabulate_curves(tested, decided), **tabulate_use(tested, decided, report)}
+    )
 
 
 def decision_problems(

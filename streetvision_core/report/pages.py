@@ -23,6 +23,7 @@ from markupsafe import Markup
 from streetvision_core.escape import for_html
 from streetvision_core.eval.metrics import Confusion
 from streetvision_core.eval.ranking import risk_coverage_curve
+from streetvision_core.report.in_use import TOLD, draw_use, expected_rows
 from streetvision_core.report.plots import plot_confusion_matrix
 from streetvision_core.report.report_plots import (
     plot_precision_recall,
@@ -150,7 +151,7 @@ def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -
             tested.labels,
             at={kind: (one["recall"], one["precision"]) for kind, one in stands.items()},
         )
-    return plots
+    return plots | draw_use(tested, decided, report)
 
 
 def write_page(
@@ -176,8 +177,9 @@ def write_page(
         identity=identity,
         slices=[(part, _others(report, part)) for part in report.lead.slices],
         mistakes=[(one, _data_url("jpg", one.image)) for one in mistakes],
+        expected=expected_rows(report.lead),
         pictures={name: _data_url(name, data) for name, data in plots.items()},
-        told=_SHOWN_BY,
+        told=_SHOWN_BY | TOLD,
     )
 
 

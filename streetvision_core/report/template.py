@@ -5,6 +5,8 @@ screen a row of a table becomes a block, its cells below each other with the nam
 nothing is cut off or has to be scrolled to.
 """
 
+from streetvision_core.report.in_use import SECTION as _IN_USE
+
 _HEAD = """\
 <!doctype html>
 <html lang="en">
@@ -171,5 +173,5 @@ _MISTAKES = """\
 {% else %}<p>There are none.</p>{% endif %}
 """
 
-SECTIONS = (_IDENTITY, _HEADLINE, _POLICIES, _PROMISES, _PLOTS, _SLICES, _MISTAKES)
+SECTIONS = (_IDENTITY, _HEADLINE, _POLICIES, _PROMISES, _PLOTS, _IN_USE, _SLICES, _MISTAKES)
 PAGE = f"{_HEAD}{''.join(SECTIONS)}</body>\n</html>\n"

@@ -31,6 +31,17 @@ def test_the_folds_of_groups_are_scikit_learns_image_for_image(folds, mixed, tog
             np.testing.assert_array_equal(judging, held_out)
 
 
+def test_groups_of_very_unequal_size_are_dealt_as_scikit_learn_deals_them():
+    random = np.random.default_rng(4)
+    sizes = np.maximum(1, np.rint(6 * np.exp(1.3 * random.normal(size=300)))).astype(int)
+    group = np.repeat(np.arange(300), sizes)
+    truth = (random.random(300) < 0.3)[group]
+    oracle = StratifiedGroupKFold(5, shuffle=True, random_state=1).split(truth, truth, group)
+    dealt = split_folds(truth, group, folds=5, seed=1, purpose="the test")
+    for (_, judging), (_, held_out) in zip(dealt, oracle, strict=True):
+        np.testing.assert_array_equal(judging, held_out)
+
+
 def test_50000_groups_are_dealt_in_seconds():
     truth = np.random.default_rng(0).random(100_000) < 0.3
     begun = time.process_time()

@@ -106,7 +106,7 @@ def test_every_objective_and_place_can_be_configured():
         ).objective.chosen()
         for name in ("mcc", "f_beta", "cost", "recall_at_least")
     ]
-    assert made == [Mcc(), FBeta(2.0), Cost(miss=3.0, false_alarm=4.0), RecallAtLeast(0.5)]
+    assert made == [Mcc(), FBeta(2.0), Cost(miss=3.0, false_alarm=4.0), RecallAtLeast(0.5, delta=0.1)]
     assert [ThresholdsConfig(at=place).at for place in PLACES] == list(PLACES)
 
 
@@ -123,6 +123,9 @@ def test_another_objective_or_place_is_refused(setting):
         ("miss", {"objective": {"kind": "cost", "miss": float("inf")}}),
         ("false_alarm", {"objective": {"kind": "cost", "false_alarm": -1}}),
         ("recall", {"objective": {"kind": "recall_at_least", "recall": 1.1}}),
+        ("a recall of 1", {"objective": {"kind": "recall_at_least", "recall": 1.0}}),
+        ("delta", {"objective": {"kind": "recall_at_least", "delta": 1.0}}),
+        ("at: midpoint", {"objective": {"kind": "recall_at_least"}, "at": "bootstrap_median"}),
         ("beta", {"objective": {"kind": "mcc", "beta": 2.0}}),
         ("resamples", {"resamples": 9}),
         ("seed", {"seed": -1}),

@@ -18,7 +18,8 @@ EVIL = '<script>window.hurt = 1</script>"\'&<img src=x onerror="window.hurt = 1"
 CHROMIUM = Path("/usr/bin/chromium")
 PLOTS = {
     "plots/confusion_matrix.png", "plots/mistakes.jpg", "plots/precision_recall.png",
-    "plots/reliability.png", "plots/risk_coverage.png", "plots/roc.png",
+    "plots/net_benefit.png", "plots/prevalence.png", "plots/reliability.png", "plots/risk_coverage.png",
+    "plots/roc.png",
 }  # fmt: skip
 
 
@@ -222,7 +223,9 @@ def test_without_a_mistake_the_page_says_that_there_is_none(policies):
 @pytest.mark.parametrize("label", [True, False])
 def test_images_of_one_class_draw_no_roc_and_no_precision_recall_curve(policies, label):
     _, _, _, files = drawn(policies, labels=[label] * 50, n=50)
-    assert PLOTS - set(files) == {"plots/roc.png", "plots/precision_recall.png"}
+    assert PLOTS - set(files) == {
+        "plots/roc.png", "plots/precision_recall.png", "plots/prevalence.png",
+    }  # fmt: skip
     assert b'alt="roc.png"' not in files[PAGE_NAME]
     assert b"AUROC" not in files[PAGE_NAME]
 
