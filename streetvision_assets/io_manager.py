@@ -104,7 +104,7 @@ def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest
             inputs=step.inputs,
             roles=step.roles,
             outputs=store.write(step.directory, output.artifact),
-            metrics=output.artifact.metrics,
+            metrics={**output.artifact.metrics, **step.looked},
             started=step.started,
             finished=utc_now(),
             device=output.device,
@@ -125,6 +125,7 @@ def _describe_taken_over(output: StepOutput, store: ArtifactStore) -> StepManife
         dagster_run_id=step.dagster_run_id,
         inputs=step.inputs,
         outputs=origin.content | store.write(step.directory, output.artifact.lineage),
+        metrics=step.looked,
     )
 
 

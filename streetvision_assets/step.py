@@ -14,7 +14,7 @@ them too, and so that a source that was taken from the store is the one that is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dagster as dg
@@ -23,10 +23,13 @@ from streetvision_assets.code_version import code_has_changed
 from streetvision_assets.conventions import BODIES
 from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
+from streetvision_core.data.splits import digests_of_role
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
+from streetvision_core.graph import LOOKS
 from streetvision_core.history.text import IMAGES, source_of
 from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
+from streetvision_core.io.ledger import count_looks, look_text, record_look, subject
 from streetvision_core.io.private import git_state, local_paths, part_config, utc_now
 from streetvision_core.io.progress import forget_progress
 from streetvision_core.training.config import recipe_of
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.io import ArtifactStore, InputArtifact, PublishedArtifact
+    from streetvision_core.io.ledger import Share
 
 COMMIT, DIRTY, SOURCE = "commit", "dirty", "source"
 # The tags of the code of the run that this process is at, by its id.
@@ -102,6 +106,7 @@ class Step:
 
     ``origin`` is the artifact whose content lies in ``directory`` already, where there was one to take over.
     ``resume`` is where the computation may keep how far it has come; it is removed with the publication.
+    ``looked`` are the metrics of this run's own that say how often its images were looked at.
     """
 
     name: str
@@ -117,7 +122,9 @@ class Step:
     started: datetime
     instance: dg.DagsterInstance
     log: dg.DagsterLogManager
+    store: ArtifactStore
     origin: PublishedArtifact | None = None
+    looked: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def begin(
@@ -174,11 +181,47 @@ class Step:
             started=utc_now(),
             instance=context.instance,
             log=context.log,
+            store=opened,
         )
         if not (store.reuse and reusable):
             forget_progress(step.resume, root=opened.root)
             return step
         return replace(step, origin=_take_over(opened, step.directory, key, context.log))
+
+    def look(
+        self, images: PublishedArtifact, splits: PublishedArtifact, *, share: Share | None = None
+    ) -> Step:
+        """Record in the ledger that this step looks at its role, before it does; also where it is reused.
+
+        Args:
+            images: The index.
+            splits: The splits that say which images are of the role.
+            share: The share of delta that a certificate takes.
+
+        Raises:
+            ConfigError: the budget of looks is used up.
+            StreetVisionError: the ledger is damaged, or cannot be written.
+        """
+        versions = {name: given.data_version for name, given in self.inputs.items()}
+        looked = record_look(
+            self.store,
+            subject(self.name, versions, config_hash=json_digest(self.config)),
+            digests_of_role(images, splits, LOOKS[self.name]),
+            run_id=self.run_id,
+            share=share,
+        )
+        return replace(self, looked=looked.metrics)
+
+    def look_by(self, logits: PublishedArtifact, *, share: Share | None = None) -> Step:
+        """Record the look at the images of these logits, as :meth:`look` does, before the logits are read."""
+        images, splits = (self.store.input_of(logits, name) for name in (IMAGES, "splits"))
+        return self.look(images, splits, share=share)
+
+    def count_looks(self, images: PublishedArtifact, splits: PublishedArtifact) -> Step:
+        """Note how often each role that judges was looked at, where this step itself does not look."""
+        roles = {role: digests_of_role(images, splits, role) for role in LOOKS.values()}
+        counts = {f"{role}_looks": count_looks(self.store, digests) for role, digests in roles.items()}
+        return replace(self, looked={name: count for name, count in counts.items() if count})
 
     def reused(self, read: Callable[[PublishedArtifact], R]) -> R | None:
         """Return what was taken over, read back as the record that the core computes; None if nothing was."""
@@ -222,6 +265,8 @@ class Step:
             name: artifact.metrics[fact.name] if isinstance(fact, Metric) else fact
             for name, fact in (told or {}).items()
         }
+        if self.name in LOOKS:
+            facts[f"looks at {LOOKS[self.name]}"] = look_text(self.looked)
         metrics = [fact for fact in (told or {}).values() if isinstance(fact, Metric)]
         renamed = frozenset(name for metric in metrics for name in (metric.name, *metric.also))
         # An older version may have drawn under the name of a fact.

@@ -131,6 +131,11 @@ def _add_runs(commands: Commands) -> None:
     runs.add_argument("steps", metavar="STEP", nargs="*", help="only runs that began one of these steps")
     runs.add_argument("--limit", metavar="N", type=_count, default=20, help="at most N runs (default: 20)")
     runs.add_argument("--all", action="store_true", help="all runs")
+    runs.add_argument(
+        "--val-test",
+        action="store_true",
+        help="also their MCC on val_calib and val_test; choose by neither",
+    )
     runs.add_argument("--json", action="store_true", help="everything, for programs")
 
 
@@ -143,7 +148,10 @@ def _runs(parsed: argparse.Namespace) -> int:
     from streetvision_core.history.runs import list_runs
 
     limit = None if parsed.all else parsed.limit
-    return _show(list_runs(open_store(parsed.store), steps=parsed.steps, limit=limit), as_json=parsed.json)
+    store = open_store(parsed.store)
+    return _show(
+        list_runs(store, steps=parsed.steps, limit=limit, judged=parsed.val_test), as_json=parsed.json
+    )
 
 
 def _add_lineage(commands: Commands) -> None:
@@ -269,12 +277,15 @@ def _report(parsed: argparse.Namespace) -> int:
     Its bytes are verified first.
     """
     from streetvision_core.history.find import find_published
+    from streetvision_core.io.ledger import look_text
     from streetvision_core.report.pages import PAGE_NAME
 
     evaluation = find_published("evaluation", run=parsed.run, store_path=parsed.store)
     evaluation.read_bytes(PAGE_NAME)  # raises unless it is what was published
     page = evaluation.path(PAGE_NAME).absolute()
     print(page)
+    # Not in the page: its bytes are content, and content is the same however often it was looked at.
+    _tell(f"val_test: {look_text(evaluation.manifest.metrics)}.")
     if parsed.open:
         _open(page)
     return GOOD
@@ -374,8 +385,13 @@ def _print(text: str) -> None:
     print(for_terminal(text))
 
 
+def _tell(text: str) -> None:
+    """Tell a person on standard error, so that standard output is for programs alone."""
+    print(for_terminal(text), file=sys.stderr)
+
+
 def _complain(error: StreetVisionError) -> None:
-    print(for_terminal(error), file=sys.stderr)
+    _tell(str(error))
 
 
 if __name__ == "__main__":

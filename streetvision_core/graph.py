@@ -74,6 +74,12 @@ STEPS: Mapping[str, Step] = MappingProxyType(
 )
 
 
+# The steps that judge by a role which chose nothing before, so that each look at it counts (io/ledger.py).
+LOOKS: Mapping[str, str] = MappingProxyType(
+    {"thresholds": "val_calib", "scrc": "val_calib", EVALUATION: "val_test"}
+)
+
+
 def steps_behind(step: str) -> tuple[str, ...]:
     """Return every step that ``step`` must be made from, directly or not, and itself, which is the last."""
     steps: dict[str, None] = {}

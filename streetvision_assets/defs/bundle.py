@@ -71,6 +71,7 @@ def bundle(
         pictures=open_images(images, Splits.from_artifact(splits), roles=step.roles),
         directory=step.directory,
     )
+    step = step.count_looks(images, splits)
     leaves = what_leaves(exported.files)
     context.log.info(leaves)
     return step.result(

@@ -65,7 +65,7 @@ def thresholds(
     val_calib_logits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The exact best threshold after temperature scaling, and the selective sweep."""
-    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
+    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits).look_by(val_calib_logits)
     logits = Logits.from_artifact(val_calib_logits)
     fitted = step.reused(Thresholds.from_artifact) or fit_threshold_policy(
         Checkpoint.from_artifact(phase1_checkpoint).val_select,

@@ -40,6 +40,7 @@ def evaluation(
     for sentence in judged.left_out:
         context.log.info(sentence)
     step = Step.begin(context, store, None, *required.values(), *judged.published.values(), roles=ROLES)
+    step = step.look(images, splits)
     roles = Splits.from_artifact(splits)
     report = step.reused(Evaluation.from_artifact) or evaluate(
         Checkpoint.from_artifact(phase1_checkpoint),

@@ -12,7 +12,7 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.inference.logits import Logits
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import ScrcConfig
-from streetvision_core.policies.scrc import Scrc
+from streetvision_core.policies.scrc import Scrc, share_of
 from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, verify_scrc
 from streetvision_core.report.report_plots import plot_certificates
 from streetvision_core.training.checkpoint import Checkpoint
@@ -32,6 +32,7 @@ def scrc(
 ) -> dg.MaterializeResult[StepOutput]:
     """What may be answered so that the error among the answers stays within its promise."""
     step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
+    step = step.look_by(val_calib_logits, share=share_of(config))
     logits = Logits.from_artifact(val_calib_logits)
     fitted = step.reused(Scrc.from_artifact) or fit_scrc(
         Checkpoint.from_artifact(phase1_checkpoint).val_select,

@@ -227,6 +227,8 @@ def _figures(report: Report, tested: PolicyReport) -> str:
 On {report.counts.n} images that took no part in training, selection or calibration
 (`evaluation.json`) it answers {coverage.answered}, which is {coverage.share:.1%} (95 % interval over groups:
 {_ends(interval)}): {metrics["tp"]} hits, {metrics["fn"]} misses, {metrics["fp"]} false alarms.
+The look number, which is how often these images have judged a model, stands in `lineage/evaluation.json`;
+`streetvision verify .` prints it.
 
 {figures}
 """

@@ -14,6 +14,8 @@ from streetvision_core.bundle.golden import golden_problems
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.errors import BundleError
+from streetvision_core.graph import LOOKS, ROLES
+from streetvision_core.io.ledger import look_text
 from streetvision_core.io.private import machine_of
 from streetvision_core.models.views import find_views
 
@@ -43,6 +45,7 @@ class Verification:
             "promise": bundle.policy.promise(),
             "folded in": f"temperature {point.temperature:.4g}, threshold {point.threshold:.4g}",
             "val_test": self._tested_text(),
+            **self._looks(),
             "chain": ", ".join(sorted(bundle.lineage)),
             "machine": self._machine_text(),
             "golden": self._golden_text(),
@@ -66,6 +69,19 @@ class Verification:
             f"MCC {tested.metrics['mcc']:.3f}, accuracy {tested.metrics['accuracy']:.3f},"
             f" {tested.coverage.answered} of {evaluation.counts.n} images answered"
         )
+
+    def _looks(self) -> dict[str, str]:
+        """Return which look at its role each step says that it took, and how many the export counted."""
+        told = [
+            f"{step} {look_text(made.metrics)}" for step, made in self.bundle.lineage.items() if step in LOOKS
+        ]
+        metrics = self.bundle.contents.manifest.metrics
+        counted = [f"{metrics[name]} at {role}" for role in ROLES if (name := f"{role}_looks") in metrics]
+        return {
+            "looks": "; ".join([*told, f"when exported {' and '.join(counted)}" if counted else ""]).strip(
+                "; "
+            )
+        }
 
     def _machine_text(self) -> str:
         if self.bundle.record.is_redacted:

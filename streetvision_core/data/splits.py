@@ -196,6 +196,17 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
     )
 
 
+def digests_of_role(images: PublishedArtifact, splits: PublishedArtifact, role: str) -> list[str]:
+    """Return the SHA-256 (hex) of each image of a role."""
+    if BY_SHA256 in splits.manifest.output_artifacts:
+        named: list[str] = splits.read_json(BY_SHA256)["roles"][role]
+        return named
+    from streetvision_core.data.index import ImageIndex
+
+    names = frozenset(Splits.from_artifact(splits).roles[role])
+    return [image.sha256 for image in ImageIndex.from_artifact(images).pictures if image.name in names]
+
+
 def renamed(splits: Splits, sha256_of: Mapping[str, str]) -> Splits:
     """Return the splits with each image named by its SHA-256, and each group by the smallest one in it.
 

@@ -15,6 +15,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
+from streetvision_core.graph import LOOKS
 from streetvision_core.history.scan import Place, all_places, latest_files, places, read_pointers, run_ids
 from streetvision_core.history.text import (
     IMAGES,
@@ -30,6 +31,7 @@ from streetvision_core.history.text import (
 )
 from streetvision_core.io import read_artifact
 from streetvision_core.io.claims import abandoned
+from streetvision_core.io.ledger import NUMBER, look_text
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import HIDDEN
@@ -42,13 +44,13 @@ if TYPE_CHECKING:
 
 # The metrics that tell runs apart, in the order in which a run finds them, by their short heads: the name,
 # and the steps that report it. Other steps have metrics of these names too, of other images.
-SHOWN_METRICS = {
-    "val_mcc": ("val_mcc", ("phase1_checkpoint",)),
+SHOWN_METRICS = {"val_mcc": ("val_mcc", ("phase1_checkpoint",))}
+# Those of the roles that judge, on request: of 30 runs the best by val_test is .05 better there than it is.
+JUDGING_METRICS = {
     "calib_mcc": ("val_calib_mcc", ("thresholds",)),
     "mcc": ("mcc", ("evaluation", "bundle")),
 }
 _MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)-")
-_HEAD = ("run", "when (UTC)", *SHOWN_METRICS, "code", "images")
 
 Fields = Mapping[str, Any]
 
@@ -100,9 +102,9 @@ class RunEntry:
             "damaged": list(self.damaged),
         }
 
-    def row(self) -> list[str]:
-        """Return the cells of the table, in the order of its head."""
-        numbers = [self._with_interval(name, steps) for name, steps in SHOWN_METRICS.values()]
+    def row(self, shown: Mapping[str, tuple[str, tuple[str, ...]]]) -> list[str]:
+        """Return the cells of the table, with a column for each metric that is ``shown``."""
+        numbers = [self._with_interval(name, steps) for name, steps in shown.values()]
         code = self.code[0] if len(self.code) == 1 else "several" if self.code else ""
         return [self.run_id, moment_text(self.began)[:16], *numbers, code, self.source]
 
@@ -117,6 +119,7 @@ class RunEntry:
         }
         for label, steps in groups.items():
             yield from wrap(label, [f"{step}{'*' if step in self.current else ''}" for step in steps])
+        yield from wrap("looked", self._looks().split())
         for fault in self.damaged:
             yield from wrap("DAMAGED", [fault])
         if not any(groups.values()) and not self.damaged:
@@ -131,6 +134,12 @@ class RunEntry:
         ends = [metrics.get(f"mcc_{end}") for end in ("low", "high")]
         interval = "" if None in ends else " [{:.2f}, {:.2f}]".format(*ends)
         return f"{metrics[name]:.3f}{interval}"
+
+    def _looks(self) -> str:
+        metrics = {step: fields["metrics"] for step, fields in self.steps.items() if step in LOOKS}
+        if not any(NUMBER in known for known in metrics.values()):
+            return f"({look_text({})})" if metrics else ""
+        return "; ".join(f"{step}: {look_text(known)}" for step, known in metrics.items())
 
     def _computed(self) -> list[Fields]:
         return [fields for fields in self.steps.values() if not fields.get("reused_from")]
@@ -151,11 +160,15 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class RunList:
-    """The runs that were asked for, and the pointers that cannot be read."""
+    """The runs that were asked for, and the pointers that cannot be read.
+
+    With ``judged`` the table shows what they reach on val_calib and val_test.
+    """
 
     runs: Sequence[RunEntry]
     left_out: int
     faults: Sequence[str]
+    judged: bool = False
 
     @property
     def good(self) -> bool:
@@ -172,20 +185,31 @@ class RunList:
 
     def text(self) -> str:
         """Return a table, each run with its steps below its row."""
-        head, *rows = columns([_HEAD, *(run.row() for run in self.runs)])
+        shown = {**SHOWN_METRICS, **(JUDGING_METRICS if self.judged else {})}
+        names = ("run", "when (UTC)", *shown, "code", "pictures")
+        head, *rows = columns([names, *(run.row(shown) for run in self.runs)])
         lines = [head]
         for run, row in zip(self.runs, rows, strict=True):
             lines += [trim(row), *run.below()]
         notes = [
             "* is current; a + after the code means uncommitted changes; intervals are at 95 %, over groups."
         ]
+        if not self.judged and any(run.steps.keys() & LOOKS.keys() for run in self.runs):
+            notes.append(
+                "val_mcc is of val_select, to choose by; --val-test shows val_calib and val_test too."
+            )
         if self.left_out:
             notes.append(f"{count_text(self.left_out, 'older run')} left out (--all shows them).")
         return "\n".join([*lines, "", *notes, *(f"DAMAGED {fault}" for fault in self.faults)])
 
 
-def list_runs(store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | None = None) -> RunList:
-    """Return the newest ``limit`` runs of the store, or all; of ``steps``, those that began one of them."""
+def list_runs(
+    store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | None = None, judged: bool = False
+) -> RunList:
+    """Return the newest ``limit`` runs of the store, or all; of ``steps``, those that began one of them.
+
+    With ``judged``, what they reach on val_calib and val_test is shown too.
+    """
     wanted = set(steps)
     _require_known(store, wanted)
     pointers, faults = read_pointers(latest_files(store.root))
@@ -201,7 +225,7 @@ def list_runs(store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | N
         steps_of_run = places(store.root, run_id)
         if not wanted or wanted & {place.step for place in steps_of_run}:
             runs.append(_entry(run_id, steps_of_run, current=current, source=source))
-    return RunList(runs, len(ids) - looked_at, faults)
+    return RunList(runs, len(ids) - looked_at, faults, judged)
 
 
 def _require_known(store: ArtifactStore, steps: set[str]) -> None:

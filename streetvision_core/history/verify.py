@@ -2,7 +2,8 @@
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
 read only the roles it may (``graph.py``). A file with several names, as reuse makes them, is hashed
-once. What is current must be of one checkpoint. Of the whole store also: every pointer names a manifest that
+once. What is current must be of one checkpoint. The ledger is whole, and has the look of everything that says
+which look it comes from. Of the whole store also: every pointer names a manifest that
 is there, with the digest it vouches for, and no link or stray file lies among the runs.
 
 A directory without a manifest was never published, so it is no fault where a claim says that a step was begun
@@ -33,6 +34,7 @@ from streetvision_core.history.scan import (
 from streetvision_core.history.text import count_text, size_text
 from streetvision_core.io import PublishedArtifact, compute_file_sha256, content_digest, read_artifact
 from streetvision_core.io.chain import disagreements
+from streetvision_core.io.ledger import ledger_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -213,8 +215,11 @@ def _verify(
                 faults += _input_faults(name, given, opened((given.run_id, name)))
         return Checked(*key, sum(file.size_bytes for file in manifest.output_artifacts.values()), faults)
 
+    keys = list(keys)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter to other threads
         checked = list(pool.map(check, keys))
+    read = [one.manifest for one in map(opened, keys) if isinstance(one, PublishedArtifact)]
+    faults = [*faults, *ledger_problems(store.root, read)]
     wrong = [fault for pointer in pointers for fault in _pointer_faults(pointer, opened(pointer.key))]
     seconds = time.perf_counter() - begun
     return StoreVerification(checked, [*faults, *wrong], len(pointers), digests.hashed_bytes, seconds)

@@ -313,6 +313,7 @@ def describe_reuse(
     dagster_run_id: str,
     inputs: Mapping[str, InputArtifact],
     outputs: Mapping[str, OutputFile],
+    metrics: Mapping[str, float] | None = None,
 ) -> StepManifest:
     """Build the manifest of a run that took over the content of another; ``reused_from`` names who computed.
 
@@ -325,6 +326,7 @@ def describe_reuse(
         dagster_run_id: Dagster's name of it.
         inputs: What that run would have computed from: other runs, the same data versions.
         outputs: The files; all but those below ``lineage/`` are the origin's.
+        metrics: Numbers that are that run's own, beside those of the content.
     """
     computed = origin.reused_from or Origin(
         run_id=origin.run_id, dagster_run_id=origin.dagster_run_id, manifest_sha256=manifest_sha256
@@ -335,6 +337,7 @@ def describe_reuse(
         "dagster_run_id": dagster_run_id,
         "input_artifacts": dict(inputs),
         "output_artifacts": dict(outputs),
+        "metrics": {**origin.metrics, **(metrics or {})},
         "reused_from": computed,
     }
     return origin.model_copy(update=changes)

@@ -10,6 +10,7 @@
     resume/<step>/<step_key>/                         how far an unfinished computation has come
     features/<key>/                                   what frozen models made of images; all of it can go
     tensorboard/<step>/<run_id>/                      learning curves to look at; nothing is read from there
+    ledger/                                           every look at images that judge; never removed
 
 A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
 digest. Publishing makes sure that the directory holds the files of the manifest and no others, then
@@ -57,6 +58,7 @@ from streetvision_core.io.claims import (
     remove_own,
 )
 from streetvision_core.io.encode import bytes_digest
+from streetvision_core.io.ledger import LEDGER
 from streetvision_core.io.manifest import OutputFile, StepManifest
 from streetvision_core.io.names import (
     MANIFEST_NAME,
@@ -329,8 +331,8 @@ class ArtifactStore:
             clear_abandoned(run, root=self.root, keep=is_half_made)
         with self.exclusive():
             sweep_root(self.root)
-            for pointers in (self.root / "latest", self.root / "keys"):
-                sweep_partials(pointers, root=self.root)
+            for written in (self.root / "latest", self.root / "keys", self.root / LEDGER):
+                sweep_partials(written, root=self.root)
 
     def _sweep_or_tell(self) -> None:
         """Sweep; what cannot be cleared away costs room, and never a run."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
+from streetvision_core.errors import ConfigError
 from streetvision_core.eval.bootstrap import RESAMPLES
 from streetvision_core.eval.intervals import LEVEL
 from streetvision_core.eval.objectives import AtPrevalence, Cost, FBeta, Mcc, RecallAtLeast
@@ -166,6 +167,12 @@ class ScrcConfig(Settings):
         ErrorPromise(), discriminator="kind", description="what is promised: error, two_sided or expected"
     )
     delta: float = Field(0.10, gt=0, lt=1, description="probability with which the promise may fail")
+    looks: int | None = Field(
+        None,
+        ge=1,
+        description="certificates that may share images of val_calib, each at delta / looks; none: as many as"
+        " you like, each at delta, so that together they may fail more often",
+    )
     steps: int = Field(
         15,
         ge=1,
@@ -178,11 +185,27 @@ class ScrcConfig(Settings):
     folds: int = Field(5, ge=2, le=20, description="of the cross-validation that chooses the calibrator")
     seed: int = Field(0, ge=0, description="seed of the folds, and of the image that is drawn of a group")
 
+    @property
+    def delta_of_a_look(self) -> float:
+        """The probability with which one certificate may fail: its share of delta (Bonferroni)."""
+        return self.delta / (self.looks or 1)
+
     @pydantic.model_validator(mode="before")
     @classmethod
     def _read_older(cls, given: Any) -> Any:
         """Take what older versions recorded in a policy, flat."""
         return from_recorded("scrc", given) if isinstance(given, dict) else given
+
+    @pydantic.model_validator(mode="after")
+    def _require_delta(self) -> Self:
+        if self.looks is not None and self.promise.kind == "expected":
+            raise ConfigError(
+                "a promise with a delta, which a number of looks divides",
+                f"looks: {self.looks} beside the promise expected, which has none",
+                "looks of scrc",
+                "Leave looks out, or promise error or two_sided.",
+            )
+        return self
 
 
 LEAST_ERRORS = 30

@@ -50,6 +50,7 @@ from streetvision_core.eval.decisions import (
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.risk_control import certificate_of
 from streetvision_core.io import Artifact, json_bytes, json_digest
+from streetvision_core.io.ledger import Share
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.policies.config import ScrcConfig
@@ -89,9 +90,19 @@ def words_of(config: ScrcConfig, groups_known: bool | None = None) -> str:
         drawn = "images taken as independent, because no groups are known"
     return (
         f"{promised} Conditions: new images come as those of val_calib did, {drawn};"
-        " weights, preprocessing and this file are as they were certified; no other certificate was tried on"
-        " the same images before this one. A change of camera, place, season, share of roadwork or"
+        f" weights, preprocessing and this file are as they were certified;"
+        f" {_tried(config.looks)}. A change of camera, place, season, share of roadwork or"
         " preprocessing voids it."
+    )
+
+
+def _tried(looks: int | None) -> str:
+    """Return the condition on other certificates of the same images."""
+    if looks is None:
+        return "no other certificate was tried on the same images before this one"
+    return (
+        f"at most {looks} certificates share images of val_calib, each at 1/{looks} of that probability of"
+        " failing, and what is certified follows from no earlier look"
     )
 
 
@@ -325,15 +336,20 @@ class Side:
     delta: float | None
 
 
+def share_of(config: ScrcConfig) -> Share | None:
+    """Return the share of delta that a certificate takes; a promise in expectation has no delta."""
+    return None if config.promise.kind == "expected" else Share(delta=config.delta, budget=config.looks)
+
+
 def sides_of(config: ScrcConfig) -> tuple[Side, ...]:
     """Return what has to be certified; the two sides of two_sided share delta, so that both hold together."""
     promise = config.promise
     if promise.kind == "two_sided":
         return (
-            Side(("none",), promise.miss, config.delta / 2),
-            Side(("roadwork",), promise.alarm, config.delta / 2),
+            Side(("none",), promise.miss, config.delta_of_a_look / 2),
+            Side(("roadwork",), promise.alarm, config.delta_of_a_look / 2),
         )
-    return (Side(ANSWERS, promise.alpha, None if promise.kind == "expected" else config.delta),)
+    return (Side(ANSWERS, promise.alpha, None if promise.kind == "expected" else config.delta_of_a_look),)
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,8 @@ _MISTAKES = """\
 {% endfor %}
 </div>
 {% else %}<p>There are none.</p>{% endif %}
+<p class="muted">How often these images have judged a model is no part of this page, whose bytes must not depend on it: the
+look number stands in <code>manifest.json</code> beside it, and <code>streetvision report</code> prints it.</p>
 """
 
 SECTIONS = (_IDENTITY, _HEADLINE, _POLICIES, _PROMISES, _PLOTS, _IN_USE, _SLICES, _MISTAKES)

@@ -57,10 +57,18 @@ def test_what_is_not_there_is_a_paragraph_and_exit_1(store, capsys, arguments):
 
 
 def test_report_prints_the_page_of_the_current_evaluation_or_of_a_run(store, capsys):
-    _, out, _ = run(capsys, "report", "--store", store.root)
+    _, out, err = run(capsys, "report", "--store", store.root)
+    assert err == "val_test: look number not recorded.\n"
     assert out == f"{store.directory(SECOND, 'evaluation') / 'report.html'}\n"
     _, out, _ = run(capsys, "report", "--run", FIRST, "--store", store.root)
     assert out == f"{store.directory(FIRST, 'evaluation') / 'report.html'}\n"
+
+
+def test_report_says_which_look_at_val_test_it_is(store, capsys):
+    looked = {"look_number": 3, "looks_so_far": 5}
+    make(store, "20261122T110000-cccccccc", "evaluation", files=PAGE, inputs={}, reuse=False, metrics=looked)
+    code, out, err = run(capsys, "report", "--store", store.root)
+    assert (code, out.count("\n"), err) == (0, 1, "val_test: look number 3 of 5 so far.\n")
 
 
 def test_a_changed_report_is_neither_printed_nor_opened(store, capsys, monkeypatch):
@@ -85,4 +93,4 @@ def test_without_a_browser_the_path_is_printed_and_a_paragraph_says_why(store, c
     code, out, err = run(capsys, "report", "--open", "--store", store.root)
     assert code == 1
     assert out.endswith("report.html\n")
-    assert err.startswith("Expected a browser on this machine")
+    assert err.splitlines()[-1].startswith("Expected a browser on this machine")

@@ -14,6 +14,7 @@ from streetvision_core.history.remove import collect
 from streetvision_core.history.verify import verify_everything
 from streetvision_core.io import write_file_atomic
 from streetvision_core.io.claims import release
+from streetvision_core.io.ledger import Subject, count_looks, record_look
 from tests.history.conftest import FIRST, SECOND, THIRD
 from tests.history.made import CHAIN, damage, leave, make, make_run, snapshot, usage
 
@@ -99,6 +100,22 @@ def test_half_made_directories_temporary_files_and_dangling_keys_go(store):
     assert not key.exists()
     assert not list(store.root.rglob("*.partial"))
     assert collect(store, keep_runs=9).frees_bytes == 0
+    assert verify_everything(store).good
+
+
+def test_the_ledger_stays_and_what_it_says_with_it(store):
+    """Of runs that are gone the looks still count."""
+    subject = Subject(step="scrc", checkpoint="c" * 64, policy="d" * 64)
+    record_look(store, subject, ["a" * 64], run_id=FIRST)
+    before = {path: path.read_bytes() for path in (store.root / "ledger").rglob("*") if path.is_file()}
+    (store.root / "ledger" / PARTIAL).write_bytes(b"y" * 10)
+    age(store.root / "ledger", 10 * MONTH)
+    collect(store, keep_runs=0)
+    store.sweep()
+    assert before == {
+        path: path.read_bytes() for path in (store.root / "ledger").rglob("*") if path.is_file()
+    }
+    assert count_looks(store, ["a" * 64]) == 1
     assert verify_everything(store).good
 
 

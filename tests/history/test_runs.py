@@ -13,16 +13,19 @@ from tests.history.conftest import FIRST, SECOND, THIRD
 from tests.history.made import CHAIN, damage, leave, make, make_run
 
 EXPECTED = """\
-run                       when (UTC)        val_mcc  calib_mcc  mcc    code      images
-20261122T110000-cccccccc  2026-11-22 11:00                             fffffff+  demo, 12
+run                       when (UTC)        val_mcc  code      images
+20261122T110000-cccccccc  2026-11-22 11:00           fffffff+  demo, 12
   computed    splits*
-20261121T100000-bbbbbbbb  2026-11-21 10:00  0.938    0.750      0.500  fffffff+  demo, 12
+20261121T100000-bbbbbbbb  2026-11-21 10:00  0.938    fffffff+  demo, 12
   computed    phase1_checkpoint* gate* val_calib_logits* scrc* thresholds* evaluation* bundle*
   reused      images* splits backbone*
-20261121T090000-aaaaaaaa  2026-11-21 09:00  0.938    0.750      0.500  fffffff+  demo, 12
+  looked      (look number not recorded)
+20261121T090000-aaaaaaaa  2026-11-21 09:00  0.938    fffffff+  demo, 12
   computed    {computed}
+  looked      (look number not recorded)
 
 * is current; a + after the code means uncommitted changes; intervals are at 95 %, over groups.
+val_mcc is of val_select, to choose by; --val-test shows val_calib and val_test too.
 """
 
 
@@ -33,6 +36,24 @@ def test_a_person_reads_what_each_run_computed_reused_and_left_current(store):
     # By word: the columns are as wide as the commit, with or without changes, and long lines are wrapped.
     assert " ".join(lines).split() == EXPECTED.format(computed=" ".join(CHAIN)).split()
     assert lines[2].startswith("  computed    ")
+
+
+def test_what_judges_is_shown_on_request_alone(store, capsys):
+    """Whoever lists val_test beside every run chooses by it."""
+    assert main(["runs", "--store", str(store.root)]) == 0
+    text = capsys.readouterr().out
+    assert "0.938" in text
+    assert not {"0.500", "0.750", "calib_mcc"} & set(text.split())
+    assert main(["runs", "--store", str(store.root), "--val-test"]) == 0
+    text = capsys.readouterr().out
+    assert {"0.938", "0.500", "0.750", "calib_mcc"} <= set(text.split())
+    assert "--val-test" not in text
+
+
+def test_each_run_says_which_look_it_was(store):
+    looked = {"mcc": 0.5, "look_number": 4, "looks_so_far": 9}
+    make(store, "20261123T110000-dddddddd", "evaluation", config={"new": 1}, metrics=looked)
+    assert "  looked      evaluation: look number 4 of 9 so far\n" in list_runs(store, limit=1).text()
 
 
 def test_no_line_is_wider_than_the_terminal(store):

@@ -8,6 +8,7 @@ from streetvision_core.cli import main
 from streetvision_core.history import verify as module
 from streetvision_core.history.verify import verify_current, verify_everything, verify_run
 from streetvision_core.io import compute_file_sha256
+from streetvision_core.io.ledger import record_look, subject_of
 from tests.history.conftest import FIRST, SECOND, THIRD
 from tests.history.made import CHAIN, damage, make
 
@@ -150,3 +151,15 @@ def test_a_run_that_published_nothing_or_does_not_exist_is_a_paragraph(store, ca
     assert main(["verify", "dddddddd", "--store", str(store.root)]) == 1
     assert main(["verify", "nowhere", "--store", str(store.root)]) == 1
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_the_ledger_is_verified_and_what_says_its_look_must_have_it(store, capsys):
+    looked = {"mcc": 0.5, "look_number": 1, "looks_so_far": 1}
+    made = make(store, "20261123T110000-dddddddd", "evaluation", config={"new": 1}, metrics=looked).manifest
+    assert main(["verify", "--store", str(store.root)]) == 1
+    assert "is look number 1, which the ledger lacks" in capsys.readouterr().out
+    record_look(store, subject_of(made), ["a" * 64], run_id=made.run_id)
+    assert verify_current(store).good
+    (look,) = (store.root / "ledger").glob("*.json")
+    damage(look)
+    assert any("a look as it was recorded" in fault for fault in verify_current(store).faults)
