@@ -186,7 +186,7 @@ class RunList:
     def text(self) -> str:
         """Return a table, each run with its steps below its row."""
         shown = {**SHOWN_METRICS, **(JUDGING_METRICS if self.judged else {})}
-        names = ("run", "when (UTC)", *shown, "code", "pictures")
+        names = ("run", "when (UTC)", *shown, "code", "images")
         head, *rows = columns([names, *(run.row(shown) for run in self.runs)])
         lines = [head]
         for run, row in zip(self.runs, rows, strict=True):

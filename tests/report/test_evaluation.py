@@ -230,7 +230,7 @@ def test_each_image_passes_the_network_once_for_all_policies(chain, checkpoint, 
     names, passed, model = chain.splits.roles["val_test"], [], checkpoint.load_model()
     original = model.forward
     monkeypatch.setattr(model, "forward", lambda batch: passed.append(len(batch)) or original(batch))
-    watched = SimpleNamespace(config=checkpoint.config, load_model=lambda: model)
+    watched = SimpleNamespace(config=checkpoint.config, weights=checkpoint.weights, load_model=lambda: model)
     evaluation = evaluate(watched, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
     assert len(passed) == 1
     assert PAGE_NAME in evaluation.pages
