@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class StoreResource(dg.ConfigurableResource[ArtifactStore]):
-    """Where artifacts lie, and whether steps take over what lies there."""
+    """The store of the artifacts, and the choice to take over what lies there or to compute it again."""
 
     path: str = Field(
         default="", description="empty: what STREETVISION_STORE names, or $DAGSTER_HOME/artifacts"

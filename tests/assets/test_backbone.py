@@ -22,12 +22,11 @@ def test_an_adapted_backbone_follows_the_splits_and_records_what_it_read(picture
     assert {"adapters.safetensors", "backbone.json", "model.safetensors"} == set(
         first.manifest.output_artifacts
     )
-    assert "num_workers" not in first.manifest.config["adaptation"]
     record = first.read_json("backbone.json")["adaptation"]
     shown = materializations(result)["backbone"].metadata
     assert from_markdown(shown["adaptation"].md_str) == record["sentence"]
     assert record["sentence"] in [entry.user_message for entry in graph.instance.all_logs(result.run_id)]
-    assert graph.materialize(pictures, "backbone", backbone={**ADAPTED, "num_workers": 0}).success
+    assert graph.materialize(pictures, "backbone", backbone=ADAPTED).success
     assert graph.current("backbone").manifest.reused_from.run_id == first.manifest.run_id
     assert graph.materialize(pictures, "splits", "backbone", backbone=ADAPTED, splits={"seed": 1}).success
     assert graph.current("backbone").manifest.reused_from is None

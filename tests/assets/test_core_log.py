@@ -6,7 +6,6 @@ import dagster as dg
 import pytest
 
 from streetvision_assets import conventions
-from streetvision_assets.step import StepConfig
 
 CORE = logging.getLogger("streetvision_core.somewhere")
 
@@ -22,14 +21,14 @@ def run(body, monkeypatch):
     return [(one.level, one.user_message) for one in entries if one.dagster_event is None]
 
 
-def telling(context: dg.AssetExecutionContext, config: StepConfig) -> dg.MaterializeResult:
+def telling(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     CORE.debug("not for people")
     CORE.info("Going on after epoch %d, with 100%% of it.", 3)
     CORE.warning("A shard is damaged.")
     return dg.MaterializeResult(value=1)
 
 
-def failing(context: dg.AssetExecutionContext, config: StepConfig) -> dg.MaterializeResult:
+def failing(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     CORE.info("it begins")
     raise ValueError("and ends")
 

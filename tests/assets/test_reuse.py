@@ -155,7 +155,7 @@ def settle(monkeypatch):
 
 
 def read_again(graph, pictures, *, reuse=True, **images):
-    """How many images a run reads, and the data version of its index."""
+    """Return the number of images that a run reads, and the data version of its index."""
     assert graph.materialize(pictures, "images", reuse=reuse, images=images).success
     manifest = graph.current("images").manifest
     return manifest.metrics["pictures_read"], manifest.data_version

