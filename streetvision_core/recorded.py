@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KIND = "kind"
+# The unit of certificates that counted every image, whatever its group: read, but chosen no more.
+EVERY_IMAGE = "every_image"
 _PROBE_BATCH = 64  # images a step of a probe, where a part of a record does not say
 _CROPS = {name: name for name in ("scale_min", "hflip", "color_jitter")}
 
@@ -163,6 +165,8 @@ def _nested(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     known = _STEPS.get(step)
     if known is None:
         return settings
+    if step == "scrc" and "one_per_group" in settings:
+        settings["unit"] = {KIND: "group" if settings.pop("one_per_group") else EVERY_IMAGE}
     # A choice inside another comes first: the outer one then takes it in.
     for name in reversed(tuple(known.choices)):
         _nest(settings, name, known.choices[name])

@@ -107,3 +107,11 @@ def test_an_adaptation_that_was_recorded_flat_is_read():
 
 def test_other_steps_are_left_as_they_are():
     assert from_recorded("splits", {"seed": 3}) == {"seed": 3}
+
+
+def test_whether_one_image_of_a_group_was_counted_is_read_as_the_unit():
+    for counted, kind in ((True, "group"), (False, "every_image")):
+        for promise in ("error", {"kind": "error", "alpha": 0.1}):
+            read = from_recorded("scrc", {"promise": promise, "one_per_group": counted})
+            assert read["unit"] == {"kind": kind}
+            assert "one_per_group" not in read

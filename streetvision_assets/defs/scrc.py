@@ -13,7 +13,7 @@ from streetvision_core.inference.logits import Logits
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import ScrcConfig
 from streetvision_core.policies.scrc import Scrc, share_of
-from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, verify_scrc
+from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, size_table, verify_scrc
 from streetvision_core.report.report_plots import plot_certificates
 from streetvision_core.training.checkpoint import Checkpoint
 
@@ -42,9 +42,9 @@ def scrc(
         config=config,
         groups_known=logits.groups_known,
     )
-    for sentence in fitted.policy.infeasible():
+    for sentence in fitted.policy.remarks():
         context.log.warning(sentence)
-    told = {"promise": fitted.policy.promise()}
+    told = {"promise": fitted.policy.promise(), "units": fitted.policy.drawn()}
     return step.result(fitted, told=told, shown=partial(_show_scrc, fitted, logits), seed=config.seed)
 
 
@@ -53,6 +53,7 @@ def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:
     return {
         "risk_by_confidence": picture(plot_certificates(rows)),
         "sequence": table(rows),
+        "risk_by_group_size": table(size_table(fitted.policy, logits)),
     }
 
 

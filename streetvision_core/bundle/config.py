@@ -56,7 +56,9 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         False, description="refuse a policy that evaluation has not judged on val_test"
     )
     allow_degenerate: bool = Field(
-        False, description="export a policy that answers one class only; the bundle then says so"
+        False,
+        description="export a policy that answers one class only, or whose promise one constant"
+        " answer keeps; the bundle then says so",
     )
 
     @pydantic.field_validator("version")

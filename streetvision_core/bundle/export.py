@@ -286,7 +286,7 @@ def _require_useful(parts: _Parts, *, allowed: bool) -> tuple[str, ...]:
     reasons = (*parts.policy.degeneracies(), *(tested.degeneracies() if tested else ()))
     if reasons and not allowed:
         raise BundleError(
-            "a policy that answers images of both classes",
+            "a policy that answers images of both classes and promises what no constant answer keeps",
             f"a degenerate one: {' and '.join(reasons)}",
             "the policy",
             "Train longer or look at the data; allow_degenerate exports it all the same, marked as such.",

@@ -21,7 +21,7 @@ from streetvision_core.errors import DataError, SchemaError, field_faults
 from streetvision_core.eval.calibration import fit_temperature_scaling
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
-from streetvision_core.eval.thresholds import positive_probability, scan_margins
+from streetvision_core.eval.thresholds import MIDDLE, positive_probability, scan_margins
 from streetvision_core.io import json_bytes
 from streetvision_core.io.records import Record
 from streetvision_core.recorded import reworded
@@ -145,17 +145,21 @@ def decisions(logits: Values, *, accepted: Values | None = None) -> tuple[Decisi
     return tuple(DECISIONS[code] for code in np.where(taken, said.astype(int), 2).tolist())
 
 
-def freeze_operating_point(select: LabelledLogits) -> OperatingPoint:
+def freeze_operating_point(select: LabelledLogits, *, between: float = MIDDLE) -> OperatingPoint:
     """Fit temperature and threshold on val_select alone: the NLL's best, and then the MCC's.
 
-    It is for policies whose promise needs val_calib untouched.
+    It is for policies whose promise needs val_calib untouched. `between` places the threshold on the best
+    plateau, from its lower end.
 
     Raises:
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
     """
     temperature = fit_temperature_scaling(select.logits, select.labels).temperature
     choice = scan_margins(select.logits, select.labels)
-    threshold = threshold_between(choice.threshold / temperature, mcc=choice.mcc, role="val_select")
+    margin = choice.threshold
+    if between != MIDDLE:
+        margin = choice.plateau_low + between * (choice.plateau_high - choice.plateau_low)
+    threshold = threshold_between(margin / temperature, mcc=choice.mcc, role="val_select")
     return OperatingPoint(temperature=temperature, threshold=threshold)
 
 

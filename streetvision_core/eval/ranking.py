@@ -161,6 +161,46 @@ def precision_recall_curve(scores: Values, labels: Values) -> tuple[Floats, Floa
     return hits / hits[-1], hits / (hits + alarms)
 
 
+RISING_STEPS, SHUFFLES = 20, 199
+
+
+def rising_p_value(confidence: Values, wrong: Values, *, seed: int = 0) -> float:
+    """Return the p-value against errors [N] that do not rise with confidence [N]; 1 where nothing can tell.
+
+    It is exact for independent images: how much of the variance the best rising line through the error shares
+    of `RISING_STEPS` steps of confidence explains, against `SHUFFLES` shuffles of the errors.
+
+    Source: Barlow, Bartholomew, Bremner and Brunk, Statistical Inference under Order Restrictions (1972).
+    """
+    sure, mistaken = np.asarray(confidence, dtype=np.float64), np.asarray(wrong, dtype=bool)
+    if not mistaken.any() or mistaken.all():
+        return 1.0
+    edges = np.unique(np.quantile(sure, np.linspace(0, 1, RISING_STEPS + 1)[1:-1]))
+    step = np.unique(np.searchsorted(edges, sure, side="right"), return_inverse=True)[1]
+    sizes = np.bincount(step)
+    errors = np.bincount(step[mistaken], minlength=sizes.size)
+    shuffled = np.random.default_rng(seed).multivariate_hypergeometric(sizes, errors.sum(), size=SHUFFLES)
+    explained = _explained_by_rising(np.vstack([errors, shuffled]), sizes)
+    return float(np.mean(explained >= explained[0] - 1e-9))
+
+
+def _explained_by_rising(errors: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Floats:
+    """Return what the rising line of least squares explains of each row of error counts [R, S], [R].
+
+    At a step it is the greatest, over where a stretch begins up to there, of the least mean to any later end.
+    """
+    upto, counted = (
+        np.pad(values.cumsum(axis=-1), (*[(0, 0)] * (values.ndim - 1), (1, 0))) for values in (errors, sizes)
+    )
+    before = np.arange(sizes.size)[:, None] > np.arange(sizes.size)
+    lengths = np.where(before, 1, counted[None, 1:] - counted[:-1, None])
+    means = np.where(before, np.inf, (upto[:, None, 1:] - upto[:, :-1, None]) / lengths)
+    least = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
+    fitted = np.where(before, -np.inf, least).max(axis=1)
+    explained: Floats = ((fitted - errors[0].sum() / sizes.sum()) ** 2) @ sizes
+    return explained
+
+
 def falling_steps(
     values: Values, flagged: Values, *, scores: str, flags: str
 ) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -34,6 +34,7 @@ import numpy as np
 
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.eval.inputs import binary_vector, finite_vector, require_equal_length
+from streetvision_core.eval.thresholds import BETWEEN, MIDDLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 COVERAGE_LEVEL = 0.95
 # Confidences this close (relatively) are one: two ways to compute the same number differ by less.
 _TIE = 1e-12
+# How far (relatively) the loosest threshold may lie below the lowest confidence: rounding is far smaller.
+_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -183,16 +186,22 @@ def needed_without_error(*, alpha: float, delta: float | None) -> int:
 
 
 def risk_grid(
-    confidence: Values, *, calibration_size: int, alpha: float, delta: float | None, steps: int = 15
+    confidence: Values,
+    *,
+    calibration_size: int,
+    alpha: float,
+    delta: float | None,
+    steps: int = 15,
+    between: float = BETWEEN,
 ) -> tuple[float, ...]:
     """Freeze the sequence of thresholds from confidences [N] on val_select, strict to loose.
 
     It starts where twice the smallest certifiable number of calibration images is expected to be accepted
     (1.2 times where there are few), since a stricter one would mostly fail for want of images, and goes in
     even steps of coverage to accepting everything; a single step is the start alone. A promise about the mean
-    (no delta) begins at the first step: it cannot fail for want of accepted images. Each threshold lies in
-    the middle between the last confidence that it accepts and the next below, so that rounding moves no
-    image with a confidence of val_select across it.
+    (no delta) begins at the first step: it cannot fail for want of accepted images. Each threshold lies
+    well between the last confidence that it accepts and the next below (`between` of the way up), so that
+    rounding moves no image with a confidence of val_select across it, nor one on a simple fraction.
 
     Raises:
         DataError: confidence that is not [N] or not finite.
@@ -213,7 +222,7 @@ def risk_grid(
     first = 1 / steps if delta is None else min(1.0, times * needed / calibration_size)
     coverages = np.linspace(first, 1.0, steps)
     quantiles = np.quantile(sure, 1 - coverages, method="inverted_cdf")
-    return tuple(float(value) for value in np.unique(_below(quantiles, sure))[::-1])
+    return tuple(float(value) for value in np.unique(_below(quantiles, sure, between))[::-1])
 
 
 def control_expected_risk(
@@ -250,17 +259,23 @@ def control_expected_risk(
     )
 
 
-def one_per_group(groups: Sequence[str], *, seed: int) -> npt.NDArray[np.intp]:
-    """Return the positions of one member of each group, drawn at random and the same for the same seed.
+def one_per_group(groups: Sequence[str], *, seed: int, cap: int = 1) -> npt.NDArray[np.intp]:
+    """Return the positions of one member of each kept group, drawn at random and the same for the same seed.
+
+    A group of s members is kept with probability min(s, cap) / cap: all of them by default. Where the groups
+    are independent draws, what is left are independent draws of a member, a group weighing min(s, cap).
+    Nothing but groups and seed decides; labels have no part in it.
 
     Raises:
         DataError: there are no groups.
     """
     if not len(groups):
         raise DataError("the group of each image", "none", "the groups", "Pass one name an image.")
-    order = np.random.default_rng(seed).permutation(len(groups))
-    _, first = np.unique(np.asarray(groups)[order], return_index=True)
-    return np.sort(order[first])
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(groups))
+    _, first, sizes = np.unique(np.asarray(groups)[order], return_index=True, return_counts=True)
+    kept = rng.random(first.size) * cap < np.minimum(sizes, cap)
+    return np.sort(order[first[kept]])
 
 
 def count_accepted(
@@ -278,13 +293,16 @@ def count_accepted(
     return accepted, errors
 
 
-def _below(values: Floats, sure: Floats) -> Floats:
-    """Return the middles between values among the confidences and the next ones below them."""
+def _below(values: Floats, sure: Floats, between: float) -> Floats:
+    """Return what lies between values among the confidences and the next ones below them."""
     ordered, tied = np.unique(sure), values - _TIE * np.abs(values)
     smaller = np.searchsorted(ordered, tied)
-    following = np.where(smaller > 0, ordered[smaller - 1], 2 * tied - values)
-    middles: Floats = (values + following) / 2
-    return middles
+    if between == MIDDLE:  # a hair below the lowest, as the first schema had it
+        middles: Floats = (values + np.where(smaller > 0, ordered[smaller - 1], 2 * tied - values)) / 2
+        return middles
+    following = np.where(smaller > 0, ordered[smaller - 1], values - _EDGE * np.abs(values))
+    thresholds: Floats = following + between * (values - following)
+    return thresholds
 
 
 def _checked(

@@ -160,8 +160,36 @@ class ExpectedPromise(Settings):
     alpha: float = Field(0.05, gt=0, lt=1, description="largest share of wrong answers among all images")
 
 
-class ScrcConfig(Settings):
-    """The promise about the answered images, and its certificate."""
+class GroupUnit(Settings):
+    """An image drawn from a randomly drawn group: a long video counts as much as a single image."""
+
+    kind: Literal["group"] = "group"
+
+
+class ImageUnit(Settings):
+    """An image drawn at random, where no group counts as more than `cap` images."""
+
+    kind: Literal["image"] = "image"
+    cap: int = Field(
+        20,
+        ge=1,
+        le=1_000_000,
+        description="images that a longer group counts as; a group is kept with probability min(size, cap) /"
+        " cap, so a cap far above the usual size leaves few",
+    )
+
+
+class EveryImage(Settings):
+    """Every image, as if none belonged together: an older version's choice, read but not offered."""
+
+    kind: Literal["every_image"] = "every_image"
+
+
+_UNIT = "what the promise is about: group, an image of a randomly drawn group; or image, any image"
+
+
+class RecordedScrc(Settings):
+    """The promise about the answered images, and its certificate, as any version recorded it."""
 
     promise: ErrorPromise | TwoSidedPromise | ExpectedPromise = Field(
         ErrorPromise(), discriminator="kind", description="what is promised: error, two_sided or expected"
@@ -179,9 +207,7 @@ class ScrcConfig(Settings):
         le=1000,
         description="thresholds in the fixed sequence, strict to loose; 1: the strictest alone",
     )
-    one_per_group: bool = Field(
-        True, description="count one image of a group; false takes images of a group as independent"
-    )
+    unit: GroupUnit | ImageUnit | EveryImage = Field(GroupUnit(), discriminator="kind", description=_UNIT)
     folds: int = Field(5, ge=2, le=20, description="of the cross-validation that chooses the calibrator")
     seed: int = Field(0, ge=0, description="seed of the folds, and of the image that is drawn of a group")
 
@@ -206,6 +232,12 @@ class ScrcConfig(Settings):
                 "Leave looks out, or promise error or two_sided.",
             )
         return self
+
+
+class ScrcConfig(RecordedScrc):
+    """The promise about the answered images, and its certificate."""
+
+    unit: GroupUnit | ImageUnit = Field(GroupUnit(), discriminator="kind", description=_UNIT)
 
 
 LEAST_ERRORS = 30

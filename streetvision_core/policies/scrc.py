@@ -2,33 +2,33 @@
 
 1. Frozen on val_select: the calibrator (chosen by cross-validated NLL), the operating point, and the sequence
    of thresholds on the confidence. Confidence is the calibrated probability that the answer is right.
-2. val_calib is looked at once, one image of each group: the loosest threshold that holds is certified.
+2. val_calib is looked at once, at most one image of a group: the loosest threshold that holds is certified.
 3. Accepted is what has at least that confidence; everything else is deferred. Where nothing can be
    certified, everything is deferred.
 
 Three promises, which must not be confused (`risk_control` proves them):
 
-error      With probability 1 - delta over the calibration images, at most alpha of the answered images
-           are answered wrongly.
-two_sided  With probability 1 - delta, at most `miss` of the images answered none are roadwork, and at
-           most `alarm` of those answered roadwork are none. Each answer has its own threshold and
-           delta / 2.
-expected   On average over calibration sets, at most alpha of all images are answered wrongly. It is
-           conformal risk control, and about this calibration set it promises nothing.
+error      With probability 1 - delta over the calibration images, an image that is answered is answered
+           wrongly with probability at most alpha.
+two_sided  With probability 1 - delta, an image answered none is roadwork with probability at most `miss`,
+           and one answered roadwork is none with probability at most `alarm`. Each answer has its own
+           threshold and delta / 2.
+expected   On average over calibration sets, an image is answered wrongly with probability at most alpha,
+           deferred ones counted as right. It is conformal risk control, and about this calibration set it
+           promises nothing.
+
+What "an image" is, `unit` says: one drawn from a randomly drawn group, or any image, where no group counts
+as more than `cap` of them. What is counted on val_calib is drawn the same way, by groups and seed alone.
 
 `scrc_fit` freezes and certifies. A policy that is read is held against itself: its digests against what was
 frozen, each bound against its own counts, and what is certified against what was chosen to be promised.
 
 Sources: Xu, Guo, Wei, Selective Conformal Risk Control (arXiv 2512.12844), and those of `risk_control`.
-
-The guarantee of a certificate in words: what is promised, of what, and what voids it.
-
-The words follow from the configuration, and from whether groups are known, alone, so that whoever reads a
-policy can hold them against its numbers.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
@@ -53,7 +53,8 @@ from streetvision_core.io import Artifact, json_bytes, json_digest
 from streetvision_core.io.ledger import Share
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
-from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.policies.config import EveryImage, GroupUnit, RecordedScrc
+from streetvision_core.policies.guarantee import FIRST_SCHEMA, Schema, words_of
 from streetvision_core.policies.threshold import FittedOn
 from streetvision_core.recorded import reworded
 
@@ -65,48 +66,10 @@ if TYPE_CHECKING:
     from streetvision_core.io import PublishedArtifact
 
 
-def words_of(config: ScrcConfig, groups_known: bool | None = None) -> str:
-    """Return the guarantee and its conditions in words; older ones did not know `groups_known`."""
-    likely = f"With probability at least {percent(1 - config.delta)} over the calibration images, at most"
-    promise = config.promise
-    if promise.kind == "two_sided":
-        promised = (
-            f"{likely} {percent(promise.miss)} of the images answered none show roadwork, and at"
-            f" most {percent(promise.alarm)} of those answered roadwork show none."
-        )
-    elif promise.kind == "error":
-        promised = f"{likely} {percent(promise.alpha)} of the answered images are answered wrongly."
-    else:
-        promised = (
-            f"On average over calibration sets and new images, at most {percent(promise.alpha)} of all"
-            " images are answered wrongly; about this very calibration set nothing is promised."
-        )
-    drawn = (
-        "one image drawn from each group, the groups independent of each other"
-        if config.one_per_group
-        else "one by one, independently of each other, whatever group they belong to"
-    )
-    if groups_known is False:
-        drawn = "images taken as independent, because no groups are known"
-    return (
-        f"{promised} Conditions: new images come as those of val_calib did, {drawn};"
-        f" weights, preprocessing and this file are as they were certified;"
-        f" {_tried(config.looks)}. A change of camera, place, season, share of roadwork or"
-        " preprocessing voids it."
-    )
-
-
-def _tried(looks: int | None) -> str:
-    """Return the condition on other certificates of the same images."""
-    if looks is None:
-        return "no other certificate was tried on the same images before this one"
-    return (
-        f"at most {looks} certificates share images of val_calib, each at 1/{looks} of that probability of"
-        " failing, and what is certified follows from no earlier look"
-    )
-
-
 SCRC_NAME = "scrcparams.json"
+RISING = 0.05  # at most this p-value is said
+Units: TypeAlias = Literal["groups", "images", "pictures"]
+UNITS: Mapping[str, Units] = {"group": "groups", "image": "images", "every_image": "pictures"}
 Promise: TypeAlias = Literal["error", "two_sided", "expected"]
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 _Level = Annotated[FiniteFloat, Field(gt=0, lt=1)]
@@ -127,6 +90,26 @@ class SelectFreeze(Record):
     n: int
     nll_before: FiniteFloat
     judged: tuple[Judged, ...]
+
+
+class CalibUnits(Record):
+    """The units of val_calib: one image of each of `units` groups, which are left of `groups`.
+
+    `roadwork` of them show roadwork. `rising` is the p-value against errors that do not rise with confidence.
+    """
+
+    groups: Annotated[int, Field(ge=1)]
+    units: Annotated[int, Field(ge=0)]
+    roadwork: Annotated[int, Field(ge=0)]
+    rising: _Share
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if not self.roadwork <= self.units <= self.groups:
+            raise ValueError(
+                f"roadwork {self.roadwork}, units {self.units} and groups {self.groups} do not rise"
+            )
+        return self
 
 
 class Frozen(Record):
@@ -214,41 +197,57 @@ class Certified(Record):
 class ScrcPolicy(Record):
     """The content of `scrcparams.json`: what decides, what was frozen, what was certified, and its words.
 
-    `units` says what was counted: one image of each group, or every image. `groups_known` says whether
-    the data names groups, None where an older version did not record it.
+    `units` says what was counted: one image of each group, one of some groups by their size, or (in the first
+    schema) every image. `groups_known` says whether the data names groups, None where an older version did
+    not record it. The first schema has no `val_calib`, certified unfolded logits, and names its unit among
+    the conditions.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Schema
     type: Literal["scrc"] = "scrc"
     promised: Promise
     point: OperatingPoint
     calibrator: dict[str, Any]
     certificates: Annotated[tuple[Certified, ...], Field(min_length=1)]
-    units: Literal["groups", "pictures"]
+    units: Units
     frozen: Frozen
-    chosen_by: ScrcConfig
+    chosen_by: RecordedScrc
     fitted_on: FittedOn
     val_select: SelectFreeze
+    val_calib: CalibUnits | None = None
     groups_known: bool | None = None
     guarantee: str
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         chosen = self.chosen_by
-        units = "groups" if chosen.one_per_group else "pictures"
-        if (self.promised, self.units) != (chosen.promise.kind, units):
+        if (self.promised, self.units) != (chosen.promise.kind, UNITS[chosen.unit.kind]):
             raise ValueError(
                 f"it promises {self.promised} of {self.units}, but {chosen.promise.kind} was chosen"
             )
         certified = tuple(Side(one.answers, one.alpha, one.delta) for one in self.certificates)
         if certified != sides_of(chosen):
             raise ValueError(f"it was chosen to certify {sides_of(chosen)}, but it certifies {certified}")
-        if reworded(self.guarantee) != reworded(words_of(chosen, self.groups_known)):
+        self._counts_its_units()
+        words = words_of(chosen, self.groups_known, schema=self.schema_version)
+        if reworded(self.guarantee) != reworded(words):
             raise ValueError("the words of the guarantee are not those of its numbers")
         if self.frozen != digests(self.point, self.calibrator, self.certificates):
             raise ValueError("point, calibrator or thresholds are not those that were frozen")
         calibrator_from_json(self.calibrator, where=SCRC_NAME)
         return self
+
+    def _counts_its_units(self) -> None:
+        first, counted, unit = self.schema_version == FIRST_SCHEMA, self.val_calib, self.chosen_by.unit
+        if first != (counted is None) or (isinstance(unit, EveryImage) and not first):
+            raise ValueError(f"schema {self.schema_version} does not count {unit.kind} like this")
+        if counted is None:
+            return
+        certified = sum(one.n for one in self.certificates)
+        if certified != counted.units or (isinstance(unit, GroupUnit) and counted.units != counted.groups):
+            raise ValueError(
+                f"{certified} units are certified, but {counted.units} of {counted.groups} groups were drawn"
+            )
 
     @property
     def defers(self) -> bool:
@@ -278,31 +277,97 @@ class ScrcPolicy(Record):
 
     def probabilities(self, logits: Values) -> Floats:
         """Calibrated probability of roadwork, float64 [N], of folded logits [N, 2] or margins [N]."""
-        unfolded = (margin_vector(logits) + self.point.shift) * self.point.temperature
-        return calibrator_from_json(self.calibrator, where=SCRC_NAME).apply(unfolded)
+        calibrator = calibrator_from_json(self.calibrator, where=SCRC_NAME)
+        return calibrator.apply(unfold(self.point, margin_vector(logits)))
 
     @property
     def _counted(self) -> str:
-        return "images (no groups known)" if self.groups_known is False else self.units
+        if self.groups_known is False:
+            return "images (no groups known)"
+        return "groups" if self.val_calib else self.units
 
     def degeneracies(self) -> list[str]:
-        """Say why this policy decides nothing: one sentence a reason, none for a useful policy."""
+        """Say why this policy decides nothing, or promises nothing: one sentence a reason."""
         if any(one.threshold is not None for one in self.certificates):
-            return []
-        return [f"it defers every image: {_shortfall(self.certificates[0], self._counted)}"]
+            return self.empty()
+        return [f"it defers every image: {self._shortfall(self.certificates[0])}"]
 
     def infeasible(self) -> list[str]:
         """Say which answers are always deferred, and what a certificate would take."""
         return [
             f"What would be answered {' or '.join(one.answers)} is always deferred, because it cannot be"
-            f" certified: {_shortfall(one, self._counted)}."
+            f" certified: {self._shortfall(one)}."
             for one in self.certificates
             if one.threshold is None
         ]
 
+    def empty(self) -> list[str]:
+        """Say which parts of the promise one constant answer would keep, and what to promise instead."""
+        if self.val_calib is None or not self.val_calib.units:
+            return []
+        units, roadwork = self.val_calib.units, self.val_calib.roadwork
+        wrong: dict[Answer, tuple[int, str]] = {
+            "none": (roadwork, "show roadwork"),
+            "roadwork": (units - roadwork, "show none"),
+        }
+        return [
+            f"its promise is empty: always answering {answer} would keep it, because only {few} of {units}"
+            f" {self._counted} of val_calib {shown} ({few / units:.2%}), and {percent(one.alpha)} may be"
+            f" wrong{_instead(self.promised)}"
+            for one in self.certificates
+            for answer, (few, shown) in wrong.items()
+            if answer in one.answers and few <= one.alpha * units
+        ]
+
+    def misordered(self) -> list[str]:
+        """Say that the surest answers are wrong more often, where an isotonic test over units finds it."""
+        if self.val_calib is None or self.val_calib.rising > RISING:
+            return []
+        units = f"{self.val_calib.units} {self._counted}"
+        sentence = (
+            "Confidence is ordered wrongly: the surer an answer is, the more often it is wrong (isotonic test"
+            f" over {units} of val_calib, p = {self.val_calib.rising:.3f})."
+        )
+        return [sentence]
+
+    def remarks(self) -> list[str]:
+        """Say what is to be known before its promise is believed, in whole sentences."""
+        return [
+            *self.infeasible(),
+            *(f"{one[0].upper()}{one[1:]}." for one in self.empty()),
+            *self.misordered(),
+        ]
+
+    def drawn(self) -> str:
+        """Say how many units of val_calib are left, and how many a certificate takes at the least."""
+        if self.val_calib is None:
+            return f"{sum(one.n for one in self.certificates)} {self._counted}"
+        left, groups = self.val_calib.units, self.val_calib.groups
+        needed = max(one.needed for one in self.certificates)
+        return (
+            f"{left} of {groups} {self._counted} of val_calib are counted; a certificate takes at least"
+            f" {needed} without an error{self._groups_for(needed)}"
+        )
+
+    def _groups_for(self, needed: int) -> str:
+        """Say how many groups must be there for so many to be left, where some are thinned out."""
+        if self.val_calib is None or not 0 < self.val_calib.units < self.val_calib.groups:
+            return ""
+        groups = math.ceil(needed * self.val_calib.groups / self.val_calib.units)
+        return f", which about {groups} groups of such sizes would leave"
+
+    def _shortfall(self, one: Certified) -> str:
+        """Say what was missing for a certificate."""
+        wanted = "without a wrong answer among them" if one.delta is None else "accepted without an error"
+        least = f"at least {one.needed} {self._counted} of val_calib {wanted}, more with each error"
+        takes = f"{percent(one.alpha)} takes {least}"
+        if one.n < one.needed:
+            return f"{takes}, and there are only {one.n}{self._groups_for(one.needed)}"
+        return f"{takes}; there are {one.n}, but too many of the surest answers are wrong"
+
     def promise(self) -> str:
         """Say in words what it promises, on what conditions, and what it defers altogether."""
-        return " ".join([*self.infeasible(), self.guarantee])
+        return " ".join([*self.remarks(), self.guarantee])
 
     @classmethod
     def from_json(cls, content: Any, *, where: str) -> Self:
@@ -317,14 +382,16 @@ class ScrcPolicy(Record):
         return read_policy(cls, content, where=where)
 
 
-def _shortfall(one: Certified, units: str) -> str:
-    """Say what was missing for a certificate."""
-    wanted = "without a wrong answer among them" if one.delta is None else "accepted without an error"
-    least = f"at least {one.needed} {units} of val_calib {wanted}, more with each error"
-    takes = f"{percent(one.alpha)} takes {least}"
-    if one.n < one.needed:
-        return f"{takes}, and there are only {one.n}"
-    return f"{takes}; there are {one.n}, but too many of the surest answers are wrong"
+def _instead(promised: Promise) -> str:
+    """Say which promise would not be empty."""
+    if promised == "two_sided":
+        return "; promise less than that share"
+    return "; choose promise: two_sided, with less than that share for it"
+
+
+def unfold(point: OperatingPoint, margins: Floats) -> Floats:
+    """Return the checkpoint's margins, float64 [N], of folded ones."""
+    return (margins + point.shift) * point.temperature
 
 
 @dataclass(frozen=True)
@@ -336,12 +403,12 @@ class Side:
     delta: float | None
 
 
-def share_of(config: ScrcConfig) -> Share | None:
+def share_of(config: RecordedScrc) -> Share | None:
     """Return the share of delta that a certificate takes; a promise in expectation has no delta."""
     return None if config.promise.kind == "expected" else Share(delta=config.delta, budget=config.looks)
 
 
-def sides_of(config: ScrcConfig) -> tuple[Side, ...]:
+def sides_of(config: RecordedScrc) -> tuple[Side, ...]:
     """Return what has to be certified; the two sides of two_sided share delta, so that both hold together."""
     promise = config.promise
     if promise.kind == "two_sided":

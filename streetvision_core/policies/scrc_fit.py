@@ -18,6 +18,8 @@ from streetvision_core.eval.calibrators import RETIRED, calibrator_from_json
 from streetvision_core.eval.curves import curve_files, curve_problems
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.inputs import margin_vector
+from streetvision_core.eval.intervals import clopper_pearson_interval
+from streetvision_core.eval.ranking import rising_p_value
 from streetvision_core.eval.risk_control import (
     certify_selective_risk,
     control_expected_risk,
@@ -28,9 +30,13 @@ from streetvision_core.eval.risk_control import (
     risk_grid,
     risk_p_value,
 )
-from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.eval.thresholds import BETWEEN, MIDDLE
+from streetvision_core.policies.config import EveryImage, ImageUnit, RecordedScrc, ScrcConfig
+from streetvision_core.policies.guarantee import FIRST_SCHEMA, SCHEMA, Schema, words_of
 from streetvision_core.policies.scrc import (
     SCRC_NAME,
+    UNITS,
+    CalibUnits,
     Certified,
     Judged,
     Scrc,
@@ -40,19 +46,25 @@ from streetvision_core.policies.scrc import (
     digests,
     has_answer,
     sides_of,
-    words_of,
+    unfold,
 )
 from streetvision_core.policies.threshold import FittedOn
 
 if TYPE_CHECKING:
     from streetvision_core.eval.calibrators import Calibrator
     from streetvision_core.eval.decisions import LabelledLogits, OperatingPoint
-    from streetvision_core.eval.inputs import Bools, Floats
+    from streetvision_core.eval.inputs import Bools, Floats, Values
     from streetvision_core.eval.risk_control import Certificate
 
 DEFAULTS = ScrcConfig()
 # How far a minimum that a search has found may lie from the one that it finds on another machine.
 REFITTED = 1e-7
+GROUP_SIZES = (
+    ("1 image", 1, 1),
+    ("2 to 5 images", 2, 5),
+    ("6 to 20 images", 6, 20),
+    ("more than 20 images", 21, np.inf),
+)
 
 
 def fit_scrc(
@@ -83,7 +95,8 @@ def fit_scrc(
         calib,
         _choose_calibrator(select, config),
         fitted_on=fitted_on,
-        config=config,
+        # A step's configuration holds more than the recipe of the policy.
+        config=RecordedScrc(**config.model_dump(include=set(RecordedScrc.model_fields))),
         groups_known=groups_known,
     )
     return Scrc(policy, _curves(policy, calib))
@@ -95,31 +108,35 @@ def _freeze_and_certify(
     chosen: CalibratorChoice,
     *,
     fitted_on: FittedOn,
-    config: ScrcConfig,
+    config: RecordedScrc,
     groups_known: bool | None,
+    schema: Schema = SCHEMA,
 ) -> ScrcPolicy:
-    point = freeze_operating_point(select)
-    units = _units(calib, config)
-    seen, new = (_side(pictures, point, chosen.calibrator) for pictures in (select, units))
-    certificates = tuple(_certify(side, seen, new, config) for side in sides_of(config))
+    between = MIDDLE if schema == FIRST_SCHEMA else BETWEEN
+    point = freeze_operating_point(select, between=between)
+    units = _units(calib, config, groups_known)
+    seen = _side(select, point, chosen.calibrator, folded=False)
+    new = _side(units, point, chosen.calibrator, folded=schema > FIRST_SCHEMA)
+    certificates = tuple(_certify(side, seen, new, config, between=between) for side in sides_of(config))
     calibrator = chosen.calibrator.to_json()
     return ScrcPolicy(
+        schema_version=schema,
         promised=config.promise.kind,
         point=point,
         calibrator=calibrator,
         certificates=certificates,
-        units="groups" if config.one_per_group else "pictures",
+        units=UNITS[config.unit.kind],
         frozen=digests(point, calibrator, certificates),
-        # A step's configuration holds more than the recipe of the policy.
-        chosen_by=ScrcConfig(**config.model_dump(include=set(ScrcConfig.model_fields))),
+        chosen_by=config,
         fitted_on=fitted_on,
         val_select=SelectFreeze(
             n=len(select.labels),
             nll_before=negative_log_likelihood(select.logits, select.labels),
             judged=tuple(Judged(**vars(one)) for one in chosen.judged),
         ),
+        val_calib=None if schema == FIRST_SCHEMA else _count_units(calib, units, new, config),
         groups_known=groups_known,
-        guarantee=words_of(config, groups_known),
+        guarantee=words_of(config, groups_known, schema=schema),
     )
 
 
@@ -138,6 +155,7 @@ def verify_scrc(
         fitted_on=policy.fitted_on,
         config=policy.chosen_by,
         groups_known=None if policy.groups_known is None else groups_known,
+        schema=policy.schema_version,
     )
     if policy.frozen != fitted.frozen:
         # Digests tell last digits apart, which another machine rounds otherwise; they must fit their record.
@@ -173,7 +191,10 @@ def _choose_again(policy: ScrcPolicy, select: LabelledLogits) -> CalibratorChoic
 
 
 def _curves(policy: ScrcPolicy, calib: LabelledLogits) -> dict[str, bytes]:
-    return curve_files({"risk_by_confidence": sequence_table(policy, calib)})
+    curves = {"risk_by_confidence": sequence_table(policy, calib)}
+    if policy.schema_version > FIRST_SCHEMA:
+        curves["risk_by_group_size"] = size_table(policy, calib)
+    return curve_files(curves)
 
 
 def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
@@ -182,9 +203,10 @@ def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, 
     `p_value` is that of the hypothesis that the risk is above alpha, None for a promise in expectation;
     certified is the last row before the first that does not hold.
     """
-    units = _units(calib, policy.chosen_by)
+    units = _units(calib, policy.chosen_by, policy.groups_known)
     calibrator = calibrator_from_json(policy.calibrator, where=SCRC_NAME)
-    roadwork, sure, wrong = _side(units, policy.point, calibrator)
+    folded = policy.schema_version > FIRST_SCHEMA
+    roadwork, sure, wrong = _side(units, policy.point, calibrator, folded=folded)
     rows: list[dict[str, object]] = []
     for one in policy.certificates:
         chosen = has_answer(roadwork, one.answers)
@@ -206,7 +228,39 @@ def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, 
     return rows
 
 
-def _choose_calibrator(select: LabelledLogits, config: ScrcConfig) -> CalibratorChoice:
+def size_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
+    """Return a row for each class of group sizes: how often its answers are wrong, one image of each group.
+
+    `low` and `high` hold the risk of an answered image of such a group with 95 % confidence, and
+    `risk_of_all` is the share of wrong answers if none were deferred.
+    """
+    sizes = np.unique(np.asarray(calib.groups), return_inverse=True, return_counts=True)[1:]
+    chosen = one_per_group(calib.groups, seed=policy.chosen_by.seed)
+    size, images = sizes[1][sizes[0]][chosen], np.asarray(calib.labels)[chosen] == 1
+    margins = _folded(calib.logits[chosen], policy.point)
+    answered, wrong = np.array(policy.decide(margins)) != "defer", answers(margins) != images
+    rows: list[dict[str, object]] = []
+    for name, low, high in GROUP_SIZES:
+        own = (size >= low) & (size <= high)
+        m, k = int((own & answered).sum()), int((own & answered & wrong).sum())
+        interval = clopper_pearson_interval(k, m) if m else None
+        rows.append(
+            {
+                "group_size": name,
+                "groups": int(own.sum()),
+                "images": int(size[own].sum()),
+                "answered": m,
+                "wrong": k,
+                "risk": k / m if m else "",
+                "low": interval.low if interval else "",
+                "high": interval.high if interval else "",
+                "risk_of_all": float(wrong[own].mean()) if own.any() else "",
+            }
+        )
+    return [row for row in rows if row["groups"]]
+
+
+def _choose_calibrator(select: LabelledLogits, config: RecordedScrc) -> CalibratorChoice:
     """Choose by cross-validation; where val_select is too small for that, take the temperature."""
     groups, truth = np.asarray(select.groups), np.asarray(select.labels) == 1
     if min(np.unique(groups[truth]).size, np.unique(groups[~truth]).size) < config.folds:
@@ -224,17 +278,47 @@ class _Units:
     labels: Any
 
 
-def _units(calib: LabelledLogits, config: ScrcConfig) -> _Units:
-    if not config.one_per_group:
+def _units(calib: LabelledLogits, config: RecordedScrc, groups_known: bool | None) -> _Units:
+    """Draw the units, before a label is read: groups, cap and seed alone decide which they are."""
+    if isinstance(config.unit, EveryImage):
         return _Units(calib.logits, calib.labels)
-    chosen = one_per_group(calib.groups, seed=config.seed)
+    # Where no groups are known every image is a group, and thinning would only lose some.
+    cap = config.unit.cap if isinstance(config.unit, ImageUnit) and groups_known is not False else 1
+    chosen = one_per_group(calib.groups, seed=config.seed, cap=cap)
     return _Units(calib.logits[chosen], calib.labels[chosen])
 
 
-def _side(pictures: Any, point: OperatingPoint, calibrator: Calibrator) -> tuple[Bools, Floats, Bools]:
-    """Say of each image whether its answer is roadwork, how sure it is, and whether it is wrong."""
+def _count_units(
+    calib: LabelledLogits, units: _Units, side: tuple[Bools, Floats, Bools], config: RecordedScrc
+) -> CalibUnits:
+    return CalibUnits(
+        groups=len(set(calib.groups)),
+        units=len(units.labels),
+        roadwork=int(np.count_nonzero(units.labels == 1)),
+        rising=rising_p_value(side[1], side[2], seed=config.seed),
+    )
+
+
+def _folded(logits: Values, point: OperatingPoint) -> Floats:
+    """Return the margins [N] of logits [N, 2] at the operating point, as float32 weights give them."""
+    return margin_vector(point.fold(logits).astype(np.float32))
+
+
+def _side(
+    pictures: Any, point: OperatingPoint, calibrator: Calibrator, *, folded: bool
+) -> tuple[Bools, Floats, Bools]:
+    """Say of each image whether its answer is roadwork, how sure it is, and whether it is wrong.
+
+    Folded, it is what decides in use that is asked: float32 margins at the operating point, unfolded again.
+    """
+    if not len(pictures.labels):
+        nothing = np.zeros(0)
+        return nothing > 0, nothing, nothing > 0
     margins = margin_vector(pictures.logits)
     roadwork = answers(point.fold(pictures.logits))
+    if folded:
+        margins = _folded(pictures.logits, point)
+        roadwork, margins = answers(margins), unfold(point, margins)
     p = calibrator.apply(margins)
     return roadwork, np.where(roadwork, p, 1 - p), roadwork != (np.asarray(pictures.labels) == 1)
 
@@ -243,7 +327,9 @@ def _certify(
     side: Side,
     select: tuple[Bools, Floats, Bools],
     calib: tuple[Bools, Floats, Bools],
-    config: ScrcConfig,
+    config: RecordedScrc,
+    *,
+    between: float,
 ) -> Certified:
     """Freeze the sequence on val_select, then certify on the units of val_calib."""
     alpha, delta = side.alpha, side.delta
@@ -253,7 +339,12 @@ def _certify(
     grid: tuple[float, ...] = (1.0,)
     if frozen.any():
         grid = risk_grid(
-            select[1][frozen], calibration_size=expected, alpha=alpha, delta=delta, steps=config.steps
+            select[1][frozen],
+            calibration_size=expected,
+            alpha=alpha,
+            delta=delta,
+            steps=config.steps,
+            between=between,
         )
     chosen = has_answer(calib[0], side.answers)
     certificate = _certificate(calib[1][chosen], calib[2][chosen], grid, alpha=alpha, delta=delta)

@@ -165,7 +165,7 @@ def test_a_bundle_of_the_threshold_policy_says_nothing_of_deferring(bundle):
 def test_the_readme_of_scrc_holds_the_guarantee_in_words_with_its_conditions(chain, scrc_bundle):
     readme = " ".join((scrc_bundle / "README.md").read_text().split())
     for words in (
-        "With probability at least 80", "at most 40", "of the answered images are answered wrongly",
+        "With probability at least 80", "at most 40", "an image drawn from a randomly drawn group, where",
         "Conditions: new images come as those of val_calib did",
         "A change of camera, place, season, share of roadwork or preprocessing voids it.",
     ):  # fmt: skip
@@ -251,6 +251,21 @@ def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(br
     pictures = branch.pictures("val_test")
     answers = Predictor.load(bundle).predict(map(pictures.read, branch.splits.roles["val_test"]))
     assert {one.decision for one in answers} == {"defer"}
+
+
+def test_a_scrc_whose_promise_a_constant_answer_keeps_is_exported_by_name_alone(branch, tmp_path):
+    """Half of the units show roadwork, and six of ten may be wrong; it says what to promise instead."""
+    policy = certify(branch, ScrcConfig(alpha=0.6, delta=0.2, steps=1))
+    assert not policy.infeasible()
+    evaluate_again(branch)
+    with pytest.raises(
+        BundleError, match=r"its promise is empty: always answering none would keep it"
+    ) as caught:
+        branch.export(tmp_path / "out", policy="scrc")
+    assert "choose promise: two_sided" in caught.value.found
+    bundle = branch.bundle(OTHER_RUN, policy="scrc", allow_degenerate=True)
+    assert load_bundle(bundle).record.degenerate == tuple(policy.degeneracies())
+    assert policy.empty()[0] in " ".join((bundle / "README.md").read_text().split())
 
 
 def test_another_policy_of_that_chain_is_no_worse_for_it(branch, tmp_path):

@@ -23,7 +23,7 @@ from streetvision_core.eval.decisions import (
     threshold_between,
 )
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA, Confusion
-from streetvision_core.eval.thresholds import positive_probability, scan_margins
+from streetvision_core.eval.thresholds import BETWEEN, positive_probability, scan_margins
 from streetvision_core.io.records import Record
 from streetvision_core.policies.scrc_fit import fit_scrc
 from streetvision_core.policies.threshold import ThresholdPolicy, fit_threshold_policy, verify_thresholds
@@ -156,7 +156,7 @@ class Untouchable:
 def test_freezing_never_looks_beyond_val_select():
     """It is not even given another role; scrc, which is given two, freezes the same with any val_calib."""
     select, versions = draw(0), {"checkpoint_version": "c" * 64, "logits_version": "d" * 64}
-    point = freeze_operating_point(select)
+    point = freeze_operating_point(select, between=BETWEEN)
     turned = replace(draw(1), labels=1 - draw(1).labels)
     assert {fit_scrc(select, calib, **versions).policy.point for calib in (draw(1), turned)} == {point}
     with pytest.raises(AssertionError, match="of val_calib was read"):

@@ -13,10 +13,17 @@ from streetvision_core.eval.calibrator_choice import choose_calibrator
 from streetvision_core.eval.calibrators import METHODS, calibrator_from_json
 from streetvision_core.eval.decisions import Policy, freeze_operating_point
 from streetvision_core.eval.risk_control import one_per_group
+from streetvision_core.eval.thresholds import BETWEEN
 from streetvision_core.policies import scrc_fit
-from streetvision_core.policies.config import ErrorPromise, ExpectedPromise, ScrcConfig
+from streetvision_core.policies.config import (
+    ErrorPromise,
+    ExpectedPromise,
+    ImageUnit,
+    RecordedScrc,
+    ScrcConfig,
+)
 from streetvision_core.policies.scrc import SCRC_NAME, Certified, Judged, Scrc, ScrcPolicy, digests
-from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, verify_scrc
+from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, size_table, verify_scrc
 from tests.training.toy import publish
 
 VERSIONS = {"checkpoint_version": "c" * 64, "logits_version": "d" * 64}
@@ -67,7 +74,8 @@ def test_where_no_groups_are_known_the_guarantee_takes_images_as_independent():
         for known in (True, False, None)
     )
     assert "images taken as independent, because no groups are known" in unknown.policy.promise()
-    assert "drawn from each group" not in unknown.policy.promise()
+    assert "randomly drawn group" not in unknown.policy.promise()
+    assert "an image drawn at random (images taken as independent" in unknown.policy.guarantee.split(". ")[0]
     assert known.policy.promise() == older.policy.promise()
     assert verify_scrc(unknown, select, calib, groups_known=False) == []
     assert verify_scrc(older, select, calib, groups_known=False) == []  # an older version did not record it
@@ -183,6 +191,29 @@ def test_what_was_counted_is_what_is_decided_however_the_confidences_tie(seed, p
         assert (sum(answered), sum(wrong)) == (one.m, one.k)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_images_within_rounding_of_the_threshold_are_counted_as_float32_weights_decide_them(seed):
+    """Margins one unit of rounding after the other, across the only threshold, are of 81 groups of 481."""
+    select, calib = draw(seed, groups=200), draw(50, groups=481, frames=1)
+    config = ScrcConfig(alpha=0.1, steps=1)
+    policy = fit(select, calib, config=config).policy
+    threshold = policy.certificates[0].threshold
+    low, high = 0.0, 20.0
+    for _ in range(60):  # the margin at which roadwork is just sure enough
+        middle = (low + high) / 2
+        sure = policy.confidence(policy.point.fold([[-middle / 2, middle / 2]]))[0]
+        low, high = (low, middle) if sure >= threshold else (middle, high)
+    near = np.float32(high / 2) + np.arange(-40, 41) * np.spacing(np.float32(high / 2))
+    logits = np.concatenate([calib.logits[:400], np.stack([-near, near], axis=1)]).astype(np.float32)
+    labels = np.concatenate([calib.labels[:400], np.ones(81, np.int64)])
+    policy = fit(select, Labelled(logits, labels, calib.groups), config=config).policy
+    (counted,) = policy.certificates
+    assert counted.threshold == threshold
+    said = policy.decide(policy.point.fold(logits).astype(np.float32))
+    assert 0 < said[400:].count("roadwork") < 81
+    assert counted.m == 481 - said.count("defer")
+
+
 def frozen_part(policy):
     """Everything that must be known before val_calib is looked at."""
     return (
@@ -209,7 +240,7 @@ def test_nothing_that_is_frozen_depends_on_val_calib(promise):
 
 def test_the_operating_point_and_the_calibrator_are_those_of_val_select(certified):
     select = draw(1)
-    assert certified.point == freeze_operating_point(select)
+    assert certified.point == freeze_operating_point(select, between=BETWEEN)
     chosen = choose_calibrator(select.logits, select.labels, groups=select.groups)
     assert certified.calibrator == chosen.calibrator.to_json()
     assert [one.method for one in certified.val_select.judged] == [one.method for one in chosen.judged]
@@ -223,10 +254,118 @@ def test_one_image_of_each_group_is_counted(promise):
     policy = fit(calib=calib, config=config).policy
     assert sum(one.n for one in policy.certificates) == len(set(calib.groups)) == 400
     assert policy.units == "groups"
-    every = fit(calib=calib, config=config.model_copy(update={"one_per_group": False})).policy
-    assert sum(one.n for one in every.certificates) == 2000
-    assert every.units == "pictures"
-    assert "whatever group they belong to" in every.promise()
+    assert "an image drawn from a randomly drawn group" in policy.guarantee.split(". ")[0]
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_of_images_up_to_a_cap_so_many_groups_are_counted_as_their_size_says(promise):
+    """300 groups of 2 images and 100 of 40: at cap 20 one in ten of the small ones, and all of the large."""
+    small, large = draw(2, groups=300, frames=2), draw(3, groups=100, frames=40)
+    calib = Labelled(
+        np.concatenate([small.logits, large.logits]),
+        np.concatenate([small.labels, large.labels]),
+        (*small.groups, *(f"long {name}" for name in large.groups)),
+    )
+    config = CONFIGS[promise].model_copy(update={"unit": ImageUnit(cap=20)})
+    policy = fit(calib=calib, config=config).policy
+    counted = policy.val_calib
+    assert counted.groups == 400
+    assert sum(one.n for one in policy.certificates) == counted.units
+    assert 100 + 12 <= counted.units <= 100 + 48
+    assert policy.units == "images"
+    assert "a group of more than 20 images, a longer video, counts as 20" in policy.guarantee.split(". ")[0]
+    assert f"{counted.units} of 400 groups of val_calib are counted" in policy.drawn()
+    assert verify_scrc(Scrc(policy), draw(1), calib) == []
+
+
+def test_where_no_groups_are_known_a_cap_thins_nothing():
+    calib = draw(2, groups=400, frames=1)
+    config = ScrcConfig(unit={"kind": "image", "cap": 20})
+    counted = fit_scrc(draw(1), calib, **VERSIONS, config=config, groups_known=False).policy.val_calib
+    assert (counted.units, counted.groups) == (400, 400)
+
+
+def test_a_cap_that_leaves_nothing_defers_everything_and_says_how_many_groups_it_would_take():
+    calib = draw(2, groups=40, frames=1)
+    config = ScrcConfig(unit={"kind": "image", "cap": 1_000_000})
+    policy = fit(calib=calib, config=config).policy
+    assert policy.val_calib.units == 0
+    assert policy.certificates[0].n == 0
+    assert policy.degeneracies()
+    few = fit(calib=calib, config=ScrcConfig(unit={"kind": "image", "cap": 2})).policy
+    groups = math.ceil(45 * 40 / few.val_calib.units)
+    assert f"there are only {few.val_calib.units}, which about {groups} groups of such" in few.promise()
+    assert f"which about {groups} groups of such sizes would leave" in few.drawn()
+
+
+def test_which_images_are_counted_does_not_depend_on_their_labels():
+    """Nor on their logits: the same units are drawn, so that changing all labels makes every error a hit."""
+    calib, config = draw(2, frames=5), ScrcConfig(unit={"kind": "image", "cap": 20})
+    counted = [
+        fit(calib=replace(calib, labels=labels), config=config).policy.val_calib
+        for labels in (calib.labels, 1 - calib.labels)
+    ]
+    assert counted[0].units == counted[1].units
+    assert counted[0].roadwork == counted[1].units - counted[1].roadwork
+
+
+@pytest.mark.parametrize(
+    ("share", "settings", "told"),
+    [
+        (0.02, {}, ["always answering none", "choose promise: two_sided"]),
+        (0.98, {}, ["always answering roadwork", "choose promise: two_sided"]),
+        (0.02, {"promise": "expected"}, ["always answering none", "choose promise: two_sided"]),
+        (0.02, {"promise": "two_sided", "alpha_miss": 0.1}, ["always answering none", "promise less than"]),
+        (0.4, {}, []),
+        (0.12, {"promise": "two_sided"}, []),
+    ],
+)
+def test_a_promise_that_one_constant_answer_keeps_is_called_empty(share, settings, told):
+    """Export refuses what is degenerate, unless it is told otherwise by name."""
+    select, calib = (
+        draw(1, distance=4, groups=1500, share=share),
+        draw(2, distance=4, groups=1500, share=share),
+    )
+    policy = fit(select, calib, config=ScrcConfig(**settings)).policy
+    assert any(one.threshold is not None for one in policy.certificates)
+    reasons = policy.degeneracies()
+    assert len(reasons) == bool(told)
+    for words in told:
+        assert words in reasons[0]
+        assert words in policy.promise()
+    if told:
+        assert f"of 1500 groups of val_calib show {'none' if share > 0.5 else 'roadwork'}" in reasons[0]
+
+
+def test_confidence_that_is_ordered_wrongly_is_said_in_the_promise():
+    """Of the surer half of the answers every other one is wrong, of the rest none."""
+    calib = draw(2, groups=600, frames=1)
+    sure = np.abs(calib.logits[:, 1] - calib.logits[:, 0])
+    top = np.argsort(sure)[-300:]
+    labels = (calib.logits[:, 1] > 0).astype(np.int64)
+    labels[top] = np.where(np.arange(300) % 2, labels[top], 1 - labels[top])
+    wrongly = fit(calib=replace(calib, labels=labels)).policy
+    assert "Confidence is ordered wrongly" in wrongly.promise()
+    assert "isotonic test over 600 groups of val_calib, p = 0.005" in wrongly.promise()
+    assert "ordered wrongly" not in fit(calib=calib).policy.promise()
+
+
+def test_risk_by_group_size_is_counted_over_one_image_of_each_group():
+    small, large = draw(2, groups=300, frames=1, distance=5), draw(3, groups=100, frames=30, distance=1)
+    calib = Labelled(
+        np.concatenate([small.logits, large.logits]),
+        np.concatenate([small.labels, large.labels]),
+        (*small.groups, *(f"long {name}" for name in large.groups)),
+    )
+    scrc = fit(calib=calib, config=ScrcConfig(alpha=0.2))
+    single, longer = size_table(scrc.policy, calib)
+    assert (single["group_size"], single["groups"], single["images"]) == ("1 image", 300, 300)
+    assert (longer["group_size"], longer["groups"], longer["images"]) == ("more than 20 images", 100, 3000)
+    assert longer["risk"] == longer["wrong"] / longer["answered"] > single["risk"]
+    assert longer["low"] < longer["risk"] < longer["high"]
+    drawn = judged(scrc.policy, units_of(calib))
+    assert longer["risk_of_all"] == np.mean([wrong for _, _, wrong in drawn[300:]])
+    assert b"more than 20 images,100,3000," in scrc.curves["curves/risk_by_group_size.csv"]
 
 
 def test_which_image_of_a_group_is_counted_follows_from_the_seed():
@@ -294,30 +433,32 @@ def test_a_promise_about_the_mean_has_no_delta_and_says_what_it_does_not_promise
     assert one.delta is None
     assert one.upper_bound == (one.k + 1) / (one.n + 1) <= one.alpha
     words = policy.promise()
-    assert words.startswith("On average over calibration sets and new images, at most 5% of all images")
+    assert words.startswith("On average over calibration sets, an image drawn from a randomly drawn group is")
+    assert "is answered wrongly with probability at most 5%; about this" in words
     assert "about this very calibration set nothing is promised" in words
-    assert "probability" not in words
+    assert "With probability" not in words
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, ["at least 90%", "at most 5% of the answered images are answered wrongly"]),
-        ({"alpha": 0.00125, "delta": 0.004}, ["at least 99.6%", "at most 0.125% of the answered"]),
-        ({"alpha": 0.07, "delta": 0.0001}, ["at least 99.99%", "at most 7% of the answered"]),
+        ({}, ["at least 90%", "where it is answered, is answered wrongly with probability at most 5%."]),
+        ({"alpha": 0.00125, "delta": 0.004}, ["at least 99.6%", "with probability at most 0.125%."]),
+        ({"alpha": 0.07, "delta": 0.0001}, ["at least 99.99%", "with probability at most 7%."]),
         (
             {"promise": "two_sided", "alpha_miss": 0.0155, "alpha_alarm": 0.2},
-            ["at least 90%", "at most 1.55% of the images answered none show roadwork",
-             "at most 20% of those answered roadwork show none"],
+            ["at least 90%", "where it is answered none, shows roadwork with probability at most 1.55%",
+             "where it is answered roadwork, shows none with probability at most 20%."],
         ),
-        ({"promise": "expected", "alpha": 0.033}, ["at most 3.3% of all images"]),
+        ({"promise": "expected", "alpha": 0.033}, ["is answered wrongly with probability at most 3.3%"]),
     ],
 )  # fmt: skip
 def test_the_words_hold_alpha_and_delta_to_the_last_digit_and_the_conditions(settings, told):
     words = fit(config=ScrcConfig(**settings)).policy.promise()
     for part in told:
         assert part in words
-    assert "one image drawn from each group, the groups independent of each other" in words
+    assert "an image drawn from a randomly drawn group" in words
+    assert "the groups independent of each other" in words
     assert "no other certificate was tried on the same images" in words
     assert "A change of camera, place, season, share of roadwork or preprocessing voids it." in words
 
@@ -445,15 +586,21 @@ CONTRADICTIONS = [
     (["point", "temperature"], lambda t: t * 1.01, "not those that were frozen"),
     (["calibrator", "method"], "guess", "not those that were frozen"),
     (["promised"], "expected", "it promises expected of groups, but error was chosen"),
-    (["units"], "pictures", "it promises error of pictures, but error was chosen"),
-    (["chosen_by", "one_per_group"], False, "it promises error of groups"),
+    (["units"], "pictures", "it promises error of images, but error was chosen"),
+    (["chosen_by", "unit"], {"kind": "image", "cap": 5}, "it promises error of groups"),
+    (["chosen_by", "unit"], {"kind": "every_image"}, "it promises error of groups"),
+    (["val_calib", "units"], 399, "400 units are certified, but 399 of 400 groups"),
+    (["val_calib", "groups"], 500, "400 units are certified, but 400 of 500 groups"),
+    (["val_calib", "roadwork"], 401, "do not rise"),
+    (["val_calib"], None, "does not count"),
     (["chosen_by", "promise", "alpha"], 0.01, "chosen to certify"),
     (["chosen_by", "alpha"], 0.01, "chosen_by.alpha"),
     (["chosen_by", "delta"], 0.01, "chosen to certify"),
     (["chosen_by", "promise"], "two_sided", "but two_sided was chosen"),
     (["chosen_by", "promise"], "all", "promise"),
     (["chosen_by", "more"], 1, "chosen_by.more"),
-    (["schema_version"], 2, "schema_version"),
+    (["schema_version"], 1, "does not count"),
+    (["schema_version"], 3, "schema_version"),
     (["type"], "gate", "type"),
     (["more"], 1, "more"),
     ([*FIRST, "more"], 1, "more"),
@@ -481,10 +628,11 @@ def test_a_policy_that_contradicts_itself_is_refused_in_one_paragraph(certified,
 def test_a_missing_field_is_refused_unless_its_value_is_the_only_one(certified, name):
     content = certified.model_dump(mode="json")
     del content[name]
-    if name in {"schema_version", "type", "groups_known"}:
+    if name in {"type", "groups_known"}:
         assert ScrcPolicy.from_json(content, where="here") == certified
     else:
-        with pytest.raises(SchemaError, match=f"{name}: Field required"):
+        told = "does not count" if name == "val_calib" else f"{name}: Field required"
+        with pytest.raises(SchemaError, match=told):
             ScrcPolicy.from_json(content, where="here")
 
 
@@ -536,7 +684,7 @@ CHANGES = [
     {"guarantee": "It is always right."},
     {"chosen_by": {"steps": 14}}, {"chosen_by": {"folds": 4}}, {"chosen_by": {"seed": 3}},
     {"chosen_by": {"promise": ErrorPromise(alpha=0.06)}}, {"chosen_by": {"promise": ExpectedPromise()}},
-    {"chosen_by": {"delta": 0.2}}, {"chosen_by": {"one_per_group": False}},
+    {"chosen_by": {"delta": 0.2}}, {"chosen_by": {"unit": ImageUnit(cap=2)}},
     {"point": {"threshold": 0.51}}, {"point": {"temperature": 1.1}},
     {"calibrator": {"method": "temperature", "temperature": 0.9}},
     {"val_select": {"n": 1201}}, {"val_select": {"nll_before": 0.3}}, {"val_select": {"judged": ()}},
@@ -577,7 +725,7 @@ def test_a_steps_configuration_is_recorded_as_the_recipe_alone():
     class Step(ScrcConfig):
         fresh: bool = False
 
-    assert type(fit(config=Step(alpha=0.1)).policy.chosen_by) is ScrcConfig
+    assert type(fit(config=Step(alpha=0.1)).policy.chosen_by) is RecordedScrc
     assert fit(config=Step(alpha=0.1)) == fit(config=ScrcConfig(alpha=0.1))
 
 
@@ -587,9 +735,9 @@ def test_val_calib_is_looked_at_after_everything_is_frozen(monkeypatch):
     for name in ("freeze_operating_point", "_choose_calibrator"):
         original = getattr(scrc_fit, name)
 
-        def watched(*args, _original=original, _name=name):
+        def watched(*args, _original=original, _name=name, **settings):
             frozen.append(_name)
-            return _original(*args)
+            return _original(*args, **settings)
 
         monkeypatch.setattr(scrc_fit, name, watched)
 
