@@ -21,7 +21,8 @@ from streetvision_core.errors import DataError, SchemaError, field_faults
 from streetvision_core.eval.calibration import fit_temperature_scaling
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
-from streetvision_core.eval.thresholds import MIDDLE, positive_probability, scan_margins
+from streetvision_core.eval.risk_control import MIDDLE
+from streetvision_core.eval.thresholds import positive_probability, scan_margins
 from streetvision_core.io import json_bytes
 from streetvision_core.io.records import Record
 from streetvision_core.recorded import reworded

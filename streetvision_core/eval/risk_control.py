@@ -34,7 +34,6 @@ import numpy as np
 
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.eval.inputs import binary_vector, finite_vector, require_equal_length
-from streetvision_core.eval.thresholds import BETWEEN, MIDDLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +47,11 @@ COVERAGE_LEVEL = 0.95
 _TIE = 1e-12
 # How far (relatively) the loosest threshold may lie below the lowest confidence: rounding is far smaller.
 _EDGE = 1e-3
+
+# How far a frozen threshold lies between its two neighbours among the scores, from the lower one. Coarse
+# margins, of an int8 model for instance, fall on every simple fraction of the way, the middle above all, and
+# there rounding would decide. No fraction is farther from all simple ones than that of the golden ratio.
+BETWEEN, MIDDLE = (3 - 5**0.5) / 2, 0.5
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,6 @@ if TYPE_CHECKING:
     from streetvision_core.eval.objectives import Objective
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-# How far a frozen threshold lies between its two neighbours among the scores, from the lower one. Coarse
-# margins, of an int8 model for instance, fall on every simple fraction of the way, the middle above all, and
-# there rounding would decide. No fraction is farther from all simple ones than that of the golden ratio.
-BETWEEN, MIDDLE = (3 - 5**0.5) / 2, 0.5
 
 
 @dataclass(frozen=True)

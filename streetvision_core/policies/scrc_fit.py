@@ -21,6 +21,8 @@ from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import clopper_pearson_interval
 from streetvision_core.eval.ranking import rising_p_value
 from streetvision_core.eval.risk_control import (
+    BETWEEN,
+    MIDDLE,
     certify_selective_risk,
     control_expected_risk,
     count_accepted,
@@ -30,7 +32,6 @@ from streetvision_core.eval.risk_control import (
     risk_grid,
     risk_p_value,
 )
-from streetvision_core.eval.thresholds import BETWEEN, MIDDLE
 from streetvision_core.policies.config import EveryImage, ImageUnit, RecordedScrc, ScrcConfig
 from streetvision_core.policies.guarantee import FIRST_SCHEMA, SCHEMA, Schema, words_of
 from streetvision_core.policies.scrc import (

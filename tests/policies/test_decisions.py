@@ -23,7 +23,8 @@ from streetvision_core.eval.decisions import (
     threshold_between,
 )
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA, Confusion
-from streetvision_core.eval.thresholds import BETWEEN, positive_probability, scan_margins
+from streetvision_core.eval.risk_control import BETWEEN
+from streetvision_core.eval.thresholds import positive_probability, scan_margins
 from streetvision_core.io.records import Record
 from streetvision_core.policies.scrc_fit import fit_scrc
 from streetvision_core.policies.threshold import ThresholdPolicy, fit_threshold_policy, verify_thresholds

@@ -12,8 +12,7 @@ from streetvision_core.errors import DataError, SchemaError
 from streetvision_core.eval.calibrator_choice import choose_calibrator
 from streetvision_core.eval.calibrators import METHODS, calibrator_from_json
 from streetvision_core.eval.decisions import Policy, freeze_operating_point
-from streetvision_core.eval.risk_control import one_per_group
-from streetvision_core.eval.thresholds import BETWEEN
+from streetvision_core.eval.risk_control import BETWEEN, one_per_group
 from streetvision_core.policies import scrc_fit
 from streetvision_core.policies.config import (
     ErrorPromise,
@@ -586,7 +585,7 @@ CONTRADICTIONS = [
     (["point", "temperature"], lambda t: t * 1.01, "not those that were frozen"),
     (["calibrator", "method"], "guess", "not those that were frozen"),
     (["promised"], "expected", "it promises expected of groups, but error was chosen"),
-    (["units"], "pictures", "it promises error of images, but error was chosen"),
+    (["units"], "pictures", "it promises error of pictures, but error was chosen"),
     (["chosen_by", "unit"], {"kind": "image", "cap": 5}, "it promises error of groups"),
     (["chosen_by", "unit"], {"kind": "every_image"}, "it promises error of groups"),
     (["val_calib", "units"], 399, "400 units are certified, but 399 of 400 groups"),
