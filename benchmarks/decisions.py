@@ -32,7 +32,7 @@ from streetvision_core.report.pages import draw_plots, write_page
 from streetvision_core.report.report import Decided, Tested, report_of
 
 CALIBRATION = 1_000_000
-PICTURES = 100_000
+IMAGES = 100_000
 TOGETHER = (2, 6)  # images of a group: exactly two, or six on average
 RUNS = 3
 DISTORTIONS = {"too sure by 1.6": lambda true: 1.6 * true, "bent": lambda true: true**3 / 30}
@@ -48,11 +48,11 @@ class Labelled:
 def draw(seed, distort, together):
     """Logits whose true log odds are known, labels, and groups of two images or of less than 2 `together`."""
     random = np.random.default_rng(seed)
-    sizes = 2 if together == 2 else random.integers(1, 2 * together, PICTURES)
-    group = np.repeat(np.arange(PICTURES), sizes)[:PICTURES]
-    kind = (random.random(PICTURES) < 0.3)[group]
-    true = np.where(kind, 5.0, -5.0) + random.normal(0, 1, PICTURES)[group] + random.normal(0, 1, PICTURES)
-    labels = random.random(PICTURES) < 0.5 * (1 + np.tanh(true / 2))
+    sizes = 2 if together == 2 else random.integers(1, 2 * together, IMAGES)
+    group = np.repeat(np.arange(IMAGES), sizes)[:IMAGES]
+    kind = (random.random(IMAGES) < 0.3)[group]
+    true = np.where(kind, 5.0, -5.0) + random.normal(0, 1, IMAGES)[group] + random.normal(0, 1, IMAGES)
+    labels = random.random(IMAGES) < 0.5 * (1 + np.tanh(true / 2))
     margins = distort(true)
     logits = np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32)
     return Labelled(logits, labels.astype(np.int64), tuple(f"drive {one}" for one in group.tolist()))
@@ -103,15 +103,15 @@ def everything(distortion: str, together: int):
     select, calib, test = (draw(seed, distort, together) for seed in range(3))
     random = np.random.default_rng(9)
     attributes = {
-        "time of day": random.choice(["day", "dusk", "night"], PICTURES).tolist(),
-        "weather": random.choice(["dry", "rain", "snow", "fog", "unknown"], PICTURES).tolist(),
-        "source": random.choice([f"city {one}" for one in range(12)], PICTURES).tolist(),
+        "time of day": random.choice(["day", "dusk", "night"], IMAGES).tolist(),
+        "weather": random.choice(["dry", "rain", "snow", "fog", "unknown"], IMAGES).tolist(),
+        "source": random.choice([f"city {one}" for one in range(12)], IMAGES).tolist(),
     }
     before, stage = peak_of_process(), Stages()
     versions = {"checkpoint_version": "c" * 64, "logits_version": "d" * 64}
     thresholds = stage("thresholds", lambda: fit_threshold_policy(select, calib, **versions))
     scrc = stage("scrc", lambda: fit_scrc(select, calib, **versions))
-    few_errors = GateConfig(min_errors=PICTURES)
+    few_errors = GateConfig(min_errors=IMAGES)
     gate = stage(
         "gate", lambda: fit_gate(select, checkpoint_version=versions["checkpoint_version"], config=few_errors)
     )
@@ -147,7 +147,7 @@ def print_stages(distortion, together, runs):
     names = [name for name, _, _ in runs[0][2]]
     spans = [f"{np.median(one):.2f} ({one.min():.2f} to {one.max():.2f})" for one in seconds.T]
     print_table(
-        f"Policies and report of {PICTURES:,} images in each of val_select, val_calib and val_test,"
+        f"Policies and report of {IMAGES:,} images in each of val_select, val_calib and val_test,"
         f" {together} of a group, logits {distortion}, calibrated by {runs[0][1]}: median of {RUNS} runs"
         " (least to most)",
         machine=machine_line("numpy", "scipy", "scikit-learn", "matplotlib"),

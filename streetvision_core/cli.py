@@ -338,7 +338,7 @@ def _gc(parsed: argparse.Namespace) -> int:
 def _add_predict(commands: Commands) -> None:
     predict = _add(commands, _predict)
     predict.add_argument("path", metavar="PATH", help="the folder of the bundle")
-    predict.add_argument("pictures", metavar="PICTURE", nargs="+", help="an image's file")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image's file")
 
 
 def _predict(parsed: argparse.Namespace) -> int:
@@ -354,7 +354,7 @@ def _predict(parsed: argparse.Namespace) -> int:
         unreadable.append(name)
         _complain(error)
 
-    for answer in Predictor.load(parsed.path).predict(parsed.pictures, on_error=note):
+    for answer in Predictor.load(parsed.path).predict(parsed.images, on_error=note):
         line = {"picture": answer.name, "probability": answer.probability, "decision": answer.decision}
         print(for_json_text(json.dumps(line)), flush=True)
     return BAD if unreadable else GOOD

@@ -354,7 +354,7 @@ class ScrcPolicy(Record):
         if self.val_calib is None or not 0 < self.val_calib.units < self.val_calib.groups:
             return ""
         groups = math.ceil(needed * self.val_calib.groups / self.val_calib.units)
-        return f", which about {groups} groups of such sizes would leave"
+        return f"; about {groups} groups of such sizes would leave {needed}"
 
     def _shortfall(self, one: Certified) -> str:
         """Say what was missing for a certificate."""

@@ -86,7 +86,7 @@ def plot_mcc_curve(probabilities: Values, labels: Values, threshold: float) -> b
     for axes in (upper, lower):
         axes.axvline(threshold, color=ORANGE, linewidth=1, linestyle=":", zorder=1)
     dress(upper, title=f"MCC {reached:.3f} at threshold {threshold:.4g}", y="MCC")
-    dress(lower, x="probability of roadwork", y="pictures")
+    dress(lower, x="probability of roadwork", y="images")
     legend(lower, place="upper center", columns=2)
     return png(figure)
 

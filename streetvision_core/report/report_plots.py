@@ -71,7 +71,7 @@ def plot_reliability(probabilities: Values, labels: Values, *, groups: Groups) -
         f"ECE {expected_calibration_error(bins):.3f} on {total:,} images, {len(bins)} of {BINS} bins filled"
     )
     dress(upper, title=title, y="share that is roadwork")
-    dress(lower, x="probability of roadwork", y="pictures")
+    dress(lower, x="probability of roadwork", y="images")
     lower.yaxis.set_major_formatter("{x:,.0f}")
     legend(upper, place="upper left")
     return png(figure)

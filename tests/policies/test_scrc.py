@@ -293,8 +293,11 @@ def test_a_cap_that_leaves_nothing_defers_everything_and_says_how_many_groups_it
     assert policy.degeneracies()
     few = fit(calib=calib, config=ScrcConfig(unit={"kind": "image", "cap": 2})).policy
     groups = math.ceil(45 * 40 / few.val_calib.units)
-    assert f"there are only {few.val_calib.units}, which about {groups} groups of such" in few.promise()
-    assert f"which about {groups} groups of such sizes would leave" in few.drawn()
+    assert (
+        f"there are only {few.val_calib.units}; about {groups} groups of such sizes would leave 45"
+        in few.promise()
+    )
+    assert f"about {groups} groups of such sizes would leave" in few.drawn()
 
 
 def test_which_images_are_counted_does_not_depend_on_their_labels():
