@@ -53,9 +53,9 @@ class Checkpoint:
 
     `val_select` holds the logits of the staged weights on that role. `candidates` are the heads of a probe,
     `parts` what was trained where that is not the whole of the weights, by file name. `metrics` are numbers
-    to show (val_mcc, val_loss, best_epoch, epochs_run, what `throughput` measures and more); what was
-    measured is in there and not in a file, so that the same training has the same digest. `device` is where
-    it was trained.
+    to show: val_mcc and its interval over groups (mcc_low, mcc_high), val_loss, best_epoch, epochs_run, what
+    `throughput` measures and more. What was measured is in there and not in a file, so that the same training
+    has the same digest. `device` is where it was trained.
     """
 
     weights: StagedFile

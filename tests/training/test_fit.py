@@ -83,7 +83,9 @@ def test_the_reported_best_epoch_is_the_one_whose_weights_are_staged(trained):
     best = max(checkpoint.epochs, key=lambda row: (row.val_mcc, -row.val_loss))
     assert checkpoint.best == best
     assert checkpoint.metrics["best_epoch"] == best.epoch
-    assert compute_mcc(labels, logits[:, 1] > logits[:, 0]) == best.val_mcc == checkpoint.metrics["val_mcc"]
+    metrics = checkpoint.metrics
+    assert compute_mcc(labels, logits[:, 1] > logits[:, 0]) == best.val_mcc == metrics["val_mcc"]
+    assert metrics["mcc_low"] < metrics["val_mcc"] <= metrics["mcc_high"]
     assert negative_log_likelihood(logits, labels) == pytest.approx(best.val_loss, abs=1e-6)
 
 
