@@ -76,7 +76,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
 
 # The steps that judge by a role which chose nothing before, so that each look at it counts (io/ledger.py).
 LOOKS: Mapping[str, str] = MappingProxyType(
-    {"thresholds": "val_calib", "scrc": "val_calib", EVALUATION: "val_test"}
+    {LOGITS: "val_calib", "thresholds": "val_calib", "scrc": "val_calib", EVALUATION: "val_test"}
 )
 
 

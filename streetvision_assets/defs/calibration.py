@@ -39,6 +39,7 @@ def val_calib_logits(
 ) -> dg.MaterializeResult[StepOutput]:
     """Logits [N, 2], labels [N] and ids of val_calib."""
     step = Step.begin(context, store, None, images, splits, phase1_checkpoint, roles=ROLES)
+    step = step.look(images, splits)
     roles = Splits.from_artifact(splits)
     logits = step.reused(Logits.from_artifact) or predict_role(
         Checkpoint.from_artifact(phase1_checkpoint),
@@ -65,7 +66,8 @@ def thresholds(
     val_calib_logits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The exact best threshold after temperature scaling, and the selective sweep."""
-    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits).look_by(val_calib_logits)
+    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
+    step = step.look_by(val_calib_logits, share=config.share)
     logits = Logits.from_artifact(val_calib_logits)
     fitted = step.reused(Thresholds.from_artifact) or fit_threshold_policy(
         Checkpoint.from_artifact(phase1_checkpoint).val_select,

@@ -22,6 +22,8 @@ from streetvision_core.models.views import find_views
 if TYPE_CHECKING:
     import os
 
+    from streetvision_core.report.figures import Range
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -66,7 +68,8 @@ class Verification:
         if evaluation is None or tested is None:
             return "not evaluated"
         return (
-            f"MCC {tested.metrics['mcc']:.3f}, accuracy {tested.metrics['accuracy']:.3f},"
+            f"MCC {tested.metrics['mcc']:.3f}{_ends(tested.interval('mcc'))},"
+            f" accuracy {tested.metrics['accuracy']:.3f}{_ends(tested.interval('accuracy'))},"
             f" {tested.coverage.answered} of {evaluation.counts.n} images answered"
         )
 
@@ -121,3 +124,8 @@ def verify_bundle(
             "Compare the versions in lineage/ with those installed here; where they agree, do not use it.",
         )
     return Verification(bundle, golden=len(bundle.expected.pictures))
+
+
+def _ends(interval: Range | None) -> str:
+    """Return the ends of an interval as they stand behind a figure; empty where there is none."""
+    return "" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"

@@ -14,9 +14,9 @@ quantile over Student's. A figure that no group contradicts, such as the MCC of 
 shows nothing at all, and a bootstrap of it has length 0. So a quarter of a group of each kind, as large as
 the group of a typical image, is added before the variance is taken. In simulation (5 to 100 groups, equal or
 lognormal sizes, correlations of 0 to .6) a rate was covered by .92 or more, MCC from 20 groups on by .92 to
-1, where the bootstrap (BCa) over groups covered .61 to .97. Where every group is a single image the design
-effect is 1 and the intervals are exactly those for independent images. Of one group a rate can be anything,
-and so can the MCC where either label is in one group only.
+1, where the bootstrap (BCa) over groups covered .61 to .97. Of one group a rate can be anything, and so can
+the MCC where either label is in one group only. Else, where every group is a single image, the design effect
+is 1 and the intervals are exactly those for independent images.
 
 The Fisher-z interval is arctanh(MCC) plus and minus a normal quantile times its standard error, taken back by
 tanh. The standard error is that of a correlation of two 0/1 variables with the frequencies of the four cells,

@@ -223,14 +223,14 @@ def _verdict(pair: PairedComparison) -> str:
     if pair.too_few:
         return f"No difference can be told: they differ in {count_text(pair.differing_groups, 'group')} only."
     if pair.interval is None:
-        return "No difference can be told: one of the labels is in a single group."
+        return "No difference can be told: one of the labels is in fewer than two groups."
     return "No difference can be told: equals differ as much often enough."
 
 
 def _comparisons(policies: int) -> str:
     if policies == 1:
         return "One comparison was made; every further pair of runs that is compared is another."
-    chance = 1 - (1 - 0.05) ** policies
+    chance = min(1.0, 0.05 * policies)  # however the tables depend on each other
     return (
         f"{policies} comparisons were made: of two equal runs one is below .05 in up to {chance:.0%} of such"
         f" tables, so believe a p below {0.05 / policies:.2g}. Every further pair of runs adds to them."

@@ -12,7 +12,8 @@ import numpy as np
 
 from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import margin_vector
-from streetvision_core.eval.metrics import compute_all_metrics
+from streetvision_core.eval.intervals import mcc_group_interval
+from streetvision_core.eval.metrics import compute_all_metrics, confusion_by_group
 from streetvision_core.io import Artifact, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
@@ -102,10 +103,16 @@ class Logits:
         return Artifact(self.to_files(), {**counts, **self.metrics()})
 
     def metrics(self) -> dict[str, float | int]:
-        """Return the eleven metrics at probability 0.5, before any tuning; of no images there are none."""
+        """Return the metrics at probability 0.5, before any tuning; of no images there are none.
+
+        The MCC has its interval over groups beside it (mcc_low, mcc_high).
+        """
         if not self.ids:
             return {}
-        return compute_all_metrics(y_true=self.labels, y_pred=margin_vector(self.logits) > 0)
+        said = margin_vector(self.logits) > 0
+        interval = mcc_group_interval(confusion_by_group(self.labels, said, self.groups))
+        metrics = compute_all_metrics(y_true=self.labels, y_pred=said)
+        return {**metrics, "mcc_low": interval.low, "mcc_high": interval.high}
 
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:

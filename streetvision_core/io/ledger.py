@@ -17,7 +17,8 @@ and written, the set before the look, each durable (``atomic.py``). So two proce
 looks differ, and a kill leaves a look that is counted, or none and a temporary file that is swept later.
 
 A certificate takes its share of delta. Under a budget of N looks that is delta / N (Bonferroni), and a look
-is refused with which the certificates that share its images would have taken more than delta together.
+is refused with which the certificates that share its images would have taken more than the least of their
+deltas together. Nor is one given without a budget afterwards: the words of the earlier ones would not hold.
 Another checkpoint that was looked at without a certificate takes a share too: it might have been the one to
 certify.
 
@@ -62,6 +63,7 @@ _DIGEST_BYTES = 32
 _MOST_IMAGES, _MOST_RECORD_BYTES = 10_000_000, 4096
 # Ten tenths of delta are delta, which floating point does not know.
 _ROUNDING = 1e-9
+_KEPT = "Keep what an earlier run certified ('streetvision runs {}' lists them). Or: "
 _RESTORE = (
     "Nothing was counted, because a look that is left out makes a promise look better than it is. Bring the"
     " file back from a copy of the store; without one, go on in a new store, with images that no model of"
@@ -202,7 +204,7 @@ def record_look(
         known = next((look for look in sharing if look.key == _key(subject, digest)), None)
         if known is not None:
             return Counted(known.number, len(sharing))
-        if share is not None and share.budget is not None:
+        if share is not None:
             _require_left(share, subject, sharing)
         look = Look(
             subject=subject, images=digest, share=share, number=len(sharing) + 1, run_id=run_id
@@ -315,21 +317,28 @@ def _sharing(root: Path, own: bytes) -> list[Look]:
 
 
 def _require_left(share: Share, subject: Subject, sharing: Sequence[Look]) -> None:
-    certified = {look.subject.checkpoint for look in sharing if look.share} | {subject.checkpoint}
-    only_seen = {look.subject.checkpoint for look in sharing} - certified
-    taken = sum(look.share.takes for look in sharing if look.share) + len(only_seen) * share.takes
-    if taken + share.takes <= share.delta + _ROUNDING:
+    given = [look for look in sharing if look.share]
+    budgets = [one.delta for look in given if (one := look.share) and one.budget]
+    if share.budget is None and not budgets:
         return
-    number = sum(look.share is not None for look in sharing)
-    seen = f" and {len(only_seen)} other checkpoints were looked at without one" if only_seen else ""
+    delta = min([share.delta, *budgets])
+    certified = {look.subject.checkpoint for look in given} | {subject.checkpoint}
+    only_seen = {look.subject.checkpoint for look in sharing} - certified
+    taken = sum(look.share.takes for look in given if look.share) + len(only_seen) * share.takes
+    if share.budget is not None and taken + share.takes <= delta * (1 + _ROUNDING):
+        return
+    seen = f" and {_many(len(only_seen), 'other checkpoint')} looked at without one" if only_seen else ""
     raise ConfigError(
-        f"a look within the budget: each of {share.budget} takes {share.takes:.4g} of delta, {share.delta:g}",
-        f"that {taken:.4g} is taken: {number} certificates share images with this one{seen}",
+        f"a look within the budget, of which this one takes {share.takes:.4g} of delta, {delta:g}",
+        f"that {taken:.4g} is taken: by {_many(len(given), 'promise')} about images of this one{seen}",
         f"looks of {subject.step}",
-        "Nothing was read from val_calib. Keep what an earlier run certified ('streetvision runs"
-        f" {subject.step}' lists them), or certify on images that nobody has looked at; a larger budget after"
-        " the fact would keep no promise.",
+        f"Nothing was certified. {_KEPT.format(subject.step) if given else ''}Certify on images that nobody"
+        " has looked at; a larger budget after the fact would keep no promise.",
     )
+
+
+def _many(number: int, kind: str) -> str:
+    return f"{number} {kind}{'' if number == 1 else 's'}"
 
 
 def _write_once(path: Path, data: bytes) -> None:

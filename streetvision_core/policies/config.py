@@ -11,6 +11,7 @@ from streetvision_core.errors import ConfigError
 from streetvision_core.eval.bootstrap import RESAMPLES
 from streetvision_core.eval.intervals import LEVEL
 from streetvision_core.eval.objectives import AtPrevalence, Cost, FBeta, Mcc, RecallAtLeast
+from streetvision_core.io.ledger import Share
 from streetvision_core.models.config import Settings
 from streetvision_core.recorded import from_recorded
 
@@ -62,11 +63,17 @@ class LeastCost(_AtPrevalence):
         return self._there(Cost(miss=self.miss, false_alarm=self.false_alarm))
 
 
+_LOOKS = (
+    "promises that may share images of val_calib, each at delta / looks; null: as many as you like, each at"
+    " delta, so that together they may fail more often"
+)
+
+
 class EnoughRecall(Settings):
     """The precision, where the recall of new images is promised."""
 
     kind: Literal["recall_at_least"] = "recall_at_least"
-    recall: float = Field(0.95, gt=0, le=1, description="the recall to be reached")
+    recall: float = Field(0.95, ge=0.01, le=1, description="the recall to be reached")
     delta: float | None = Field(
         0.10,
         gt=0,
@@ -74,16 +81,19 @@ class EnoughRecall(Settings):
         description="probability with which new images may have less recall; null: the recall of val_calib"
         " itself, which promises nothing",
     )
+    looks: int | None = Field(None, ge=1, description=_LOOKS)
 
     @pydantic.model_validator(mode="after")
     def _can_be_promised(self) -> Self:
+        if self.looks is not None and self.delta is None:
+            raise ValueError("looks divide a delta; give one, or leave looks out")
         if self.delta is not None and self.recall == 1:
             raise ValueError("no number of images proves a recall of 1; give a recall such as 0.99")
         return self
 
     def chosen(self) -> Objective:
         """Return the objective."""
-        return RecallAtLeast(self.recall, self.delta)
+        return RecallAtLeast(self.recall, None if self.delta is None else self.delta / (self.looks or 1))
 
 
 class ThresholdsConfig(Settings):
@@ -131,11 +141,17 @@ class ThresholdsConfig(Settings):
 
     @property
     def promised(self) -> tuple[float, float] | None:
-        """Recall and delta, where the objective promises a recall of new images."""
+        """Recall and the delta of one look, where the objective promises a recall of new images."""
+        chosen, share = self.objective, self.share
+        return (chosen.recall, share.takes) if isinstance(chosen, EnoughRecall) and share else None
+
+    @property
+    def share(self) -> Share | None:
+        """The share of delta that a promised recall takes; None where nothing is promised."""
         chosen = self.objective
-        if isinstance(chosen, EnoughRecall) and chosen.delta is not None:
-            return chosen.recall, chosen.delta
-        return None
+        if not isinstance(chosen, EnoughRecall) or chosen.delta is None:
+            return None
+        return Share(delta=chosen.delta, budget=chosen.looks)
 
 
 class ErrorPromise(Settings):
@@ -185,7 +201,10 @@ class EveryImage(Settings):
     kind: Literal["every_image"] = "every_image"
 
 
-_UNIT = "what the promise is about: group, an image of a randomly drawn group; or image, any image"
+_UNIT = (
+    "what the promise is about: group, an image of a randomly drawn group; or image, any image, a group"
+    " counting as at most cap of them"
+)
 
 
 class RecordedScrc(Settings):
@@ -195,12 +214,7 @@ class RecordedScrc(Settings):
         ErrorPromise(), discriminator="kind", description="what is promised: error, two_sided or expected"
     )
     delta: float = Field(0.10, gt=0, lt=1, description="probability with which the promise may fail")
-    looks: int | None = Field(
-        None,
-        ge=1,
-        description="certificates that may share images of val_calib, each at delta / looks; none: as many as"
-        " you like, each at delta, so that together they may fail more often",
-    )
+    looks: int | None = Field(None, ge=1, description=_LOOKS)
     steps: int = Field(
         15,
         ge=1,

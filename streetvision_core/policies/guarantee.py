@@ -29,7 +29,7 @@ def words_of(config: RecordedScrc, groups_known: bool | None = None, *, schema: 
         drawn = "images taken as independent, because no groups are known"
     return (
         f"{promised} Conditions: new images come as those of val_calib did, {drawn};"
-        f" weights, preprocessing and this file are as they were certified; {_tried(config.looks)}."
+        f" weights, preprocessing and this file are as they were certified; {tried(config.looks)}."
         " A change of camera, place, season, share of roadwork or preprocessing voids it."
     )
 
@@ -90,11 +90,11 @@ def _words_of_first_schema(config: RecordedScrc) -> tuple[str, str]:
     return promised, drawn
 
 
-def _tried(looks: int | None) -> str:
-    """Return the condition on other certificates of the same images."""
-    if looks is None:
-        return "no other certificate was tried on the same images before this one"
+def tried(looks: int | None, kind: str = "certificate") -> str:
+    """Return the condition on other promises about the same images; `kind` says what keeps this one."""
+    if looks is None or looks == 1:
+        return f"no other {kind} was tried on the same images before this one"
     return (
-        f"at most {looks} certificates share images of val_calib, each at 1/{looks} of that probability of"
-        " failing, and what is certified follows from no earlier look"
+        f"at most {looks} {kind}s share images of val_calib, each at 1/{looks} of that probability of"
+        " failing, and what is promised follows from no earlier look"
     )

@@ -14,6 +14,7 @@ from streetvision_core.eval.decisions import ROUNDING, percent
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.use.recall import needed_units, recall_bound, roadwork_units
 from streetvision_core.io.records import Record
+from streetvision_core.policies.guarantee import tried
 
 if TYPE_CHECKING:
     from streetvision_core.eval.decisions import LabelledLogits
@@ -28,12 +29,14 @@ class PromisedRecall(Record):
 
     Of `units` roadwork images of val_calib, one drawn from each group that holds any, `missed` are not above
     the threshold. `lower_bound` is the Clopper-Pearson bound of the recall at 1 - delta, and `needed` is how
-    many units the recall takes without a miss. `groups_known` says whether the data names groups, None where
-    that is not recorded; without them each image is a group.
+    many units the recall takes without a miss. `delta` is that of this one promise, `looks` the number of
+    promises on the same images among which a larger one was divided, None where it was not. `groups_known`
+    says whether the data names groups, None where that is not recorded; without them each image is a group.
     """
 
     recall: _Level
     delta: _Level
+    looks: Annotated[int, Field(ge=1)] | None = None
     units: Annotated[int, Field(gt=0)]
     missed: Annotated[int, Field(ge=0)]
     lower_bound: _Share
@@ -71,22 +74,21 @@ class PromisedRecall(Record):
         if not self.feasible:
             return f"It answers every image, and promises nothing: {self.shortfall()}."
         return (
-            f"It answers every image. With probability at least {percent(1 - self.delta)} over the"
-            f" calibration images, it detects at least {percent(self.recall)} of the roadwork. The unit is"
-            f" {self._unit}; of {self.units} in val_calib it misses {self.missed}. Conditions: new images"
-            f" come as those of val_calib did{self._independent}; weights, preprocessing and this file are as"
-            " they were fitted; no other threshold was tried on the same images before this one. A change of"
-            " camera, place, season or preprocessing voids it."
+            f"It answers every image. With probability at least {percent(1 - self.delta * (self.looks or 1))}"
+            f" over the calibration images, {self._unit} is called so with probability at least"
+            f" {percent(self.recall)}; of {self.units} in val_calib it misses {self.missed}. Conditions: new"
+            f" images come as those of val_calib did{self._independent}; weights, preprocessing and this file"
+            f" are as they were fitted; {tried(self.looks, 'threshold')}. A change of camera, place, season"
+            " or preprocessing voids it."
         )
 
     @property
     def _unit(self) -> str:
         if self.groups_known is False:
-            return "a roadwork image, images taken as independent because no groups are known"
-        return (
-            "a roadwork image drawn from a randomly drawn group that holds any, so that a long video counts"
-            " as much as a short one"
-        )
+            return (
+                "a roadwork image drawn at random (images taken as independent, because no groups are known)"
+            )
+        return "a roadwork image drawn from a randomly drawn group that holds any"
 
     @property
     def _counted(self) -> str:
@@ -110,6 +112,7 @@ def promised_recall(
     return PromisedRecall(
         recall=recall,
         delta=delta,
+        looks=None if config.share is None else config.share.budget,
         units=units.size,
         missed=missed,
         lower_bound=recall_bound(missed, units.size, delta=delta),

@@ -53,7 +53,7 @@ from streetvision_core.io import Artifact, json_bytes, json_digest
 from streetvision_core.io.ledger import Share
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
-from streetvision_core.policies.config import EveryImage, GroupUnit, RecordedScrc
+from streetvision_core.policies.config import EveryImage, GroupUnit, ImageUnit, RecordedScrc
 from streetvision_core.policies.guarantee import FIRST_SCHEMA, Schema, words_of
 from streetvision_core.policies.threshold import FittedOn
 from streetvision_core.recorded import reworded
@@ -313,7 +313,7 @@ class ScrcPolicy(Record):
         return [
             f"its promise is empty: always answering {answer} would keep it, because only {few} of {units}"
             f" {self._counted} of val_calib {shown} ({few / units:.2%}), and {percent(one.alpha)} may be"
-            f" wrong{_instead(self.promised)}"
+            f" wrong{_instead(self.promised, few)}"
             for one in self.certificates
             for answer, (few, shown) in wrong.items()
             if answer in one.answers and few <= one.alpha * units
@@ -356,14 +356,23 @@ class ScrcPolicy(Record):
         groups = math.ceil(needed * self.val_calib.groups / self.val_calib.units)
         return f"; about {groups} groups of such sizes would leave {needed}"
 
+    def _thinned(self) -> str:
+        """Say that the cap left nothing, where it did."""
+        unit, counts = self.chosen_by.unit, self.val_calib
+        if not isinstance(unit, ImageUnit) or counts is None or counts.units:
+            return ""
+        return f"; of {counts.groups} groups the cap {unit.cap} left none: lower it"
+
     def _shortfall(self, one: Certified) -> str:
         """Say what was missing for a certificate."""
         wanted = "without a wrong answer among them" if one.delta is None else "accepted without an error"
         least = f"at least {one.needed} {self._counted} of val_calib {wanted}, more with each error"
         takes = f"{percent(one.alpha)} takes {least}"
         if one.n < one.needed:
-            return f"{takes}, and there are only {one.n}{self._groups_for(one.needed)}"
-        return f"{takes}; there are {one.n}, but too many of the surest answers are wrong"
+            return f"{takes}, and there are only {one.n}{self._groups_for(one.needed)}{self._thinned()}"
+        return (
+            f"{takes}; there are {one.n}, but too few of them are as sure as on val_select, or too many wrong"
+        )
 
     def promise(self) -> str:
         """Say in words what it promises, on what conditions, and what it defers altogether."""
@@ -382,8 +391,10 @@ class ScrcPolicy(Record):
         return read_policy(cls, content, where=where)
 
 
-def _instead(promised: Promise) -> str:
+def _instead(promised: Promise, few: int) -> str:
     """Say which promise would not be empty."""
+    if not few:
+        return "; add such images to val_calib, without which no promise about them says anything"
     if promised == "two_sided":
         return "; promise less than that share"
     return "; choose promise: two_sided, with less than that share for it"

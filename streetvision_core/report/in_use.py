@@ -31,21 +31,21 @@ SECTION = """\
 <p>What the {{ lead.policy.type }} policy would reach where another share of the images shows roadwork, as
 long as roadwork and streets without it look as they do here. It follows from FNR, FPR and the ends of their
 intervals.</p>
-<div class="scroll"><table>
+<table>
 <thead><tr><th scope="col">images with roadwork</th><th scope="col">MCC</th><th scope="col">precision</th>
 <th scope="col">called roadwork</th></tr></thead>
 <tbody>
 {% for row in expected %}
-<tr><td>{{ share(row.prevalence) }}{% if row.here %} (val_test){% endif %}</td>
-{% for name in ("mcc", "precision", "alarm_rate") %}
-<td>{{ "%.3f" | format(row[name]) }}<br><span class="muted">{{ "%.3f" | format(row[name ~ "_low"]) }} to
-{{ "%.3f" | format(row[name ~ "_high"]) }}</span></td>
+<tr><td data-name="images with roadwork">{{ share(row.prevalence) }}{% if row.here %} (val_test){% endif %}
+</td>
+{% for name, head in (("mcc", "MCC"), ("precision", "precision"), ("alarm_rate", "called roadwork")) %}
+{{ figure(head, row[name], {"low": row[name ~ "_low"], "high": row[name ~ "_high"]}) }}
 {% endfor %}</tr>
 {% endfor %}
 </tbody>
 <caption>Of the images that the policy answers. A threshold for a declared share is a setting of thresholds:
 objective: {mcc: {prevalence: 0.05}}.</caption>
-</table></div>
+</table>
 {% endif %}
 {% if "net_benefit.png" in pictures %}
 <h2>What acting on it is worth</h2>

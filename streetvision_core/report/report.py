@@ -106,7 +106,11 @@ class Slice(Record):
         """The warning for whoever reads its figures; empty where there is none."""
         if self.too_small:
             return "too small to read"
-        return f"few groups: {self.groups.n}" if self.groups and self.groups.n < FEW_GROUPS else ""
+        if self.groups is None or not self.groups.few:
+            return ""
+        groups = self.groups
+        few = {"": groups.n, " with roadwork": groups.roadwork, " without": groups.none}
+        return next(f"few groups{kind}: {n}" for kind, n in few.items() if n < FEW_GROUPS)
 
 
 class MccDifference(Record):

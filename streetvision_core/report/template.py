@@ -82,7 +82,7 @@ _HEADLINE = """\
   <li><strong>{{ "%.3f" | format(lead.calibration.calibrated.ece_equal_mass) }}</strong>ECE, equal mass
   {% if lead.calibration.perfect %}
     <br><span class="muted">perfect calibration would give {{ "%.3f" | format(lead.calibration.perfect.mean) }}, and up to
-    {{ "%.3f" | format(lead.calibration.perfect.high) }} (95 %)</span>
+    {{ "%.3f" | format(lead.calibration.perfect.high) }} (95 %), where images of a group are alike</span>
   {% endif %}</li>
   {% if report.calib_minus_test %}
   <li><strong>{{ "%+.3f" | format(report.calib_minus_test.difference) }}</strong>MCC on val_calib, which chose the

@@ -27,8 +27,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.errors import TrainingError
-from streetvision_core.eval.intervals import mcc_group_interval
-from streetvision_core.eval.metrics import confusion_by_group
 from streetvision_core.graph import CHECKPOINT, STEPS
 from streetvision_core.inference.logits import Logits, groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
@@ -380,13 +378,9 @@ def _make_checkpoint(
     row = _row_of(trained)
     labels = np.array(task.labels["val_select"], dtype=np.int64)
     said = Logits(tuple(task.names["val_select"]), finished.logits, labels, task.groups)
-    interval = mcc_group_interval(
-        confusion_by_group(labels, said.logits[:, 1] > said.logits[:, 0], said.groups)
-    )
     metrics = {
         "val_mcc": row.val_mcc,
-        "mcc_low": interval.low,
-        "mcc_high": interval.high,
+        **{name: said.metrics()[name] for name in ("mcc_low", "mcc_high")},
         "val_loss": row.val_loss,
         "best_epoch": row.epoch,
         "epochs_run": len(trained.rows),

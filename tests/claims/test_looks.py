@@ -61,7 +61,7 @@ def test_the_certificate_beyond_the_looks_that_delta_was_divided_by_is_refused(s
     share = share_of(ScrcConfig(delta=DELTA, looks=MODELS))
     for number in range(MODELS):
         assert looked(store, "scrc", number, names(UNITS + number), share=share).number == number + 1
-    with pytest.raises(ConfigError, match=r"each of 10 takes 0\.01 of delta"):
+    with pytest.raises(ConfigError, match=r"this one takes 0\.01 of delta"):
         looked(store, "scrc", MODELS, names(UNITS + MODELS), share=share)
 
 

@@ -96,25 +96,34 @@ def test_a_budget_divides_delta_and_a_look_beyond_it_is_refused(store):
     for number, checkpoint in enumerate((A, B, C), 1):
         assert look(store, checkpoint, share=share).number == number
     before = files(store)
-    with pytest.raises(ConfigError, match=r"each of 3 takes 0\.03333 of delta, 0\.1, but found that 0\.1 is"):
+    with pytest.raises(ConfigError, match=r"takes 0\.03333 of delta, 0\.1, but found that 0\.1 is"):
         look(store, "d" * 64, share=share)
     assert files(store) == before
     assert look(store, B, share=share) == Counted(2, 3)
     assert look(store, "d" * 64, images=("f" * 64,), share=share) == Counted(1, 1)
 
 
-@pytest.mark.parametrize("budget", [4, 30])
-def test_a_budget_is_not_stretched_afterwards(store, budget):
+@pytest.mark.parametrize("share", [(0.1, 4), (0.1, 30), (0.2, 30), (0.9, 90), (0.1, None), (0.001, None)])
+def test_a_budget_is_not_stretched_afterwards(store, share):
     for checkpoint in (A, B, C):
         look(store, checkpoint, share=Share(delta=0.1, budget=3))
     with pytest.raises(ConfigError, match="a larger budget after the fact"):
-        look(store, "d" * 64, share=Share(delta=0.1, budget=budget))
+        look(store, "d" * 64, share=Share(delta=share[0], budget=share[1]))
+
+
+def test_the_advice_names_an_earlier_certificate_only_where_there_is_one(store):
+    for checkpoint in (A, B, C):
+        look(store, checkpoint, step="thresholds")
+    with pytest.raises(ConfigError) as caught:
+        look(store, "d" * 64, share=Share(delta=0.1, budget=3))
+    assert "0 promises" in str(caught.value)
+    assert "Keep what" not in str(caught.value)
 
 
 def test_a_certificate_without_a_budget_has_taken_all_of_delta(store):
     look(store, share=Share(delta=0.1))
     assert look(store, B, share=Share(delta=0.1)).number == 2  # counted, and nobody asked for more
-    with pytest.raises(ConfigError, match=r"that 0\.2 is taken: 2 certificates"):
+    with pytest.raises(ConfigError, match=r"that 0\.2 is taken: by 2 promises"):
         look(store, C, share=Share(delta=0.1, budget=10))
 
 
@@ -123,7 +132,7 @@ def test_a_checkpoint_that_was_only_looked_at_takes_a_share_and_its_own_threshol
     look(store, A, step="thresholds")
     assert look(store, A, share=share).number == 2
     look(store, B, step="thresholds")
-    with pytest.raises(ConfigError, match="1 other checkpoints were looked at without one"):
+    with pytest.raises(ConfigError, match="1 other checkpoint looked at without one"):
         look(store, C, share=share)
     assert look(store, B, share=share).number == 4
 

@@ -58,7 +58,7 @@ def test_the_count_is_of_one_roadwork_image_of_each_group(fitted):
 def test_the_promise_tells_recall_probability_and_unit(fitted):
     promise = fitted[0].policy.promise()
     assert "probability at least 90%" in promise
-    assert "at least 95% of the roadwork" in promise
+    assert "called so with probability at least 95%" in promise
     assert "a roadwork image drawn from a randomly drawn group that holds any" in promise
     assert "images taken as independent" in fit(fitted[1], groups_known=False).policy.promise()
     assert fitted[0].policy.degeneracies() == []

@@ -168,7 +168,7 @@ def test_attributes_of_the_index_are_slices_and_a_missing_one_is_unknown(chain, 
     rows = slice_rows(report)
     assert len(rows) == len(report.of("threshold").slices)
     (day,) = [row for row in rows if row["value"] == "day"]
-    assert (day["n"], day["reading"]) == (30, "")
+    assert (day["n"], day["reading"]) == (30, "few groups with roadwork: 10")
     wrong = slices["day"].metrics["fp"] + slices["day"].metrics["fn"]
     assert day["scrc"] == f"{slices['day'].answered} answered, {wrong} wrong"
     assert rows[-1]["reading"] == "too small to read"
