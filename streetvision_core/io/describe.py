@@ -32,6 +32,7 @@ from streetvision_core.io.published import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
     import torch
 
     from streetvision_core.io.private import GitState
@@ -324,8 +325,8 @@ def manifest_problems(manifest: StepManifest) -> list[str]:
         "duration_seconds": round((finished - started).total_seconds(), 6),
     }
     return [
-        f"the manifest of {manifest.step_name} says {name} {getattr(manifest, name)}, and {value} follows from"
-        " the rest of it"
+        f"the manifest of {manifest.step_name} says {name} {getattr(manifest, name)}, and {value} follows"
+        " from the rest of it"
         for name, value in again.items()
         if getattr(manifest, name) != value
     ]

@@ -45,7 +45,7 @@ GitSha = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unknown)$")]
 UtcTime = Annotated[
     str,
     StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"),
-    AfterValidator(lambda text: text if datetime.fromisoformat(text) else text),  # the 31st of June raises
+    AfterValidator(lambda text: datetime.fromisoformat(text) and text),  # raises for the 31st of June
 ]
 StepName = Annotated[str, AfterValidator(lambda name: check_segment(name, kind="step name"))]
 InputName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^/\x00]+$")]

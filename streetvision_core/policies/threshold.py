@@ -167,7 +167,7 @@ class ThresholdPolicy(Record):
                 f"threshold {self.threshold} outside its plateau [{self.plateau_low}, {self.plateau_high})"
             )
         if self.recall is None:  # a promised recall is scored on its units alone
-            counts = {name: self.val_calib.metrics[name] for name in ("tp", "tn", "fp", "fn")}
+            counts = {name: int(self.val_calib.metrics[name]) for name in ("tp", "tn", "fp", "fn")}
             score = float(self.chosen_by.objective.chosen().score(**counts))
             if not same_numbers(self.val_calib.score, score):
                 raise ValueError(f"score {self.val_calib.score}, where its counts give {score}")
