@@ -154,8 +154,13 @@ class Forger:
 
     def _encode(self, name):
         if name in self.contents:
-            self.files[name] = json_bytes(self.contents[name])
+            self.files[name] = spelled(self.contents[name])
         return self.files[name]
+
+
+def spelled(value):
+    """Return canonical JSON, and what looks like it of numbers that JSON does not have."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def forge_part(bundle, target, name, change):
