@@ -211,6 +211,7 @@ def _add_verify(commands: Commands) -> None:
     what = verify.add_mutually_exclusive_group()
     what.add_argument("name", metavar="RUN|BUNDLE", nargs="?", help="a run, or the folder of a bundle")
     what.add_argument("--all", action="store_true", help="everything published, and every pointer")
+    _add_manifest_sha256(verify)
     verify.add_argument("--deep", action="store_true", help="also answer a bundle's golden images again")
 
 
@@ -223,7 +224,9 @@ def _verify(parsed: argparse.Namespace) -> int:
     from streetvision_core.history.find import find_run, names_folder, open_store
 
     if parsed.name and names_folder(parsed.name):
-        return _verify_bundle(parsed.name, deep=parsed.deep)
+        return _verify_bundle(parsed.name, deep=parsed.deep, manifest_sha256=parsed.manifest_sha256)
+    if parsed.manifest_sha256:
+        parsed.parser.error("--manifest-sha256 is for the folder of a bundle (./NAME)")
     from streetvision_core.history.verify import verify_current, verify_everything, verify_run
 
     store = open_store(parsed.store)
@@ -240,10 +243,10 @@ def _verify(parsed: argparse.Namespace) -> int:
     return GOOD
 
 
-def _verify_bundle(path: str, *, deep: bool) -> int:
+def _verify_bundle(path: str, *, deep: bool, manifest_sha256: str | None = None) -> int:
     from streetvision_core.bundle import verify_bundle
 
-    _print(verify_bundle(path, deep=deep).summary())
+    _print(verify_bundle(path, deep=deep, manifest_sha256=manifest_sha256).summary())
     return GOOD
 
 
@@ -338,6 +341,7 @@ def _gc(parsed: argparse.Namespace) -> int:
 def _add_predict(commands: Commands) -> None:
     predict = _add(commands, _predict)
     predict.add_argument("path", metavar="PATH", help="the folder of the bundle")
+    _add_manifest_sha256(predict)
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image's file")
 
 
@@ -354,10 +358,26 @@ def _predict(parsed: argparse.Namespace) -> int:
         unreadable.append(name)
         _complain(error)
 
-    for answer in Predictor.load(parsed.path).predict(parsed.images, on_error=note):
+    predictor = Predictor.load(parsed.path, manifest_sha256=parsed.manifest_sha256)
+    for answer in predictor.predict(parsed.images, on_error=note):
         line = {"picture": answer.name, "probability": answer.probability, "decision": answer.decision}
         print(for_json_text(json.dumps(line)), flush=True)
     return BAD if unreadable else GOOD
+
+
+def _add_manifest_sha256(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--manifest-sha256",
+        metavar="SHA256",
+        type=_sha256,
+        help="what the manifest of the bundle must hash to, from somebody you trust",
+    )
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"64 hexadecimal digits are expected, not {text!r}")
+    return text.lower()
 
 
 def _count(text: str) -> int:

@@ -87,8 +87,7 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> bytes:
     """Return model_card.json."""
-    config, tested = facts.config, facts.tested
-    figures = {name: tested.metrics[name] for name in _SHOWN} if tested else {}
+    config = facts.config
     card = ModelCard(
         model_name=config.model_name,
         description=config.description,
@@ -96,15 +95,19 @@ def model_card(facts: CardFacts) -> bytes:
         submitted_by=config.submitted_by,
         submission_time=config.submission_time,
         license=facts.licence,
-        metrics={"coverage": tested.coverage.share, **figures, **_mcc_ends(tested)} if tested else {},
+        metrics=card_metrics(facts.tested),
         degenerate=tuple(facts.degenerate),
     )
     return json_bytes(card.model_dump(mode="json"))
 
 
-def _mcc_ends(tested: PolicyReport) -> dict[str, int | float]:
+def card_metrics(tested: PolicyReport | None) -> dict[str, int | float]:
+    """Return the metrics on the card: coverage, those of the README, and the ends of the MCC's interval."""
+    if tested is None:
+        return {}
     figures = tested.figures()
-    return {name: figures[name] for name in ("mcc_low", "mcc_high") if name in figures}
+    shown = {name: figures[name] for name in (*_SHOWN, "mcc_low", "mcc_high") if name in figures}
+    return {"coverage": tested.coverage.share, **shown}
 
 
 def license_text(facts: CardFacts) -> bytes:

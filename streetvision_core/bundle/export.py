@@ -19,7 +19,6 @@ refused then.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streetvision_core.bundle.card import CardFacts, license_text, model_card, readme
@@ -35,6 +34,7 @@ from streetvision_core.bundle.layout import (
     RECORD,
     REDACTED,
     SPLITS,
+    TENSORS,
     WEIGHTS,
     BundleRecord,
     FoldedPoint,
@@ -43,7 +43,7 @@ from streetvision_core.bundle.layout import (
 from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.weights import check_costs
 from streetvision_core.data.index import ImageIndex
-from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
+from streetvision_core.data.splits import BY_SHA256, NAMED, Splits, is_unsafe
 from streetvision_core.errors import BundleError
 from streetvision_core.graph import CHECKPOINT, POLICIES, steps_behind
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
@@ -132,8 +132,10 @@ def export_bundle(
     )
     licence_text = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
     report = {EVALUATION: upstream[EVALUATION_STEP].read_bytes(EVALUATION_NAME)} if parts.evaluation else {}
+    tensors = {TENSORS: upstream[CHECKPOINT].read_bytes(TENSORS)} if parts.checkpoint.tensors else {}
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
+        **tensors,
         WEIGHTS: _stage_weights(predictor, directory),
         SPLITS: upstream["splits"].read_bytes(BY_SHA256 if redacted else NAMED),
         **report,
@@ -297,7 +299,7 @@ def _require_useful(parts: _Parts, *, allowed: bool) -> tuple[str, ...]:
 def _require_relative(names: Iterable[str], *, role: str) -> None:
     """Refuse names that would publish where the images lie on somebody's machine."""
     for name in names:
-        if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in name.split("/"):
+        if is_unsafe(name):
             _refuse("images with names relative to their source", f"the name {name!r}", role)
 
 

@@ -28,6 +28,7 @@ from streetvision_core.errors import BundleError, as_bundle_error
 from streetvision_core.io import StepManifest, bytes_digest, content_digest
 from streetvision_core.io.names import PRIVATE_NAME
 from streetvision_core.io.private import read_private
+from streetvision_core.io.records import parse_canonical
 from streetvision_core.io.system import NotRegularFileError, is_link, open_directory
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ class Contents:
     private: PrivateRecord | None = None
 
 
-def read_folder(path: Path) -> Contents:
+def read_folder(path: Path, *, manifest_sha256: str | None = None) -> Contents:
     """Read and verify every byte of the bundle in the folder ``path``.
+
+    Args:
+        path: The folder.
+        manifest_sha256: The SHA-256 (hex) of its manifest, from somebody who is trusted; None asks for none.
 
     Raises:
         BundleError: the first thing that is not as the manifest lists it.
@@ -66,6 +71,7 @@ def read_folder(path: Path) -> Contents:
         path = path.resolve(strict=True)
         with open_directory(path) as directory:
             data = _read_manifest(path, directory)
+            _check_expected(data, manifest_sha256, path)
             manifest = _parse_manifest(data, path)
             private = _read_private(path, directory, manifest)
             files = dict(_walk(path, directory, manifest.output_artifacts, unlisted=_unlisted(manifest)))
@@ -95,7 +101,9 @@ def _read_private(path: Path, directory: Directory, manifest: StepManifest) -> P
     except FileNotFoundError:
         _refuse(path, f"the side file {PRIVATE_NAME} that the manifest names", "none")
     with as_bundle_error():
-        return read_private(data, manifest, where=path / PRIVATE_NAME)
+        record = read_private(data, manifest, where=path / PRIVATE_NAME)
+    parse_canonical(data, where=str(path / PRIVATE_NAME))
+    return record
 
 
 def _read_manifest(path: Path, directory: Directory) -> bytes:
@@ -107,9 +115,20 @@ def _read_manifest(path: Path, directory: Directory) -> bytes:
         ) from error
 
 
+def _check_expected(data: bytes, manifest_sha256: str | None, path: Path) -> None:
+    if manifest_sha256 is not None and bytes_digest(data) != manifest_sha256.lower():
+        raise BundleError(
+            f"the manifest with SHA-256 {manifest_sha256}, as you were told",
+            f"one with {bytes_digest(data)}",
+            path / MANIFEST,
+            "This is another bundle than the one you were told of; ask for that one, and do not use this.",
+        )
+
+
 def _parse_manifest(data: bytes, path: Path) -> StepManifest:
     with as_bundle_error():
         manifest = StepManifest.from_bytes(data, where=path / MANIFEST)
+    parse_canonical(data, where=str(path / MANIFEST))
     for name in manifest.output_artifacts:
         if not is_known(name):
             _refuse(path, "only files that belong into a bundle", f"{name} in the manifest")

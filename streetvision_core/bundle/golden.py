@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from pydantic import Field, FiniteFloat
 
 from streetvision_core.bundle.layout import EXPECTED, GOLDEN_PREFIX
 from streetvision_core.errors import BundleError
-from streetvision_core.eval.decisions import Decision
+from streetvision_core.eval.decisions import Decision, decisions
+from streetvision_core.eval.inputs import margin_vector
+from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.manifest import Sha256
@@ -31,12 +34,15 @@ if TYPE_CHECKING:
 
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import IndexedImage
+    from streetvision_core.eval.decisions import Policy
     from streetvision_core.inference.predictor import Predictor
     from streetvision_core.report.evaluation import Evaluation
 
 LONGEST_SIDE = 1024
+LOOSEST = 1e-3  # tolerance that a bundle may ask for; every version so far wrote this one
 # How many images are looked at for each golden one, where no evaluation has looked at all of them.
 _LOOKED_AT = 4
+_HAIR = 1e-6  # what float32 may lose
 
 
 class GoldenImage(Record):
@@ -58,7 +64,7 @@ class GoldenImage(Record):
 class Expected(Record):
     """``golden/expected.json``."""
 
-    tolerance: Annotated[FiniteFloat, Field(gt=0, le=0.1)] = TOLERANCE
+    tolerance: Annotated[FiniteFloat, Field(gt=0, le=LOOSEST)] = TOLERANCE
     pictures: tuple[GoldenImage, ...]
 
 
@@ -185,6 +191,30 @@ def listing_problems(expected: Expected, files: Mapping[str, bytes]) -> list[str
         f"{one.file} is not the image that golden/expected.json names"
         for one in expected.pictures
         if bytes_digest(files[one.file]) != one.sha256
+    ]
+
+
+def answer_problems(expected: Expected, policy: Policy) -> list[str]:
+    """Return which recorded answers do not follow from the recorded logits; one sentence an image.
+
+    A policy that looks at more than logits may defer anything.
+    """
+    if not expected.pictures:
+        return []
+    margins = margin_vector([one.logits for one in expected.pictures])
+    reach = _HAIR * (1 + np.abs(margins))
+    near = [
+        policy.decide(margins + by * reach) if not policy.extras else decisions(margins + by * reach)
+        for by in (-1, 0, 1)
+    ]
+    deferring: set[Decision] = {"defer"} if policy.extras else set()
+    return [
+        f"{EXPECTED} has {one.file} decided {one.decision} with probability {one.probability:g}, and its"
+        f" logits give {probability:g}"
+        for one, probability, *possible in zip(
+            expected.pictures, positive_probability(margins).tolist(), *near, strict=True
+        )
+        if abs(one.probability - probability) > _HAIR or one.decision not in {*possible, *deferring}
     ]
 
 

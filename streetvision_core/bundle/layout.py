@@ -4,6 +4,7 @@
 
     bundle.json                       the record below
     config.json, model.safetensors    timm hub format, the operating point folded into the last layer
+    tensors.json                      the SHA-256 of each tensor as it was trained; not in older bundles
     policy/NAME                       the files of exactly one policy
     splits.json                       byte for byte as its step published it
     evaluation.json                   likewise, where the policy was evaluated
@@ -39,6 +40,7 @@ from streetvision_core.io.records import Record, parse_json, read_record
 SCHEMA_VERSION = 2  # 1 has none of the fields that say where model, policy and splits lie
 RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
 SPLITS, EVALUATION, EXPECTED = "splits.json", "evaluation.json", "golden/expected.json"
+TENSORS = "tensors.json"
 CARD, README, LICENSE = "model_card.json", "README.md", "LICENSE"
 GOLDEN_PREFIX, LINEAGE_PREFIX = "golden/", "lineage/"
 FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EXPECTED, CARD, README, LICENSE)
@@ -140,5 +142,5 @@ def is_known(name: str) -> bool:
     """Tell whether a file of this relative name belongs into a bundle."""
     policy_files = {kind.path for kind in POLICIES.values()}
     patterns = (_GOLDEN, _LINEAGE, _LICENSE)
-    fixed = (*FIXED, EVALUATION)
+    fixed = (*FIXED, EVALUATION, TENSORS)
     return name in fixed or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)

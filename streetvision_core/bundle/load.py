@@ -9,20 +9,23 @@
 4. There is exactly one policy; it was fitted on this chain, its numbers are the operating point, and a
    degenerate one is called so. Where it was evaluated, the evaluation is of this policy and all of val_test.
 5. The golden images are images of val_test, and those that are listed (`golden.py`).
-6. The weights fill the architecture with finite numbers (`weights.py`).
+6. Nothing that is recorded twice differs, and what follows from something else does (`consequences.py`).
+7. The weights fill the architecture with finite numbers (`weights.py`).
 
 Everything is judged, and loaded, from the bytes that were hashed in the first step. It detects damage,
-mixed parts and careless tampering; who can rewrite every file can also compute digests, so a bundle
+mixed parts and careless tampering; who can rewrite every file can also make all of them agree, so a bundle
 from a stranger is compared by the SHA-256 of its manifest with what a trusted person says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streetvision_core.bundle.card import ModelCard
+from streetvision_core.bundle.consequences import contradictions
 from streetvision_core.bundle.folder import Contents, read_folder
 from streetvision_core.bundle.golden import Expected, listing_problems
 from streetvision_core.bundle.layout import (
@@ -35,19 +38,21 @@ from streetvision_core.bundle.layout import (
     LINEAGE_PREFIX,
     RECORD,
     SPLITS,
+    TENSORS,
     WEIGHTS,
     BundleRecord,
 )
 from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.weights import load_weights
-from streetvision_core.data.splits import BY_SHA256, NAMED
+from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError, as_bundle_error
 from streetvision_core.graph import CHECKPOINT, POLICIES, POLICY_PREFIX, PolicyKind
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
+from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import read_private
 from streetvision_core.io.published import PRIVATE_PREFIX
-from streetvision_core.io.records import parse_json, read_record
+from streetvision_core.io.records import parse_canonical, parse_json, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
 from streetvision_core.policies.registry import parse_policy
@@ -63,28 +68,37 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.io import PrivateRecord
 
+_MOST_TOLD = 5
 _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A verified bundle: its record and what was read from its files.
+class Records:
+    """What was read from the files of a bundle, but for the weights.
 
-    ``evaluation`` is the whole report, ``tested`` that of the policy here, both None where the policy was
-    shipped without one; ``private`` has the side files by step, none where the bundle is redacted;
-    ``model`` is in eval mode.
+    ``documents`` is the decoded JSON of every record by its file name. ``evaluation`` is the whole report,
+    ``tested`` that of the policy here, both None where the policy was shipped without one; ``private`` has
+    the side files by step, none where the bundle is redacted.
     """
 
     contents: Contents
+    documents: Mapping[str, Any]
     record: BundleRecord
     config: Mapping[str, Any]
     card: ModelCard
     policy: Policy
+    splits: Splits
     evaluation: Report | None
     tested: PolicyReport | None
     expected: Expected
     lineage: Mapping[str, StepManifest]
     private: Mapping[str, PrivateRecord]
+
+
+@dataclass(frozen=True)
+class Bundle(Records):
+    """A verified bundle; ``model`` is in eval mode."""
+
     model: torch.nn.Module
 
     @property
@@ -119,7 +133,10 @@ class Bundle:
 
 
 def load_bundle(
-    bundle_path: str | os.PathLike[str], output_dir: str | os.PathLike[str] | None = None
+    bundle_path: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str] | None = None,
+    *,
+    manifest_sha256: str | None = None,
 ) -> Bundle:
     """Verify a bundle and return what was read from the verified bytes.
 
@@ -127,40 +144,68 @@ def load_bundle(
         bundle_path: The folder of the bundle, or the path of its ``bundle.json``.
         output_dir: The folder that the relative paths in ``bundle.json`` start from; by default the one that
             ``bundle_path`` names or lies in.
+        manifest_sha256: The SHA-256 (hex) that its ``manifest.json`` must have, from somebody who is trusted.
+            Only this, or a signature, says who made it.
 
     Raises:
         BundleError: the first thing that is wrong with it.
     """
-    contents = _read_contents(Path(bundle_path), None if output_dir is None else Path(output_dir))
+    output = None if output_dir is None else Path(output_dir)
+    contents = _read_contents(Path(bundle_path), output, manifest_sha256)
+    records = _read_records(contents)
+    where = str(contents.path)
+    if problems := list(islice(contradictions(records), _MOST_TOLD)):
+        _refuse("a bundle that does not contradict itself", "; ".join(problems), where)
+    model = load_weights(contents.files[WEIGHTS], config=records.config, where=where)
+    return Bundle(**vars(records), model=model)
+
+
+def _read_records(contents: Contents) -> Records:
+    """Read every record but the weights, each of which must be sound and belong to the others."""
     where = str(contents.path)
     for name in FIXED:
         if name not in contents.files:
             _refuse(f"{name} in a bundle", "none", where)
     record = BundleRecord.from_bytes(contents.files[RECORD], where=f"{where}/{RECORD}")
     kind = _check_record(record, contents)
+    documents = _read_documents(contents, record)
     lineage = _read_lineage(contents, kind)
     private = _read_private(contents, lineage, redacted=record.is_redacted)
     _check_origins(contents, lineage, kind, redacted=record.is_redacted)
     policy = _read_policy(record, contents, lineage)
-    tested = _read_tested(contents)
+    splits = _read_splits(contents)
+    tested = splits.roles["val_test"]
     evaluation = _read_evaluation(contents, lineage, policy, tested=len(tested))
     own = evaluation.of(policy.type) if evaluation else None
     _check_degenerate(record, policy, own, where=where)
     expected = _read_golden(contents, tested)
     config = _json(contents, CONFIG)
     _check_config(config, record, where=where)
-    model = load_weights(contents.files[WEIGHTS], config=config, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
-    return Bundle(contents, record, config, card, policy, evaluation, own, expected, lineage, private, model)
+    return Records(
+        contents, documents, record, config, card, policy, splits, evaluation, own, expected, lineage, private
+    )
 
 
-def _read_contents(bundle_path: Path, output_dir: Path | None) -> Contents:
+def _read_documents(contents: Contents, record: BundleRecord) -> dict[str, Any]:
+    """Decode every record, each in its canonical bytes; what `bundle.json` leaves out has its meaning."""
+    names = sorted(name for name in contents.files if name.endswith(".json"))
+    documents = {
+        name: parse_canonical(contents.files[name], where=f"{contents.path}/{name}") for name in names
+    }
+    documents[MANIFEST_NAME] = contents.manifest.model_dump(mode="json")
+    documents[RECORD] = {**documents[RECORD], "lineage": record.lineage or "full"}
+    return documents
+
+
+def _read_contents(bundle_path: Path, output_dir: Path | None, manifest_sha256: str | None) -> Contents:
     """Read the folder of a bundle; where its ``bundle.json`` was named, it must be the one in the folder."""
     if bundle_path.is_dir() or (output_dir is None and bundle_path.name != RECORD):
         if output_dir is not None and output_dir.resolve() != bundle_path.resolve():
             _refuse(f"the path of {RECORD} beside an output_dir", "another folder", str(bundle_path))
-        return read_folder(bundle_path)
-    contents = read_folder(bundle_path.parent if output_dir is None else output_dir)
+        return read_folder(bundle_path, manifest_sha256=manifest_sha256)
+    folder = bundle_path.parent if output_dir is None else output_dir
+    contents = read_folder(folder, manifest_sha256=manifest_sha256)
     try:
         with open_regular(bundle_path) as file:
             data = file.read(len(contents.files.get(RECORD, b"")) + 1)
@@ -255,6 +300,8 @@ def _check_origins(
     }
     if EVALUATION in contents.files or EVALUATION_STEP in lineage:
         origins[EVALUATION] = (EVALUATION_STEP, "evaluation.json")
+    if TENSORS in {*lineage[CHECKPOINT].output_artifacts, *contents.files}:
+        origins[TENSORS] = (CHECKPOINT, TENSORS)
     if TEXT_NAME in {*lineage["backbone"].output_artifacts, *contents.files}:
         origins[TEXT_NAME] = ("backbone", TEXT_NAME)
     for name, (step, published) in origins.items():
@@ -301,13 +348,16 @@ def _check_degenerate(
         _refuse("a degenerate policy to be called so", f"{list(record.degenerate)}", where)
 
 
-def _read_tested(contents: Contents) -> tuple[str, ...]:
-    """Return the names of val_test, or their SHA-256, of which equal images have the same."""
-    splits = _json(contents, SPLITS)
+def _read_splits(contents: Contents) -> Splits:
+    """Read the roles; images are named, or given by their SHA-256, of which equal images have the same."""
+    where = f"{contents.path}/{SPLITS}"
     try:
-        return tuple(splits["roles"]["val_test"])
-    except (KeyError, TypeError) as error:
-        _refuse("the splits of this version", f"no {error}", f"{contents.path}/{SPLITS}")
+        with as_bundle_error():
+            return Splits.from_json(_json(contents, SPLITS), where=where)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        _refuse("the splits of this version", f"the error {error}", where)
 
 
 def _read_golden(contents: Contents, tested: Collection[str]) -> Expected:

@@ -16,12 +16,16 @@ class Predictor(predictor.Predictor):
 
     @classmethod
     def load(
-        cls, bundle_path: str | os.PathLike[str], output_dir: str | os.PathLike[str] | None = None
+        cls,
+        bundle_path: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str] | None = None,
+        *,
+        manifest_sha256: str | None = None,
     ) -> Self:
         """Load a bundle as `load_bundle` does; every byte is verified before anything is loaded.
 
         Raises:
             BundleError: the folder is no bundle, or is not to be trusted.
         """
-        bundle = load_bundle(bundle_path, output_dir)
+        bundle = load_bundle(bundle_path, output_dir, manifest_sha256=manifest_sha256)
         return cls(bundle.model, config=bundle.config, policy=bundle.policy)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streetvision_core.bundle.golden import golden_problems
+from streetvision_core.bundle.layout import TENSORS, WEIGHTS
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.predictor import Predictor
+from streetvision_core.bundle.weights import trained_problems
 from streetvision_core.errors import BundleError
 from streetvision_core.graph import LOOKS, ROLES
 from streetvision_core.io.ledger import look_text
@@ -105,15 +107,26 @@ def verify_bundle(
     output_dir: str | os.PathLike[str] | None = None,
     *,
     deep: bool = False,
+    manifest_sha256: str | None = None,
 ) -> Verification:
     """Verify a bundle, given as to `load_bundle`; with ``deep`` also that it still computes the same.
 
     Raises:
         BundleError: the first thing that is wrong with it.
     """
-    bundle = load_bundle(bundle_path, output_dir)
+    bundle = load_bundle(bundle_path, output_dir, manifest_sha256=manifest_sha256)
     if not deep:
         return Verification(bundle)
+    contents = bundle.contents
+    if TENSORS in contents.files:
+        trained = bundle.documents[TENSORS]
+        if problems := trained_problems(bundle.model, contents.files[WEIGHTS], trained):
+            raise BundleError(
+                f"the weights that were trained, but for the last layer ({TENSORS})",
+                "; ".join(problems),
+                contents.path,
+                "Do not use this bundle: its weights were changed after the training.",
+            )
     predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
     problems = golden_problems(bundle.expected, bundle.contents.files, predictor)
     if problems:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from streetvision_core.bundle import bounds
-from streetvision_core.bundle.layout import CONFIG, WEIGHTS
+from streetvision_core.bundle.layout import CONFIG, TENSORS, WEIGHTS
 from streetvision_core.errors import BundleError, ConfigError, StreetVisionError
 from streetvision_core.inference.predictor import BATCH_SIZE
 from streetvision_core.io import StagedFile
 from streetvision_core.io.records import parse_json
-from streetvision_core.io.tensors import read_layout
+from streetvision_core.io.tensors import read_layout, tensor_digests
 from streetvision_core.models.config import CROP_MODES, LARGEST_HEAD
 from streetvision_core.models.views import find_views
 
@@ -237,3 +237,27 @@ def _read_state(data: bytes, *, where: str) -> dict[str, torch.Tensor]:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise BundleError(f"finite numbers in {WEIGHTS}", f"NaN or infinity in {name}", where, _ACTION)
     return state
+
+
+def trained_problems(model: torch.nn.Module, data: bytes, trained: Mapping[str, str]) -> list[str]:
+    """Tell which tensors are not those that were trained, though nothing is folded into them.
+
+    Args:
+        model: The classifier of the bundle.
+        data: Its weights.
+        trained: The SHA-256 (hex) of each tensor of the checkpoint, by name (`tensors.json`).
+    """
+    from streetvision_core.models.fold import last_linear
+
+    shipped = tensor_digests(data)
+    if shipped.keys() != trained.keys():
+        return [f"{TENSORS} names other tensors than {WEIGHTS} has"]
+    last = last_linear(model)
+    prefix = next(name for name, module in model.named_modules() if module is last)
+    folded = {f"{prefix}.{name}" for name, _ in last.named_parameters()}
+    changed = sorted(name for name in shipped if shipped[name] != trained[name] and name not in folded)
+    return (
+        [f"{len(changed)} tensors are not those that were trained, {changed[0]} for instance"]
+        if changed
+        else []
+    )

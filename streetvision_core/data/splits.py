@@ -17,7 +17,10 @@ Round trip: `Splits.from_artifact(published)` equals the splits whose `to_artifa
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Self
 
 import pydantic
@@ -32,7 +35,7 @@ from streetvision_core.graph import ROLES
 from streetvision_core.io import Artifact, json_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from streetvision_core.data.index import ImageIndex
     from streetvision_core.io import PublishedArtifact
@@ -171,6 +174,51 @@ class Splits:
             uniting=Uniting(**content["uniting"]),
             config=SplitsConfig(**content["config"]),
         )
+
+
+def splits_problems(splits: Splits) -> list[str]:
+    """Return where splits contradict themselves: roles, groups and counts; one sentence each.
+
+    Where images are named by SHA-256, equal ones are several entries of a role.
+    """
+    names = {role: frozenset(members) for role, members in splits.roles.items()}
+    unsafe = [name for members in names.values() for name in members if is_unsafe(name)]
+    if unsafe:
+        return [f"the name {min(unsafe)!r} leads out of the images' folder"]
+    if frozenset().union(*names.values()) != splits.group_of.keys():
+        return ["the images with a role are not those with a group"]
+    problems = [
+        f"the image {min(names[one] & names[other])!r} is both in {one} and {other}"
+        for one, other in combinations(ROLES, 2)
+        if names[one] & names[other]
+    ]
+    groups = {role: {splits.group_of[name] for name in members} for role, members in names.items()}
+    problems += [
+        f"the group {min(groups[one] & groups[other])!r} is both in {one} and {other}"
+        for one, other in combinations(ROLES, 2)
+        if groups[one] & groups[other]
+    ]
+    return problems + [
+        f"{what} is recorded as {recorded}, but is {counted} when counted again"
+        for what, recorded, counted in _recounted(splits, groups)
+        if recorded != counted
+    ]
+
+
+def is_unsafe(name: str) -> bool:
+    """Tell whether the name of an image would lead out of the folder of the images, here or on Windows."""
+    leads_out = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in name.split("/")
+    return bool(leads_out) or not name or any(letter < " " or letter == "\x7f" for letter in name)
+
+
+def _recounted(splits: Splits, groups: Mapping[str, set[str]]) -> Iterator[tuple[str, int, int]]:
+    for role, count in splits.counts.items():
+        yield f"the number of images of {role}", count.pictures, len(splits.roles[role])
+        yield f"the sum of both classes of {role}", count.roadwork + count.none, count.pictures
+        yield f"the number of groups of {role}", count.groups, len(groups[role])
+    members = Counter(splits.group_of[name] for names in splits.roles.values() for name in names)
+    yield "the number of all groups", splits.uniting.groups_after, len(members)
+    yield "the size of the largest group", splits.uniting.largest, max(members.values(), default=0)
 
 
 def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:

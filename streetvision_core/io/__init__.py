@@ -12,6 +12,7 @@ from streetvision_core.io.describe import (
     create_step_manifest,
     describe_reuse,
     describe_step,
+    manifest_problems,
     step_key,
 )
 from streetvision_core.io.encode import (
@@ -59,6 +60,7 @@ __all__ = [
     "json_bytes",
     "json_digest",
     "make_directory",
+    "manifest_problems",
     "read_artifact",
     "read_csv",
     "read_tensors",

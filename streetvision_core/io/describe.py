@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,6 @@ from streetvision_core.io.published import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
     import torch
 
@@ -303,6 +302,34 @@ def describe_step(run: StepRun, *, code: GitState | None = None) -> StepManifest
         packages=machine.packages,
         seed=run.seed,
     )
+
+
+def manifest_problems(manifest: StepManifest) -> list[str]:
+    """Compute again what follows from the rest of a manifest; one sentence for each contradiction.
+
+    That a step ended after it began is not asked for: clocks are put right while it runs.
+    """
+    versions = {name: given.data_version for name, given in manifest.input_artifacts.items()}
+    started, finished = map(datetime.fromisoformat, (manifest.started_at, manifest.finished_at))
+    again = {
+        "data_version": content_digest(
+            {name: file.sha256 for name, file in manifest.output_artifacts.items()}
+        ),
+        "config_hash": json_digest(manifest.config),
+        "step_key": step_key(
+            step=manifest.step_name,
+            code_version=manifest.code_version,
+            config_hash=manifest.config_hash,
+            inputs=versions,
+        ),
+        "duration_seconds": round((finished - started).total_seconds(), 6),
+    }
+    return [
+        f"the manifest of {manifest.step_name} says {name} {getattr(manifest, name)}, and {value} follows"
+        " from the rest of it"
+        for name, value in again.items()
+        if getattr(manifest, name) != value
+    ]
 
 
 def describe_reuse(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -41,7 +42,11 @@ OPEN_VERSION = 1  # that of a manifest which names the machine itself; 2 if it h
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GitSha = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unknown)$")]
-UtcTime = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
+UtcTime = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"),
+    AfterValidator(lambda text: datetime.fromisoformat(text) and text),  # raises for the 31st of June
+]
 StepName = Annotated[str, AfterValidator(lambda name: check_segment(name, kind="step name"))]
 InputName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^/\x00]+$")]
 FileName = Annotated[str, AfterValidator(check_relative_name)]

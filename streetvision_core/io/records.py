@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from streetvision_core.errors import BundleError, field_faults
-from streetvision_core.io.encode import check_nesting
+from streetvision_core.io.encode import check_nesting, json_bytes
 
 _ACTION = "The file is damaged or was made to deceive; take a whole copy of the bundle."
 
@@ -56,6 +56,27 @@ def parse_json(data: bytes, *, where: str) -> Any:
             where,
             _ACTION,
         ) from error
+    return value
+
+
+def parse_canonical(data: bytes, *, where: str) -> Any:
+    """Return the value of ``data``, which must be the canonical JSON of it to the last byte.
+
+    Raises:
+        BundleError: it is not unambiguous JSON, or it is spelled in another way.
+    """
+    value = parse_json(data, where=where)
+    try:
+        canonical = json_bytes(value)
+    except ValueError as error:  # 1e999 is an infinity, and half a surrogate pair no text
+        raise BundleError("unambiguous JSON in UTF-8", str(error), where, _ACTION) from error
+    if canonical != data:
+        raise BundleError(
+            "JSON in its canonical encoding: sorted names, one space a level, one newline at the end",
+            "the same values in other bytes",
+            where,
+            "It was changed after it was written; take a whole copy of the bundle.",
+        )
     return value
 
 

@@ -9,6 +9,7 @@ which is also the oracle in the tests.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -76,6 +77,18 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
     return {name: array.copy() for name, array in load(data).items()}
+
+
+def tensor_digests(data: bytes | memoryview) -> dict[str, str]:
+    """Return the SHA-256 (hex) of the raw bytes of each tensor of sound safetensors, by its name."""
+    whole = memoryview(data)
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(bytes(whole[8:begin]))
+    spans = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    return {
+        name: hashlib.sha256(whole[begin + first : begin + end]).hexdigest()
+        for name, (first, end) in sorted(spans.items())
+    }
 
 
 def read_layout(

@@ -35,7 +35,7 @@ def fold_operating_point(model: Any, *, temperature: float, threshold: float) ->
     """
     _check_operating_point(temperature, threshold)
     folded = copy.deepcopy(model)
-    _fold(_last_linear(folded), temperature, math.log(threshold) - math.log1p(-threshold))
+    _fold(last_linear(folded), temperature, math.log(threshold) - math.log1p(-threshold))
     return folded
 
 
@@ -49,7 +49,12 @@ def _fold(layer: nn.Linear, temperature: float, shift: float) -> None:
         layer.bias.copy_(bias)
 
 
-def _last_linear(model: Any) -> nn.Linear:
+def last_linear(model: Any) -> nn.Linear:
+    """Return the layer of a classifier into which an operating point is folded.
+
+    Raises:
+        ConfigError: it is not linear, has no bias, or another number of outputs.
+    """
     from torch import nn
 
     head = model.get_classifier() if hasattr(model, "get_classifier") else None

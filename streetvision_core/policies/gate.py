@@ -88,6 +88,16 @@ class GateSelect(Record):
     roadwork: _Count
     none: _Count
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.roadwork + self.none != self.answered:
+            raise ValueError(
+                f"{self.answered} answers, of which {self.roadwork} + {self.none} are of a class"
+            )
+        if not (self.answered <= self.n and self.errors_answered <= min(self.errors, self.answered)):
+            raise ValueError(f"more answers or errors than there are images: {self!r}")
+        return self
+
     @property
     def coverage(self) -> float:
         """Share of the images that is answered."""

@@ -6,7 +6,7 @@ A new kind is its rows in `graph.POLICIES` and `graph.STEPS`, a module here with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
@@ -25,7 +25,7 @@ from streetvision_core.policies.threshold import ThresholdPolicy, Thresholds, ve
 if TYPE_CHECKING:
     from streetvision_core.eval.decisions import LabelledLogits
     from streetvision_core.inference.logits import Logits
-    from streetvision_core.io import PublishedArtifact
+    from streetvision_core.io import Artifact, PublishedArtifact
 
 
 class PolicyRecord(Policy, Protocol):
@@ -79,16 +79,19 @@ def _calib(upstream: Mapping[str, PublishedArtifact]) -> Logits:
 
 @dataclass(frozen=True)
 class _Kind:
-    """The record of a kind of policy, and how it is fitted again."""
+    """The record of a kind of policy, how it is fitted again, and the artifact that it alone makes."""
 
     record: type[PolicyRecord]
     refit: Refit
+    artifact: Callable[[Any], Artifact]
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "threshold": _Kind(ThresholdPolicy, _refit_threshold),
-    "gate": _Kind(GatePolicy, _refit_gate),
-    "scrc": _Kind(ScrcPolicy, _refit_scrc),
+    "threshold": _Kind(
+        ThresholdPolicy, _refit_threshold, lambda policy: Thresholds(policy, ()).to_artifact()
+    ),
+    "gate": _Kind(GatePolicy, _refit_gate, lambda policy: Gate(policy).to_artifact()),
+    "scrc": _Kind(ScrcPolicy, _refit_scrc, lambda policy: Scrc(policy).to_artifact()),
 }
 
 
@@ -99,6 +102,11 @@ def parse_policy(kind: str, content: Any, *, where: str) -> Policy:
         SchemaError: an unknown or missing field, a wrong type, or another schema version.
     """
     return _KINDS[kind].record.from_json(content, where=where)
+
+
+def metrics_of(policy: Policy) -> Mapping[str, float]:
+    """Return the metrics that the step of a policy shows in its manifest."""
+    return _KINDS[policy.type].artifact(policy).metrics
 
 
 def published_policies(upstream: Mapping[str, PublishedArtifact]) -> dict[str, Policy]:

@@ -31,6 +31,7 @@ from streetvision_core.eval.curves import (
     risk_coverage_rows,
 )
 from streetvision_core.eval.decisions import (
+    ROUNDING,
     Metrics,
     OperatingPoint,
     decisions,
@@ -103,6 +104,17 @@ class CalibFit(Record):
     optimism: FiniteFloat
     metrics: Metrics
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        counted = self.metrics
+        sizes = (self.roadwork + self.none, counted["tp"] + counted["fn"], counted["tn"] + counted["fp"])
+        if sizes != (self.n, self.roadwork, self.none):
+            raise ValueError(
+                f"{self.n} images with {self.roadwork} of roadwork and {self.none} of none, where the counts"
+                f" are of {sizes[1]} and {sizes[2]}"
+            )
+        return self
+
 
 class ThresholdPolicy(Record):
     """Roadwork exactly where logit(Roadwork) - logit(None) > margin.
@@ -143,6 +155,22 @@ class ThresholdPolicy(Record):
         counted = None if self.recall is None else (self.recall.recall, self.recall.delta)
         if counted != self.chosen_by.promised:
             raise ValueError(f"recall {counted} was counted, where {self.chosen_by.objective} was chosen")
+        return self
+
+    @model_validator(mode="after")
+    def _follows_from_its_margin(self) -> Self:
+        follows = float(positive_probability([self.margin / self.temperature])[0])
+        if not same_numbers(self.threshold, follows):
+            raise ValueError(f"threshold {self.threshold}, where margin and temperature give {follows}")
+        if not self.plateau_low - ROUNDING <= self.threshold <= self.plateau_high + ROUNDING:
+            raise ValueError(
+                f"threshold {self.threshold} outside its plateau [{self.plateau_low}, {self.plateau_high})"
+            )
+        if self.recall is None:  # a promised recall is scored on its units alone
+            counts = {name: int(self.val_calib.metrics[name]) for name in ("tp", "tn", "fp", "fn")}
+            score = float(self.chosen_by.objective.chosen().score(**counts))
+            if not same_numbers(self.val_calib.score, score):
+                raise ValueError(f"score {self.val_calib.score}, where its counts give {score}")
         return self
 
     @property

@@ -107,20 +107,13 @@ class Evaluation:
     def to_artifact(self) -> Artifact:
         """Return `evaluation.json`, `predictions.csv`, `report.html` and the plots."""
         rows = [one.to_csv_row() for one in self.tested]
-        lead = self.report.lead
-        difference = self.report.calib_minus_test
-        others = {} if difference is None else {"mcc_calib_minus_test": difference.difference}
-        for kind, one in self.report.policies.items():
-            if one.policy.defers:
-                others[f"{kind}_coverage"] = one.coverage.share
-                others |= {f"{kind}_accuracy": one.metrics["accuracy"]} if one.coverage.answered else {}
         return Artifact(
             files={
                 EVALUATION_NAME: json_bytes(self.report.model_dump(mode="json")),
                 PREDICTIONS_NAME: csv_bytes(rows, columns=list(rows[0])),
                 **self.pages,
             },
-            metrics={**lead.figures(), **others},
+            metrics=self.report.figures(),
         )
 
     @classmethod

@@ -15,17 +15,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.data.groups import groups_known
-from streetvision_core.eval.decisions import differences, same_numbers
+from streetvision_core.eval.decisions import ROUNDING, differences, same_numbers
 from streetvision_core.io import json_bytes
 from streetvision_core.report.evaluation import attributes_of
-from streetvision_core.report.report import Decided, Tested, group_sizes, report_of
+from streetvision_core.report.report import (
+    SMALLEST_SLICE,
+    Decided,
+    Tested,
+    calib_minus_test_of,
+    group_sizes,
+    report_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streetvision_core.data.index import ImageIndex
     from streetvision_core.report.evaluation import Evaluation, TestedImage
-    from streetvision_core.report.report import PolicyReport
+    from streetvision_core.report.figures import Range
+    from streetvision_core.report.report import Counts, PolicyReport, Report, Slice
+
+
+_COUNTS = ("tp", "tn", "fp", "fn")
 
 
 def recount_problems(evaluation: Evaluation, *, names: Sequence[str], index: ImageIndex) -> list[str]:
@@ -38,6 +49,97 @@ def recount_problems(evaluation: Evaluation, *, names: Sequence[str], index: Ima
     """
     problems = list(_strangers(evaluation.tested, names=names, index=index))
     return problems or list(_miscounted(evaluation, index))
+
+
+def report_problems(report: Report) -> Iterator[str]:
+    """Hold what a report says of sizes, counts and intervals against itself, without logits or images."""
+    if report.counts.roadwork + report.counts.none != report.counts.n:
+        yield f"the report has {report.counts.n} images, which are not those of its two labels"
+    for kind, one in report.policies.items():
+        where = f"the report of {kind}"
+        yield from _size_problems(where, one, report.counts)
+        yield from _interval_problems(where, one)
+        for attribute in sorted({part.attribute for part in one.slices}):
+            yield from _slice_problems(f"{where} by {attribute}", one, attribute, images=report.counts.n)
+    sliced_by = {
+        tuple((part.attribute, part.value, part.n) for part in sorted(one.slices, key=_place))
+        for one in report.policies.values()
+    }
+    if len(sliced_by) > 1:
+        yield "the policies of the report are not sliced alike"
+    if sliced := sorted({part.attribute for part in report.lead.slices} & set(report.not_sliced)):
+        yield f"the report is said not to be sliced by {', '.join(sliced)}, and is"
+    difference = report.calib_minus_test.difference if report.calib_minus_test else report.optimism
+    again = calib_minus_test_of(report.policies.get("threshold"))
+    if again is not None and not same_numbers(difference, again.difference):
+        yield f"calib_minus_test is {difference}, and the two MCC differ by {again.difference}"
+    recorded = report.calib_minus_test.interval if report.calib_minus_test else None
+    now = again.interval if again else None
+    if recorded and now and not same_numbers(recorded.model_dump(), now.model_dump()):
+        yield f"calib_minus_test has the interval {recorded}, and the two MCC give {now}"
+
+
+def _place(part: Slice) -> tuple[str, str]:
+    return part.attribute, part.value
+
+
+def _size_problems(where: str, one: PolicyReport, counts: Counts) -> Iterator[str]:
+    coverage, found = one.coverage, one.metrics
+    sizes = {"roadwork": found["tp"] + found["fn"], "none": found["tn"] + found["fp"]}
+    answered = sum(sizes.values())
+    if coverage.answered != answered or not same_numbers(coverage.share, answered / max(counts.n, 1)):
+        yield (
+            f"{where} answers {coverage.answered}, a share of {coverage.share:g}, and counts {answered} of"
+            f" {counts.n}"
+        )
+    if sizes["roadwork"] > counts.roadwork or sizes["none"] > counts.none:
+        yield f"{where} counts more answers than there are images: {sizes}"
+    if not one.policy.defers and answered != counts.n:
+        yield f"{where} answers {answered} of {counts.n} images, and its policy defers none"
+    groups = one.intervals.groups if one.intervals else None
+    if coverage.groups is not None and coverage.groups > counts.n:
+        yield f"{where} has {coverage.groups} groups of {counts.n} images"
+    if groups and (
+        groups.n > (coverage.groups or groups.n)
+        or groups.roadwork > sizes["roadwork"]
+        or groups.none > sizes["none"]
+    ):
+        yield f"{where} has intervals over more groups than there are images or groups: {groups}"
+
+
+def _interval_problems(where: str, one: PolicyReport) -> Iterator[str]:
+    """Find intervals without their own figure; only those of a bootstrap may lie beside it."""
+    shown: list[tuple[str, float | None, Range | None]] = [
+        ("the coverage", one.coverage.share, one.coverage.interval),
+        ("the AUROC", one.ranking.auroc, one.ranking.auroc_interval),
+    ]
+    holders: list[tuple[str, Any, Any]] = [("", one.metrics, one.intervals)]
+    holders += [(f" where {part.attribute} is {part.value}", part.metrics, part) for part in one.slices]
+    for which, metrics, holder in holders:
+        names = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
+        shown += [(f"{name}{which}", metrics[name], getattr(holder, name, None)) for name in names]
+    for name, value, interval in shown:
+        if value is None or interval is None or interval.method == "bootstrap-bca":
+            continue
+        if not interval.low - ROUNDING <= value <= interval.high + ROUNDING:
+            yield f"{where} has {name} {value:g} outside its interval [{interval.low:g}, {interval.high:g}]"
+
+
+def _slice_problems(where: str, one: PolicyReport, attribute: str, *, images: int) -> Iterator[str]:
+    """Require that the slices by an attribute are all images, and their counts those of the policy."""
+    parts = [part for part in one.slices if part.attribute == attribute]
+    for part in parts:
+        answered = sum(part.metrics[name] for name in _COUNTS)
+        if part.answered != answered or answered > part.n or part.too_small != (answered < SMALLEST_SLICE):
+            yield (
+                f"{where}: {part.value} has {part.n} images and {part.answered} answers, and counts"
+                f" {answered}"
+            )
+    if len({part.value for part in parts}) != len(parts) or sum(part.n for part in parts) != images:
+        yield f"{where} is not of each of the {images} images once"
+    for name in _COUNTS:
+        if (total := sum(part.metrics[name] for part in parts)) != one.metrics[name]:
+            yield f"{where} counts {name} {total} together, and {one.metrics[name]} in all"
 
 
 def _strangers(tested: Sequence[TestedImage], *, names: Sequence[str], index: ImageIndex) -> Iterator[str]:

@@ -228,6 +228,17 @@ class Report(Record):
             over = f"Intervals are over {self.groups_of(one)}: images of a group are not independent."
         return f"{over} {groups.few}".strip()
 
+    def figures(self) -> dict[str, int | float]:
+        """Return what its step shows: the lead's figures, and of policies that defer what they answer."""
+        shown = dict(self.lead.figures())
+        if self.calib_minus_test is not None:
+            shown["mcc_calib_minus_test"] = self.calib_minus_test.difference
+        for kind, one in self.policies.items():
+            if one.policy.defers:
+                shown[f"{kind}_coverage"] = one.coverage.share
+                shown |= {f"{kind}_accuracy": one.metrics["accuracy"]} if one.coverage.answered else {}
+        return shown
+
     @property
     def lead(self) -> PolicyReport:
         """The policy whose figures are the headline: the threshold policy where there is one."""
@@ -302,12 +313,13 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
         counts=Counts(n=tested.labels.size, roadwork=roadwork, none=tested.labels.size - roadwork),
         policies=policies,
         not_sliced=tuple(sorted(attributes.keys() - sliced.keys())),
-        calib_minus_test=_calib_minus_test(policies.get("threshold")),
+        calib_minus_test=calib_minus_test_of(policies.get("threshold")),
         groups_known=tested.groups_known,
     )
 
 
-def _calib_minus_test(threshold: PolicyReport | None) -> MccDifference | None:
+def calib_minus_test_of(threshold: PolicyReport | None) -> MccDifference | None:
+    """Return how much better the threshold policy is on val_calib, which chose it; None without one."""
     if threshold is None:
         return None
     policy, interval = threshold.policy, threshold.interval("mcc")

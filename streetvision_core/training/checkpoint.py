@@ -4,7 +4,8 @@ Files: `model_best.safetensors`, `config.json` (hub format), `metrics.csv` (a ro
 `val_select_logits.safetensors`, `val_select_ids.json` and `val_select_groups.json` (the logits that the very
 weights in the file give, and their images). Where a probe was trained also `probe_head.safetensors` (the best
 head) and `probe.csv` (a row a head), where adapters were trained `adapters.safetensors` (they and the head,
-before merging).
+before merging). `tensors.json` has the SHA-256 of each tensor of the weights: in a bundle all but those of
+the last layer are the same.
 
 Round trip: `Checkpoint.from_artifact(published)` equals the checkpoint whose `to_artifact()` was published.
 
@@ -43,6 +44,7 @@ METRICS_NAME = "metrics.csv"
 PROBE_NAME = "probe_head.safetensors"
 CANDIDATES_NAME = "probe.csv"
 ADAPTERS_NAME = "adapters.safetensors"
+TENSORS_NAME = "tensors.json"
 VAL_SELECT = "val_select_"
 UNREADABLE = "unreadable"
 
@@ -52,10 +54,11 @@ class Checkpoint:
     """Averaged weights of the best epoch; `config` is the hub's config.json, `epochs` every epoch trained.
 
     `val_select` holds the logits of the staged weights on that role. `candidates` are the heads of a probe,
-    `parts` what was trained where that is not the whole of the weights, by file name. `metrics` are numbers
-    to show: val_mcc and its interval over groups (mcc_low, mcc_high), val_loss, best_epoch, epochs_run, what
-    `throughput` measures and more. What was measured is in there and not in a file, so that the same training
-    has the same digest. `device` is where it was trained.
+    `parts` what was trained where that is not the whole of the weights, by file name. `tensors` has the
+    SHA-256 (hex) of the raw bytes of each tensor, by its name; what older versions wrote has none. `metrics`
+    are numbers to show: val_mcc and its interval over groups (mcc_low, mcc_high), val_loss, best_epoch,
+    epochs_run, what `throughput` measures and more. What was measured is in there and not in a file, so that
+    the same training has the same digest. `device` is where it was trained.
     """
 
     weights: StagedFile
@@ -64,6 +67,7 @@ class Checkpoint:
     val_select: Logits
     candidates: tuple[CandidateRow, ...] = ()
     parts: Mapping[str, StagedFile] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
 
@@ -86,7 +90,7 @@ class Checkpoint:
         return load_classifier(self.config, read_state(self.weights))
 
     def to_artifact(self) -> Artifact:
-        """Return the files: six, and those of the parts."""
+        """Return the files: seven, and those of the parts."""
         rows = [row.to_csv_row() for row in self.epochs]
         files: dict[str, bytes | StagedFile] = {
             WEIGHTS_NAME: self.weights,
@@ -95,6 +99,8 @@ class Checkpoint:
             **self.val_select.to_files(prefix=VAL_SELECT),
             **self.parts,
         }
+        if self.tensors:
+            files[TENSORS_NAME] = json_bytes(self.tensors)
         if self.candidates:
             sweep = [row.to_csv_row() for row in self.candidates]
             files[CANDIDATES_NAME] = csv_bytes(sweep, columns=CANDIDATE_COLUMNS)
@@ -115,6 +121,7 @@ class Checkpoint:
             parts={
                 name: published_file(published, name) for name in (PROBE_NAME, ADAPTERS_NAME) if name in names
             },
+            tensors=published.read_json(TENSORS_NAME) if TENSORS_NAME in names else {},
             metrics=published.manifest.metrics,
             device=published.manifest.device,
         )

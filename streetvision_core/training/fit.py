@@ -31,6 +31,7 @@ from streetvision_core.graph import CHECKPOINT, STEPS
 from streetvision_core.inference.logits import Logits, groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
 from streetvision_core.io.system import temporary_directory
+from streetvision_core.io.tensors import tensor_digests
 from streetvision_core.models import LABEL_NAMES, hub_config
 from streetvision_core.training.checkpoint import (
     ADAPTERS_NAME,
@@ -396,6 +397,7 @@ def _make_checkpoint(
         val_select=said,
         candidates=probe.candidates if probe else (),
         parts={**(parts or {}), **({PROBE_NAME: probe.weights} if probe else {})},
+        tensors=tensor_digests(finished.weights.path.read_bytes()),
         metrics=metrics,
         device=describe_device(),
     )

@@ -47,13 +47,14 @@ def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=Non
     """Do what the IO manager does: write, describe, publish."""
     outputs = store.write(store.directory(run_id, step), artifact)
     now = utc_now()
+    seed = (config or {}).get("seed")
     config, paths = part_config(config or {}, declared=())
     private = PrivateRecord.of_this_machine(paths)
     manifest = describe_step(
         StepRun(
             step_name=step,
             run_id=run_id,
-            dagster_run_id="0a1b2c3d-0000",
+            dagster_run_id=f"{run_id[-8:]}-0000",
             code_version="1",
             config=config,
             inputs={name: one.reference for name, one in inputs.items()},
@@ -62,7 +63,7 @@ def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=Non
             metrics=artifact.metrics,
             started=now,
             finished=now,
-            seed=0,
+            seed=seed,
             private_sha256=None if anonymous else store.write_private(store.directory(run_id, step), private),
         )
     )
@@ -124,8 +125,9 @@ class Chain:
         artifact = self.export(directory, upstream=upstream, **config)
         anonymous = config.get("lineage") == "redacted"
         published = publish(
-            self.store, "bundle", artifact, inputs=upstream, run_id=run_id, anonymous=anonymous
-        )
+            self.store, "bundle", artifact, inputs=upstream, run_id=run_id, anonymous=anonymous,
+            config=BundleConfig(**config).model_dump(),
+        )  # fmt: skip
         return published.directory
 
 
@@ -141,18 +143,23 @@ def make_chain(root, *, training, seed=0) -> Chain:
     images = index_images(config, directory=store.stage(RUN, "images"))
     chain = Chain(store, {})
     chain.publish("images", images.to_artifact(), inputs=(), config=config.model_dump())
+    splits_config = SplitsConfig(seed=4)
     chain.publish(
-        "splits", assign_splits(images.index, SplitsConfig(seed=4)).to_artifact(), inputs=("images",)
-    )
+        "splits", assign_splits(images.index, splits_config).to_artifact(), inputs=("images",),
+        config=splits_config.model_dump(),
+    )  # fmt: skip
     backbone_config = BackboneConfig(architecture="test_resnet", weights="random", input_size=48)
     backbone = prepare_backbone(backbone_config, directory=store.stage(RUN, "backbone"))
-    chain.publish("backbone", backbone.to_artifact(), inputs=())
+    chain.publish("backbone", backbone.to_artifact(), inputs=(), config=backbone_config.model_dump())
     checkpoint = fit_classifier(
         backbone=backbone, index=chain.index, splits=chain.splits,
         pictures=chain.pictures("train", "val_select"), config=training,
         directory=store.stage(RUN, "phase1_checkpoint"), on_epoch=lambda _: None,
     )  # fmt: skip
-    chain.publish("phase1_checkpoint", checkpoint.to_artifact(), inputs=("images", "splits", "backbone"))
+    chain.publish(
+        "phase1_checkpoint", checkpoint.to_artifact(), inputs=("images", "splits", "backbone"),
+        config=training.model_dump(mode="json"),
+    )  # fmt: skip
     logits = predict_role(
         checkpoint, chain.splits.roles["val_calib"], index=chain.index, pictures=chain.pictures("val_calib")
     )
@@ -172,13 +179,16 @@ def decide_and_evaluate(chain, *, run_id=RUN):
     checkpoint, given = _fitted_on(chain)
     thresholds = fit_threshold_policy(**given)
     inputs = ("phase1_checkpoint", "val_calib_logits")
-    chain.publish("thresholds", thresholds.to_artifact(), inputs=inputs, run_id=run_id)
+    settings = thresholds.policy.chosen_by.model_dump()
+    chain.publish("thresholds", thresholds.to_artifact(), inputs=inputs, run_id=run_id, config=settings)
     certify(chain, CERTIFIED, run_id=run_id)
+    config = GateConfig(coverage=0.7)
     gate = train_gate(
         checkpoint, index=chain.index, splits=chain.splits, pictures=chain.pictures("train", "val_select"),
-        config=GateConfig(coverage=0.7), checkpoint_version=given["checkpoint_version"],
+        config=config, checkpoint_version=given["checkpoint_version"],
     )  # fmt: skip
-    chain.publish("gate", gate.to_artifact(), inputs=("images", "splits", "phase1_checkpoint"), run_id=run_id)
+    inputs = ("images", "splits", "phase1_checkpoint")
+    chain.publish("gate", gate.to_artifact(), inputs=inputs, run_id=run_id, config=config.model_dump())
     evaluate_again(chain, run_id=run_id)
 
 
@@ -187,7 +197,7 @@ def certify(chain, config, *, run_id=RUN):
     _, given = _fitted_on(chain)
     scrc = fit_scrc(**given, config=config)
     inputs = ("phase1_checkpoint", "val_calib_logits")
-    chain.publish("scrc", scrc.to_artifact(), inputs=inputs, run_id=run_id)
+    chain.publish("scrc", scrc.to_artifact(), inputs=inputs, run_id=run_id, config=config.model_dump())
     return scrc.policy
 
 

@@ -69,7 +69,7 @@ def test_the_layout_is_that_of_the_design(chain, bundle):
         "lineage/backbone.json", "lineage/evaluation.json", "lineage/gate.json", "lineage/images.json",
         "lineage/phase1_checkpoint.json", *sides, "lineage/scrc.json", "lineage/splits.json",
         "lineage/thresholds.json", "lineage/val_calib_logits.json", "manifest.json", "model.safetensors",
-        "model_card.json", "policy/thresholds.json", "private.json", "splits.json",
+        "model_card.json", "policy/thresholds.json", "private.json", "splits.json", "tensors.json",
     ]  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def test_lineage_policy_splits_and_report_are_byte_for_byte_what_was_published(c
         ("splits.json", "splits", "splits.json"),
         ("evaluation.json", "evaluation", "evaluation.json"),
         ("config.json", "phase1_checkpoint", "config.json"),
+        ("tensors.json", "phase1_checkpoint", "tensors.json"),
     ]:
         assert (bundle / name).read_bytes() == chain.upstream[step].read_bytes(file)
 
@@ -221,10 +222,11 @@ def test_a_policy_that_says_itself_it_is_of_another_chain_is_refused(branch, own
 
 def test_a_policy_that_is_another_when_fitted_again_is_refused(branch, own_store, tmp_path):
     thresholds = read_thresholds(branch)
-    changed = replace(thresholds, policy=thresholds.policy.model_copy(update={"threshold": 0.123}))
+    calib = thresholds.policy.val_calib.model_copy(update={"optimism": 0.123})
+    changed = replace(thresholds, policy=thresholds.policy.model_copy(update={"val_calib": calib}))
     republish(branch, own_store, "thresholds", changed.to_artifact())
     republish(branch, own_store, "evaluation", as_artifact(branch.upstream["evaluation"]))
-    refused(branch, tmp_path, "threshold is recorded as 0.123")
+    refused(branch, tmp_path, "comes out the same when fitted again.*'optimism': 0.123")
 
 
 def test_a_report_of_another_policy_is_refused(branch, own_store, tmp_path):

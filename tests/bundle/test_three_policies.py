@@ -6,7 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streetvision_core.bundle import Evaluation, Predictor, decision_problems, load_bundle, verify_bundle
+from streetvision_core.bundle import (
+    Evaluation,
+    Predictor,
+    agreement,
+    decision_problems,
+    load_bundle,
+    verify_bundle,
+)
 from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
@@ -94,12 +101,14 @@ def shipped(request, chain):
     """A chain, the kind of policy, and the bundle that ships it."""
     kind = {"learned": "gate"}.get(request.param, request.param)
     if request.param != "learned":
-        return chain, kind, chain.bundle(RUNS[kind], policy=kind)
+        yield chain, kind, chain.bundle(RUNS[kind], policy=kind)
+        return
     own = request.getfixturevalue("learned")
     with pytest.MonkeyPatch.context() as patched:
         # It was learned from drawn logits, because no val_select of this size has 30 errors.
-        patched.setitem(registry._KINDS, "gate", registry._Kind(GatePolicy, lambda *_: []))
-        return own, kind, own.bundle(RUNS[request.param], policy=kind)
+        patched.setitem(registry._KINDS, "gate", replace(registry._KINDS["gate"], refit=lambda *_: []))
+        patched.setattr(agreement, "EQUAL", [pair for pair in agreement.EQUAL if "gate" not in pair[0]])
+        yield own, kind, own.bundle(RUNS[request.param], policy=kind)
 
 
 @pytest.fixture

@@ -1,0 +1,207 @@
+"""What a bundle records besides what it follows from: computed again, and compared.
+
+Each function gives one sentence for each contradiction that it finds, none in a sound bundle. None of them
+needs an image or a network. `agreement.py` compares what merely stands in two places; a policy and a report
+prove on reading that their own numbers follow from each other.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from streetvision_core.bundle.agreement import disagreements
+from streetvision_core.bundle.card import card_metrics
+from streetvision_core.bundle.golden import answer_problems
+from streetvision_core.bundle.layout import CARD, EVALUATION, LICENSE, README, SPLITS
+from streetvision_core.data.splits import splits_problems
+from streetvision_core.escape import one_line
+from streetvision_core.eval.decisions import same_numbers
+from streetvision_core.eval.metrics import Confusion
+from streetvision_core.graph import BUNDLE, POLICIES, POLICY_STEPS, role_violations
+from streetvision_core.graph import EVALUATION as EVALUATION_STEP
+from streetvision_core.io import bytes_digest, json_bytes, manifest_problems
+from streetvision_core.io.names import MANIFEST_NAME
+from streetvision_core.io.published import LINEAGE_PREFIX
+from streetvision_core.policies.registry import metrics_of
+from streetvision_core.report.recount import report_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from streetvision_core.bundle.load import Records
+    from streetvision_core.eval.decisions import Policy
+    from streetvision_core.io import StepManifest
+
+_COUNTS = ("tp", "tn", "fp", "fn")
+_ROW = re.compile(r"^\| (\w+) \| (-?\d+\.\d{3}) \|", re.MULTILINE)
+_ANSWERED = re.compile(r"(\d+) hits, (\d+) misses,\s+(\d+) false alarms")
+_LICENCE = re.compile(r"Licence of the weights in this folder: (.*)\n")
+_INHERITED = re.compile(r"\nLicence of what they started from: (.*)\n")
+_NO_LICENCE, _OWN_LICENCE = "none", "MIT"
+
+
+def contradictions(records: Records) -> Iterator[str]:
+    """Compare and compute again everything that the records of a bundle say of each other."""
+    manifests = {**records.lineage, BUNDLE: records.contents.manifest}
+    for manifest in manifests.values():
+        yield from manifest_problems(manifest)
+        yield from _run_problems(manifest)
+    yield from role_violations(
+        BUNDLE, records.contents.manifest.roles, records.contents.manifest.input_artifacts
+    )
+    yield from _reference_problems(records)
+    yield from splits_problems(records.splits)
+    yield from _total_problems(records)
+    if records.evaluation is not None:
+        yield from report_problems(records.evaluation)
+        yield from _judged_problems(records)
+    for name, document in records.documents.items():
+        yield from _miscounted(name, document)
+    yield from disagreements(records.documents)
+    yield from _shown_problems(records)
+    yield from _text_problems(records)
+    yield from _golden_problems(records)
+
+
+def _run_problems(manifest: StepManifest) -> Iterator[str]:
+    """Hold the store's name of a run against Dagster's; outside Dagster there is none."""
+    origin = manifest.reused_from
+    for run in (manifest, *([origin] if origin else ())):
+        if run.dagster_run_id and not run.run_id.endswith(f"-{run.dagster_run_id[:8]}"):
+            yield (
+                f"the manifest of {manifest.step_name} names the run {run.run_id}, which is not Dagster's"
+                f" {run.dagster_run_id}"
+            )
+    if origin and origin.run_id == manifest.run_id:
+        yield f"the manifest of {manifest.step_name} took over the content of its own run"
+
+
+def _reference_problems(records: Records) -> Iterator[str]:
+    """Require that whoever names a step of a run names the same manifest and data version."""
+    known: dict[tuple[str, str], tuple[str, str]] = {
+        (step, one.run_id): (
+            bytes_digest(records.contents.files[f"{LINEAGE_PREFIX}{step}.json"]), one.data_version
+        )
+        for step, one in records.lineage.items()
+    }  # fmt: skip
+    for reader in (*records.lineage.values(), records.contents.manifest):
+        for step, given in reader.input_artifacts.items():
+            reference = (given.manifest_sha256, given.data_version)
+            if known.setdefault((step, given.run_id), reference) != reference:
+                yield (
+                    f"{reader.step_name} names another manifest or data version of {step} in run"
+                    f" {given.run_id} than is known of it elsewhere"
+                )
+
+
+def _total_problems(records: Records) -> Iterator[str]:
+    shown, counts = records.lineage["images"].metrics, records.splits.counts.values()
+    for name in ("pictures", "roadwork", "none"):
+        total = sum(getattr(count, name) for count in counts)
+        if shown.get(name, total) != total:
+            yield f"{SPLITS} has {total} {name} in all roles, and the manifest of images {shown[name]}"
+    known = records.lineage["splits"].metrics.get("groups_known", records.splits.groups_known)
+    # Where groups are named by digests nobody can tell.
+    if not records.record.is_redacted and bool(known) != records.splits.groups_known:
+        told = "known" if known else "not known"
+        yield f"the manifest of splits says that groups are {told}, and {SPLITS} tells otherwise"
+
+
+def _judged_problems(records: Records) -> Iterator[str]:
+    """Hold the policies in the report against those that its step was given, each as it was published."""
+    assert records.evaluation is not None
+    made, judged = records.lineage[EVALUATION_STEP], records.evaluation.policies
+    given = sorted(step for step in made.input_artifacts if step in POLICY_STEPS)
+    named = sorted(POLICIES[kind].step for kind in judged)
+    if given != named:
+        yield f"{EVALUATION} judges {', '.join(named)}, and its step was given {', '.join(given)}"
+        return
+    for kind in judged:
+        step, file = records.lineage[POLICIES[kind].step], POLICIES[kind].file
+        content = json_bytes(records.documents[EVALUATION]["policies"][kind]["policy"])
+        # Another version may have spelled the same policy in another way.
+        if _code_of(step) == _code_of(made) and bytes_digest(content) != step.output_artifacts[file].sha256:
+            yield f"{EVALUATION} judges another policy {kind} than {step.step_name} published"
+
+
+def _code_of(manifest: StepManifest) -> tuple[object, ...]:
+    return manifest.git_sha, manifest.git_dirty, manifest.packages.get("streetvision")
+
+
+def _miscounted(name: str, document: Any, place: str = "") -> Iterator[str]:
+    """Compute every metric that stands beside its four counts again."""
+    if isinstance(document, list):
+        document = dict(enumerate(document))
+    if not isinstance(document, dict):
+        return
+    if all(type(document.get(count)) is int for count in _COUNTS):
+        counted = Confusion(**{count: document[count] for count in _COUNTS})
+        again = counted.metrics() if min(counted.tp, counted.tn, counted.fp, counted.fn) >= 0 else {}
+        wrong = [
+            one
+            for one in again
+            if one in document and not same_numbers(float(document[one]), float(again[one]))
+        ]
+        if wrong or not again:
+            told = ", ".join(wrong) or "metrics"
+            yield f"{name} has {told} at {place or 'its top'}, which {counted} does not give"
+    for key, value in document.items():
+        yield from _miscounted(name, value, f"{place}.{key}" if place else str(key))
+
+
+def _shown_problems(records: Records) -> Iterator[str]:
+    """Hold the numbers that manifests and the card show against the record that each shows them of."""
+    tested, report = records.tested, records.evaluation
+    policies: Iterable[Policy] = (
+        [one.policy for one in report.policies.values()] if report else [records.policy]
+    )
+    claims: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = [
+        (f"{LINEAGE_PREFIX}{step}.json", records.lineage[step].metrics, metrics_of(policy))
+        for policy in policies
+        for step in (POLICIES[policy.type].step,)
+    ]
+    if report is not None:
+        step = records.lineage[EVALUATION_STEP]
+        claims.append((f"{LINEAGE_PREFIX}{EVALUATION_STEP}.json", step.metrics, report.figures()))
+    shown = {"coverage": tested.coverage.share, **tested.figures()} if tested else {}
+    claims.append((MANIFEST_NAME, records.contents.manifest.metrics, shown))
+    claims.append((CARD, records.card.metrics, card_metrics(tested)))
+    for where, recorded, found in claims:
+        for name in sorted(recorded.keys() & found.keys()):
+            if not same_numbers(float(recorded[name]), float(found[name])):
+                yield f"{where} shows {name} {recorded[name]}, and its record gives {found[name]}"
+    if strange := sorted(records.card.metrics.keys() - card_metrics(tested).keys()):
+        yield f"{CARD} shows {', '.join(strange)}, which nothing here gives"
+
+
+def _text_problems(records: Records) -> Iterator[str]:
+    """Hold the figures and the licence that people read against the records."""
+    files = records.contents.files
+    readme, text = (files[name].decode(errors="replace") for name in (README, LICENSE))
+    metrics = records.tested.metrics if records.tested else {}
+    for name, shown in _ROW.findall(readme):
+        if name in metrics and shown != f"{metrics[name]:.3f}":
+            yield f"{README} shows {name} {shown}, and {EVALUATION} has {metrics[name]:.3f}"
+    for shown in _ANSWERED.findall(readme):
+        if metrics and shown != tuple(str(metrics[name]) for name in ("tp", "fn", "fp")):
+            yield f"{README} tells of other hits, misses or false alarms than {EVALUATION}"
+    stated, inherited = _LICENCE.match(text), _INHERITED.search(text)
+    licence = one_line(records.card.license)
+    if stated is None or inherited is None or stated[1] != licence:
+        yield f"{CARD} has the licence {licence!r}, and {LICENSE} says otherwise"
+        return
+    started_from = _OWN_LICENCE if inherited[1] == _NO_LICENCE else inherited[1]
+    if licence != one_line(records.contents.manifest.config.get("license") or started_from):
+        yield f"the licence {licence!r} is neither the configured one nor that of the starting weights"
+
+
+def _golden_problems(records: Records) -> Iterator[str]:
+    images, counts = records.expected.pictures, records.splits.counts["val_test"]
+    yield from answer_problems(records.expected, records.policy)
+    roadwork = sum(image.label for image in images)
+    if roadwork > counts.roadwork or len(images) - roadwork > counts.none:
+        yield f"of {len(images)} golden images {roadwork} are of roadwork: val_test has fewer of a class"
+    most = records.contents.manifest.config.get("golden", len(images))
+    if len(images) > most:
+        yield f"{len(images)} golden images, where {MANIFEST_NAME} asked for {most}"
