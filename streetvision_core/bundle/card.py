@@ -245,8 +245,8 @@ def _verifying() -> str:
     streetvision verify --deep .
 
 hashes every file again, refuses whatever the manifest does not list, follows the chain of manifests in
-`lineage/` from the policy down to the images, and answers the images in `golden/` again. A hub that
-adds files of its own (`.gitattributes`) makes it refuse until they are removed. It detects damage and
+`lineage/` from the policy down to the images, and answers the images in `golden/` again. Of what the Hugging
+Face hub adds (`.gitattributes`, `.cache/huggingface`, `.git`) it reads nothing. It detects damage and
 mistakes; who made the bundle it cannot tell, so take the SHA-256 of `manifest.json` from somebody you
 trust and compare.
 """
