@@ -95,7 +95,8 @@ def test_a_clone_of_git_verifies(bundle, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        ".cache/other/x", ".cache/huggingface.txt", "golden/.gitattributes", "lineage/.git/HEAD",
+        ".cache/other/x", ".cache/huggingface/../beside", ".cache/huggingface", "golden/.gitattributes",
+        "lineage/.git/HEAD", ".git",
         "policy/.cache/huggingface/x", ".gitignore", ".gitattributes/x", ".github/x", ".huggingface/x",
     ],
 )  # fmt: skip
@@ -137,10 +138,11 @@ def test_links_that_lead_elsewhere_than_the_blobs_are_refused(bundle, tmp_path):
     readme = snapshot / "README.md"
     blob = readme.readlink().name
     readable = (snapshot / "README.md").resolve()
+    shutil.copy(readable, readable.with_name("readme"))
     for target in (
         str(readable),  # the same bytes by another way
         f"../blobs/{blob}", f"../../../blobs/{blob}", f"../../blobs/../blobs/{blob}", "../../blobs",
-        f"../../blobs/{'f' * 40}", "../../blobs/x", f"golden/../../../blobs/{blob}",
+        f"../../blobs/{'f' * 40}", "../../blobs/readme", f"golden/../../../blobs/{blob}",
     ):  # fmt: skip
         relink(readme, target)
         refused(snapshot, "link|such file|read")
