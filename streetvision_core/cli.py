@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_report,
         _add_gc,
         _add_predict,
+        _add_publish,
+        _add_fetch,
     ):
         add(commands)
     return parser
@@ -345,14 +347,63 @@ def _add_predict(commands: Commands) -> None:
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image's file")
 
 
+def _add_publish(commands: Commands) -> None:
+    publish = _add_to_store(commands, _publish)
+    publish.add_argument("repository", metavar="REPO", help="OWNER/NAME on the hub")
+    publish.add_argument("path", metavar="BUNDLE", nargs="?", help="its folder (default: the current one)")
+    publish.add_argument("--revision", metavar="NAME", default="main", help="a branch (default: main)")
+    publish.add_argument("--private", action="store_true", help="only into a private repository")
+    publish.add_argument("--dry-run", action="store_true", help="only say what would go, and what it reveals")
+
+
+def _publish(parsed: argparse.Namespace) -> int:
+    """Publish a bundle on the Hugging Face hub, in one commit.
+
+    The bundle is verified first. HF_ENDPOINT says where the hub is; the token is HF_TOKEN, or that of
+    'hf auth login'.
+    """
+    from streetvision_core.bundle.hub.publish import plan, publish
+    from streetvision_core.history.find import find_published
+
+    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    publication = plan(path, parsed.repository, revision=parsed.revision, private=parsed.private)
+    _print(publication.text())
+    if not parsed.dry_run:
+        commit = publish(publication)
+        _print(f"published  {parsed.repository} at {commit}\nmanifest   {publication.manifest_sha256}")
+    return GOOD
+
+
+def _add_fetch(commands: Commands) -> None:
+    fetch = _add(commands, _fetch)
+    fetch.add_argument("repository", metavar="REPO", help="OWNER/NAME on the hub")
+    fetch.add_argument("directory", metavar="DIR", help="a new or an empty folder")
+    fetch.add_argument("--revision", metavar="NAME", default="main", help="a branch, a tag or a commit")
+
+
+def _fetch(parsed: argparse.Namespace) -> int:
+    """Fetch a bundle from the Hugging Face hub, and verify it.
+
+    A folder that does not verify is not left behind.
+    """
+    from streetvision_core.bundle.hub.fetch import fetch
+
+    verification, commit = fetch(parsed.repository, parsed.directory, revision=parsed.revision)
+    _print(f"{verification.summary()}\nfrom       {parsed.repository} at {commit}")
+    return GOOD
+
+
 def _predict(parsed: argparse.Namespace) -> int:
     """Answer images with a bundle, one JSON line each.
 
     The bundle is verified first. A line has: image, probability, decision.
     """
-    from streetvision_core.bundle import Predictor
+    from streetvision_core.bundle import Predictor, load_bundle
 
-    unreadable = []
+    bundle, unreadable = load_bundle(parsed.path), []
+    if additions := str(bundle.contents.additions):
+        _tell(f"Beside the bundle: {additions}.")
+    predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
 
     def note(name: str, error: DataError) -> None:
         unreadable.append(name)

@@ -12,6 +12,7 @@ from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
+from streetvision_core.bundle.hub.front_matter import page_of
 from streetvision_core.bundle.layout import (
     CARD,
     EVALUATION,
@@ -77,8 +78,14 @@ def bundle(
     return step.result(
         exported,
         told={**_show_reached(exported), "leaves the machine": leaves},
-        shown=lambda: {"readme": markdown(exported.files[README])},
+        shown=lambda: {"readme": markdown(_page(exported))},
     )
+
+
+def _page(exported: Artifact) -> str:
+    readme = exported.files[README]
+    assert isinstance(readme, bytes)  # the weights alone are staged
+    return page_of(readme)
 
 
 def _show_reached(exported: Artifact) -> dict[str, str]:

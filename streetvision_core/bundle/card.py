@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from pydantic import FiniteFloat
-
+from streetvision_core.bundle.hub.front_matter import front_matter
 from streetvision_core.bundle.layout import REDACTED
+from streetvision_core.bundle.model_card import ModelCard, is_unix_time
 from streetvision_core.escape import PARAGRAPH, for_markdown, one_line
 from streetvision_core.io import json_bytes
-from streetvision_core.io.records import Record
 from streetvision_core.models.licences import TEXT_NAME, terms_of
 
 if TYPE_CHECKING:
@@ -44,19 +43,6 @@ machine, path or image is named. Images are named by their SHA-256; each manifes
 SHA-256 of the side file that was left out, so whoever has that can prove that it belongs here.
 """
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
-
-
-class ModelCard(Record):
-    """``model_card.json``: the five fields that the StreetVision subnet asks for, the licence and figures."""
-
-    model_name: str
-    description: str
-    version: str
-    submitted_by: str
-    submission_time: str
-    license: str
-    metrics: dict[str, int | FiniteFloat]
-    degenerate: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,9 @@ def model_card(facts: CardFacts) -> bytes:
         description=config.description,
         version=config.version,
         submitted_by=config.submitted_by,
-        submission_time=config.submission_time,
+        submission_time=int(config.submission_time)
+        if is_unix_time(config.submission_time)
+        else config.submission_time,
         license=facts.licence,
         metrics=card_metrics(facts.tested),
         degenerate=tuple(facts.degenerate),
@@ -146,7 +134,7 @@ def _terms_of_start(facts: CardFacts) -> str:
 
 
 def readme(facts: CardFacts) -> bytes:
-    """Return README.md for whoever receives the bundle."""
+    """Return README.md for whoever receives the bundle, on a disk or on the hub."""
     sections = (
         _introduction(facts),
         *([_looking(facts.views)] if facts.views else []),
@@ -156,7 +144,8 @@ def readme(facts: CardFacts) -> bytes:
         _loading(facts),
         _limits(facts.tested, redacted=facts.config.lineage == REDACTED),
     )
-    return "\n".join(sections).encode()
+    page = "\n".join(sections)
+    return f"{front_matter(facts)}\n{page}".encode()
 
 
 def _introduction(facts: CardFacts) -> str:
@@ -248,8 +237,8 @@ def _verifying() -> str:
     streetvision verify --deep .
 
 hashes every file again, refuses whatever the manifest does not list, follows the chain of manifests in
-`lineage/` from the policy down to the images, and answers the images in `golden/` again. A hub that
-adds files of its own (`.gitattributes`) makes it refuse until they are removed. It detects damage and
+`lineage/` from the policy down to the images, and answers the images in `golden/` again. Of what the Hugging
+Face hub adds (`.gitattributes`, `.cache/huggingface`, `.git`) it reads nothing. It detects damage and
 mistakes; who made the bundle it cannot tell, so take the SHA-256 of `manifest.json` from somebody you
 trust and compare.
 """

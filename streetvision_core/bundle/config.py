@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Literal
 
 import pydantic
 from pydantic import Field
 
+from streetvision_core.bundle.hub.front_matter import HUB_ID
+from streetvision_core.bundle.model_card import address_fault, is_time, is_version
 from streetvision_core.errors import ConfigError
 from streetvision_core.graph import POLICIES
 
@@ -28,8 +29,11 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         description="what the model is, in a sentence",
     )
     version: str = Field("0.1.0", description="version of the model, X.Y.Z")
-    submitted_by: str = Field("", max_length=200, description="hotkey address of the miner, or empty")
-    submission_time: str = Field("", description="when it is submitted, ISO 8601, or empty")
+    submitted_by: str = Field("", description="hotkey address of the miner (SS58, begins with 5), or empty")
+    submission_time: str = Field("", description="when it is submitted, ISO 8601 or Unix seconds, or empty")
+    datasets: list[str] = Field(
+        default_factory=list, description="names on the hub of the data sets that it was trained on"
+    )
     license: str = Field(
         "",
         max_length=200,
@@ -64,18 +68,40 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     @pydantic.field_validator("version")
     @classmethod
     def _check_version(cls, value: str) -> str:
-        if not re.fullmatch(r"\d+\.\d+\.\d+", value):
+        if not is_version(value):
             raise ConfigError("a version X.Y.Z", repr(value), "version", "Write for example 0.1.0.")
+        return value
+
+    @pydantic.field_validator("submitted_by")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value and (fault := address_fault(value)):
+            raise ConfigError(
+                "the address of a hotkey (SS58), or nothing",
+                f"{value!r}, {fault}",
+                "submitted_by",
+                "Copy it from your wallet: it is the public ss58Address.",
+            )
         return value
 
     @pydantic.field_validator("submission_time")
     @classmethod
     def _check_time(cls, value: str) -> str:
-        try:
-            if value:
-                datetime.fromisoformat(value)
-        except ValueError as error:
+        if value and not is_time(value):
             raise ConfigError(
-                "a time in ISO 8601, or nothing", repr(value), "submission_time", "2026-11-21T09:30:00Z, say."
-            ) from error
+                "a time in ISO 8601 or in Unix seconds, or nothing",
+                repr(value),
+                "submission_time",
+                "2026-11-21T09:30:00Z, say, or '1795253400'.",
+            )
+        return value
+
+    @pydantic.field_validator("datasets")
+    @classmethod
+    def _check_datasets(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not re.fullmatch(HUB_ID, name):
+                raise ConfigError(
+                    "data sets by their names on the hub", repr(name), "datasets", "Write OWNER/NAME."
+                )
         return value

@@ -5,7 +5,7 @@
 2. The folder is walked without following a link, each file opened relative to the directory that was
    walked (``io/system.py``), so that nothing can be exchanged between the look and the reading.
 3. A link, a special file, a file or directory that is not listed, a listed file that is missing, or
-   has another size or SHA-256 is refused.
+   has another size or SHA-256 is refused; but for exactly what a hub adds (`hub/added.py`).
 
 What comes back are the very bytes that were hashed: whoever loads them never opens the folder again.
 A file that is not listed is never read, and no more of a file than its listed size, which is held against
@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from streetvision_core.bundle import bounds
+from streetvision_core.bundle.hub.added import Additions, blob_of, hub_additions, is_pointer, open_blob
 from streetvision_core.bundle.layout import CONFIG, WEIGHTS, is_known
 from streetvision_core.bundle.weights import check_layout
 from streetvision_core.errors import BundleError, as_bundle_error
@@ -46,7 +47,7 @@ _TAKE_WHOLE = "Do not use this folder; take a whole copy of the bundle."
 class Contents:
     """The verified files of a bundle by relative name, its manifest, and the manifest's SHA-256 (hex).
 
-    ``private`` is its own side file, None where the manifest names none.
+    ``private`` is its own side file, None where the manifest names none; ``additions`` are what a hub added.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Contents:
     manifest_sha256: str
     files: Mapping[str, bytes]
     private: PrivateRecord | None = None
+    additions: Additions = field(default_factory=Additions)
 
 
 def read_folder(path: Path, *, manifest_sha256: str | None = None) -> Contents:
@@ -74,7 +76,9 @@ def read_folder(path: Path, *, manifest_sha256: str | None = None) -> Contents:
             _check_expected(data, manifest_sha256, path)
             manifest = _parse_manifest(data, path)
             private = _read_private(path, directory, manifest)
-            files = dict(_walk(path, directory, manifest.output_artifacts, unlisted=_unlisted(manifest)))
+            additions = hub_additions(directory, folder=path)
+            skipped = _unlisted(manifest) | additions.names
+            files = dict(_walk(path, directory, manifest.output_artifacts, unlisted=skipped))
             _read_weights(path, directory, manifest.output_artifacts, files)
     except OSError as error:
         raise BundleError(
@@ -86,7 +90,7 @@ def read_folder(path: Path, *, manifest_sha256: str | None = None) -> Contents:
     for name in manifest.output_artifacts:
         if name not in files:
             _refuse(path, "every listed file", f"no {name}")
-    return Contents(path, manifest, bytes_digest(data), files, private)
+    return Contents(path, manifest, bytes_digest(data), files, private, additions)
 
 
 def _unlisted(manifest: StepManifest) -> set[str]:
@@ -156,6 +160,8 @@ def _walk(
     for name in directory.names():
         full = f"{below}{name}"
         status = directory.status(name)
+        if full in unlisted:
+            continue
         if is_link(status) and full not in listed:
             _refuse(path, "only regular files and folders", f"the link {full!r}")
         if stat.S_ISDIR(status.st_mode):
@@ -167,7 +173,7 @@ def _walk(
             continue
         elif full in listed:
             yield full, _read_listed(path, full, listed[full], directory=directory)
-        elif full not in unlisted:
+        else:
             _refuse(path, "only files that the manifest lists", repr(full))
 
 
@@ -187,7 +193,9 @@ def _read_weights(
 
 
 def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: Directory) -> bytes:
-    data = _read(path, PurePosixPath(full).name, directory=directory, limit=listed.size_bytes)
+    data = _read(path, full, directory=directory, limit=listed.size_bytes)
+    if is_pointer(data) and bytes_digest(data) != listed.sha256:
+        raise BundleError(full, "git's pointer to it", path, "Run 'git lfs pull' in the clone.")
     if len(data) != listed.size_bytes:
         _refuse(path, f"{full} with {listed.size_bytes} bytes", f"{len(data)} bytes")
     if bytes_digest(data) != listed.sha256:
@@ -195,18 +203,20 @@ def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: Direct
     return data
 
 
-def _read(path: Path, name: str, *, directory: Directory, limit: int) -> bytes:
+def _read(path: Path, full: str, *, directory: Directory, limit: int) -> bytes:
     """Read a regular file of at most ``limit`` bytes."""
-    with _opened(path, name, directory=directory) as file:
+    with _opened(path, full, directory=directory) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
-            _refuse(path, f"{name} of at most {limit} bytes", f"{size} bytes")
+            _refuse(path, f"{PurePosixPath(full).name} of at most {limit} bytes", f"{size} bytes")
         return file.read(limit + 1)
 
 
-def _opened(path: Path, name: str, *, directory: Directory) -> BinaryIO:
+def _opened(path: Path, full: str, *, directory: Directory) -> BinaryIO:
+    name = PurePosixPath(full).name
     try:
-        return directory.open_to_read(name)
+        blob = blob_of(directory, full, folder=path)
+        return directory.open_to_read(name) if blob is None else open_blob(path, blob)
     except NotRegularFileError as error:
         _refuse(path, "only regular files and folders", f"{name!r}, which is {error.strerror}")
 

@@ -24,7 +24,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from streetvision_core.bundle.card import ModelCard
 from streetvision_core.bundle.consequences import contradictions
 from streetvision_core.bundle.folder import Contents, read_folder
 from streetvision_core.bundle.golden import Expected, listing_problems
@@ -43,6 +42,7 @@ from streetvision_core.bundle.layout import (
     BundleRecord,
 )
 from streetvision_core.bundle.lineage import chain_problems
+from streetvision_core.bundle.model_card import ModelCard
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError, as_bundle_error

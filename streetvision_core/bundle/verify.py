@@ -45,6 +45,7 @@ class Verification:
             "model": f"{bundle.card.model_name} {bundle.card.version}, {bundle.record.architecture}",
             **({"views": f"sees {views.describe()}"} if views else {}),
             "files": f"{len(files)} ({size:.1f} MB), every byte as published",
+            **({"beside": str(added)} if str(added := bundle.contents.additions) else {}),
             "policy": f"{bundle.policy.type}; roadwork above probability {point.probability}",
             "promise": bundle.policy.promise(),
             "folded in": f"temperature {point.temperature:.4g}, threshold {point.threshold:.4g}",

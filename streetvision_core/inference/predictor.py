@@ -58,8 +58,10 @@ class ImageClassifier:
     """A classifier that is shown images of any kind, and gives logits and extras as its weights say."""
 
     def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any]) -> None:
+        from streetvision_core.inference.predict import prepare
         from streetvision_core.models.preprocessing import hub_transform
 
+        prepare(model, "cpu")
         self.model = model
         self.config = config
         self._transform = hub_transform(config)
@@ -81,7 +83,9 @@ class ImageClassifier:
         Raises:
             DataError: an image cannot be read; the error names it.
         """
-        from streetvision_core.inference.predict import measure_pixels
+        import torch
+
+        from streetvision_core.inference.predict import measure_batch
 
         if isinstance(pictures, (str, bytes, os.PathLike)):
             found = f"one {type(pictures).__name__}"
@@ -91,14 +95,9 @@ class ImageClassifier:
         while batch := list(itertools.islice(readable, BATCH_SIZE)):
             alone = len(batch) == 1 and not begun
             begun = True
-            pixels = (seen for _, seen in batch)
-            (measured,) = measure_pixels(
-                self.model,
-                pixels,
-                self._transform,
-                batch_size=self._size_of_one if alone else BATCH_SIZE,
-                extras=extras,
-            )
+            size = self._size_of_one if alone else BATCH_SIZE
+            pixels = torch.stack([seen for _, seen in batch])
+            measured = measure_batch(self.model, pixels, self._transform, batch_size=size, extras=extras)
             yield [name for name, _ in batch], measured
 
     @property

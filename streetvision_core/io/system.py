@@ -167,6 +167,10 @@ class Directory:
         same = os.path.samestat(now, self._status) and not is_link(now)
         return same and (self._parent is None or self._parent.is_unmoved())
 
+    def link_target(self, name: str) -> Path:
+        """Return what the link ``name`` says that it leads to."""
+        return Path(os.readlink(self._reach(name), dir_fd=self._descriptor))
+
     def create(self, name: str) -> int:
         """Create the file, which must not exist, with the mode that the umask leaves; return a descriptor."""
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _FLAGS

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FILE_NAME = "model.safetensors"
 WHERE = "weights of the backbone"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_TOKEN = re.compile(r"hf_\w+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ELSEWHERE = "fetch model.safetensors elsewhere and give its path as weights"
 
@@ -124,13 +125,21 @@ def _download(repository: str, name: str, *, revision: str) -> Path:
     except (OSError, HTTPError, RuntimeError) as error:
         # What the network does comes as any of the three, the last from the transfer of large files.
         raise refusal(
-            f"neither in its cache nor on the network ({_reason(error)})",
+            f"neither in its cache nor on the network ({reason(error)})",
             f"Check the network (HF_HUB_OFFLINE, HF_ENDPOINT, the proxy) and revision, or {_ELSEWHERE}.",
         ) from error
 
 
-def _reason(error: BaseException) -> str:
-    """Return the first line of what began it: the client wraps it in advice of its own."""
+def reason(error: BaseException) -> str:
+    """Return the first line of what began an error of the client, which wraps it in advice of its own.
+
+    What the hub itself said of it follows. No token is in it, though the hub may have repeated it.
+    """
+    from huggingface_hub import get_token
+
+    said, token = getattr(error, "server_message", None), get_token()
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    text = f"{first}: {said}" if said else first
+    return _TOKEN.sub("<token>", text.replace(token, "<token>") if token else text)

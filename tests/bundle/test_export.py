@@ -128,14 +128,18 @@ def test_content_names_no_machine_no_run_no_time_and_no_absolute_path(chain, bun
             assert [trace for trace in traces if trace.encode() in data] == [], name
 
 
+# A well-known address of tests.
+HOTKEY = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
+
+
 def test_the_model_card_has_the_fields_that_the_field_asks_for(chain, tmp_path):
     artifact = chain.export(
-        tmp_path / "out", model_name="mine", description="one", version="1.2.3", submitted_by="5Hot",
+        tmp_path / "out", model_name="mine", description="one", version="1.2.3", submitted_by=HOTKEY,
         submission_time="2026-11-21T09:30:00Z",
     )  # fmt: skip
     card = json.loads(artifact.files["model_card.json"])
     assert {key: card[key] for key in list(card) if key not in {"metrics", "degenerate", "license"}} == {
-        "model_name": "mine", "description": "one", "version": "1.2.3", "submitted_by": "5Hot",
+        "model_name": "mine", "description": "one", "version": "1.2.3", "submitted_by": HOTKEY,
         "submission_time": "2026-11-21T09:30:00Z",
     }  # fmt: skip
     assert card["license"] == "MIT"
@@ -147,7 +151,15 @@ def test_the_model_card_has_the_fields_that_the_field_asks_for(chain, tmp_path):
     [
         {"policy": "guess"},
         {"version": "1.0"},
+        {"version": "\u0663.1.1"},
         {"submission_time": "yesterday"},
+        {"submission_time": "1795253400000"},
+        {"submission_time": "20261121"},
+        {"submitted_by": "5Hot"},
+        {"submitted_by": HOTKEY.replace("t", "u")},
+        {"submitted_by": "15oF4uVJwmo4TdGW7VfQxNLavjCXviqxT9S1MgbjMNHr6Sp5"},
+        {"submitted_by": "0x" + "ab" * 32},
+        {"datasets": ["https://huggingface.co/datasets/a/b"]},
         {"golden": -1},
         {"golden": 65},
         {"other": 1},

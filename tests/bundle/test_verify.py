@@ -111,7 +111,7 @@ def test_a_link_in_place_of_a_file_is_refused_though_it_leads_to_the_same_bytes(
 @pytest.mark.parametrize(
     "name",
     [
-        "extra.json", ".gitattributes", "policy/gate.json", "golden/099.jpg", "lineage/other.json",
+        "extra.json", ".gitignore", "policy/gate.json", "golden/099.jpg", "lineage/other.json",
         "pytorch_model.bin", "preprocessor_config.json", "a/b/c.txt", "LICENSE.txt",
     ],
 )  # fmt: skip

@@ -89,6 +89,13 @@ def test_an_image_that_comes_all_alone_passes_alone_and_its_logits_stay_within_t
     assert passed == [1, 1, 1, *[BATCH_SIZE] * 3]
 
 
+def test_a_model_is_made_ready_once_and_not_for_every_image(predictor, files, monkeypatch):
+    """It takes longer than the preprocessing of an image."""
+    expected = list(predictor.predict([files[0]]))
+    monkeypatch.setattr(predictor.model, "to", None)
+    assert list(predictor.predict([files[0]])) == expected
+
+
 @pytest.mark.parametrize("bad", ["missing.jpg", b"", b"no picture", "cut"])
 def test_an_unreadable_image_is_an_error_that_names_it(predictor, files, bad, tmp_path):
     if bad == "cut":

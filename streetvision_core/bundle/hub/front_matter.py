@@ -1,0 +1,186 @@
+"""The front matter of README.md, by which the hub files a model: the schema, and how a bundle fills it.
+
+The hub checks it when it is uploaded. These records are the part of its rules that a bundle needs, so that an
+export checks it without asking anybody; `huggingface_hub.ModelCard` reads it. Nothing in it is free text:
+names become slugs and the rest are identifiers, so it is no markup where a page shows it as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
+
+from streetvision_core.io.records import Record
+
+if TYPE_CHECKING:
+    from streetvision_core.bundle.card import CardFacts
+    from streetvision_core.report.figures import Range
+    from streetvision_core.report.report import Report
+
+# Those of the hub's identifiers that our weights can have; any other licence is "other", with name and link.
+LICENCES = (
+    "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0", "mit", "odc-by", "openrail",
+    "unlicense",
+)  # fmt: skip
+OTHER = "other"
+HUB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
+# The hub's own names of metrics, where it has one, and what a reader sees.
+METRICS = {
+    "mcc": ("matthews_correlation", "MCC"),
+    "accuracy": ("accuracy", "Accuracy"),
+    "precision": ("precision", "Precision"),
+    "recall": ("recall", "Recall"),
+    "f1": ("f1", "F1"),
+    "fnr": ("fnr", "Share of missed roadwork"),
+    "fpr": ("fpr", "Share of false alarms"),
+}
+_TAGS = ("roadwork", "work-zone", "street-images", "streetvision")
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)]
+LicenceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=100)]
+HubId = Annotated[str, StringConstraints(pattern=f"^{HUB_ID}$", max_length=96)]
+
+
+class Interval(Record):
+    """The ends of a confidence interval over groups of images, and its method."""
+
+    low: FiniteFloat
+    high: FiniteFloat
+    level: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    method: Slug
+
+
+class Metric(Record):
+    """A figure; ``args`` is the place that the hub leaves for what belongs to it."""
+
+    type: Slug
+    value: FiniteFloat
+    name: str
+    args: Interval | None = None
+
+
+class Named(Record):
+    """A task or a data set: the hub's type of it, and a name."""
+
+    type: HubId
+    name: str
+    split: Literal["test"] | None = None
+
+
+class Result(Record):
+    """The figures on one data set."""
+
+    task: Named
+    dataset: Named
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+
+
+class IndexedModel(Record):
+    """A model and its results."""
+
+    name: Slug
+    results: Annotated[tuple[Result, ...], Field(min_length=1)]
+
+
+class FrontMatter(Record):
+    """The front matter of a README.md; ``license_name`` and ``license_link`` stand beside "other"."""
+
+    license: Literal[*LICENCES, "other"]  # type: ignore[valid-type]  # the list above is the one list
+    license_name: LicenceName | None = None
+    license_link: Literal["LICENSE"] | None = None
+    library_name: Literal["timm"] | None = None
+    pipeline_tag: Literal["image-classification"] = "image-classification"
+    tags: tuple[Slug, ...]
+    datasets: Annotated[tuple[HubId, ...], Field(min_length=1)] | None = None
+    base_model: HubId | None = None
+    model_index: Annotated[tuple[IndexedModel, ...], Field(min_length=1)] | None = Field(
+        None, alias="model-index"
+    )
+
+    @model_validator(mode="after")
+    def _names_another_licence(self) -> Self:
+        if (self.license == OTHER) != (None not in (self.license_name, self.license_link)):
+            raise ValueError(f"license {self.license} with the name {self.license_name}")
+        return self
+
+
+def front_matter(facts: CardFacts) -> str:
+    """Return the front matter of a bundle's README.md, with its fences."""
+    import yaml
+
+    origin = facts.backbone.get("origin", {})
+    # Given by alias, because the hub's name of the field is none that Python could have.
+    matter = FrontMatter.model_validate(
+        {
+            **_licence(facts.licence),
+            "library_name": None if facts.head_hidden else "timm",
+            "tags": (*_TAGS, *(["degenerate"] if facts.degenerate else [])),
+            "datasets": tuple(facts.config.datasets) or None,
+            "base_model": origin.get("repository"),
+            "model-index": _model_index(facts),
+        }
+    )
+    content = matter.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---\n"
+
+
+def page_of(readme: bytes) -> str:
+    """Return the text of a README.md behind its front matter, for a page that knows none."""
+    return re.sub(r"\A---\n.*?^---\n+", "", readme.decode(), flags=re.DOTALL | re.MULTILINE)
+
+
+def _licence(name: str) -> dict[str, str]:
+    if name.lower() in LICENCES:
+        return {"license": name.lower()}
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:100]
+    return {"license": OTHER, "license_name": slug or "custom", "license_link": "LICENSE"}
+
+
+def _model_index(facts: CardFacts) -> tuple[IndexedModel, ...] | None:
+    """Return the figures on val_test; None where nothing was measured, or no image answered."""
+    if not (facts.evaluation and facts.tested and facts.tested.intervals):
+        return None
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", facts.config.model_name).strip("-._")[:96]
+    result = Result(
+        task=Named(type="image-classification", name="Roadwork or none"),
+        dataset=Named(
+            type=next(iter(facts.config.datasets), "imagefolder"),
+            name=_data_set(facts.evaluation.report),
+            split="test",
+        ),
+        metrics=_metrics(facts),
+    )
+    return (IndexedModel(name=name or "model", results=(result,)),)
+
+
+def _data_set(report: Report) -> str:
+    return f"val_test, {report.counts.n} images that took no part in training, selection or calibration"
+
+
+def _metrics(facts: CardFacts) -> tuple[Metric, ...]:
+    tested = facts.tested
+    assert tested is not None  # whoever asks has looked
+    coverage = tested.coverage
+    return (
+        *(
+            Metric(
+                type=kind, value=float(tested.metrics[key]), name=name, args=_interval(tested.interval(key))
+            )
+            for key, (kind, name) in METRICS.items()
+        ),
+        Metric(
+            type="coverage",
+            value=float(coverage.share),
+            name="Share of images answered",
+            args=_interval(coverage.interval if coverage.groups else None),
+        ),
+    )
+
+
+def _interval(interval: Range | None) -> Interval | None:
+    if interval is None:
+        return None
+    return Interval(low=interval.low, high=interval.high, level=interval.level, method=interval.method)
