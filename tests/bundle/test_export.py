@@ -221,7 +221,8 @@ def test_a_policy_that_says_itself_it_is_of_another_chain_is_refused(branch, own
 
 def test_a_policy_that_is_another_when_fitted_again_is_refused(branch, own_store, tmp_path):
     thresholds = read_thresholds(branch)
-    changed = replace(thresholds, policy=thresholds.policy.model_copy(update={"threshold": 0.123}))
+    other = thresholds.policy.model_copy(update={"threshold": 0.123, "adoption": None})
+    changed = replace(thresholds, policy=other)
     republish(branch, own_store, "thresholds", changed.to_artifact())
     republish(branch, own_store, "evaluation", as_artifact(branch.upstream["evaluation"]))
     refused(branch, tmp_path, "threshold is recorded as 0.123")
