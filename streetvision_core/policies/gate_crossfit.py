@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streetvision_core.errors import DataError
-from streetvision_core.eval.folds import split_folds, units_of_classes
+from streetvision_core.eval.folds import deal_folds, units_of_classes
 from streetvision_core.eval.thresholds import scan_margins
 from streetvision_core.policies.gate_head import ErrorOdds
 
@@ -89,11 +89,7 @@ def _deal(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int) -
     for name, units in units_of_classes(truth, group).items():
         if units < folds:
             raise _too_thin(f"at least {folds} images or groups of {name} for {folds} folds", f"{units}")
-    fold = np.empty(truth.size, dtype=np.intp)
-    parts = split_folds(truth, group, folds=folds, seed=seed, purpose="the comparison of the gate")
-    for number, (_, judging) in enumerate(parts):
-        fold[judging] = number
-    return fold
+    return deal_folds(truth, group, folds=folds, seed=seed, purpose="the comparison of the gate")
 
 
 def _out_of_fold(margins: Floats, truth: Bools, fold: Folds, *, within: Bools) -> Floats:
