@@ -70,6 +70,10 @@ STEPS: Mapping[str, Step] = MappingProxyType(
             (LOGITS, *POLICY_STEPS, EVALUATION),
             roles=("val_test",),
         ),
+        # Its recipe is that of the checkpoint. val_calib where it is asked for by name, as a look at it.
+        "cross_validation": Step(
+            ("images", "splits", "backbone", CHECKPOINT), roles=("train", "val_select", "val_calib")
+        ),
     }
 )
 

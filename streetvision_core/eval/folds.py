@@ -41,7 +41,7 @@ def split_folds(
     `purpose` names what the folds are for in an error.
 
     Raises:
-        DataError: fewer images or groups of a class than folds.
+        TooThinError: fewer images or groups of a class than folds.
         ConfigError: fewer than two folds.
     """
     _require_enough(truth, group, folds=folds, purpose=purpose)
@@ -56,26 +56,18 @@ def split_folds(
 
 
 def deal_folds(
-    truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int, purpose: str, advice: str
-) -> Folds:
-    """Return the fold of each image, [N], for labels [N] and group numbers [N].
-
-    Raises:
-        TooThinError: fewer images or groups of a class than folds.
-    """
-    for name, units in units_of_classes(truth, group).items():
-        if units < folds:
-            raise TooThinError(
-                f"at least {folds} images or groups of {name} for {folds} folds", f"{units}", purpose, advice
-            )
+    truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int, purpose: str
+) -> npt.NDArray[np.intp]:
+    """Return the fold of each image, [N], as :func:`split_folds` deals them, whose errors it raises."""
     fold = np.empty(truth.size, dtype=np.intp)
-    for number, (_, judging) in enumerate(split_folds(truth, group, folds=folds, seed=seed, purpose=purpose)):
+    parts = split_folds(truth, group, folds=folds, seed=seed, purpose=purpose)
+    for number, (_, judging) in enumerate(parts):
         fold[judging] = number
     return fold
 
 
 def out_of_fold(
-    margins: Floats, truth: Bools, fold: Folds, *, within: Bools, choose: Choose, purpose: str, advice: str
+    margins: Floats, truth: Bools, fold: Folds, *, within: Bools, choose: Choose, purpose: str
 ) -> Floats:
     """Return margins minus the threshold of the other folds, of the images `within` alone: [N], else NaN.
 
@@ -88,7 +80,9 @@ def out_of_fold(
     for number in np.unique(fold[within]):
         judged, fitting = within & (fold == number), within & (fold != number)
         if truth[fitting].all() or not truth[fitting].any():
-            raise TooThinError("images of both classes outside each fold", "one class only", purpose, advice)
+            raise TooThinError(
+                "images of both classes outside each fold", "one class only", purpose, "Use fewer folds."
+            )
         shifted[judged] = margins[judged] - choose(fitting)
     return shifted
 
@@ -153,7 +147,7 @@ def _require_enough(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, pu
         raise ConfigError("at least 2 folds", f"{folds}", purpose, "Use 5.")
     for name, units in units_of_classes(truth, group).items():
         if units < folds:
-            raise DataError(
+            raise TooThinError(
                 f"at least {folds} images or groups of {name} for {folds} folds",
                 f"{units}",
                 f"{purpose} by cross-validation",

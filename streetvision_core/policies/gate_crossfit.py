@@ -62,7 +62,7 @@ def cross_fit(
         TooThinError: fewer than `min_errors` out-of-fold errors, or too few groups, images of a class or
             errors in some fold.
     """
-    fold = deal_folds(truth, group, folds=folds, seed=seed, purpose=_PURPOSE, advice=_ADVICE)
+    fold = deal_folds(truth, group, folds=folds, seed=seed, purpose=_PURPOSE)
     everything = np.ones(truth.size, dtype=bool)
     shifted = _out_of_fold(margins, truth, fold, within=everything)
     errors = int(np.count_nonzero((shifted > 0) != truth))
@@ -90,7 +90,6 @@ def _out_of_fold(margins: Floats, truth: Bools, fold: Folds, *, within: Bools) -
         within=within,
         choose=lambda fitting: scan_margins(margins[fitting], truth[fitting]).threshold,
         purpose=_PURPOSE,
-        advice=_ADVICE,
     )
 
 

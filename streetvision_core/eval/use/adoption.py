@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 _PURPOSE = "the comparison of a tuned threshold with 0.5"
-_ADVICE = "Use more groups of images; until then 0.5 decides."
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,9 @@ def cross_fitted_gain(
     margins, truth = margin_vector(logits), binary_vector(labels, name="labels")
     group = np.unique(np.asarray(groups), return_inverse=True)[1]
     folds = max(2, min(FOLDS, *units_of_classes(truth, group).values()))
-    fold = deal_folds(truth, group, folds=folds, seed=seed, purpose=_PURPOSE, advice=_ADVICE)
+    fold = deal_folds(truth, group, folds=folds, seed=seed, purpose=_PURPOSE)
     everything = np.ones(truth.size, dtype=np.bool_)
-    shifted = out_of_fold(
-        margins, truth, fold, within=everything, choose=choose, purpose=_PURPOSE, advice=_ADVICE
-    )
+    shifted = out_of_fold(margins, truth, fold, within=everything, choose=choose, purpose=_PURPOSE)
     default, tuned = (confusion_by_group(truth, said > 0, group) for said in (margins, shifted))
     return Gain(*jackknife_difference(default, tuned, objective=objective), folds)
 
