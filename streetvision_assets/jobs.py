@@ -50,6 +50,11 @@ JOBS = [
         "The recipe of the classifier on folds of whole groups: what to expect of it where images are few.",
     ),
     _job(
+        "audit_labels",
+        dg.AssetSelection.assets(*_PHASE_1, "cross_validation", "label_audit"),
+        "Images whose label a cross-validated classifier contradicts, as a file to be reviewed.",
+    ),
+    _job(
         VERIFY,
         dg.AssetSelection.all_asset_checks(),
         "Every check of every asset, and nothing else: no asset is materialized.",

@@ -74,6 +74,8 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "cross_validation": Step(
             ("images", "splits", "backbone", CHECKPOINT), roles=("train", "val_select", "val_calib")
         ),
+        # It shows images that a model contradicts: never those that judge or certify.
+        "label_audit": Step(("images", "splits", "cross_validation"), roles=("train", "val_select")),
     }
 )
 

@@ -23,7 +23,7 @@ STEPS = (
     "bundle",
 )
 # Steps beside the way to the bundle.
-BESIDE = ("cross_validation",)
+BESIDE = ("cross_validation", "label_audit")
 
 
 def small_config(pictures, **changes):

@@ -23,6 +23,7 @@ STEPS_OF = {
     "phase1_2_6": PHASES_1_2 | {"bundle"},
     "make_bundle": set(STEPS),
     "cross_validate": PHASE_1 | {"cross_validation"},
+    "audit_labels": PHASE_1 | {"cross_validation", "label_audit"},
     "verify": set(),
 }
 PRESETS = sorted((REPOSITORY / "presets").glob("*.yaml"))
