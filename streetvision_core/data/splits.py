@@ -190,7 +190,8 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
         drawn = draw_roles({group.name: group.counts for group in groups}, config.shares, seed=config.seed)
         assigned = {role: [group for group in groups if drawn[group.name] == role] for role in ROLES}
     roles = {
-        role: [one.name for group in chosen for one in group.members] for role, chosen in assigned.items()
+        role: sorted(image.name for group in chosen for image in group.members)
+        for role, chosen in assigned.items()
     }
     role_of = {name: role for role, names in roles.items() for name in names}
     check_corrected_roles(index.pictures, role_of)
