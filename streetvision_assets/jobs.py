@@ -45,6 +45,16 @@ JOBS = [
         "From labelled images to a bundle with the threshold, without gate, scrc and evaluation.",
     ),
     _job(
+        "cross_validate",
+        dg.AssetSelection.assets(*_PHASE_1, "cross_validation"),
+        "The recipe of the classifier on folds of whole groups: what to expect of it where images are few.",
+    ),
+    _job(
+        "audit_labels",
+        dg.AssetSelection.assets(*_PHASE_1, "cross_validation", "label_audit"),
+        "Images whose label a cross-validated classifier contradicts, as a file to be reviewed.",
+    ),
+    _job(
         VERIFY,
         dg.AssetSelection.all_asset_checks(),
         "Every check of every asset, and nothing else: no asset is materialized.",

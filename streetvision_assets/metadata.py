@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streetvision_core.report.figures import Range
+    from streetvision_core.training.out_of_fold.record import Figure
     from streetvision_core.training.report import EpochReport
 
 
@@ -58,7 +59,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
 NO_ANSWER = "answers no image"
 
 
-def with_interval(value: float, interval: Range | None) -> str:
+def with_interval(value: float, interval: Range | Figure | None) -> str:
     """Return a number and its 95 % interval over groups, to three decimals."""
     if interval is None:
         return f"{value:.3f} (interval over groups not recorded)"

@@ -70,6 +70,12 @@ STEPS: Mapping[str, Step] = MappingProxyType(
             (LOGITS, *POLICY_STEPS, EVALUATION),
             roles=("val_test",),
         ),
+        # Its recipe is that of the checkpoint. val_calib where it is asked for by name, as a look at it.
+        "cross_validation": Step(
+            ("images", "splits", "backbone", CHECKPOINT), roles=("train", "val_select", "val_calib")
+        ),
+        # It shows images that a model contradicts: never those that judge or certify.
+        "label_audit": Step(("images", "splits", "cross_validation"), roles=("train", "val_select")),
     }
 )
 

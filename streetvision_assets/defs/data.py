@@ -46,8 +46,7 @@ def images(
 ) -> dg.MaterializeResult[StepOutput]:
     """The index of the labelled images; what could not be used is quarantined with its reason."""
     config = config if config.names_source else _with_source_of_store(context, config, store.open())
-    # Images of a user may change at any time: only drawn ones follow from the configuration.
-    step = Step.begin(context, store, config, reusable=config.demo is not None)
+    step = Step.begin(context, store, config, reusable=config.is_drawn)
     indexed = step.reused(published_images) or index_images(
         config,
         directory=step.directory,
@@ -93,6 +92,7 @@ def _show_counts() -> dict[str, Metric]:
         "groups of images": Metric("groups"),
         "images without a group": Metric("ungrouped"),
         "images put aside": Metric("quarantined"),
+        "labels corrected": Metric("corrected"),
     }
 
 

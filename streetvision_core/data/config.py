@@ -40,6 +40,11 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
+def absolute_or_none(path: str | None) -> str | None:
+    """Return the path of a setting from the root, where one is named."""
+    return None if path is None else _absolute(path)
+
+
 def _absolute_all(paths: list[str]) -> list[str]:
     return [_absolute(path) for path in paths]
 
@@ -207,10 +212,7 @@ class CsvConfig(RowsConfig, frozen=True, extra="forbid"):
     _resolve_path = pydantic.field_validator("path")(_absolute)
     _resolve_further = pydantic.field_validator("further_roots")(_absolute_all)
 
-    @pydantic.field_validator("root")
-    @classmethod
-    def _resolve_root(cls, value: str | None) -> str | None:
-        return None if value is None else _absolute(value)
+    _resolve_root = pydantic.field_validator("root")(absolute_or_none)
 
 
 class ParquetConfig(RowsConfig, frozen=True, extra="forbid"):
@@ -257,9 +259,7 @@ class CocoConfig(RowsConfig, frozen=True, extra="forbid"):
         " group, in place of the group column",
     )
 
-    _resolve_path = pydantic.field_validator("path", "root")(
-        lambda path: path if path is None else _absolute(path)
-    )
+    _resolve_path = pydantic.field_validator("path", "root")(absolute_or_none)
     _check_group_pattern = pydantic.field_validator("group_pattern")(_check_pattern)
 
 

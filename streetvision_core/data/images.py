@@ -4,17 +4,21 @@ The demo images are drawn into the step's own directory as one Parquet file and 
 artifact; images of a user stay where they are, and every read proves that they are still the bytes
 that were indexed. Of these, only the ones that changed since the last scan are read (`stamps.py`).
 Where a source lies is configuration, not content: the same images at another path give the same index.
+Corrected labels (`corrections.py`) are content: they stand in the index, each with the review it is from.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 from pydantic import Field
 
-from streetvision_core.data.config import SOURCE_NAMES, SourceConfig, unnamed_source
+from streetvision_core.data.config import SOURCE_NAMES, SourceConfig, absolute_or_none, unnamed_source
+from streetvision_core.data.corrections import BLIND, CONTRADICTED, apply_corrections
 from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.decoding.reasons import MAX_PIXELS
 from streetvision_core.data.groups import check_grouping
@@ -24,10 +28,10 @@ from streetvision_core.data.sources import open_source
 from streetvision_core.data.stamps import STAMPS_FILE, Stamps, stamps_of
 from streetvision_core.io import Artifact, StagedFile, atomic_file
 from streetvision_core.io.atomic import make_directory, write_file_atomic
+from streetvision_core.io.private import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from streetvision_core.io import ArtifactStore, PublishedArtifact
 
@@ -50,6 +54,31 @@ class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
         le=MAX_PIXELS // 1_000_000,
         description="larger images are put aside, in millions of pixels",
     )
+    corrections: str | None = Field(
+        None,
+        description="review.csv of label_audit with corrected_label filled in: labels that were looked at"
+        " because the model contradicts them; refused for images of val_calib and val_test",
+        json_schema_extra=local_path(),
+    )
+    blind_corrections: str | None = Field(
+        None,
+        description="a file with the same columns, of a review of whole roles or of a random sample by"
+        " somebody who did not see what the model says; it may correct every role",
+        json_schema_extra=local_path(),
+    )
+
+    _resolve_corrections = pydantic.field_validator(CONTRADICTED, BLIND)(absolute_or_none)
+
+    @property
+    def reviews(self) -> dict[str, Path]:
+        """The files of corrected labels, by the kind of review."""
+        named = {CONTRADICTED: self.corrections, BLIND: self.blind_corrections}
+        return {review: Path(path) for review, path in named.items() if path is not None}
+
+    @property
+    def is_drawn(self) -> bool:
+        """True where the configuration alone decides what the images are: files may change at any time."""
+        return self.demo is not None and not self.reviews
 
 
 @dataclass(frozen=True)
@@ -98,7 +127,7 @@ def index_images(
         ConfigError: the path is wrong.
         QuarantineError: too many images are unusable, or a class is missing; it names the file in
             ``directory`` that lists what was put aside.
-        DataError: there are no images, or the configured groups match nothing.
+        DataError: there are no images, the configured groups match nothing, or a review does not fit.
     """
     drawn = _draw(config, directory / DEMO_FILE) if config.demo is not None else None
     source = open_source(config, demo_file=drawn.path if drawn else None)
@@ -114,6 +143,8 @@ def index_images(
         )
     except QuarantineError as error:
         raise _listed(error, directory / QUARANTINE_FILE) from error
+    if config.reviews:
+        index = apply_corrections(index, config.reviews)
     return IndexedImages(
         index=index,
         reader=ImageReader(source, index),
@@ -171,7 +202,7 @@ def indexed_before(store: ArtifactStore) -> PublishedArtifact:
 
 def settings_before(published: PublishedArtifact) -> dict[str, Any]:
     """Return the settings that published images were indexed with: their source, and what it may lack."""
-    kept = {*SOURCE_NAMES, "max_quarantined_share", LARGEST}
+    kept = {*SOURCE_NAMES, "max_quarantined_share", LARGEST, CONTRADICTED, BLIND}
     return {name: value for name, value in published.config().items() if name in kept and value is not None}
 
 

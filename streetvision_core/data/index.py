@@ -35,6 +35,7 @@ DEMO_FILE = "pictures.parquet"
 _NUMBERS = ("label", "size_bytes", "width", "height", "orientation")
 _COLUMNS = ("name", "label", "group", "sha256", *_NUMBERS[1:], "phash", "phash_mirrored")
 # What no index of commit 705fcbb has: read as not recorded.
+_CORRECTED = "corrected"
 _LATER = ("format", "brightness", "phash256", "phash256_mirrored", "role")
 _ATTRIBUTE = "attribute:"
 # Re-encoded, half-size and mirrored copies of street photographs stay within these bits of 64 and of 256.
@@ -51,8 +52,9 @@ class IndexedImage:
 
     Width and height are in pixels and upright; `orientation` is the EXIF value 1 to 8; the hashes are 64
     bits in 16 hex digits, those of 256 bits in 64. `format` is Pillow's name of it, `brightness` the mean
-    grey from 0 to 255, `role` the role that the data itself gives the image. The last five are empty or
-    None where an older index did not record them.
+    grey from 0 to 255, `role` the role that the data itself gives the image. These five are empty or
+    None where an older index did not record them. `corrected` is the kind of review that changed the label
+    (`corrections`), empty where it is the listed one.
     """
 
     name: str
@@ -71,6 +73,12 @@ class IndexedImage:
     phash256: str = ""
     phash256_mirrored: str = ""
     role: str | None = None
+    corrected: str = ""
+
+    @property
+    def listed_label(self) -> int:
+        """The label as the source lists it."""
+        return 1 - self.label if self.corrected else self.label
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,12 @@ class ImageIndex:
         )
         if self.quarantine:
             line += f": {describe_quarantine(self.quarantine)}"
-        return line
+        return f"{line}; {len(self.corrected)} labels corrected" if self.corrected else line
+
+    @property
+    def corrected(self) -> tuple[IndexedImage, ...]:
+        """The images whose label a review has changed."""
+        return tuple(image for image in self.pictures if image.corrected)
 
     @property
     def groups_in_words(self) -> str:
@@ -122,15 +135,19 @@ class ImageIndex:
         return csv_bytes(map(asdict, self.quarantine), columns=["name", "reason", "detail"])
 
     def to_artifact(self) -> Artifact:
-        """Return `index.csv` and `quarantine.csv`; an attribute NAME is the column `attribute:NAME`."""
+        """Return `index.csv` and `quarantine.csv`; an attribute NAME is the column `attribute:NAME`.
+
+        Where a review has changed labels, the column `corrected` says which.
+        """
         attributes = sorted(
             {f"{_ATTRIBUTE}{name}" for picture in self.pictures for name in picture.attributes}
         )
         rows = map(_row, self.pictures)
+        corrected = [_CORRECTED] if self.corrected else []
         labels = Counter(picture.label for picture in self.pictures)
         return Artifact(
             files={
-                "index.csv": csv_bytes(rows, columns=[*_COLUMNS, *_LATER, *attributes]),
+                "index.csv": csv_bytes(rows, columns=[*_COLUMNS, *_LATER, *corrected, *attributes]),
                 "quarantine.csv": self.quarantine_csv(),
             },
             metrics={
@@ -140,6 +157,7 @@ class ImageIndex:
                 "groups": len(self._named_groups),
                 "ungrouped": sum(picture.group == picture.name for picture in self.pictures),
                 "quarantined": len(self.quarantine),
+                "corrected": len(self.corrected),
             },
         )
 
@@ -254,9 +272,9 @@ def index_source(
     pictures = [one for one in measured if isinstance(one, IndexedImage)]
     pictures.sort(key=lambda picture: picture.name)
     for find_contradicting in (_find_contradicting, _find_contradicting_copies):
-        contradicting = list(find_contradicting(pictures))
-        quarantine += contradicting
-        refused = {one.name for one in contradicting}
+        both = list(find_contradicting(pictures))
+        quarantine += both
+        refused = {one.name for one in both}
         pictures = [picture for picture in pictures if picture.name not in refused]
     index = ImageIndex(
         pictures=tuple(pictures),
@@ -319,6 +337,7 @@ def _measure(
         "group": entry.group or entry.name,
         "attributes": entry.attributes,
         "role": entry.role,
+        "corrected": "",
     }
     if (known := unchanged(entry.name)) is not None:
         return replace(known, **listed)
@@ -327,6 +346,12 @@ def _measure(
     except UnusableImageError as error:
         return Quarantined(entry.name, error.reason, " ".join(error.detail.split()))
     return IndexedImage(name=entry.name, **listed, **vars(measured))
+
+
+def contradicting(pictures: Sequence[IndexedImage]) -> Iterator[Quarantined]:
+    """Find images of which a copy carries the other label; an image may come twice."""
+    yield from _find_contradicting(pictures)
+    yield from _find_contradicting_copies(pictures)
 
 
 def _find_contradicting(pictures: Iterable[IndexedImage]) -> Iterator[Quarantined]:
@@ -396,13 +421,14 @@ def _count_reasons(quarantine: Iterable[Quarantined]) -> list[tuple[str, int]]:
 
 def _row(picture: IndexedImage) -> dict[str, object]:
     attributes = {f"{_ATTRIBUTE}{name}": value for name, value in picture.attributes.items()}
-    return {column: getattr(picture, column) for column in (*_COLUMNS, *_LATER)} | attributes
+    later = (*_LATER, _CORRECTED) if picture.corrected else _LATER
+    return {column: getattr(picture, column) for column in (*_COLUMNS, *later)} | attributes
 
 
 def _image(row: Mapping[str, str]) -> IndexedImage:
     numbers = {column: int(row[column]) for column in _NUMBERS}
     texts = {column: row[column] for column in _COLUMNS if column not in numbers}
-    later: dict[str, Any] = {column: row[column] for column in _LATER if row.get(column)}
+    later: dict[str, Any] = {column: row[column] for column in (*_LATER, _CORRECTED) if row.get(column)}
     if "brightness" in later:
         later["brightness"] = int(later["brightness"])
     attributes = {

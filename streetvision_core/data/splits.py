@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pydantic
 from pydantic import Field
 
+from streetvision_core.data.corrections import check_corrected_roles
 from streetvision_core.data.draws import draw_roles
 from streetvision_core.data.groups import Group, unite
 from streetvision_core.data.labels import LABEL_NAMES
@@ -225,19 +226,28 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
     """Assign every image of `index` to one of the four roles.
 
     Raises:
-        DataError: there are fewer united groups than roles, or fewer of one class.
+        DataError: there are fewer united groups than roles, or fewer of one class, or a label of val_calib or
+            val_test was corrected because the model contradicts it.
     """
-    groups = unite(index.pictures, max_distance=config.max_distance)
+    # By the labels as they are listed: a correction moves no image to another role.
+    listed = [replace(image, label=image.listed_label, corrected="") for image in index.pictures]
+    groups = unite(listed, max_distance=config.max_distance)
     assigned = official_assignment(groups)
     if assigned is None:
         _check_enough(groups)
-        role_of = draw_roles({group.name: group.counts for group in groups}, config.shares, seed=config.seed)
-        assigned = {role: [group for group in groups if role_of[group.name] == role] for role in ROLES}
-    members = {role: [one for group in chosen for one in group.members] for role, chosen in assigned.items()}
+        drawn = draw_roles({group.name: group.counts for group in groups}, config.shares, seed=config.seed)
+        assigned = {role: [group for group in groups if drawn[group.name] == role] for role in ROLES}
+    roles = {
+        role: sorted(image.name for group in chosen for image in group.members)
+        for role, chosen in assigned.items()
+    }
+    role_of = {name: role for role, names in roles.items() for name in names}
+    check_corrected_roles(index.pictures, role_of)
+    label_of = {image.name: image.label for image in index.pictures}
     return Splits(
-        roles={role: tuple(sorted(one.name for one in pictures)) for role, pictures in members.items()},
+        roles={role: tuple(names) for role, names in roles.items()},
         group_of={one.name: group.name for group in groups for one in group.members},
-        counts={role: _count(assigned[role]) for role in ROLES},
+        counts={role: _count(assigned[role], label_of) for role in ROLES},
         uniting=_describe_uniting(groups),
         config=config,
         sha256_of={one.name: one.sha256 for one in index.pictures},
@@ -295,9 +305,10 @@ def _check_enough(groups: list[Group]) -> None:
             )
 
 
-def _count(groups: list[Group]) -> RoleCounts:
-    none, roadwork = (sum(group.counts[label] for group in groups) for label in CLASSES)
-    return RoleCounts(pictures=none + roadwork, roadwork=roadwork, none=none, groups=len(groups))
+def _count(groups: list[Group], label_of: Mapping[str, int]) -> RoleCounts:
+    labels = [label_of[image.name] for group in groups for image in group.members]
+    roadwork = sum(labels)
+    return RoleCounts(len(labels), roadwork, len(labels) - roadwork, len(groups))
 
 
 def _describe_uniting(groups: list[Group]) -> Uniting:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from streetvision_core.data.corrections import not_to_be_corrected
 from streetvision_core.data.duplicates import near_duplicates
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.splits import BY_SHA256, CLASSES, NAMED, Splits, renamed
@@ -33,6 +34,7 @@ def verify_splits(index: ImageIndex, splits: Splits, config: SplitsConfig) -> li
         *_wrong_names(index, roles_of),
         *_crossings(index, roles_of, splits.group_of, config.max_distance),
         *_wrong_counts(index, splits),
+        *_wrong_corrections(index, splits),
     ]
 
 
@@ -75,6 +77,12 @@ def _wrong_counts(index: ImageIndex, splits: Splits) -> Iterator[str]:
         for label in CLASSES:
             if not labels[label]:
                 yield f"{role} has no {LABEL_NAMES[label]} image"
+
+
+def _wrong_corrections(index: ImageIndex, splits: Splits) -> Iterator[str]:
+    role_of = {name: role for role, names in splits.roles.items() for name in names}
+    for name in not_to_be_corrected(index.pictures, role_of):
+        yield f"the label of {name} was corrected because a model contradicts it, in {role_of.get(name)}"
 
 
 def _crossings(

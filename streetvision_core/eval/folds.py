@@ -3,6 +3,9 @@
 The folds are scikit-learn's `StratifiedKFold` and `StratifiedGroupKFold`, image for image, because what was
 published was fitted on them. The latter is dealt here: scikit-learn asks NumPy five times a group and fold,
 which takes 16 s for 50,000 groups of two images; plain floats take a second.
+
+`out_of_fold` answers images by thresholds that their groups had no part in. Where the images do not carry
+that, `TooThinError` says why, and the caller does without the comparison.
 """
 
 from __future__ import annotations
@@ -15,11 +18,19 @@ import numpy as np
 from streetvision_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
-    from streetvision_core.eval.inputs import Bools
+    from streetvision_core.eval.inputs import Bools, Floats
+
+    Folds = npt.NDArray[np.intp]
+    # Returns the threshold that the images with these flags, [N], choose.
+    Choose = Callable[[Bools], float]
+
+
+class TooThinError(DataError):
+    """The images do not carry a cross-fitted comparison; what needs none does without one."""
 
 
 def split_folds(
@@ -30,7 +41,7 @@ def split_folds(
     `purpose` names what the folds are for in an error.
 
     Raises:
-        DataError: fewer images or groups of a class than folds.
+        TooThinError: fewer images or groups of a class than folds.
         ConfigError: fewer than two folds.
     """
     _require_enough(truth, group, folds=folds, purpose=purpose)
@@ -42,6 +53,38 @@ def split_folds(
     fold = _deal_groups(truth, group, folds=folds, seed=seed)
     for number in range(folds):
         yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+
+
+def deal_folds(
+    truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int, purpose: str
+) -> npt.NDArray[np.intp]:
+    """Return the fold of each image, [N], as :func:`split_folds` deals them, whose errors it raises."""
+    fold = np.empty(truth.size, dtype=np.intp)
+    parts = split_folds(truth, group, folds=folds, seed=seed, purpose=purpose)
+    for number, (_, judging) in enumerate(parts):
+        fold[judging] = number
+    return fold
+
+
+def out_of_fold(
+    margins: Floats, truth: Bools, fold: Folds, *, within: Bools, choose: Choose, purpose: str
+) -> Floats:
+    """Return margins minus the threshold of the other folds, of the images `within` alone: [N], else NaN.
+
+    Above 0 the answer is roadwork.
+
+    Raises:
+        TooThinError: outside a fold all images are of one class.
+    """
+    shifted = np.full(truth.size, np.nan)
+    for number in np.unique(fold[within]):
+        judged, fitting = within & (fold == number), within & (fold != number)
+        if truth[fitting].all() or not truth[fitting].any():
+            raise TooThinError(
+                "images of both classes outside each fold", "one class only", purpose, "Use fewer folds."
+            )
+        shifted[judged] = margins[judged] - choose(fitting)
+    return shifted
 
 
 def _deal_groups(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int) -> npt.NDArray[np.intp]:
@@ -104,7 +147,7 @@ def _require_enough(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, pu
         raise ConfigError("at least 2 folds", f"{folds}", purpose, "Use 5.")
     for name, units in units_of_classes(truth, group).items():
         if units < folds:
-            raise DataError(
+            raise TooThinError(
                 f"at least {folds} images or groups of {name} for {folds} folds",
                 f"{units}",
                 f"{purpose} by cross-validation",

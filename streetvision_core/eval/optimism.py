@@ -114,11 +114,24 @@ def choose_margin(
     if at == "midpoint":
         choice = scan(order, objective=objective)
     else:
-        choice = _choice_at(order, float(np.median(drawn.thresholds)), objective)
+        choice = choice_of(order, float(np.median(drawn.thresholds)), objective=objective)
     return ChosenMargin(
         choice=choice,
         optimism=drawn.optimism,
         resamples=drawn.thresholds.size,
+    )
+
+
+def choice_of(order: Order, threshold: float, *, objective: Objective) -> ThresholdChoice:
+    """Say what a threshold reaches that no plateau of all images need hold; its step is its plateau."""
+    # Below every edge all images are roadwork, as in the first step.
+    index = max(0, int(step_of(order, threshold)))
+    return choice_at(
+        count_steps(order),
+        index,
+        threshold=threshold,
+        plateau=(min(threshold, float(order.edges[index])), max(threshold, float(order.highs[index]))),
+        objective=objective,
     )
 
 
@@ -185,15 +198,3 @@ def _scan_resamples(
     at = step_of(order, thresholds)
     scores = objective.score(**counts.of_each_row(at).counts())
     return thresholds, scores, score_on_all[at]
-
-
-def _choice_at(order: Order, threshold: float, objective: Objective) -> ThresholdChoice:
-    """Say what a threshold reaches that no plateau of all images need hold; its step is its plateau."""
-    index = int(step_of(order, threshold))
-    return choice_at(
-        count_steps(order),
-        index,
-        threshold=threshold,
-        plateau=(float(order.edges[index]), float(order.highs[index])),
-        objective=objective,
-    )

@@ -114,7 +114,8 @@ class ThresholdsConfig(Settings):
     seed: int = Field(
         0,
         ge=0,
-        description="seed of the resamples, and of the image of each group that a promise counts",
+        description="seed of the resamples, of the folds that hold the threshold against 0.5, and of the"
+        " image of each group that a promise counts",
     )
 
     @pydantic.model_validator(mode="before")
@@ -138,6 +139,11 @@ class ThresholdsConfig(Settings):
         prevalence = self.objective.prevalence if isinstance(self.objective, _AtPrevalence) else None
         there = "" if prevalence is None else f" where {100 * prevalence:.12g}% of the images show roadwork"
         return f"{self.objective.kind}{there}"
+
+    @property
+    def improves_a_score(self) -> bool:
+        """True where 0.5 would do as well, only worse; a recall that is asked for it does not keep."""
+        return not isinstance(self.objective, EnoughRecall)
 
     @property
     def promised(self) -> tuple[float, float] | None:

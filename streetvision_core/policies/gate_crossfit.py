@@ -22,21 +22,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streetvision_core.errors import DataError
-from streetvision_core.eval.folds import split_folds, units_of_classes
+from streetvision_core.eval.folds import TooThinError, deal_folds, out_of_fold
 from streetvision_core.eval.thresholds import scan_margins
 from streetvision_core.policies.gate_head import ErrorOdds
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from streetvision_core.eval.folds import Folds
     from streetvision_core.eval.inputs import Bools, Floats
 
-    Folds = npt.NDArray[np.intp]
-
-
-class TooThinError(DataError):
-    """The images do not carry a cross-fitted gate; the margin does without one."""
+_PURPOSE = "val_select, the cross-fit of the gate"
+_ADVICE = "Use a larger val_select; until then the margin decides what is deferred."
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +62,7 @@ def cross_fit(
         TooThinError: fewer than `min_errors` out-of-fold errors, or too few groups, images of a class or
             errors in some fold.
     """
-    fold = _deal(truth, group, folds=folds, seed=seed)
+    fold = deal_folds(truth, group, folds=folds, seed=seed, purpose=_PURPOSE)
     everything = np.ones(truth.size, dtype=bool)
     shifted = _out_of_fold(margins, truth, fold, within=everything)
     errors = int(np.count_nonzero((shifted > 0) != truth))
@@ -84,30 +81,16 @@ def cross_fit(
     )
 
 
-def _deal(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int) -> Folds:
-    """Return the fold of each image, [N]."""
-    for name, units in units_of_classes(truth, group).items():
-        if units < folds:
-            raise _too_thin(f"at least {folds} images or groups of {name} for {folds} folds", f"{units}")
-    fold = np.empty(truth.size, dtype=np.intp)
-    parts = split_folds(truth, group, folds=folds, seed=seed, purpose="the comparison of the gate")
-    for number, (_, judging) in enumerate(parts):
-        fold[judging] = number
-    return fold
-
-
 def _out_of_fold(margins: Floats, truth: Bools, fold: Folds, *, within: Bools) -> Floats:
-    """Return margins minus the threshold of the other folds, of the images `within` alone: [N], else NaN.
-
-    Above 0 the answer is roadwork.
-    """
-    shifted = np.full(truth.size, np.nan)
-    for number in np.unique(fold[within]):
-        judged, fitting = within & (fold == number), within & (fold != number)
-        if truth[fitting].all() or not truth[fitting].any():
-            raise _too_thin("images of both classes outside each fold", "one class only")
-        shifted[judged] = margins[judged] - scan_margins(margins[fitting], truth[fitting]).threshold
-    return shifted
+    """Return margins minus the threshold of the other folds, of the images `within` alone: [N], else NaN."""
+    return out_of_fold(
+        margins,
+        truth,
+        fold,
+        within=within,
+        choose=lambda fitting: scan_margins(margins[fitting], truth[fitting]).threshold,
+        purpose=_PURPOSE,
+    )
 
 
 def _fit_odds(shifted: Floats, truth: Bools, distance: Floats, members: Bools) -> ErrorOdds:
@@ -123,9 +106,4 @@ def _design(shifted: Floats, distance: Floats, members: Bools) -> Floats:
 
 
 def _too_thin(expected: str, found: str) -> TooThinError:
-    return TooThinError(
-        expected,
-        found,
-        "val_select, the cross-fit of the gate",
-        "Use a larger val_select; until then the margin decides what is deferred.",
-    )
+    return TooThinError(expected, found, _PURPOSE, _ADVICE)

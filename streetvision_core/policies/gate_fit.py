@@ -28,6 +28,7 @@ import numpy as np
 from streetvision_core.errors import DataError
 from streetvision_core.eval.bootstrap import compare_augrc
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
+from streetvision_core.eval.folds import TooThinError
 from streetvision_core.eval.inputs import binary_vector, margin_vector
 from streetvision_core.inference.logits import digests_of, labels_of
 from streetvision_core.policies.config import GateConfig
@@ -39,7 +40,7 @@ from streetvision_core.policies.gate import (
     GatePolicy,
     GateSelect,
 )
-from streetvision_core.policies.gate_crossfit import TooThinError, cross_fit
+from streetvision_core.policies.gate_crossfit import cross_fit
 from streetvision_core.policies.gate_head import FeatureReference, GateHead
 
 if TYPE_CHECKING:

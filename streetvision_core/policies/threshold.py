@@ -6,6 +6,9 @@ where on its plateau it lies is configuration, which the policy records. The pol
 checkpoint and the logits it was fitted on by their data versions, so that a bundle can prove that its
 policy belongs to its weights. `verify_thresholds` fits again and compares.
 
+That threshold is adopted only where it proves better than 0.5 on images that did not choose it, else 0.5
+decides; the policy records both (`adoption`). A policy of an older version has adopted it untested.
+
 A recall can be promised about new images (`eval.use.recall`): then val_calib is counted by one roadwork image
 of each group, and the policy records that count and the bound which follows from it. Where there are too few
 groups every image is called roadwork, and the policy says so and counts as degenerate.
@@ -43,7 +46,6 @@ from streetvision_core.eval.decisions import (
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import mcc_group_interval
 from streetvision_core.eval.metrics import confusion_by_group, count_confusion
-from streetvision_core.eval.optimism import choose_margin
 from streetvision_core.eval.selective import (
     CHOSEN,
     SWEEP_COLUMNS,
@@ -52,10 +54,10 @@ from streetvision_core.eval.selective import (
     threshold_sweep,
 )
 from streetvision_core.eval.thresholds import positive_probability
-from streetvision_core.eval.use.recall import roadwork_units
 from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
+from streetvision_core.policies.adoption import Adoption, at_default, choose_threshold, hold_against_default
 from streetvision_core.policies.config import EnoughRecall, ThresholdsConfig
 from streetvision_core.policies.promised_recall import PromisedRecall, promised_recall
 from streetvision_core.recorded import from_recorded
@@ -65,12 +67,13 @@ if TYPE_CHECKING:
 
     from streetvision_core.eval.decisions import Decision, Extras, LabelledLogits
     from streetvision_core.eval.inputs import Floats, Values
-    from streetvision_core.eval.optimism import ChosenMargin
     from streetvision_core.io import PublishedArtifact
 
 THRESHOLDS_NAME, SWEEP_NAME = "thresholds.json", "threshold_sweep.csv"
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
 DEFAULTS = ThresholdsConfig()
+_OPTIMISTIC = "The metrics of val_calib are optimistic: the same images chose the threshold."
+_AT_DEFAULT = "The metrics of val_calib are those at 0.5, which these images did not choose."
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -90,11 +93,12 @@ class SelectFit(Record):
 
 
 class CalibFit(Record):
-    """The counts of val_calib and the metrics at the threshold, on the images that chose it.
+    """The counts of val_calib and the metrics at the threshold that decides.
 
     `score` is the objective's, larger is better (a cost has a minus sign; a promised recall is that of its
-    units); `optimism` estimates by how much it exceeds the score on other images. `metrics` hold the ends of
-    the MCC's interval over groups too, `mcc_low` and `mcc_high`; an older version recorded none.
+    units); `optimism` estimates by how much it exceeds the score on other images, 0 where 0.5 decides.
+    `metrics` hold the ends of the MCC's interval over groups too, `mcc_low` and `mcc_high`; an older version
+    recorded none.
     """
 
     n: int
@@ -121,7 +125,8 @@ class ThresholdPolicy(Record):
 
     That is where softmax(logits / temperature)[Roadwork] > threshold, but a probability saturates and a
     margin does not, so the margin is what was fitted and what decides. Every threshold in
-    [plateau_low, plateau_high) has the same score on val_calib. `recall` is there where a recall is promised.
+    [plateau_low, plateau_high) has the same score on val_calib. `recall` is there where a recall is promised,
+    `adoption` where the objective is a score to be improved; an older version recorded none.
     """
 
     schema_version: Literal[1] = 1
@@ -136,7 +141,8 @@ class ThresholdPolicy(Record):
     val_select: SelectFit
     val_calib: CalibFit
     recall: PromisedRecall | None = None
-    note: str = "The metrics of val_calib are optimistic: the same images chose the threshold."
+    adoption: Adoption | None = None
+    note: str = _OPTIMISTIC
 
     @model_validator(mode="before")
     @classmethod
@@ -171,6 +177,18 @@ class ThresholdPolicy(Record):
             score = float(self.chosen_by.objective.chosen().score(**counts))
             if not same_numbers(self.val_calib.score, score):
                 raise ValueError(f"score {self.val_calib.score}, where its counts give {score}")
+        return self
+
+    @model_validator(mode="after")
+    def _decides_by_what_was_adopted(self) -> Self:
+        if self.adoption is None:
+            return self
+        if not self.chosen_by.improves_a_score:
+            raise ValueError(f"{self.chosen_by.objective.kind} is not held against 0.5")
+        tuned = (self.adoption.threshold, self.adoption.margin)
+        decides = tuned if self.adoption.adopted else (0.5, 0.0)
+        if (self.threshold, self.margin) != decides:
+            raise ValueError(f"the threshold is {self.threshold}, where {decides[0]} was adopted")
         return self
 
     @property
@@ -212,9 +230,14 @@ class ThresholdPolicy(Record):
         """Say that it answers everything, and what it promises about new images."""
         if self.recall:
             return self.recall.words()
+        told, images = self.chosen_by.told, self.val_calib.n
+        chosen = (
+            f"The threshold is the best by {told} on {images} calibration images"
+            if self.adoption is None
+            else self.adoption.words(told=told, images=images)
+        )
         return (
-            f"It answers every image. The threshold is the best by {self.chosen_by.told} on"
-            f" {self.val_calib.n} calibration images; about new images it promises nothing, and val_test"
+            f"It answers every image. {chosen}; about new images it promises nothing, and val_test"
             " says what to expect."
         )
 
@@ -257,6 +280,7 @@ class Thresholds:
                 "val_calib_mcc": self.policy.val_calib.metrics["mcc"],
                 "score": self.policy.val_calib.score,
                 "optimism": self.policy.val_calib.optimism,
+                **({"adopted": int(self.policy.adoption.adopted)} if self.policy.adoption else {}),
                 # At the chosen threshold; those at 0.5 are the metrics of the logits.
                 **self.policy.val_calib.metrics,
             },
@@ -281,6 +305,7 @@ def fit_threshold_policy(
     logits_version: str,
     config: ThresholdsConfig = DEFAULTS,
     groups_known: bool | None = None,
+    tested: bool = True,
 ) -> Thresholds:
     """Fit the temperature on val_select, then the threshold on val_calib.
 
@@ -291,14 +316,19 @@ def fit_threshold_policy(
         logits_version: The data version of the artifact that holds `calib`.
         config: What the threshold is best at and where it lies; recorded in the policy.
         groups_known: Whether the data names groups; a promise says so. None: not recorded.
+        tested: False adopts the tuned threshold without holding it against 0.5, as older versions did.
 
     Raises:
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
     """
     temperature = fit_temperature_scaling(select.logits, select.labels).temperature
     chosen = choose_threshold(calib, config)
-    choice = chosen.choice
+    choice, optimism, adoption = chosen.choice, chosen.optimism, None
     threshold = threshold_between(choice.threshold / temperature, mcc=choice.mcc, role="val_calib")
+    if tested and config.improves_a_score:
+        adoption = hold_against_default(calib, chosen, threshold=threshold, config=config)
+        if not adoption.adopted:
+            choice, optimism, threshold = at_default(calib, config), 0.0, 0.5
     low, high = positive_probability(
         [choice.plateau_low / temperature, choice.plateau_high / temperature]
     ).tolist()
@@ -320,38 +350,16 @@ def fit_threshold_policy(
             roadwork=confusion.tp + confusion.fn,
             none=confusion.tn + confusion.fp,
             score=choice.score,
-            optimism=chosen.optimism,
+            optimism=optimism,
             metrics={**confusion.metrics(), "mcc_low": sure.low, "mcc_high": sure.high},
         ),
         recall=promised_recall(config, calib, margin=choice.threshold, groups_known=groups_known),
+        adoption=adoption,
+        note=_OPTIMISTIC if adoption is None or adoption.adopted else _AT_DEFAULT,
     )
     calibrated = positive_probability(margins / temperature)
     sweep = threshold_sweep(calibrated, calib.labels, threshold=threshold)
     return Thresholds(policy, sweep, _curves(calibrated, calib.labels, threshold=threshold))
-
-
-def choose_threshold(calib: LabelledLogits, config: ThresholdsConfig) -> ChosenMargin:
-    """Choose the threshold on the margins of val_calib.
-
-    A promised recall is counted over one roadwork image of each group, drawn by the seed; images without
-    roadwork are all kept.
-
-    Raises:
-        DataError: logits that are not finite, or labels of one class only.
-    """
-    truth = np.asarray(calib.labels) == 1
-    counted = np.arange(truth.size)
-    if config.promised:
-        counted = np.union1d(np.flatnonzero(~truth), roadwork_units(truth, calib.groups, seed=config.seed))
-    return choose_margin(
-        calib.logits[counted],
-        calib.labels[counted],
-        objective=config.objective.chosen(),
-        at=config.at,
-        resamples=config.resamples,
-        seed=config.seed,
-        groups=[calib.groups[image] for image in counted.tolist()],
-    )
 
 
 def verify_thresholds(
@@ -373,6 +381,8 @@ def verify_thresholds(
         logits_version=fitted_on.val_calib_logits,
         config=thresholds.policy.chosen_by,
         groups_known=None if recall is None or recall.groups_known is None else groups_known,
+        # An older version adopted untested; a recall is never held against 0.5.
+        tested=thresholds.policy.adoption is not None,
     )
     differing = differences(thresholds.policy, again.policy)
     if not same_numbers(*_comparable(thresholds.sweep, again.sweep)):

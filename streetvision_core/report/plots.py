@@ -137,6 +137,31 @@ def plot_risk_coverage(rows: Sequence[SweepRow]) -> bytes:
     return png(figure)
 
 
+def plot_set_sizes(sizes: Sequence[Mapping[str, float]], repeats: Sequence[Mapping[str, float]]) -> bytes:
+    """Out-of-fold MCC with its interval by the images trained on, and the MCC of every repeat.
+
+    Each row of a size has `images`, `mcc`, `low` and `high`, the row with all images last; each repeat has
+    `mcc`.
+
+    Raises:
+        DataError: no sizes.
+    """
+    require_some(sizes)
+    figure = new_figure(height=3.6)
+    axes = figure.subplots()
+    images, mcc = [row["images"] for row in sizes], [row["mcc"] for row in sizes]
+    ends = [[row["mcc"] - row["low"] for row in sizes], [row["high"] - row["mcc"] for row in sizes]]
+    axes.errorbar(images, mcc, yerr=ends, color=BLUE, linewidth=2, elinewidth=1.5, marker="o", capsize=3)
+    axes.plot(
+        [images[-1]] * len(repeats), [row["mcc"] for row in repeats], "o", color=ORANGE, markersize=4,
+        zorder=3, label="each draw of the folds",
+    )  # fmt: skip
+    axes.set_xlim(0, 1.1 * images[-1])
+    dress(axes, title="Out-of-fold MCC, 95 % intervals over groups", x="images trained on", y="MCC")
+    legend(axes, place="lower left")
+    return png(figure)
+
+
 def _histogram(axes: Axes, scores: Floats, labels: Bools) -> None:
     for label, name in enumerate(LABEL_NAMES):
         chosen = scores[labels == label]

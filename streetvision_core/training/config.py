@@ -13,9 +13,10 @@ import pydantic
 from pydantic import Field
 
 from streetvision_core.errors import ConfigError
+from streetvision_core.graph import CHECKPOINT
 from streetvision_core.models.config import LARGEST_HEAD, WHOLE, Grid, Settings, Whole
 from streetvision_core.models.views import ATTENTION
-from streetvision_core.recorded import NOT_OF_A_PROBE, leave_out_unused
+from streetvision_core.recorded import NOT_OF_A_PROBE, from_recorded, leave_out_unused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -281,6 +282,11 @@ class TrainingConfig(Settings):
         if isinstance(self.method, Probe):
             leave_out_unused(recorded, augmented=self.method.augmented_views > 0)
         return recorded
+
+
+def read_recipe(recorded: Mapping[str, Any]) -> TrainingConfig:
+    """Return the recipe that the manifest of a checkpoint records, of whichever version wrote it."""
+    return TrainingConfig.model_validate(from_recorded(CHECKPOINT, recorded))
 
 
 def recipe_of(config: pydantic.BaseModel) -> dict[str, Any]:

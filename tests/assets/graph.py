@@ -22,6 +22,8 @@ STEPS = (
     "evaluation",
     "bundle",
 )
+# Steps beside the way to the bundle.
+BESIDE = ("cross_validation", "label_audit")
 
 
 def small_config(pictures, **changes):

@@ -1,7 +1,7 @@
 """A verifier that shares no code with StreetVision: docs/bundle.md, and the standard library.
 
-``python independent.py BUNDLE [SHA256 OF ITS MANIFEST]`` says which section of the specification, whose tables
-it reads, is broken and at which condition. It builds no network, so it cannot tell whether the weights fit.
+``python independent.py BUNDLE [SHA256 OF ITS MANIFEST]`` says which section of the specification, whose
+tables it reads, is broken and at which condition. It builds no network, so it cannot tell whether the weights fit.
 """
 
 import array
@@ -103,9 +103,8 @@ def check_lineage(files, records, lineage):
             yield digest == given["manifest_sha256"]
         side = "private.json" if step == "bundle" else f"lineage/private/{step}.json"
         yield redacted or "private_sha256" not in manifest or sha(files[side]) == manifest["private_sha256"]
-    for name, step, published in ORIGINS:
-        if redacted and name == "splits.json":
-            published = "splits_by_sha256.json"
+    for name, step, plain in ORIGINS:
+        published = "splits_by_sha256.json" if redacted and name == "splits.json" else plain
         entry = lineage.get(step, {"output_artifacts": {}})["output_artifacts"].get(published)
         if name in files or (entry and not name.startswith("policy/")):
             yield entry and entry["sha256"] == sha(files[name])

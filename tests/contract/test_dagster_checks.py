@@ -5,7 +5,7 @@ import shutil
 import dagster as dg
 import pytest
 
-from tests.assets.graph import STEPS, Graph, evaluations, paragraph, small_config
+from tests.assets.graph import BESIDE, STEPS, Graph, evaluations, paragraph, small_config
 from tests.bundle.chain import draw_images
 
 NUMBERS = {
@@ -54,7 +54,7 @@ def assert_verified(graph, made):
         missing = step not in made
         assert (check.description == NOTHING.format(step)) == missing
         assert not missing or check.severity is dg.AssetCheckSeverity.WARN
-    assert {step for step, _ in evaluations(result)} == set(STEPS)
+    assert {step for step, _ in evaluations(result)} == {*STEPS, *BESIDE}
 
 
 def test_verify_passes_over_what_was_never_made_and_no_more(graph, images):

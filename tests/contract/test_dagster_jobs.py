@@ -11,7 +11,7 @@ from streetvision_assets.definitions import defs
 from streetvision_assets.presets import first_comment, preset_jobs
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.private import git_state
-from tests.assets.graph import STEPS, Graph, paragraph
+from tests.assets.graph import BESIDE, STEPS, Graph, paragraph
 from tests.bundle.chain import draw_images
 from tests.e2e.place import REPOSITORY
 
@@ -22,6 +22,8 @@ STEPS_OF = {
     "phase1_2": PHASES_1_2,
     "phase1_2_6": PHASES_1_2 | {"bundle"},
     "make_bundle": set(STEPS),
+    "cross_validate": PHASE_1 | {"cross_validation"},
+    "audit_labels": PHASE_1 | {"cross_validation", "label_audit"},
     "verify": set(),
 }
 PRESETS = sorted((REPOSITORY / "presets").glob("*.yaml"))
@@ -36,7 +38,7 @@ def test_a_job_makes_the_steps_of_its_phases_with_their_checks(job):
     assert assets_of(job) == STEPS_OF[job]
     keys = defs.resolve_job_def(job).asset_layer.asset_graph.asset_check_keys
     checked = {key.asset_key.path[-1] for key in keys}
-    assert checked == (STEPS_OF[job] or set(STEPS))
+    assert checked == (STEPS_OF[job] or {*STEPS, *BESIDE})
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

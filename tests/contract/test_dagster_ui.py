@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from streetvision_core.io.private import git_state
-from tests.assets.graph import STEPS, Graph, paragraph, small_config
+from tests.assets.graph import BESIDE, STEPS, Graph, paragraph, small_config
 from tests.bundle.chain import draw_images
 from tests.e2e.place import PATIENCE, READABLE, REPOSITORY, Place, activate_file
 from tests.e2e.test_ui import serving
@@ -127,7 +127,7 @@ def all_checks(address):
 
 def test_every_check_offers_its_button(server):
     checks = all_checks(server)
-    assert {asset for asset, _ in checks} == set(STEPS)
+    assert {asset for asset, _ in checks} == {*STEPS, *BESIDE}
     assert set(checks.values()) == {"CAN_EXECUTE"}
 
 

@@ -1,0 +1,92 @@
+"""Beside the way to the bundle: the recipe on folds of whole groups, where images are few."""
+
+from functools import partial
+
+import dagster as dg
+
+from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.conventions import stage_asset
+from streetvision_assets.metadata import picture, table, with_interval
+from streetvision_assets.resources import StoreResource
+from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.opening import open_images
+from streetvision_core.data.splits import Splits
+from streetvision_core.inference.logits import labels_of
+from streetvision_core.io import PublishedArtifact
+from streetvision_core.models.backbone import Backbone
+from streetvision_core.report.plots import plot_set_sizes
+from streetvision_core.training.config import read_recipe
+from streetvision_core.training.out_of_fold.cross_validation import CrossValidationConfig, cross_validate
+from streetvision_core.training.out_of_fold.record import CrossValidation, cross_validation_problems
+
+
+class CrossValidationStep(CrossValidationConfig, StepConfig):
+    """Configuration of ``cross_validation``."""
+
+
+@stage_asset(group="report", kinds={"pytorch", "scikitlearn"})
+def cross_validation(
+    context: dg.AssetExecutionContext,
+    config: CrossValidationStep,
+    store: StoreResource,
+    images: PublishedArtifact,
+    splits: PublishedArtifact,
+    backbone: PublishedArtifact,
+    phase1_checkpoint: PublishedArtifact,
+) -> dg.MaterializeResult[StepOutput]:
+    """Logits of every image by classifiers of the same recipe that saw nothing of its group."""
+    step = Step.begin(
+        context, store, config, images, splits, backbone, phase1_checkpoint, roles=config.names_of_roles
+    )
+    index, roles = ImageIndex.from_artifact(images), Splits.from_artifact(splits)
+    result = step.reused(CrossValidation.from_artifact) or cross_validate(
+        Backbone.from_artifact(backbone),
+        index=index,
+        splits=roles,
+        pictures=open_images(images, roles, roles=step.roles),
+        recipe=read_recipe(phase1_checkpoint.config()),
+        config=config,
+        features=store.open().features_directory(),
+    )
+    return step.result(
+        result, told=_show_reached(result), shown=partial(_show_sizes, result), whole=result.is_whole
+    )
+
+
+def _show_reached(result: CrossValidation) -> dict[str, str]:
+    by_repeat = [row["mcc"] for row in result.rows_of_repeats()]
+    return {
+        "MCC, out of fold": with_interval(result.pooled.mcc, result.pooled),
+        "by repeat": f"{min(by_repeat):.3f} to {max(by_repeat):.3f} in {result.repeats}",
+        "method": result.method,
+    }
+
+
+def _show_sizes(result: CrossValidation) -> dict[str, dg.MetadataValue]:
+    sizes, repeats = result.rows_of_sizes(), result.rows_of_repeats()
+    return {
+        "by_set_size": picture(plot_set_sizes(sizes, repeats)),
+        "sizes": table(sizes),
+        "repeats": table(repeats),
+    }
+
+
+@proof(
+    "cross_validation",
+    description="No group is in two folds, and the figures follow from the recorded logits.",
+)
+def out_of_fold(cross_validation: PublishedArtifact, store: StoreResource) -> Verdict:
+    """Count again from the published logits; no network runs."""
+    opened = store.open()
+    splits = Splits.from_artifact(opened.input_of(cross_validation, "splits"))
+    names = sorted(name for role in cross_validation.manifest.roles for name in splits.roles[role])
+    labels = labels_of(names, ImageIndex.from_artifact(opened.input_of(cross_validation, "images")))
+    return Verdict(
+        cross_validation_problems(cross_validation, names=names, labels=labels),
+        good="no group is in two folds; counted again, the same",
+        counts={"images": len(names)},
+    )
+
+
+CHECKS = [*standard_checks("cross_validation"), out_of_fold]

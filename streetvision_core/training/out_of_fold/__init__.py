@@ -1,0 +1,1 @@
+"""The recipe judged where few images can be held back: each image by models that saw nothing of its group."""
