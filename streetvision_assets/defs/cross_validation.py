@@ -12,6 +12,7 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
+from streetvision_core.graph import LOOKS
 from streetvision_core.inference.logits import labels_of
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone
@@ -39,6 +40,8 @@ def cross_validation(
     step = Step.begin(
         context, store, config, images, splits, backbone, phase1_checkpoint, roles=config.names_of_roles
     )
+    if LOOKS[step.name] in step.roles:
+        step = step.look(images, splits)
     index, roles = ImageIndex.from_artifact(images), Splits.from_artifact(splits)
     result = step.reused(CrossValidation.from_artifact) or cross_validate(
         Backbone.from_artifact(backbone),
