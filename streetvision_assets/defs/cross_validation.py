@@ -16,6 +16,7 @@ from streetvision_core.graph import LOOKS
 from streetvision_core.inference.logits import labels_of
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone
+from streetvision_core.report.out_of_fold import attribute_rows
 from streetvision_core.report.plots import plot_set_sizes
 from streetvision_core.training.config import read_recipe
 from streetvision_core.training.out_of_fold.cross_validation import CrossValidationConfig, cross_validate
@@ -53,7 +54,7 @@ def cross_validation(
         features=store.open().features_directory(),
     )
     return step.result(
-        result, told=_show_reached(result), shown=partial(_show_sizes, result), whole=result.is_whole
+        result, told=_show_reached(result), shown=partial(_show_sizes, result, index), whole=result.is_whole
     )
 
 
@@ -66,10 +67,12 @@ def _show_reached(result: CrossValidation) -> dict[str, str]:
     }
 
 
-def _show_sizes(result: CrossValidation) -> dict[str, dg.MetadataValue]:
+def _show_sizes(result: CrossValidation, index: ImageIndex) -> dict[str, dg.MetadataValue]:
     sizes, repeats = result.rows_of_sizes(), result.rows_of_repeats()
+    inside = attribute_rows(result, index)
     return {
         "by_set_size": picture(plot_set_sizes(sizes, repeats)),
+        **({"inside": table(inside)} if inside else {}),
         "sizes": table(sizes),
         "repeats": table(repeats),
     }
