@@ -52,6 +52,7 @@ def cross_validation(
         recipe=read_recipe(phase1_checkpoint.config()),
         config=config,
         features=store.open().features_directory(),
+        resume=step.resume,
     )
     return step.result(
         result, told=_show_reached(result), shown=partial(_show_sizes, result, index), whole=result.is_whole
