@@ -196,7 +196,8 @@ class RunList:
         notes = [
             "* is current; a + after the code means uncommitted changes; intervals are at 95 %, over groups."
         ]
-        if not self.judged and any(run.steps.keys() & LOOKS.keys() for run in self.runs):
+        judging = LOOKS.keys() - {CROSS_VALIDATION}
+        if not self.judged and any(run.steps.keys() & judging for run in self.runs):
             notes.append(
                 "val_mcc is of val_select, to choose by; --val-test shows val_calib and val_test too."
             )
