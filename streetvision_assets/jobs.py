@@ -8,7 +8,7 @@ import dagster as dg
 
 from streetvision_assets.conventions import VERIFY
 from streetvision_assets.presets import preset_jobs
-from streetvision_core.graph import CHECKPOINT, steps_behind
+from streetvision_core.graph import CHECKPOINT, CROSS_VALIDATION, steps_behind
 
 if TYPE_CHECKING:
     from dagster import UnresolvedAssetJobDefinition
@@ -46,7 +46,7 @@ JOBS = [
     ),
     _job(
         "cross_validate",
-        dg.AssetSelection.assets(*_PHASE_1, "cross_validation"),
+        dg.AssetSelection.assets(*_PHASE_1, CROSS_VALIDATION),
         "The recipe of the classifier on folds of whole groups: what to expect of it where images are few.",
     ),
     _job(

@@ -265,7 +265,7 @@ class Step:
             name: artifact.metrics[fact.name] if isinstance(fact, Metric) else fact
             for name, fact in (told or {}).items()
         }
-        if self.name in LOOKS:
+        if self.looked and self.name in LOOKS:
             facts[f"looks at {LOOKS[self.name]}"] = look_text(self.looked)
         metrics = [fact for fact in (told or {}).values() if isinstance(fact, Metric)]
         renamed = frozenset(name for metric in metrics for name in (metric.name, *metric.also))

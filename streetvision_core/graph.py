@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROLES = ("train", "val_select", "val_calib", "val_test")
 CHECKPOINT, LOGITS, EVALUATION, BUNDLE = "phase1_checkpoint", "val_calib_logits", "evaluation", "bundle"
+CROSS_VALIDATION = "cross_validation"
 POLICY_PREFIX = "policy/"
 
 
@@ -71,18 +72,25 @@ STEPS: Mapping[str, Step] = MappingProxyType(
             roles=("val_test",),
         ),
         # Its recipe is that of the checkpoint. val_calib where it is asked for by name, as a look at it.
-        "cross_validation": Step(
+        CROSS_VALIDATION: Step(
             ("images", "splits", "backbone", CHECKPOINT), roles=("train", "val_select", "val_calib")
         ),
         # It shows images that a model contradicts: never those that judge or certify.
-        "label_audit": Step(("images", "splits", "cross_validation"), roles=("train", "val_select")),
+        "label_audit": Step(("images", "splits", CROSS_VALIDATION), roles=("train", "val_select")),
     }
 )
 
 
-# The steps that judge by a role which chose nothing before, so that each look at it counts (io/ledger.py).
+# The steps that judge by a role which chose nothing before, so that each look at it counts (io/ledger.py);
+# cross_validation where it opens that role.
 LOOKS: Mapping[str, str] = MappingProxyType(
-    {LOGITS: "val_calib", "thresholds": "val_calib", "scrc": "val_calib", EVALUATION: "val_test"}
+    {
+        LOGITS: "val_calib",
+        "thresholds": "val_calib",
+        "scrc": "val_calib",
+        EVALUATION: "val_test",
+        CROSS_VALIDATION: "val_calib",
+    }
 )
 
 

@@ -12,9 +12,11 @@ from streetvision_assets.step import Step, StepConfig, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
+from streetvision_core.graph import LOOKS
 from streetvision_core.inference.logits import labels_of
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone
+from streetvision_core.report.out_of_fold import attribute_rows
 from streetvision_core.report.plots import plot_set_sizes
 from streetvision_core.training.config import read_recipe
 from streetvision_core.training.out_of_fold.cross_validation import CrossValidationConfig, cross_validate
@@ -39,6 +41,8 @@ def cross_validation(
     step = Step.begin(
         context, store, config, images, splits, backbone, phase1_checkpoint, roles=config.names_of_roles
     )
+    if LOOKS[step.name] in step.roles:
+        step = step.look(images, splits)
     index, roles = ImageIndex.from_artifact(images), Splits.from_artifact(splits)
     result = step.reused(CrossValidation.from_artifact) or cross_validate(
         Backbone.from_artifact(backbone),
@@ -48,9 +52,10 @@ def cross_validation(
         recipe=read_recipe(phase1_checkpoint.config()),
         config=config,
         features=store.open().features_directory(),
+        resume=step.resume,
     )
     return step.result(
-        result, told=_show_reached(result), shown=partial(_show_sizes, result), whole=result.is_whole
+        result, told=_show_reached(result), shown=partial(_show_sizes, result, index), whole=result.is_whole
     )
 
 
@@ -63,10 +68,12 @@ def _show_reached(result: CrossValidation) -> dict[str, str]:
     }
 
 
-def _show_sizes(result: CrossValidation) -> dict[str, dg.MetadataValue]:
+def _show_sizes(result: CrossValidation, index: ImageIndex) -> dict[str, dg.MetadataValue]:
     sizes, repeats = result.rows_of_sizes(), result.rows_of_repeats()
+    inside = attribute_rows(result, index)
     return {
         "by_set_size": picture(plot_set_sizes(sizes, repeats)),
+        **({"inside": table(inside)} if inside else {}),
         "sizes": table(sizes),
         "repeats": table(repeats),
     }

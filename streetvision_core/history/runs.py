@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
-from streetvision_core.graph import LOOKS
+from streetvision_core.graph import CROSS_VALIDATION, LOOKS
 from streetvision_core.history.scan import Place, all_places, latest_files, places, read_pointers, run_ids
 from streetvision_core.history.text import (
     IMAGES,
@@ -137,6 +137,8 @@ class RunEntry:
 
     def _looks(self) -> str:
         metrics = {step: fields["metrics"] for step, fields in self.steps.items() if step in LOOKS}
+        if NUMBER not in metrics.get(CROSS_VALIDATION, ()):
+            metrics.pop(CROSS_VALIDATION, None)  # it looks only where it is asked to
         if not any(NUMBER in known for known in metrics.values()):
             return f"({look_text({})})" if metrics else ""
         return "; ".join(f"{step}: {look_text(known)}" for step, known in metrics.items())
@@ -194,7 +196,8 @@ class RunList:
         notes = [
             "* is current; a + after the code means uncommitted changes; intervals are at 95 %, over groups."
         ]
-        if not self.judged and any(run.steps.keys() & LOOKS.keys() for run in self.runs):
+        judging = LOOKS.keys() - {CROSS_VALIDATION}
+        if not self.judged and any(run.steps.keys() & judging for run in self.runs):
             notes.append(
                 "val_mcc is of val_select, to choose by; --val-test shows val_calib and val_test too."
             )

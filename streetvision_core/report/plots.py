@@ -21,6 +21,7 @@ from streetvision_core.report.drawing import (
     ORANGE,
     dress,
     legend,
+    legend_below,
     new_figure,
     png,
     require_some,
@@ -158,7 +159,7 @@ def plot_set_sizes(sizes: Sequence[Mapping[str, float]], repeats: Sequence[Mappi
     )  # fmt: skip
     axes.set_xlim(0, 1.1 * images[-1])
     dress(axes, title="Out-of-fold MCC, 95 % intervals over groups", x="images trained on", y="MCC")
-    legend(axes, place="lower left")
+    legend_below(figure, axes)
     return png(figure)
 
 

@@ -1,7 +1,8 @@
 """A verifier that shares no code with StreetVision: docs/bundle.md, and the standard library.
 
 ``python independent.py BUNDLE [SHA256 OF ITS MANIFEST]`` says which section of the specification, whose
-tables it reads, is broken and at which condition. It builds no network, so it cannot tell whether the weights fit.
+tables it reads, is broken and at which condition. It builds no network, so it cannot tell whether the
+weights fit.
 """
 
 import array

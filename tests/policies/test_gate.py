@@ -208,18 +208,18 @@ def test_both_augrcs_are_those_of_the_curve_over_a_cross_fit_in_plain_loops(tell
 
 def test_no_group_is_in_two_folds(monkeypatch):
     select, extras, reference = draw(together=3)
-    groups, seen = np.array(select.groups), []
-    original = folds.split_folds
+    groups, dealt = np.array(select.groups), []
+    original = gate_crossfit.deal_folds
 
     def watched(*args, **settings):
-        for fitting, judging in original(*args, **settings):
-            seen.append((set(groups[fitting]), set(groups[judging])))
-            yield fitting, judging
+        dealt.append(original(*args, **settings))
+        return dealt[-1]
 
-    monkeypatch.setattr(folds, "split_folds", watched)
+    monkeypatch.setattr(gate_crossfit, "deal_folds", watched)
     fit(select, extras, reference)
-    assert len(seen) == 5
-    assert all(not fitting & judging for fitting, judging in seen)
+    (fold,) = dealt
+    assert np.unique(fold).tolist() == list(range(5))
+    assert all(np.unique(fold[groups == group]).size == 1 for group in set(groups))
 
 
 def test_copies_of_an_image_are_no_evidence():

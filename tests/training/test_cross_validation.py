@@ -10,6 +10,7 @@ from streetvision_core.errors import DataError
 from streetvision_core.eval import compute_mcc
 from streetvision_core.eval.folds import deal_folds
 from streetvision_core.io import Artifact
+from streetvision_core.training import fit_classifier
 from streetvision_core.training.out_of_fold import cross_validation
 from streetvision_core.training.out_of_fold.cross_validation import CrossValidationConfig, cross_validate
 from streetvision_core.training.out_of_fold.record import (
@@ -39,7 +40,7 @@ def run(toy, backbone, tmp_path_factory):
     """Cross-validates a recipe on the toy; features are shared by all who do."""
     features = tmp_path_factory.mktemp("features")
 
-    def cross(*, method="probe", epochs=1, **settings):
+    def cross(*, method="probe", epochs=1, resume=None, **settings):
         return cross_validate(
             backbone,
             index=toy.index,
@@ -48,6 +49,7 @@ def run(toy, backbone, tmp_path_factory):
             recipe=recipe(method=method, epochs=epochs),
             config=CrossValidationConfig(folds=FOLDS, **settings),
             features=features,
+            resume=resume,
         )
 
     return cross
@@ -123,6 +125,37 @@ def test_another_method_trains_once_a_fold_and_draws_no_curve(run):
     assert result.repeats == 1
     assert result.shares == (1.0,)
     assert len(result.curve) == 0
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+class Fits:
+    """Trains as `fit_classifier` does, `left` times."""
+
+    def __init__(self, left):
+        self.left, self.calls = left, 0
+
+    def __call__(self, *args, **kwargs):
+        if self.calls == self.left:
+            raise Killed
+        self.calls += 1
+        return fit_classifier(*args, **kwargs)
+
+
+def test_a_killed_run_goes_on_after_the_last_judged_fold(run, tmp_path, monkeypatch):
+    resume = tmp_path / "resume"
+    monkeypatch.setattr(cross_validation, "fit_classifier", Fits(2))
+    with pytest.raises(Killed):
+        run(method="finetune", resume=resume)
+    damaged, _ = resume.glob("*.safetensors")
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    again = Fits(99)
+    monkeypatch.setattr(cross_validation, "fit_classifier", again)
+    result = run(method="finetune", resume=resume)
+    assert again.calls == FOLDS - 1  # of two judged folds one is damaged
+    assert result.to_artifact().digest == run(method="finetune").to_artifact().digest
 
 
 def test_it_is_read_back_as_it_was_and_the_check_is_content(result, tmp_path):

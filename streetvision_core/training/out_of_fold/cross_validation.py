@@ -9,7 +9,8 @@ A small set is dealt several times, because one deal of few groups is luck. For 
 also trained on a quarter, a half and three quarters of each training part, in whole groups: whether more
 images would help.
 
-Nothing here is a figure of one model that is shipped. It says what the recipe does on images like these.
+Nothing here is a figure of one model that is shipped. It says what the recipe does on images like these. A
+backbone that was adapted to train is taken as it is: it has seen images of every fold, without their labels.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from streetvision_core.models.config import Settings
 from streetvision_core.training.checkpoint import UNREADABLE
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.fit import fit_classifier
+from streetvision_core.training.out_of_fold.judged import Judged, JudgedFolds, judged_folds
 from streetvision_core.training.out_of_fold.record import CrossValidation
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ class _Task:
     names: npt.NDArray[np.str_]
     truth: npt.NDArray[np.bool_]
     unit: Positions
+    kept: JudgedFolds
 
 
 def cross_validate(
@@ -109,6 +112,7 @@ def cross_validate(
     recipe: TrainingConfig,
     config: CrossValidationConfig,
     features: Path,
+    resume: Path | None = None,
 ) -> CrossValidation:
     """Train the recipe on every fold's complement and return what is said of each fold.
 
@@ -120,6 +124,8 @@ def cross_validate(
         recipe: How each classifier is trained.
         config: The folds, the repeats and the roles.
         features: The cache of features, which all trainings share.
+        resume: Where judged folds are kept, so that a killed run goes on; a directory of this
+            cross-validation alone. None keeps nothing.
 
     Raises:
         DataError: fewer groups of a class than folds.
@@ -140,12 +146,15 @@ def cross_validate(
         names=np.array(names),
         truth=labels == 1,
         unit=np.unique(np.asarray(groups), return_inverse=True)[1],
+        kept=JudgedFolds(),
     )
     repeats = config.repeats_of(len(names), method=recipe.method.kind)
     fold = np.stack([_deal(task, folds=config.folds, seed=recipe.seed + one) for one in range(repeats)])
     shares = _smaller_shares(task, fold[0])
-    rounds = [_judge(task, one) for one in fold]
-    smaller = [_judge(task, fold[0], share=share) for share in shares]
+    with judged_folds(resume) as kept:
+        task = replace(task, kept=kept)
+        rounds = [_judge(task, one) for one in fold]
+        smaller = [_judge(task, fold[0], share=share) for share in shares]
     nothing = np.empty((0, len(names), 2), dtype=np.float32)
     left_out = sum(one.unreadable for one in (*rounds, *smaller))
     return CrossValidation(
@@ -210,17 +219,18 @@ def _judge(task: _Task, fold: Positions, *, share: float = 1.0) -> _Round:
         if share < 1:
             chosen[fitting] = _deal(task, fitting, folds=PARTS, seed=task.recipe.seed) < share * PARTS
         roles = {"train": chosen, "val_select": ~fitting & ~judged}
-        logits[judged], left_out = _train_and_judge(task, roles, judged)
+        result = task.kept.take(chosen, judged)
+        if result is None:
+            result = _train_and_judge(task, roles, judged)
+            task.kept.keep(chosen, judged, result)
+        logits[judged] = result.logits
         trained.append(int(chosen.sum()))
-        unreadable += left_out
+        unreadable += result.unreadable
         _log.info("fold %d of %d, trained on %d images", number + 1, task.folds, trained[-1])
     return _Round(logits, float(np.mean(trained)), unreadable)
 
 
-def _train_and_judge(
-    task: _Task, roles: Mapping[str, Bools], judged: Bools
-) -> tuple[npt.NDArray[np.float32], int]:
-    """Return the logits [M, 2] of the judged images, and how many of train could not be read."""
+def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> Judged:
     named = {role: tuple(task.names[members].tolist()) for role, members in roles.items()}
     with temporary_directory("the classifier of a fold") as directory:
         checkpoint = fit_classifier(
@@ -240,4 +250,4 @@ def _train_and_judge(
             # Only a probe leaves the backbone as it is: features of others are wanted once.
             cache=task.features if task.recipe.method.kind == PROBE else None,
         )
-    return said.logits, int(checkpoint.metrics.get(UNREADABLE, 0))
+    return Judged(said.logits, int(checkpoint.metrics.get(UNREADABLE, 0)))
