@@ -85,6 +85,7 @@ BEGINS_WITH = {
         "images used": 120, "images of None": 60, "images of Roadwork": 60,
         "groups of images": 120, "images without a group": 120, "images put aside": 0,
     },
+    "conditions": {"conditions": "as_is of", "levels in the report": "camera of"},
     "backbone": {"architecture": "test_resnet", "source": "random", "licence": "none"},
     "phase1_checkpoint": {"MCC on val_select": 0, "best epoch": " of 6", "method": "finetune"},
     "splits": {f"images of {role}": 0 for role in ("train", "val_select", "val_calib", "val_test")},
@@ -144,7 +145,7 @@ def test_the_page_of_what_was_taken_over_begins_like_any_other(graph, pictures):
 def test_the_manifests_record_inputs_roles_and_configuration(first_run):
     graph, _ = first_run
     definitions = graph.current("phase1_checkpoint").manifest
-    assert set(definitions.input_artifacts) == {"images", "splits", "backbone"}
+    assert set(definitions.input_artifacts) == {"images", "splits", "backbone", "conditions"}
     assert definitions.config["optimizer"]["learning_rate"] == 3e-3
     assert definitions.config["optimizer"]["weight_decay"] == 0.05  # a default, resolved
     for step in STEPS:

@@ -213,7 +213,7 @@ def test_an_image_whose_bytes_have_changed_is_an_error_and_never_left_out(chain,
 
     class Changed:
         def __init__(self, reader):
-            self.reader = reader
+            self.reader, self.conditions = reader, reader.conditions
 
         def read(self, name):
             if name == names[-1]:
@@ -225,14 +225,16 @@ def test_an_image_whose_bytes_have_changed_is_an_error_and_never_left_out(chain,
         evaluate(checkpoint, policies, names, index=chain.index, pictures=changed)
 
 
-def test_each_image_passes_the_network_once_for_all_policies(chain, checkpoint, policies, monkeypatch):
+def test_each_image_passes_the_network_once_at_each_level_for_all_policies(
+    chain, checkpoint, policies, monkeypatch
+):
     """None of these policies needs extras, so there is no second, mirrored pass either."""
     names, passed, model = chain.splits.roles["val_test"], [], checkpoint.load_model()
     original = model.forward
     monkeypatch.setattr(model, "forward", lambda batch: passed.append(len(batch)) or original(batch))
     watched = SimpleNamespace(config=checkpoint.config, weights=checkpoint.weights, load_model=lambda: model)
     evaluation = evaluate(watched, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
-    assert len(passed) == 1
+    assert len(passed) == len(evaluation.report.conditions.policies["threshold"])
     assert PAGE_NAME in evaluation.pages
 
 

@@ -76,6 +76,11 @@ class Conditions(Record):
     reported: Profile
     seed: int = Field(ge=0)
 
+    @property
+    def is_as_is(self) -> bool:
+        """True if every image reaches the model as it is."""
+        return self.profile.is_as_is
+
     def see(self, image: Image, sha256: str, *, draw: int = 0) -> Image:
         """Return an image as it arrives in use; under `as_is` the very image."""
         return draw_image(image, self.profile, sha256, draw=draw, seed=self.seed)
@@ -92,13 +97,11 @@ class Conditions(Record):
         )
 
     @classmethod
-    def from_artifact(cls, published: PublishedArtifact | None) -> Self:
-        """Read back what `to_artifact` gave; nothing published stands for `as_is`.
+    def from_artifact(cls, published: PublishedArtifact) -> Self:
+        """Read back what `to_artifact` gave.
 
         Raises:
             BundleError: it is damaged.
         """
-        if published is None:
-            return cls(profile=AS_IS, reported=CAMERA, seed=0)
         where = str(published.path(CONDITIONS_NAME))
         return read_record(cls, published.read_bytes(CONDITIONS_NAME), where=where)

@@ -10,6 +10,7 @@ somebody else's costs no more than a few milliseconds an image.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Self
 
@@ -19,6 +20,8 @@ from pydantic import Field
 from streetvision_core.data.conditions.bounds import BOUNDS
 from streetvision_core.errors import ConfigError
 
+# The level of the images as they are: no profile may call one of its own so.
+AS_IT_IS = "as_is"
 MOST_LEVELS, MOST_OPERATIONS, MOST_STRENGTHS = 24, 12, 16
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,39}$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
@@ -58,6 +61,10 @@ class Operation(Settings):
     def strengths(self) -> tuple[float, ...]:
         """The strengths of which one is drawn, or the two ends of a range."""
         return tuple(getattr(self, self.name))
+
+    def __str__(self) -> str:
+        joint = " to " if BOUNDS[self.name][2] else ", "
+        return f"{self.name} {joint.join(f'{value:.4g}' for value in self.strengths)}"
 
     def _named(self) -> list[str]:
         return [name for name in type(self).model_fields if getattr(self, name) is not None]
@@ -104,7 +111,7 @@ class Profile(Settings):
 
     name: str = Field("own", pattern=_NAME, description="lower case, at most 40 characters")
     dated: str = Field(
-        "2026-11-29", pattern=_DATE, description="the day from which on it is meant, YYYY-MM-DD"
+        "2026-11-28", pattern=_DATE, description="the day from which on it is meant, YYYY-MM-DD"
     )
     size: int = Field(256, ge=32, le=1024, description="shorter side in pixels that the model gets to see")
     quality: int = Field(0, ge=0, le=95, description="of the JPEG in which it arrives; 0 for none")
@@ -115,17 +122,47 @@ class Profile(Settings):
         """True if every image is left as it is."""
         return not self.levels
 
+    @property
+    def source_side(self) -> int:
+        """The shorter side in pixels that an image needs, so that no crop of it is enlarged; 0 as it is."""
+        crops = [one.strengths[0] for level in self.levels for one in level.operations if one.name == "crop"]
+        return math.ceil(self.size / math.sqrt(min(crops, default=1.0))) if self.levels else 0
+
+    @property
+    def title(self) -> str:
+        """The name, its date, and its levels in words."""
+        levels = ", ".join(self.names)
+        return f"{self.name} of {self.dated}" + (f": {levels}" if levels else "")
+
+    def table(self) -> list[dict[str, object]]:
+        """Return a row for each level: how often it is met, and its operations with their constants."""
+        total = sum(level.weight for level in self.levels)
+        return [
+            {
+                "level": level.name,
+                "share": level.weight / total,
+                "operations": "; ".join(map(str, level.operations)) or "none",
+            }
+            for level in self.levels
+        ]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the levels, in order."""
+        return tuple(level.name for level in self.levels)
+
     def level(self, name: str) -> Level:
         """Return a level by its name."""
         return next(level for level in self.levels if level.name == name)
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
-        repeated = [name for name, count in Counter(level.name for level in self.levels).items() if count > 1]
+        counts = Counter((AS_IT_IS, *self.names))
+        repeated = [name for name, count in counts.items() if count > 1]
         if repeated or (self.levels and not sum(level.weight for level in self.levels)):
             raise ConfigError(
                 "levels with names of their own, one of them at least with a weight above 0",
-                f"{repeated[0]!r} twice" if repeated else "no weight above 0",
+                f"{repeated[0]!r} twice, the name as_is counted" if repeated else "no weight above 0",
                 f"levels of the conditions {self.name}",
                 "Rename one of them." if repeated else "Give one a weight.",
             )

@@ -17,11 +17,11 @@ import math
 
 from streetvision_core.data.conditions.profile import Level, Operation, Profile
 
-AS_IS = Profile(name="as_is", dated="2026-11-29")
+AS_IS = Profile(name="as_is", dated="2026-11-28")
 
 CAMERA = Profile(
     name="camera",
-    dated="2026-11-29",
+    dated="2026-11-28",
     size=256,
     quality=85,
     levels=[
