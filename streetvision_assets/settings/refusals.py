@@ -87,8 +87,7 @@ def _explain(fault: EvaluationError, where: str) -> ConfigError:
     if hasattr(data, "incoming_fields"):
         found = " and ".join(data.incoming_fields) or "none of them"
         choices = " or ".join(_fields(path))
-        action = _MOVED.get(found, "Keep the one that is meant.")
-        return ConfigError(f"one of {choices}", found, place, action)
+        return ConfigError(f"one of {choices}", found, place, "Keep the one that is meant.")
     return _mistyped(fault, path, place)
 
 

@@ -220,13 +220,6 @@ def in_use(names: Iterable[str], pictures: ImageReader) -> Iterator[ImageLike]:
     return (pictures.read(name) if plain else pictures.image(name) for name in names)
 
 
-def _at_level(
-    chosen: Sequence[IndexedImage], pictures: ImageReader, conditions: Conditions, level: str
-) -> Iterator[ImageLike]:
-    for one in chosen:
-        yield conditions.see_at(level, decode(pictures.read(one.name)), one.sha256)
-
-
 def _decide_levels(
     decide: Callable[[Iterable[ImageLike]], _Decisions],
     chosen: Sequence[IndexedImage],
@@ -237,18 +230,30 @@ def _decide_levels(
     conditions, (tested, _) = pictures.conditions, used
     if conditions is None:
         return None
+    plain = used
+    if not conditions.is_as_is:
+        logits, decided = decide(pictures.read(one.name) for one in chosen)
+        plain = replace(tested, logits=logits), decided
+    names = conditions.reported.names
+    logits, decided = decide(_at_every_level(chosen, pictures, conditions))
+    at = {
+        name: (
+            replace(tested, logits=logits[place :: len(names)]),
+            {kind: one.every(place, len(names)) for kind, one in decided.items()},
+        )
+        for place, name in enumerate(names)
+    }
+    return Levels(conditions.reported.title, tuned=not conditions.is_as_is, at={AS_IT_IS: plain, **at})
 
-    def at(images: Iterable[ImageLike]) -> tuple[Tested, Mapping[str, Decided]]:
-        logits, decided = decide(images)
-        return replace(tested, logits=logits), decided
 
-    plain = used if conditions.is_as_is else at(pictures.read(one.name) for one in chosen)
-    return Levels(
-        profile=conditions.reported.title,
-        tuned=not conditions.is_as_is,
-        at={AS_IT_IS: plain}
-        | {name: at(_at_level(chosen, pictures, conditions, name)) for name in conditions.reported.names},
-    )
+def _at_every_level(
+    chosen: Sequence[IndexedImage], pictures: ImageReader, conditions: Conditions
+) -> Iterator[ImageLike]:
+    """Give each image at all levels, one after the other: it is read and decoded once."""
+    for one in chosen:
+        image = decode(pictures.read(one.name))
+        for name in conditions.reported.names:
+            yield conditions.see_at(name, image, one.sha256)
 
 
 def _rows(

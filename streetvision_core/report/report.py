@@ -251,6 +251,10 @@ class Decided:
     decisions: Sequence[Decision]
     confidence: Floats
 
+    def every(self, start: int, step: int) -> Decided:
+        """Return the decisions on every step-th image from `start` on."""
+        return Decided(self.policy, self.decisions[start::step], self.confidence[start::step])
+
     @property
     def answered(self) -> Bools:
         """The images that were not deferred, bool [N]."""
