@@ -138,7 +138,10 @@ def conditions(
     return step.result(
         chosen,
         told={"conditions": chosen.profile.title, "levels in the report": chosen.reported.title},
-        shown=lambda: {"levels": picture(levels_sheet(chosen)), "constants": table(chosen.reported.table())},
+        shown=lambda: {
+            "every_level": picture(levels_sheet(chosen)),
+            "constants": table(chosen.reported.table()),
+        },
         seed=config.seed,
     )
 

@@ -11,6 +11,7 @@ from streetvision_core.graph import STEPS as TABLE
 from tests.assets.graph import STEPS, evaluations, paragraph
 
 PICTURES_SHOWN = {
+    "conditions": {"every_level"},
     "images": {"overview"},
     "phase1_checkpoint": {"training_curve"},
     "thresholds": {"mcc_by_threshold", "risk_by_coverage"},
@@ -20,6 +21,7 @@ PICTURES_SHOWN = {
     },
 }  # fmt: skip
 TABLES_SHOWN = {
+    "conditions": {"constants"},
     "splits": {"roles"},
     "phase1_checkpoint": {"epochs"},
     "gate": {"on_val_select"},
