@@ -43,6 +43,8 @@ class Bytes:
     def __init__(self, pictures: list[bytes]) -> None:
         self._images = pictures
 
+    conditions = None
+
     def read(self, name: str) -> bytes:
         return self._images[int(name)]
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dagster import UnresolvedAssetJobDefinition
 
 _READABLE: dict[str, Any] = {"loggers": {"console": {}}}
-_PHASE_1 = steps_behind(CHECKPOINT)
-_PHASES_1_2 = steps_behind("thresholds")
+_PHASE_1 = steps_behind(CHECKPOINT, added=True)
+_PHASES_1_2 = steps_behind("thresholds", added=True)
 _EVERYTHING = dg.AssetSelection.assets("bundle").upstream()
 
 

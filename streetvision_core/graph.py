@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ROLES = ("train", "val_select", "val_calib", "val_test")
 CHECKPOINT, LOGITS, EVALUATION, BUNDLE = "phase1_checkpoint", "val_calib_logits", "evaluation", "bundle"
 CROSS_VALIDATION = "cross_validation"
+CONDITIONS = "conditions"
 POLICY_PREFIX = "policy/"
 
 
@@ -48,9 +49,13 @@ POLICY_STEPS = tuple(kind.step for kind in POLICIES.values())
 
 @dataclass(frozen=True)
 class Step:
-    """A step must be made from `inputs`, may be made from `optional` besides, and may open `roles`."""
+    """A step must be made from `inputs`, may be made from `optional` besides, and may open `roles`.
+
+    It is always made from `added` as well, but older versions, whose manifests stay good, did not know these.
+    """
 
     inputs: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
 
@@ -59,15 +64,17 @@ STEPS: Mapping[str, Step] = MappingProxyType(
     {
         "images": Step(),
         "splits": Step(("images",)),
+        CONDITIONS: Step(),
         "backbone": Step(optional=("images", "splits"), roles=("train", "val_select")),
-        CHECKPOINT: Step(("images", "splits", "backbone"), roles=("train", "val_select")),
-        LOGITS: Step(("images", "splits", CHECKPOINT), roles=("val_calib",)),
+        CHECKPOINT: Step(("images", "splits", "backbone"), (CONDITIONS,), roles=("train", "val_select")),
+        LOGITS: Step(("images", "splits", CHECKPOINT), (CONDITIONS,), roles=("val_calib",)),
         "thresholds": Step((CHECKPOINT, LOGITS)),
-        "gate": Step(("images", "splits", CHECKPOINT), roles=("train", "val_select")),
+        "gate": Step(("images", "splits", CHECKPOINT), (CONDITIONS,), roles=("train", "val_select")),
         "scrc": Step((CHECKPOINT, LOGITS)),
-        EVALUATION: Step(("images", "splits", CHECKPOINT), POLICY_STEPS, roles=("val_test",)),
+        EVALUATION: Step(("images", "splits", CHECKPOINT), (CONDITIONS,), POLICY_STEPS, roles=("val_test",)),
         BUNDLE: Step(
             ("images", "splits", "backbone", CHECKPOINT),
+            (CONDITIONS,),
             (LOGITS, *POLICY_STEPS, EVALUATION),
             roles=("val_test",),
         ),
@@ -94,11 +101,15 @@ LOOKS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def steps_behind(step: str) -> tuple[str, ...]:
-    """Return every step that ``step`` must be made from, directly or not, and itself, which is the last."""
+def steps_behind(step: str, *, added: bool = False) -> tuple[str, ...]:
+    """Return every step that ``step`` must be made from, directly or not, and itself, which is the last.
+
+    With `added` those that older versions did without are among them: what a new one is made from.
+    """
     steps: dict[str, None] = {}
-    for name in STEPS[step].inputs if step in STEPS else ():
-        steps |= dict.fromkeys(steps_behind(name))
+    rule = STEPS.get(step, Step())
+    for name in rule.inputs + (rule.added if added else ()):
+        steps |= dict.fromkeys(steps_behind(name, added=added))
     return (*steps, step)
 
 
@@ -108,7 +119,7 @@ def role_violations(step: str, roles: Iterable[str], inputs: Iterable[str] = ())
     may = f"it may read {' and '.join(rule.roles)}" if rule.roles else "it may read no images of a role"
     problems = [f"{step} read {role}, but {may}" for role in roles if role not in rule.roles]
     if step in STEPS:
-        takes = rule.inputs + rule.optional
+        takes = rule.inputs + rule.added + rule.optional
         problems += [
             f"{step} was made from {name}, which it may not be" for name in inputs if name not in takes
         ]

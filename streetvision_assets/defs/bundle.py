@@ -27,7 +27,7 @@ from streetvision_core.bundle.parts import choose_parts
 from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
-from streetvision_core.graph import BUNDLE, STEPS
+from streetvision_core.graph import BUNDLE, CONDITIONS, STEPS
 from streetvision_core.io import Artifact, PublishedArtifact, json_bytes
 from streetvision_core.report.evaluation import Evaluation
 from streetvision_core.report.report import Report
@@ -51,6 +51,7 @@ def bundle(
     splits: PublishedArtifact,
     backbone: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
+    conditions: PublishedArtifact,
     **others: PublishedArtifact | None,
 ) -> dg.MaterializeResult[StepOutput]:
     """The deployment bundle: one model, one policy, its report, and the lineage of every byte."""
@@ -59,6 +60,7 @@ def bundle(
         "splits": splits,
         "backbone": backbone,
         "phase1_checkpoint": phase1_checkpoint,
+        "conditions": conditions,
     }
     parts = choose_parts({**required, **others}, config=config, input_of=store.open().input_of)
     for sentence in parts.left_out:
@@ -69,7 +71,12 @@ def bundle(
     exported = step.reused(partial(adopt_bundle, upstream=parts.upstream)) or export_bundle(
         parts.upstream,
         config=config,
-        pictures=open_images(images, Splits.from_artifact(splits), roles=step.roles),
+        pictures=open_images(
+            images,
+            Splits.from_artifact(splits),
+            roles=step.roles,
+            conditions=parts.upstream.get(CONDITIONS),
+        ),
         directory=step.directory,
     )
     step = step.count_looks(images, splits)
@@ -115,7 +122,8 @@ def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     opened, names = store.open(), bundle.manifest.output_artifacts
     golden = sum(name.startswith(GOLDEN_PREFIX) and name != EXPECTED for name in names)
     counts = {"files": len(names), "golden_images": golden}
-    if "evaluation" not in bundle.manifest.input_artifacts:
+    inputs = bundle.manifest.input_artifacts
+    if "evaluation" not in inputs:
         problems = moved_bundle_problems(bundle.directory)
         return Verdict(problems, good="verified after being moved", counts=counts)
     splits = Splits.from_artifact(opened.input_of(bundle, "splits"))
@@ -123,7 +131,12 @@ def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     problems = moved_bundle_problems(
         bundle.directory,
         evaluation=report,
-        pictures=open_images(opened.input_of(bundle, "images"), splits, roles=ROLES),
+        pictures=open_images(
+            opened.input_of(bundle, "images"),
+            splits,
+            roles=ROLES,
+            conditions=opened.input_of(bundle, CONDITIONS) if CONDITIONS in inputs else None,
+        ),
     )
     return Verdict(
         problems,

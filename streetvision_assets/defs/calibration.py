@@ -36,16 +36,17 @@ def val_calib_logits(
     images: PublishedArtifact,
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
+    conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """Logits [N, 2], labels [N] and ids of val_calib."""
-    step = Step.begin(context, store, None, images, splits, phase1_checkpoint, roles=ROLES)
+    step = Step.begin(context, store, None, images, splits, phase1_checkpoint, conditions, roles=ROLES)
     step = step.look(images, splits)
     roles = Splits.from_artifact(splits)
     logits = step.reused(Logits.from_artifact) or predict_role(
         Checkpoint.from_artifact(phase1_checkpoint),
         roles.roles["val_calib"],
         index=ImageIndex.from_artifact(images),
-        pictures=open_images(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
         cache=store.open().features_directory(),
     )
     return step.result(logits, told=_show_quality(logits))

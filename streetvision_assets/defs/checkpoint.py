@@ -36,16 +36,17 @@ def phase1_checkpoint(
     images: PublishedArtifact,
     splits: PublishedArtifact,
     backbone: PublishedArtifact,
+    conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The classifier, trained on train; its best epoch is chosen by MCC on val_select."""
-    step = Step.begin(context, store, config, images, splits, backbone, roles=ROLES)
+    step = Step.begin(context, store, config, images, splits, backbone, conditions, roles=ROLES)
     roles, opened = Splits.from_artifact(splits), store.open()
     epochs = observed_epochs(context)
     checkpoint = step.reused(Checkpoint.from_artifact) or fit_classifier(
         Backbone.from_artifact(backbone),
         index=ImageIndex.from_artifact(images),
         splits=roles,
-        pictures=open_images(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
         config=config,
         directory=step.directory,
         resume=step.resume,

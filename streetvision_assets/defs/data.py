@@ -12,6 +12,8 @@ from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Metric, Step, StepConfig, StepOutput, previous_artifact
 from streetvision_core.data.balance import balance_roles, balance_warnings, distrust
+from streetvision_core.data.conditions import Conditions, ConditionsConfig
+from streetvision_core.data.conditions.sheet import levels_sheet
 from streetvision_core.data.config import SOURCE_NAMES
 from streetvision_core.data.groups import group_setting, groups_known, ungrouped_frames
 from streetvision_core.data.images import (
@@ -38,6 +40,10 @@ class ImagesStep(ImagesConfig, StepConfig):
 
 class SplitsStep(SplitsConfig, StepConfig):
     """Configuration of ``splits``."""
+
+
+class ConditionsStep(ConditionsConfig, StepConfig):
+    """Configuration of ``conditions``."""
 
 
 @stage_asset(group="data", kinds={"parquet", "pillow"})
@@ -122,6 +128,24 @@ def _show_sizes(assigned: Splits, index: ImageIndex) -> dict[str, str | float | 
     }
 
 
+@stage_asset(group="data", kinds={"pillow"})
+def conditions(
+    context: dg.AssetExecutionContext, config: ConditionsStep, store: StoreResource
+) -> dg.MaterializeResult[StepOutput]:
+    """What an image goes through before the model sees it in use: a named, dated profile with levels."""
+    step = Step.begin(context, store, config)
+    chosen = step.reused(Conditions.from_artifact) or config.conditions()
+    return step.result(
+        chosen,
+        told={"conditions": chosen.profile.title, "levels in the report": chosen.reported.title},
+        shown=lambda: {
+            "every_level": picture(levels_sheet(chosen)),
+            "constants": table(chosen.reported.table()),
+        },
+        seed=config.seed,
+    )
+
+
 @proof(
     "splits",
     description="No image, group or near-duplicate is in two roles; each role has both classes.",
@@ -193,4 +217,10 @@ def groups_plausible(images: PublishedArtifact) -> Verdict:
     )
 
 
-CHECKS = [*standard_checks("images", "splits"), no_leakage, balanced, no_shortcut, groups_plausible]
+CHECKS = [
+    *standard_checks("images", "splits", "conditions"),
+    no_leakage,
+    balanced,
+    no_shortcut,
+    groups_plausible,
+]

@@ -16,10 +16,12 @@ from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import EVALUATION, POLICY_STEPS, STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.registry import judged_policies
+from streetvision_core.report.conditions import level_rows
 from streetvision_core.report.evaluation import Evaluation, evaluate
 from streetvision_core.report.in_use import expected_rows
 from streetvision_core.report.pages import PLOT_PREFIX, policy_rows, slice_rows
 from streetvision_core.report.recount import recount_problems
+from streetvision_core.report.report import Report
 from streetvision_core.training.checkpoint import Checkpoint
 
 ROLES = STEPS[EVALUATION].roles
@@ -32,10 +34,16 @@ def evaluation(
     images: PublishedArtifact,
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
+    conditions: PublishedArtifact,
     **policies: PublishedArtifact | None,
 ) -> dg.MaterializeResult[StepOutput]:
     """Every decision on val_test by every policy of this checkpoint, with intervals, slices and plots."""
-    required = {"images": images, "splits": splits, "phase1_checkpoint": phase1_checkpoint}
+    required = {
+        "images": images,
+        "splits": splits,
+        "phase1_checkpoint": phase1_checkpoint,
+        "conditions": conditions,
+    }
     judged = judged_policies(required, policies)
     for sentence in judged.left_out:
         context.log.info(sentence)
@@ -47,7 +55,7 @@ def evaluation(
         judged.policies,
         roles.roles["val_test"],
         index=ImageIndex.from_artifact(images),
-        pictures=open_images(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
     )
     return step.result(report, told=_show_reached(report), shown=partial(_show_report, report))
 
@@ -59,7 +67,13 @@ def _show_reached(evaluation: Evaluation) -> dict[str, str]:
         if one.intervals
         else NO_ANSWER
         for kind, one in evaluation.report.policies.items()
-    } | {"groups": evaluation.report.reading_of(evaluation.report.lead)}
+    } | {"groups": evaluation.report.reading_of(evaluation.report.lead), **_show_worst(evaluation.report)}
+
+
+def _show_worst(report: Report) -> dict[str, str]:
+    """Return the worst level of the conditions, where levels were measured."""
+    levels = report.conditions
+    return {f"under {levels.profile}": levels.reading(report.lead.policy.type)} if levels else {}
 
 
 def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
@@ -78,6 +92,7 @@ def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
         "policies": table(policy_rows(report)),
         "promises": markdown(promises),
         "slices": table(slice_rows(report)),
+        **({"by_level": table(rows)} if (rows := level_rows(report)) else {}),
         **({"expected_by_prevalence": table(rows)} if (rows := expected_rows(report.lead)) else {}),
         **plots,
     }

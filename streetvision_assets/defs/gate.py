@@ -35,15 +35,16 @@ def gate(
     images: PublishedArtifact,
     splits: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
+    conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """Which images to defer: by a learned head where that proves better than the margin, else by margin."""
-    step = Step.begin(context, store, config, images, splits, phase1_checkpoint, roles=ROLES)
+    step = Step.begin(context, store, config, images, splits, phase1_checkpoint, conditions, roles=ROLES)
     roles = Splits.from_artifact(splits)
     fitted = step.reused(Gate.from_artifact) or train_gate(
         Checkpoint.from_artifact(phase1_checkpoint),
         index=ImageIndex.from_artifact(images),
         splits=roles,
-        pictures=open_images(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
         config=config,
         checkpoint_version=phase1_checkpoint.manifest.data_version,
         cache=store.open().features_directory(),

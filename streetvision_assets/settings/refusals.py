@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from dagster._config import ConfigType, EvaluationError
 
 _STORE = "write resources: {store: {config: {reuse: false}}} beside ops"
-# Settings that every step, or one of them, had in an earlier version, and what to do instead.
+# Settings and choices that every step, or one of them, had in an earlier version, and what to do instead.
 _MOVED = {
     "reuse": f"To compute the selected steps again {_STORE}.",
     "rescan": f"To read every image again {_STORE}.",
+    "validator": "What validators send is a profile of conditions now: write conditions: {config: {profile:"
+    " {natix_crops_2025: {}}}} beside phase1_checkpoint, and augmentation: {none: {}}.",
 }
 _NAMES = {"String": "a text", "Int": "a whole number", "Float": "a number", "Bool": "true or false"}
 _TRUTHS = ("True", "False")

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streetvision_core.bundle.config import BundleConfig
+    from streetvision_core.data.conditions import Conditions
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.models.views import Views
     from streetvision_core.report.evaluation import Evaluation
     from streetvision_core.report.figures import Range
     from streetvision_core.report.report import PolicyReport, Report
+    from streetvision_core.report.slices import LevelsReport
 
 _NO_FIGURES = """\
 ## Figures
@@ -58,6 +60,7 @@ class CardFacts:
     has_licence_text: bool = False
     views: Views | None = None
     head_hidden: int = 0
+    conditions: Conditions | None = None
 
     @property
     def tested(self) -> PolicyReport | None:
@@ -138,8 +141,13 @@ def readme(facts: CardFacts) -> bytes:
     sections = (
         _introduction(facts),
         *([_looking(facts.views)] if facts.views else []),
-        _promise(facts.policy),
+        _promise(facts),
         _figures(facts.evaluation.report, facts.tested) if facts.evaluation and facts.tested else _NO_FIGURES,
+        *(
+            [_conditions(facts.evaluation.report.conditions, facts.policy.type)]
+            if facts.evaluation and facts.evaluation.report.conditions
+            else []
+        ),
         _verifying(),
         _loading(facts),
         _limits(facts.tested, redacted=facts.config.lineage == REDACTED),
@@ -188,7 +196,16 @@ a model that was trained with `views: whole`.
 """
 
 
-def _promise(policy: Policy) -> str:
+def _promise(facts: CardFacts) -> str:
+    policy, seen = facts.policy, facts.conditions
+    tuned = ""
+    if seen is not None and not seen.is_as_is:
+        told = (
+            f"It was trained, selected and tuned under the conditions {for_markdown(seen.profile.title)}"
+            " (`conditions.json`), drawn for every image. What it promises, it promises there, and the images"
+            " in `golden/` are as they arrive there."
+        )
+        tuned = f"{fill(told, 110)}\n\n"
     deferring = (
         "Images that it does not answer it defers to a person. Only `streetvision` and"
         " `streetvision_core` do\nthat; other libraries open the weights, which answer every image.\n"
@@ -200,7 +217,7 @@ def _promise(policy: Policy) -> str:
 
 The policy is `{policy.type}`. {for_markdown(policy.promise(), limit=PARAGRAPH)}
 
-{deferring}"""
+{tuned}{deferring}"""
 
 
 def _figures(report: Report, tested: PolicyReport) -> str:
@@ -223,6 +240,23 @@ The look number, which is how often these images have judged a model, stands in 
 `streetvision verify .` prints it.
 
 {figures}
+"""
+
+
+def _conditions(levels: LevelsReport, kind: str) -> str:
+    rows = "\n".join(
+        f"| {level.value} | {level.metrics['mcc']:.3f} | {_ends(level.mcc)} | {level.metrics['fnr']:.3f} |"
+        for level in levels.policies[kind]
+    )
+    return f"""\
+## Under conditions
+
+{fill(levels.tuned_in_words, 110)}
+{fill(levels.reading(kind), 110)}
+
+| level of {for_markdown(levels.profile.partition(":")[0])} | MCC | 95 % interval over groups | missed |
+|---|---|---|---|
+{rows}
 """
 
 

@@ -25,6 +25,7 @@ from streetvision_core.bundle.card import CardFacts, license_text, model_card, r
 from streetvision_core.bundle.golden import evaluated_candidates, golden_files, measured_candidates
 from streetvision_core.bundle.layout import (
     CARD,
+    CONDITIONS,
     CONFIG,
     EVALUATION,
     LABELS,
@@ -46,6 +47,7 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits, is_unsafe
 from streetvision_core.errors import BundleError
 from streetvision_core.graph import CHECKPOINT, POLICIES, steps_behind
+from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
@@ -98,7 +100,7 @@ def export_bundle(
     Args:
         upstream: What each step behind the bundle published, by the name of the step (`parts.choose_parts`).
         config: The bundle's settings.
-        pictures: Reads the images of val_test.
+        pictures: Reads the images of val_test, under the conditions in ``upstream`` where there are any.
         directory: Where the large file of the weights is staged.
 
     Returns:
@@ -129,16 +131,19 @@ def export_bundle(
         has_licence_text=bool(parts.licence_text),
         views=find_views(model_config),
         head_hidden=model_config.get("head_hidden", 0),
+        conditions=pictures.conditions,
     )
     licence_text = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
     report = {EVALUATION: upstream[EVALUATION_STEP].read_bytes(EVALUATION_NAME)} if parts.evaluation else {}
     tensors = {TENSORS: upstream[CHECKPOINT].read_bytes(TENSORS)} if parts.checkpoint.tensors else {}
+    seen = pictures.conditions
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
         **tensors,
         WEIGHTS: _stage_weights(predictor, directory),
         SPLITS: upstream["splits"].read_bytes(BY_SHA256 if redacted else NAMED),
         **report,
+        **({CONDITIONS: upstream[CONDITIONS_STEP].read_bytes(CONDITIONS)} if seen else {}),
         CARD: model_card(facts),
         README: readme(facts),
         LICENSE: license_text(facts),

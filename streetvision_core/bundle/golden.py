@@ -28,9 +28,12 @@ from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduct
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
+from streetvision_core.report.evaluation import in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from PIL.Image import Image
 
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import IndexedImage
@@ -93,7 +96,7 @@ def evaluated_candidates(
     problems = reproduction_problems(
         predictor,
         [recorded[candidate.name] for candidate in chosen],
-        (pictures.read(candidate.name) for candidate in chosen),
+        in_use((candidate.name for candidate in chosen), pictures),
     )
     if problems:
         raise BundleError(
@@ -115,7 +118,7 @@ def measured_candidates(
         for label in (0, 1)
         for image in [image for image in by_digest if image.label == label][: _LOOKED_AT * count]
     ]
-    answers = predictor.predict(pictures.read(image.name) for image in looked_at)
+    answers = predictor.predict(in_use((image.name for image in looked_at), pictures))
     measured = [
         Candidate(image.name, image.sha256, image.label, answer.logits)
         for image, answer in zip(looked_at, answers, strict=True)
@@ -144,7 +147,9 @@ def golden_files(
         by_sha256: Whether they are named by the SHA-256 of the original image, as in a redacted bundle.
     """
     names = [f"{GOLDEN_PREFIX}{number:03d}.jpg" for number in range(1, len(chosen) + 1)]
-    files = {name: pixels_alone(pictures.read(image.name)) for name, image in zip(names, chosen, strict=True)}
+    files = {
+        name: pixels_alone(pictures.image(image.name)) for name, image in zip(names, chosen, strict=True)
+    }
     answers = predictor.predict(files.values())
     records = tuple(
         GoldenImage(
@@ -157,14 +162,12 @@ def golden_files(
     return {**files, EXPECTED: json_bytes(Expected(pictures=records).model_dump(mode="json"))}
 
 
-def pixels_alone(data: bytes) -> bytes:
-    """Encode an image anew, upright, at most 1,024 pixels wide and high, with no metadata of any kind."""
-    from PIL import Image
+def pixels_alone(image: Image) -> bytes:
+    """Encode an RGB image anew, at most 1,024 pixels wide and high, with no metadata of any kind."""
+    from PIL.Image import Resampling
 
-    from streetvision_core.data.decoding.decode import decode
-
-    image = decode(data)
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    image = image.copy()
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Resampling.LANCZOS)
     image.info.clear()  # Pillow would write a comment again that it remembers
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=95, subsampling=0)

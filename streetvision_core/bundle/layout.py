@@ -8,6 +8,7 @@
     policy/NAME                       the files of exactly one policy
     splits.json                       byte for byte as its step published it
     evaluation.json                   likewise, where the policy was evaluated
+    conditions.json                   likewise: the conditions under which the operating point was tuned
     golden/                           a few images, and golden/expected.json: what they must give
     lineage/STEP.json                 the manifests of everything upstream, byte for byte
     lineage/private/STEP.json         their side files, which name machines and paths; not when redacted
@@ -42,6 +43,7 @@ RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
 SPLITS, EVALUATION, EXPECTED = "splits.json", "evaluation.json", "golden/expected.json"
 TENSORS = "tensors.json"
 CARD, README, LICENSE = "model_card.json", "README.md", "LICENSE"
+CONDITIONS = "conditions.json"
 GOLDEN_PREFIX, LINEAGE_PREFIX = "golden/", "lineage/"
 FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EXPECTED, CARD, README, LICENSE)
 LABELS = ("None", "Roadwork")
@@ -142,5 +144,5 @@ def is_known(name: str) -> bool:
     """Tell whether a file of this relative name belongs into a bundle."""
     policy_files = {kind.path for kind in POLICIES.values()}
     patterns = (_GOLDEN, _LINEAGE, _LICENSE)
-    fixed = (*FIXED, EVALUATION, TENSORS)
+    fixed = (*FIXED, EVALUATION, TENSORS, CONDITIONS)
     return name in fixed or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)

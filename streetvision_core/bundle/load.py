@@ -29,6 +29,7 @@ from streetvision_core.bundle.folder import Contents, read_folder
 from streetvision_core.bundle.golden import Expected, listing_problems
 from streetvision_core.bundle.layout import (
     CARD,
+    CONDITIONS,
     CONFIG,
     EVALUATION,
     EXPECTED,
@@ -44,9 +45,11 @@ from streetvision_core.bundle.layout import (
 from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.model_card import ModelCard
 from streetvision_core.bundle.weights import load_weights
+from streetvision_core.data.conditions import Conditions
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError, as_bundle_error
 from streetvision_core.graph import CHECKPOINT, POLICIES, POLICY_PREFIX, PolicyKind
+from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
 from streetvision_core.io.names import MANIFEST_NAME
@@ -77,8 +80,9 @@ class Records:
     """What was read from the files of a bundle, but for the weights.
 
     ``documents`` is the decoded JSON of every record by its file name. ``evaluation`` is the whole report,
-    ``tested`` that of the policy here, both None where the policy was shipped without one; ``private`` has
-    the side files by step, none where the bundle is redacted.
+    ``tested`` that of the policy here, both None where the policy was shipped without one. ``conditions`` are
+    those under which the operating point was tuned, None where an older version did not record them;
+    ``private`` has the side files by step, none where the bundle is redacted.
     """
 
     contents: Contents
@@ -91,6 +95,7 @@ class Records:
     evaluation: Report | None
     tested: PolicyReport | None
     expected: Expected
+    conditions: Conditions | None
     lineage: Mapping[str, StepManifest]
     private: Mapping[str, PrivateRecord]
 
@@ -182,8 +187,21 @@ def _read_records(contents: Contents) -> Records:
     config = _json(contents, CONFIG)
     _check_config(config, record, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
+    seen = _read_conditions(contents, evaluation)
     return Records(
-        contents, documents, record, config, card, policy, splits, evaluation, own, expected, lineage, private
+        contents,
+        documents,
+        record,
+        config,
+        card,
+        policy,
+        splits,
+        evaluation,
+        own,
+        expected,
+        seen,
+        lineage,
+        private,
     )
 
 
@@ -302,6 +320,8 @@ def _check_origins(
         origins[EVALUATION] = (EVALUATION_STEP, "evaluation.json")
     if TENSORS in {*lineage[CHECKPOINT].output_artifacts, *contents.files}:
         origins[TENSORS] = (CHECKPOINT, TENSORS)
+    if CONDITIONS in contents.files or CONDITIONS_STEP in lineage:
+        origins[CONDITIONS] = (CONDITIONS_STEP, CONDITIONS)
     if TEXT_NAME in {*lineage["backbone"].output_artifacts, *contents.files}:
         origins[TEXT_NAME] = ("backbone", TEXT_NAME)
     for name, (step, published) in origins.items():
@@ -338,6 +358,18 @@ def _read_evaluation(
     if report.counts.n != tested:
         _refuse(f"an evaluation of all {tested} images of val_test", f"one of {report.counts.n}", where)
     return report
+
+
+def _read_conditions(contents: Contents, evaluation: Report | None) -> Conditions | None:
+    """Read the conditions, which must be those that the evaluation tells of."""
+    if CONDITIONS not in contents.files:
+        return None
+    where = f"{contents.path}/{CONDITIONS}"
+    seen = read_record(Conditions, contents.files[CONDITIONS], where=where)
+    told = evaluation.conditions if evaluation else None
+    if told is not None and (told.profile, told.tuned) != (seen.reported.title, not seen.is_as_is):
+        _refuse("the conditions that the evaluation tells of", f"those of {seen.reported.title}", where)
+    return seen
 
 
 def _check_degenerate(

@@ -52,7 +52,9 @@ def choose_parts(
     require_one_chain(required, step="bundle")
     kept, left_out = belonging(required, {EVALUATION: published.get(EVALUATION)})
     evaluation = kept.get(EVALUATION)
-    upstream = dict(required)
+    upstream: dict[str, PublishedArtifact] = {}
+    for artifact in required.values():
+        _add(upstream, artifact, input_of)
     if evaluation is not None:
         obstacle = _obstacle(upstream, evaluation, policy_step=policy_step, input_of=input_of)
         left_out = [f"evaluation is left out: {obstacle}"] if obstacle else []

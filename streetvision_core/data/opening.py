@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from streetvision_core.data.conditions import Conditions
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
 from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.index import DEMO_FILE, ImageIndex
@@ -18,8 +19,20 @@ if TYPE_CHECKING:
     from streetvision_core.io import PublishedArtifact
 
 
-def open_images(images: PublishedArtifact, splits: Splits, *, roles: Iterable[str]) -> ImageReader:
+def open_images(
+    images: PublishedArtifact,
+    splits: Splits,
+    *,
+    roles: Iterable[str],
+    conditions: PublishedArtifact | None = None,
+) -> ImageReader:
     """Open the images of ``roles`` of a published index; an image of another role cannot be read.
+
+    Args:
+        images: The index.
+        splits: Which image plays which role.
+        roles: The roles that may be read.
+        conditions: The published conditions of use, under which images are seen; None sees them as they are.
 
     Raises:
         ConfigError: the source is not where it was when it was indexed.
@@ -27,7 +40,8 @@ def open_images(images: PublishedArtifact, splits: Splits, *, roles: Iterable[st
     index = ImageIndex.from_artifact(images)
     allowed = {name for role in roles for name in splits.roles[role]}
     kept = tuple(image for image in index.pictures if image.name in allowed)
-    return ImageReader(published_source(images), replace(index, pictures=kept))
+    seen = Conditions.from_artifact(conditions) if conditions else None
+    return ImageReader(published_source(images), replace(index, pictures=kept), conditions=seen)
 
 
 def published_source(images: PublishedArtifact) -> ImageSource:

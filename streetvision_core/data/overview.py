@@ -45,11 +45,9 @@ def image_sheet(
     captioned: Sequence[tuple[IndexedImage, str]], reader: ImageReader, *, columns: int = 8, tile: int = 96
 ) -> bytes:
     """Return a JPEG of the given images with their captions, framed by their labels."""
-    from streetvision_core.data.decoding.decode import decode
-
     return contact_sheet(
         [
-            (decode(reader.read(image.name), at_least=tile), caption, LABEL_FRAMES[image.label])
+            (reader.image(image.name, at_least=tile), caption, LABEL_FRAMES[image.label])
             for image, caption in captioned
         ],
         columns=columns,

@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from streetvision_core.history.find import Made
     from streetvision_core.io import PublishedArtifact
 
-_STEP, _FILE = "evaluation", "predictions.csv"
+_STEP, _FILE, _RECORD = "evaluation", "predictions.csv", "evaluation.json"
 _NEEDED, _POLICY = ("sha256", "group", "label"), "by_"
 _LABELS, _DECISIONS = {"0", "1"}, {"none", "roadwork", "defer"}
 _SEED = 0
+_OTHER_CONDITIONS = (
+    "The two runs were judged under other conditions of use, on images that arrived otherwise: they are not"
+    " comparable. Materialize one of them again with the conditions of the other."
+)
 _READING = (
     "n: both answer; only A, only B: are right there; intervals are over groups; p: how often a difference as"
     " large comes from exchanging A and B by whole groups, which is all there is between two equals."
@@ -99,11 +103,20 @@ def compare_evaluations(a: Made, b: Made) -> PairedEvaluations | None:
     digests = {file.sha256 for file in files if file is not None}
     if len(digests) < 2:
         return None
+    if len(set(map(_drawn_under, evaluations))) > 1:
+        return PairedEvaluations(obstacle=_OTHER_CONDITIONS)
     tables = [_read(side, evaluation) for side, evaluation in zip("AB", evaluations, strict=True)]
     obstacles = [table for table in tables if isinstance(table, str)]
     if obstacles:
         return PairedEvaluations(obstacle=" ".join(obstacles))
     return _compare(*(table for table in tables if not isinstance(table, str)))
+
+
+def _drawn_under(published: PublishedArtifact) -> str | None:
+    """Return the data version of the conditions that its images were drawn under; None for images as is."""
+    levels = published.read_json(_RECORD).get("conditions") if _RECORD in published.content else None
+    drawn = isinstance(levels, dict) and levels.get("tuned") is True
+    return published.manifest.input_artifacts["conditions"].data_version if drawn else None
 
 
 def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:

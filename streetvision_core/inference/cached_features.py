@@ -21,7 +21,7 @@ import time
 import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+    from streetvision_core.data.conditions import Conditions
     from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.models.views import Views
@@ -100,6 +101,7 @@ def measure_images(
     read: Callable[[str], bytes],
     cache: Path | None,
     features: bool = False,
+    conditions: Conditions | None = None,
     device: str | torch.device | None = None,
 ) -> Measured:
     """Return the checkpoint's logits of named images, and on request what goes into its classifier layer.
@@ -114,6 +116,7 @@ def measure_images(
         read: Returns the bytes of a named image.
         cache: The directory of all feature sets; None computes and keeps nothing.
         features: Whether the extra "features" [N, D] is wanted, of many views pooled.
+        conditions: The conditions under which the images are seen; None leaves them as they are.
         device: By default the first GPU where there is one.
 
     Raises:
@@ -126,7 +129,8 @@ def measure_images(
     shape = None if cache is None else find_row_shape(model, transform)
     if shape is None:
         extras = (FEATURES,) if features else ()
-        pixels = (transform.pixels(decode(read(name))) for name in names)
+        see = conditioned_crop(transform, conditions)
+        pixels = (see(decode(read(name)), sha256) for name, sha256 in zip(names, digests, strict=True))
         return join(measure_pixels(model, pixels, transform, device=where, extras=extras))
     key = _make_key(model, transform, config=checkpoint.config, device=where, shape=shape)
     rows = image_features(
@@ -135,8 +139,9 @@ def measure_images(
         digests=digests,
         read=read,
         transform=transform,
-        key=key,
+        key=replace(key, view=conditioned_view(conditions)),
         cache=cache,
+        crop=conditioned_crop(transform, conditions),
         device=where,
     )
     logits = feature_logits(model, rows, views=transform.views)
@@ -280,6 +285,25 @@ def feature_logits(model: Any, features: Features, *, views: Views | None) -> np
 def plain_crop(transform: Preprocessing) -> Crop:
     """Return the crop of every prediction."""
     return lambda image, _: transform.pixels(image)
+
+
+def conditioned_crop(transform: Preprocessing, conditions: Conditions | None, *, draw: int = 0) -> Crop:
+    """Return the crop of every prediction under conditions, at a draw of each image."""
+    if conditions is None or conditions.is_as_is:
+        return plain_crop(transform)
+    return lambda image, sha256: transform.pixels(conditions.see(image, sha256, draw=draw))
+
+
+def conditioned_view(conditions: Conditions | None, *, draw: int = 0) -> str:
+    """Return the name of the view of `conditioned_crop`: the profile, the seed and our code that draws."""
+    if conditions is None or conditions.is_as_is:
+        return PLAIN
+    from streetvision_core.data.conditions import draw as drawing
+    from streetvision_core.data.conditions import operations
+
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (drawing, operations))
+    decides = [conditions.profile.model_dump(mode="json"), conditions.seed, bytes_digest(code)]
+    return f"conditions:{bytes_digest(json_bytes(decides))}:{draw}"
 
 
 def describe_preprocessing(transform: Preprocessing) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def predict_role(
         checkpoint: The classifier.
         names: The images, in the order of the result.
         index: Holds their labels, groups and digests.
-        pictures: Reads them.
+        pictures: Reads them; under its conditions they are seen.
         device: Another device.
         cache: Where features of images are kept (`cached_features`): one that is there is not computed
             again, and its image not read. The logits are the same.
@@ -199,6 +199,7 @@ def predict_role(
         digests=digests_of(names, index),
         read=pictures.read,
         cache=cache,
+        conditions=pictures.conditions,
         device=device,
     )
     return Logits(tuple(names), measured.logits, np.array(labels, dtype=np.int64), groups)

@@ -120,6 +120,7 @@ def train_gate(
             digests=digests_of(names, index),
             read=pictures.read,
             cache=cache,
+            conditions=pictures.conditions,
             features=True,
         ).extras["features"]
         measured = measure_gate(features[: len(train)], labels_of(train, index), features[len(train) :])

@@ -10,11 +10,14 @@ An image that cannot be read is an error: a report never covers fewer images tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
+from streetvision_core.data.conditions.profile import AS_IT_IS
+from streetvision_core.data.decoding.decode import decode
 from streetvision_core.data.groups import groups_known
 from streetvision_core.errors import DataError
 from streetvision_core.eval.curves import CURVE_PREFIX
@@ -26,19 +29,24 @@ from streetvision_core.io.records import read_record
 from streetvision_core.report.curves import tabulate_curves
 from streetvision_core.report.in_use import tabulate_use
 from streetvision_core.report.pages import PAGE_NAME, PLOT_PREFIX, draw_report
-from streetvision_core.report.report import Decided, Report, Tested, report_of
+from streetvision_core.report.report import Decided, Levels, Report, Tested, report_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    import numpy.typing as npt
+
+    from streetvision_core.data.conditions import Conditions
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import ImageIndex, IndexedImage
     from streetvision_core.eval.decisions import Decision, OperatingPoint, Policy
     from streetvision_core.inference.logits import TrainedClassifier
-    from streetvision_core.inference.predictor import Predictor
+    from streetvision_core.inference.predictor import ImageLike, Predictor
     from streetvision_core.io import PublishedArtifact
 
-EVALUATION_NAME, PREDICTIONS_NAME = "evaluation.json", "predictions.csv"
+    _Decisions: TypeAlias = tuple[npt.NDArray[np.float64], Mapping[str, Decided]]
+
+EVALUATION_NAME, PREDICTIONS_NAME, LEVELS_PREFIX = "evaluation.json", "predictions.csv", "levels/"
 _BY = "by_"
 _COLUMNS = ("name", "sha256", "group", "label", "logit_none", "logit_roadwork")
 
@@ -87,7 +95,8 @@ class TestedImage:
 class Evaluation:
     """An evaluation: the decisions on val_test in the order of the role, their report, and its pages.
 
-    `pages` are files by name: the plots, their curves in numbers, and the report in HTML.
+    `pages` are files by name: the plots, their curves in numbers, and the report in HTML. `levels` are the
+    same images at each level of the conditions, by its name; those of `as_is` only where `tested` are not.
 
     Round trip: `Evaluation.from_artifact(published)` equals what was published by `to_artifact`.
     """
@@ -95,6 +104,7 @@ class Evaluation:
     tested: tuple[TestedImage, ...]
     report: Report
     pages: Mapping[str, bytes]
+    levels: Mapping[str, tuple[TestedImage, ...]] = field(default_factory=dict)
 
     def recorded(self, policy: Policy) -> list[Recorded]:
         """Return what a predictor with this policy must give again, in the order of the role."""
@@ -111,6 +121,12 @@ class Evaluation:
             files={
                 EVALUATION_NAME: json_bytes(self.report.model_dump(mode="json")),
                 PREDICTIONS_NAME: csv_bytes(rows, columns=list(rows[0])),
+                **{
+                    f"{LEVELS_PREFIX}{name}.csv": csv_bytes(
+                        [one.to_csv_row() for one in level], columns=list(rows[0])
+                    )
+                    for name, level in self.levels.items()
+                },
                 **self.pages,
             },
             metrics=self.report.figures(),
@@ -126,14 +142,22 @@ class Evaluation:
         where = str(published.path(EVALUATION_NAME))
         # First the report: it knows its version, and predictions.csv does not.
         report = read_record(Report, published.read_bytes(EVALUATION_NAME), where=where)
-        rows = read_csv(published.read_bytes(PREDICTIONS_NAME))
+        levels = [name for name in published.content if name.startswith(LEVELS_PREFIX)]
         prefixes = (PLOT_PREFIX, CURVE_PREFIX)
         drawn = [name for name in published.content if name == PAGE_NAME or name.startswith(prefixes)]
         return cls(
-            tuple(map(TestedImage.from_csv_row, rows)),
+            _read_rows(published, PREDICTIONS_NAME),
             report,
             {name: published.read_bytes(name) for name in drawn},
+            {
+                name.removeprefix(LEVELS_PREFIX).removesuffix(".csv"): _read_rows(published, name)
+                for name in levels
+            },
         )
+
+
+def _read_rows(published: PublishedArtifact, name: str) -> tuple[TestedImage, ...]:
+    return tuple(map(TestedImage.from_csv_row, read_csv(published.read_bytes(name))))
 
 
 def evaluate(
@@ -144,21 +168,23 @@ def evaluate(
     index: ImageIndex,
     pictures: ImageReader,
 ) -> Evaluation:
-    """Decide every image of val_test once by every policy, count, and draw.
+    """Decide every image of val_test once by every policy, and again at each level, count, and draw.
 
     Args:
         checkpoint: The classifier, as it was trained.
         policies: The policies side by side, by their types; at least one.
         names: The images of val_test.
         index: Labels, digests, groups and attributes of at least these images.
-        pictures: Reads their bytes, each verified against the index.
+        pictures: Reads their bytes, each verified against the index. They are seen under its conditions,
+            whose levels are told as well; without any they are as they are, and no levels are told.
 
     Raises:
         DataError: no images, one that the index lacks, or one that cannot be read.
         IntegrityError: the weights or an image's bytes are not what they were.
     """
     chosen = _choose(names, index)
-    logits, decided = _decide(checkpoint, policies, [one.name for one in chosen], pictures)
+    decide = partial(_decide, ImageClassifier(checkpoint.load_model(), config=checkpoint.config), policies)
+    logits, decided = decide(in_use([one.name for one in chosen], pictures))
     tested = Tested(
         logits=logits,
         labels=np.array([one.label == 1 for one in chosen]),
@@ -166,25 +192,80 @@ def evaluate(
         attributes=attributes_of(chosen),
         groups_known=groups_known(chosen),
     )
-    report = report_of(tested, decided)
-    rows = tuple(
+    levels = _decide_levels(decide, chosen, (tested, decided), pictures)
+    report = report_of(tested, decided, levels=levels)
+    pages = draw_report(tested, decided, report, chosen, model=_model(checkpoint), pictures=pictures)
+    return Evaluation(
+        _rows(chosen, tested, decided),
+        report,
+        {**pages, **tabulate_curves(tested, decided), **tabulate_use(tested, decided, report)},
+        {
+            name: _rows(chosen, *seen)
+            for name, seen in (levels.at if levels else {}).items()
+            if name != AS_IT_IS or seen[1] is not decided
+        },
+    )
+
+
+def in_use(names: Iterable[str], pictures: ImageReader) -> Iterator[ImageLike]:
+    """Give images as they arrive in use: their bytes, or under conditions what was drawn of them."""
+    plain = pictures.conditions is None or pictures.conditions.is_as_is
+    return (pictures.read(name) if plain else pictures.image(name) for name in names)
+
+
+def _decide_levels(
+    decide: Callable[[Iterable[ImageLike]], _Decisions],
+    chosen: Sequence[IndexedImage],
+    used: tuple[Tested, Mapping[str, Decided]],
+    pictures: ImageReader,
+) -> Levels | None:
+    """Decide the images at every level; those as they are again only where `used` are not as they are."""
+    conditions, (tested, _) = pictures.conditions, used
+    if conditions is None:
+        return None
+    plain = used
+    if not conditions.is_as_is:
+        logits, decided = decide(pictures.read(one.name) for one in chosen)
+        plain = replace(tested, logits=logits), decided
+    names = conditions.reported.names
+    logits, decided = decide(_at_every_level(chosen, pictures, conditions))
+    at = {
+        name: (
+            replace(tested, logits=logits[place :: len(names)]),
+            {kind: one.every(place, len(names)) for kind, one in decided.items()},
+        )
+        for place, name in enumerate(names)
+    }
+    return Levels(conditions.reported.title, tuned=not conditions.is_as_is, at={AS_IT_IS: plain, **at})
+
+
+def _at_every_level(
+    chosen: Sequence[IndexedImage], pictures: ImageReader, conditions: Conditions
+) -> Iterator[ImageLike]:
+    """Give each image at all levels, one after the other: it is read and decoded once."""
+    for one in chosen:
+        image = decode(pictures.read(one.name))
+        for name in conditions.reported.names:
+            yield conditions.see_at(name, image, one.sha256)
+
+
+def _rows(
+    chosen: Sequence[IndexedImage], tested: Tested, decided: Mapping[str, Decided]
+) -> tuple[TestedImage, ...]:
+    return tuple(
         TestedImage(
             one.name, one.sha256, one.group, one.label, none, roadwork,
             {kind: said.decisions[position] for kind, said in decided.items()},
         )
-        for position, (one, (none, roadwork)) in enumerate(zip(chosen, logits.tolist(), strict=True))
+        for position, (one, (none, roadwork)) in enumerate(zip(chosen, tested.logits.tolist(), strict=True))
     )  # fmt: skip
-    pages = draw_report(tested, decided, report, chosen, model=_model(checkpoint), pictures=pictures)
-    return Evaluation(
-        rows, report, {**pages, **tabulate_curves(tested, decided), **tabulate_use(tested, decided, report)}
-    )
 
 
 def decision_problems(
     predictor: Predictor, evaluation: Evaluation, *, pictures: ImageReader, tolerance: float = TOLERANCE
 ) -> list[str]:
     """Decide every image of the report again; return what differs, one sentence an image."""
-    again = (pictures.read(one.name) for one in evaluation.tested)
+    again = in_use((one.name for one in evaluation.tested), pictures)
     recorded = evaluation.recorded(predictor.policy)
     return reproduction_problems(predictor, recorded, again, tolerance=tolerance)
 
@@ -201,19 +282,15 @@ def _model(checkpoint: TrainedClassifier) -> dict[str, str]:
 
 
 def _decide(
-    checkpoint: TrainedClassifier,
-    policies: Mapping[str, Policy],
-    names: Sequence[str],
-    pictures: ImageReader,
-) -> tuple[np.ndarray[Any, np.dtype[np.float64]], dict[str, Decided]]:
+    classifier: ImageClassifier, policies: Mapping[str, Policy], images: Iterable[ImageLike]
+) -> _Decisions:
     """Return the checkpoint's logits, float64 [N, 2], and what each policy makes of the images."""
     extras = {name for policy in policies.values() for name in policy.extras}
     logits: list[Any] = []
     decisions: dict[str, list[Decision]] = {kind: [] for kind in policies}
     confidence: dict[str, list[Any]] = {kind: [] for kind in policies}
-    classifier = ImageClassifier(checkpoint.load_model(), config=checkpoint.config)
     # A batch at a time: the features of all images, which a learned gate looks at, need not be in memory.
-    for _, measured in classifier.measure((pictures.read(name) for name in names), extras=extras):
+    for _, measured in classifier.measure(images, extras=extras):
         logits.append(measured.logits.astype(np.float64))
         for kind, policy in policies.items():
             folded = policy.point.fold(measured.logits)

@@ -23,6 +23,8 @@ from markupsafe import Markup
 from streetvision_core.escape import for_html
 from streetvision_core.eval.metrics import Confusion
 from streetvision_core.eval.ranking import risk_coverage_curve
+from streetvision_core.report.conditions import TOLD as LEVELS_TOLD
+from streetvision_core.report.conditions import draw_levels
 from streetvision_core.report.in_use import TOLD, draw_use, expected_rows
 from streetvision_core.report.plots import plot_confusion_matrix
 from streetvision_core.report.report_plots import (
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import IndexedImage
     from streetvision_core.report.figures import Range
-    from streetvision_core.report.report import Decided, PolicyReport, Report, Slice, Tested
+    from streetvision_core.report.report import Decided, PolicyReport, Report, Tested
+    from streetvision_core.report.slices import Slice
 
 # Columns of the tables, and the metrics in them.
 _IN_TABLES = {"MCC": "mcc", "accuracy": "accuracy", "missed (FNR)": "fnr", "false alarms (FPR)": "fpr"}
@@ -151,7 +154,7 @@ def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -
             tested.labels,
             at={kind: (one["recall"], one["precision"]) for kind, one in stands.items()},
         )
-    return plots | draw_use(tested, decided, report)
+    return plots | draw_levels(report) | draw_use(tested, decided, report)
 
 
 def write_page(
@@ -179,7 +182,8 @@ def write_page(
         mistakes=[(one, _data_url("jpg", one.image)) for one in mistakes],
         expected=expected_rows(report.lead),
         pictures={name: _data_url(name, data) for name, data in plots.items()},
-        told=_SHOWN_BY | TOLD,
+        levels=report.conditions,
+        told=_SHOWN_BY | LEVELS_TOLD | TOLD,
     )
 
 
@@ -270,9 +274,7 @@ def _draw_mistakes(
 
 
 def _jpeg(image: IndexedImage, reader: ImageReader) -> bytes:
-    from streetvision_core.data.decoding.decode import decode
-
-    shown, file = decode(reader.read(image.name), at_least=MISTAKE_PIXELS), io.BytesIO()
+    shown, file = reader.image(image.name, at_least=MISTAKE_PIXELS), io.BytesIO()
     shown.thumbnail((MISTAKE_PIXELS, MISTAKE_PIXELS))
     shown.save(file, format="JPEG", quality=80)
     return file.getvalue()

@@ -18,16 +18,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
+from streetvision_core.data.conditions.profile import AS_IT_IS
 from streetvision_core.data.groups import count_groups
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.decisions import Metrics, answers
-from streetvision_core.eval.intervals import FEW_GROUPS, LEVEL, Interval, difference_interval, rate_interval
-from streetvision_core.eval.metrics import Confusion
+from streetvision_core.eval.intervals import LEVEL, Interval, difference_interval, rate_interval
 from streetvision_core.graph import POLICIES
 from streetvision_core.io.records import Record
 from streetvision_core.policies.registry import AnyPolicy
@@ -35,7 +35,6 @@ from streetvision_core.policies.threshold import ThresholdPolicy, one_class_only
 from streetvision_core.recorded import reworded
 from streetvision_core.report.figures import (
     Calibrations,
-    Groups,
     Intervals,
     Range,
     Ranking,
@@ -44,6 +43,7 @@ from streetvision_core.report.figures import (
     range_of,
     ranking_of,
 )
+from streetvision_core.report.slices import LevelsReport, Slice, group_counts, metrics_of, slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,12 +52,9 @@ if TYPE_CHECKING:
 
     from streetvision_core.eval.decisions import Decision, Policy
     from streetvision_core.eval.inputs import Bools, Floats
-    from streetvision_core.eval.metrics import Integers
+    from streetvision_core.report.slices import Units
 
-    # The number of each image's group, [N].
-    Units: TypeAlias = npt.NDArray[np.intp]
-
-SMALLEST_SLICE, MOST_SLICES = 30, 20
+MOST_SLICES = 20
 SCHEMA_VERSION: Literal[3] = 3
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -80,37 +77,6 @@ class Coverage(Record):
     share: _Share
     interval: Range
     groups: int | None = None
-
-
-class Slice(Record):
-    """The images with one value of one attribute; metrics are of the answered among its n images.
-
-    `accuracy`, `mcc`, `fnr` and `fpr` are intervals over the `groups` that hold an answered one, None where
-    none is answered. Without `groups` an older version wrote it: `accuracy` takes images as independent.
-    """
-
-    attribute: str
-    value: str
-    n: int
-    answered: int
-    too_small: bool
-    metrics: Metrics
-    accuracy: Range | None
-    mcc: Range | None = None
-    fnr: Range | None = None
-    fpr: Range | None = None
-    groups: Groups | None = None
-
-    @property
-    def reading(self) -> str:
-        """The warning for whoever reads its figures; empty where there is none."""
-        if self.too_small:
-            return "too small to read"
-        if self.groups is None or not self.groups.few:
-            return ""
-        groups = self.groups
-        few = {"": groups.n, " with roadwork": groups.roadwork, " without": groups.none}
-        return next(f"few groups{kind}: {n}" for kind, n in few.items() if n < FEW_GROUPS)
 
 
 class MccDifference(Record):
@@ -158,7 +124,8 @@ class Report(Record):
     """``evaluation.json``; ``policies`` are by type, ``calib_minus_test`` is of the threshold policy, if any.
 
     ``optimism`` is the same difference as an older version recorded it, without an interval. ``groups_known``
-    says whether the data names groups, None where an older version did not record it.
+    says whether the data names groups, None where an older version did not record it. ``conditions`` is what
+    the policies do at each level of the conditions of use, None where that was not measured.
     """
 
     schema_version: Literal[3] = SCHEMA_VERSION
@@ -168,6 +135,7 @@ class Report(Record):
     optimism: FiniteFloat | None = None
     calib_minus_test: MccDifference | None = None
     groups_known: bool | None = None
+    conditions: LevelsReport | None = None
 
     @field_validator("schema_version", mode="before")
     @classmethod
@@ -194,6 +162,18 @@ class Report(Record):
         recorded = [one for one in (self.optimism, self.calib_minus_test) if one is not None]
         if len(recorded) != ("threshold" in self.policies):
             raise ValueError(f"optimism or calib_minus_test {recorded} beside {', '.join(self.policies)}")
+        return self
+
+    @model_validator(mode="after")
+    def _levels_are_of_the_same_policies(self) -> Self:
+        levels = self.conditions
+        if levels is None:
+            return self
+        if levels.policies.keys() != self.policies.keys():
+            raise ValueError(f"levels of {', '.join(levels.policies)} beside {', '.join(self.policies)}")
+        for kind, one in self.policies.items():
+            if not levels.tuned and levels.policies[kind][0].metrics != one.metrics:
+                raise ValueError(f"the level {AS_IT_IS} of {kind} is not what its report counts")
         return self
 
     def groups_of(self, one: PolicyReport) -> str:
@@ -282,6 +262,10 @@ class Decided:
     decisions: Sequence[Decision]
     confidence: Floats
 
+    def every(self, start: int, step: int) -> Decided:
+        """Return the decisions on every step-th image from `start` on."""
+        return Decided(self.policy, self.decisions[start::step], self.confidence[start::step])
+
     @property
     def answered(self) -> Bools:
         """The images that were not deferred, bool [N]."""
@@ -292,12 +276,22 @@ class Decided:
         return answers(self.policy.point.fold(tested.logits))
 
 
-def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The same images at every level of a profile by its name, `as_is` first: images and decisions."""
+
+    profile: str
+    tuned: bool
+    at: Mapping[str, tuple[Tested, Mapping[str, Decided]]]
+
+
+def report_of(tested: Tested, decided: Mapping[str, Decided], *, levels: Levels | None = None) -> Report:
     """Count everything.
 
     Args:
         tested: The images of val_test.
         decided: What each policy made of them, by its type.
+        levels: The same images at the levels of the conditions, where that was measured.
 
     Raises:
         DataError: shapes that do not fit, nothing, or logits that are not finite.
@@ -315,7 +309,28 @@ def report_of(tested: Tested, decided: Mapping[str, Decided]) -> Report:
         not_sliced=tuple(sorted(attributes.keys() - sliced.keys())),
         calib_minus_test=calib_minus_test_of(policies.get("threshold")),
         groups_known=tested.groups_known,
+        conditions=_levels_report(levels, unit) if levels else None,
     )
+
+
+def _levels_report(levels: Levels, unit: Units) -> LevelsReport:
+    kinds = next(iter(levels.at.values()))[1]
+    return LevelsReport(
+        profile=levels.profile,
+        tuned=levels.tuned,
+        policies={
+            kind: tuple(
+                _level_slice(name, tested, decided[kind], unit)
+                for name, (tested, decided) in levels.at.items()
+            )
+            for kind in kinds
+        },
+    )
+
+
+def _level_slice(name: str, tested: Tested, decided: Decided, unit: Units) -> Slice:
+    counts = group_counts(tested.labels, decided.answers(tested), decided.answered, unit)
+    return slice_of(counts, attribute="conditions", value=name, n=tested.labels.size)
 
 
 def calib_minus_test_of(threshold: PolicyReport | None) -> MccDifference | None:
@@ -339,7 +354,7 @@ def _policy_report(
 ) -> PolicyReport:
     policy, answered, said = decided.policy, decided.answered, decided.answers(tested)
     margins = np.diff(policy.point.fold(tested.logits), axis=1)[:, 0]
-    counts = _counts(tested, said, answered, unit)
+    counts = group_counts(tested.labels, said, answered, unit)
     sizes = np.bincount(unit)
     return PolicyReport(
         policy=policy,
@@ -350,7 +365,7 @@ def _policy_report(
             interval=range_of(rate_interval(counts.sum(axis=1), sizes)),
             groups=sizes.size,
         ),
-        metrics=_metrics(counts),
+        metrics=metrics_of(counts),
         intervals=intervals_of(counts) if counts.any() else None,
         ranking=ranking_of(tested.labels, margins, confidence=decided.confidence, groups=unit),
         calibration=calibrations_of(
@@ -367,33 +382,13 @@ def _slices(
         column = np.asarray(values, dtype=str)
         for value in np.unique(column).tolist():
             members = column == value
-            counts = _counts(tested, said, members & answered, unit)
-            known = intervals_of(counts) if counts.any() else None
-            yield Slice(
-                attribute=attribute,
-                value=value,
-                n=int(members.sum()),
-                answered=int(counts.sum()),
-                too_small=int(counts.sum()) < SMALLEST_SLICE,
-                metrics=_metrics(counts),
-                **{name: getattr(known, name, None) for name in ("accuracy", "mcc", "fnr", "fpr", "groups")},
-            )
+            counts = group_counts(tested.labels, said, members & answered, unit)
+            yield slice_of(counts, attribute=attribute, value=value, n=int(members.sum()))
 
 
 def _worst_first(part: Slice) -> tuple[bool, bool, float, int, str, str]:
     nothing = part.answered == 0
     return (part.too_small, nothing, part.metrics["accuracy"], -part.n, part.attribute, part.value)
-
-
-def _counts(tested: Tested, said: Bools, taken: Bools, unit: Units) -> Integers:
-    """Count tp, tn, fp and fn of the taken images in each of all groups, int64 [G, 4]."""
-    cell = np.where(said == tested.labels, ~tested.labels, np.where(said, 2, 3))
-    size = 4 * (int(unit.max()) + 1)
-    return np.bincount((unit * 4 + cell)[taken], minlength=size).reshape(-1, 4)
-
-
-def _metrics(counts: Integers) -> dict[str, int | float]:
-    return dict(Confusion(*counts.sum(axis=0).tolist()).metrics())
 
 
 def group_sizes(groups: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ screen a row of a table becomes a block, its cells below each other with the nam
 nothing is cut off or has to be scrolled to.
 """
 
+from streetvision_core.report.conditions import SECTION as _CONDITIONS
 from streetvision_core.report.in_use import SECTION as _IN_USE
 
 _HEAD = """\
@@ -175,5 +176,5 @@ _MISTAKES = """\
 look number stands in <code>manifest.json</code> beside it, and <code>streetvision report</code> prints it.</p>
 """
 
-SECTIONS = (_IDENTITY, _HEADLINE, _POLICIES, _PROMISES, _PLOTS, _IN_USE, _SLICES, _MISTAKES)
+SECTIONS = (_IDENTITY, _HEADLINE, _POLICIES, _CONDITIONS, _PROMISES, _PLOTS, _IN_USE, _SLICES, _MISTAKES)
 PAGE = f"{_HEAD}{''.join(SECTIONS)}</body>\n</html>\n"

@@ -133,19 +133,13 @@ class Trivial(_Crops):
     kind: Literal["trivial"] = "trivial"
 
 
-class Validator(Settings):
-    """The transformations that the validators of the StreetVision subnet send."""
-
-    kind: Literal["validator"] = "validator"
-
-
 class Plain(Settings):
     """No augmentation: the image as in validation."""
 
     kind: Literal["none"] = "none"
 
 
-Augmentation = Crop | Trivial | Validator | Plain
+Augmentation = Crop | Trivial | Plain
 
 
 class Hardware(Settings):
@@ -198,8 +192,8 @@ class TrainingConfig(Settings):
     augmentation: Augmentation = Field(
         Crop(),
         discriminator="kind",
-        description="crop (random crop, mirror image, colours), trivial (the same with TrivialAugment),"
-        " validator (what the validators of the StreetVision subnet send) or none",
+        description="crop (random crop, mirror image, colours), trivial (the same with TrivialAugment)"
+        " or none; what images go through in use is a matter of conditions",
     )
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution; 0 for none")
     seed: int = Field(0, ge=0, description="seed of the order of the images, the augmentation and dropout")

@@ -34,16 +34,13 @@ from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import DataError, StreetVisionError, TrainingError
 from streetvision_core.inference.cached_features import READERS
 from streetvision_core.io.system import usable_cores
-from streetvision_core.training.augmentation import (
-    crops_as_validation,
-    make_augmentation,
-    smallest_share,
-)
+from streetvision_core.training.augmentation import make_augmentation, smallest_share
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from streetvision_core.data.conditions import Conditions
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
@@ -88,6 +85,10 @@ class DecodedImages:
     def __getitem__(self, position: int) -> Image.Image:
         kept = self._kept[position] if position < len(self._kept) else None
         return self._decode(self.names[position]) if kept is None else kept
+
+    def see(self, position: int, image: Image.Image, *, draw: int) -> Image.Image:
+        """Return an image of `load` as it arrives in use at a draw."""
+        return self._reader.see(image, self.names[position], draw=draw)
 
     def load(self, positions: Sequence[int]) -> list[Image.Image | StreetVisionError]:
         """Return the images at these positions, or why one cannot be read; decoded by several threads.
@@ -160,8 +161,10 @@ class AugmentedImages(Dataset[Batch]):
                 if isinstance(picture, StreetVisionError):
                     unreadable.append((self._images.names[position], picture))
                     continue
+                draw = derive_seed(self._seed, Purpose.CONDITIONS, epoch, position)
+                seen = self._images.see(position, picture, draw=draw)
                 seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position))
-                pixels.append(self._augment(picture))
+                pixels.append(self._augment(seen))
                 read.append(position)
         stacked = torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8)
         return Batch(stacked, self._labels[read], tuple(unreadable))
@@ -262,17 +265,21 @@ class EvaluationBatches:
         return len(self._names)
 
     def picture(self, position: int) -> Image.Image:
-        """Read and decode an image anew, upright RGB of its own size."""
-        return decode(self._reader.read(self._names[position]))
+        """Read and decode an image anew, upright RGB as it arrives in use."""
+        return self._reader.image(self._names[position])
 
     def _load(self, name: str) -> torch.Tensor:
-        return self._transform.pixels(decode(self._reader.read(name)))
+        return self._transform.pixels(self._reader.image(name))
 
 
-def decoded_side(config: TrainingConfig, *, transform: Preprocessing) -> int:
+def decoded_side(
+    config: TrainingConfig, *, transform: Preprocessing, conditions: Conditions | None = None
+) -> int:
     """Return how many pixels the shorter side of an image needs, so that no crop of it is enlarged."""
+    if conditions is not None and not conditions.is_as_is:
+        return conditions.profile.source_side
     side = math.ceil(max(transform.size) / math.sqrt(smallest_share(config.augmentation)))
-    return max(side, transform.resized_side) if crops_as_validation(config.augmentation) else side
+    return max(side, transform.resized_side) if config.augmentation.kind == "none" else side
 
 
 def choose_workers(wanted: int, *, device: str, processes: int = 1) -> int:

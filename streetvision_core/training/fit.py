@@ -86,7 +86,7 @@ def fit_classifier(
         backbone: The starting weights.
         index: The images and their labels.
         splits: Which image plays which role; only train and val_select are read.
-        pictures: Reads the images of the index.
+        pictures: Reads the images of the index; under its conditions they are seen.
         config: The recipe.
         directory: Where the best weights are staged.
         resume: Where the state after each epoch is saved, so that a killed training goes on in the next
@@ -116,7 +116,7 @@ def fit_classifier(
     with ExitStack() as stack:
         state = None
         if resume is not None:
-            training = _identify(backbone, index=index, splits=splits, config=recipe)
+            training = _identify(backbone, index=index, splits=splits, config=recipe, pictures=pictures)
             device = choose_device().type
             state = stack.enter_context(open_state(resume, training=training, device=device))
         stack.enter_context(training_session(threads=recipe.hardware.threads))
@@ -329,15 +329,23 @@ def _stage_classifier(task: _Task, model: Any) -> StagedFile:
     return StagedFile.at(path, write_checkpoint_atomic(path, model))
 
 
-def _identify(backbone: Backbone, *, index: ImageIndex, splits: Splits, config: TrainingConfig) -> str:
+def _identify(
+    backbone: Backbone,
+    *,
+    index: ImageIndex,
+    splits: Splits,
+    config: TrainingConfig,
+    pictures: ImageReader,
+) -> str:
     """Return the digest of what decides how a training goes, besides the code."""
-    recipe = recipe_of(config)
+    recipe, seen = recipe_of(config), pictures.conditions
     known = {image.name: [image.sha256, image.label] for image in index.pictures}
     return json_digest(
         {
             "recipe": recipe,
             "backbone": backbone.to_artifact().digest,
             "pictures": {role: [[name, *known[name]] for name in splits.roles[role]] for role in ROLES},
+            **({} if seen is None or seen.is_as_is else {"conditions": seen.model_dump(mode="json")}),
         }
     )
 

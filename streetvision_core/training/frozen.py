@@ -6,11 +6,12 @@ import hashlib
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.inference.cached_features import (
-    PLAIN,
+    conditioned_crop,
+    conditioned_view,
     feature_key,
     image_features,
 )
@@ -29,11 +30,18 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from streetvision_core.data.conditions import Conditions
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.inference.cached_features import Crop, Features
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.data import Unreadable
+
+    # The name of a view and its crop.
+    Augmented: TypeAlias = tuple[str, Crop]
+
+# Draws of each image of train under conditions that a probe without augmented views takes in turn.
+TRAIN_DRAWS = 4
 
 
 class FrozenBackbone:
@@ -72,8 +80,23 @@ class FrozenBackbone:
         # Once for all roles and views: it hashes the weights.
         self._key = feature_key(self._model, self._transform, config=hub_config(backbone))
 
-    def features(self, names: Sequence[str], *, view: str = PLAIN, crop: Crop | None = None) -> Features:
-        """Return the features of images in their order; of many views [V, D] an image, else [D]."""
+    def features(
+        self, names: Sequence[str], *, draw: int = 0, augmented: Augmented | None = None
+    ) -> Features:
+        """Return the features of images in their order; of many views [V, D] an image, else [D].
+
+        Args:
+            names: The images.
+            draw: Which draw of each under the conditions.
+            augmented: The crop in place of the plain one, and what decides it, by name.
+        """
+        conditions, transform = self._reader.conditions, self._transform
+        view, crop = (
+            conditioned_view(conditions, draw=draw),
+            conditioned_crop(transform, conditions, draw=draw),
+        )
+        if augmented is not None:
+            view, crop = _augmented(augmented, conditions, draw=draw)
         digests = [self._digests[name] for name in names]
         read = self._read
         return image_features(
@@ -109,9 +132,11 @@ class FrozenBackbone:
                 unreadable.meet((name, self._failed[name]) for name in missing)
 
     def _train_views(self, names: Sequence[str]) -> list[Features]:
-        config = self._config
+        config, conditions = self._config, self._reader.conditions
+        drawn = conditions is not None and not conditions.is_as_is
         if not config.probe.augmented_views:
-            return [self.features(names)]
+            draws = range(1, TRAIN_DRAWS + 1) if drawn else [0]
+            return [self.features(names, draw=draw) for draw in draws]
         recipe = {
             "augmentation": config.augmentation.model_dump(mode="json"),
             "code": bytes_digest(
@@ -122,8 +147,11 @@ class FrozenBackbone:
         return [
             self.features(
                 names,
-                view=augmented_view(recipe, seed=config.seed, k=k),
-                crop=augmented_crop(augment, seed=config.seed, k=k),
+                draw=k + 1,
+                augmented=(
+                    augmented_view(recipe, seed=config.seed, k=k),
+                    augmented_crop(augment, seed=config.seed, k=k),
+                ),
             )
             for k in range(config.probe.augmented_views)
         ]
@@ -134,6 +162,17 @@ class FrozenBackbone:
         except StreetVisionError as error:
             self._failed[name] = error
             raise
+
+
+def _augmented(augmented: Augmented, conditions: Conditions | None, *, draw: int) -> Augmented:
+    """Return the augmented view of images as they arrive in use."""
+    view, crop = augmented
+    if conditions is None or conditions.is_as_is:
+        return augmented
+    return (
+        f"{conditioned_view(conditions, draw=draw)}/{view}",
+        lambda image, sha256: crop(conditions.see(image, sha256, draw=draw), sha256),
+    )
 
 
 def augmented_crop(augment: Callable[[Image], torch.Tensor], *, seed: int, k: int) -> Crop:

@@ -126,7 +126,7 @@ def train_on_pixels(
         decoded = DecodedImages(
             training.reader,
             training.train.names,
-            side=decoded_side(config, transform=transform),
+            side=decoded_side(config, transform=transform, conditions=training.reader.conditions),
             cache_bytes=_half_cache(config, processes),
         )
         batches = EpochBatches(

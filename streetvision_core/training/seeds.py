@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     AUGMENTATION = 2
     MODEL = 3
     VIEW = 4
+    CONDITIONS = 5
     ADAPTATION = 10
 
 

@@ -11,6 +11,7 @@ from streetvision_core.io import ArtifactStore
 from streetvision_core.recorded import from_recorded
 
 STEPS = (
+    "conditions",
     "images",
     "splits",
     "backbone",

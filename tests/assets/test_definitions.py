@@ -45,7 +45,7 @@ def test_the_assets_are_made_from_what_the_table_says():
         key.path[-1]: {parent.path[-1] for parent in graph.get(key).parent_keys}
         for key in graph.get_all_asset_keys()
     }
-    assert upstream == {name: {*step.inputs, *step.optional} for name, step in STEPS.items()}
+    assert upstream == {name: {*step.inputs, *step.added, *step.optional} for name, step in STEPS.items()}
 
 
 def test_definitions_load_without_the_heavy_libraries():

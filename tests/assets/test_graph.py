@@ -11,6 +11,7 @@ from streetvision_core.graph import STEPS as TABLE
 from tests.assets.graph import STEPS, evaluations, paragraph
 
 PICTURES_SHOWN = {
+    "conditions": {"every_level"},
     "images": {"overview"},
     "phase1_checkpoint": {"training_curve"},
     "thresholds": {"mcc_by_threshold", "risk_by_coverage"},
@@ -20,6 +21,7 @@ PICTURES_SHOWN = {
     },
 }  # fmt: skip
 TABLES_SHOWN = {
+    "conditions": {"constants"},
     "splits": {"roles"},
     "phase1_checkpoint": {"epochs"},
     "gate": {"on_val_select"},
@@ -85,6 +87,7 @@ BEGINS_WITH = {
         "images used": 120, "images of None": 60, "images of Roadwork": 60,
         "groups of images": 120, "images without a group": 120, "images put aside": 0,
     },
+    "conditions": {"conditions": "as_is of", "levels in the report": "camera of"},
     "backbone": {"architecture": "test_resnet", "source": "random", "licence": "none"},
     "phase1_checkpoint": {"MCC on val_select": 0, "best epoch": " of 6", "method": "finetune"},
     "splits": {f"images of {role}": 0 for role in ("train", "val_select", "val_calib", "val_test")},
@@ -144,7 +147,7 @@ def test_the_page_of_what_was_taken_over_begins_like_any_other(graph, pictures):
 def test_the_manifests_record_inputs_roles_and_configuration(first_run):
     graph, _ = first_run
     definitions = graph.current("phase1_checkpoint").manifest
-    assert set(definitions.input_artifacts) == {"images", "splits", "backbone"}
+    assert set(definitions.input_artifacts) == {"images", "splits", "backbone", "conditions"}
     assert definitions.config["optimizer"]["learning_rate"] == 3e-3
     assert definitions.config["optimizer"]["weight_decay"] == 0.05  # a default, resolved
     for step in STEPS:

@@ -77,6 +77,22 @@ BAD = {
         {"phase1_checkpoint": {"views": {"grid": {"pooling": {"attention": {}}}}}},
         ("learns how to weigh the views", "Only method: probe"),
     ),
+    "an augmentation that is a profile now": (
+        {"phase1_checkpoint": {"augmentation": {"validator": {}}}},
+        ("validator", "augmentation of phase1_checkpoint", "profile: {natix_crops_2025: {}}"),
+    ),
+    "an operation that there is not": (
+        {"conditions": {"profile": {"own": {"levels": [{"name": "a", "operations": [{"gian": [1.0]}]}]}}}},
+        ("the unknown gian", "did you mean gain?"),
+    ),
+    "a strength out of bounds": (
+        {"conditions": {"profile": {"own": {"levels": [{"name": "a", "operations": [{"gain": [9.0]}]}]}}}},
+        ("1 to 16 numbers from 0 to 4", "[9.0]", "conditions: gain of a level"),
+    ),
+    "levels that are never met": (
+        {"conditions": {"profile": {"own": {"levels": [{"name": "a", "weight": 0.0}]}}}},
+        ("no weight above 0", "levels of the conditions own"),
+    ),
     "two sources": (
         {"images": {"demo": {}, "folder": {"path": "x"}}},
         ("exactly one source", "demo and folder", "images: "),

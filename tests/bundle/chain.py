@@ -9,6 +9,7 @@ from PIL import Image
 
 from streetvision_core.bundle import BundleConfig, Predictor, evaluate, export_bundle
 from streetvision_core.bundle.layout import RECORD, BundleRecord
+from streetvision_core.data.conditions import ConditionsConfig
 from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
@@ -34,6 +35,8 @@ from streetvision_core.policies.threshold import Thresholds, fit_threshold_polic
 RUN = "20261121T093000-0a1b2c3d"
 
 
+# What every step that looks at images is made from.
+SEEN = ("images", "splits", "conditions")
 ROLES = {
     "phase1_checkpoint": ("train", "val_select"),
     "val_calib_logits": ("val_calib",),
@@ -103,7 +106,9 @@ class Chain:
         return ImageIndex.from_artifact(self.upstream["images"])
 
     def pictures(self, *roles):
-        return open_images(self.upstream["images"], self.splits, roles=roles)
+        return open_images(
+            self.upstream["images"], self.splits, roles=roles, conditions=self.upstream["conditions"]
+        )
 
     def publish(self, step, artifact, *, inputs, **options):
         chosen = {name: self.upstream[name] for name in inputs}
@@ -148,6 +153,7 @@ def make_chain(root, *, training, seed=0) -> Chain:
         "splits", assign_splits(images.index, splits_config).to_artifact(), inputs=("images",),
         config=splits_config.model_dump(),
     )  # fmt: skip
+    chain.publish("conditions", ConditionsConfig().conditions().to_artifact(), inputs=())
     backbone_config = BackboneConfig(architecture="test_resnet", weights="random", input_size=48)
     backbone = prepare_backbone(backbone_config, directory=store.stage(RUN, "backbone"))
     chain.publish("backbone", backbone.to_artifact(), inputs=(), config=backbone_config.model_dump())
@@ -157,13 +163,13 @@ def make_chain(root, *, training, seed=0) -> Chain:
         directory=store.stage(RUN, "phase1_checkpoint"), on_epoch=lambda _: None,
     )  # fmt: skip
     chain.publish(
-        "phase1_checkpoint", checkpoint.to_artifact(), inputs=("images", "splits", "backbone"),
+        "phase1_checkpoint", checkpoint.to_artifact(), inputs=(*SEEN, "backbone"),
         config=training.model_dump(mode="json"),
     )  # fmt: skip
     logits = predict_role(
         checkpoint, chain.splits.roles["val_calib"], index=chain.index, pictures=chain.pictures("val_calib")
     )
-    chain.publish("val_calib_logits", logits.to_artifact(), inputs=("images", "splits", "phase1_checkpoint"))
+    chain.publish("val_calib_logits", logits.to_artifact(), inputs=(*SEEN, "phase1_checkpoint"))
     decide_and_evaluate(chain)
     return chain
 
@@ -187,7 +193,7 @@ def decide_and_evaluate(chain, *, run_id=RUN):
         checkpoint, index=chain.index, splits=chain.splits, pictures=chain.pictures("train", "val_select"),
         config=config, checkpoint_version=given["checkpoint_version"],
     )  # fmt: skip
-    inputs = ("images", "splits", "phase1_checkpoint")
+    inputs = (*SEEN, "phase1_checkpoint")
     chain.publish("gate", gate.to_artifact(), inputs=inputs, run_id=run_id, config=config.model_dump())
     evaluate_again(chain, run_id=run_id)
 
@@ -235,7 +241,7 @@ def evaluate_again(chain, *, run_id=RUN):
         index=chain.index,
         pictures=chain.pictures("val_test"),
     )
-    inputs = ("images", "splits", "phase1_checkpoint", "thresholds", "gate", "scrc")
+    inputs = (*SEEN, "phase1_checkpoint", "thresholds", "gate", "scrc")
     chain.publish("evaluation", evaluation.to_artifact(), inputs=inputs, run_id=run_id)
 
 

@@ -65,8 +65,9 @@ def test_the_layout_is_that_of_the_design(chain, bundle):
     assert len(golden) == 9
     sides = sorted(f"lineage/private/{step}.json" for step in chain.upstream)
     assert [name for name in names if name not in golden] == [
-        "LICENSE", "README.md", "bundle.json", "config.json", "evaluation.json",
-        "lineage/backbone.json", "lineage/evaluation.json", "lineage/gate.json", "lineage/images.json",
+        "LICENSE", "README.md", "bundle.json", "conditions.json", "config.json", "evaluation.json",
+        "lineage/backbone.json", "lineage/conditions.json", "lineage/evaluation.json",
+        "lineage/gate.json", "lineage/images.json",
         "lineage/phase1_checkpoint.json", *sides, "lineage/scrc.json", "lineage/splits.json",
         "lineage/thresholds.json", "lineage/val_calib_logits.json", "manifest.json", "model.safetensors",
         "model_card.json", "policy/thresholds.json", "private.json", "splits.json", "tensors.json",

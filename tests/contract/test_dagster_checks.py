@@ -59,7 +59,7 @@ def assert_verified(graph, made):
 
 def test_verify_passes_over_what_was_never_made_and_no_more(graph, images):
     config = small_config(images)
-    made = ("images", "splits", "backbone", "phase1_checkpoint")
+    made = ("conditions", "images", "splits", "backbone", "phase1_checkpoint")
     result = graph.run("phase1", config=config)
     assert result.success, paragraph(result)
     assert_verified(graph, made)

@@ -15,7 +15,7 @@ from tests.assets.graph import BESIDE, STEPS, Graph, paragraph
 from tests.bundle.chain import draw_images
 from tests.e2e.place import REPOSITORY
 
-PHASE_1 = {"images", "splits", "backbone", "phase1_checkpoint"}
+PHASE_1 = {"images", "splits", "backbone", "conditions", "phase1_checkpoint"}
 PHASES_1_2 = PHASE_1 | {"val_calib_logits", "thresholds"}
 STEPS_OF = {
     "phase1": PHASE_1,

@@ -14,7 +14,7 @@ from tests.assets.graph import Graph, evaluations, paragraph
 from tests.e2e.place import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
-DATA = ("images", "splits", "backbone")
+DATA = ("images", "splits", "conditions", "backbone")
 PHASE_1 = (*DATA, "phase1_checkpoint")
 PHASE_1_2 = (*PHASE_1, "val_calib_logits", "thresholds")
 SUBSETS = {

@@ -1,5 +1,6 @@
 """The evaluation: val_test once, whole, and kept so that everything can be counted again."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from streetvision_core.bundle import Evaluation, Predictor, decision_problems, e
 from streetvision_core.data import ROLES
 from streetvision_core.errors import BundleError, DataError, IntegrityError
 from streetvision_core.graph import POLICIES
+from streetvision_core.inference.predict import BATCH_SIZE
 from streetvision_core.io import json_bytes, read_csv
 from streetvision_core.policies.registry import published_policies
 from streetvision_core.report.evaluation import EVALUATION_NAME, PREDICTIONS_NAME
@@ -213,7 +215,7 @@ def test_an_image_whose_bytes_have_changed_is_an_error_and_never_left_out(chain,
 
     class Changed:
         def __init__(self, reader):
-            self.reader = reader
+            self.reader, self.conditions = reader, reader.conditions
 
         def read(self, name):
             if name == names[-1]:
@@ -225,14 +227,17 @@ def test_an_image_whose_bytes_have_changed_is_an_error_and_never_left_out(chain,
         evaluate(checkpoint, policies, names, index=chain.index, pictures=changed)
 
 
-def test_each_image_passes_the_network_once_for_all_policies(chain, checkpoint, policies, monkeypatch):
+def test_each_image_passes_the_network_once_for_all_policies_and_once_a_level(
+    chain, checkpoint, policies, monkeypatch
+):
     """None of these policies needs extras, so there is no second, mirrored pass either."""
     names, passed, model = chain.splits.roles["val_test"], [], checkpoint.load_model()
     original = model.forward
     monkeypatch.setattr(model, "forward", lambda batch: passed.append(len(batch)) or original(batch))
     watched = SimpleNamespace(config=checkpoint.config, weights=checkpoint.weights, load_model=lambda: model)
     evaluation = evaluate(watched, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
-    assert len(passed) == 1
+    levels = len(evaluation.levels)
+    assert len(passed) == 1 + math.ceil(len(names) * levels / BATCH_SIZE)
     assert PAGE_NAME in evaluation.pages
 
 

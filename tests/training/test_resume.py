@@ -43,7 +43,7 @@ STEPS = "epoch_loop.automatic_optimization.optim_progress"
         {"method": "lp_ft", "probe_epochs": 3, "layer_decay": 0.7, "head_hidden": 8},
         {"ema_decay": 0.0, "warmup_epochs": 3.0},
         {"patience": 1, "learning_rate": 0.02, "epochs": 6},
-        {"mixup": 0.4, "augmentation": "validator", "loss": "focal", "accumulate": 3},
+        {"mixup": 0.4, "augmentation": "trivial", "loss": "focal", "accumulate": 3},
     ],
     ids=",".join,
 )

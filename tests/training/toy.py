@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from streetvision_core.data import ROLES, ImageIndex
+from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.errors import IntegrityError
 from streetvision_core.io import ArtifactStore, create_step_manifest
 from streetvision_core.models import BackboneConfig, prepare_backbone
@@ -29,10 +30,15 @@ def draw(number: int, label: int, *, size: int = SIZE) -> bytes:
     return buffer.getvalue()
 
 
-class Reader:
-    """Gives the images of a mapping, as `ImageReader` does; counts what was read."""
+class Reader(ImageReader):
+    """Gives the images of a mapping; counts what was read."""
 
-    def __init__(self, pictures):
+    def __init__(self, pictures, conditions=None):
+        digests = [(name, hashlib.sha256(data).hexdigest()) for name, data in pictures.items()]
+        index = SimpleNamespace(
+            pictures=[SimpleNamespace(name=name, sha256=sha256) for name, sha256 in digests]
+        )
+        super().__init__(None, index, conditions=conditions)
         self.pictures = pictures
         self.reads = []
         self.damaged = set()
@@ -44,7 +50,7 @@ class Reader:
         return self.pictures[name]
 
 
-def make_toy(*, train=12, others=6):
+def make_toy(*, train=12, others=6, conditions=None):
     """Return index, splits and reader of a toy task; classes alternate."""
     counts = dict(zip(ROLES, (train, others, others, others), strict=True))
     roles, pictures, data = {}, [], {}
@@ -56,7 +62,7 @@ def make_toy(*, train=12, others=6):
             digest, group = hashlib.sha256(data[name]).hexdigest(), f"{role}/{i // 2}"
             pictures.append(SimpleNamespace(name=name, label=i % 2, sha256=digest, group=group))
     index = ImageIndex(tuple(sorted(pictures, key=lambda one: one.name)))
-    return SimpleNamespace(index=index, splits=SimpleNamespace(roles=roles), reader=Reader(data))
+    return SimpleNamespace(index=index, splits=SimpleNamespace(roles=roles), reader=Reader(data, conditions))
 
 
 def make_backbone(directory, *, architecture="test_resnet", input_size=32, **options):

@@ -34,6 +34,7 @@ from streetvision_core.errors import DataError, IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streetvision_core.data.conditions import Conditions
     from streetvision_core.data.index import ImageIndex
     from streetvision_core.data.sources import ImageSource
 
@@ -269,11 +270,32 @@ def _text(error: Exception) -> str:
 
 
 class ImageReader:
-    """Reads images of an index, each proved to be the very bytes that were indexed."""
+    """Reads images of an index, each proved to be the very bytes that were indexed.
 
-    def __init__(self, source: ImageSource, index: ImageIndex) -> None:
+    `image` and `see` give them as they arrive in use, under `conditions`; None leaves them as they are.
+    """
+
+    def __init__(
+        self, source: ImageSource, index: ImageIndex, *, conditions: Conditions | None = None
+    ) -> None:
+        self.conditions = conditions
         self._source = source
         self._digests = {picture.name: picture.sha256 for picture in index.pictures}
+
+    def image(self, name: str, *, at_least: int | None = None) -> Image.Image:
+        """Return one image, decoded as `decode` does, as it arrives in use.
+
+        Raises:
+            DataError: the index has no such image, or it can no longer be read.
+            IntegrityError: its bytes are not those that were indexed.
+        """
+        return self.see(decode(self.read(name), at_least=at_least), name)
+
+    def see(self, image: Image.Image, name: str, *, draw: int = 0) -> Image.Image:
+        """Return an image that was decoded already as it arrives in use at a draw."""
+        if self.conditions is None:
+            return image
+        return self.conditions.see(image, self._digests[name], draw=draw)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one image.

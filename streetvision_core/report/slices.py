@@ -1,0 +1,137 @@
+"""Parts of the tested images with figures of their own: values of an attribute, levels of the conditions.
+
+A level is every image of val_test as it arrives under one of the conditions, so levels are paired: they
+differ in nothing but what happened to the images. The first one is the images as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from pydantic import model_validator
+
+from streetvision_core.data.conditions.profile import AS_IT_IS
+from streetvision_core.eval.decisions import Metrics
+from streetvision_core.eval.intervals import FEW_GROUPS
+from streetvision_core.eval.metrics import Confusion
+from streetvision_core.io.records import Record
+from streetvision_core.report.figures import Groups, Range, intervals_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from streetvision_core.eval.inputs import Bools
+    from streetvision_core.eval.metrics import Integers
+
+    # The number of each image's group, [N].
+    Units: TypeAlias = npt.NDArray[np.intp]
+
+SMALLEST_SLICE = 30
+
+
+class Slice(Record):
+    """The images with one value of one attribute; metrics are of the answered among its n images.
+
+    `accuracy`, `mcc`, `fnr` and `fpr` are intervals over the `groups` that hold an answered one, None where
+    none is answered. Without `groups` an older version wrote it: `accuracy` takes images as independent.
+    """
+
+    attribute: str
+    value: str
+    n: int
+    answered: int
+    too_small: bool
+    metrics: Metrics
+    accuracy: Range | None
+    mcc: Range | None = None
+    fnr: Range | None = None
+    fpr: Range | None = None
+    groups: Groups | None = None
+
+    @property
+    def reading(self) -> str:
+        """The warning for whoever reads its figures; empty where there is none."""
+        if self.too_small:
+            return "too small to read"
+        if self.groups is None or not self.groups.few:
+            return ""
+        groups = self.groups
+        few = {"": groups.n, " with roadwork": groups.roadwork, " without": groups.none}
+        return next(f"few groups{kind}: {n}" for kind, n in few.items() if n < FEW_GROUPS)
+
+
+class LevelsReport(Record):
+    """What each policy does at every level of a profile of conditions, the images as they are first.
+
+    `profile` names the profile and its date. `tuned` is true where the policies were fitted under it, and
+    their figures elsewhere in the report are of images drawn from all of its levels.
+    """
+
+    profile: str
+    tuned: bool
+    policies: dict[str, tuple[Slice, ...]]
+
+    @model_validator(mode="after")
+    def _begins_as_it_is(self) -> LevelsReport:
+        names = {tuple(level.value for level in levels) for levels in self.policies.values()}
+        if len(names) != 1 or next(iter(names))[:1] != (AS_IT_IS,):
+            raise ValueError(f"the same levels for every policy, {AS_IT_IS!r} first, not {sorted(names)}")
+        return self
+
+    @property
+    def tuned_in_words(self) -> str:
+        """Under which conditions the operating point was tuned, and what the other figures are of."""
+        if self.tuned:
+            return (
+                f"Policies and certificates were fitted under {self.profile} and hold there: every other"
+                " figure of this report is of images at levels drawn by their weights."
+            )
+        return (
+            "Policies and certificates were fitted on images as they are, and promise nothing at the other"
+            " levels: every other figure of this report is of images as they are."
+        )
+
+    def worst(self, kind: str) -> Slice:
+        """Return the level at which a policy has the lowest MCC."""
+        return min(self.policies[kind], key=lambda level: level.metrics["mcc"])
+
+    def reading(self, kind: str) -> str:
+        """Name the worst level of a policy beside the images as they are."""
+        plain, worst = self.policies[kind][0], self.worst(kind)
+        if worst is plain:
+            return "No level is worse than the images as they are."
+        return (
+            f"Worst is {worst.value}: MCC {worst.metrics['mcc']:.3f}{_ends(worst.mcc)}, where the images as"
+            f" they are give {plain.metrics['mcc']:.3f}{_ends(plain.mcc)}."
+        )
+
+
+def _ends(interval: Range | None) -> str:
+    return f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
+
+
+def slice_of(counts: Integers, *, attribute: str, value: str, n: int) -> Slice:
+    """Return the figures of n images of which `counts` [G, 4] were answered, by group (`group_counts`)."""
+    known, answered = intervals_of(counts) if counts.any() else None, int(counts.sum())
+    return Slice(
+        attribute=attribute,
+        value=value,
+        n=n,
+        answered=answered,
+        too_small=answered < SMALLEST_SLICE,
+        metrics=metrics_of(counts),
+        **{name: getattr(known, name, None) for name in ("accuracy", "mcc", "fnr", "fpr", "groups")},
+    )
+
+
+def group_counts(labels: Bools, said: Bools, taken: Bools, unit: Units) -> Integers:
+    """Count tp, tn, fp and fn of the taken images in each of all groups, int64 [G, 4]."""
+    cell = np.where(said == labels, ~labels, np.where(said, 2, 3))
+    size = 4 * (int(unit.max()) + 1)
+    return np.bincount((unit * 4 + cell)[taken], minlength=size).reshape(-1, 4)
+
+
+def metrics_of(counts: Integers) -> dict[str, int | float]:
+    """Return the eleven metrics of `counts` [G, 4]."""
+    return dict(Confusion(*counts.sum(axis=0).tolist()).metrics())
