@@ -109,7 +109,7 @@ class ImageIndex:
         )
         if self.quarantine:
             line += f": {describe_quarantine(self.quarantine)}"
-        return f"{line}; {len(self.corrected)} labels corrected" if self.corrected else line
+        return f"{line}; labels corrected: {len(self.corrected)}" if self.corrected else line
 
     @property
     def corrected(self) -> tuple[IndexedImage, ...]:

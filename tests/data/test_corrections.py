@@ -152,7 +152,7 @@ def test_the_images_step_applies_a_review_and_a_scan_without_it_takes_it_back(tm
     path = review(tmp_path / "review.csv", plain, [plain.pictures[0].name])
     reviewed = index_images(config.model_copy(update={CONTRADICTED: str(path)}), directory=tmp_path)
     assert [image.name for image in reviewed.index.corrected] == [plain.pictures[0].name]
-    assert "1 labels corrected" in reviewed.summary
+    assert "labels corrected: 1" in reviewed.summary
     assert reviewed.index != plain
     known = {image.name: image for image in reviewed.index.pictures}
     assert index_source(open_source(config), unchanged=known.get) == plain
