@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 from tests.bundle.chain import make_chain
+from tests.golden.conftest import golden_705fcbb  # noqa: F401
 
 
 @cache

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
+from streetvision_core.bundle import Predictor, agreement, load_bundle, verify_bundle
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
 from streetvision_core.io import bytes_digest
@@ -318,7 +318,9 @@ def test_a_record_in_other_bytes_is_refused(bundle, tmp_path, spell):
         ("tensors.json", CARD, "lineage/images.json", "lineage/private/images.json")
     ):
         data = spell((bundle / name).read_bytes())
-        refused(forge(bundle, tmp_path / str(place), files={name: data}), "canonical|unambiguous")
+        forged = forge(bundle, tmp_path / str(place), files={name: data})
+        refused(forged, "canonical|unambiguous")
+        assert independent.verify(forged)
 
 
 def test_a_manifest_in_other_bytes_is_refused_though_its_own_digest_fits(bundle, tmp_path):
@@ -343,7 +345,9 @@ def test_weights_below_the_last_layer_are_those_that_were_trained(bundle, tmp_pa
 
     with pytest.raises(BundleError, match="1 tensors are not those that were trained, conv1"):
         verify_bundle(forged("trunk", "conv1.0.weight"), deep=True)
+    assert independent.verify(tmp_path / "trunk")
     verify_bundle(forged("head", "fc.bias"), deep=True)
+    assert independent.verify(tmp_path / "head") == ""
 
 
 def test_tensors_that_the_checkpoint_does_not_have_are_refused(bundle, tmp_path):
@@ -362,6 +366,7 @@ def test_the_manifest_is_the_one_that_somebody_named(bundle, tmp_path):
     forged = forger.write(tmp_path / "f")
     verify_bundle(forged)
     for use in (verify_bundle, load_bundle, Predictor.load):
+        assert independent.verify(bundle, digest) == ""
         use(bundle, manifest_sha256=digest)
         with pytest.raises(BundleError, match="as you were told, but found one with"):
             use(forged, manifest_sha256=digest)
@@ -387,3 +392,35 @@ def test_a_digest_of_no_bundle_is_wrong_usage(words, capsys):
         main(["verify", *words])
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_verifier_that_shares_no_code_agrees_on_good_bundles(bundle, scrc_bundle, golden_705fcbb):
+    """The forgeries above are refused by it, too: docs/bundle.md says all that there is to verify."""
+    older = [path.parent for path in golden_705fcbb.root.glob("runs/*/bundle/manifest.json")]
+    assert len(older) == 3
+    for good in (bundle, scrc_bundle, *older):
+        assert independent.verify(good) == ""
+        assert independent.verify(good, OTHER).startswith("the manifest you were told of")
+
+
+def test_the_specification_names_every_pair_that_is_compared():
+    told = {(one, sign, other) for one, sign, other in independent.PAIRS}
+    assert {(one, "=", other) for one, other in agreement.EQUAL} <= told
+    assert {(one, "<=", other) for one, other in agreement.AT_MOST} <= told
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "README.md").write_bytes(b"Trust me."),
+        lambda folder: (folder / "extra.txt").write_bytes(b""),
+        lambda folder: (folder / "LICENSE").unlink(),
+        lambda folder: (folder / "golden/more").mkdir(),
+        lambda folder: (folder / "golden/link.jpg").symlink_to("001.jpg"),
+    ],
+)
+def test_both_verifiers_refuse_a_folder_with_other_files(bundle, tmp_path, change):
+    moved = copy(bundle, tmp_path / "moved")
+    change(moved)
+    refused(moved, "README|LICENSE|lists|link|folder")
+    assert independent.verify(moved)
