@@ -15,6 +15,7 @@ in config.json. Files with several hard links are ordinary files.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import OutputFile, PrivateRecord
     from streetvision_core.io.system import Directory
 
+_LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 _TAKE_WHOLE = "Do not use this folder; take a whole copy of the bundle."
 
@@ -90,6 +92,8 @@ def read_folder(path: Path, *, manifest_sha256: str | None = None) -> Contents:
     for name in manifest.output_artifacts:
         if name not in files:
             _refuse(path, "every listed file", f"no {name}")
+    if str(additions):
+        _LOG.info("%s: %s.", path, additions)
     return Contents(path, manifest, bytes_digest(data), files, private, additions)
 
 

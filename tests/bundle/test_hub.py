@@ -11,6 +11,7 @@ from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
 from tests.bundle.chain import copy, names_in
 from tests.bundle.hub_double import TOKEN, RefusalError, serve
+from tests.hearing import heard
 
 REPOSITORY = "somebody/roadwork"
 # The hub's client uploads large files in a way that its own HTTP library calls deprecated.
@@ -74,7 +75,10 @@ def test_the_cache_of_the_client_verifies_and_answers_through_its_links(publishe
     verified = verify_bundle(snapshot, deep=True)
     assert verified.golden == 8
     assert "links into the hub's cache, each followed and hashed" in verified.summary()
-    assert len(list(Predictor.load(snapshot).predict([snapshot / "golden/001.jpg"]))) == 1
+    lines = []
+    with heard(lines.append):
+        assert len(list(Predictor.load(snapshot).predict([snapshot / "golden/001.jpg"]))) == 1
+    assert "links into the hub's cache" in lines[0]
     assert main(["predict", str(snapshot), str(snapshot / "golden/001.jpg")]) == 0
     printed = capsys.readouterr()
     assert "links into the hub's cache" in printed.err
@@ -88,6 +92,9 @@ def test_a_clone_of_git_verifies(bundle, tmp_path):
     (clone / ".git" / "HEAD").write_text("ref: refs/heads/main")
     (clone / ".gitattributes").write_text("*.safetensors filter=lfs")
     assert ".git and .gitattributes, which a hub adds" in verify_bundle(clone).summary()
+    (clone / "golden/.gitattributes").write_text("")
+    refused(clone, "golden/.gitattributes")
+    (clone / "golden/.gitattributes").unlink()
     (clone / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     assert "git lfs pull" in refused(clone, "pointer")
 
@@ -183,6 +190,11 @@ def test_a_dry_run_lists_what_would_go_and_what_it_reveals_and_asks_no_hub(hub, 
     assert all(f" {name}\n" in printed for name in names_in(bundle))
     assert "host name, platform and paths" in printed
     assert f"private repository {REPOSITORY}" in printed
+
+
+def test_without_a_folder_the_current_bundle_is_published(hub, chain, bundle, capsys):
+    assert main(["publish", REPOSITORY, "--dry-run", "--store", str(chain.store.root)]) == 0
+    assert "manifest.json" in capsys.readouterr().out
 
 
 def test_a_bundle_that_does_not_verify_is_not_published(hub, bundle, tmp_path, capsys):
