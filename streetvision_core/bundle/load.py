@@ -32,7 +32,6 @@ from streetvision_core.bundle.layout import (
     EXPECTED,
     FIXED,
     LABELS,
-    LINEAGE_PREFIX,
     RECORD,
     SPLITS,
     WEIGHTS,
@@ -46,8 +45,8 @@ from streetvision_core.graph import CHECKPOINT, POLICIES, POLICY_PREFIX, PolicyK
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
 from streetvision_core.io.private import read_private
-from streetvision_core.io.published import PRIVATE_PREFIX
-from streetvision_core.io.records import parse_json, read_record
+from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
+from streetvision_core.io.records import parse_unambiguous, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
 from streetvision_core.policies.registry import parse_policy
@@ -332,7 +331,7 @@ def _check_config(config: Any, record: BundleRecord, *, where: str) -> None:
 
 
 def _json(contents: Contents, name: str) -> Any:
-    return parse_json(contents.files[name], where=f"{contents.path}/{name}")
+    return parse_unambiguous(contents.files[name], where=f"{contents.path}/{name}")
 
 
 def _refuse(expected: str, found: str, where: str) -> NoReturn:

@@ -31,14 +31,14 @@ def read_record(kind: type[_R], data: bytes, *, where: str) -> _R:
     Raises:
         BundleError: it is not unambiguous JSON, or an unknown or missing field or a wrong type is in it.
     """
-    parse_json(data, where=where)
+    parse_unambiguous(data, where=where)
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
         raise BundleError(f"the fields of {kind.__name__}", field_faults(error), where, _ACTION) from error
 
 
-def parse_json(data: bytes, *, where: str) -> Any:
+def parse_unambiguous(data: bytes, *, where: str) -> Any:
     """Return the one value that ``data`` can mean.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.inference.cached_features import (
     PLAIN,
+    NamedImages,
     feature_key,
     image_features,
 )
@@ -74,13 +75,9 @@ class FrozenBackbone:
 
     def features(self, names: Sequence[str], *, view: str = PLAIN, crop: Crop | None = None) -> Features:
         """Return the features of images in their order; of many views [V, D] an image, else [D]."""
-        digests = [self._digests[name] for name in names]
-        read = self._read
         return image_features(
             self._model,
-            names,
-            digests=digests,
-            read=read,
+            NamedImages(names, [self._digests[name] for name in names], self._read),
             transform=self._transform,
             key=replace(self._key, view=view),
             crop=crop,
