@@ -28,6 +28,8 @@ _STORE = "write resources: {store: {config: {reuse: false}}} beside ops"
 _MOVED = {
     "reuse": f"To compute the selected steps again {_STORE}.",
     "rescan": f"To read every image again {_STORE}.",
+    "separator": "Leave it out: it is found. An unusual one is named in the file, in a first line sep=X.",
+    "image_column": "It is file_column now.",
 }
 _NAMES = {"String": "a text", "Int": "a whole number", "Float": "a number", "Bool": "true or false"}
 _TRUTHS = ("True", "False")
