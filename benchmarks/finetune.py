@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
 
 def train_ours(task: Task, backbone: object, given: argparse.Namespace) -> tuple[float, float]:
     """Return images a second of the whole call, and as the training reports them."""
-    from streetvision_core.training import TrainingConfig, fit_classifier
+    from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
     from streetvision_core.training.config import Crop, Hardware, Optimizer
 
     config = TrainingConfig(
@@ -77,7 +77,7 @@ def train_ours(task: Task, backbone: object, given: argparse.Namespace) -> tuple
             splits=task.splits,
             pictures=task.reader,
             config=config,
-            directory=Path(place),
+            folders=TrainingFolders(Path(place)),
         )
         seconds = time.perf_counter() - started
     return seen(given) / seconds, made.metrics["pictures_per_second"]

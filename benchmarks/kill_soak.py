@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from streetvision_core.io import ArtifactStore
 from tests.bundle.chain import draw_images
-from tests.e2e.kills import digests, faults, leftovers, told
-from tests.e2e.zygote import Zygote
+from tests.e2e.kills import digests, faults, leftovers, run, start, told
+from tests.zygote import zygote
 
 
 def main() -> None:
@@ -33,18 +33,16 @@ def main() -> None:
     pictures = scratch / "pictures"
     pictures.mkdir()
     draw_images(pictures)
-    zygote = Zygote()
     try:
-        soak(zygote, pictures, scratch, kills=kills, seed=seed)
+        soak(pictures, scratch, kills=kills, seed=seed)
     finally:
-        zygote.close()
         shutil.rmtree(scratch)
 
 
-def soak(zygote: Zygote, pictures: Path, scratch: Path, *, kills: int, seed: int) -> None:
+def soak(pictures: Path, scratch: Path, *, kills: int, seed: int) -> None:
     moments = random.Random(seed)
     began = time.monotonic()
-    assert zygote.run(scratch / "undisturbed", pictures) == 0
+    assert run(scratch / "undisturbed", pictures) == 0
     seconds = time.monotonic() - began
     expected = digests(ArtifactStore(scratch / "undisturbed" / "store"))
     done, at = 0, Counter()
@@ -53,14 +51,14 @@ def soak(zygote: Zygote, pictures: Path, scratch: Path, *, kills: int, seed: int
         store = ArtifactStore(root / "store")
         for _ in range(min(moments.randint(1, 4), kills - done)):
             moment = moments.uniform(0, seconds)
-            pid = zygote.start(root, pictures)
+            pid = start(root, pictures)
             time.sleep(moment)
-            zygote.kill(pid)
-            zygote.wait(pid)
+            zygote().kill(pid)
+            zygote().wait(pid)
             done += 1
             at[len(list(store.root.glob("latest/*.json")))] += 1
             assert faults(store) == [], f"seed {seed}, kill {done} after {moment:.2f} s"
-        assert zygote.run(root, pictures) == 0, f"seed {seed}, after kill {done}: {told(root)}"
+        assert run(root, pictures) == 0, f"seed {seed}, after kill {done}: {told(root)}"
         assert digests(store) == expected, f"seed {seed}, after kill {done}"
         assert faults(store) + leftovers(store) == [], f"seed {seed}, after kill {done}"
         shutil.rmtree(root)

@@ -31,7 +31,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from streetvision_core.models import BackboneConfig, prepare_backbone
-from streetvision_core.training import TrainingConfig, fit_classifier
+from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
 from streetvision_core.training.config import Hardware, Probe
 
 if TYPE_CHECKING:
@@ -95,9 +95,7 @@ def time_ours(backbone: Backbone, task: Task, features: Path, **changes: object)
             splits=task.splits,
             pictures=task.reader,
             config=config,
-            directory=Path(place) / "out",
-            resume=Path(place) / "resume",
-            features=features,
+            folders=TrainingFolders(Path(place) / "out", Path(place) / "resume", features),
         )
         return time.perf_counter() - started
 

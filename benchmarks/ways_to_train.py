@@ -23,7 +23,7 @@ from streetvision_core.data import Splits, SplitsConfig, assign_splits
 from streetvision_core.data.config import DemoConfig
 from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.models import BackboneConfig, prepare_backbone
-from streetvision_core.training import TrainingConfig, fit_classifier
+from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
 
 ARCHITECTURE, INPUT, SIZE = "test_resnet", 128, 192
 PRETRAINING = {"epochs": 8, "optimizer": {"learning_rate": 3e-3}, "hardware": {"threads": 2}}
@@ -56,8 +56,7 @@ def train(indexed, splits: Splits, backbone, directory: Path, *, features: Path,
         splits=splits,
         pictures=indexed.reader,
         config=TrainingConfig.model_validate({**COMMON, **recipe}),
-        directory=directory,
-        features=features,
+        folders=TrainingFolders(directory, features=features),
     )
     return checkpoint, time.perf_counter() - started
 

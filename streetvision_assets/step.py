@@ -78,10 +78,6 @@ EDITED = "edited while it ran"
 INCOMPLETE = "left out what could not be read"
 
 
-class StepConfig(dg.Config):
-    """The settings of a step as Dagster takes them."""
-
-
 @dataclass(frozen=True)
 class Metric:
     """A metric of the manifest that the page shows under a name for people, and so not under its own."""
@@ -131,7 +127,7 @@ class Step:
         cls,
         context: dg.AssetExecutionContext,
         store: StoreResource,
-        config: StepConfig | None,
+        config: dg.Config | None,
         *inputs: PublishedArtifact,
         roles: tuple[str, ...] = (),
         reusable: bool = True,

@@ -141,6 +141,7 @@ NOW_CONSTANT: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "phase1_checkpoint": {
             "method.cache_features": True,
+            "method.alpha": 16,
             "views.overlap": 0.15,
             "optimizer.gradient_clip": 1.0,
             "loss.label_smoothing": 0.05,
@@ -150,6 +151,7 @@ NOW_CONSTANT: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "hardware.compile": False,
             "tensorboard": True,
         },
+        "images": {"max_megapixels": 200},
         "backbone": {"adaptation.rank": 8, "adaptation.learning_rate": 0.001, "adaptation.num_workers": -1},
     }
 )
@@ -157,7 +159,21 @@ NOW_CONSTANT: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 def from_recorded(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recorded settings of a step, or a part of them, as this version writes them."""
-    return _without_constants(_nested(step, recorded), NOW_CONSTANT.get(step, {}))
+    settings = _sources(recorded) if step == "images" else _nested(step, recorded)
+    return _without_constants(settings, NOW_CONSTANT.get(step, {}))
+
+
+def _sources(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of images, and of each source that is joined, as this version writes them."""
+    settings = dict(recorded)
+    if isinstance(table := settings.get("csv"), dict):  # the file itself tells how it is separated
+        settings["csv"] = {name: value for name, value in table.items() if name != "separator"}
+    if isinstance(table := settings.get("parquet"), dict):
+        names = {"image_column": "file_column"}
+        settings["parquet"] = {names.get(name, name): value for name, value in table.items()}
+    if settings.get("join"):
+        settings["join"] = [_sources(part) for part in settings["join"]]
+    return settings
 
 
 def _nested(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:

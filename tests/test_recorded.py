@@ -33,7 +33,7 @@ def test_a_flat_record_of_the_defaults_is_the_defaults():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"method": "lora", "lora_rank": 3}, {"method": {"kind": "lora", "rank": 3, "alpha": 16}}),
+        ({"method": "lora", "lora_rank": 3}, {"method": {"kind": "lora", "rank": 3}}),
         ({"method": "lp_ft"}, {"method": {"kind": "lp_ft", "probe_epochs": 30}}),
         ({"loss": "focal"}, {"loss": {"kind": "focal", "gamma": 2.0}}),
         ({"augmentation": "validator"}, {"augmentation": {"kind": "validator"}}),
@@ -103,6 +103,16 @@ def test_an_adaptation_that_was_recorded_flat_is_read():
     assert read.adaptation == SimClr(epochs=4)
     none = from_recorded("backbone", {**flat, "adaptation": "none"})
     assert none == {"architecture": "test_vit", "adaptation": {"kind": "none"}}
+
+
+def test_sources_are_read_without_what_the_file_tells_and_with_the_name_of_today():
+    table, parquet = {"path": "a.csv", "separator": ";"}, {"path": "b", "image_column": "jpg"}
+    now = {"csv": {"path": "a.csv"}, "parquet": {"path": "b", "file_column": "jpg"}}
+    recorded = {"csv": table, "parquet": parquet, "folder": None, "max_megapixels": 200}
+    assert from_recorded("images", recorded) == {**now, "folder": None}
+    joined = {"join": [{"csv": table}, {"parquet": parquet}], "max_megapixels": 50}
+    parts = [{"csv": now["csv"]}, {"parquet": now["parquet"]}]
+    assert from_recorded("images", joined) == {"join": parts, "max_megapixels": 50}
 
 
 def test_other_steps_are_left_as_they_are():

@@ -8,7 +8,7 @@ from streetvision_assets.checks import standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import markdown, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_assets.step import Step, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
@@ -24,7 +24,7 @@ from streetvision_core.training.ssl.explora import adapt_backbone, used_device
 ROLES = STEPS["backbone"].roles
 
 
-class BackboneStep(BackboneConfig, StepConfig):
+class BackboneStep(BackboneConfig, dg.Config):
     """Configuration of ``backbone``."""
 
 

@@ -9,7 +9,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
 from streetvision_assets.metadata import NO_ANSWER, markdown, with_interval
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_assets.step import Step, StepOutput
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.export import adopt_bundle, export_bundle
 from streetvision_core.bundle.hub.front_matter import page_of
@@ -36,7 +36,7 @@ ROLES = STEPS[BUNDLE].roles
 SHOWN = (RECORD, CARD, EVALUATION)
 
 
-class BundleStep(BundleConfig, StepConfig):
+class BundleStep(BundleConfig, dg.Config):
     """Configuration of ``bundle``."""
 
 

@@ -9,7 +9,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
+from streetvision_assets.step import Metric, Step, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
@@ -25,7 +25,7 @@ from streetvision_core.training.checkpoint import Checkpoint, logits_problems
 ROLES = STEPS[LOGITS].roles
 
 
-class ThresholdsStep(ThresholdsConfig, StepConfig):
+class ThresholdsStep(ThresholdsConfig, dg.Config):
     """Configuration of ``thresholds``."""
 
 

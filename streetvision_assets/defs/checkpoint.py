@@ -8,7 +8,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import observed_epochs, picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Metric, Step, StepConfig, StepOutput
+from streetvision_assets.step import Metric, Step, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
@@ -18,13 +18,13 @@ from streetvision_core.models.backbone import Backbone
 from streetvision_core.report.plots import plot_training_curve
 from streetvision_core.training.checkpoint import Checkpoint, checkpoint_problems
 from streetvision_core.training.config import TrainingConfig
-from streetvision_core.training.fit import fit_classifier
+from streetvision_core.training.fit import TrainingFolders, fit_classifier
 from streetvision_core.training.throughput import limited_by
 
 ROLES = STEPS[CHECKPOINT].roles
 
 
-class TrainingStep(TrainingConfig, StepConfig):
+class TrainingStep(TrainingConfig, dg.Config):
     """Configuration of ``phase1_checkpoint``."""
 
 
@@ -48,10 +48,12 @@ def phase1_checkpoint(
         splits=roles,
         pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
         config=config,
-        directory=step.directory,
-        resume=step.resume,
-        features=opened.features_directory(),
-        tensorboard=opened.tensorboard_directory(step.run_id, step.name),
+        folders=TrainingFolders(
+            staging=step.directory,
+            resume=step.resume,
+            features=opened.features_directory(),
+            tensorboard=opened.tensorboard_directory(step.run_id, step.name),
+        ),
         on_epoch=epochs,
     )
     epochs.finish()

@@ -8,7 +8,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table, with_interval
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_assets.step import Step, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
@@ -23,7 +23,7 @@ from streetvision_core.training.out_of_fold.cross_validation import CrossValidat
 from streetvision_core.training.out_of_fold.record import CrossValidation, cross_validation_problems
 
 
-class CrossValidationStep(CrossValidationConfig, StepConfig):
+class CrossValidationStep(CrossValidationConfig, dg.Config):
     """Configuration of ``cross_validation``."""
 
 

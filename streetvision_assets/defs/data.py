@@ -10,7 +10,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Metric, Step, StepConfig, StepOutput, previous_artifact
+from streetvision_assets.step import Metric, Step, StepOutput, previous_artifact
 from streetvision_core.data.balance import balance_roles, balance_warnings, distrust
 from streetvision_core.data.conditions import Conditions, ConditionsConfig
 from streetvision_core.data.conditions.sheet import levels_sheet
@@ -34,15 +34,15 @@ from streetvision_core.history.text import source_lines
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
-class ImagesStep(ImagesConfig, StepConfig):
+class ImagesStep(ImagesConfig, dg.Config):
     """Configuration of ``images``: one source, or none, to take that of the store's images again."""
 
 
-class SplitsStep(SplitsConfig, StepConfig):
+class SplitsStep(SplitsConfig, dg.Config):
     """Configuration of ``splits``."""
 
 
-class ConditionsStep(ConditionsConfig, StepConfig):
+class ConditionsStep(ConditionsConfig, dg.Config):
     """Configuration of ``conditions``."""
 
 

@@ -8,7 +8,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import markdown, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_assets.step import Step, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
@@ -23,7 +23,7 @@ from streetvision_core.training.checkpoint import Checkpoint
 ROLES = STEPS["gate"].roles
 
 
-class GateStep(GateConfig, StepConfig):
+class GateStep(GateConfig, dg.Config):
     """Configuration of ``gate``."""
 
 
@@ -37,7 +37,7 @@ def gate(
     phase1_checkpoint: PublishedArtifact,
     conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
-    """Which images to defer: by a learned head where that proves better than the margin, else by margin."""
+    """The images to defer: by a learned head where that proves better than the margin, else by margin."""
     step = Step.begin(context, store, config, images, splits, phase1_checkpoint, conditions, roles=ROLES)
     roles = Splits.from_artifact(splits)
     fitted = step.reused(Gate.from_artifact) or train_gate(

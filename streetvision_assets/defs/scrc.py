@@ -8,7 +8,7 @@ from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
-from streetvision_assets.step import Step, StepConfig, StepOutput
+from streetvision_assets.step import Step, StepOutput
 from streetvision_core.inference.logits import Logits
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import ScrcConfig
@@ -18,7 +18,7 @@ from streetvision_core.report.report_plots import plot_certificates
 from streetvision_core.training.checkpoint import Checkpoint
 
 
-class ScrcStep(ScrcConfig, StepConfig):
+class ScrcStep(ScrcConfig, dg.Config):
     """Configuration of ``scrc``."""
 
 
@@ -30,7 +30,7 @@ def scrc(
     phase1_checkpoint: PublishedArtifact,
     val_calib_logits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
-    """What may be answered so that the error among the answers stays within its promise."""
+    """The images that may be answered so that the error among the answers stays within its promise."""
     step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
     step = step.look_by(val_calib_logits, share=share_of(config))
     logits = Logits.from_artifact(val_calib_logits)

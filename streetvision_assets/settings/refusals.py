@@ -30,6 +30,8 @@ _MOVED = {
     "rescan": f"To read every image again {_STORE}.",
     "validator": "What validators send is a profile of conditions now: write conditions: {config: {profile:"
     " {natix_crops_2025: {}}}} beside phase1_checkpoint, and augmentation: {none: {}}.",
+    "separator": "Leave it out: it is found. An unusual one is named in the file, in a first line sep=X.",
+    "image_column": "It is file_column now.",
 }
 _NAMES = {"String": "a text", "Int": "a whole number", "Float": "a number", "Bool": "true or false"}
 _TRUTHS = ("True", "False")

@@ -30,7 +30,6 @@ from streetvision_core.bundle.layout import (
     EVALUATION,
     LABELS,
     LICENSE,
-    LINEAGE_PREFIX,
     README,
     RECORD,
     REDACTED,
@@ -51,7 +50,7 @@ from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
-from streetvision_core.io.published import PRIVATE_PREFIX
+from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
 from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text
 from streetvision_core.models.views import find_views
 from streetvision_core.models.weights import published_file

@@ -36,7 +36,7 @@ from streetvision_core.eval.decisions import OperatingPoint
 from streetvision_core.graph import POLICIES
 from streetvision_core.io import json_bytes
 from streetvision_core.io.manifest import Sha256
-from streetvision_core.io.records import Record, parse_json, read_record
+from streetvision_core.io.records import Record, parse_unambiguous, read_record
 
 SCHEMA_VERSION = 2  # 1 has none of the fields that say where model, policy and splits lie
 RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
@@ -44,7 +44,7 @@ SPLITS, EVALUATION, EXPECTED = "splits.json", "evaluation.json", "golden/expecte
 TENSORS = "tensors.json"
 CARD, README, LICENSE = "model_card.json", "README.md", "LICENSE"
 CONDITIONS = "conditions.json"
-GOLDEN_PREFIX, LINEAGE_PREFIX = "golden/", "lineage/"
+GOLDEN_PREFIX = "golden/"
 FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EXPECTED, CARD, README, LICENSE)
 LABELS = ("None", "Roadwork")
 REDACTED: Final = "redacted"
@@ -120,7 +120,7 @@ class BundleRecord(Record):
         Raises:
             BundleError: a newer schema, an unknown or missing field, a wrong type, or another encoding.
         """
-        content = parse_json(data, where=where)
+        content = parse_unambiguous(data, where=where)
         version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise BundleError(

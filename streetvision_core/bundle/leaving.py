@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streetvision_core.bundle.layout import EVALUATION, EXPECTED, GOLDEN_PREFIX, RECORD, SPLITS, BundleRecord
 from streetvision_core.io.names import PRIVATE_NAME
 from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
-from streetvision_core.io.records import parse_json
+from streetvision_core.io.records import parse_unambiguous
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,7 +66,7 @@ def _record(files: Files) -> BundleRecord:
 
 
 def _json(files: Files, name: str) -> Any:
-    return parse_json(_bytes(files, name), where=name)
+    return parse_unambiguous(_bytes(files, name), where=name)
 
 
 def _bytes(files: Files, name: str) -> bytes:

@@ -35,7 +35,6 @@ from streetvision_core.bundle.layout import (
     EXPECTED,
     FIXED,
     LABELS,
-    LINEAGE_PREFIX,
     RECORD,
     SPLITS,
     TENSORS,
@@ -54,8 +53,8 @@ from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import read_private
-from streetvision_core.io.published import PRIVATE_PREFIX
-from streetvision_core.io.records import parse_canonical, parse_json, read_record
+from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
+from streetvision_core.io.records import parse_canonical, parse_unambiguous, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
 from streetvision_core.policies.registry import parse_policy
@@ -414,7 +413,7 @@ def _check_config(config: Any, record: BundleRecord, *, where: str) -> None:
 
 
 def _json(contents: Contents, name: str) -> Any:
-    return parse_json(contents.files[name], where=f"{contents.path}/{name}")
+    return parse_unambiguous(contents.files[name], where=f"{contents.path}/{name}")
 
 
 def _refuse(expected: str, found: str, where: str) -> NoReturn:

@@ -20,7 +20,7 @@ from streetvision_core.bundle.layout import CONFIG, TENSORS, WEIGHTS
 from streetvision_core.errors import BundleError, ConfigError, StreetVisionError
 from streetvision_core.inference.predictor import BATCH_SIZE
 from streetvision_core.io import StagedFile
-from streetvision_core.io.records import parse_json
+from streetvision_core.io.records import parse_unambiguous
 from streetvision_core.io.tensors import read_layout, tensor_digests
 from streetvision_core.models.config import CROP_MODES, LARGEST_HEAD
 from streetvision_core.models.views import find_views
@@ -55,7 +55,7 @@ def check_layout(file: BinaryIO, *, size_bytes: int, config: bytes, where: str) 
     Raises:
         BundleError: the config is not one that StreetVision writes, or the header does not fit it.
     """
-    settings = parse_json(config, where=f"{where}/{CONFIG}")
+    settings = parse_unambiguous(config, where=f"{where}/{CONFIG}")
     architecture = _check_config(settings, where=where)
     try:
         given = read_layout(file, size_bytes=size_bytes, most_bytes=bounds.HEADER_BYTES)

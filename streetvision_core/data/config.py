@@ -170,7 +170,8 @@ class CsvConfig(RowsConfig, frozen=True, extra="forbid"):
     """A CSV file that lists images; every column that is not named here becomes an attribute."""
 
     path: str = Field(
-        description="the CSV file, its cells separated by comma, semicolon, tab or pipe",
+        description="the CSV file, its cells separated by comma, semicolon, tab or pipe, or by X where its"
+        " first line is sep=X",
         json_schema_extra=local_path(),
     )
     file_column: str = Field("file", min_length=1, description="column of the image's path")
@@ -192,23 +193,6 @@ class CsvConfig(RowsConfig, frozen=True, extra="forbid"):
         description="further folders: links may lead into them and paths may point there, and nowhere else",
         json_schema_extra=local_path(),
     )
-    separator: str | None = Field(
-        None,
-        description="what stands between two cells: comma, semicolon, tab, pipe, or the character itself;"
-        " null to find it",
-    )
-
-    @pydantic.field_validator("separator")
-    @classmethod
-    def _check_separator(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        character = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}.get(value, value)
-        if len(character) != 1 or character in '"\r\n\0':
-            expected = "comma, semicolon, tab, pipe, or one character"
-            raise ConfigError(expected, repr(value), "separator", "Leave it out to have it found.")
-        return character
-
     _resolve_path = pydantic.field_validator("path")(_absolute)
     _resolve_further = pydantic.field_validator("further_roots")(_absolute_all)
 
@@ -219,9 +203,7 @@ class ParquetConfig(RowsConfig, frozen=True, extra="forbid"):
     """Parquet in the layout of the Hugging Face hub; scalar columns not named here become attributes."""
 
     path: str = Field(description="a Parquet file, or a folder of them", json_schema_extra=local_path())
-    image_column: str = Field(
-        "image", min_length=1, description="column of the images: a struct with `bytes`"
-    )
+    file_column: str = Field("image", min_length=1, description="column of the images: a struct with `bytes`")
     label_column: str = Field("label", min_length=1, description="column of the label")
     group_column: str | None = Field(
         "video_info.vid_id",

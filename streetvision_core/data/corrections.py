@@ -64,7 +64,7 @@ def read_corrections(path: Path, known: Mapping[str, IndexedImage]) -> Iterator[
         raise ConfigError(
             "a CSV file of reviewed labels", "no file", where, "Correct the path, or leave it out."
         )
-    table = read_table(path, wanted=(NAME, LABEL, CORRECTED), separator=None, where=where)
+    table = read_table(path, wanted=(NAME, LABEL, CORRECTED), where=where)
     places = {column_key(name): place for place, name in enumerate(table.header)}
     if missing := [name for name in (NAME, LABEL, CORRECTED) if name not in places]:
         raise DataError(

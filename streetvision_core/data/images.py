@@ -20,7 +20,6 @@ from pydantic import Field
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig, absolute_or_none, unnamed_source
 from streetvision_core.data.corrections import BLIND, CONTRADICTED, apply_corrections
 from streetvision_core.data.decoding.decode import ImageReader
-from streetvision_core.data.decoding.reasons import MAX_PIXELS
 from streetvision_core.data.groups import check_grouping
 from streetvision_core.data.index import DEMO_FILE, ImageIndex, QuarantineError, index_source
 from streetvision_core.data.opening import published_source
@@ -29,6 +28,7 @@ from streetvision_core.data.stamps import STAMPS_FILE, Stamps, stamps_of
 from streetvision_core.io import Artifact, StagedFile, atomic_file
 from streetvision_core.io.atomic import make_directory, write_file_atomic
 from streetvision_core.io.private import local_path
+from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,20 +39,13 @@ if TYPE_CHECKING:
 STEP = "images"
 _PLACES = frozenset({"path", "root", "further_roots"})  # where a source lies, whatever is in it
 QUARANTINE_FILE = "quarantine.csv"
-LARGEST = "max_megapixels"
 
 
 class ImagesConfig(SourceConfig, frozen=True, extra="forbid"):
-    """One source of images, how much of it may be unusable, and how large an image may be."""
+    """One source of images, and how much of it may be unusable."""
 
     max_quarantined_share: float = Field(
         0.05, ge=0, le=1, description="the step fails when more than this share of the images is unusable"
-    )
-    max_megapixels: int = Field(
-        200,
-        ge=1,
-        le=MAX_PIXELS // 1_000_000,
-        description="larger images are put aside, in millions of pixels",
     )
     corrections: str | None = Field(
         None,
@@ -137,7 +130,6 @@ def index_images(
         index = index_source(
             source,
             max_quarantined_share=config.max_quarantined_share,
-            max_pixels=config.max_megapixels * 1_000_000,
             unchanged=stamps.unchanged,
             check=partial(check_grouping, config=config),
         )
@@ -164,12 +156,11 @@ def _listed(error: QuarantineError, path: Path) -> QuarantineError:
 
 def _reads_alike(config: ImagesConfig, previous: PublishedArtifact) -> bool:
     """Tell whether a source is read as it was for an earlier index; where it lies does not matter."""
-    return _settings(config.model_dump(mode="json")) == _settings(previous.config())
+    return _settings(config.model_dump(mode="json")) == _settings(from_recorded(STEP, previous.config()))
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    sources = {kind: _placeless(config[kind]) for kind in SOURCE_NAMES if config.get(kind) is not None}
-    return sources | {LARGEST: config.get(LARGEST, ImagesConfig().max_megapixels)}
+    return {kind: _placeless(config[kind]) for kind in SOURCE_NAMES if config.get(kind) is not None}
 
 
 def _placeless(settings: Any) -> Any:
@@ -202,8 +193,9 @@ def indexed_before(store: ArtifactStore) -> PublishedArtifact:
 
 def settings_before(published: PublishedArtifact) -> dict[str, Any]:
     """Return the settings that published images were indexed with: their source, and what it may lack."""
-    kept = {*SOURCE_NAMES, "max_quarantined_share", LARGEST, CONTRADICTED, BLIND}
-    return {name: value for name, value in published.config().items() if name in kept and value is not None}
+    kept = {*SOURCE_NAMES, "max_quarantined_share", CONTRADICTED, BLIND}
+    recorded = from_recorded(STEP, published.config())
+    return {name: value for name, value in recorded.items() if name in kept and value is not None}
 
 
 def _draw(config: ImagesConfig, path: Path) -> StagedFile:

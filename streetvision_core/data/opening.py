@@ -10,6 +10,7 @@ from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
 from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.index import DEMO_FILE, ImageIndex
 from streetvision_core.data.sources import open_source
+from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +52,7 @@ def published_source(images: PublishedArtifact) -> ImageSource:
         ConfigError: the source is not where it was when it was indexed.
         IntegrityError: the side file that says where is gone, or is not what was published.
     """
-    chosen = {key: value for key, value in images.config().items() if key in SOURCE_NAMES}
+    recorded = from_recorded("images", images.config())
+    chosen = {key: value for key, value in recorded.items() if key in SOURCE_NAMES}
     config = SourceConfig.model_validate(chosen)
     return open_source(config, demo_file=images.path(DEMO_FILE) if config.demo is not None else None)

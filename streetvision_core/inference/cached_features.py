@@ -135,9 +135,7 @@ def measure_images(
     key = _make_key(model, transform, config=checkpoint.config, device=where, shape=shape)
     rows = image_features(
         model,
-        names,
-        digests=digests,
-        read=read,
+        NamedImages(names, digests, read),
         transform=transform,
         key=replace(key, view=conditioned_view(conditions)),
         cache=cache,
@@ -204,12 +202,24 @@ def _make_key(
     )
 
 
+@dataclass(frozen=True)
+class NamedImages:
+    """Images by name, [N], the SHA-256 (hex) of their bytes in the same order, and the way to their bytes."""
+
+    names: Sequence[str]
+    digests: Sequence[str]
+    read: Callable[[str], bytes]
+
+    def decoded(self, position: int) -> Image:
+        """Return one of them, its bytes proved to be those of its digest."""
+        name, digest = self.names[position], self.digests[position]
+        return decode(_proven(self.read, name, digest))
+
+
 def image_features(
     model: Any,
-    names: Sequence[str],
+    images: NamedImages,
     *,
-    digests: Sequence[str],
-    read: Callable[[str], bytes],
     transform: Preprocessing,
     key: FeatureKey,
     cache: Path | None,
@@ -220,9 +230,7 @@ def image_features(
 
     Args:
         model: A timm classifier; it is moved to `device` and set to evaluation mode.
-        names: The images, [N].
-        digests: SHA-256 (hex) of their bytes, in the same order.
-        read: Returns the bytes of a named image.
+        images: The images, [N].
         transform: The model's preprocessing.
         key: That of `feature_key`. Whoever gives a `crop` names the view in it, with all that decides it.
         cache: The directory of all feature sets; None computes into a temporary one, which goes with the
@@ -238,12 +246,12 @@ def image_features(
     """
     place = _Temporary() if cache is None else cache
     where = place.path if isinstance(place, _Temporary) else place
-    features = open_features(where, key, digests, owner=place)
+    features = open_features(where, key, images.digests, owner=place)
     missing = features.missing
     see = crop or plain_crop(transform)
 
     def load(position: int) -> torch.Tensor:
-        return see(decode(_proven(read, names[position], digests[position])), digests[position])
+        return see(images.decoded(position), images.digests[position])
 
     writer = _Writer(features)
     try:

@@ -31,14 +31,14 @@ def read_record(kind: type[_R], data: bytes, *, where: str) -> _R:
     Raises:
         BundleError: it is not unambiguous JSON, or an unknown or missing field or a wrong type is in it.
     """
-    parse_json(data, where=where)
+    parse_unambiguous(data, where=where)
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
         raise BundleError(f"the fields of {kind.__name__}", field_faults(error), where, _ACTION) from error
 
 
-def parse_json(data: bytes, *, where: str) -> Any:
+def parse_unambiguous(data: bytes, *, where: str) -> Any:
     """Return the one value that ``data`` can mean.
 
     Raises:
@@ -65,7 +65,7 @@ def parse_canonical(data: bytes, *, where: str) -> Any:
     Raises:
         BundleError: it is not unambiguous JSON, or it is spelled in another way.
     """
-    value = parse_json(data, where=where)
+    value = parse_unambiguous(data, where=where)
     try:
         canonical = json_bytes(value)
     except ValueError as error:  # 1e999 is an infinity, and half a surrogate pair no text

@@ -6,7 +6,7 @@ Importing this package loads neither torch nor Lightning: `fit_classifier` impor
 from streetvision_core.inference.logits import Logits, predict_role
 from streetvision_core.training.checkpoint import Checkpoint
 from streetvision_core.training.config import TrainingConfig
-from streetvision_core.training.fit import fit_classifier
+from streetvision_core.training.fit import TrainingFolders, fit_classifier
 from streetvision_core.training.report import EpochReport, EpochRow
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "EpochRow",
     "Logits",
     "TrainingConfig",
+    "TrainingFolders",
     "fit_classifier",
     "predict_role",
 ]

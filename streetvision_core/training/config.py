@@ -75,7 +75,6 @@ class Lora(Settings):
 
     kind: Literal["lora"] = "lora"
     rank: int = Field(8, ge=1, le=1024, description="rank of the adapters")
-    alpha: int = Field(16, ge=1, description="scale of the adapters, divided by their rank")
 
 
 class Optimizer(Settings):

@@ -64,6 +64,26 @@ _log = logging.getLogger(__name__)
 ROLES = STEPS[CHECKPOINT].roles
 
 
+@dataclass(frozen=True)
+class TrainingFolders:
+    """The directories of a training.
+
+    Attributes:
+        staging: Where the best weights are staged.
+        resume: Where the state after each epoch is saved, so that a killed training goes on in the next
+            run; a directory of this training alone, for `io.progress.forget_progress` once it is
+            published. None saves nothing.
+        features: The cache of features, which all trainings share. None takes a temporary one.
+        tensorboard: Where the learning curve of this run is written for TensorBoard, epoch by epoch. None
+            writes none.
+    """
+
+    staging: Path
+    resume: Path | None = None
+    features: Path | None = None
+    tensorboard: Path | None = None
+
+
 def fit_classifier(
     backbone: Backbone,
     *,
@@ -71,10 +91,7 @@ def fit_classifier(
     splits: Splits,
     pictures: ImageReader,
     config: TrainingConfig,
-    directory: Path,
-    resume: Path | None = None,
-    features: Path | None = None,
-    tensorboard: Path | None = None,
+    folders: TrainingFolders,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
 ) -> Checkpoint:
     """Train a classifier on the train role and return its best epoch on val_select.
@@ -88,13 +105,7 @@ def fit_classifier(
         splits: Which image plays which role; only train and val_select are read.
         pictures: Reads the images of the index; under its conditions they are seen.
         config: The recipe.
-        directory: Where the best weights are staged.
-        resume: Where the state after each epoch is saved, so that a killed training goes on in the next
-            run; a directory of this training alone, for `io.progress.forget_progress` once it is
-            published. None saves nothing.
-        features: The cache of features, which all trainings share. None takes a temporary one.
-        tensorboard: Where the learning curve of this run is written for TensorBoard, epoch by epoch. None
-            writes none.
+        folders: Where the best weights are staged, and what else is kept.
         on_epoch: Called after each epoch.
 
     Raises:
@@ -115,15 +126,15 @@ def fit_classifier(
     _check_roles(labels)
     with ExitStack() as stack:
         state = None
-        if resume is not None:
+        if folders.resume is not None:
             training = _identify(backbone, index=index, splits=splits, config=recipe, pictures=pictures)
             device = choose_device().type
-            state = stack.enter_context(open_state(resume, training=training, device=device))
+            state = stack.enter_context(open_state(folders.resume, training=training, device=device))
         stack.enter_context(training_session(threads=recipe.hardware.threads))
         saving = Saving(state, state.load() if state else None)
-        curves = Curves(tensorboard, config=recipe)
+        curves = Curves(folders.tensorboard, config=recipe)
         curves.begin(saving.saved.rows if saving.saved else ())
-        cache = features or stack.enter_context(temporary_directory("features of images"))
+        cache = folders.features or stack.enter_context(temporary_directory("features of images"))
         task = _Task(
             backbone=backbone,
             names=splits.roles,
@@ -132,7 +143,7 @@ def fit_classifier(
             digests={image.name: image.sha256 for image in index.pictures},
             reader=pictures,
             config=recipe,
-            directory=directory,
+            directory=folders.staging,
             features=cache,
             on_epoch=curves.before(on_epoch),
             unreadable=Unreadable(

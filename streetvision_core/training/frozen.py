@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.inference.cached_features import (
+    NamedImages,
     conditioned_crop,
     conditioned_view,
     feature_key,
@@ -97,13 +98,9 @@ class FrozenBackbone:
         )
         if augmented is not None:
             view, crop = _augmented(augmented, conditions, draw=draw)
-        digests = [self._digests[name] for name in names]
-        read = self._read
         return image_features(
             self._model,
-            names,
-            digests=digests,
-            read=read,
+            NamedImages(names, [self._digests[name] for name in names], self._read),
             transform=self._transform,
             key=replace(self._key, view=view),
             crop=crop,

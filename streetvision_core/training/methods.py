@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from streetvision_core.models.backbone import Backbone
 
 PARITY_IMAGES = 4
+# The adapters' product is scaled by this divided by their rank. It is fixed, so that the learning rate that
+# suits one rank suits another (Hu et al., LoRA, 2106.09685, section 4.1).
+LORA_ALPHA = 16
 # How far the loss of a model may lie from that of the same model, in nats or as a share of it.
 SAME_LOSS, SAME_LOSS_ON_A_GPU = 2e-4, 2e-2
 
@@ -54,7 +57,7 @@ def trainable_classifier(
         add_adapters(
             model,
             rank=config.method.rank,
-            alpha=config.method.alpha,
+            alpha=LORA_ALPHA,
             seed=config.seed,
         )
         model.get_classifier().requires_grad_(requires_grad=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import torch
+    from torch.utils.data import DataLoader
 
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.inference.logits import Logits
@@ -123,37 +124,14 @@ def train_on_pixels(
     config, known = training.config, training.saving.saved
     with training_session(threads=config.hardware.threads), group_of(processes):
         transform = eval_transform(training.backbone.pretrained_cfg, views=make_views(config.views))
-        decoded = DecodedImages(
-            training.reader,
-            training.train.names,
-            side=decoded_side(config, transform=transform, conditions=training.reader.conditions),
-            cache_bytes=_half_cache(config, processes),
-        )
-        batches = EpochBatches(
-            len(decoded),
-            batch_size=config.batch_size,
-            seed=config.seed,
-            parts=config.hardware.accumulate,
-            rank=processes.rank,
-            processes=processes.count,
-        )
-        loader = make_train_loader(
-            decoded,
-            training.train.labels,
-            transform=transform,
-            config=config,
-            batches=batches,
-            workers=choose_workers(
-                config.hardware.num_workers, device=choose_device().type, processes=processes.count
-            ),
-        )
+        loader, steps = _make_loader(training, transform=transform, processes=processes)
         module = ClassifierModule(
             trainable_classifier(training.backbone, config=config, head=training.head),
             transform=transform,
             validation_batch_size=BATCH_SIZE,
             config=config,
             class_weights=class_weights(training.train.labels),
-            steps_per_epoch=batches.steps,
+            steps_per_epoch=steps,
             rows=known.rows if known else (),
             unreadable=unreadable
             or Unreadable(config.max_unreadable, known=known.unreadable if known else ()),
@@ -177,6 +155,39 @@ def train_on_pixels(
             on_epoch=on_epoch,
         )
         return module, speed
+
+
+def _make_loader(
+    training: PixelTraining, *, transform: Preprocessing, processes: Processes
+) -> tuple[DataLoader[Any], int]:
+    """Return the augmented images of train in batches, and how many steps an epoch has."""
+    config = training.config
+    decoded = DecodedImages(
+        training.reader,
+        training.train.names,
+        side=decoded_side(config, transform=transform, conditions=training.reader.conditions),
+        cache_bytes=_half_cache(config, processes),
+    )
+    batches = EpochBatches(
+        len(decoded),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        parts=config.hardware.accumulate,
+        rank=processes.rank,
+        processes=processes.count,
+    )
+    workers = choose_workers(
+        config.hardware.num_workers, device=choose_device().type, processes=processes.count
+    )
+    loader = make_train_loader(
+        decoded,
+        training.train.labels,
+        transform=transform,
+        config=config,
+        batches=batches,
+        workers=workers,
+    )
+    return loader, batches.steps
 
 
 def _half_cache(config: TrainingConfig, processes: Processes) -> int:

@@ -12,6 +12,18 @@ BAD = {
         {"gate": {"reuse": False}},
         ("reuse", "(gate)", "resources: {store: {config: {reuse: false}}}"),
     ),
+    "the separator of a table": (
+        {"images": {"csv": {"path": "x", "separator": ";"}}},
+        ("separator", "csv of images", "Leave it out: it is found"),
+    ),
+    "a column by its earlier name": (
+        {"images": {"parquet": {"path": "x", "image_column": "jpg"}}},
+        ("image_column", "parquet of images", "It is file_column now."),
+    ),
+    "a bound that is a constant now": (
+        {"images": {"demo": {}, "max_megapixels": 50}},
+        ("max_megapixels is no setting any more, it is always 200",),
+    ),
     "a scan of every image": (
         {"images": {"demo": {}, "rescan": True}},
         ("rescan", "(images)", "resources: {store: {config: {reuse: false}}}"),

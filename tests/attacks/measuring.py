@@ -1,16 +1,14 @@
-"""One action in a process of its own, under a limit of memory: its seconds, its peak, and its answer.
-
-Run as a program it is that process: ``measuring.py ACTION ARGUMENT...``.
-"""
+"""One action in a process of its own, under a limit of memory: its seconds, its peak, and its answer."""
 
 import json
 import re
 import resource
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.zygote import Call, zygote
 
 # What a process may allocate. An attack must not take down the machine that the tests run on.
 LIMIT = 9 * 2**30
@@ -18,7 +16,10 @@ LIMIT = 9 * 2**30
 
 @dataclass(frozen=True)
 class Cost:
-    """What an action cost, and what it answered: the name of its error and the text, or a result."""
+    """What an action cost, and what it answered: the name of its error and the text, or a result.
+
+    `seconds` are those of the processor, which other work on the machine does not lengthen.
+    """
 
     seconds: float
     peak_mib: float
@@ -28,10 +29,12 @@ class Cost:
 
 def cost_of(action, *arguments):
     """Run an action of this module; an answer that does not come within two minutes is a failure."""
-    command = [sys.executable, str(Path(__file__)), action, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        words = [action, *map(str, arguments)]
+        call = Call("tests.attacks.measuring:measure", words, output=str(output), errors=str(errors))
+        assert zygote().run(call, timeout=120) == 0, errors.read_text()[-2000:]
+        return Cost(**json.loads(output.read_text().splitlines()[-1]))
 
 
 def load(folder):
@@ -58,22 +61,17 @@ def index(path):
     return f"read one of {len(names)}"
 
 
-def main():
-    sys.path[0] = str(Path(__file__).parents[2])
-    import timm  # noqa: F401
-
-    import streetvision_core.bundle.weights  # noqa: F401 - what every action imports is not what it costs
-
+def measure(action, *arguments):
+    """Do that in the forked process, which has loaded what every action imports."""
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
-    action, *arguments = sys.argv[1:]
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins again here
-    before, began = _peak(), time.perf_counter()
+    before, began = _peak(), time.process_time()
     try:
         answer = globals()[action](*arguments)
     except Exception as error:  # noqa: BLE001 - which error it is, the test judges
         answer = f"{type(error).__name__}: {error}"
-    seconds, peak = time.perf_counter() - began, _peak()
+    seconds, peak = time.process_time() - began, _peak()
     print(json.dumps({"seconds": seconds, "peak_mib": peak, "grown_mib": peak - before, "answer": answer}))
 
 
@@ -81,7 +79,3 @@ def _peak():
     # Not ru_maxrss: it goes on from the process that started this one.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
-
-
-if __name__ == "__main__":
-    main()

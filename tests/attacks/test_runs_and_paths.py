@@ -14,7 +14,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 from dagster._core.test_utils import create_run_for_test
 from filelock import FileLock
 
@@ -25,18 +24,12 @@ from streetvision_core.cli import GOES_ON
 from streetvision_core.errors import StoreError
 from streetvision_core.io import claims as claim_files
 from streetvision_core.io import default_store
-from tests.assets.graph import paragraph, small_config
+from tests.assets.graph import paragraph
 from tests.bundle.chain import draw_images
-from tests.e2e.place import (
-    PATIENCE,
-    READABLE,
-    REPOSITORY,
-    Place,
-    activate_file,
-    assert_one_paragraph,
-)
+from tests.e2e.place import Place, activate_file, assert_one_paragraph
 from tests.e2e.test_ui import ask, serving
 from tests.faults import disk
+from tests.zygote import PATIENCE, REPOSITORY, zygote
 
 pytestmark = pytest.mark.e2e
 MAKE = f"make -C {shlex.quote(str(REPOSITORY))} -o .venv/runtime bundle PRESET="
@@ -60,31 +53,52 @@ def place(tmp_path, images, activate):
     return Place(tmp_path / "place", images, activate)
 
 
+def long_preset(place):
+    return place.preset(phase1_checkpoint={"epochs": 500, "patience": 500})
+
+
 @contextmanager
 def training(place, command=MATERIALIZE):
     """A run in the middle of its training, in a process group of its own, as a terminal starts it."""
-    preset, log = place.root / "long.yaml", place.root / "training.log"
-    steps = small_config(place.pictures, phase1_checkpoint={"epochs": 500, "patience": 500})
-    preset.write_text(yaml.safe_dump({"ops": steps, **READABLE}))
+    log = place.root / "training.log"
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            place.command("eval", f"{command}{shlex.quote(str(preset))}"),
+            place.command("eval", f"{command}{shlex.quote(str(long_preset(place)))}"),
             cwd=place.root, env=place.environment, stdout=output, stderr=output, start_new_session=True,
         ) as process,
     ):  # fmt: skip
         try:
-            wait_for(lambda: "train loss" in log.read_text(), process, log)
+            wait_for(lambda: "train loss" in log.read_text(), lambda: process.poll() is None, log)
             yield process, log
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for(condition, process, log):
+@contextmanager
+def training_loaded(place):
+    """The same in a process that is loaded, for what the start of a command has no part in."""
+    log = place.root / "training_loaded.log"
+    words = (*shlex.split(MATERIALIZE), long_preset(place))
+    pid = zygote().start(place.call(words, output=log, errors=log))
+    try:
+        wait_for(lambda: log.exists() and "train loss" in log.read_text(), lambda: is_alive(pid), log)
+        yield pid, log
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        zygote().wait(pid)
+
+
+def is_alive(pid):
+    return Path(f"/proc/{pid}").exists()
+
+
+def wait_for(condition, runs, log):
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert process.poll() is None, log.read_text()
+        assert runs(), log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
 
@@ -113,11 +127,11 @@ def leave_killed_runs(place, count):
 
 
 def test_the_next_run_fails_a_killed_one_and_leaves_one_that_is_at_work(place):
-    with training(place) as (process, _):
+    with training_loaded(place) as (pid, _):
         [at_work] = statuses(place)
         assert place.materialize("images").code == 0
         assert statuses(place)[at_work] == "STARTED"
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
     assert statuses(place)[at_work] == "STARTED"
     assert place.run("dagster", "asset", "list").code == 0, "loading the definitions repairs nothing"
     assert statuses(place)[at_work] == "STARTED"
@@ -237,7 +251,7 @@ def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(place, command, code
     lines = [line for line in lines if "train loss" not in line and not line.startswith("make: ***")]
     assert lines == [GOES_ON]
     assert list(statuses(place).values()) == ["FAILURE"]
-    with training(place) as (_, log):
+    with training_loaded(place) as (_, log):
         assert "epoch 1/" not in log.read_text()
 
 
@@ -366,9 +380,8 @@ def test_a_path_below_the_home_directory_is_one_whatever_the_working_directory(p
     shutil.copytree(place.home, home / "dagster")
     overrides = {"HOME": str(home), "DAGSTER_HOME": "~/dagster", "STREETVISION_STORE": "~/store"}
     at_home = replace(place, overrides=overrides)
-    preset = place.root / "preset.yaml"
-    preset.write_text(yaml.safe_dump({"ops": small_config(place.pictures), **READABLE}))
-    done = at_home.run("dagster", "asset", "materialize", "--select", "images", "-c", preset, cwd=folder)
+    words = ("dagster", "asset", "materialize", "--select", "images", "-c", place.preset())
+    done = at_home.run_loaded(*words, cwd=folder)
     assert done.code == 0, done.terminal
     assert (home / "store/latest/images.json").is_file()
     assert (home / "dagster/history/runs.db").is_file()
@@ -425,9 +438,7 @@ def imported(tmp_path):
 )
 def test_a_module_in_the_working_directory_is_not_taken_for_ours(place, foreign, tmp_path, words):
     if "materialize" in words:
-        preset = place.root / "preset.yaml"
-        preset.write_text(yaml.safe_dump({"ops": small_config(place.pictures), **READABLE}))
-        words = (*words, "-c", preset)
+        words = (*words, "-c", place.preset())
     done = place.run(*words, cwd=foreign)
     assert imported(tmp_path) == []
     assert "ImportError" not in done.terminal

@@ -140,7 +140,7 @@ def make_chain(root, *, training, seed=0) -> Chain:
     """Draw images and run every step up to the evaluation, for real."""
     from streetvision_core.inference.logits import predict_role
     from streetvision_core.models import BackboneConfig, prepare_backbone
-    from streetvision_core.training.fit import fit_classifier
+    from streetvision_core.training.fit import TrainingFolders, fit_classifier
 
     draw_images(root / "pictures", seed=seed)
     store = ArtifactStore(root / "store")
@@ -160,7 +160,7 @@ def make_chain(root, *, training, seed=0) -> Chain:
     checkpoint = fit_classifier(
         backbone=backbone, index=chain.index, splits=chain.splits,
         pictures=chain.pictures("train", "val_select"), config=training,
-        directory=store.stage(RUN, "phase1_checkpoint"), on_epoch=lambda _: None,
+        folders=TrainingFolders(store.stage(RUN, "phase1_checkpoint")), on_epoch=lambda _: None,
     )  # fmt: skip
     chain.publish(
         "phase1_checkpoint", checkpoint.to_artifact(), inputs=(*SEEN, "backbone"),

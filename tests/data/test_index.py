@@ -207,12 +207,12 @@ def test_what_was_put_aside_is_listed_although_nothing_is_published(tmp_path):
     assert (is_half_made(directory), store.current_steps()) == (True, [])
 
 
-def test_the_largest_image_is_a_setting(tmp_path):
+def test_an_image_of_too_many_pixels_is_put_aside(tmp_path):
     write(tmp_path / "large.jpg", encode(scene(1, size=(1200, 1000))))
     rows = [*good(tmp_path, 40), {"file": "large.jpg", "label": 1, "group": ""}]
     csv_source(tmp_path, rows)
-    config = ImagesConfig(csv=CsvConfig(path=str(tmp_path / "labels.csv")), max_megapixels=1)
-    index = index_images(config, directory=tmp_path / "step").index
+    source = open_source(SourceConfig(csv=CsvConfig(path=str(tmp_path / "labels.csv"))))
+    index = index_source(source, max_pixels=1_000_000)
     assert reasons(index) == {"large.jpg": Reason.TOO_LARGE}
     assert "more than 1 megapixels" in index.quarantine[0].detail
 

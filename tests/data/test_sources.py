@@ -373,14 +373,14 @@ def test_nulls_in_parquet_are_missing_and_unlabelled(tmp_path):
 
 def test_parquet_columns_can_be_plain_and_named(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", [{"jpg": b"x", "y": "Roadwork", "clip.id": "c"}])
-    source = parquet(path, image_column="jpg", label_column="y", group_column="clip.id")
+    source = parquet(path, file_column="jpg", label_column="y", group_column="clip.id")
     assert listing(source) == {"a.parquet#000000": (1, "c")}
     assert source.read("a.parquet#000000") == b"x"
-    assert listing(parquet(path, image_column="jpg", label_column="y")) == {"a.parquet#000000": (1, None)}
+    assert listing(parquet(path, file_column="jpg", label_column="y")) == {"a.parquet#000000": (1, None)}
 
 
 @pytest.mark.parametrize(
-    "options", [{"label_column": "y"}, {"image_column": "y"}, {"group_column": "video.id"}]
+    "options", [{"label_column": "y"}, {"file_column": "y"}, {"group_column": "video.id"}]
 )
 def test_a_missing_parquet_column_is_named(tmp_path, options):
     path = write_parquet(tmp_path / "a.parquet", [hub_row(b"x", 1, "v")])

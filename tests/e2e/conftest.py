@@ -25,7 +25,7 @@ def tiny_pictures(tmp_path_factory):
 def first_run(tmp_path_factory, tiny_pictures, activate):
     """The place where everything was materialized, and what the terminal showed. Nobody writes here."""
     place = Place(tmp_path_factory.mktemp("first"), tiny_pictures, activate)
-    finished = place.materialize("*bundle")
+    finished = place.run("dagster", "asset", "materialize", "--select", "*bundle", "-c", place.preset())
     assert finished.code == 0, finished.terminal
     return place, finished
 

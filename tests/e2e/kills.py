@@ -1,9 +1,33 @@
 """What is looked at in a store after its run was killed, or finished."""
 
+import os
+from pathlib import Path
+from tempfile import mkstemp
+
 from streetvision_core.errors import MissingArtifactError
 from streetvision_core.history.scan import all_places
 from streetvision_core.io import read_artifact
-from tests.assets.graph import STEPS
+from tests.assets.graph import STEPS, Graph
+from tests.zygote import Call, zygote
+
+
+def start(root, pictures, **changes):
+    """Start a run of the real job in a process of its own and return its process id."""
+    root.mkdir(exist_ok=True)
+    handle, log = mkstemp(suffix=".log", dir=root)
+    os.close(handle)
+    arguments = [str(root), str(pictures), changes]
+    return zygote().start(Call("tests.e2e.kills:materialize", arguments, output=log, errors=log))
+
+
+def run(root, pictures, **changes):
+    return zygote().wait(start(root, pictures, **changes))
+
+
+def materialize(root, pictures, changes):
+    """Execute the job in the forked process."""
+    graph = Graph(Path(root))
+    return 0 if graph.materialize(Path(pictures), **changes).success else 1
 
 
 def digests(store):

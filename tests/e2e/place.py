@@ -14,18 +14,23 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 
 from streetvision_core.io import ArtifactStore
 from tests.assets.graph import Graph, reusing, small_config
+from tests.zygote import PATIENCE, REPOSITORY, Call, zygote
 
-REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 READABLE = {"loggers": {"console": {}}}
 PARAGRAPH = re.compile(r"^.*\bExpected .+, but found .+ \(.+\)\. [A-Z].+[.?]$", re.MULTILINE)
 OURS = ("DAGSTER", "STREETVISION", "PYTHON", "MAKE", "MFLAGS")
-PATIENCE = 280  # seconds; a busy machine takes ten times as long as an idle one
+# What the two commands run once they are loaded.
+FUNCTIONS = {
+    "dagster": "streetvision_assets.commands.dagster_command:main",
+    "streetvision": "streetvision_core.cli:main",
+}
 
 
 @dataclass(frozen=True)
@@ -92,12 +97,32 @@ class Place:
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 
-    def materialize(self, selection, *, reuse=True, **changes):
-        """Run ``dagster asset materialize`` with a preset for tiny images; ``changes`` are per step."""
-        preset = self.root / "preset.yaml"
+    def call(self, words, *, output, errors, cwd=None):
+        """Return the call of a command that does what :meth:`run` does, without the loading."""
+        program, *arguments = map(str, words)
+        environment = {**self.environment, "DAGSTER_MODULE_NAME": "streetvision_assets.definitions"}
+        files = {"output": str(output), "errors": str(errors)}
+        folder = str(cwd or self.root)
+        return Call(FUNCTIONS[program], [arguments], **files, folder=folder, environment=environment)
+
+    def run_loaded(self, *words, cwd=None):
+        """Do what :meth:`run` does in a process that has loaded everything already."""
+        with TemporaryDirectory() as folder:
+            output, errors = Path(folder, "output"), Path(folder, "errors")
+            code = zygote().run(self.call(words, output=output, errors=errors, cwd=cwd))
+            return Finished(code, output.read_text(), errors.read_text())
+
+    def preset(self, *, reuse=True, **changes):
+        """Write a preset for tiny images and return its path; ``changes`` are per step."""
+        path = self.root / "preset.yaml"
         given = {"ops": small_config(self.pictures, **changes), **reusing(reuse), **READABLE}
-        preset.write_text(yaml.safe_dump(given))
-        return self.run("dagster", "asset", "materialize", "--select", selection, "-c", preset)
+        path.write_text(yaml.safe_dump(given))
+        return path
+
+    def materialize(self, selection, **changes):
+        """Run ``dagster asset materialize`` with a preset for tiny images, in a process that is loaded."""
+        words = ("dagster", "asset", "materialize", "--select", selection)
+        return self.run_loaded(*words, "-c", self.preset(**changes))
 
     def materialize_here(self, capsys, *steps, **changes):
         """Do the same in this process, which saves the seconds a process takes to start."""

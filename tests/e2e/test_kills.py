@@ -10,8 +10,8 @@ from streetvision_core.bundle import verify_bundle
 from streetvision_core.history.scan import run_ids
 from streetvision_core.io import ArtifactStore
 from tests.assets.graph import STEPS
-from tests.e2e.kills import digests, faults, leftovers, told
-from tests.e2e.zygote import Zygote
+from tests.e2e.kills import digests, faults, leftovers, run, start, told
+from tests.zygote import zygote
 
 pytestmark = pytest.mark.long
 KILLS = 12
@@ -19,24 +19,17 @@ RUNS_AT_ONCE = 6
 
 
 @pytest.fixture(scope="module")
-def zygote():
-    started = Zygote()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(zygote, tiny_pictures, tmp_path_factory):
+def undisturbed(tiny_pictures, tmp_path_factory):
     """What a run that nobody disturbs comes to, and the seconds that it takes."""
     root = tmp_path_factory.mktemp("undisturbed") / "place"
     began = time.monotonic()
-    assert zygote.run(root, tiny_pictures) == 0, told(root)
+    assert run(root, tiny_pictures) == 0, told(root)
     return digests(ArtifactStore(root / "store")), time.monotonic() - began
 
 
 @pytest.mark.timeout(900)
 def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alike(
-    zygote, undisturbed, tiny_pictures, tmp_path
+    undisturbed, tiny_pictures, tmp_path
 ):
     expected, seconds = undisturbed
     seed = random.SystemRandom().randrange(2**32)
@@ -47,16 +40,16 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
         root = tmp_path / str(attempt)
         moment = moments.uniform(0, seconds)
         where = f"attempt {attempt} of seed {seed}, killed after {moment:.2f} s"
-        pid = zygote.start(root, tiny_pictures)
+        pid = start(root, tiny_pictures)
         time.sleep(moment)
-        zygote.kill(pid)
-        if zygote.wait(pid) == -9:
+        zygote().kill(pid)
+        if zygote().wait(pid) == -9:
             killed += 1
         else:  # it was quicker than the kill: whoever comes to draw a later moment learns nothing
             seconds = moment
         store = ArtifactStore(root / "store")
         assert faults(store) == [], where
-        assert zygote.run(root, tiny_pictures) == 0, f"{where}: {told(root)}"
+        assert run(root, tiny_pictures) == 0, f"{where}: {told(root)}"
         assert digests(store) == expected, where
         assert faults(store) == [], where
         assert leftovers(store) == [], where
@@ -65,17 +58,17 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
 
 
 @pytest.mark.timeout(600)
-def test_six_runs_at_once_on_one_store_and_one_instance_stay_apart(zygote, tiny_pictures, tmp_path):
+def test_six_runs_at_once_on_one_store_and_one_instance_stay_apart(tiny_pictures, tmp_path):
     """Two of them are the very same run, the others differ in a seed, so that a mix-up would show."""
-    zygote.run(tmp_path, tiny_pictures, phase1_checkpoint={"epochs": 1, "seed": 99})  # makes the instance
+    run(tmp_path, tiny_pictures, phase1_checkpoint={"epochs": 1, "seed": 99})  # makes the instance
     seeds = [0, 0, 1, 2, 3, 4]
-    pids = [zygote.start(tmp_path, tiny_pictures, phase1_checkpoint={"seed": seed}) for seed in seeds]
-    assert [zygote.wait(pid) for pid in pids] == [0] * RUNS_AT_ONCE, told(tmp_path)
+    pids = [start(tmp_path, tiny_pictures, phase1_checkpoint={"seed": seed}) for seed in seeds]
+    assert [zygote().wait(pid) for pid in pids] == [0] * RUNS_AT_ONCE, told(tmp_path)
     said = told(tmp_path)
     assert "database is locked" not in said
     assert "OperationalError" not in said
     store = ArtifactStore(tmp_path / "store")
-    bundles = [store.resolve("bundle", run_id=run) for run in run_ids(store.root)[1:]]
+    bundles = [store.resolve("bundle", run_id=run_id) for run_id in run_ids(store.root)[1:]]
     assert len(bundles) == RUNS_AT_ONCE
     for bundle in bundles:
         assert {given.run_id for given in bundle.manifest.input_artifacts.values()} == {

@@ -28,7 +28,7 @@ def toy_of_the_cache():
 
 def fill(checkpoint, cache, names, toy, **settings):
     """The features of the named images as `predict_role` asks for them."""
-    from streetvision_core.inference.cached_features import feature_key, image_features
+    from streetvision_core.inference.cached_features import NamedImages, feature_key, image_features
     from streetvision_core.inference.logits import digests_of
     from streetvision_core.models.preprocessing import eval_transform
 
@@ -41,7 +41,8 @@ def fill(checkpoint, cache, names, toy, **settings):
     }
     view, model = given.pop("view", "plain"), checkpoint.load_model()
     key = feature_key(model, given["transform"], config=checkpoint.config, device="cpu")
-    return image_features(model, names, key=replace(key, view=view), cache=cache, **given)
+    images = NamedImages(names, given.pop("digests"), given.pop("read"))
+    return image_features(model, images, key=replace(key, view=view), cache=cache, **given)
 
 
 def _fill(checkpoint, cache, *, role, reverse, kill_at_shard, begin):

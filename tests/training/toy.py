@@ -13,7 +13,7 @@ from streetvision_core.errors import IntegrityError
 from streetvision_core.io import ArtifactStore, create_step_manifest
 from streetvision_core.models import BackboneConfig, prepare_backbone
 from streetvision_core.recorded import from_recorded
-from streetvision_core.training import TrainingConfig, fit_classifier
+from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
 
 SIZE = 40
 
@@ -101,10 +101,7 @@ def fit(
         splits=toy.splits,
         pictures=toy.reader,
         config=recipe(**changes),
-        directory=directory,
-        resume=resume,
-        features=features,
-        tensorboard=tensorboard_to,
+        folders=TrainingFolders(directory, resume, features, tensorboard_to),
         on_epoch=on_epoch,
     )
 

@@ -130,7 +130,7 @@ class CsvSource:
         if config.group_column is not None and not group_is_default:
             wanted.append(config.group_column)
         wanted += named_columns(config)
-        self._table = read_table(path, wanted=wanted, separator=config.separator, where=config.path)
+        self._table = read_table(path, wanted=wanted, where=config.path)
         self._columns = _find_columns(self._table, wanted, config.path)
         self._file, self._label = (self._columns[name] for name in wanted[:2])
         self._group = self._table.spelling(config.group_column) if config.group_column else None
@@ -292,7 +292,7 @@ def _find_columns(table: Table, wanted: Sequence[str], where: str) -> dict[str, 
             f"no {', '.join(missing)} among {', '.join(table.header[:20]) or 'no columns at all'}"
             f" (separated by {separator})",
             where,
-            "Name the columns in the configuration of the CSV source, correct the header, or name the"
-            " separator.",
+            "Name the columns in the configuration of the CSV source, correct the header, or name another"
+            " separator in a first line: sep=X.",
         )
     return {name: place for name, place in places.items() if place is not None}

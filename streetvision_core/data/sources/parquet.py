@@ -138,7 +138,7 @@ class _Columns:
         with _readable(path), pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
             _check_expansion(path, _claimed_bytes(file.metadata), _most_bytes(path))
-        image = config.image_column
+        image = config.file_column
         leaf = image if _is_binary(_find(schema, image)) else f"{image}.bytes"
         group_is_default = config.group_column == type(config).model_fields["group_column"].default
         group = config.group_column

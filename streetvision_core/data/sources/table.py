@@ -2,8 +2,8 @@
 
 `read_table` promises the cells as they stand, blanks and line breaks in them included. What it takes for
 punctuation: a byte order mark (UTF-8, UTF-16, UTF-32; without one the file is UTF-8), a first line `sep=;`,
-rows without any filled cell, and empty cells beyond the header. The separator is the one that is named, else
-that of `sep=`, else the one of `SEPARATORS` whose header has the wanted columns. Names of columns are
+rows without any filled cell, and empty cells beyond the header. The separator is that
+of `sep=`, else the one of `SEPARATORS` whose header has the wanted columns. Names of columns are
 compared without blanks around them and without case.
 
 A table is refused before it costs much: by its size, the length of a line and of a cell, and the number of
@@ -66,14 +66,13 @@ def column_key(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
-def read_table(path: Path, *, wanted: Sequence[str], separator: str | None, where: str) -> Table:
+def read_table(path: Path, *, wanted: Sequence[str], where: str) -> Table:
     """Read the table at `path`, which errors call `where`.
 
     Args:
         path: The file.
         wanted: The columns that tell the right separator from the others; whether they are there is not
             checked here.
-        separator: The character between two cells; None to find it.
         where: What errors call the file.
 
     Raises:
@@ -81,7 +80,7 @@ def read_table(path: Path, *, wanted: Sequence[str], separator: str | None, wher
     """
     try:
         encoding = _encoding(path, where)
-        chosen = separator or _guess_separator(path, encoding, wanted, where)
+        chosen = _guess_separator(path, encoding, wanted, where)
         records = _records(path, encoding, chosen, where)
         _, header = next(records, (0, []))
         _check_header(header, where)
@@ -211,7 +210,8 @@ def _fit(cells: list[str], header: Sequence[str], line: int, separator: str, whe
             f"rows of at most {len(header)} cells, as the header has",
             f"more cells than columns in line {line}",
             where,
-            f"Put quotes around cells that contain a {name}, or name another separator.",
+            f"Put quotes around cells that contain a {name}, or name another separator in a first line:"
+            " sep=X.",
         )
     return cells[: len(header)] + [""] * (len(header) - len(cells))
 

@@ -29,7 +29,7 @@ from streetvision_core.io.system import temporary_directory
 from streetvision_core.models.config import Settings
 from streetvision_core.training.checkpoint import UNREADABLE
 from streetvision_core.training.config import PROBE
-from streetvision_core.training.fit import fit_classifier
+from streetvision_core.training.fit import TrainingFolders, fit_classifier
 from streetvision_core.training.out_of_fold.judged import Judged, JudgedFolds, judged_folds
 from streetvision_core.training.out_of_fold.record import CrossValidation
 
@@ -239,8 +239,7 @@ def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> 
             splits=replace(task.splits, roles=named),
             pictures=task.reader,
             config=task.recipe,
-            directory=directory,
-            features=task.features,
+            folders=TrainingFolders(directory, features=task.features),
         )
         said = predict_role(
             checkpoint,
