@@ -1,27 +1,27 @@
 """The real graph on a real instance, with a store of its own and a model small enough for a test."""
 
 import os
+import shutil
+from functools import cache
 
 import dagster as dg
 
 from streetvision_assets.console import readable_error
 from streetvision_assets.definitions import defs
+from streetvision_core import graph
 from streetvision_core.escape import from_markdown
 from streetvision_core.io import ArtifactStore
 from streetvision_core.recorded import from_recorded
+from tests.bundle.chain import draw_images
 
-STEPS = (
-    "images",
-    "splits",
-    "backbone",
-    "phase1_checkpoint",
-    "gate",
-    "val_calib_logits",
-    "scrc",
-    "thresholds",
-    "evaluation",
-    "bundle",
-)
+
+def _depth(step):
+    rule = graph.STEPS[step]
+    return 1 + max(map(_depth, rule.inputs + rule.optional), default=0)
+
+
+# As Dagster runs them: what may follow the same steps, by name.
+STEPS = tuple(sorted(graph.STEPS, key=lambda step: (_depth(step), step)))
 
 
 def small_config(pictures, **changes):
@@ -88,6 +88,30 @@ class Graph:
 
     def current(self, step):
         return self.store.resolve(step)
+
+
+@cache
+def first_images(base):
+    """The folder of tiny images that the tests of this process share, below pytest's own directory."""
+    (folder := base / "first_images").mkdir()
+    draw_images(folder)
+    return folder
+
+
+@cache
+def first_run(base):
+    """One run of everything on them and its result. Nobody writes there: tests that do copy it first."""
+    (root := base / "first").mkdir()
+    graph = Graph(root)
+    result = graph.materialize(first_images(base))
+    assert result.success, paragraph(result)
+    return graph, result
+
+
+def copy_of(graph, target):
+    """A graph with its instance and its store, to do with as one likes."""
+    shutil.copytree(graph.store_path.parent, target, dirs_exist_ok=True)
+    return Graph(target)
 
 
 def paragraph(result):
