@@ -37,7 +37,7 @@ def test_reuse_is_no_look_and_another_setting_is_one_and_the_data_version_knows_
     assert other.success, paragraph(other)
     number = metrics(graph, "scrc")["look_number"]
     assert number == 3
-    computed = graph.run("make_bundle", steps=["scrc"], config={"scrc": {"config": {"reuse": False}}})
+    computed = graph.run("make_bundle", steps=["scrc"], reuse=False)
     assert computed.success, paragraph(computed)
     manifest = graph.current("scrc").manifest
     assert manifest.data_version == before["scrc"].data_version
