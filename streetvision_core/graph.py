@@ -80,7 +80,8 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         ),
         # Its recipe is that of the checkpoint. val_calib where it is asked for by name, as a look at it.
         CROSS_VALIDATION: Step(
-            ("images", "splits", "backbone", CHECKPOINT), roles=("train", "val_select", "val_calib")
+            ("images", "splits", "backbone", CHECKPOINT, CONDITIONS),
+            roles=("train", "val_select", "val_calib"),
         ),
         # It shows images that a model contradicts: never those that judge or certify.
         "label_audit": Step(("images", "splits", CROSS_VALIDATION), roles=("train", "val_select")),

@@ -36,11 +36,11 @@ def cross_validation(
     splits: PublishedArtifact,
     backbone: PublishedArtifact,
     phase1_checkpoint: PublishedArtifact,
+    conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """Logits of every image by classifiers of the same recipe that saw nothing of its group."""
-    step = Step.begin(
-        context, store, config, images, splits, backbone, phase1_checkpoint, roles=config.names_of_roles
-    )
+    inputs = (images, splits, backbone, phase1_checkpoint, conditions)
+    step = Step.begin(context, store, config, *inputs, roles=config.names_of_roles)
     if LOOKS[step.name] in step.roles:
         step = step.look(images, splits)
     index, roles = ImageIndex.from_artifact(images), Splits.from_artifact(splits)
@@ -48,7 +48,7 @@ def cross_validation(
         Backbone.from_artifact(backbone),
         index=index,
         splits=roles,
-        pictures=open_images(images, roles, roles=step.roles),
+        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
         recipe=read_recipe(phase1_checkpoint.config()),
         config=config,
         features=store.open().features_directory(),

@@ -18,7 +18,8 @@ looks differ, and a kill leaves a look that is counted, or none and a temporary 
 
 A certificate takes its share of delta. Under a budget of N looks that is delta / N (Bonferroni), and a look
 is refused with which the certificates that share its images would have taken more than the least of their
-deltas together. Nor is one given without a budget afterwards: the words of the earlier ones would not hold.
+deltas together. Nor is one given without a budget afterwards: the words of the earlier ones would not hold. Promises of
+different steps are of different kinds, and each kind has its own sum.
 Another checkpoint that was looked at without a certificate takes a share too: it might have been the one to
 certify.
 
@@ -317,7 +318,7 @@ def _sharing(root: Path, own: bytes) -> list[Look]:
 
 
 def _require_left(share: Share, subject: Subject, sharing: Sequence[Look]) -> None:
-    given = [look for look in sharing if look.share]
+    given = [look for look in sharing if look.share and look.subject.step == subject.step]
     budgets = [one.delta for look in given if (one := look.share) and one.budget]
     if share.budget is None and not budgets:
         return

@@ -1,25 +1,17 @@
-import shutil
-
 import pytest
 
-from tests.assets.graph import Graph, paragraph
-from tests.bundle.chain import draw_images
+from tests.assets import graph as graphs
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    draw_images(folder)
-    return folder
+    return graphs.first_images(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory, pictures):
+def first_run(tmp_path_factory):
     """One run of everything; nobody changes its store: tests that do take ``graph``."""
-    graph = Graph(tmp_path_factory.mktemp("first"))
-    result = graph.materialize(pictures)
-    assert result.success, paragraph(result)
-    return graph, result
+    return graphs.first_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture
@@ -27,7 +19,6 @@ def graph(first_run, tmp_path):
     """A copy of the first run, instance and store, to do with as one likes."""
     made, _ = first_run
     made.instance.dispose()
-    shutil.copytree(made.store_path.parent, tmp_path, dirs_exist_ok=True)
-    copied = Graph(tmp_path)
+    copied = graphs.copy_of(made, tmp_path)
     yield copied
     copied.instance.dispose()

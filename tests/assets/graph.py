@@ -1,30 +1,37 @@
 """The real graph on a real instance, with a store of its own and a model small enough for a test."""
 
 import os
+import shutil
+from functools import cache
 
 import dagster as dg
 
 from streetvision_assets.console import readable_error
 from streetvision_assets.definitions import defs
+from streetvision_core import graph
 from streetvision_core.escape import from_markdown
 from streetvision_core.io import ArtifactStore
 from streetvision_core.recorded import from_recorded
+from tests.bundle.chain import draw_images
 
-STEPS = (
-    "conditions",
-    "images",
-    "splits",
-    "backbone",
-    "phase1_checkpoint",
-    "gate",
-    "val_calib_logits",
-    "scrc",
-    "thresholds",
-    "evaluation",
-    "bundle",
-)
-# Steps beside the way to the bundle.
-BESIDE = ("cross_validation", "label_audit")
+
+def _takes(step):
+    rule = graph.STEPS[step]
+    return rule.inputs + rule.added + rule.optional
+
+
+def _depth(step):
+    return 1 + max(map(_depth, _takes(step)), default=0)
+
+
+def _behind(step):
+    return {step}.union(*map(_behind, _takes(step)))
+
+
+# The way to the bundle as Dagster runs it: what may follow the same steps, by name.
+STEPS = tuple(sorted(_behind("bundle"), key=lambda step: (_depth(step), step)))
+# Steps beside that way.
+BESIDE = tuple(step for step in graph.STEPS if step not in STEPS)
 
 
 def small_config(pictures, **changes):
@@ -91,6 +98,30 @@ class Graph:
 
     def current(self, step):
         return self.store.resolve(step)
+
+
+@cache
+def first_images(base):
+    """The folder of tiny images that the tests of this process share, below pytest's own directory."""
+    (folder := base / "first_images").mkdir()
+    draw_images(folder)
+    return folder
+
+
+@cache
+def first_run(base):
+    """One run of everything on them and its result. Nobody writes there: tests that do copy it first."""
+    (root := base / "first").mkdir()
+    graph = Graph(root)
+    result = graph.materialize(first_images(base))
+    assert result.success, paragraph(result)
+    return graph, result
+
+
+def copy_of(graph, target):
+    """A graph with its instance and its store, to do with as one likes."""
+    shutil.copytree(graph.store_path.parent, target, dirs_exist_ok=True)
+    return Graph(target)
 
 
 def paragraph(result):

@@ -14,6 +14,7 @@ from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
+from streetvision_core.graph import STEPS
 from streetvision_core.io import (
     Artifact,
     ArtifactStore,
@@ -241,7 +242,9 @@ def evaluate_again(chain, *, run_id=RUN):
         index=chain.index,
         pictures=chain.pictures("val_test"),
     )
-    inputs = (*SEEN, "phase1_checkpoint", "thresholds", "gate", "scrc")
+    rule = STEPS["evaluation"]
+    takes = rule.inputs + rule.added + rule.optional
+    inputs = [step for step in takes if step in chain.upstream]
     chain.publish("evaluation", evaluation.to_artifact(), inputs=inputs, run_id=run_id)
 
 

@@ -2,16 +2,19 @@
 
 import pytest
 
-from tests.assets.graph import Graph
-from tests.bundle.chain import draw_images
+from tests.assets.graph import Graph, first_images, first_run
 from tests.bundle.conftest import bundle, chain  # noqa: F401
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    draw_images(folder)
-    return folder
+    return first_images(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory):
+    """One run of everything on them and its result. Nobody writes there."""
+    return first_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

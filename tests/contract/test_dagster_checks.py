@@ -5,7 +5,7 @@ import shutil
 import dagster as dg
 import pytest
 
-from tests.assets.graph import BESIDE, STEPS, Graph, evaluations, paragraph, small_config
+from tests.assets.graph import BESIDE, STEPS, Graph, copy_of, evaluations, paragraph, small_config
 from tests.bundle.chain import draw_images
 
 NUMBERS = {
@@ -93,8 +93,10 @@ def test_verify_of_an_empty_store_is_one_paragraph(graph, capsys):
     assert "Traceback" not in printed
 
 
-def test_numbers_of_a_check_are_there_also_where_its_result_is_taken_over(graph, images):
-    first, second = (graph.materialize(images) for _ in range(2))
+def test_numbers_of_a_check_are_there_also_where_its_result_is_taken_over(whole_run, pictures, tmp_path):
+    made, first = whole_run
+    graph = copy_of(made, tmp_path)
+    second = graph.materialize(pictures)
     assert second.success, paragraph(second)
     proved, taken = evaluations(first), evaluations(second)
     for key, names in NUMBERS.items():
@@ -104,5 +106,6 @@ def test_numbers_of_a_check_are_there_also_where_its_result_is_taken_over(graph,
         assert numbers(taken[key]) == numbers(proved[key])
     policies = graph.current("evaluation").read_json("evaluation.json")["policies"]
     assert numbers(proved["evaluation", "recounted"])["policies"] == len(policies)
-    third = evaluations(graph.materialize(images))
+    third = evaluations(graph.materialize(pictures))
+    graph.instance.dispose()
     assert all(numbers(third[key]) == numbers(proved[key]) for key in NUMBERS)

@@ -109,7 +109,7 @@ def test_a_damaged_index_is_never_replaced_by_another_source(graph, folder):
 @pytest.mark.parametrize("selection", ["bundle", "*bundle"])
 def test_the_literal_command_on_an_empty_store(tmp_path, folder, activate, selection):
     place = Place(tmp_path / "new", folder, activate)
-    finished = place.run("dagster", "asset", "materialize", "--select", selection)
+    finished = place.run_loaded("dagster", "asset", "materialize", "--select", selection)
     assert_one_paragraph(finished, "-c presets/folder.yaml")
     assert not place.store.root.exists()
 
@@ -119,7 +119,7 @@ def test_the_literal_command_takes_the_source_of_the_store_again(tmp_path, folde
     place = Place(tmp_path / "new", folder, activate)
     assert place.materialize("images").code == 0
     before = place.store.resolve("images").manifest
-    finished = place.run("dagster", "asset", "materialize", "--select", "images")
+    finished = place.run_loaded("dagster", "asset", "materialize", "--select", "images")
     assert finished.code == 0, finished.terminal
     assert_readable(finished)
     assert "no source is named" in finished.terminal
@@ -128,19 +128,21 @@ def test_the_literal_command_takes_the_source_of_the_store_again(tmp_path, folde
 
 @pytest.mark.e2e
 def test_one_setting_is_changed_without_a_file(tmp_path, folder, activate):
-    """As typed: settings that are left out come from the store or are the defaults."""
+    """Settings that are left out come from the store or are the defaults."""
     place = Place(tmp_path / "new", folder, activate)
     assert place.materialize("images").code == 0
     config = json.dumps({"ops": {"splits": {"config": {"seed": 7}}}})
     command = ("dagster", "asset", "materialize", "--select", "images,splits", "--config-json", config)
-    finished = place.run(*command)
+    finished = place.run_loaded(*command)
     assert finished.code == 0, finished.terminal
     assert_readable(finished)
     splits = place.store.resolve("splits").manifest
     assert splits.config["seed"] == 7
     assert place.store.resolve("images").config()["folder"]["path"] == str(folder)
     wrong = json.dumps({"ops": {"images": {"config": {"folder": {"path": str(tmp_path / "nowhere")}}}}})
-    finished = place.run("dagster", "asset", "materialize", "--select", "images", f"--config-json={wrong}")
+    finished = place.run_loaded(
+        "dagster", "asset", "materialize", "--select", "images", f"--config-json={wrong}"
+    )
     assert_one_paragraph(finished, "found nothing at this path")
 
 
@@ -153,7 +155,7 @@ def test_learning_rate_and_batch_size_are_changed_over_a_preset_without_a_file(t
         '{"ops": {"phase1_checkpoint": {"config": {"optimizer": {"learning_rate": 0.002}, "batch_size": 8}}}}'
     )
     command = ("dagster", "asset", "materialize", "--select", "*phase1_checkpoint", "-c", preset)
-    finished = place.run(*command, "--config-json", change)
+    finished = place.run_loaded(*command, "--config-json", change)
     assert finished.code == 0, finished.terminal
     config = place.store.resolve("phase1_checkpoint").manifest.config
     assert (config["optimizer"]["learning_rate"], config["batch_size"]) == (0.002, 8)

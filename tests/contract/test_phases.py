@@ -10,7 +10,7 @@ from streetvision_assets.definitions import defs
 from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
 from streetvision_core.cli import main
 from streetvision_core.report.evaluation import Evaluation
-from tests.assets.graph import Graph, evaluations, paragraph
+from tests.assets.graph import Graph, copy_of, evaluations, paragraph
 from tests.e2e.place import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -88,10 +88,9 @@ def test_a_policy_that_was_never_fitted_is_named_with_what_to_do(made, pictures)
 
 
 @pytest.fixture(scope="module")
-def again(tmp_path_factory, pictures):
+def again(tmp_path_factory, whole_run, pictures):
     """Everything, and then phases 1, 2 and 6 again with another learning rate."""
-    graph = Graph(tmp_path_factory.mktemp("again"))
-    materialize(graph, pictures)
+    graph = copy_of(whole_run[0], tmp_path_factory.mktemp("again"))
     whole = {step: graph.current(step) for step in graph.store.current_steps()}
     result = materialize(
         graph, pictures, *SUBSETS["[phase1, phase2, phase6]"], phase1_checkpoint={"learning_rate": 2e-3}
@@ -138,8 +137,7 @@ def test_after_a_full_run_the_report_sets_side_by_side_the_policies_of_this_chec
 
 def test_a_checkpoint_of_other_splits_is_never_judged_on_them(made, pictures, tmp_path):
     """Else the report would be of images that the checkpoint was trained on."""
-    shutil.copytree(made.store_path.parent, tmp_path / "copy")
-    graph = Graph(tmp_path / "copy")
+    graph = copy_of(made, tmp_path / "copy")
     result = graph.materialize(pictures, "splits", splits={"seed": 7})
     assert result.success, paragraph(result)
     result = graph.materialize(pictures, "evaluation")
@@ -153,11 +151,6 @@ def test_no_policy_for_this_checkpoint_is_an_error_that_says_what_to_do(empty, p
     result = empty.materialize(pictures, "evaluation")
     assert not result.success
     assert "--select thresholds" in paragraph(result)
-
-
-def copy_of(graph, target):
-    shutil.copytree(graph.store_path.parent, target)
-    return Graph(target)
 
 
 def test_a_policy_that_is_damaged_and_not_needed_is_left_out(again, pictures, tmp_path):

@@ -75,7 +75,7 @@ def test_verify_runs_every_check_and_touches_nothing(place):
 
 def test_verify_fails_after_one_changed_byte_and_names_the_file(place):
     damage(place.store.resolve("splits").path("splits.json"))
-    finished = place.run("dagster", "job", "execute", "-j", "verify")
+    finished = place.run_loaded("dagster", "job", "execute", "-j", "verify")
     assert finished.code == 1
     assert "splits_integrity                  ERROR: splits.json has other content" in finished.terminal
     assert "splits_integrity" not in said(finished, "passed: ")

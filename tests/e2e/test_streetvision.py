@@ -28,7 +28,7 @@ def test_verify_accepts_a_bundle_that_was_copied_elsewhere(carried):
 def test_verify_refuses_it_after_one_changed_byte(carried, name):
     place, bundle = carried
     damage(bundle / name)
-    finished = place.run("streetvision", "verify", bundle)
+    finished = place.run_loaded("streetvision", "verify", bundle)
     assert_one_paragraph(finished, name)
     assert finished.output == ""
 

@@ -111,6 +111,11 @@ def test_a_budget_is_not_stretched_afterwards(store, share):
         look(store, "d" * 64, share=Share(delta=share[0], budget=share[1]))
 
 
+def test_a_promise_of_another_step_takes_from_another_budget(store):
+    look(store, A, share=Share(delta=0.1, budget=3))
+    assert look(store, A, step="thresholds", share=Share(delta=0.1)).number == 2
+
+
 def test_the_advice_names_an_earlier_certificate_only_where_there_is_one(store):
     for checkpoint in (A, B, C):
         look(store, checkpoint, step="thresholds")

@@ -66,12 +66,16 @@ def test_a_batch_in_parts_is_the_whole_batch(vit, single, accumulate, tmp_path):
 
 
 def test_two_processes_train_what_one_does(vit, single, tmp_path):
-    """Each takes half of every batch; both validate, and the first one writes."""
-    seen = []
-    both = fit(vit, unbalanced(), tmp_path, devices=2, on_epoch=seen.append, **RECIPE)
+    """Each takes half of every batch with a worker of its own; both validate, and the first one writes.
+
+    They leave no group and no address behind.
+    """
+    seen, before = [], dict(os.environ)
+    both = fit(vit, unbalanced(), tmp_path, devices=2, num_workers=1, on_epoch=seen.append, **RECIPE)
     assert_same_training(both, single)
     assert [one.epoch for one in seen] == [1, 2]
     assert not torch.distributed.is_initialized()
+    assert {name for name in os.environ.keys() - before if "MASTER" in name or "SOCKET" in name} == set()
 
 
 @pytest.mark.parametrize("way", [{"method": "lora"}, {"devices": 2}, {"accumulate": 2}])
@@ -108,12 +112,6 @@ def test_an_error_here_is_not_hidden_by_what_it_does_to_others(vit, tmp_path):
     with pytest.raises(StoreError, match="a full disk"):
         fit(vit, unbalanced(), tmp_path, devices=2, on_epoch=full_disk, **RECIPE)
     assert {one.pid for one in multiprocessing.active_children()} <= before
-
-
-def test_processes_have_workers_of_their_own_and_leave_no_address_behind(vit, single, tmp_path):
-    before = dict(os.environ)
-    assert_same_training(fit(vit, unbalanced(), tmp_path, devices=2, num_workers=1, **RECIPE), single)
-    assert {name for name in os.environ.keys() - before if "MASTER" in name or "SOCKET" in name} == set()
 
 
 def test_the_others_end_with_the_first_one_however_it_ends(tmp_path):
