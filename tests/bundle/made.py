@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.index import IndexedImage
 from streetvision_core.policies.config import GateConfig, ScrcConfig
 from streetvision_core.policies.gate_fit import fit_gate
@@ -67,8 +68,11 @@ def make_picture(name, label, *, group="g", **attributes):
     return IndexedImage(name, label, group, "0" * 64, 1, 8, 8, 1, "0" * 16, "0" * 16, attributes)
 
 
-class GreyPictures:
+class GreyPictures(ImageReader):
     """A reader to whom every image is grey."""
+
+    def __init__(self):
+        self.conditions = None
 
     def read(self, _name):
         buffer = BytesIO()

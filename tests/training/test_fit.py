@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import DataError, IntegrityError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
@@ -181,7 +182,10 @@ def test_an_image_that_changes_while_it_trains_is_named(num_workers, backbone, t
     """Also where a worker process met it, which cannot raise our errors across the process boundary."""
     toy = make_toy()
 
-    class Changing:
+    class Changing(ImageReader):
+        def __init__(self):
+            self.conditions = None
+
         def read(self, name):
             toy.reader.damaged = {"train/003.png"} if os.getpid() != parent or first_epoch_done else set()
             return toy.reader.read(name)
