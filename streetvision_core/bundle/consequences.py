@@ -133,8 +133,6 @@ def _miscounted(name: str, document: Any, place: str = "") -> Iterator[str]:
     """Compute every metric that stands beside its four counts again."""
     if isinstance(document, list):
         document = dict(enumerate(document))
-    if not isinstance(document, dict):
-        return
     if all(type(document.get(count)) is int for count in _COUNTS):
         counted = Confusion(**{count: document[count] for count in _COUNTS})
         again = counted.metrics() if min(counted.tp, counted.tn, counted.fp, counted.fn) >= 0 else {}
@@ -147,7 +145,8 @@ def _miscounted(name: str, document: Any, place: str = "") -> Iterator[str]:
             told = ", ".join(wrong) or "metrics"
             yield f"{name} has {told} at {place or 'its top'}, which {counted} does not give"
     for key, value in document.items():
-        yield from _miscounted(name, value, f"{place}.{key}" if place else str(key))
+        if isinstance(value, (dict, list)):
+            yield from _miscounted(name, value, f"{place}.{key}" if place else str(key))
 
 
 def _shown_problems(records: Records) -> Iterator[str]:

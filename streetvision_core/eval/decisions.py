@@ -225,7 +225,8 @@ def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> 
             same_numbers(was, now, tolerance=tolerance) for was, now in zip(recorded, fitted, strict=True)
         )
     if isinstance(recorded, float) and isinstance(fitted, float):
-        return bool(np.isclose(recorded, fitted, rtol=tolerance, atol=tolerance / 10))
+        # As np.isclose, which takes fifty times as long for two numbers.
+        return recorded == fitted or abs(recorded - fitted) <= tolerance * (abs(fitted) + 0.1)
     if isinstance(recorded, str) and isinstance(fitted, str):
         return reworded(recorded) == reworded(fitted)
     return bool(recorded == fitted)
