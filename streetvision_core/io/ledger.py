@@ -18,8 +18,8 @@ looks differ, and a kill leaves a look that is counted, or none and a temporary 
 
 A certificate takes its share of delta. Under a budget of N looks that is delta / N (Bonferroni), and a look
 is refused with which the certificates that share its images would have taken more than the least of their
-deltas together. Nor is one given without a budget afterwards: the words of the earlier ones would not hold. Promises of
-different steps are of different kinds, and each kind has its own sum.
+deltas together. Nor is one given without a budget afterwards: the words of the earlier ones would not hold.
+Promises of different steps are of different kinds, and each kind has its own sum.
 Another checkpoint that was looked at without a certificate takes a share too: it might have been the one to
 certify.
 
