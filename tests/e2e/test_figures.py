@@ -32,5 +32,5 @@ def test_the_figures_are_what_make_bundle_made(report, name):
     mcc, images, groups = re.search(r"MCC (?:of )?(\d\.\d+) on (\d+) images in (\d+)\s+groups", text).groups()
     threshold = report["policies"]["threshold"]
     assert int(images) == report["counts"]["n"]
-    assert int(groups) == threshold["intervals"]["bootstrap"]["groups"]
+    assert int(groups) == threshold["intervals"]["groups"]["n"]
     assert float(mcc) == pytest.approx(threshold["metrics"]["mcc"], abs=TOLERANCE)
