@@ -28,11 +28,11 @@ BROWSER = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-# The images that are shown, and where they stand among those that the page of their asset hides at first.
+# The images that are shown, of those that the page of their asset hides at first.
 SHOWN = {
-    "phase1_checkpoint": {"training_curve": 0},
-    "scrc": {"risk_by_confidence": 0},
-    "evaluation": {"mistakes": 6},
+    "phase1_checkpoint": "training_curve",
+    "scrc": "risk_by_confidence",
+    "evaluation": "mistakes",
 }
 EVENTS = "/assets/{}?view=events"
 
@@ -76,14 +76,15 @@ def shoot_graph(page: Page, base: str) -> None:
     settle(page)
     page.keyboard.press("Alt+e")  # expand all groups
     settle(page)
-    page.screenshot(path=IMAGES / "graph.png", clip={"x": 545, "y": 260, "width": 1230, "height": 680})
+    page.screenshot(path=IMAGES / "graph.png", clip={"x": 545, "y": 440, "width": 1250, "height": 1330})
 
 
-def shoot_events(page: Page, base: str, asset: str, metadata: str, position: int) -> None:
+def shoot_events(page: Page, base: str, asset: str, metadata: str) -> None:
     """Photograph a materialization with one of its images opened."""
     page.goto(base + EVENTS.format(asset))
     settle(page)
-    page.get_by_text("[Show Markdown]").nth(position).click()
+    row = page.locator("tr").filter(has=page.get_by_text(metadata, exact=True))
+    row.get_by_text("[Show Markdown]").last.click()
     page.wait_for_timeout(1500)
     page.screenshot(path=IMAGES / f"{asset}_{metadata}.png")
 
@@ -101,11 +102,10 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with running_ui() as base, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=BROWSER)
-        shoot_graph(browser.new_page(viewport={"width": 1840, "height": 1000}), base)
+        shoot_graph(browser.new_page(viewport={"width": 1840, "height": 1890}), base)
         page = browser.new_page(viewport={"width": 1440, "height": 780})
-        for asset, names in SHOWN.items():
-            for name, position in names.items():
-                shoot_events(page, base, asset, name, position)
+        for asset, metadata in SHOWN.items():
+            shoot_events(page, base, asset, metadata)
         shoot_report(browser.new_page(viewport={"width": 1240, "height": 1500}))
         browser.close()
 

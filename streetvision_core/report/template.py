@@ -86,8 +86,8 @@ _HEADLINE = """\
     {{ "%.3f" | format(lead.calibration.perfect.high) }} (95 %), where images of a group are alike</span>
   {% endif %}</li>
   {% if report.calib_minus_test %}
-  <li><strong>{{ "%+.3f" | format(report.calib_minus_test.difference) }}</strong>MCC on val_calib, which chose the
-    threshold, minus this one{{ over(report.calib_minus_test.interval) }}</li>
+  <li><strong>{{ "%+.3f" | format(report.calib_minus_test.difference) }}</strong>MCC on val_calib minus this
+    one{{ over(report.calib_minus_test.interval) }}</li>
   {% endif %}
 </ul>
 {% if lead.intervals %}
