@@ -17,7 +17,8 @@ from io import BytesIO
 from _common import machine_line, print_table, spread
 from PIL import Image
 
-from streetvision_core.data.conditions import CAMERA, NATIX_CROPS_2025, Profile, draw_image
+from streetvision_core.data.conditions import CAMERA, NATIX_CROPS_2025, Profile
+from streetvision_core.data.conditions.draw import draw_image
 from streetvision_core.data.config import DemoConfig
 from streetvision_core.demo import draw_images
 from streetvision_core.io import bytes_digest

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from streetvision_core.data.conditions.profile import AS_IT_IS
-from streetvision_core.data.decoding.decode import decode
 from streetvision_core.data.groups import groups_known
 from streetvision_core.errors import DataError
 from streetvision_core.eval.curves import CURVE_PREFIX
@@ -243,6 +242,8 @@ def _at_every_level(
     chosen: Sequence[IndexedImage], pictures: ImageReader, conditions: Conditions
 ) -> Iterator[ImageLike]:
     """Give each image at all levels, one after the other: it is read and decoded once."""
+    from streetvision_core.data.decoding.decode import decode
+
     for one in chosen:
         image = decode(pictures.read(one.name))
         for name in conditions.reported.names:

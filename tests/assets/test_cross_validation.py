@@ -63,11 +63,11 @@ def test_only_all_but_test_reads_val_calib_and_certificates_count_it_as_a_look(c
         assert "look_number" not in manifest.metrics
     assert "looks at val_calib" not in shown(results[0])
     assert set(asked.roles) == {"train", "val_select", "val_calib"}
-    assert asked.metrics["look_number"] == 3
-    assert shown(results[2])["looks at val_calib"].value == "look number 3"
+    assert asked.metrics["look_number"] == 4
+    assert shown(results[2])["looks at val_calib"].value == "look number 4"
     assert ledger_problems(graph.store.root, [asked]) == []
-    assert len(read_looks(graph.store.root)) == 5
-    assert graph.current("scrc").manifest.metrics["look_number"] == 4
+    assert len(read_looks(graph.store.root)) == 6
+    assert graph.current("scrc").manifest.metrics["look_number"] == 5
     told = {run.run_id: "\n".join(run.below()) for run in list_runs(graph.store).runs}
     assert "looked" not in told[first.run_id]
-    assert "cross_validation: look number 3" in told[asked.run_id]
+    assert "cross_validation: look number 4" in told[asked.run_id]

@@ -30,6 +30,7 @@ ORIGINS = {
     "tensors.json": ("phase1_checkpoint", "tensors.json"),
     "splits.json": ("splits", "splits.json"),
     "evaluation.json": ("evaluation", "evaluation.json"),
+    "conditions.json": ("conditions", "conditions.json"),
     **{kind.path: (kind.step, kind.file) for kind in POLICIES.values()},
 }
 _STEP_OF_FILE = {kind.step: kind for kind in POLICIES.values()}

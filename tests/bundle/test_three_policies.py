@@ -297,8 +297,13 @@ def test_a_bundle_ships_the_other_promises_in_their_own_words(branch, promise):
 
 def test_an_evaluation_that_lacks_the_shipped_policy_is_refused(branch, tmp_path):
     evaluation = evaluation_of(branch)
-    policies = {kind: one for kind, one in evaluation.report.policies.items() if kind != "scrc"}
-    lacking = replace(evaluation, report=evaluation.report.model_copy(update={"policies": policies}))
+    report = evaluation.report
+    policies = {kind: one for kind, one in report.policies.items() if kind != "scrc"}
+    levels = {kind: one for kind, one in report.conditions.policies.items() if kind != "scrc"}
+    conditions = report.conditions.model_copy(update={"policies": levels})
+    lacking = replace(
+        evaluation, report=report.model_copy(update={"policies": policies, "conditions": conditions})
+    )
     branch.publish(
         "evaluation", lacking.to_artifact(), inputs=branch.upstream["evaluation"].manifest.input_artifacts
     )
@@ -307,7 +312,10 @@ def test_an_evaluation_that_lacks_the_shipped_policy_is_refused(branch, tmp_path
 
 
 def test_a_bundle_whose_report_lacks_its_policy_is_refused(scrc_bundle, tmp_path):
-    forged = forge_part(scrc_bundle, tmp_path / "f", "evaluation.json", lambda c: c["policies"].pop("scrc"))
+    def without(content):
+        del content["policies"]["scrc"], content["conditions"]["policies"]["scrc"]
+
+    forged = forge_part(scrc_bundle, tmp_path / "f", "evaluation.json", without)
     refused(forged, "an evaluation of the policy scrc")
 
 

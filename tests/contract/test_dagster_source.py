@@ -9,7 +9,15 @@ import yaml
 from streetvision_core.data.config import DemoConfig
 from tests.assets.graph import Graph, paragraph, small_config
 from tests.bundle.chain import draw_images
-from tests.e2e.place import READABLE, Place, activate_file, assert_one_paragraph, assert_readable, unharmed
+from tests.e2e.place import (
+    READABLE,
+    Place,
+    activate_file,
+    assert_one_paragraph,
+    assert_readable,
+    published,
+    unharmed,
+)
 
 SMALL_DEMO = {"pictures": 32, "size": 48}
 
@@ -75,7 +83,7 @@ def test_the_demo_has_to_be_named_and_may_be_named_alone(graph):
 
 
 @pytest.mark.parametrize("config", [{}, {"images": {"config": {}}}], ids=["none", "an empty source"])
-def test_an_empty_store_says_how_to_name_a_source_and_stays_empty(graph, config):
+def test_an_empty_store_says_how_to_name_a_source_and_gets_no_images(graph, config):
     """A preset whose source is commented out, or the plain button of the UI: never the demo."""
     result = graph.run("make_bundle", config=config)
     assert not result.success
@@ -83,7 +91,7 @@ def test_an_empty_store_says_how_to_name_a_source_and_stays_empty(graph, config)
     assert "presets/folder.yaml" in said
     assert "--config-json" in said
     assert "demo: {}" in said
-    assert not graph.store_path.exists()
+    assert published(graph.store) == {}
 
 
 def test_images_that_have_gone_are_one_paragraph(graph, folder, tmp_path):
@@ -111,7 +119,7 @@ def test_the_literal_command_on_an_empty_store(tmp_path, folder, activate, selec
     place = Place(tmp_path / "new", folder, activate)
     finished = place.run_loaded("dagster", "asset", "materialize", "--select", selection)
     assert_one_paragraph(finished, "-c presets/folder.yaml")
-    assert not place.store.root.exists()
+    assert published(place.store) == {}
 
 
 @pytest.mark.e2e

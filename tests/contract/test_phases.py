@@ -128,7 +128,7 @@ def test_after_a_full_run_the_report_sets_side_by_side_the_policies_of_this_chec
     published = graph.current("evaluation")
     assert list(Evaluation.from_artifact(published).report.policies) == ["threshold"]
     assert sorted(published.manifest.input_artifacts) == [
-        "images", "phase1_checkpoint", "splits", "thresholds",
+        "conditions", "images", "phase1_checkpoint", "splits", "thresholds",
     ]  # fmt: skip
     materialize(graph, pictures, "bundle")
     assert load_bundle(graph.current("bundle").directory).tested is not None

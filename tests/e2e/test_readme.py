@@ -89,7 +89,7 @@ def test_the_settings_of_the_readme_are_settings(place, capsys):
     written = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
     blocks = [config["ops"] for config in written if "ops" in config]
     changes = {step: entry["config"] for block in blocks for step, entry in block.items()}
-    assert set(changes) == {"images", "backbone", "scrc", "bundle"}
+    assert set(changes) == {"images", "backbone", "thresholds", "scrc", "bundle"}
     models = config_models()
     for step, entry in (item for block in blocks for item in block.items()):
         models[step](**entry["config"])

@@ -124,7 +124,12 @@ def test_deep_also_answers_the_golden_images_of_a_bundle_in_the_store(template, 
             return "answered again"
 
     seen = []
-    monkeypatch.setattr(bundle, "verify_bundle", lambda path, *, deep: seen.append((path, deep)) or Summary())
+
+    def answer(path, *, deep, **settings):
+        seen.append((path, deep))
+        return Summary()
+
+    monkeypatch.setattr(bundle, "verify_bundle", answer)
     assert main(["verify", FIRST, "--deep", "--store", str(template.root)]) == 0
     assert seen == [(str(template.directory(FIRST, "bundle")), True)]
 

@@ -78,7 +78,7 @@ def test_the_better_policy_is_named_with_its_interval(told):
         "B is better: p is below 0.05 and the interval excludes 0."
     )
     assert " ".join(" ".join(section).split()).endswith(
-        "3 comparisons were made: of two equal runs one is below .05 in up to 14% of such tables, so"
+        "3 comparisons were made: of two equal runs one is below .05 in up to 15% of such tables, so"
         " believe a p below 0.017. Every further pair of runs adds to them."
     )
     assert (facts["comparisons"], facts["groups"]) == (3, 100)

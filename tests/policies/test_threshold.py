@@ -218,12 +218,27 @@ def test_an_adoption_that_does_not_follow_is_refused(change, fault):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"threshold": 0.4}, "where 0.5 was adopted"),
-        ({"margin": 0.1}, "where 0.5 was adopted"),
-        ({"chosen_by": {"objective": {"kind": "recall_at_least", "delta": None}}}, "not held against 0.5"),
+        ({"threshold": 0.4}, "where margin and temperature give"),
+        ({"margin": 0.1}, "where margin and temperature give"),
     ],
 )
-def test_a_threshold_that_was_not_adopted_is_refused(change, fault):
+def test_a_threshold_that_does_not_follow_from_its_margin_is_refused(change, fault):
     content = fit(draw(2)).policy.model_dump() | change
     with pytest.raises(SchemaError, match=fault):
+        ThresholdPolicy.from_json(content, where="thresholds.json")
+
+
+def test_a_threshold_that_was_not_adopted_is_refused():
+    policy = fit(draw(2)).policy
+    other = float(positive_probability([0.1 / policy.temperature])[0])
+    content = policy.model_dump() | {"threshold": other, "margin": 0.1, "plateau_low": 0, "plateau_high": 1}
+    with pytest.raises(SchemaError, match=r"where 0\.5 was adopted"):
+        ThresholdPolicy.from_json(content, where="thresholds.json")
+
+
+def test_a_recall_is_not_held_against_the_default():
+    content = fit(draw(2)).policy.model_dump()
+    content["chosen_by"] = {"objective": {"kind": "recall_at_least", "delta": None}}
+    content["val_calib"]["score"] = content["val_calib"]["metrics"]["recall"]
+    with pytest.raises(SchemaError, match=r"not held against 0\.5"):
         ThresholdPolicy.from_json(content, where="thresholds.json")

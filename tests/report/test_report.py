@@ -19,7 +19,8 @@ from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
 from streetvision_core.io import json_bytes
 from streetvision_core.io.records import read_record
 from streetvision_core.report.figures import Groups, intervals_of, ranking_of
-from streetvision_core.report.report import MOST_SLICES, SMALLEST_SLICE, Report, report_of
+from streetvision_core.report.report import MOST_SLICES, Report, report_of
+from streetvision_core.report.slices import SMALLEST_SLICE
 from tests.bundle.made import decide_all, make_policies, make_tested
 
 KINDS = ("threshold", "gate", "scrc")

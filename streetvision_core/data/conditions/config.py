@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from streetvision_core.data.conditions.draw import draw_image
 from streetvision_core.data.conditions.profile import Profile, Settings
 from streetvision_core.data.conditions.shipped import AS_IS, CAMERA, NATIX_CROPS_2025
 from streetvision_core.io import Artifact, json_bytes
@@ -83,10 +82,14 @@ class Conditions(Record):
 
     def see(self, image: Image, sha256: str, *, draw: int = 0) -> Image:
         """Return an image as it arrives in use; under `as_is` the very image."""
+        from streetvision_core.data.conditions.draw import draw_image
+
         return draw_image(image, self.profile, sha256, draw=draw, seed=self.seed)
 
     def see_at(self, level: str, image: Image, sha256: str) -> Image:
         """Return an image as it arrives at one level of the reported profile."""
+        from streetvision_core.data.conditions.draw import draw_image
+
         return draw_image(image, self.reported, sha256, level=level, seed=self.seed)
 
     def to_artifact(self) -> Artifact:

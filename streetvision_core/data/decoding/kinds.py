@@ -120,7 +120,7 @@ def _no_image(data: bytes) -> str:
     if name := _beginning(_NO_IMAGES, data):
         return name
     if data.startswith(b"RIFF"):
-        return _RIFF[data[8:12]]
+        return _RIFF.get(data[8:12], "a RIFF file that is no WebP")
     if data[4:8] in {b"ftyp", b"moov", b"mdat", b"wide"}:
         return "a video (MP4 or QuickTime)"
     if not data.strip(b"\0"):

@@ -17,9 +17,8 @@ from streetvision_core.data.conditions import (
     Level,
     Operation,
     Profile,
-    draw_image,
-    level_of,
 )
+from streetvision_core.data.conditions.draw import draw_image, level_of
 from streetvision_core.errors import refused_settings
 from streetvision_core.io import bytes_digest, json_bytes
 from streetvision_core.io.records import read_record
