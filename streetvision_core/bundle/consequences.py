@@ -1,4 +1,4 @@
-"""What a bundle records besides what it follows from: computed again, and compared.
+"""The values that follow from others in a bundle: computed again, and compared.
 
 Each function gives one sentence for each contradiction that it finds, none in a sound bundle. None of them
 needs an image or a network. `agreement.py` compares what merely stands in two places; a policy and a report

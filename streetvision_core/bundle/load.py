@@ -76,7 +76,7 @@ _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 
 @dataclass(frozen=True)
 class Records:
-    """What was read from the files of a bundle, but for the weights.
+    """The content of the files of a bundle, but for the weights.
 
     ``documents`` is the decoded JSON of every record by its file name. ``evaluation`` is the whole report,
     ``tested`` that of the policy here, both None where the policy was shipped without one. ``conditions`` are

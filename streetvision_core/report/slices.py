@@ -62,7 +62,7 @@ class Slice(Record):
 
 
 class LevelsReport(Record):
-    """What each policy does at every level of a profile of conditions, the images as they are first.
+    """The figures of each policy at every level of a profile of conditions, the images as they are first.
 
     `profile` names the profile and its date. `tuned` is true where the policies were fitted under it, and
     their figures elsewhere in the report are of images drawn from all of its levels.

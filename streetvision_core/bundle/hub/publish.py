@@ -35,7 +35,7 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class Publication:
-    """What goes to the hub: the files of a verified bundle, and where to."""
+    """The files of a verified bundle that go to the hub, and their destination."""
 
     files: Mapping[str, bytes]
     reveals: str

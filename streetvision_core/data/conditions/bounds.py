@@ -1,4 +1,4 @@
-"""What a constant of an operation may be: smallest, largest, and whether two of them are a range."""
+"""The bounds of the constants of operations: smallest, largest, and whether two of them are a range."""
 
 from __future__ import annotations
 

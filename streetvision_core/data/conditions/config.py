@@ -38,7 +38,7 @@ class Camera(Settings):
 
 
 class NatixCrops2025(Settings):
-    """What the validators of the StreetVision subnet sent until 2026-04-06."""
+    """The images that validators of the StreetVision subnet sent until 2026-04-06."""
 
     kind: Literal["natix_crops_2025"] = "natix_crops_2025"
 

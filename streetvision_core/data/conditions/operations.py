@@ -1,4 +1,4 @@
-"""What an operation does to the pixels: pure functions of an RGB image, one strength and drawn numbers.
+"""The operations on pixels: pure functions of an RGB image, one strength and drawn numbers.
 
 All work on 8-bit values on the CPU. What is drawn comes from `Drawn` alone, whose numbers are promised by
 NumPy and by this module never to change, so that the same image, level, draw and seed give the same pixels

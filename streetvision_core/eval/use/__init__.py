@@ -1,1 +1,1 @@
-"""What decisions are worth in use: a promised recall, other shares of roadwork, and net benefit."""
+"""The worth of decisions in use: a promised recall, other shares of roadwork, and net benefit."""

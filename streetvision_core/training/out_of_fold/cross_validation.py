@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 
 class CrossValidationConfig(Settings):
-    """How often each image is judged, and which images there are."""
+    """The number of folds and of deals, and the roles whose images are judged."""
 
     folds: int = Field(
         5, ge=3, le=50, description="parts of whole groups; one is judged, one chooses the epoch"

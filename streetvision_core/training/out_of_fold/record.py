@@ -75,7 +75,7 @@ class CrossValidation:
 
     @property
     def repeats(self) -> int:
-        """How often the folds were drawn."""
+        """The number of times that the folds were dealt."""
         return len(self.logits)
 
     @property
