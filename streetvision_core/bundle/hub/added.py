@@ -33,7 +33,7 @@ _POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class Additions:
-    """The additions of a hub to a bundle: the names at the top of its folder, and links in place of its files."""
+    """The additions of a hub to a bundle: names at the top of its folder, and links in place of its files."""
 
     names: frozenset[str] = frozenset()
     linked: bool = False
