@@ -396,11 +396,11 @@ def _fetch(parsed: argparse.Namespace) -> int:
 def _predict(parsed: argparse.Namespace) -> int:
     """Answer images with a bundle, one JSON line each.
 
-    The bundle is verified first. A line has: image, probability, decision.
+    The bundle is verified first. A line has: picture, probability, decision.
     """
     from streetvision_core.bundle import Predictor, load_bundle
 
-    bundle, unreadable = load_bundle(parsed.path), []
+    bundle, unreadable = load_bundle(parsed.path, manifest_sha256=parsed.manifest_sha256), []
     if additions := str(bundle.contents.additions):
         _tell(f"Beside the bundle: {additions}.")
     predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
@@ -409,7 +409,6 @@ def _predict(parsed: argparse.Namespace) -> int:
         unreadable.append(name)
         _complain(error)
 
-    predictor = Predictor.load(parsed.path, manifest_sha256=parsed.manifest_sha256)
     for answer in predictor.predict(parsed.images, on_error=note):
         line = {"picture": answer.name, "probability": answer.probability, "decision": answer.decision}
         print(for_json_text(json.dumps(line)), flush=True)

@@ -3,7 +3,7 @@
 Both evaluations are read verified. Their images are matched by SHA-256, so it does not matter under which
 name or in which source they lay; of images with equal bytes in one run the first counts. Labels must agree,
 or one of the runs was judged by another truth. Images that either run holds together in a group stay
-together in the resamples. The seed is fixed: the same two runs give the same text.
+together in the exchanges. The seed is fixed: the same two runs give the same text.
 
 A sentence says what cannot be compared: an evaluation of another version, labels that differ, no common
 images. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has

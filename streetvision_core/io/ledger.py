@@ -76,7 +76,7 @@ class Subject(Record):
     """The subject of a look: ``step`` judges ``checkpoint`` by ``policy``, under ``conditions``.
 
     ``policy`` is the digest of what decides: of the configuration of the step, or of the policies that a
-    report judges. ``conditions`` is the digest of what images go through before the model sees them.
+    report judges. ``conditions`` is ``as_is``: under others another checkpoint is trained.
     """
 
     step: StepName
