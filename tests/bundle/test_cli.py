@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from streetvision_core.bundle import load
 from streetvision_core.cli import main
+from streetvision_core.io import bytes_digest
 from tests.bundle.chain import copy
 
 
@@ -63,6 +65,22 @@ def test_an_unreadable_image_leaves_the_others_answered_and_exits_1(bundle, tmp_
     assert len(printed.err.splitlines()) == 2
     assert "bad.jpg" in printed.err
     assert "missing.jpg" in printed.err
+
+
+def test_predict_reads_its_bundle_once_and_against_the_named_manifest(bundle, capsys, monkeypatch):
+    read, named = load.read_folder, bytes_digest((bundle / "manifest.json").read_bytes())
+    given = []
+
+    def watched(path, **settings):
+        given.append(settings["manifest_sha256"])
+        return read(path, **settings)
+
+    monkeypatch.setattr(load, "read_folder", watched)
+    image = str(bundle / "golden/001.jpg")
+    assert main(["predict", "--manifest-sha256", named, str(bundle), image]) == 0
+    assert given == [named]
+    assert main(["predict", "--manifest-sha256", "0" * 64, str(bundle), image]) == 1
+    assert named in capsys.readouterr().err
 
 
 def test_predict_with_a_changed_bundle_answers_nothing(moved, capsys):
