@@ -16,7 +16,7 @@ LIMIT = 9 * 2**30
 
 @dataclass(frozen=True)
 class Cost:
-    """What an action cost, and what it answered: the name of its error and the text, or a result.
+    """The cost of an action, and its answer: the name of its error and the text, or a result.
 
     `seconds` are those of the processor, which other work on the machine does not lengthen.
     """

@@ -32,7 +32,7 @@ def true_figures(threshold, prevalence):
 
 
 def covered_at(truth, labels, decisions, groups):
-    """Which of the expected figures have an interval that holds the truth."""
+    """True for each expected figure whose interval holds the truth."""
     at, intervals = (
         count_confusion(labels, decisions),
         intervals_of(confusion_by_group(labels, decisions, groups)),

@@ -1,4 +1,4 @@
-"""What a certificate of `scrc` speaks about, and what it says where it speaks of little.
+"""The unit of a certificate of `scrc`, and its words where it promises little.
 
 Groups are of lognormal size, and the larger a group the more often its answers are wrong. Images and curves
 are those of `test_scrc`. Seeds are fixed; a rate that may be delta passes up to delta + 3 standard errors.
@@ -49,7 +49,7 @@ def true_risks():
 
 
 def certified_share(monkeypatch, unit, *, groups, trials, seed=0):
-    """How often anything is certified of these images; their risk is the same at every confidence."""
+    """The share of trials that certify these images; their risk is the same at every confidence."""
     rng, certified = np.random.default_rng(seed), []
     config = ScrcConfig(alpha=ALPHA, unit=unit)
     for _ in range(FREEZES):
