@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from streetvision_core.eval.inputs import Floats, Values
 
 DRIFT_NAME = "drift.json"
-DIRECTIONS, LEVEL, LEAST, SEED = 16, 0.05, 20, 0
+DIRECTIONS, LEVEL, SEED = 16, 0.05, 0
+# Of fewer in both samples hardly any difference would be enough.
+LEAST = 10
 # More would hardly notice more, and a bundle ships them.
 MOST = 1000
 MARGIN = "margin"
@@ -146,11 +148,12 @@ def compare_samples(reference: Floats, new: Floats, *, level: float = LEVEL) -> 
             "Measure both with the same bundle.",
         )
     if min(len(reference), len(new)) < LEAST:
+        few = "images of more groups" if len(new) < LEAST else "a bundle whose val_calib has more groups"
         raise DataError(
             f"at least {LEAST} images of different groups in the reference and among the new ones",
             f"{len(reference)} and {len(new)}",
             "drift",
-            "Give more images: of so few no test can tell.",
+            f"Give {few}: of so few no test can tell.",
         )
     tests = [ks_2samp(old, other) for old, other in zip(reference.T, new.T, strict=True)]
     least = min(range(len(tests)), key=lambda column: tests[column].pvalue)
