@@ -282,6 +282,7 @@ FORGERIES = {
     "more compared units": (of(DRIFT, lambda d: repeat_rows(d, 9)), "drift.json units is"),
     "another number of units": (of(DRIFT, lambda d: d.update(units=1)), "rows of one length"),
     "a shorter row": (of(DRIFT, lambda d: d["sample"][0].pop()), "rows of one length"),
+    "a margin beyond float32": (of(DRIFT, lambda d: d["sample"].__setitem__(0, [1e300] * 17)), "sample"),
     # The golden images.
     "another golden answer": (other_answer, "its logits give"),
     "a golden image that is deferred": (golden(decision="defer"), "its logits give"),

@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 
 from streetvision_core.bundle import Predictor, load_bundle
 from streetvision_core.cli import main
-from streetvision_core.data.conditions import CAMERA
+from streetvision_core.data.conditions import CAMERA, ConditionsConfig
 from streetvision_core.data.conditions.draw import draw_image
 from streetvision_core.demo import draw_images
 from streetvision_core.eval.decisions import OperatingPoint
@@ -140,6 +140,16 @@ def test_of_a_group_one_image_is_compared(bundle, black, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert (facts["void"], facts["images"], facts["new"]) == (True, number + 1, number)
     assert "one image of each group was compared" in facts["assumed"]
+
+
+def test_a_model_without_features_is_compared_by_its_margins_under_its_conditions(predictor, bundle, black):
+    known = load_bundle(bundle).drift
+    margins = known.model_copy(update={"sample": tuple(row[:1] for row in known.sample)})
+    camera = ConditionsConfig(profile={"kind": "camera"}).conditions()
+    answer = compare_folder(predictor, black, reference=margins, conditions=camera)
+    assert answer.drift.statistic == "margin"
+    assert len(answer.farthest) == 5
+    assert "of val_calib, under camera of 2026-11-28: day, night" in answer.text()
 
 
 def test_an_image_that_cannot_be_read_is_told_and_left_out(bundle, calm, capsys):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, model_validator
 
 from streetvision_core.errors import DataError
 from streetvision_core.eval.risk_control import one_per_group
@@ -40,6 +40,10 @@ MOST = 1000
 MARGIN = "margin"
 
 
+# What float32 holds; their squares are finite in float64.
+_Cell = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]
+
+
 class Reference(Record):
     """``drift.json``: what new images are compared with, of one image of each group of val_calib.
 
@@ -51,7 +55,7 @@ class Reference(Record):
     seed: Annotated[int, Field(ge=0)]
     groups_known: bool
     units: Annotated[int, Field(ge=1)]
-    sample: tuple[Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=1 + DIRECTIONS)], ...]
+    sample: tuple[Annotated[tuple[_Cell, ...], Field(min_length=1, max_length=1 + DIRECTIONS)], ...]
 
     @model_validator(mode="after")
     def _is_one_table(self) -> Self:
@@ -66,7 +70,7 @@ class Reference(Record):
 
     def folded(self, point: OperatingPoint) -> Floats:
         """Return the sample [units, 1 + k] with an operating point folded into the margins."""
-        sample = np.array(self.sample)
+        sample = np.array(self.sample, dtype=np.float64)
         sample[:, 0] = sample[:, 0] / point.temperature - point.shift
         return sample
 
