@@ -19,6 +19,7 @@ FLOORS = (
     {"policies", "training"},
     {"report"},
     {"bundle", "history"},
+    {"commands"},
     {"cli"},
 )
 # What a room may import of its own floor.

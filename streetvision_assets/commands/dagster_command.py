@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
 
 from streetvision_assets.commands.interrupts import interruptible, one_line_after_ctrl_c
-from streetvision_core.cli import BAD, GOOD
+from streetvision_core.commands.shared import BAD, GOOD
 from streetvision_core.errors import StreetVisionError
 
 with one_line_after_ctrl_c():

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing.resource_tracker import ensure_running
 from typing import TYPE_CHECKING
 
-from streetvision_core.cli import GOES_ON, INTERRUPTED
+from streetvision_core.commands.shared import GOES_ON, INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

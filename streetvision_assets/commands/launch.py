@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_assets.commands.interrupts import interruptible, one_line_after_ctrl_c
-from streetvision_core.cli import BAD, GOOD
+from streetvision_core.commands.shared import BAD, GOOD
 from streetvision_core.errors import ConfigError, StreetVisionError
 
 with one_line_after_ctrl_c():  # for what takes a second or more to load

@@ -38,7 +38,7 @@ def val_calib_logits(
     phase1_checkpoint: PublishedArtifact,
     conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
-    """Logits [N, 2], labels [N] and ids of val_calib."""
+    """Logits [N, 2], labels [N] and ids of val_calib, and what new images are compared with."""
     step = Step.begin(context, store, None, images, splits, phase1_checkpoint, conditions, roles=ROLES)
     step = step.look(images, splits)
     roles = Splits.from_artifact(splits)
@@ -48,6 +48,7 @@ def val_calib_logits(
         index=ImageIndex.from_artifact(images),
         pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
         cache=store.open().features_directory(),
+        projected=True,
     )
     return step.result(logits, told=_show_quality(logits))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streetvision_core.bundle.layout import CARD, EVALUATION, RECORD, SPLITS
 from streetvision_core.eval.decisions import same_numbers
+from streetvision_core.eval.use.drift import DRIFT_NAME
 from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, ROLES
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import HIDDEN
@@ -84,6 +85,7 @@ EQUAL: Pairs = (
 # The first is at most the second. Near-duplicates unite groups, so a report may count more of them.
 AT_MOST: Pairs = (
     (f"{_of_step('scrc')} metrics.units", f"{SPLITS} counts.val_calib.pictures"),
+    (f"{DRIFT_NAME} units", f"{SPLITS} counts.val_calib.pictures"),
     *(
         (f"{SPLITS} counts.val_test.groups", f"{EVALUATION} policies.{kind}.coverage.groups")
         for kind in POLICIES

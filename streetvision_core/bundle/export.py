@@ -45,7 +45,8 @@ from streetvision_core.bundle.weights import check_costs
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits, is_unsafe
 from streetvision_core.errors import BundleError
-from streetvision_core.graph import CHECKPOINT, POLICIES, steps_behind
+from streetvision_core.eval.use.drift import DRIFT_NAME
+from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, steps_behind
 from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.inference.predictor import Predictor
@@ -135,6 +136,8 @@ def export_bundle(
     licence_text = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
     report = {EVALUATION: upstream[EVALUATION_STEP].read_bytes(EVALUATION_NAME)} if parts.evaluation else {}
     tensors = {TENSORS: upstream[CHECKPOINT].read_bytes(TENSORS)} if parts.checkpoint.tensors else {}
+    logits = upstream.get(LOGITS)  # a gate needs none
+    drifts = logits is not None and DRIFT_NAME in logits.manifest.output_artifacts
     seen = pictures.conditions
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
@@ -143,6 +146,7 @@ def export_bundle(
         SPLITS: upstream["splits"].read_bytes(BY_SHA256 if redacted else NAMED),
         **report,
         **({CONDITIONS: upstream[CONDITIONS_STEP].read_bytes(CONDITIONS)} if seen else {}),
+        **({DRIFT_NAME: upstream[LOGITS].read_bytes(DRIFT_NAME)} if drifts else {}),
         CARD: model_card(facts),
         README: readme(facts),
         LICENSE: license_text(facts),

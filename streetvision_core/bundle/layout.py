@@ -9,6 +9,7 @@
     splits.json                       byte for byte as its step published it
     evaluation.json                   likewise, where the policy was evaluated
     conditions.json                   likewise: the conditions under which the operating point was tuned
+    drift.json                        likewise: what new images are compared with; not in older bundles
     golden/                           a few images, and golden/expected.json: what they must give
     lineage/STEP.json                 the manifests of everything upstream, byte for byte
     lineage/private/STEP.json         their side files, which name machines and paths; not when redacted
@@ -33,6 +34,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.decisions import OperatingPoint
+from streetvision_core.eval.use.drift import DRIFT_NAME
 from streetvision_core.graph import POLICIES
 from streetvision_core.io import json_bytes
 from streetvision_core.io.manifest import Sha256
@@ -144,5 +146,5 @@ def is_known(name: str) -> bool:
     """Tell whether a file of this relative name belongs into a bundle."""
     policy_files = {kind.path for kind in POLICIES.values()}
     patterns = (_GOLDEN, _LINEAGE, _LICENSE)
-    fixed = (*FIXED, EVALUATION, TENSORS, CONDITIONS)
+    fixed = (*FIXED, EVALUATION, TENSORS, CONDITIONS, DRIFT_NAME)
     return name in fixed or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)

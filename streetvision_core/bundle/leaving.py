@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.bundle.layout import EVALUATION, EXPECTED, GOLDEN_PREFIX, RECORD, SPLITS, BundleRecord
+from streetvision_core.eval.use.drift import DRIFT_NAME
 from streetvision_core.io.names import PRIVATE_NAME
 from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
 from streetvision_core.io.records import parse_unambiguous
@@ -29,9 +30,10 @@ def what_leaves(files: Files) -> str:
             f"the SHA-256 of images in {SPLITS} ({images})",
             "no host name, platform or image name, and no path of the configuration",
         )
-        told = [_golden(files), names, *_attributes(files)]
+        told = [_golden(files), names, *_attributes(files), *_drift(files)]
         return f"leaves with the bundle: {'; '.join(told)}. It is redacted: {end}"
-    told = [_golden(files), f"image names in {SPLITS} ({images})", *_attributes(files), *_machines(files)]
+    told = [_golden(files), f"image names in {SPLITS} ({images})", *_attributes(files), *_drift(files)]
+    told += _machines(files)
     end = "lineage: redacted leaves host name, platform and paths out and names images by SHA-256"
     return f"leaves with the bundle: {'; '.join(told)}. {end}"
 
@@ -47,6 +49,12 @@ def _attributes(files: Files) -> Iterator[str]:
         names = sorted({part["attribute"] for policy in policies for part in policy["slices"]})
         if names:
             yield f"the values of {', '.join(names)} in {EVALUATION}"
+
+
+def _drift(files: Files) -> Iterator[str]:
+    if DRIFT_NAME in files:
+        units = _json(files, DRIFT_NAME)["units"]
+        yield f"margins and random projections of unnamed images of val_calib ({units}) in {DRIFT_NAME}"
 
 
 def _machines(files: Files) -> Iterator[str]:

@@ -47,7 +47,8 @@ from streetvision_core.bundle.weights import load_weights
 from streetvision_core.data.conditions import Conditions
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError, as_bundle_error
-from streetvision_core.graph import CHECKPOINT, POLICIES, POLICY_PREFIX, PolicyKind
+from streetvision_core.eval.use.drift import DRIFT_NAME, Reference
+from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, POLICY_PREFIX, PolicyKind
 from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
@@ -80,7 +81,8 @@ class Records:
 
     ``documents`` is the decoded JSON of every record by its file name. ``evaluation`` is the whole report,
     ``tested`` that of the policy here, both None where the policy was shipped without one. ``conditions`` are
-    those under which the operating point was tuned, None where an older version did not record them;
+    those under which the operating point was tuned, and ``drift`` is what new images are compared with, each
+    None where an older version did not record it, and ``drift`` also where nothing came from val_calib;
     ``private`` has the side files by step, none where the bundle is redacted.
     """
 
@@ -95,6 +97,7 @@ class Records:
     tested: PolicyReport | None
     expected: Expected
     conditions: Conditions | None
+    drift: Reference | None
     lineage: Mapping[str, StepManifest]
     private: Mapping[str, PrivateRecord]
 
@@ -187,6 +190,7 @@ def _read_records(contents: Contents) -> Records:
     _check_config(config, record, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
     seen = _read_conditions(contents, evaluation)
+    drift = contents.files.get(DRIFT_NAME)
     return Records(
         contents,
         documents,
@@ -199,6 +203,7 @@ def _read_records(contents: Contents) -> Records:
         own,
         expected,
         seen,
+        None if drift is None else read_record(Reference, drift, where=f"{where}/{DRIFT_NAME}"),
         lineage,
         private,
     )
@@ -321,6 +326,8 @@ def _check_origins(
         origins[TENSORS] = (CHECKPOINT, TENSORS)
     if CONDITIONS in contents.files or CONDITIONS_STEP in lineage:
         origins[CONDITIONS] = (CONDITIONS_STEP, CONDITIONS)
+    if DRIFT_NAME in {*(lineage[LOGITS].output_artifacts if LOGITS in lineage else ()), *contents.files}:
+        origins[DRIFT_NAME] = (LOGITS, DRIFT_NAME)
     if TEXT_NAME in {*lineage["backbone"].output_artifacts, *contents.files}:
         origins[TEXT_NAME] = ("backbone", TEXT_NAME)
     for name, (step, published) in origins.items():

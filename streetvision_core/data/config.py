@@ -130,7 +130,8 @@ def role_meanings(roles: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     return obvious | meanings
 
 
-def _check_pattern(value: str | None) -> str | None:
+def check_pattern(value: str | None) -> str | None:
+    """Return a `group_pattern`; raises ConfigError where it is no regular expression with a capture group."""
     if value is None:
         return None
     expected = "a regular expression with a capture group that is the image's group"
@@ -163,7 +164,7 @@ class FolderConfig(LabelledConfig, frozen=True, extra="forbid"):
 
     _resolve_path = pydantic.field_validator("path")(_absolute)
     _resolve_further = pydantic.field_validator("further_roots")(_absolute_all)
-    _check_group_pattern = pydantic.field_validator("group_pattern")(_check_pattern)
+    _check_group_pattern = pydantic.field_validator("group_pattern")(check_pattern)
 
 
 class CsvConfig(RowsConfig, frozen=True, extra="forbid"):
@@ -242,7 +243,7 @@ class CocoConfig(RowsConfig, frozen=True, extra="forbid"):
     )
 
     _resolve_path = pydantic.field_validator("path", "root")(absolute_or_none)
-    _check_group_pattern = pydantic.field_validator("group_pattern")(_check_pattern)
+    _check_group_pattern = pydantic.field_validator("group_pattern")(check_pattern)
 
 
 class PartConfig(pydantic.BaseModel, frozen=True, extra="forbid"):

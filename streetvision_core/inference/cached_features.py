@@ -93,6 +93,11 @@ def body_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
+def gives_features(checkpoint: TrainedClassifier) -> bool:
+    """Tell whether the checkpoint's logits are made of one vector of features, [D] or [V, D] of views."""
+    return find_row_shape(checkpoint.load_model(), hub_transform(checkpoint.config)) is not None
+
+
 def measure_images(
     checkpoint: TrainedClassifier,
     names: Sequence[str],

@@ -1,5 +1,8 @@
 """Logits: what a classifier says of the images of a role, before anything is decided.
 
+Those of val_calib go with random projections of the features, and with the sample of both that new images
+are later compared with (`eval.use.drift`).
+
 Round trip: `Logits.from_artifact(published)` equals the logits whose `to_artifact()` was published.
 """
 
@@ -14,6 +17,7 @@ from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import mcc_group_interval
 from streetvision_core.eval.metrics import compute_all_metrics, confusion_by_group
+from streetvision_core.eval.use.drift import DRIFT_NAME, SEED, project, reference_of
 from streetvision_core.io import Artifact, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from streetvision_core.data import ImageIndex
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import IndexedImage
+    from streetvision_core.eval.use.drift import Reference
     from streetvision_core.io import PublishedArtifact, StagedFile
 
 TENSORS_NAME = "logits.safetensors"
@@ -36,6 +41,8 @@ GROUPS_NAME = "groups.json"
 class Logits:
     """Logits float32 [N, 2], labels int64 [N] and groups of the images `ids`, in one order; all finite.
 
+    `projections`, float32 [N, k], are of the features of the same images; None where none were recorded.
+
     Raises:
         DataError: shapes or dtypes that do not fit, labels that are not 0 or 1, numbers that are not finite.
     """
@@ -44,6 +51,7 @@ class Logits:
     logits: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     groups: tuple[str, ...]
+    projections: npt.NDArray[np.float32] | None = None
 
     @property
     def groups_known(self) -> bool:
@@ -61,6 +69,7 @@ class Logits:
             or len(self.groups) != number
             or not np.isin(self.labels, (0, 1)).all()
             or not np.isfinite(self.logits).all()
+            or not self._projects(number)
         )
         if wrong:
             raise DataError(
@@ -71,13 +80,20 @@ class Logits:
                 "Materialize the step that makes them again.",
             )
 
+    def _projects(self, number: int) -> bool:
+        """Tell whether there are no projections, or finite ones of so many images."""
+        rows = self.projections
+        return rows is None or bool(
+            rows.ndim == 2 and len(rows) == number and rows.dtype == np.float32 and np.isfinite(rows).all()
+        )
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Logits)
             and self.ids == other.ids
             and self.groups == other.groups
-            and np.array_equal(self.logits, other.logits)
-            and np.array_equal(self.labels, other.labels)
+            and self.tensors.keys() == other.tensors.keys()
+            and all(np.array_equal(tensor, other.tensors[name]) for name, tensor in self.tensors.items())
         )
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash either
@@ -85,22 +101,36 @@ class Logits:
     def to_files(self, *, prefix: str = "") -> dict[str, bytes]:
         """Return `logits.safetensors`, `ids.json` and `groups.json`, with `prefix` before their names."""
         return {
-            prefix + TENSORS_NAME: tensors_bytes({"logits": self.logits, "labels": self.labels}),
+            prefix + TENSORS_NAME: tensors_bytes(self.tensors),
             prefix + IDS_NAME: json_bytes(list(self.ids)),
             prefix + GROUPS_NAME: json_bytes(list(self.groups)),
         }
+
+    @property
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that there are, by name."""
+        projected = {} if self.projections is None else {"projections": self.projections}
+        return {"logits": self.logits, "labels": self.labels, **projected}
 
     @classmethod
     def from_files(cls, published: PublishedArtifact, *, prefix: str = "") -> Self:
         """Read back what `to_files` gave."""
         tensors = published.read_tensors(prefix + TENSORS_NAME)
         ids, groups = (tuple(published.read_json(prefix + name)) for name in (IDS_NAME, GROUPS_NAME))
-        return cls(ids, tensors["logits"], tensors["labels"], groups)
+        return cls(ids, tensors["logits"], tensors["labels"], groups, tensors.get("projections"))
 
     def to_artifact(self) -> Artifact:
-        """Return `logits.safetensors`, `ids.json` and `groups.json`, with the metrics at probability 0.5."""
+        """Return `logits.safetensors`, `ids.json`, `groups.json` and `drift.json`, with metrics at 0.5.
+
+        Of no images there is no `drift.json`.
+        """
         counts = {"pictures": len(self.ids), "roadwork": int(self.labels.sum())}
-        return Artifact(self.to_files(), {**counts, **self.metrics()})
+        drift = {DRIFT_NAME: self._reference().to_bytes()} if self.ids else {}
+        return Artifact({**self.to_files(), **drift}, {**counts, **self.metrics()})
+
+    def _reference(self) -> Reference:
+        rows = np.zeros((len(self.ids), 0)) if self.projections is None else self.projections
+        return reference_of(margin_vector(self.logits), rows, self.groups, groups_known=self.groups_known)
 
     def metrics(self) -> dict[str, float | int]:
         """Return the metrics at probability 0.5, before any tuning; of no images there are none.
@@ -174,6 +204,7 @@ def predict_role(
     pictures: ImageReader,
     device: Any = None,
     cache: Path | None = None,
+    projected: bool = False,
 ) -> Logits:
     """Return the checkpoint's logits of the named images, on the first GPU where there is one.
 
@@ -185,12 +216,13 @@ def predict_role(
         device: Another device.
         cache: Where features of images are kept (`cached_features`): one that is there is not computed
             again, and its image not read. The logits are the same.
+        projected: Whether projections of the features are recorded as well, where the model gives features.
 
     Raises:
         DataError: the index does not hold an image.
         IntegrityError: the weights or an image are not what they were.
     """
-    from streetvision_core.inference.cached_features import measure_images
+    from streetvision_core.inference.cached_features import gives_features, measure_images
 
     labels, groups = labels_of(names, index), groups_of(names, index)
     measured = measure_images(
@@ -199,10 +231,13 @@ def predict_role(
         digests=digests_of(names, index),
         read=pictures.read,
         cache=cache,
+        features=projected and gives_features(checkpoint),
         conditions=pictures.conditions,
         device=device,
     )
-    return Logits(tuple(names), measured.logits, np.array(labels, dtype=np.int64), groups)
+    rows = measured.extras.get("features")
+    projections = None if rows is None else project(rows, seed=SEED)
+    return Logits(tuple(names), measured.logits, np.array(labels, dtype=np.int64), groups, projections)
 
 
 def _images_of(names: Sequence[str], index: ImageIndex) -> list[IndexedImage]:

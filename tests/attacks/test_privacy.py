@@ -259,6 +259,7 @@ def test_export_says_what_leaves_the_machine(chain, tmp_path):
     full = what_leaves(chain.export(tmp_path / "full").files)
     for text in (
         "golden images, pixels only (8)", f"image names in splits.json ({images})", "the values of",
+        "unnamed images of val_calib (",
         "host name, platform and paths (1) in lineage/private/ and private.json", "lineage: redacted leaves",
     ):  # fmt: skip
         assert text in full

@@ -168,8 +168,9 @@ def make_chain(root, *, training, seed=0) -> Chain:
         config=training.model_dump(mode="json"),
     )  # fmt: skip
     logits = predict_role(
-        checkpoint, chain.splits.roles["val_calib"], index=chain.index, pictures=chain.pictures("val_calib")
-    )
+        checkpoint, chain.splits.roles["val_calib"], index=chain.index,
+        pictures=chain.pictures("val_calib"), projected=True,
+    )  # fmt: skip
     chain.publish("val_calib_logits", logits.to_artifact(), inputs=(*SEEN, "phase1_checkpoint"))
     decide_and_evaluate(chain)
     return chain

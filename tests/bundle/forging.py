@@ -31,6 +31,7 @@ ORIGINS = {
     "splits.json": ("splits", "splits.json"),
     "evaluation.json": ("evaluation", "evaluation.json"),
     "conditions.json": ("conditions", "conditions.json"),
+    "drift.json": ("val_calib_logits", "drift.json"),
     **{kind.path: (kind.step, kind.file) for kind in POLICIES.values()},
 }
 _STEP_OF_FILE = {kind.step: kind for kind in POLICIES.values()}

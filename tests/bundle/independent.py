@@ -227,6 +227,12 @@ def check_golden(records, files, kind):
         yield deferred or one["decision"] == ("roadwork" if margin > 0 else "none") or abs(margin) < 1e-5
 
 
+def check_drift(drift):
+    widths = {len(row) for row in drift["sample"]}
+    yield len(drift["sample"]) == drift["units"] and len(widths) == 1 and 1 <= min(widths) <= 17
+    yield all(abs(cell) <= 3.5e38 for row in drift["sample"] for cell in row)
+
+
 def check_texts(records, files, metrics):
     card, readme = records["model_card.json"], files["README.md"].decode()
     yield card["metrics"].keys() <= ({*metrics, "coverage", "mcc_low", "mcc_high"} if metrics else set())
@@ -277,6 +283,7 @@ def sections(folder, manifest_sha256):
         first, second = at(records, one, kind), at(records, other, kind)
         holds = close(first, second) if sign == "=" else None in (first, second) or first <= second
         yield f"{one} {sign} {other}", iter([holds])
+    yield "drift", check_drift(records["drift.json"]) if "drift.json" in records else iter(())
     yield "golden images", check_golden(records, files, kind)
     yield "texts", check_texts(records, files, report["policies"][kind]["metrics"] if report else {})
     yield "weights", check_weights(files["model.safetensors"], records.get("tensors.json"))

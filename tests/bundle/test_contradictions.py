@@ -18,6 +18,7 @@ from tests.bundle.chain import copy, forge, names_in
 from tests.bundle.forging import Forger, refused
 
 THRESHOLDS, REPORT, SPLITS = "policy/thresholds.json", "evaluation.json", "splits.json"
+DRIFT = "drift.json"
 OTHER = "e" * 64
 NARROW = {"low": -0.001, "high": 0.001, "level": 0.95, "method": "zou-donner"}
 EXPECTED, CARD, RECORD, OWN = "golden/expected.json", "model_card.json", "bundle.json", "manifest.json"
@@ -110,6 +111,10 @@ def turn_one_label(report):
 def cross_roles(splits):
     test, train = splits["roles"]["val_test"][0], splits["roles"]["train"][0]
     splits["group_of"][test] = splits["group_of"][train]
+
+
+def repeat_rows(drift, times):
+    drift.update(sample=drift["sample"] * times, units=drift["units"] * times)
 
 
 def better_counts(forger):
@@ -273,6 +278,11 @@ FORGERIES = {
     "a backbone of another name": (of(RECORD, lambda r: r.update(backbone_id="resnet50")), "backbone_id"),
     "another policy than configured": (setting(OWN, policy="gate"), "policy.type"),
     "redacted by its settings alone": (setting(OWN, lineage="redacted"), "config.lineage"),
+    # What new images are compared with.
+    "more compared units": (of(DRIFT, lambda d: repeat_rows(d, 9)), "drift.json units is"),
+    "another number of units": (of(DRIFT, lambda d: d.update(units=1)), "rows of one length"),
+    "a shorter row": (of(DRIFT, lambda d: d["sample"][0].pop()), "rows of one length"),
+    "a margin beyond float32": (of(DRIFT, lambda d: d["sample"].__setitem__(0, [1e300] * 17)), "sample"),
     # The golden images.
     "another golden answer": (other_answer, "its logits give"),
     "a golden image that is deferred": (golden(decision="defer"), "its logits give"),

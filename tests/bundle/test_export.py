@@ -65,8 +65,8 @@ def test_the_layout_is_that_of_the_design(chain, bundle):
     assert len(golden) == 9
     sides = sorted(f"lineage/private/{step}.json" for step in chain.upstream)
     assert [name for name in names if name not in golden] == [
-        "LICENSE", "README.md", "bundle.json", "conditions.json", "config.json", "evaluation.json",
-        "lineage/backbone.json", "lineage/conditions.json", "lineage/evaluation.json",
+        "LICENSE", "README.md", "bundle.json", "conditions.json", "config.json", "drift.json",
+        "evaluation.json", "lineage/backbone.json", "lineage/conditions.json", "lineage/evaluation.json",
         "lineage/gate.json", "lineage/images.json",
         "lineage/phase1_checkpoint.json", *sides, "lineage/scrc.json", "lineage/splits.json",
         "lineage/thresholds.json", "lineage/val_calib_logits.json", "manifest.json", "model.safetensors",
@@ -83,6 +83,7 @@ def test_lineage_policy_splits_and_report_are_byte_for_byte_what_was_published(c
         ("evaluation.json", "evaluation", "evaluation.json"),
         ("config.json", "phase1_checkpoint", "config.json"),
         ("tensors.json", "phase1_checkpoint", "tensors.json"),
+        ("drift.json", "val_calib_logits", "drift.json"),
     ]:
         assert (bundle / name).read_bytes() == chain.upstream[step].read_bytes(file)
 

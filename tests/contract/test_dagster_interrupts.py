@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from streetvision_core.cli import GOES_ON, INTERRUPTED
+from streetvision_core.commands.shared import GOES_ON, INTERRUPTED
 
 # Where another thread takes SIGINT, Dagster's handler, which only makes a note, is the one that is called. An
 # import has started such a thread, or Python's resource tracker has unblocked the signal in the main one.

@@ -12,6 +12,7 @@ import torch
 
 from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import IntegrityError
+from streetvision_core.eval.use.drift import DIRECTIONS
 from streetvision_core.inference import cached_features as features
 from streetvision_core.inference import features as model_features
 from streetvision_core.inference.cached_features import body_digest, measure_images
@@ -238,8 +239,9 @@ def test_features_classified_alone_give_the_logits_of_the_whole_model(each_check
 
 def test_logits_of_a_role_are_the_same_with_the_cache_and_read_images_once(each_checkpoint, toy, cache):
     names = toy.splits.roles["val_calib"]
-    where = {"index": toy.index, "pictures": toy.reader, "device": "cpu"}
+    where = {"index": toy.index, "pictures": toy.reader, "device": "cpu", "projected": True}
     expected = predict_role(each_checkpoint, names, **where)
+    assert expected.projections.shape == (len(names), DIRECTIONS)
     toy.reader.reads.clear()
     for _ in range(2):
         assert predict_role(each_checkpoint, names, **where, cache=cache) == expected
@@ -253,8 +255,10 @@ def test_a_model_without_one_vector_of_features_predicts_beside_the_cache(toy, c
     config = checkpoint.config
     two = SimpleNamespace(config=config, load_model=lambda: model)
     names = toy.splits.roles["val_calib"]
-    where = {"index": toy.index, "pictures": toy.reader, "device": "cpu"}
-    assert predict_role(two, names, **where, cache=cache) == predict_role(two, names, **where)
+    where = {"index": toy.index, "pictures": toy.reader, "device": "cpu", "projected": True}
+    beside = predict_role(two, names, **where, cache=cache)
+    assert beside == predict_role(two, names, **where)
+    assert beside.projections is None
     assert not cache.exists()
 
 

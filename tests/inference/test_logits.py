@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from streetvision_core.errors import DataError
+from streetvision_core.eval.use.drift import DRIFT_NAME, Reference
 from streetvision_core.training import EpochRow, Logits
 from tests.training.toy import publish
 
@@ -17,16 +18,23 @@ FINITE = st.floats(-(2.0**99), 2.0**99, width=32)
 @given(
     numbers=st.integers(0, 6).flatmap(
         lambda n: st.tuples(
-            arrays(np.float32, (n, 2), elements=FINITE), arrays(np.int64, n, elements=st.integers(0, 1))
+            arrays(np.float32, (n, 2), elements=FINITE),
+            arrays(np.int64, n, elements=st.integers(0, 1)),
+            st.none() | arrays(np.float32, (n, 3), elements=FINITE),
         )
     )
 )
 def test_published_logits_read_back_as_they_were(numbers, tmp_path_factory):
-    logits, labels = numbers
+    logits, labels, projections = numbers
     names = tuple(f"é{i}.jpg" for i in range(len(labels)))
-    record = Logits(names, logits, labels, tuple(f"sequence {i // 2}" for i in range(len(labels))))
-    again = Logits.from_artifact(publish(record.to_artifact(), tmp_path_factory.mktemp("store")))
+    groups = tuple(f"sequence {i // 2}" for i in range(len(labels)))
+    record = Logits(names, logits, labels, groups, projections)
+    published = publish(record.to_artifact(), tmp_path_factory.mktemp("store"))
+    again = Logits.from_artifact(published)
     assert again == record
+    if names:
+        reference = Reference.model_validate_json(published.read_bytes(DRIFT_NAME))
+        assert (reference.units, reference.projections) == (len(set(groups)), 3 * (projections is not None))
     assert again.to_artifact().digest == record.to_artifact().digest
 
 
@@ -41,6 +49,9 @@ def test_published_logits_read_back_as_they_were(numbers, tmp_path_factory):
         {"logits": np.array([[0, np.nan], [0, 0]], np.float32)},
         {"labels": np.array([0, 2])},
         {"labels": np.array([0.0, 1.0])},
+        {"projections": np.zeros((3, 2), np.float32)},
+        {"projections": np.zeros((2, 2))},
+        {"projections": np.full((2, 2), np.inf, np.float32)},
     ],
 )
 def test_what_are_no_logits_of_a_role_is_refused(change):

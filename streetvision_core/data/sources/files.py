@@ -86,19 +86,13 @@ class FolderSource:
     def entries(self) -> Iterator[Entry]:
         """List every file of the class folders, and images elsewhere without a label."""
         rules = self._rules = RowRules(self._config, f"folder {self._config.path}")
-        for name in sorted(self._names()):
+        for name in sorted(_names_below(self._roots)):
             top, _, below = name.partition("/")
             of_class = below and fold(top) in self._labels
             if of_class or PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-                match = self._pattern.search(below) if self._pattern else None
                 label = rules.label(top if below else None)
-                yield Entry(name, label, parse_text(match.group(1)) if match else None)
+                yield Entry(name, label, group_by(self._pattern, below))
         rules.check()
-
-    def _names(self) -> Iterator[str]:
-        for folder, file in _walk(self._roots, self._roots.first, {self._roots.first}):
-            if not file.startswith("."):
-                yield Path(folder, file).relative_to(self._roots.first).as_posix()
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one image; raises UnusableImageError."""
@@ -112,6 +106,12 @@ class FolderSource:
         """Say where the images come from and how they are grouped."""
         grouped = f"grouped by {self._pattern.pattern!r}" if self._pattern else "every image its own group"
         return f"folder {self._config.path}, {grouped}{self._rules.note()}"
+
+
+def group_by(pattern: re.Pattern[str] | None, path: str) -> str | None:
+    """Return the group that a `group_pattern` finds in the path of an image; None where it finds none."""
+    match = pattern.search(path) if pattern else None
+    return parse_text(match.group(1)) if match else None
 
 
 class CsvSource:
@@ -199,6 +199,23 @@ def resolve_source(path: str) -> Path:
         raise ConfigError(
             "a file or a folder", str(error), path, "Correct the path of the source."
         ) from error
+
+
+def find_images(folder: str) -> list[str]:
+    """Return the paths of the images in and below a folder, relative to it and sorted; hidden ones stay out.
+
+    Raises:
+        ConfigError: there is no such folder.
+        DataError: a folder in it cannot be read.
+    """
+    names = _names_below(_roots(existing(folder, folder=True), ()))
+    return sorted(name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _names_below(roots: Roots) -> Iterator[str]:
+    for folder, file in _walk(roots, roots.first, {roots.first}):
+        if not file.startswith("."):
+            yield Path(folder, file).relative_to(roots.first).as_posix()
 
 
 def _roots(first: Path, further: Sequence[str], *, beside: Path | None = None) -> Roots:
