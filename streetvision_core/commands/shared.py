@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, the parser, and the way that an answer or an error is printed."""
+"""The ground of all commands: exit codes, the parser, and the printing of answers and errors."""
 
 from __future__ import annotations
 

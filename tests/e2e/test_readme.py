@@ -61,7 +61,7 @@ def test_every_command_of_the_readme_is_run_by_a_test_or_by_ci():
     assert [line.split()[0].partition("=")[0] for line in left] == [
         *["streetvision"] * 4,
         "BUNDLE",
-        *["streetvision"] * 3,
+        *["streetvision"] * 4,
     ]
     assert "`make bundle PRESET=presets/folder.yaml`" in README
     assert (REPOSITORY / "presets/folder.yaml").is_file()
@@ -69,9 +69,11 @@ def test_every_command_of_the_readme_is_run_by_a_test_or_by_ci():
 
 def test_the_bundle_is_verified_and_used_by_the_commands_of_the_readme(beside_the_store):
     place, folder = beside_the_store
+    (folder / "FOLDER").symlink_to(place.pictures)
     done = run_block(place, folder, saying="BUNDLE=")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("good ")
+    assert re.search(r"^not void ", done.stdout, re.MULTILINE)
     assert done.stdout.count('"decision"') == len(list((place.bundle / "golden").glob("*.jpg"))) > 0
 
 
