@@ -14,7 +14,8 @@ from tests.e2e.kills import digests, faults, leftovers, run, start, told
 from tests.zygote import zygote
 
 pytestmark = pytest.mark.long
-KILLS = 12
+STORES = 4
+KILLS_A_STORE = 4
 RUNS_AT_ONCE = 6
 
 
@@ -31,30 +32,30 @@ def undisturbed(tiny_pictures, tmp_path_factory):
 def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alike(
     undisturbed, tiny_pictures, tmp_path
 ):
+    """Every store sees several kills, one after the other, before a run finishes there."""
     expected, seconds = undisturbed
     seed = random.SystemRandom().randrange(2**32)
     moments = random.Random(seed)
-    killed, attempt = 0, 0
-    while killed < KILLS:
-        attempt += 1
-        root = tmp_path / str(attempt)
-        moment = moments.uniform(0, seconds)
-        where = f"attempt {attempt} of seed {seed}, killed after {moment:.2f} s"
-        pid = start(root, tiny_pictures)
-        time.sleep(moment)
-        zygote().kill(pid)
-        if zygote().wait(pid) == -9:
-            killed += 1
-        else:  # it was quicker than the kill: whoever comes to draw a later moment learns nothing
-            seconds = moment
+    killed = 0
+    for root in (tmp_path / str(number) for number in range(STORES)):
         store = ArtifactStore(root / "store")
-        assert faults(store) == [], where
+        for attempt in range(KILLS_A_STORE):
+            moment = moments.uniform(0, seconds / (attempt + 1))  # what was done stays: less is left
+            pid = start(root, tiny_pictures)
+            time.sleep(moment)
+            zygote().kill(pid)
+            where = f"store {root.name}, attempt {attempt} of seed {seed}, killed after {moment:.2f} s"
+            assert faults(store) == [], where
+            if zygote().wait(pid) != -9:  # it was quicker than the kill, and a next one would find all made
+                break
+            killed += 1
         assert run(root, tiny_pictures) == 0, f"{where}: {told(root)}"
         assert digests(store) == expected, where
         assert faults(store) == [], where
         assert leftovers(store) == [], where
         verify_bundle(store.resolve("bundle").directory)
         shutil.rmtree(root)
+    assert killed >= STORES, "the runs were quicker than most kills"
 
 
 @pytest.mark.timeout(600)
