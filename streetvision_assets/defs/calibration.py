@@ -15,7 +15,7 @@ from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.eval.metrics import compute_mcc
 from streetvision_core.graph import LOGITS, STEPS
-from streetvision_core.inference.logits import Logits, predict_role
+from streetvision_core.inference.logits import Logits, drift_problems, predict_role
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import ThresholdsConfig
 from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy, verify_thresholds
@@ -113,6 +113,7 @@ def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -
     splits = Splits.from_artifact(store.open().input_of(val_calib_logits, "splits"))
     logits = Logits.from_artifact(val_calib_logits)
     problems = logits_problems(logits, role="val_calib", names=splits.roles["val_calib"])
+    problems += drift_problems(val_calib_logits)
     good = f"{len(logits.ids)} images, the whole of val_calib, all finite"
     return Verdict(problems, good=good, counts={"images": len(logits.ids)})
 

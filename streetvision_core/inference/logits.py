@@ -150,6 +150,15 @@ class Logits:
         return cls.from_files(published)
 
 
+def drift_problems(published: PublishedArtifact) -> list[str]:
+    """Tell where the `drift.json` of published logits, which older versions lack, does not follow from them."""
+    if DRIFT_NAME not in published.manifest.output_artifacts:
+        return []
+    files = Logits.from_artifact(published).to_artifact().files
+    good = published.read_bytes(DRIFT_NAME) == files.get(DRIFT_NAME)
+    return [] if good else [f"{DRIFT_NAME} does not follow from the logits beside it"]
+
+
 class TrainedClassifier(Protocol):
     """The view of a checkpoint that steps after training have."""
 

@@ -8,6 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from streetvision_core.errors import DataError
 from streetvision_core.eval.use.drift import DRIFT_NAME, Reference
+from streetvision_core.inference.logits import drift_problems
+from streetvision_core.io import Artifact
 from streetvision_core.training import EpochRow, Logits
 from tests.training.toy import publish
 
@@ -36,6 +38,23 @@ def test_published_logits_read_back_as_they_were(numbers, tmp_path_factory):
         reference = Reference.model_validate_json(published.read_bytes(DRIFT_NAME))
         assert (reference.units, reference.projections) == (len(set(groups)), 3 * (projections is not None))
     assert again.to_artifact().digest == record.to_artifact().digest
+    assert drift_problems(published) == []
+
+
+def test_a_reference_for_drift_that_does_not_follow_from_the_logits_is_told(tmp_path):
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    record = Logits(("a", "b", "c"), values, np.array([0, 1, 0]), ("a", "b", "b"), values)
+    files = record.to_artifact().files
+    for name, content in {
+        "other": files[DRIFT_NAME].replace(b"true", b"false"),
+        "older": None,
+    }.items():
+        changed = {**files, DRIFT_NAME: content}
+        published = publish(
+            Artifact({key: data for key, data in changed.items() if data is not None}), tmp_path / name
+        )
+        told = [] if content is None else ["drift.json does not follow from the logits beside it"]
+        assert drift_problems(published) == told
 
 
 @pytest.mark.parametrize(
