@@ -151,7 +151,7 @@ class Logits:
 
 
 def drift_problems(published: PublishedArtifact) -> list[str]:
-    """Tell where the `drift.json` of published logits, which older versions lack, does not follow from them."""
+    """Tell where the `drift.json` of published logits does not follow from them; older versions have none."""
     if DRIFT_NAME not in published.manifest.output_artifacts:
         return []
     files = Logits.from_artifact(published).to_artifact().files
