@@ -18,7 +18,7 @@ from tests.bundle.chain import draw_images
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
 def _without_waiting_for_the_disk(connection, _):
-    """Dagster's own history need not outlive a power cut in tests: waiting for the disk took a third of a run."""
+    """Dagster's own history need not outlive a power cut in tests: the disk took a third of a run."""
     connection.execute("PRAGMA synchronous=OFF")
 
 
