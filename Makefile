@@ -22,7 +22,11 @@ verify: .venv/runtime ## run every check of what was materialized, and nothing e
 ui: .venv/runtime ## open the graph in the browser, on loopback only
 	$(ACTIVATED) dagster dev --host 127.0.0.1 --port 3000
 
+# Tests write much and wait for the disk each time: they go to memory where 6 GB of it may hold programs.
+SCRATCH = $(shell findmnt -no OPTIONS /dev/shm 2>/dev/null | grep -qv noexec && test "$$(df -kP /dev/shm | awk 'END {print $$4}')" -gt 6000000 && echo /dev/shm)
+
 # Two processes that take a file each; one thread a process, or they fight for the cores. Then what needs quiet.
+test: export PYTEST_DEBUG_TEMPROOT = $(SCRATCH)
 test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not alone' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
