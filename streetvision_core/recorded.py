@@ -152,6 +152,9 @@ NOW_CONSTANT: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "tensorboard": True,
         },
         "images": {"max_megapixels": 200},
+        "thresholds": {"at": "midpoint", "resamples": 200, "seed": 0},
+        "gate": {"folds": 5, "seed": 0, "resamples": 2000, "min_errors": 30, "level": 0.95},
+        "scrc": {"steps": 15, "folds": 5, "seed": 0},
         "backbone": {"adaptation.rank": 8, "adaptation.learning_rate": 0.001, "adaptation.num_workers": -1},
     }
 )
