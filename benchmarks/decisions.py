@@ -23,7 +23,7 @@ from _common import machine_line, megabytes, peak_bytes, print_table, time_calls
 
 from streetvision_core.eval.risk_control import certify_selective_risk, risk_grid
 from streetvision_core.io import json_bytes
-from streetvision_core.policies.config import GateConfig
+from streetvision_core.policies.config import RecordedGate
 from streetvision_core.policies.gate_fit import fit_gate
 from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table
 from streetvision_core.policies.threshold import fit_threshold_policy
@@ -111,7 +111,7 @@ def everything(distortion: str, together: int):
     versions = {"checkpoint_version": "c" * 64, "logits_version": "d" * 64}
     thresholds = stage("thresholds", lambda: fit_threshold_policy(select, calib, **versions))
     scrc = stage("scrc", lambda: fit_scrc(select, calib, **versions))
-    few_errors = GateConfig(min_errors=IMAGES)
+    few_errors = RecordedGate(min_errors=IMAGES)
     gate = stage(
         "gate", lambda: fit_gate(select, checkpoint_version=versions["checkpoint_version"], config=few_errors)
     )

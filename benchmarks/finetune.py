@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 PEAK_FLOPS = 790e12
 VALIDATION = 32
-LEARNING_RATE, WEIGHT_DECAY, EMA_DECAY, JITTER, SCALE = 1e-3, 0.05, 0.99, 0.2, 0.7
-RATIO, LABEL_SMOOTHING, GRADIENT_CLIP = 1.4, 0.05, 1.0  # of `streetvision_core.training`
+LEARNING_RATE, EMA_DECAY = 1e-3, 0.99
+# Those of `streetvision_core.training`.
+WEIGHT_DECAY, JITTER, SCALE, RATIO, LABEL_SMOOTHING, GRADIENT_CLIP = 0.05, 0.2, 0.7, 1.4, 0.05, 1.0
 
 
 def arguments() -> argparse.Namespace:
@@ -60,14 +61,13 @@ def arguments() -> argparse.Namespace:
 def train_ours(task: Task, backbone: object, given: argparse.Namespace) -> tuple[float, float]:
     """Return images a second of the whole call, and as the training reports them."""
     from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
-    from streetvision_core.training.config import Crop, Hardware, Optimizer
+    from streetvision_core.training.config import Hardware, Optimizer
 
     config = TrainingConfig(
         epochs=given.epochs,
         batch_size=given.batch,
-        optimizer=Optimizer(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, ema_decay=EMA_DECAY),
-        augmentation=Crop(scale_min=SCALE),
-        hardware=Hardware(threads=os.cpu_count() or 1, cache_mb=4096),
+        optimizer=Optimizer(learning_rate=LEARNING_RATE, ema_decay=EMA_DECAY),
+        hardware=Hardware(cache_mb=4096),
     )
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()

@@ -19,6 +19,7 @@ import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import lightning
 import timm
@@ -31,8 +32,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from streetvision_core.models import BackboneConfig, prepare_backbone
-from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
-from streetvision_core.training.config import Hardware, Probe
+from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier, probe
+from streetvision_core.training.config import Probe
 
 if TYPE_CHECKING:
     from streetvision_core.models.backbone import Backbone
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 EPOCHS, BATCH, VALIDATION = 30, 64, 200
 ARCHITECTURE = "vit_tiny_patch16_224"
 THREADS = os.cpu_count() or 1
-ONE_HEAD = {"learning_rates": [3e-3], "weight_decays": [0.05]}
+ONE_HEAD = {"LEARNING_RATES": (3e-3,), "WEIGHT_DECAYS": (0.05,)}
 WARM_ROUNDS = 3
 
 
@@ -78,16 +79,10 @@ class PlainProbe(lightning.LightningModule):
         return torch.optim.AdamW(self.head.parameters(), lr=3e-3)
 
 
-def time_ours(backbone: Backbone, task: Task, features: Path, **changes: object) -> float:
-    """Return the seconds of a whole probe."""
-    config = TrainingConfig(
-        method=Probe(**changes),
-        epochs=EPOCHS,
-        patience=EPOCHS,
-        batch_size=BATCH,
-        hardware=Hardware(threads=THREADS),
-    )
-    with tempfile.TemporaryDirectory() as place:
+def time_ours(backbone: Backbone, task: Task, features: Path, **changes: tuple[float, ...]) -> float:
+    """Return the seconds of a whole probe, with other constants of it where they are given."""
+    config = TrainingConfig(method=Probe(), epochs=EPOCHS, patience=EPOCHS, batch_size=BATCH)
+    with tempfile.TemporaryDirectory() as place, patch.multiple(probe, **changes):
         started = time.perf_counter()
         fit_classifier(
             backbone,

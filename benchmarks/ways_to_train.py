@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from _common import machine_line, print_table
 
 from streetvision_core.data import Splits, SplitsConfig, assign_splits
@@ -25,16 +26,15 @@ from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.models import BackboneConfig, prepare_backbone
 from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
 
-ARCHITECTURE, INPUT, SIZE = "test_resnet", 128, 192
-PRETRAINING = {"epochs": 8, "optimizer": {"learning_rate": 3e-3}, "hardware": {"threads": 2}}
-COMMON = {"epochs": 8, "hardware": {"threads": 2}, "patience": 100}
+ARCHITECTURE, INPUT, SIZE, THREADS = "test_resnet", 128, 192, 2
+PRETRAINING = {"epochs": 8, "optimizer": {"learning_rate": 3e-3}}
+COMMON = {"epochs": 8, "patience": 100}
 PROBE = {"method": {"kind": "probe"}, "epochs": 30, "batch_size": 64}
 SLOWLY = {"learning_rate": 1e-3, "layer_decay": 0.75}
 WAYS = {
     "from random weights": {"optimizer": {"learning_rate": 3e-3}},
     "probe": PROBE,
     "probe, hidden layer": {**PROBE, "head_hidden": 64},
-    "probe, 4 augmented views": {**PROBE, "method": {"kind": "probe", "augmented_views": 4}},
     "finetune": {"optimizer": SLOWLY},
     "lp_ft": {"method": {"kind": "lp_ft"}, "optimizer": SLOWLY},
 }
@@ -71,6 +71,7 @@ def prepared(root: Path, *, weights: str):
 def main() -> None:
     defaults = ("2000", "600", "3")
     pretraining, pictures, seeds = map(int, (*sys.argv[1:], *defaults[len(sys.argv) - 1 :]))
+    torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         random = prepared(root / "random", weights="random")

@@ -75,7 +75,6 @@ R = TypeVar("R")
 # The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
 EDITED = "edited while it ran"
 # Nor of what was made without some of its input.
-INCOMPLETE = "left out what could not be read"
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,6 @@ class Step:
         record: Record | Artifact,
         *,
         shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
-        whole: bool = True,
         told: Mapping[str, str | float | Metric] | None = None,
         device: str = "cpu",
         seed: int | None = None,
@@ -238,7 +236,6 @@ class Step:
         Args:
             record: What the core has made.
             shown: Draws the images and tables of it for the UI, when no earlier run has.
-            whole: Whether it is made of all of its input; if not, no later run takes it over.
             told: What a person comes to the page for, by name: texts and numbers, which stand first there,
                 because the page hides tables and plots behind a click.
             device: Where it was computed.
@@ -251,11 +248,6 @@ class Step:
                 "the code of %s was edited while it ran; no later run will take over what it made", self.name
             )
             step = replace(self, code_version=EDITED)
-        if not whole:
-            self.log.warning(
-                "some images could not be read; no later run will take over what %s made", self.name
-            )
-            step = replace(self, code_version=INCOMPLETE)
         digest = self.origin.manifest.data_version if self.origin else artifact.digest
         facts = {
             name: artifact.metrics[fact.name] if isinstance(fact, Metric) else fact

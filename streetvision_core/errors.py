@@ -41,13 +41,6 @@ class ConfigError(StreetVisionError, ValueError):
     """A setting cannot mean anything, or names something that does not exist."""
 
 
-def check_choice(value: str, *, choices: Sequence[str], where: str) -> str:
-    """Return a setting that is one of the choices; raises ConfigError for any other."""
-    if value not in choices:
-        raise ConfigError(f"one of {', '.join(choices)}", repr(value), where, "Choose one of them.")
-    return value
-
-
 def field_faults(error: ValidationError, *, limit: int = 5) -> str:
     """Return the faults of a record that pydantic refused, on one line: where each stands, and what it is."""
     return "; ".join(f"{_dotted(fault['loc'])}: {fault['msg']}" for fault in error.errors()[:limit])

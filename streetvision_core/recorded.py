@@ -43,8 +43,8 @@ class _Step:
 # What a probe has no use for: its heads have rates of their own, and take features, not pixels.
 NOT_OF_A_PROBE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "optimizer": ("learning_rate", "weight_decay", "layer_decay"),
-        "hardware": ("devices", "accumulate", "precision"),
+        "optimizer": ("learning_rate", "layer_decay"),
+        "hardware": ("devices", "accumulate"),
     }
 )
 _TRAINING = _Step(
@@ -141,18 +141,38 @@ NOW_CONSTANT: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "phase1_checkpoint": {
             "method.cache_features": True,
+            "method.learning_rates": [0.0003, 0.001, 0.003, 0.01],
+            "method.weight_decays": [0.0, 0.05, 0.5],
+            "method.augmented_views": 0,
+            "method.probe_epochs": 30,
             "method.alpha": 16,
             "views.overlap": 0.15,
+            "views.pooling.views": 2,
             "optimizer.gradient_clip": 1.0,
+            "optimizer.weight_decay": 0.05,
             "loss.label_smoothing": 0.05,
             "class_weights": "balanced",
+            "augmentation.scale_min": 0.7,
             "augmentation.hflip": 0.5,
             "augmentation.color_jitter": 0.2,
             "hardware.compile": False,
+            "hardware.threads": 0,
+            "hardware.precision": "auto",
+            "max_unreadable": 0,
+            "dropout": 0.0,
             "tensorboard": True,
         },
         "images": {"max_megapixels": 200},
-        "backbone": {"adaptation.rank": 8, "adaptation.learning_rate": 0.001, "adaptation.num_workers": -1},
+        "thresholds": {"at": "midpoint", "resamples": 200, "seed": 0},
+        "gate": {"folds": 5, "seed": 0, "resamples": 2000, "min_errors": 30, "level": 0.95},
+        "scrc": {"steps": 15, "folds": 5, "seed": 0},
+        "backbone": {
+            "crop_mode": "squash",
+            "adaptation.rank": 8,
+            "adaptation.learning_rate": 0.001,
+            "adaptation.num_workers": -1,
+        },
+        "cross_validation": {"repeats": 0},
     }
 )
 
@@ -200,12 +220,17 @@ def _without_constants(settings: Mapping[str, Any], constants: Mapping[str, Any]
     """Return settings without those that say what is constant now."""
     kept = dict(settings)
     for place, value in constants.items():
-        group, _, name = place.rpartition(".")
-        inside = kept.get(group) if group else kept
-        if isinstance(inside, dict) and name in inside and inside[name] == value:
-            left = {other: one for other, one in inside.items() if other != name}
-            kept = {**kept, group: left} if group else left
+        kept = _without(kept, place, value)
     return kept
+
+
+def _without(settings: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    name, _, below = place.partition(".")
+    if below and isinstance(settings.get(name), dict):
+        return {**settings, name: _without(settings[name], below, value)}
+    if below or name not in settings or settings[name] != value:
+        return settings
+    return {other: one for other, one in settings.items() if other != name}
 
 
 def _nest(settings: dict[str, Any], name: str, choice: _Choice) -> None:
@@ -226,17 +251,16 @@ def _of_a_probe(settings: dict[str, Any], recorded: Mapping[str, Any]) -> None:
     if settings["method"][KIND] != "probe":
         return
     settings["batch_size"] = recorded.get("probe_batch_size", _PROBE_BATCH)
-    leave_out_unused(settings, augmented=bool(recorded.get("probe_views")))
+    leave_out_unused(settings)
 
 
-def leave_out_unused(settings: dict[str, Any], *, augmented: bool) -> None:
+def leave_out_unused(settings: dict[str, Any]) -> None:
     """Take what a probe does not use out of its settings."""
     for group, names in NOT_OF_A_PROBE.items():
         if group in settings:
             settings[group] = {name: one for name, one in settings[group].items() if name not in names}
     settings.pop("mixup", None)
-    if not augmented:
-        settings.pop("augmentation", None)
+    settings.pop("augmentation", None)
 
 
 def reworded(text: str) -> str:

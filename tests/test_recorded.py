@@ -2,9 +2,10 @@
 
 import pytest
 
+from streetvision_core.errors import ConfigError
 from streetvision_core.models.config import BackboneConfig, SimClr
 from streetvision_core.recorded import from_recorded
-from streetvision_core.training.config import TrainingConfig
+from streetvision_core.training.config import TrainingConfig, read_recipe
 
 STEP = "phase1_checkpoint"
 # What version 705fcbb recorded of a training with its defaults.
@@ -12,8 +13,8 @@ FLAT = {
     "views": "whole", "view_grid": 3, "view_overlap": 0.15, "view_pooling": "top_k", "view_top_k": 2,
     "method": "finetune", "head_hidden": 0, "epochs": 7, "batch_size": 32, "accumulate": 1,
     "learning_rate": 0.003, "layer_decay": 1.0, "weight_decay": 0.05, "warmup_epochs": 1.0,
-    "probe_epochs": 30, "probe_batch_size": 64, "probe_learning_rates": [0.001],
-    "probe_weight_decays": [0.0], "probe_views": 0, "cache_features": True, "lora_rank": 8,
+    "probe_epochs": 30, "probe_batch_size": 64, "probe_learning_rates": [0.0003, 0.001, 0.003, 0.01],
+    "probe_weight_decays": [0.0, 0.05, 0.5], "probe_views": 0, "cache_features": True, "lora_rank": 8,
     "lora_alpha": 16, "lora_dropout": 0.0, "loss": "cross_entropy", "focal_gamma": 2.0,
     "label_smoothing": 0.05, "class_weights": "balanced", "mixup": 0.0, "cutmix": 0.0, "dropout": 0.0,
     "ema_decay": 0.99, "gradient_clip": 1.0, "patience": 8, "augmentation": "crop", "scale_min": 0.7,
@@ -34,7 +35,7 @@ def test_a_flat_record_of_the_defaults_is_the_defaults():
     ("changes", "expected"),
     [
         ({"method": "lora", "lora_rank": 3}, {"method": {"kind": "lora", "rank": 3}}),
-        ({"method": "lp_ft"}, {"method": {"kind": "lp_ft", "probe_epochs": 30}}),
+        ({"method": "lp_ft"}, {"method": {"kind": "lp_ft"}}),
         ({"loss": "focal"}, {"loss": {"kind": "focal", "gamma": 2.0}}),
         (
             {"views": "grid", "view_pooling": "max"},
@@ -58,7 +59,6 @@ def test_a_probe_has_its_batches_and_none_of_the_settings_of_pixels():
     assert read["batch_size"] == 64
     assert read["optimizer"] == {"warmup_epochs": 1.0, "ema_decay": 0.99}
     assert not {"mixup", "augmentation"} & read.keys()
-    assert recipe(method="probe").probe.learning_rates == [0.001]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,17 @@ def test_what_is_constant_now_is_left_out_and_what_was_something_else_is_told():
     assert from_recorded(STEP, nested) == {"method": {"kind": "probe"}, "loss": nested["loss"]}
     read = from_recorded(STEP, flat)
     assert (read["optimizer"]["gradient_clip"], read["class_weights"]) == (0.5, "none")
+
+
+def test_what_is_constant_inside_a_choice_of_a_choice_is_left_out():
+    views = {"kind": "grid", "size": 2, "pooling": {"kind": "top_k", "views": 2}}
+    read = from_recorded(STEP, {"views": views, "hardware": {"threads": 4}, "max_unreadable": 0})
+    assert read == {"views": {**views, "pooling": {"kind": "top_k"}}, "hardware": {"threads": 4}}
+
+
+def test_a_recipe_of_settings_that_are_gone_says_to_train_again():
+    with pytest.raises(ConfigError, match=r"hardware\.threads.*phase1_checkpoint.*Train it again"):
+        read_recipe({"hardware": {"threads": 4}})
 
 
 def test_what_a_method_does_not_use_is_not_recorded():

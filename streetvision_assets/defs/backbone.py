@@ -17,7 +17,6 @@ from streetvision_core.graph import STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone, prepare_backbone
 from streetvision_core.models.config import BackboneConfig
-from streetvision_core.models.explora_config import NONE
 from streetvision_core.models.licences import export_obstacle
 from streetvision_core.training.ssl.explora import adapt_backbone, used_device
 
@@ -38,7 +37,7 @@ def backbone(
 ) -> dg.MaterializeResult[StepOutput]:
     """The starting weights: a timm model from the hub, from a local file, or random; adapted, when asked."""
     # What is not adapted reads no image, and so is the same whatever the images and the splits are.
-    read = (images, splits) if config.adaptation.kind != NONE else ()
+    read = (images, splits) if config.is_adapted else ()
     roles_read = ROLES if read else ()
     step = Step.begin(context, store, config, *read, roles=roles_read, reusable=config.is_decisive)
     made = step.reused(Backbone.from_artifact) or prepare_backbone(config, directory=step.directory)
@@ -49,7 +48,7 @@ def backbone(
             index=ImageIndex.from_artifact(images),
             splits=roles,
             pictures=open_images(images, roles, roles=step.roles),
-            config=config.explora(),
+            config=config,
             directory=step.directory,
             resume=step.resume,
             on_epoch=lambda epoch: context.log.info(str(epoch)),
@@ -60,7 +59,7 @@ def backbone(
         made,
         told=_show_origin(made),
         shown=partial(_show_adaptation, made),
-        device=used_device(config.explora()),
+        device=used_device(config),
         seed=config.seed,
     )
 

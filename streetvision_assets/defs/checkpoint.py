@@ -60,7 +60,6 @@ def phase1_checkpoint(
     return step.result(
         checkpoint,
         shown=partial(_show_epochs, checkpoint),
-        whole=checkpoint.is_whole,
         told=_show_best(checkpoint, config.method.kind),
         device=checkpoint.device,
         seed=config.seed,

@@ -54,9 +54,7 @@ def cross_validation(
         features=store.open().features_directory(),
         resume=step.resume,
     )
-    return step.result(
-        result, told=_show_reached(result), shown=partial(_show_sizes, result, index), whole=result.is_whole
-    )
+    return step.result(result, told=_show_reached(result), shown=partial(_show_sizes, result, index))
 
 
 def _show_reached(result: CrossValidation) -> dict[str, str]:

@@ -51,7 +51,8 @@ def gate(
     )
     context.log.info("deferring by the %s: %s", fitted.policy.confidence_by, fitted.policy.reason)
     told = {"confidence by": f"{fitted.policy.confidence_by}: {fitted.policy.reason}"}
-    return step.result(fitted, told=told, shown=partial(_show_gate, fitted), seed=config.seed)
+    seed = fitted.policy.chosen_by.seed
+    return step.result(fitted, told=told, shown=partial(_show_gate, fitted), seed=seed)
 
 
 def _show_gate(fitted: Gate) -> dict[str, dg.MetadataValue]:

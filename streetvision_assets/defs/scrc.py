@@ -45,7 +45,8 @@ def scrc(
     for sentence in fitted.policy.remarks():
         context.log.warning(sentence)
     told = {"promise": fitted.policy.promise(), "units": fitted.policy.drawn()}
-    return step.result(fitted, told=told, shown=partial(_show_scrc, fitted, logits), seed=config.seed)
+    seed = fitted.policy.chosen_by.seed
+    return step.result(fitted, told=told, shown=partial(_show_scrc, fitted, logits), seed=seed)
 
 
 def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:

@@ -32,6 +32,7 @@ _MOVED = {
     " {natix_crops_2025: {}}}} beside phase1_checkpoint, and augmentation: {none: {}}.",
     "separator": "Leave it out: it is found. An unusual one is named in the file, in a first line sep=X.",
     "image_column": "It is file_column now.",
+    "threads": "Leave it out, and set the environment variable OMP_NUM_THREADS.",
 }
 _NAMES = {"String": "a text", "Int": "a whole number", "Float": "a number", "Bool": "true or false"}
 _TRUTHS = ("True", "False")

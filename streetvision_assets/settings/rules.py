@@ -91,12 +91,11 @@ def _check_bundle(config: BundleConfig, configs: Configs, store: ArtifactStore) 
 
 def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactStore) -> None:
     from streetvision_core.models.backbone import look_ahead
-    from streetvision_core.models.explora_config import NONE
     from streetvision_core.models.licences import export_obstacle
     from streetvision_core.training.config import LORA
 
     training: TrainingConfig | None = configs.get(CHECKPOINT)
-    adapters = config.adaptation.kind != NONE or (training is not None and training.method.kind == LORA)
+    adapters = config.is_adapted or (training is not None and training.method.kind == LORA)
     if _worked(config, training, store):
         return
     licence = look_ahead(config, adapters=adapters)

@@ -310,7 +310,8 @@ def _try_once(model: Any, config: BackboneConfig) -> None:
 def _describe_input(described: Mapping[str, Any], config: BackboneConfig) -> dict[str, Any]:
     """Return the preprocessing in timm's terms.
 
-    `crop_pct` is 1: timm's 0.875 cuts away the edges of an image, where cones and barriers stand.
+    The whole image is squeezed into the square: timm's central crop of 0.875 cuts away the edges, where cones
+    and barriers stand.
     """
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -321,5 +322,5 @@ def _describe_input(described: Mapping[str, Any], config: BackboneConfig) -> dic
         **{key: list(value) if isinstance(value, tuple) else value for key, value in merged.items()},
         "input_size": [3, config.input_size, config.input_size],
         "crop_pct": 1.0,
-        "crop_mode": config.crop_mode,
+        "crop_mode": "squash",
     }

@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from streetvision_core.models.views import Views
 
 
-def build_classifier(backbone: Backbone, *, dropout: float = 0.0, head_hidden: int = 0, seed: int = 0) -> Any:
+def build_classifier(backbone: Backbone, *, head_hidden: int = 0, seed: int = 0) -> Any:
     """Return a `torch.nn.Module` with the backbone's weights and a new head, which says 0.5 of everything.
 
     Args:
         backbone: The starting weights.
-        dropout: Share of the features that training drops before the head.
         head_hidden: Width of the head's hidden layer; 0 for a linear head.
         seed: Seed of the hidden layer.
 
@@ -38,8 +37,7 @@ def build_classifier(backbone: Backbone, *, dropout: float = 0.0, head_hidden: i
     """
     from streetvision_core.models.head import deepen_head
 
-    arguments = {**backbone.model_args, **({"drop_rate": dropout} if dropout else {})}
-    model = create_model(backbone.architecture, seed=0, num_classes=len(LABEL_NAMES), **arguments)
+    model = create_model(backbone.architecture, seed=0, num_classes=len(LABEL_NAMES), **backbone.model_args)
     head = {name: tensor.zero_() for name, tensor in _head_state(model, backbone).items()}
     load_exactly(model, {**head, **backbone.read_state()}, where=f"the backbone {backbone.architecture}")
     if head_hidden:

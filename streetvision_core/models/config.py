@@ -13,7 +13,6 @@ from pydantic import Field
 
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.private import local_path
-from streetvision_core.models.explora_config import ExploraConfig
 from streetvision_core.models.views import LARGEST_GRID
 
 RANDOM = "random"
@@ -21,7 +20,6 @@ PRETRAINED = "pretrained"
 PACKAGED = "packaged"
 CROP_MODES = ("center", "squash", "border")
 LARGEST_HEAD = 8192
-WHOLE = "whole"
 # What the licence of random weights is called; nobody can state it of others.
 NO_LICENCE = "none"
 
@@ -64,11 +62,6 @@ class BackboneConfig(Settings):
     input_size: int = Field(
         128, ge=16, le=2048, description="width and height in pixels at which the model sees an image"
     )
-    crop_mode: Literal["center", "squash", "border"] = Field(
-        "squash",
-        description="'center' sees the central square, 'squash' the whole image squeezed into a square,"
-        " 'border' the whole image with borders",
-    )
     revision: str = Field(
         "", description="branch, tag or commit of the hub's repository; empty: its main branch"
     )
@@ -91,18 +84,10 @@ class BackboneConfig(Settings):
         description="none, or simclr: continue without labels on the train role",
     )
 
-    def explora(self) -> ExploraConfig:
-        """Return the recipe of the adaptation, in the terms in which its record is written."""
-        chosen = self.adaptation
-        if isinstance(chosen, NoAdaptation):
-            return ExploraConfig(seed=self.seed)
-        return ExploraConfig(
-            adaptation=chosen.kind,
-            explora_epochs=chosen.epochs,
-            explora_batch_size=chosen.batch_size,
-            explora_micro_batch=chosen.micro_batch,
-            seed=self.seed,
-        )
+    @property
+    def is_adapted(self) -> bool:
+        """True if the weights are adapted before anything is trained."""
+        return isinstance(self.adaptation, SimClr)
 
     @property
     def is_decisive(self) -> bool:
@@ -191,10 +176,9 @@ class Mean(Settings):
 
 
 class TopK(Settings):
-    """The mean of the views that say roadwork the loudest."""
+    """The mean of the two views that say roadwork the loudest."""
 
     kind: Literal["top_k"] = "top_k"
-    views: int = Field(2, ge=1, description="how many views it is the mean of")
 
 
 class Max(Settings):
@@ -220,15 +204,3 @@ class Grid(Settings):
         description="how the views become one answer: mean of all, top_k (mean of those that say roadwork"
         " the loudest), max (the loudest), or attention (learned by a probe)",
     )
-
-    @pydantic.model_validator(mode="after")
-    def _check_top_k(self) -> Self:
-        number = 1 + self.size**2
-        if isinstance(self.pooling, TopK) and self.pooling.views > number:
-            raise ConfigError(
-                f"at most {number}, the number of views of a grid of {self.size}",
-                str(self.pooling.views),
-                "top_k of the views",
-                "Lower it, or choose a larger grid.",
-            )
-        return self

@@ -32,6 +32,8 @@ Box = tuple[int, int, int, int]
 
 KEY = "views"
 MEAN, TOP_K, MAX, ATTENTION = "mean", "top_k", "max", "attention"
+# Roadwork fills one or two of ten views, and the maximum alone believes any single false alarm.
+LOUDEST = 2
 POOLINGS = (MEAN, TOP_K, MAX, ATTENTION)
 LARGEST_GRID, LARGEST_OVERLAP = 6, 0.9
 # The part of a side that neighbouring crops share: a barrier or a sign of that size is whole in one of them.
@@ -123,7 +125,7 @@ def make_views(config: Whole | Grid, *, attention: tuple[float, ...] | None = No
         grid=config.size,
         overlap=OVERLAP,
         pooling=pooling.kind,
-        top_k=pooling.views if pooling.kind == "top_k" else None,
+        top_k=LOUDEST if pooling.kind == TOP_K else None,
         attention=attention if pooling.kind == ATTENTION else None,
     )
 

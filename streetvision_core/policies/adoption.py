@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streetvision_core.eval.inputs import Bools
     from streetvision_core.eval.optimism import ChosenMargin
     from streetvision_core.eval.thresholds import ThresholdChoice
-    from streetvision_core.policies.config import ThresholdsConfig
+    from streetvision_core.policies.config import RecordedThresholds
 
 
 class CrossFitted(Record):
@@ -77,7 +77,7 @@ class Adoption(Record):
         return f"The threshold is 0.5; {best}, is not proven better: {gain}"
 
 
-def choose_threshold(calib: LabelledLogits, config: ThresholdsConfig) -> ChosenMargin:
+def choose_threshold(calib: LabelledLogits, config: RecordedThresholds) -> ChosenMargin:
     """Choose the threshold on the margins of val_calib.
 
     A promised recall is counted over one roadwork image of each group, drawn by the seed; images without
@@ -102,7 +102,7 @@ def choose_threshold(calib: LabelledLogits, config: ThresholdsConfig) -> ChosenM
 
 
 def hold_against_default(
-    calib: LabelledLogits, tuned: ChosenMargin, *, threshold: float, config: ThresholdsConfig
+    calib: LabelledLogits, tuned: ChosenMargin, *, threshold: float, config: RecordedThresholds
 ) -> Adoption:
     """Cross-fit the way the tuned threshold was chosen, and decide.
 
@@ -140,13 +140,13 @@ def hold_against_default(
     )
 
 
-def at_default(calib: LabelledLogits, config: ThresholdsConfig) -> ThresholdChoice:
+def at_default(calib: LabelledLogits, config: RecordedThresholds) -> ThresholdChoice:
     """Return what 0.5 reaches on val_calib: a probability that is a margin of 0, whatever the temperature."""
     order = ordered_margins(calib.logits, calib.labels)
     return choice_of(order, 0.0, objective=config.objective.chosen())
 
 
-def _margin(calib: LabelledLogits, fitting: Bools, config: ThresholdsConfig) -> float:
+def _margin(calib: LabelledLogits, fitting: Bools, config: RecordedThresholds) -> float:
     """Choose the threshold on the images with these flags, as it is chosen on all of them."""
     logits, labels, objective = calib.logits[fitting], calib.labels[fitting], config.objective.chosen()
     if config.at == "midpoint":

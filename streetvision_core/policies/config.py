@@ -1,8 +1,12 @@
-"""The settings of the policies: the defaults stand here and nowhere else."""
+"""The settings of the policies: the defaults stand here and nowhere else.
+
+A `...Config` holds what a person chooses. Its `Recorded...` adds the constants of the recipe, which every
+policy records beside it: a policy of a version where they were settings is fitted again by its own.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -17,6 +21,8 @@ from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from streetvision_core.eval.objectives import Objective
+
+Recorded = TypeVar("Recorded", bound=pydantic.BaseModel)
 
 
 class _AtPrevalence(Settings):
@@ -97,25 +103,12 @@ class EnoughRecall(Settings):
 
 
 class ThresholdsConfig(Settings):
-    """The objective of the threshold, and its place on the best plateau."""
+    """The objective of the threshold."""
 
     objective: BestMcc | BestFBeta | LeastCost | EnoughRecall = Field(
         BestMcc(),
         discriminator="kind",
         description="what the threshold is best at: mcc, f_beta, cost or recall_at_least",
-    )
-    at: Literal["midpoint", "bootstrap_median"] = Field(
-        "midpoint",
-        description="midpoint of the best plateau, or bootstrap_median of the midpoints of resamples",
-    )
-    resamples: int = Field(
-        200, ge=10, le=100_000, description="of the bootstrap that places the median and rates the optimism"
-    )
-    seed: int = Field(
-        0,
-        ge=0,
-        description="seed of the resamples, of the folds that hold the threshold against 0.5, and of the"
-        " image of each group that a promise counts",
     )
 
     @pydantic.model_validator(mode="before")
@@ -123,15 +116,6 @@ class ThresholdsConfig(Settings):
     def _read_older(cls, given: Any) -> Any:
         """Take what older versions recorded in a policy, flat."""
         return from_recorded("thresholds", given) if isinstance(given, dict) else given
-
-    @pydantic.model_validator(mode="after")
-    def _keeps_its_promise(self) -> Self:
-        if self.at == "bootstrap_median" and self.promised is not None:
-            raise ValueError(
-                "a promised recall holds at its own threshold, not at the median of others;"
-                " write at: midpoint, or delta: null for a recall without a promise"
-            )
-        return self
 
     @property
     def told(self) -> str:
@@ -158,6 +142,34 @@ class ThresholdsConfig(Settings):
         if not isinstance(chosen, EnoughRecall) or chosen.delta is None:
             return None
         return Share(delta=chosen.delta, budget=chosen.looks)
+
+
+class RecordedThresholds(ThresholdsConfig):
+    """The objective and the constants of the fit, as any version recorded them."""
+
+    at: Literal["midpoint", "bootstrap_median"] = Field(
+        "midpoint", description="midpoint of the best plateau, or the median of the midpoints of resamples"
+    )
+    # 200 tell the optimism of an MCC to about .002.
+    resamples: int = Field(
+        200, ge=10, le=100_000, description="of the bootstrap that places the median and rates the optimism"
+    )
+    # A seed that can be turned lets a promise be drawn until it is kept.
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of the resamples, of the folds that hold the threshold against 0.5, and of the"
+        " image of each group that a promise counts",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _keeps_its_promise(self) -> Self:
+        if self.at == "bootstrap_median" and self.promised is not None:
+            raise ValueError(
+                "a promised recall holds at its own threshold, not at the median of others;"
+                " write at: midpoint, or delta: null for a recall without a promise"
+            )
+        return self
 
 
 class ErrorPromise(Settings):
@@ -213,23 +225,12 @@ _UNIT = (
 )
 
 
-class RecordedScrc(Settings):
-    """The promise about the answered images, and its certificate, as any version recorded it."""
-
+class _Scrc(Settings):
     promise: ErrorPromise | TwoSidedPromise | ExpectedPromise = Field(
         ErrorPromise(), discriminator="kind", description="what is promised: error, two_sided or expected"
     )
     delta: float = Field(0.10, gt=0, lt=1, description="probability with which the promise may fail")
     looks: int | None = Field(None, ge=1, description=_LOOKS)
-    steps: int = Field(
-        15,
-        ge=1,
-        le=1000,
-        description="thresholds in the fixed sequence, strict to loose; 1: the strictest alone",
-    )
-    unit: GroupUnit | ImageUnit | EveryImage = Field(GroupUnit(), discriminator="kind", description=_UNIT)
-    folds: int = Field(5, ge=2, le=20, description="of the cross-validation that chooses the calibrator")
-    seed: int = Field(0, ge=0, description="seed of the folds, and of the image that is drawn of a group")
 
     @property
     def delta_of_a_look(self) -> float:
@@ -254,19 +255,34 @@ class RecordedScrc(Settings):
         return self
 
 
-class ScrcConfig(RecordedScrc):
-    """The promise about the answered images, and its certificate."""
+class ScrcConfig(_Scrc):
+    """The promise about the answered images, and its unit."""
 
     unit: GroupUnit | ImageUnit = Field(GroupUnit(), discriminator="kind", description=_UNIT)
+
+
+class RecordedScrc(_Scrc):
+    """The promise, its unit and the constants of the certificate, as any version recorded them."""
+
+    unit: GroupUnit | ImageUnit | EveryImage = Field(GroupUnit(), discriminator="kind", description=_UNIT)
+    steps: int = Field(15, ge=1, le=1000, description="thresholds in the fixed sequence, strict to loose")
+    folds: int = Field(5, ge=2, le=20, description="of the cross-validation that chooses the calibrator")
+    # Fixed, as is that of the thresholds: a certificate is not drawn until it is given.
+    seed: int = Field(0, ge=0, description="seed of the folds, and of the image that is drawn of a group")
 
 
 LEAST_ERRORS = 30
 
 
 class GateConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """The share of images to answer, and the bar for a learned gate in the margin's place."""
+    """The share of images to answer."""
 
     coverage: float = Field(0.9, gt=0, le=1, description="share of the images of val_select to answer")
+
+
+class RecordedGate(GateConfig):
+    """The share to answer and the bar for a learned gate, as any version recorded them."""
+
     folds: int = Field(5, ge=3, le=100, description="of the cross-fit; no group is in two folds")
     seed: int = Field(0, ge=0, description="seed of the folds and of the resamples")
     resamples: int = Field(
@@ -276,3 +292,8 @@ class GateConfig(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=
         LEAST_ERRORS, ge=LEAST_ERRORS, description="fewer errors on val_select than this train no gate"
     )
     level: float = Field(LEVEL, ge=0.9, lt=1, description="of the interval that must exclude 0")
+
+
+def as_recorded(kind: type[Recorded], config: pydantic.BaseModel) -> Recorded:
+    """Return the settings of a policy beside its constants; those of a step may hold more than them."""
+    return kind(**config.model_dump(include=set(kind.model_fields)))

@@ -21,7 +21,7 @@ from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io import Artifact, json_bytes
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record, read_record
-from streetvision_core.policies.config import LEAST_ERRORS, GateConfig
+from streetvision_core.policies.config import LEAST_ERRORS, RecordedGate
 from streetvision_core.policies.gate_head import FeatureReference, GateHead
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class GatePolicy(Record):
     head: GateHead | None
     compared: AugrcComparison | None
     bound: FiniteFloat
-    chosen_by: GateConfig
+    chosen_by: RecordedGate
     fitted_on: GateFittedOn
     val_select: GateSelect
     note: str = (

@@ -31,7 +31,7 @@ from streetvision_core.eval.decisions import answers, differences, freeze_operat
 from streetvision_core.eval.folds import TooThinError
 from streetvision_core.eval.inputs import binary_vector, margin_vector
 from streetvision_core.inference.logits import digests_of, labels_of
-from streetvision_core.policies.config import GateConfig
+from streetvision_core.policies.config import GateConfig, RecordedGate, as_recorded
 from streetvision_core.policies.gate import (
     AugrcComparison,
     Gate,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.policies.gate_crossfit import CrossFit
 
-DEFAULTS = GateConfig()
+DEFAULTS = RecordedGate()
 # What an older gate can be held against where its measurements were not recorded.
 _WITHOUT_MEASUREMENTS = {"point", "fitted_on", "chosen_by"}
 _OF_THE_MARGIN = {*_WITHOUT_MEASUREMENTS, "bound", "val_select"}
@@ -72,7 +72,7 @@ def count_errors(select: LabelledLogits, point: OperatingPoint) -> int:
     return int(np.count_nonzero(_wrong(select, point)))
 
 
-def needs_measuring(select: LabelledLogits, config: GateConfig = DEFAULTS) -> bool:
+def needs_measuring(select: LabelledLogits, config: RecordedGate = DEFAULTS) -> bool:
     """Tell whether there are errors enough to learn from, so that images are worth measuring.
 
     Raises:
@@ -109,7 +109,7 @@ def train_gate(
         IntegrityError: the weights or an image are not what they were.
     """
     select, measured = checkpoint.val_select, None
-    if needs_measuring(select, config):
+    if needs_measuring(select, as_recorded(RecordedGate, config)):
         from streetvision_core.inference.cached_features import measure_images
 
         train = splits.roles["train"]
@@ -157,9 +157,9 @@ def fit_gate(
     Raises:
         DataError: as `freeze_operating_point`, or measurements that are needed and missing or do not fit.
     """
-    point = freeze_operating_point(select)
-    choice = _choose(select, point, config=config, measured=measured)
-    bound = _bound(choice.confidence, coverage=config.coverage)
+    point, recipe = freeze_operating_point(select), as_recorded(RecordedGate, config)
+    choice = _choose(select, point, config=recipe, measured=measured)
+    bound = _bound(choice.confidence, coverage=recipe.coverage)
     policy = GatePolicy(
         point=point,
         confidence_by="margin" if choice.head is None else "gate",
@@ -167,8 +167,7 @@ def fit_gate(
         head=choice.head,
         compared=choice.compared,
         bound=bound,
-        # A step's configuration may hold more than the recipe of the gate.
-        chosen_by=GateConfig(**config.model_dump(include=set(GateConfig.model_fields))),
+        chosen_by=recipe,
         fitted_on=GateFittedOn(phase1_checkpoint=checkpoint_version),
         val_select=_count(select, point, answered=choice.confidence >= bound),
     )
@@ -213,7 +212,7 @@ class _Choice:
 
 
 def _choose(
-    select: LabelledLogits, point: OperatingPoint, *, config: GateConfig, measured: GateMeasured | None
+    select: LabelledLogits, point: OperatingPoint, *, config: RecordedGate, measured: GateMeasured | None
 ) -> _Choice:
     margins, errors = margin_vector(point.fold(select.logits)), count_errors(select, point)
     if errors < config.min_errors:
@@ -240,7 +239,7 @@ def _choose(
     return _Choice(np.abs(margins), compared.in_words(), compared)
 
 
-def _compare(fitted: CrossFit, group: npt.NDArray[np.intp], *, config: GateConfig) -> AugrcComparison:
+def _compare(fitted: CrossFit, group: npt.NDArray[np.intp], *, config: RecordedGate) -> AugrcComparison:
     found = compare_augrc(
         fitted.by_gate,
         fitted.by_margin,

@@ -18,7 +18,7 @@ from streetvision_core.policies.guarantee import tried
 
 if TYPE_CHECKING:
     from streetvision_core.eval.decisions import LabelledLogits
-    from streetvision_core.policies.config import ThresholdsConfig
+    from streetvision_core.policies.config import RecordedThresholds
 
 _Level = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 _Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -100,7 +100,7 @@ class PromisedRecall(Record):
 
 
 def promised_recall(
-    config: ThresholdsConfig, calib: LabelledLogits, *, margin: float, groups_known: bool | None
+    config: RecordedThresholds, calib: LabelledLogits, *, margin: float, groups_known: bool | None
 ) -> PromisedRecall | None:
     """Count val_calib at a threshold on the margin; None where the objective promises no recall."""
     objective = config.promised

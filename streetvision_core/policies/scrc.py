@@ -53,7 +53,7 @@ from streetvision_core.io import Artifact, json_bytes, json_digest
 from streetvision_core.io.ledger import Share
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
-from streetvision_core.policies.config import EveryImage, GroupUnit, ImageUnit, RecordedScrc
+from streetvision_core.policies.config import EveryImage, GroupUnit, ImageUnit, RecordedScrc, ScrcConfig
 from streetvision_core.policies.guarantee import FIRST_SCHEMA, Schema, words_of
 from streetvision_core.policies.threshold import FittedOn
 from streetvision_core.recorded import reworded
@@ -414,7 +414,7 @@ class Side:
     delta: float | None
 
 
-def share_of(config: RecordedScrc) -> Share | None:
+def share_of(config: ScrcConfig | RecordedScrc) -> Share | None:
     """Return the share of delta that a certificate takes; a promise in expectation has no delta."""
     return None if config.promise.kind == "expected" else Share(delta=config.delta, budget=config.looks)
 

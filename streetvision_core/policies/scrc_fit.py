@@ -32,7 +32,7 @@ from streetvision_core.eval.risk_control import (
     risk_grid,
     risk_p_value,
 )
-from streetvision_core.policies.config import EveryImage, ImageUnit, RecordedScrc, ScrcConfig
+from streetvision_core.policies.config import EveryImage, ImageUnit, RecordedScrc, ScrcConfig, as_recorded
 from streetvision_core.policies.guarantee import FIRST_SCHEMA, SCHEMA, Schema, words_of
 from streetvision_core.policies.scrc import (
     SCRC_NAME,
@@ -74,7 +74,7 @@ def fit_scrc(
     *,
     checkpoint_version: str,
     logits_version: str,
-    config: ScrcConfig = DEFAULTS,
+    config: ScrcConfig | RecordedScrc = DEFAULTS,
     groups_known: bool | None = None,
 ) -> Scrc:
     """Freeze on val_select, then certify on val_calib.
@@ -91,13 +91,13 @@ def fit_scrc(
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
     """
     fitted_on = FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version)
+    recipe = as_recorded(RecordedScrc, config)
     policy = _freeze_and_certify(
         select,
         calib,
-        _choose_calibrator(select, config),
+        _choose_calibrator(select, recipe),
         fitted_on=fitted_on,
-        # A step's configuration holds more than the recipe of the policy.
-        config=RecordedScrc(**config.model_dump(include=set(RecordedScrc.model_fields))),
+        config=recipe,
         groups_known=groups_known,
     )
     return Scrc(policy, _curves(policy, calib))

@@ -58,7 +58,12 @@ from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.policies.adoption import Adoption, at_default, choose_threshold, hold_against_default
-from streetvision_core.policies.config import EnoughRecall, ThresholdsConfig
+from streetvision_core.policies.config import (
+    EnoughRecall,
+    RecordedThresholds,
+    ThresholdsConfig,
+    as_recorded,
+)
 from streetvision_core.policies.promised_recall import PromisedRecall, promised_recall
 from streetvision_core.recorded import from_recorded
 
@@ -136,7 +141,7 @@ class ThresholdPolicy(Record):
     margin: FiniteFloat
     plateau_low: _Share
     plateau_high: _Share
-    chosen_by: ThresholdsConfig
+    chosen_by: RecordedThresholds
     fitted_on: FittedOn
     val_select: SelectFit
     val_calib: CalibFit
@@ -321,14 +326,15 @@ def fit_threshold_policy(
     Raises:
         DataError: logits that are not finite, one class only, or no threshold that answers both classes.
     """
+    recipe = as_recorded(RecordedThresholds, config)
     temperature = fit_temperature_scaling(select.logits, select.labels).temperature
-    chosen = choose_threshold(calib, config)
+    chosen = choose_threshold(calib, recipe)
     choice, optimism, adoption = chosen.choice, chosen.optimism, None
     threshold = threshold_between(choice.threshold / temperature, mcc=choice.mcc, role="val_calib")
-    if tested and config.improves_a_score:
-        adoption = hold_against_default(calib, chosen, threshold=threshold, config=config)
+    if tested and recipe.improves_a_score:
+        adoption = hold_against_default(calib, chosen, threshold=threshold, config=recipe)
         if not adoption.adopted:
-            choice, optimism, threshold = at_default(calib, config), 0.0, 0.5
+            choice, optimism, threshold = at_default(calib, recipe), 0.0, 0.5
     low, high = positive_probability(
         [choice.plateau_low / temperature, choice.plateau_high / temperature]
     ).tolist()
@@ -341,8 +347,7 @@ def fit_threshold_policy(
         margin=choice.threshold,
         plateau_low=low,
         plateau_high=high,
-        # A step's configuration holds more than the recipe of the threshold.
-        chosen_by=ThresholdsConfig(**config.model_dump(include=set(ThresholdsConfig.model_fields))),
+        chosen_by=recipe,
         fitted_on=FittedOn(phase1_checkpoint=checkpoint_version, val_calib_logits=logits_version),
         val_select=_select_fit(select, temperature),
         val_calib=CalibFit(
@@ -353,7 +358,7 @@ def fit_threshold_policy(
             optimism=optimism,
             metrics={**confusion.metrics(), "mcc_low": sure.low, "mcc_high": sure.high},
         ),
-        recall=promised_recall(config, calib, margin=choice.threshold, groups_known=groups_known),
+        recall=promised_recall(recipe, calib, margin=choice.threshold, groups_known=groups_known),
         adoption=adoption,
         note=_OPTIMISTIC if adoption is None or adoption.adopted else _AT_DEFAULT,
     )

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import Augmentation
 
-# Of a random crop: its largest change of the aspect ratio, either way, how often it is mirrored, and its
-# largest change of brightness, contrast and saturation, which leaves red and yellow what they are.
-RATIO, HFLIP, COLOR_JITTER = 1.4, 0.5, 0.2
+# Of a random crop: the smallest share of the area that it keeps, its largest change of the aspect ratio,
+# either way, how often it is mirrored, and its largest change of brightness, contrast and saturation, which
+# leaves red and yellow what they are.
+SCALE_MIN, RATIO, HFLIP, COLOR_JITTER = 0.7, 1.4, 0.5, 0.2
 
 
 def make_augmentation(config: Augmentation, *, transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
@@ -35,7 +36,7 @@ def make_augmentation(config: Augmentation, *, transform: Preprocessing) -> Call
     crop: Callable[[Image], torch.Tensor] = create_transform(
         transform.size,
         is_training=True,
-        scale=(config.scale_min, 1.0),
+        scale=(SCALE_MIN, 1.0),
         ratio=(1 / RATIO, RATIO),
         hflip=HFLIP,
         color_jitter=COLOR_JITTER,
@@ -50,4 +51,4 @@ def make_augmentation(config: Augmentation, *, transform: Preprocessing) -> Call
 
 def smallest_share(config: Augmentation) -> float:
     """Return the smallest share of an image's area that the augmentation enlarges to the model's input."""
-    return 1.0 if config.kind == "none" else config.scale_min
+    return 1.0 if config.kind == "none" else SCALE_MIN

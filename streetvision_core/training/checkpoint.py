@@ -46,7 +46,6 @@ CANDIDATES_NAME = "probe.csv"
 ADAPTERS_NAME = "adapters.safetensors"
 TENSORS_NAME = "tensors.json"
 VAL_SELECT = "val_select_"
-UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,6 @@ class Checkpoint:
     tensors: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
-
-    @property
-    def is_whole(self) -> bool:
-        """True if no image of train was left out: only then do code, recipe and inputs determine it."""
-        return UNREADABLE not in self.metrics
 
     @property
     def best(self) -> EpochRow:

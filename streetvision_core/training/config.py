@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import ConfigError, field_faults
 from streetvision_core.graph import CHECKPOINT
-from streetvision_core.models.config import LARGEST_HEAD, WHOLE, Grid, Settings, Whole
+from streetvision_core.models.config import LARGEST_HEAD, Grid, Settings, Whole
 from streetvision_core.models.views import ATTENTION
 from streetvision_core.recorded import NOT_OF_A_PROBE, from_recorded, leave_out_unused
 
@@ -39,35 +39,12 @@ class Probe(Settings):
     """The head alone is trained, on features of the backbone as it is; several heads at once."""
 
     kind: Literal["probe"] = "probe"
-    learning_rates: list[float] = Field(
-        [0.0003, 0.001, 0.003, 0.01], description="a head is trained for each of them at once"
-    )
-    weight_decays: list[float] = Field(
-        [0.0, 0.05, 0.5], description="and for each of these; val_select chooses among all heads"
-    )
-    augmented_views: int = Field(
-        0, ge=0, le=1000, description="augmented views of each image, taken in turn; 0 for the plain one"
-    )
-
-    @pydantic.field_validator("learning_rates", "weight_decays")
-    @classmethod
-    def _check_candidates(cls, values: list[float], info: pydantic.ValidationInfo) -> list[float]:
-        zero_too = info.field_name == "weight_decays"
-        if not values or any(value < 0 or (value == 0 and not zero_too) for value in values):
-            raise ConfigError(
-                "one or more numbers that are not negative" if zero_too else "one or more positive numbers",
-                repr(values),
-                f"{info.field_name} of the probe",
-                "Give at least one number that a head is to be trained with.",
-            )
-        return values
 
 
 class LpFt(Settings):
     """A probe, then all weights from its head."""
 
     kind: Literal["lp_ft"] = "lp_ft"
-    probe_epochs: int = Field(30, ge=1, le=10_000, description="epochs of the probe")
 
 
 class Lora(Settings):
@@ -81,7 +58,6 @@ class Optimizer(Settings):
     """AdamW, and what becomes of its steps; a probe uses warmup_epochs and ema_decay alone."""
 
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's largest learning rate")
-    weight_decay: float = Field(0.05, ge=0, description="of all weights but norms and biases")
     warmup_epochs: float = Field(
         1.0, ge=0, description="epochs in which the learning rate rises linearly, before it falls as a cosine"
     )
@@ -114,19 +90,13 @@ class Focal(Settings):
     gamma: float = Field(2.0, gt=0, le=10, description="how far it discounts easy images")
 
 
-class _Crops(Settings):
-    scale_min: float = Field(
-        0.7, gt=0, le=1, description="smallest share of the area that a random crop keeps"
-    )
-
-
-class Crop(_Crops):
+class Crop(Settings):
     """A random crop, mirror image and colours."""
 
     kind: Literal["crop"] = "crop"
 
 
-class Trivial(_Crops):
+class Trivial(Settings):
     """The same after one operation of TrivialAugment."""
 
     kind: Literal["trivial"] = "trivial"
@@ -142,7 +112,7 @@ Augmentation = Crop | Trivial | Plain
 
 
 class Hardware(Settings):
-    """Processes, threads, memory and precision of the computation."""
+    """Processes and memory of the computation; OMP_NUM_THREADS sets the threads of each process."""
 
     devices: int = Field(
         1, ge=1, le=64, description="GPUs to train on together, or processes where there is none"
@@ -150,8 +120,6 @@ class Hardware(Settings):
     accumulate: int = Field(
         1, ge=1, le=1024, description="parts in which a batch goes through the model, to save memory"
     )
-    precision: Literal["auto", "float32"] = Field("auto", description="auto: bf16 where a GPU has it")
-    threads: int = Field(0, ge=0, description="threads torch computes with; 0 leaves its own choice")
     num_workers: int = Field(
         -1,
         ge=-1,
@@ -185,7 +153,6 @@ class TrainingConfig(Settings):
     head_hidden: int = Field(
         0, ge=0, le=LARGEST_HEAD, description="width of a hidden layer in the head; 0 for a linear head"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the features dropped before the head")
     optimizer: Optimizer = Optimizer()
     loss: CrossEntropy | Focal = Field(CrossEntropy(), discriminator="kind")
     augmentation: Augmentation = Field(
@@ -195,19 +162,8 @@ class TrainingConfig(Settings):
         " or none; what images go through in use is a matter of conditions",
     )
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution; 0 for none")
-    seed: int = Field(0, ge=0, description="seed of the order of the images, the augmentation and dropout")
-    max_unreadable: int = Field(
-        0,
-        ge=0,
-        description="images of train that may turn out unreadable and are left out; with one more the step"
-        " fails. No later run takes over what was trained without some",
-    )
+    seed: int = Field(0, ge=0, description="seed of the order of the images, the augmentation and mixing")
     hardware: Hardware = Hardware()
-
-    @property
-    def probe(self) -> Probe:
-        """The settings of the probe, or their defaults where another method is chosen."""
-        return self.method if isinstance(self.method, Probe) else Probe()
 
     @pydantic.model_validator(mode="after")
     def _check_what_a_probe_uses(self) -> Self:
@@ -217,19 +173,12 @@ class TrainingConfig(Settings):
             given = getattr(self, group)
             _refuse_unused({f"{group}.{name}": getattr(given, name) for name in names}, type(given)())
         _refuse_unused({"mixup": self.mixup}, None)
-        if not self.method.augmented_views and self.augmentation.model_dump() != Crop().model_dump():
+        if self.augmentation != Crop():
             raise ConfigError(
-                "augmented views of a probe that is to augment",
-                f"augmentation: {self.augmentation.kind} and augmented_views: 0",
+                "no augmentation of a probe, which sees each image as it is",
+                f"augmentation: {self.augmentation.kind}",
                 "augmentation of the training",
-                "Set augmented_views of the probe, or leave augmentation out.",
-            )
-        if self.method.augmented_views and self.views.kind != WHOLE:
-            raise ConfigError(
-                "augmented views of whole images, or a grid of views",
-                f"augmented_views: {self.method.augmented_views} and views: {self.views.kind}",
-                "augmented_views of the probe",
-                "Set augmented_views to 0, or views to whole.",
+                "Leave it out, or train by another method.",
             )
         return self
 
@@ -273,13 +222,25 @@ class TrainingConfig(Settings):
     def _leave_out_what_is_not_used(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
         recorded: dict[str, Any] = handler(self)
         if isinstance(self.method, Probe):
-            leave_out_unused(recorded, augmented=self.method.augmented_views > 0)
+            leave_out_unused(recorded)
         return recorded
 
 
 def read_recipe(recorded: Mapping[str, Any]) -> TrainingConfig:
-    """Return the recipe that the manifest of a checkpoint records, of whichever version wrote it."""
-    return TrainingConfig.model_validate(from_recorded(CHECKPOINT, recorded))
+    """Return the recipe that the manifest of a checkpoint records, of whichever version wrote it.
+
+    Raises:
+        ConfigError: it has settings that this version has not.
+    """
+    try:
+        return TrainingConfig.model_validate(from_recorded(CHECKPOINT, recorded))
+    except pydantic.ValidationError as error:
+        raise ConfigError(
+            "a checkpoint with settings of this version",
+            field_faults(error),
+            CHECKPOINT,
+            "Train it again; the changelog says what these settings are now.",
+        ) from error
 
 
 def recipe_of(config: pydantic.BaseModel) -> dict[str, Any]:
@@ -302,6 +263,6 @@ def _refuse_unused(given: Mapping[str, Any], defaults: Settings | None) -> None:
                 "only settings that a probe uses",
                 f"{name}: {value}",
                 f"{name} of the training",
-                "Leave it out, or train by another method: a probe has learning_rates and weight_decays of"
+                "Leave it out, or train by another method: a probe tries learning rates and weight decays of"
                 " its own, and trains on features, in one process.",
             )

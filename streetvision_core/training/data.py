@@ -7,18 +7,12 @@ of a batch is not kept is decoded by several threads at once, which draw nothing
 image is named by (epoch, position), and everything random about it follows from that name, so it is the
 same in this process, in a worker and after a restart.
 
-Worker processes cannot raise our errors across the process boundary with their words intact; they return
-them beside the images that could be read, and the main process decides whether training goes on.
-
-Images that turn out unreadable while training: told of and left out; too many of them are an error.
-
-An image counts once, however often it is met, in whichever stage or process of the training, and also when
-the run that met it was killed and another one goes on.
+An image that cannot be read ends the training. Worker processes cannot raise our errors across the process
+boundary with their words intact; they return the error in place of a batch, and the main process raises it.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 import warnings
@@ -31,23 +25,20 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from streetvision_core.data.decoding.decode import decode
-from streetvision_core.errors import DataError, StreetVisionError, TrainingError
+from streetvision_core.errors import StreetVisionError, TrainingError
 from streetvision_core.inference.cached_features import READERS
 from streetvision_core.io.system import usable_cores
 from streetvision_core.training.augmentation import make_augmentation, smallest_share
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from streetvision_core.data.conditions import Conditions
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
 
-    Missing = tuple[str, StreetVisionError]
-
-_log = logging.getLogger(__name__)
 Look: TypeAlias = tuple[int, int]
 
 MOST_WORKERS = 16
@@ -55,14 +46,10 @@ _BYTES_A_PIXEL = 4  # Pillow keeps RGB in four bytes
 
 
 class Batch(NamedTuple):
-    """Pixels uint8 [B, 3, H, W] or features float32 [B, D], and labels int64 [B].
-
-    `unreadable` holds the errors of the images that are missing, by name.
-    """
+    """Pixels uint8 [B, 3, H, W] or features float32 [B, D], and labels int64 [B]."""
 
     inputs: torch.Tensor
     labels: torch.Tensor
-    unreadable: tuple[tuple[str, StreetVisionError], ...] = ()
 
 
 class DecodedImages:
@@ -137,8 +124,8 @@ class DecodedImages:
         return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-class AugmentedImages(Dataset[Batch]):
-    """Batches by the looks they consist of; where none of its images can be read it is an empty one."""
+class AugmentedImages(Dataset[Any]):
+    """Batches by the looks they consist of; or the error of an image that cannot be read."""
 
     def __init__(
         self,
@@ -153,21 +140,18 @@ class AugmentedImages(Dataset[Batch]):
         self._augment = augment
         self._seed = seed
 
-    def __getitem__(self, looks: Sequence[Look]) -> Batch:
-        pixels, read, unreadable = [], [], []
+    def __getitem__(self, looks: Sequence[Look]) -> Batch | StreetVisionError:
+        pixels = []
         pictures = self._images.load([position for _, position in looks])
         with isolated_random():
             for (epoch, position), picture in zip(looks, pictures, strict=True):
                 if isinstance(picture, StreetVisionError):
-                    unreadable.append((self._images.names[position], picture))
-                    continue
+                    return picture
                 draw = derive_seed(self._seed, Purpose.CONDITIONS, epoch, position)
                 seen = self._images.see(position, picture, draw=draw)
                 seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position))
                 pixels.append(self._augment(seen))
-                read.append(position)
-        stacked = torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0), dtype=torch.uint8)
-        return Batch(stacked, self._labels[read], tuple(unreadable))
+        return Batch(torch.stack(pixels), self._labels[[position for _, position in looks]])
 
 
 class EpochBatches(Sampler[list[Look]]):
@@ -331,42 +315,3 @@ def make_loader(dataset: Dataset[Any], batches: EpochBatches, *, workers: int) -
             generator=torch.Generator(),
             multiprocessing_context="fork" if workers else None,
         )
-
-
-class Unreadable:
-    """Counts images by name up to `limit`, those `known` before too, and logs each new one."""
-
-    def __init__(self, limit: int, *, known: Iterable[str] = ()) -> None:
-        self.names = set(known)
-        self._limit = limit
-        self._untold: list[Missing] = []
-
-    def meet(self, missing: Iterable[Missing]) -> None:
-        """Count images by name and error.
-
-        Raises:
-            StreetVisionError: an image's own error, where none may be missing.
-            DataError: there are more than may be missing.
-        """
-        for name, error in missing:
-            if not self._limit:
-                raise error
-            if name in self.names:
-                continue
-            self.names.add(name)
-            if len(self.names) > self._limit:
-                raise DataError(
-                    f"at most {self._limit} unreadable images of train",
-                    f"{len(self.names)}, the last one: {error.found}",
-                    name,
-                    "Restore the images, or allow more with max_unreadable.",
-                ) from error
-            self._untold.append((name, error))
-            _log.warning(
-                "Left out of training, %d of %d allowed: %s. %s", len(self.names), self._limit, name, error
-            )
-
-    def take_untold(self) -> list[Missing]:
-        """Return what was met since the last call, for the other processes that train."""
-        untold, self._untold = self._untold, []
-        return untold

@@ -11,9 +11,8 @@
    staged weights are read back, and their logits on val_select are recorded from that very model.
 
 The same seed, images and configuration give the same weights bit for bit on the same machine with the
-same number of threads; neither the number of workers nor the caches nor a kill matters. That is so as long as
-every image can be read. Up to `max_unreadable` images of train may turn out unreadable: each is told of,
-left out, and counted in the checkpoint's metrics, which is then no longer what its inputs stand for.
+same number of threads; neither the number of workers nor the caches nor a kill matters. An image that cannot
+be read ends the training; once it is there again, the next run goes on after the last epoch.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from streetvision_core.models import LABEL_NAMES, hub_config
 from streetvision_core.training.checkpoint import (
     ADAPTERS_NAME,
     PROBE_NAME,
-    UNREADABLE,
     WEIGHTS_NAME,
     Checkpoint,
 )
@@ -54,7 +52,7 @@ if TYPE_CHECKING:
     from streetvision_core.data import ImageIndex, Splits
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.models.backbone import Backbone
-    from streetvision_core.training.data import EvaluationBatches, Unreadable
+    from streetvision_core.training.data import EvaluationBatches
     from streetvision_core.training.frozen import FrozenBackbone
     from streetvision_core.training.loop import BestEpoch, Saving
     from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow
@@ -62,6 +60,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 ROLES = STEPS[CHECKPOINT].roles
+# Of the probe that lp_ft begins with: as the presets train a probe; on features they cost seconds.
+PROBE_EPOCHS = 30
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def fit_classifier(
 ) -> Checkpoint:
     """Train a classifier on the train role and return its best epoch on val_select.
 
-    It logs when an earlier run's epochs are taken or cannot be, when another run trains this, and each
-    image of train that is left out because it cannot be read.
+    It logs when an earlier run's epochs are taken or cannot be, and when another run trains this.
 
     Args:
         backbone: The starting weights.
@@ -115,7 +114,6 @@ def fit_classifier(
         StoreError: the weights or the state cannot be written.
     """
     from streetvision_core.inference.predict import choose_device
-    from streetvision_core.training.data import Unreadable
     from streetvision_core.training.loop import Saving
     from streetvision_core.training.report import Curves
     from streetvision_core.training.resume import open_state
@@ -130,7 +128,7 @@ def fit_classifier(
             training = _identify(backbone, index=index, splits=splits, config=recipe, pictures=pictures)
             device = choose_device().type
             state = stack.enter_context(open_state(folders.resume, training=training, device=device))
-        stack.enter_context(training_session(threads=recipe.hardware.threads))
+        stack.enter_context(training_session())
         saving = Saving(state, state.load() if state else None)
         curves = Curves(folders.tensorboard, config=recipe)
         curves.begin(saving.saved.rows if saving.saved else ())
@@ -146,17 +144,13 @@ def fit_classifier(
             directory=folders.staging,
             features=cache,
             on_epoch=curves.before(on_epoch),
-            unreadable=Unreadable(
-                recipe.max_unreadable,
-                known=saving.saved.unreadable if saving.saved else (),
-            ),
         )
         return _fit(task, saving)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A training to run: its model, its images and its listeners; `unreadable` counts the images left out."""
+    """A training to run: its model, its images and its listeners."""
 
     backbone: Backbone
     names: Mapping[str, Sequence[str]]
@@ -168,7 +162,6 @@ class _Task:
     directory: Path
     features: Path
     on_epoch: Callable[[EpochReport], None]
-    unreadable: Unreadable
 
 
 @dataclass(frozen=True)
@@ -200,7 +193,7 @@ def _fit(task: _Task, saving: Saving) -> Checkpoint:
     probe = None
     if isinstance(config.method, LpFt):
         # Not saved: on cached features it takes seconds, and done again it gives the same head.
-        recipe = config.model_copy(update={"epochs": config.method.probe_epochs})
+        recipe = config.model_copy(update={"epochs": PROBE_EPOCHS})
         probe = _train_probe(task, recipe, Saving(), backbone=_freeze(task))
     head = read_state(probe.weights) if probe else None
     return _finish_pixels(task, *_train_on_pixels(task, saving, head=head), probe=probe)
@@ -247,18 +240,20 @@ def _train_probe(
     best = BestEpoch(task.directory / PROBE_NAME, patience=config.patience)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs):
         return _Trained(saving.saved.rows, saving.saved.candidates, best)
-    views, kept = backbone.train_views(task.names["train"], unreadable=task.unreadable)
-    labels = [task.labels["train"][position] for position in kept]
-    _check_roles({"train": labels})
+    validation = backbone.features(task.names["val_select"])
     module, speed = train_probe(
-        ProbeData(views, labels, backbone.features(task.names["val_select"]), task.labels["val_select"]),
+        ProbeData(
+            backbone.train_views(task.names["train"]),
+            task.labels["train"],
+            validation,
+            task.labels["val_select"],
+        ),
         classifier=backbone.classifier,
         pooling=backbone.views,
         config=config,
         best=best,
         saving=saving,
         on_epoch=task.on_epoch,
-        unreadable=task.unreadable,
     )
     return _Trained(tuple(module.rows), module.candidates, best, speed)
 
@@ -303,7 +298,6 @@ def _train_on_pixels(
             work,
             validation=validation,
             on_epoch=task.on_epoch,
-            unreadable=task.unreadable,
             processes=processes,
         )
     return _Trained(tuple(module.rows), (), best, speed), validation or crops()
@@ -405,7 +399,6 @@ def _make_checkpoint(
         "best_epoch": row.epoch,
         "epochs_run": len(trained.rows),
         **trained.throughput.to_metrics(),
-        **({UNREADABLE: len(task.unreadable.names)} if task.unreadable.names else {}),
         **({"probe_val_mcc": _row_of(probe).val_mcc} if probe and probe is not trained else {}),
         **_views_metrics(task, finished.model, said, config=finished.config, validation=validation),
     }

@@ -48,9 +48,7 @@ def trainable_classifier(
     Raises:
         ConfigError: adapters are asked for, and the architecture has no attention to put them on.
     """
-    model = build_classifier(
-        backbone, dropout=config.dropout, head_hidden=config.head_hidden, seed=config.seed
-    )
+    model = build_classifier(backbone, head_hidden=config.head_hidden, seed=config.seed)
     if head:
         load_exactly(model, {**model.state_dict(), **head}, where="the head of the probe")
     if isinstance(config.method, Lora):

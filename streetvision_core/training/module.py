@@ -24,16 +24,14 @@ from timm.optim._param_groups import param_groups_layer_decay, param_groups_weig
 from timm.utils.model_ema import ModelEmaV3
 from torchvision.transforms import v2
 
-from streetvision_core.errors import TrainingError
+from streetvision_core.errors import StreetVisionError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.training.config import FINETUNE, LORA, LP_FT
-from streetvision_core.training.data import Batch, Unreadable
 from streetvision_core.training.losses import CLASSES, LABEL_SMOOTHING, image_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
 from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow, best_of
-from streetvision_core.training.schedule import learning_rate_factor
 from streetvision_core.training.seeds import Purpose, derive_seed
 
 if TYPE_CHECKING:
@@ -43,12 +41,15 @@ if TYPE_CHECKING:
 
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
+    from streetvision_core.training.data import Batch
     from streetvision_core.training.report import Timing
 
 _log = logging.getLogger(__name__)
 
 
 READ_EVERY = 10
+# AdamW's, of all weights but norms and biases: timm's own for fine-tuning, and no preset needs another.
+WEIGHT_DECAY = 0.05
 
 
 class LoopModule(lightning.LightningModule):
@@ -99,6 +100,14 @@ class LoopModule(lightning.LightningModule):
         raise TrainingError(what, str(value), where, action)
 
 
+def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:
+    """Return the share of the largest learning rate at a step from 0: a linear rise, then half a cosine."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
 def scheduled_adamw(
     groups: list[dict[str, Any]], *, learning_rate: float, warmup_steps: int, total_steps: int
 ) -> Any:
@@ -129,7 +138,6 @@ class TrainingModule(LoopModule):
         steps_per_epoch: int,
         rows: Sequence[EpochRow] = (),
         candidates: Sequence[CandidateRow] = (),
-        unreadable: Unreadable | None = None,
     ) -> None:
         super().__init__()
         self.model = learner.train()
@@ -141,7 +149,6 @@ class TrainingModule(LoopModule):
         self.candidates = tuple(candidates)
         self.best_candidate = 0
         self.config = config
-        self.unreadable = unreadable or Unreadable(config.max_unreadable)
         self._steps_per_epoch = steps_per_epoch
         self._loss_sums = torch.zeros(())
         self._batches = 0
@@ -183,10 +190,9 @@ class TrainingModule(LoopModule):
         """Return what was trained, averaged, by name: of several candidates the best one's."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the rows, which early stopping and the best epoch follow from, and what was left out."""
+        """Add the rows, which early stopping and the best epoch follow from."""
         checkpoint["rows"] = [asdict(row) for row in self.rows]
         checkpoint["candidates"] = [asdict(row) for row in self.candidates]
-        checkpoint["unreadable"] = sorted(self.unreadable.names)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, without decay on norms and biases, and the schedule by step."""
@@ -199,16 +205,16 @@ class TrainingModule(LoopModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        """Seed dropout and mixing for this epoch alone, so that it depends on no earlier one's draws."""
+        """Seed mixing for this epoch alone, so that it depends on no earlier one's draws."""
         rank = [self.global_rank] if self.global_rank else []
         torch.manual_seed(derive_seed(self.config.seed, Purpose.MODEL, self.current_epoch, *rank))
         self._loss_sums = torch.zeros((), device=self.device)
         self._batches = 0
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note that it is here, and count what was left out of it."""
-        if isinstance(batch, Batch):
-            self.unreadable.meet(batch.unreadable)
+        """Note that it is here; raise the error of an image of it that cannot be read."""
+        if isinstance(batch, StreetVisionError):
+            raise batch
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
@@ -253,8 +259,6 @@ class TrainingModule(LoopModule):
 
     def on_validation_epoch_end(self) -> None:
         """Add the epoch's row, the best candidate's: Lightning validates before it ends the epoch."""
-        for missing in gather_in_order([self.unreadable.take_untold()]):
-            self.unreadable.meet(missing)
         parts = gather_in_order(self._validated)
         logits = torch.cat([part for part, _ in parts], dim=1).numpy()
         labels = torch.cat([part for _, part in parts]).numpy()
@@ -321,9 +325,9 @@ class ClassifierModule(TrainingModule):
         """Return the groups of all weights that require a gradient; lower layers may learn more slowly."""
         config = self.config.optimizer
         if config.layer_decay == 1:
-            return param_groups_weight_decay(self.model, weight_decay=config.weight_decay)  # type: ignore[no-any-return]
+            return param_groups_weight_decay(self.model, weight_decay=WEIGHT_DECAY)  # type: ignore[no-any-return]
         groups = param_groups_layer_decay(
-            self.model, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+            self.model, weight_decay=WEIGHT_DECAY, layer_decay=config.layer_decay
         )
         return [
             {
@@ -350,18 +354,8 @@ class ClassifierModule(TrainingModule):
         return {name: tensor for name, tensor in state.items() if name not in frozen}
 
     def batch_losses(self, batch: Batch) -> torch.Tensor:
-        """Return the loss of a batch of pixels uint8 [B, 3, H, W] and labels [B], float32 [1].
-
-        It is the mean over the images that belong to the batch; those that cannot be read count as 0. So
-        the loss of a batch is still the mean of its parts', and a part without a readable image adds 0.
-        """
-        pixels, labels = batch[:2]
-        if not len(labels):
-            # Every process needs a gradient, and a network with batch statistics takes no empty batch.
-            return (
-                torch.stack([one.sum() for one in self.model.parameters() if one.requires_grad]).sum()[None]
-                * 0
-            )
+        """Return the mean loss of a batch of pixels uint8 [B, 3, H, W] and labels [B], float32 [1]."""
+        pixels, labels = batch
         inputs = self._transform.normalise(pixels)
         targets = soft_targets(labels, smoothing=0.0)
         if self._mixing is not None:
@@ -373,7 +367,7 @@ class ClassifierModule(TrainingModule):
             self.class_weights,
             gamma=self.config.loss.gamma,
         )
-        return losses.sum()[None] / (len(labels) + len(batch.unreadable))
+        return losses.mean()[None]
 
     def validate_batch(self, batch: Batch) -> torch.Tensor:
         """Return the averaged weights' logits, float32 [1, B, 2]."""

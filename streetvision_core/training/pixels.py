@@ -24,7 +24,6 @@ from streetvision_core.training.data import (
     DecodedImages,
     EpochBatches,
     EvaluationBatches,
-    Unreadable,
     choose_workers,
     decoded_side,
     make_train_loader,
@@ -107,7 +106,6 @@ def train_on_pixels(
     *,
     validation: EvaluationBatches | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
-    unreadable: Unreadable | None = None,
     processes: Processes = ONE,
 ) -> tuple[ClassifierModule, Throughput]:
     """Train a classifier or its adapters; return the module with its rows, and how fast it was.
@@ -116,13 +114,12 @@ def train_on_pixels(
         training: What is trained, and on what.
         validation: The crops of val_select, where they are at hand.
         on_epoch: Called after each epoch.
-        unreadable: Counts the images that are left out.
         processes: The processes that train together, and which of them this is.
     """
     from streetvision_core.training.methods import trainable_classifier
 
     config, known = training.config, training.saving.saved
-    with training_session(threads=config.hardware.threads), group_of(processes):
+    with training_session(), group_of(processes):
         transform = eval_transform(training.backbone.pretrained_cfg, views=make_views(config.views))
         loader, steps = _make_loader(training, transform=transform, processes=processes)
         module = ClassifierModule(
@@ -133,8 +130,6 @@ def train_on_pixels(
             class_weights=class_weights(training.train.labels),
             steps_per_epoch=steps,
             rows=known.rows if known else (),
-            unreadable=unreadable
-            or Unreadable(config.max_unreadable, known=known.unreadable if known else ()),
         )
         speed = run_training(
             module,
@@ -147,7 +142,7 @@ def train_on_pixels(
                 epochs=config.epochs,
                 accumulate=config.hardware.accumulate,
                 gradient_clip=GRADIENT_CLIP,
-                precision=config.hardware.precision,
+                precision="auto",
                 processes=processes,
             ),
             best=training.best,

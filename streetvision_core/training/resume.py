@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-_PARTS = {"state_dict", "loops", "optimizer_states", "lr_schedulers", "rows", "candidates", "unreadable"}
+_PARTS = {"state_dict", "loops", "optimizer_states", "lr_schedulers", "rows", "candidates"}
 _START_OVER = "Training starts from the beginning."
 
 
@@ -91,7 +91,7 @@ def best_name(epoch: int) -> str:
 
 
 class SavedTraining:
-    """A training as it was after the last of its `rows`; `unreadable` are the images that it left out.
+    """A training as it was after the last of its `rows`.
 
     Without labels there are no rows, and `losses` are those of the epochs.
     """
@@ -100,7 +100,6 @@ class SavedTraining:
         self.losses = tuple(float(loss) for loss in checkpoint.get("losses", ()))
         self.rows = tuple(EpochRow(**row) for row in checkpoint["rows"])
         self.candidates = tuple(CandidateRow(**row) for row in checkpoint["candidates"])
-        self.unreadable = tuple(str(name) for name in checkpoint["unreadable"])
         self._checkpoint = checkpoint
         self._weights = weights
 

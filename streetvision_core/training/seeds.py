@@ -6,8 +6,8 @@ training needs no random state from disk.
 
 The surroundings of a training: deterministic, quiet, and given back exactly as they were found.
 
-Inside, torch uses deterministic kernels and the configured number of threads, and Lightning says nothing
-of its own; afterwards threads, flags, log levels and the global random generators are what they were.
+Inside, torch uses deterministic kernels, and Lightning says nothing of its own; afterwards flags, log levels
+and the global random generators are what they were.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class Purpose(IntEnum):
     ORDER = 1
     AUGMENTATION = 2
     MODEL = 3
-    VIEW = 4
     CONDITIONS = 5
     ADAPTATION = 10
 
@@ -76,12 +75,11 @@ _WARNINGS = (
 
 
 @contextmanager
-def training_session(*, threads: int) -> Iterator[None]:
-    """Hold torch deterministic and Lightning quiet; `threads` of 0 leaves torch's own number."""
+def training_session() -> Iterator[None]:
+    """Hold torch deterministic and Lightning quiet."""
     with ExitStack() as stack:
         stack.enter_context(isolated_random())
         stack.enter_context(_deterministic())
-        stack.enter_context(torch_threads(threads))
         stack.enter_context(_quiet())
         yield
 
@@ -108,11 +106,10 @@ def _deterministic() -> Iterator[None]:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch compute with so many threads for the block; 0 leaves its own number."""
+    """Let torch compute with so many threads for the block."""
     before = torch.get_num_threads()
     try:
-        if threads:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
         yield
     finally:
         torch.set_num_threads(before)

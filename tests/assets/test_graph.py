@@ -149,7 +149,7 @@ def test_the_manifests_record_inputs_roles_and_configuration(first_run):
     definitions = graph.current("phase1_checkpoint").manifest
     assert set(definitions.input_artifacts) == {"images", "splits", "backbone", "conditions"}
     assert definitions.config["optimizer"]["learning_rate"] == 3e-3
-    assert definitions.config["optimizer"]["weight_decay"] == 0.05  # a default, resolved
+    assert definitions.config["optimizer"]["layer_decay"] == 1.0  # a default, resolved
     for step in STEPS:
         manifest = graph.current(step).manifest
         assert tuple(manifest.roles) == tuple(sorted(TABLE[step].roles)) or step == "backbone"

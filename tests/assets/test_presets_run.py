@@ -14,7 +14,7 @@ TRAINED = ("images", "splits", "conditions", "backbone", "phase1_checkpoint")
 DEMO = {"demo": {"pictures": 96, "size": 64}}
 # Where the network comes from is what no test can do here; a ViT stays one, for adapters need attention.
 SMALL = {True: "test_vit", False: "test_resnet"}
-SHORT = {"epochs": 2, "batch_size": 8, "hardware": {"num_workers": 0, "threads": 1}}
+SHORT = {"epochs": 2, "batch_size": 8, "hardware": {"num_workers": 0}}
 
 
 def shrink(preset):
@@ -27,8 +27,6 @@ def shrink(preset):
     recipe = ops["phase1_checkpoint"] = ops.get("phase1_checkpoint", {}) | SHORT
     if "optimizer" in recipe:
         recipe["optimizer"] = {**recipe["optimizer"], "learning_rate": 1e-3}
-    if "lp_ft" in recipe.get("method", {}):
-        recipe["method"] = {"lp_ft": {"probe_epochs": 2}}
     return {step: {"config": given} for step, given in ops.items()}
 
 

@@ -66,8 +66,17 @@ BAD = {
         ("within the 2 epochs", "phase1_checkpoint: optimizer.warmup_epochs"),
     ),
     "a setting of another method": (
-        {"phase1_checkpoint": {"method": {"lora": {"probe_epochs": 3}}}},
-        ("the unknown probe_epochs", "method.lora of phase1_checkpoint"),
+        {"phase1_checkpoint": {"method": {"finetune": {"rank": 3}}}},
+        ("the unknown rank", "method.finetune of phase1_checkpoint"),
+    ),
+    "a setting that is constant now": ({"scrc": {"steps": 20}}, ("steps", "it is always 15: leave it out")),
+    "a setting of a choice that is constant now": (
+        {"phase1_checkpoint": {"method": {"lp_ft": {"probe_epochs": 5}}}},
+        ("probe_epochs is no setting any more, it is always 30: leave it out.",),
+    ),
+    "a setting of the environment": (
+        {"phase1_checkpoint": {"hardware": {"threads": 2}}},
+        ("the unknown threads", "OMP_NUM_THREADS"),
     ),
     "an unknown method": (
         {"phase1_checkpoint": {"method": {"lorra": {}}}},
@@ -135,12 +144,12 @@ def test_a_bad_configuration_is_one_paragraph_before_there_is_a_run(settings, sa
 
 
 def test_every_fault_of_a_configuration_is_told():
-    config = {"ops": {"gate": {"config": {"covrage": 0.5, "folds": "five"}}}}
+    config = {"ops": {"gate": {"config": {"covrage": 0.5, "coverage": "all"}}}}
     with pytest.raises(dg.DagsterInvalidConfigError) as caught:
         dg.validate_run_config(defs.resolve_job_def("make_bundle"), config)
     text = str(paragraph(caught.value))
     assert "did you mean coverage?" in text
-    assert "folds of gate" in text
+    assert "coverage of gate" in text
 
 
 def test_settings_beside_config_are_told_where_they_belong():

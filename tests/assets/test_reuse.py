@@ -7,9 +7,7 @@ import pytest
 
 from streetvision_core.bundle import verify_bundle
 from streetvision_core.data import stamps
-from streetvision_core.data.decoding.decode import ImageReader
-from streetvision_core.data.splits import Splits
-from streetvision_core.errors import DataError, IntegrityError
+from streetvision_core.errors import IntegrityError
 from tests.assets.graph import STEPS, Graph, evaluations, paragraph
 from tests.assets.test_graph import damage, materializations
 
@@ -224,30 +222,6 @@ def test_code_that_is_edited_while_it_runs_is_never_taken_over(graph, pictures, 
     assert "was edited while it ran" in capsys.readouterr().err
     monkeypatch.undo()
     assert computed(graph, graph.materialize(pictures, "splits", **changed)) == {"splits"}
-
-
-def test_a_training_that_left_images_out_is_never_taken_over(graph, pictures, monkeypatch, capsys):
-    roles = Splits.from_artifact(graph.current("splits")).roles
-    real = ImageReader.read
-
-    def read(reader, name):
-        if name == roles["train"][3]:
-            raise DataError("the image as it was", "none", name, "Plug the disk in again.")
-        return real(reader, name)
-
-    monkeypatch.setattr(ImageReader, "read", read)
-    changed = {"phase1_checkpoint": {"max_unreadable": 1}}
-    result = graph.materialize(pictures, "phase1_checkpoint", **changed)
-    assert result.success, paragraph(result)
-    manifest = graph.current("phase1_checkpoint").manifest
-    assert manifest.code_version == "left out what could not be read"
-    assert manifest.metrics["unreadable"] == 1
-    assert "Plug the disk in again" in (told := capsys.readouterr().err)
-    assert "no later run will take over" in told
-    monkeypatch.undo()
-    for expected in ({"phase1_checkpoint"}, set()):  # whole now, and that is taken over
-        assert computed(graph, graph.materialize(pictures, "phase1_checkpoint", **changed)) == expected
-    assert "unreadable" not in graph.current("phase1_checkpoint").manifest.metrics
 
 
 def test_settings_of_speed_alone_compute_nothing(graph, pictures):

@@ -28,7 +28,7 @@ from streetvision_core.io import (
     describe_step,
 )
 from streetvision_core.io.private import part_config, utc_now
-from streetvision_core.policies.config import GateConfig, ScrcConfig
+from streetvision_core.policies.config import RecordedGate, RecordedScrc
 from streetvision_core.policies.registry import published_policies
 from streetvision_core.policies.scrc_fit import fit_scrc
 from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy
@@ -177,7 +177,7 @@ def make_chain(root, *, training, seed=0) -> Chain:
 
 
 # Loose enough for the few images of a test to be certified; of one step, so that some are deferred.
-CERTIFIED = ScrcConfig(alpha=0.4, delta=0.2, steps=1)
+CERTIFIED = RecordedScrc(alpha=0.4, delta=0.2, steps=1)
 
 
 def decide_and_evaluate(chain, *, run_id=RUN):
@@ -190,7 +190,7 @@ def decide_and_evaluate(chain, *, run_id=RUN):
     settings = thresholds.policy.chosen_by.model_dump()
     chain.publish("thresholds", thresholds.to_artifact(), inputs=inputs, run_id=run_id, config=settings)
     certify(chain, CERTIFIED, run_id=run_id)
-    config = GateConfig(coverage=0.7)
+    config = RecordedGate(coverage=0.7)
     gate = train_gate(
         checkpoint, index=chain.index, splits=chain.splits, pictures=chain.pictures("train", "val_select"),
         config=config, checkpoint_version=given["checkpoint_version"],

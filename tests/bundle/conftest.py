@@ -20,7 +20,7 @@ def _train(root):
         "batch_size": 16,
         "patience": 6,
         "optimizer": {"learning_rate": 3e-3, "warmup_epochs": 1, "ema_decay": 0.5},
-        "hardware": {"threads": 1, "num_workers": 0},
+        "hardware": {"num_workers": 0},
     }
     return make_chain(root / "chain", training=TrainingConfig.model_validate(recipe))
 

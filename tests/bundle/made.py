@@ -8,7 +8,7 @@ from PIL import Image
 
 from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.index import IndexedImage
-from streetvision_core.policies.config import GateConfig, ScrcConfig
+from streetvision_core.policies.config import RecordedGate, RecordedScrc
 from streetvision_core.policies.gate_fit import fit_gate
 from streetvision_core.policies.scrc_fit import fit_scrc
 from streetvision_core.policies.threshold import fit_threshold_policy
@@ -39,8 +39,8 @@ def draw(seed, n=200, *, scale=3.0, shift=0.5):
 def make_policies(**scrc):
     """Fit one policy of each kind; the promise of scrc is loose, so that it answers some images."""
     select, calib = draw(1), draw(2)
-    config = ScrcConfig(**{"alpha": 0.1, "delta": 0.2, **scrc})
-    gate = GateConfig(coverage=0.8, resamples=100, min_errors=10_000)
+    config = RecordedScrc(**{"alpha": 0.1, "delta": 0.2, **scrc})
+    gate = RecordedGate(coverage=0.8, resamples=100, min_errors=10_000)
     return {
         "threshold": fit_threshold_policy(select, calib, **VERSIONS).policy,
         "gate": fit_gate(select, checkpoint_version=CHECKPOINT, config=gate).policy,

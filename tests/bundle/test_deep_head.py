@@ -15,7 +15,6 @@ RECIPE = {
     "head_hidden": 12,
     "epochs": 20,
     "batch_size": 16,
-    "hardware": {"threads": 1},
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from streetvision_core.bundle import verify_bundle
 from streetvision_core.io import json_digest
-from streetvision_core.policies.config import ScrcConfig
+from streetvision_core.policies.config import RecordedScrc
 from tests.bundle.chain import Chain, certify, evaluate_again
 from tests.bundle.forging import forge_part, forge_parts, refused
 
@@ -63,7 +63,7 @@ FORGERIES = {
 def certified(chain, tmp_path_factory):
     """A bundle with a certificate of several steps, in which one unit is answered wrongly."""
     own = Chain(type(chain.store)(tmp_path_factory.mktemp("certified") / "store"), dict(chain.upstream))
-    policy = certify(own, ScrcConfig(alpha=0.4, delta=0.2))
+    policy = certify(own, RecordedScrc(alpha=0.4, delta=0.2))
     assert policy.certificates[0].k > 0
     evaluate_again(own)
     return own.bundle("20261122T101500-ffffffff", policy="scrc")

@@ -22,7 +22,7 @@ from streetvision_core.graph import POLICIES
 from streetvision_core.inference.predictor import ImageClassifier
 from streetvision_core.io import read_tensors
 from streetvision_core.policies import registry
-from streetvision_core.policies.config import GateConfig, ScrcConfig
+from streetvision_core.policies.config import RecordedGate, RecordedScrc
 from streetvision_core.policies.gate import Gate, GatePolicy
 from streetvision_core.policies.gate_fit import fit_gate, measure_gate
 from streetvision_core.policies.gate_head import FIRST_INPUTS, ErrorOdds, GateHead
@@ -40,7 +40,7 @@ RUNS = {
 }
 OTHER_RUN = "20261122T101500-ffffffff"
 # No 18 images certify one error in a thousand.
-INFEASIBLE = ScrcConfig(alpha=0.001, delta=0.2)
+INFEASIBLE = RecordedScrc(alpha=0.001, delta=0.2)
 
 
 EXTRAS = ("features", "disagreement", "sharpness", "brightness")
@@ -63,7 +63,7 @@ def learn_a_gate(chain):
     features = training + random.normal(0, 2, (400, width)).astype(np.float32) * wrong[:, None]
     version = chain.upstream["phase1_checkpoint"].manifest.data_version
     fitted = fit_gate(
-        tricked, checkpoint_version=version, config=GateConfig(resamples=200),
+        tricked, checkpoint_version=version, config=RecordedGate(resamples=200),
         measured=measure_gate(training, select.labels, features),
     ).policy  # fmt: skip
     odds = ErrorOdds(
@@ -264,7 +264,7 @@ def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(br
 
 def test_a_scrc_whose_promise_a_constant_answer_keeps_is_exported_by_name_alone(branch, tmp_path):
     """Half of the units show roadwork, and six of ten may be wrong; it says what to promise instead."""
-    policy = certify(branch, ScrcConfig(alpha=0.6, delta=0.2, steps=1))
+    policy = certify(branch, RecordedScrc(alpha=0.6, delta=0.2, steps=1))
     assert not policy.infeasible()
     evaluate_again(branch)
     with pytest.raises(
@@ -285,7 +285,7 @@ def test_another_policy_of_that_chain_is_no_worse_for_it(branch, tmp_path):
 
 @pytest.mark.parametrize("promise", ["two_sided", "expected"])
 def test_a_bundle_ships_the_other_promises_in_their_own_words(branch, promise):
-    config = ScrcConfig(promise=promise, alpha=0.4, alpha_miss=0.45, alpha_alarm=0.44, delta=0.4, steps=3)
+    config = RecordedScrc(promise=promise, alpha=0.4, alpha_miss=0.45, alpha_alarm=0.44, delta=0.4, steps=3)
     policy = certify(branch, config)
     evaluate_again(branch)
     bundle = branch.bundle(OTHER_RUN, policy="scrc", allow_degenerate=True)
@@ -321,7 +321,7 @@ def test_a_bundle_whose_report_lacks_its_policy_is_refused(scrc_bundle, tmp_path
 
 def test_a_scrc_that_comes_out_otherwise_when_fitted_again_is_refused(branch, tmp_path):
     """It is sound in itself, and the report is of it; only the logits give it away."""
-    policy = certify(branch, ScrcConfig(alpha=0.4, delta=0.2, steps=1))
+    policy = certify(branch, RecordedScrc(alpha=0.4, delta=0.2, steps=1))
     select = policy.val_select.model_copy(update={"nll_before": 0.1})
     other = Scrc(policy.model_copy(update={"val_select": select}))
     inputs = ("phase1_checkpoint", "val_calib_logits")

@@ -24,7 +24,6 @@ RECIPE = {
     "epochs": 4,
     "batch_size": 16,
     "optimizer": {"warmup_epochs": 1, "ema_decay": 0.5},
-    "hardware": {"threads": 1},
     "views": {"kind": "grid", "size": 2},
 }
 

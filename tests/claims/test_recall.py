@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from streetvision_core.policies.config import EnoughRecall, ThresholdsConfig
+from streetvision_core.policies.config import EnoughRecall, RecordedThresholds
 from streetvision_core.policies.threshold import choose_threshold
 
 RECALL, DELTA, CENTRE = 0.95, 0.10, 3.0
-PROMISED = ThresholdsConfig(objective=EnoughRecall(recall=RECALL, delta=DELTA), resamples=10)
-AS_ON_CALIB = ThresholdsConfig(objective=EnoughRecall(recall=RECALL, delta=None), resamples=10)
+PROMISED = RecordedThresholds(objective=EnoughRecall(recall=RECALL, delta=DELTA), resamples=10)
+AS_ON_CALIB = RecordedThresholds(objective=EnoughRecall(recall=RECALL, delta=None), resamples=10)
 
 
 @dataclass(frozen=True)

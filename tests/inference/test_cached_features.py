@@ -1,6 +1,5 @@
 """Features through the cache: the very numbers of a prediction, each computed once."""
 
-import random
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +22,9 @@ from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.classifier import build_classifier, hub_config
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training.checkpoint import Checkpoint
-from streetvision_core.training.data import make_augmentation
-from streetvision_core.training.frozen import augmented_crop, augmented_view
 from tests.inference.filling import ROWS_A_SHARD, barrier, fill, start, toy_of_the_cache
 from tests.inference.test_measure import TwoHeads
-from tests.training.toy import make_backbone, recipe
+from tests.training.toy import make_backbone
 
 ARCHITECTURES = ("test_resnet", "test_vit", "mobilenetv3_small_050")
 
@@ -194,35 +191,6 @@ def test_the_reader_runs_ahead_by_a_bounded_number_of_images(monkeypatch):
     assert list(ahead) == []
     assert sorted(loaded) == list(range(20))
     assert list(features._run_ahead(load, [])) == []
-
-
-def test_augmented_views_follow_from_seed_number_and_content_alone(checkpoint, toy, cache):
-    names = names_of(toy, 40)
-    transform = eval_transform(checkpoint.config["pretrained_cfg"])
-    augment = make_augmentation(recipe().augmentation, transform=transform)
-
-    def look(some, where, *, seed=0, k=0):
-        view = augmented_view({"scale_min": 0.6}, seed=seed, k=k)
-        crop = augmented_crop(augment, seed=seed, k=k)
-        return fill(checkpoint, where, some, toy, view=view, crop=crop)[:]
-
-    torch.manual_seed(1)
-    random.seed(1)
-    first = look(names, cache)
-    assert (torch.rand(1).item(), random.random()) == _drawn_with_seed_1()
-    assert np.array_equal(look(names[::-1], cache / "again"), first[::-1])
-    assert np.array_equal(look(names, cache), first)
-    others = [look(names, cache, k=1), look(names, cache, seed=1), fill(checkpoint, cache, names, toy)[:]]
-    assert all(not np.array_equal(other, first) for other in others)
-    crop, image = augmented_crop(augment, seed=0, k=0), decode(toy.reader.read(names[0]))
-    assert torch.equal(crop(image, "ab" * 32), crop(image, "ab" * 32))
-    assert not torch.equal(crop(image, "ab" * 32), crop(image, "cd" * 32))
-
-
-def _drawn_with_seed_1():
-    torch.manual_seed(1)
-    random.seed(1)
-    return torch.rand(1).item(), random.random()
 
 
 def test_features_classified_alone_give_the_logits_of_the_whole_model(each_checkpoint, toy, cache):

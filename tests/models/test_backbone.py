@@ -52,7 +52,7 @@ def test_changed_weights_are_noticed_when_they_are_loaded(tmp_path):
 
 
 def test_the_preprocessing_is_timms_but_sees_the_edges_in_the_configured_way(tmp_path):
-    cfg = make_backbone(tmp_path, architecture="test_vit", input_size=64, crop_mode="squash").pretrained_cfg
+    cfg = make_backbone(tmp_path, architecture="test_vit", input_size=64).pretrained_cfg
     assert (cfg["crop_mode"], cfg["crop_pct"], cfg["input_size"]) == ("squash", 1.0, [3, 64, 64])
     assert (cfg["mean"], cfg["std"]) == ([0.5] * 3, [0.5] * 3)
 
@@ -77,7 +77,6 @@ def test_a_size_at_which_the_model_does_not_run_is_refused_before_training(tmp_p
     ("field", "words"),
     [
         ({"weights": "model.pth"}, "Expected 'random', 'packaged', 'pretrained' or the path"),
-        ({"crop_mode": "centre"}, "should be 'center', 'squash' or 'border'"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(field, words):

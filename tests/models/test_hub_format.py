@@ -16,14 +16,12 @@ from streetvision_core.models.preprocessing import eval_transform
 from tests.training.toy import draw, make_backbone
 
 
-@pytest.fixture(scope="module", params=[("mobilenetv3_small_050", 48, "center"), ("test_vit", 64, "squash")])
+@pytest.fixture(scope="module", params=[("mobilenetv3_small_050", 48), ("test_vit", 64)])
 def saved(request, tmp_path_factory):
     """A folder in the hub's format, and the probabilities that we give for its images."""
-    architecture, size, crop_mode = request.param
+    architecture, size = request.param
     folder = tmp_path_factory.mktemp(architecture)
-    backbone = make_backbone(
-        folder / "backbone", architecture=architecture, input_size=size, crop_mode=crop_mode
-    )
+    backbone = make_backbone(folder / "backbone", architecture=architecture, input_size=size)
     model = build_classifier(backbone)
     with torch.random.fork_rng():
         torch.manual_seed(7)

@@ -146,7 +146,7 @@ def test_attention_that_nothing_has_learned_is_refused_with_what_to_do():
         {"size": 7},
         {"overlap": 1.0},
         {"pooling": {"kind": "median"}},
-        {"size": 2, "pooling": {"kind": "top_k", "views": 6}},
+        {"size": 2, "pooling": {"kind": "top_k", "views": 2}},
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings):

@@ -17,7 +17,7 @@ from streetvision_core.eval.bootstrap import compare_augrc
 from streetvision_core.eval.decisions import Policy, answers, freeze_operating_point
 from streetvision_core.eval.ranking import risk_coverage_curve
 from streetvision_core.policies import gate_crossfit, gate_fit
-from streetvision_core.policies.config import GateConfig
+from streetvision_core.policies.config import RecordedGate
 from streetvision_core.policies.gate import GATE_NAME, Gate, GatePolicy
 from streetvision_core.policies.gate_fit import (
     count_errors,
@@ -31,7 +31,7 @@ from streetvision_core.policies.gate_head import FIRST_INPUTS, INPUTS, ErrorOdds
 from tests.training.toy import publish
 
 VERSION = "c" * 64
-QUICK = GateConfig(resamples=500)
+QUICK = RecordedGate(resamples=500)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def test_a_gate_is_never_trained_on_fewer_than_30_errors(monkeypatch):
 def test_one_error_decides_whether_a_gate_is_trained():
     select, extras, reference = draw()
     errors = count_errors(select, freeze_operating_point(select))
-    enough = GateConfig(resamples=100, min_errors=errors)
-    one_more = GateConfig(resamples=100, min_errors=errors + 1)
+    enough = RecordedGate(resamples=100, min_errors=errors)
+    one_more = RecordedGate(resamples=100, min_errors=errors + 1)
     assert needs_measuring(select, enough)
     assert fit(select, extras, reference, config=enough).compared is not None
     assert not needs_measuring(select, one_more)
@@ -148,14 +148,14 @@ def test_one_error_decides_whether_a_gate_is_trained():
 def test_out_of_fold_errors_must_be_enough_too(monkeypatch):
     select, extras, reference = draw()
     monkeypatch.setattr(gate_fit, "count_errors", lambda *_: 10**6)
-    policy = fit(select, extras, reference, config=GateConfig(min_errors=400))
+    policy = fit(select, extras, reference, config=RecordedGate(min_errors=400))
     assert policy.confidence_by == "margin"
     assert "at least 400 out-of-fold errors needed" in policy.reason
 
 
 def test_fewer_than_30_errors_cannot_be_configured():
     with pytest.raises(pydantic.ValidationError):
-        GateConfig(min_errors=29)
+        RecordedGate(min_errors=29)
 
 
 def cross_fit_plainly(select, extras, reference, *, folds=5, seed=0):
@@ -280,7 +280,7 @@ def test_resampling_each_unit_once_gives_the_figures_themselves(monkeypatch):
 
 def test_the_margin_defers_the_images_nearest_to_the_operating_point():
     select, *_ = draw(telling=False)
-    policy = fit(select, config=GateConfig(min_errors=400))
+    policy = fit(select, config=RecordedGate(min_errors=400))
     folded = policy.point.fold(select.logits)
     said = policy.decide(folded)
     size = np.abs(folded[:, 1] - folded[:, 0])
@@ -297,13 +297,13 @@ def test_the_margin_defers_the_images_nearest_to_the_operating_point():
 def test_coverage_on_val_select_is_the_asked_one_within_a_tie(coverage):
     select, extras, reference = draw(n=400)
     for config in (
-        GateConfig(coverage=coverage, resamples=100),
-        GateConfig(coverage=coverage, min_errors=390),
+        RecordedGate(coverage=coverage, resamples=100),
+        RecordedGate(coverage=coverage, min_errors=390),
     ):
         policy = fit(select, extras, reference, config=config)
         assert policy.val_select.answered == round(400 * coverage)
     rounded = replace(select, logits=np.round(select.logits))
-    policy = fit(rounded, config=GateConfig(coverage=coverage, min_errors=390))
+    policy = fit(rounded, config=RecordedGate(coverage=coverage, min_errors=390))
     size = np.abs(np.diff(policy.point.fold(rounded.logits))[:, 0])
     answered = size >= policy.bound
     assert answered.sum() == policy.val_select.answered >= 400 * coverage
@@ -314,7 +314,7 @@ def test_coverage_on_val_select_is_the_asked_one_within_a_tie(coverage):
 
 def test_rounding_moves_no_image_of_val_select_across_the_bound():
     select, *_ = draw()
-    policy = fit(select, config=GateConfig(min_errors=400))
+    policy = fit(select, config=RecordedGate(min_errors=400))
     folded = policy.point.fold(select.logits)
     assert policy.decide(folded) == policy.decide(folded.astype(np.float32))
 
@@ -444,7 +444,7 @@ def test_an_edited_head_is_found_out(learned, adopted):
 
 
 def test_the_artifact_reads_back_as_it_was_published(tmp_path, learned):
-    few = learn(draw()[0], config=GateConfig(min_errors=400))
+    few = learn(draw()[0], config=RecordedGate(min_errors=400))
     for gate in (learned, few):
         published = publish(gate.to_artifact(), tmp_path / gate.policy.confidence_by)
         assert Gate.from_artifact(published) == gate
@@ -460,7 +460,7 @@ def test_the_metrics_say_what_was_adopted(adopted):
         "coverage": 405 / 450,
         "augrc_difference": policy.compared.difference,
     }
-    plain = Gate(fit(draw()[0], config=GateConfig(min_errors=400))).to_artifact()
+    plain = Gate(fit(draw()[0], config=RecordedGate(min_errors=400))).to_artifact()
     assert plain.metrics["adopted"] == 0
     assert "augrc_difference" not in plain.metrics
 
@@ -583,10 +583,10 @@ def test_a_policy_that_answers_one_class_only_says_so():
     select = Labelled(
         np.stack([-margins / 2, margins / 2], axis=1).astype("f4"), labels, tuple(map(str, range(300)))
     )
-    policy = fit(select, config=GateConfig(coverage=0.05))
+    policy = fit(select, config=RecordedGate(coverage=0.05))
     assert (policy.val_select.roadwork, policy.val_select.none) == (0, 15)
     assert policy.degeneracies() == ["it answers no image of val_select with roadwork"]
-    assert fit(select, config=GateConfig(coverage=1.0)).degeneracies() == []
+    assert fit(select, config=RecordedGate(coverage=1.0)).degeneracies() == []
 
 
 def test_it_promises_nothing_about_new_images_and_says_how_it_decides(adopted):

@@ -9,12 +9,12 @@ from scipy.stats import beta, binom
 
 from streetvision_core.errors import SchemaError
 from streetvision_core.eval.use.recall import allowed_misses, needed_units, roadwork_units
-from streetvision_core.policies.config import EnoughRecall, ThresholdsConfig
+from streetvision_core.policies.config import EnoughRecall, RecordedThresholds
 from streetvision_core.policies.threshold import ThresholdPolicy, fit_threshold_policy, verify_thresholds
 
 VERSIONS = {"checkpoint_version": "c" * 64, "logits_version": "d" * 64}
-PROMISED = ThresholdsConfig(objective=EnoughRecall(), resamples=10)
-AS_ON_CALIB = ThresholdsConfig(objective=EnoughRecall(delta=None), resamples=10)
+PROMISED = RecordedThresholds(objective=EnoughRecall(), resamples=10)
+AS_ON_CALIB = RecordedThresholds(objective=EnoughRecall(delta=None), resamples=10)
 
 
 @dataclass(frozen=True)

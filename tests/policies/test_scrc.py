@@ -194,7 +194,7 @@ def test_what_was_counted_is_what_is_decided_however_the_confidences_tie(seed, p
 def test_images_within_rounding_of_the_threshold_are_counted_as_float32_weights_decide_them(seed):
     """Margins one unit of rounding after the other, across the only threshold, are of 81 groups of 481."""
     select, calib = draw(seed, groups=200), draw(50, groups=481, frames=1)
-    config = ScrcConfig(alpha=0.1, steps=1)
+    config = RecordedScrc(alpha=0.1, steps=1)
     policy = fit(select, calib, config=config).policy
     threshold = policy.certificates[0].threshold
     low, high = 0.0, 20.0
@@ -373,7 +373,7 @@ def test_risk_by_group_size_is_counted_over_one_image_of_each_group():
 def test_which_image_of_a_group_is_counted_follows_from_the_seed():
     calib = draw(2)
     counts = {
-        tuple((one.m, one.k) for one in fit(calib=calib, config=ScrcConfig(seed=seed)).policy.certificates)
+        tuple((one.m, one.k) for one in fit(calib=calib, config=RecordedScrc(seed=seed)).policy.certificates)
         for seed in range(4)
     }
     assert len(counts) > 1

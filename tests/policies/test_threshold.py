@@ -15,7 +15,7 @@ from streetvision_core.eval import (
 from streetvision_core.eval.decisions import decisions
 from streetvision_core.eval.thresholds import scan_margins
 from streetvision_core.io import ArtifactStore
-from streetvision_core.policies.config import ThresholdsConfig
+from streetvision_core.policies.config import RecordedThresholds
 from streetvision_core.policies.threshold import (
     ThresholdPolicy,
     Thresholds,
@@ -146,7 +146,7 @@ def test_logits_that_no_threshold_can_use_are_an_error():
 
 
 def fit(calib, **config):
-    return fit_threshold_policy(draw(1), calib, **VERSIONS, config=ThresholdsConfig(**config))
+    return fit_threshold_policy(draw(1), calib, **VERSIONS, config=RecordedThresholds(**config))
 
 
 def test_a_threshold_that_is_not_proven_better_leaves_05_and_both_are_recorded(tmp_path):

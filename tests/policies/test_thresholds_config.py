@@ -10,14 +10,14 @@ from streetvision_core.errors import SchemaError
 from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
 from streetvision_core.eval.optimism import PLACES, choose_margin
 from streetvision_core.eval.thresholds import scan_margins
-from streetvision_core.policies.config import ThresholdsConfig
+from streetvision_core.policies.config import RecordedThresholds
 from streetvision_core.policies.threshold import ThresholdPolicy, fit_threshold_policy, verify_thresholds
 
 OTHERS = [
-    ThresholdsConfig(objective="f_beta", beta=0.5),
-    ThresholdsConfig(objective="cost", false_alarm_cost=5.0),
-    ThresholdsConfig(objective="recall_at_least", min_recall=0.98),
-    ThresholdsConfig(at="bootstrap_median", resamples=50, seed=3),
+    RecordedThresholds(objective="f_beta", beta=0.5),
+    RecordedThresholds(objective="cost", false_alarm_cost=5.0),
+    RecordedThresholds(objective="recall_at_least", min_recall=0.98),
+    RecordedThresholds(at="bootstrap_median", resamples=50, seed=3),
 ]
 
 
@@ -46,7 +46,7 @@ def fit(config=None):
 
 def test_the_defaults_give_the_exact_mcc_threshold():
     policy = fit().policy
-    assert fit(ThresholdsConfig()).policy == policy
+    assert fit(RecordedThresholds()).policy == policy
     calib = draw(2)
     choice = scan_margins(calib.logits, calib.labels)
     assert (policy.margin, policy.val_calib.score) == (choice.threshold, choice.mcc)
@@ -102,19 +102,19 @@ def test_a_record_with_an_impossible_rule_is_refused(change):
 
 def test_every_objective_and_place_can_be_configured():
     made = [
-        ThresholdsConfig(
+        RecordedThresholds(
             objective=name, beta=2.0, miss_cost=3.0, false_alarm_cost=4.0, min_recall=0.5
         ).objective.chosen()
         for name in ("mcc", "f_beta", "cost", "recall_at_least")
     ]
     assert made == [Mcc(), FBeta(2.0), Cost(miss=3.0, false_alarm=4.0), RecallAtLeast(0.5, delta=0.1)]
-    assert [ThresholdsConfig(at=place).at for place in PLACES] == list(PLACES)
+    assert [RecordedThresholds(at=place).at for place in PLACES] == list(PLACES)
 
 
 @pytest.mark.parametrize("setting", [{"objective": "accuracy"}, {"at": "left"}])
 def test_another_objective_or_place_is_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
-        ThresholdsConfig(**setting)
+        RecordedThresholds(**setting)
 
 
 @pytest.mark.parametrize(
@@ -135,4 +135,4 @@ def test_another_objective_or_place_is_refused(setting):
 )
 def test_a_setting_outside_its_bounds_or_of_another_objective_is_refused(name, setting):
     with pytest.raises(ValueError, match=name):
-        ThresholdsConfig(**setting)
+        RecordedThresholds(**setting)

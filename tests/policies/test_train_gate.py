@@ -8,7 +8,7 @@ import pytest
 from streetvision_core.inference.logits import predict_role
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.classifier import build_classifier, hub_config
-from streetvision_core.policies.config import GateConfig
+from streetvision_core.policies.config import RecordedGate
 from streetvision_core.policies.gate_fit import train_gate, verify_gate
 from streetvision_core.training.checkpoint import Checkpoint
 from tests.training.toy import make_toy
@@ -50,28 +50,28 @@ def train(checkpoint, toy, config, **where):
 
 
 def test_with_errors_enough_the_images_of_train_and_val_select_are_measured_and_no_others(checkpoint, toy):
-    gate, read = train(checkpoint, toy, GateConfig())
+    gate, read = train(checkpoint, toy, RecordedGate())
     assert gate.policy.errors >= 30
     assert gate.policy.compared is not None or "needed to compare" in gate.policy.reason
     assert read == {*toy.splits.roles["train"], *toy.splits.roles["val_select"]}
 
 
 def test_with_too_few_errors_no_image_is_read(checkpoint, toy):
-    gate, read = train(checkpoint, toy, GateConfig(min_errors=90))
+    gate, read = train(checkpoint, toy, RecordedGate(min_errors=90))
     assert (gate.policy.confidence_by, read) == ("margin", set())
     assert "at least 90 needed" in gate.policy.reason
 
 
 def test_where_the_features_are_cached_no_image_is_read_and_the_gate_is_the_same(checkpoint, toy, tmp_path):
-    whole, _ = train(checkpoint, toy, GateConfig())
+    whole, _ = train(checkpoint, toy, RecordedGate())
     for role in ("train", "val_select"):
         names = toy.splits.roles[role]
         predict_role(checkpoint, names, index=toy.index, pictures=toy.reader, cache=tmp_path)
-    assert train(checkpoint, toy, GateConfig(), cache=tmp_path) == (whole, set())
+    assert train(checkpoint, toy, RecordedGate(), cache=tmp_path) == (whole, set())
 
 
 def test_it_comes_out_the_same_from_recorded_numbers_and_no_network_runs(checkpoint, toy, monkeypatch):
-    gate, _ = train(checkpoint, toy, GateConfig())
+    gate, _ = train(checkpoint, toy, RecordedGate())
     toy.reader.reads.clear()
     monkeypatch.setattr(Checkpoint, "load_model", None)
     assert verify_gate(gate, checkpoint.val_select) == []

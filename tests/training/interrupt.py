@@ -8,7 +8,7 @@ import torch
 from streetvision_core.io import bytes_digest, write_json_atomic
 from tests.training.toy import fit
 
-RECIPE = {"epochs": 4, "dropout": 0.3, "ema_decay": 0.9}
+RECIPE = {"epochs": 4, "mixup": 0.3, "ema_decay": 0.9}
 
 
 class InterruptError(Exception):

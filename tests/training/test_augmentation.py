@@ -65,21 +65,21 @@ def test_none_is_the_preprocessing_of_validation():
     assert torch.equal(looks(1, augmentation="none")[0], TRANSFORM.pixels(picture()))
 
 
-@pytest.mark.parametrize(("augmentation", "side"), [("none", 40), ("crop", 46)])
+@pytest.mark.parametrize(("augmentation", "side"), [("none", 40), ("crop", 39)])
 def test_no_crop_of_a_shrunk_image_is_enlarged(augmentation, side):
-    """Validation resizes to 32 / 0.8 before it crops; the smallest random crop keeps 0.5."""
-    changes = {"augmentation": augmentation, "scale_min": 0.5}
-    assert decoded_side(recipe(**changes), transform=SQUARE) == side
+    """Validation resizes to 32 / 0.8 before it crops; the smallest random crop keeps 0.7."""
+    assert decoded_side(recipe(augmentation=augmentation), transform=SQUARE) == side
 
 
 def test_without_colours_and_mirror_images_a_whole_crop_is_the_image(monkeypatch):
     monkeypatch.setattr(augmentation, "RATIO", 1.0)
+    monkeypatch.setattr(augmentation, "SCALE_MIN", 1.0)
     monkeypatch.setattr(augmentation, "COLOR_JITTER", 1e-9)
     square = picture((64, 64))
     expected = np.asarray(square.resize((32, 32), Image.Resampling.BICUBIC))
     for often, wanted in ((0.0, expected), (1.0, expected[:, ::-1])):
         monkeypatch.setattr(augmentation, "HFLIP", often)
-        (look,) = looks(1, transform=SQUARE, of=square, augmentation="crop", scale_min=1.0)
+        (look,) = looks(1, transform=SQUARE, of=square, augmentation="crop")
         assert np.array_equal(look.permute(1, 2, 0).numpy(), wanted)
 
 

@@ -72,7 +72,8 @@ def watched(run, toy):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cross_validation, "fit_classifier", watched_fit)
         patch.setattr(cross_validation, "predict_role", watched_predict)
-        return run(repeats=REPEATS), seen
+        patch.setattr(cross_validation, "MOST_REPEATS", REPEATS)
+        return run(), seen
 
 
 @pytest.fixture
@@ -181,10 +182,9 @@ def test_the_check_sees_other_logits_a_split_group_other_images_and_other_labels
 
 
 def test_a_small_set_is_repeated_by_a_probe_alone():
-    config = CrossValidationConfig()
-    assert [config.repeats_of(n, method="probe") for n in (100, 600, 1000, 5000)] == [5, 4, 2, 1]
-    assert config.repeats_of(100, method="finetune") == 1
-    assert CrossValidationConfig(repeats=3).repeats_of(9999, method="finetune") == 3
+    repeats_of = cross_validation.repeats_of
+    assert [repeats_of(n, method="probe") for n in (100, 600, 1000, 5000)] == [5, 4, 2, 1]
+    assert repeats_of(100, method="finetune") == 1
 
 
 def test_val_calib_is_read_only_by_name():

@@ -50,10 +50,9 @@ def test_every_method_writes_the_same_tags_of_every_epoch(method, toy, backbone,
     assert not caplog.records
 
 
-def test_what_lp_ft_trains_first_is_a_curve_of_its_own(toy, backbone, tmp_path):
-    checkpoint = fit(
-        backbone, toy, tmp_path / "out", method="lp_ft", probe_epochs=3, tensorboard_to=tmp_path / "board"
-    )
+def test_what_lp_ft_trains_first_is_a_curve_of_its_own(toy, backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr("streetvision_core.training.fit.PROBE_EPOCHS", 3)
+    checkpoint = fit(backbone, toy, tmp_path / "out", method="lp_ft", tensorboard_to=tmp_path / "board")
     mcc = ROW_TAGS["val_mcc"]
     assert points(read(tmp_path / "board"), mcc) == expected(checkpoint.epochs, "val_mcc")
     assert [step for step, _ in points(read(tmp_path / "board/probe"), mcc)] == [1, 2, 3]

@@ -38,8 +38,8 @@ def augmented(toy, *, seed=0, **options):
 
 def test_a_look_is_the_same_alone_and_in_any_company():
     dataset = augmented(make_toy())
-    together, labels, _ = dataset[[(0, 3), (0, 5), (0, 1)]]
-    alone, label, _ = dataset[[(0, 5)]]
+    together, labels = dataset[[(0, 3), (0, 5), (0, 1)]]
+    alone, label = dataset[[(0, 5)]]
     assert torch.equal(together[1], alone[0])
     assert labels.tolist() == [1, 1, 1]
     assert label.tolist() == [1]

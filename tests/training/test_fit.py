@@ -33,7 +33,7 @@ def trained(toy, backbone, tmp_path_factory):
     """A short training in its place of a store, and its reports."""
     store = tmp_path_factory.mktemp("store")
     reports = []
-    checkpoint = fit(backbone, toy, stage(store), epochs=4, dropout=0.2, on_epoch=reports.append)
+    checkpoint = fit(backbone, toy, stage(store), epochs=4, mixup=0.2, on_epoch=reports.append)
     return checkpoint, reports, store
 
 
@@ -49,14 +49,14 @@ def test_a_separable_task_is_learnt_completely(backbone, tmp_path):
 def test_the_same_seed_gives_the_same_checkpoint_bit_for_bit(trained, toy, backbone, tmp_path):
     torch.manual_seed(99)  # whatever was drawn before must not matter
     np.random.seed(99)  # noqa: NPY002 - as above
-    again = fit(backbone, toy, tmp_path, epochs=4, dropout=0.2)
+    again = fit(backbone, toy, tmp_path, epochs=4, mixup=0.2)
     assert again.weights.sha256 == trained[0].weights.sha256
     assert again.to_artifact().digest == trained[0].to_artifact().digest
 
 
 def test_neither_workers_nor_the_cache_change_the_weights(toy, backbone, tmp_path):
     digests = {
-        fit(backbone, toy, tmp_path / str(i), epochs=2, dropout=0.3, **changes).to_artifact().digest
+        fit(backbone, toy, tmp_path / str(i), epochs=2, mixup=0.3, **changes).to_artifact().digest
         for i, changes in enumerate(({}, {"num_workers": 1}, {"num_workers": 2}, {"cache_mb": 0}))
     }
     assert len(digests) == 1
@@ -64,8 +64,7 @@ def test_neither_workers_nor_the_cache_change_the_weights(toy, backbone, tmp_pat
 
 def test_another_seed_gives_other_weights(trained, toy, backbone, tmp_path):
     assert (
-        fit(backbone, toy, tmp_path, epochs=4, dropout=0.2, seed=1).weights.sha256
-        != trained[0].weights.sha256
+        fit(backbone, toy, tmp_path, epochs=4, mixup=0.2, seed=1).weights.sha256 != trained[0].weights.sha256
     )
 
 
@@ -199,7 +198,7 @@ def test_an_image_that_changes_while_it_trains_is_named(num_workers, backbone, t
 
 def test_the_surroundings_are_given_back_as_they_were(toy, backbone, tmp_path):
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
-    fit(backbone, toy, tmp_path, threads=2, epochs=1)
+    fit(backbone, toy, tmp_path, epochs=1)
     assert torch.get_num_threads() == before[0]
     assert torch.are_deterministic_algorithms_enabled() == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])

@@ -6,21 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from streetvision_core.errors import ConfigError, TrainingError
+from streetvision_core.errors import ConfigError, IntegrityError, TrainingError
 from streetvision_core.inference import cached_features as features
 from streetvision_core.models import build_classifier, load_classifier
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.models.weights import read_state
-from streetvision_core.training import Checkpoint
-from streetvision_core.training.data import Unreadable
-from streetvision_core.training.frozen import FrozenBackbone
+from streetvision_core.training import Checkpoint, probe
+from streetvision_core.training.fit import PROBE_EPOCHS
 from streetvision_core.training.methods import trainable_classifier
 from streetvision_core.training.module import ClassifierModule
 from tests.training.toy import fit, make_backbone, make_toy, publish, recipe, stage
 
 PROBE = {
     "method": "probe", "epochs": 6, "probe_batch_size": 4, "warmup_epochs": 0, "patience": 6,
-    "probe_learning_rates": [1e-4, 1e-2, 3e-2], "probe_weight_decays": [0.0, 0.1],
 }  # fmt: skip
 LORA = {
     "method": "lora",
@@ -64,33 +62,35 @@ def test_a_probe_leaves_the_backbone_and_its_statistics_as_they_are(cnn, tmp_pat
 
 
 def test_a_probe_on_a_warm_cache_is_that_on_a_cold_one_and_reads_nothing(cnn, tmp_path):
-    """Bit for bit, plain and augmented, and as without a cache that stays."""
-    for views in (0, 2):
-        options = {**PROBE, "probe_views": views, "epochs": 3}
+    """Bit for bit, and as without a cache that stays."""
+    options = {**PROBE, "epochs": 3}
+    uncached = fit(cnn, make_toy(), tmp_path / "uncached", **options)
+    for run in ("cold", "warm"):
         toy = make_toy()
-        uncached = fit(cnn, toy, tmp_path / f"uncached{views}", **options)
-        for run in ("cold", "warm"):
-            toy = make_toy()
-            found = fit(cnn, toy, tmp_path / f"{run}{views}", features=tmp_path / "features", **options)
-            assert found.to_artifact().digest == uncached.to_artifact().digest
-        assert toy.reader.reads == []
+        found = fit(cnn, toy, tmp_path / run, features=tmp_path / "features", **options)
+        assert found.to_artifact().digest == uncached.to_artifact().digest
+    assert toy.reader.reads == []
 
 
-def test_without_the_view_in_its_name_a_cached_look_would_be_another(cnn, tmp_path):
-    plain = fit(cnn, make_toy(), tmp_path / "plain", features=tmp_path / "features", **PROBE)
-    views = {**PROBE, "probe_views": 1}
-    augmented = fit(cnn, make_toy(), tmp_path / "augmented", features=tmp_path / "features", **views)
-    reseeded = fit(cnn, make_toy(), tmp_path / "reseeded", features=tmp_path / "features", seed=1, **views)
-    assert len({one.epochs[0].train_loss for one in (plain, augmented, reseeded)}) == 3
+@pytest.fixture
+def try_heads(monkeypatch):
+    """Let a probe try these learning rates and weight decays in place of its own."""
+
+    def patch(rates, decays):
+        monkeypatch.setattr(probe, "LEARNING_RATES", rates)
+        monkeypatch.setattr(probe, "WEIGHT_DECAYS", decays)
+
+    return patch
 
 
-def test_each_head_of_a_probe_learns_as_if_it_were_alone(cnn, tmp_path):
+def test_each_head_of_a_probe_learns_as_if_it_were_alone(cnn, tmp_path, try_heads):
+    try_heads((1e-4, 1e-2, 3e-2), (0.0, 0.1))
     together = fit(cnn, make_toy(), tmp_path / "together", **PROBE)
     best = min(together.candidates, key=lambda one: (-one.val_mcc, one.val_loss))
     assert together.best.val_loss == best.val_loss
     for number, one in enumerate(together.candidates):
-        alone = {"probe_learning_rates": [one.learning_rate], "probe_weight_decays": [one.weight_decay]}
-        (found,) = fit(cnn, make_toy(), tmp_path / str(number), **{**PROBE, **alone}).candidates
+        try_heads((one.learning_rate,), (one.weight_decay,))
+        (found,) = fit(cnn, make_toy(), tmp_path / str(number), **PROBE).candidates
         assert found.epoch == one.epoch
         assert found.val_loss == pytest.approx(one.val_loss, rel=1e-5)
     assert len({one.val_loss for one in together.candidates}) == 6
@@ -130,14 +130,23 @@ def test_attention_in_front_of_a_hidden_layer_is_carried_too(cnn, tmp_path):
     checkpoint.load_model()
 
 
-def test_a_head_that_diverges_does_not_end_the_others(cnn, tmp_path):
-    rates = {"probe_learning_rates": [1e-2, 1e38], "probe_weight_decays": [0.0]}
-    found = fit(cnn, make_toy(), tmp_path / "both", **{**PROBE, **rates})
-    rates["probe_learning_rates"] = [1e-2]
-    alone = fit(cnn, make_toy(), tmp_path / "alone", **{**PROBE, **rates})
+def test_a_head_that_diverges_does_not_end_the_others(cnn, tmp_path, try_heads):
+    try_heads((1e-2, 1e38), (0.0,))
+    found = fit(cnn, make_toy(), tmp_path / "both", **PROBE)
+    try_heads((1e-2,), (0.0,))
+    alone = fit(cnn, make_toy(), tmp_path / "alone", **PROBE)
     assert found.weights.sha256 == alone.weights.sha256
+    try_heads((1e38,), (0.0,))
     with pytest.raises(TrainingError, match="finite"):
-        fit(cnn, make_toy(), tmp_path / "none", **{**PROBE, **rates, "probe_learning_rates": [1e38]})
+        fit(cnn, make_toy(), tmp_path / "none", **PROBE)
+
+
+def test_an_image_that_cannot_be_read_ends_a_probe_by_its_name(cnn, tmp_path):
+    for name in ("train/003.png", "val_select/000.png"):
+        toy = make_toy()
+        toy.reader.damaged.add(name)
+        with pytest.raises(IntegrityError, match=name):
+            fit(cnn, toy, tmp_path, **PROBE)
 
 
 def test_a_classifier_that_is_no_linear_layer_is_refused_readably(tmp_path):
@@ -155,11 +164,10 @@ def test_what_cannot_be_adapted_is_refused_before_an_image_is_read(cnn, tmp_path
 
 
 def test_lp_ft_starts_from_the_head_of_the_probe(cnn, tmp_path):
-    both = {"method": "lp_ft", "epochs": 2, "batch_size": 4, "probe_epochs": 4, "learning_rate": 1e-30}
-    both |= {"warmup_epochs": 0, "patience": 6}
-    checkpoint = fit(cnn, make_toy(), tmp_path / "both", **both)
-    probe = {"method": "probe", "epochs": 4, "probe_batch_size": 4, "warmup_epochs": 0, "patience": 6}
-    alone = fit(cnn, make_toy(), tmp_path / "probe", **probe)
+    common = {"batch_size": 4, "probe_batch_size": 4, "warmup_epochs": 0, "patience": 40}
+    both = {"method": "lp_ft", "epochs": 2, "learning_rate": 1e-30}
+    checkpoint = fit(cnn, make_toy(), tmp_path / "both", **common, **both)
+    alone = fit(cnn, make_toy(), tmp_path / "probe", **common, method="probe", epochs=PROBE_EPOCHS)
     head, expected = read_state(checkpoint.weights), read_state(alone.weights)
     for name in ("fc.weight", "fc.bias"):
         torch.testing.assert_close(head[name], expected[name])
@@ -196,7 +204,7 @@ def test_an_adapter_that_does_not_learn_ends_the_training(vit, tmp_path, monkeyp
 def test_lower_layers_learn_more_slowly(vit):
     module = ClassifierModule(
         build_classifier(vit), transform=None, validation_batch_size=4, class_weights=[1, 1],
-        steps_per_epoch=10, config=recipe(layer_decay=0.5, learning_rate=0.1, weight_decay=0.3),
+        steps_per_epoch=10, config=recipe(layer_decay=0.5, learning_rate=0.1),
     )  # fmt: skip
     rates = {}
     for group in module.configure_optimizers()["optimizer"].param_groups:
@@ -208,7 +216,7 @@ def test_lower_layers_learn_more_slowly(vit):
     assert by_name["patch_embed.proj.weight"] < blocks[0]
 
 
-@pytest.mark.parametrize("options", [PROBE, LORA, {"method": "lp_ft", "probe_epochs": 2}])
+@pytest.mark.parametrize("options", [PROBE, LORA, {"method": "lp_ft"}])
 def test_a_published_checkpoint_is_the_one_that_was_made(vit, tmp_path, options):
     made = fit(vit, make_toy(), stage(tmp_path), **{**options, "epochs": 2})
     read = Checkpoint.from_artifact(publish(made.to_artifact(), tmp_path))
@@ -223,7 +231,6 @@ def test_a_published_checkpoint_is_the_one_that_was_made(vit, tmp_path, options)
     [
         ({"epochs": 2, "warmup_epochs": 2.5}, "a warm-up within the 2 epochs"),
         ({"devices": 0}, "greater than or equal to 1"),
-        ({"method": "probe", "probe_views": 2, "views": "grid"}, "augmented views of whole images"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(settings, told):
@@ -231,22 +238,9 @@ def test_settings_that_cannot_be_meant_are_refused(settings, told):
         recipe(**settings)
 
 
-def test_an_image_that_an_earlier_run_left_out_stays_out(cnn, tmp_path):
-    """Its features would change the order and the weights of the classes under a training that goes on."""
-    toy = make_toy()
-    backbone = FrozenBackbone(
-        cnn, config=recipe(**PROBE), reader=toy.reader, cache=tmp_path,
-        digests={image.name: image.sha256 for image in toy.index.pictures},
-    )  # fmt: skip
-    names = toy.splits.roles["train"]
-    (features,), kept = backbone.train_views(names, unreadable=Unreadable(2, known=[names[3]]))
-    assert kept == [position for position in range(len(names)) if position != 3]
-    assert len(features) == len(kept)
-
-
-def test_the_weights_are_hashed_once_for_all_views(cnn, tmp_path, monkeypatch):
+def test_the_weights_are_hashed_once_for_both_roles(cnn, tmp_path, monkeypatch):
     hashed = []
     original = features.body_digest
     monkeypatch.setattr(features, "body_digest", lambda model: hashed.append(1) or original(model))
-    fit(cnn, make_toy(), tmp_path, **{**PROBE, "epochs": 2, "probe_views": 3})
+    fit(cnn, make_toy(), tmp_path, **{**PROBE, "epochs": 2})
     assert hashed == [1]

@@ -21,8 +21,7 @@ from tests.training.toy import fit, make_toy
 
 # No epoch can be better than the first, because nothing changes: it stops after epoch 4.
 STOPPED = {
-    "method": "probe", "epochs": 40, "patience": 3,
-    "probe_learning_rates": [1e-30], "probe_weight_decays": [0.0],
+    "epochs": 40, "patience": 3, "learning_rate": 1e-30, "ema_decay": 0.0,
 }  # fmt: skip
 
 
@@ -37,10 +36,10 @@ STEPS = "epoch_loop.automatic_optimization.optim_progress"
 @pytest.mark.parametrize(
     "changes",
     [
-        {"dropout": 0.3, "num_workers": 2},
-        {"dropout": 0.3, "num_workers": 0, "cache_mb": 0},
-        {"method": "probe", "dropout": 0.3},
-        {"method": "lp_ft", "probe_epochs": 3, "layer_decay": 0.7, "head_hidden": 8},
+        {"mixup": 0.3, "num_workers": 2},
+        {"mixup": 0.3, "num_workers": 0, "cache_mb": 0},
+        {"method": "probe"},
+        {"method": "lp_ft", "layer_decay": 0.7, "head_hidden": 8},
         {"ema_decay": 0.0, "warmup_epochs": 3.0},
         {"patience": 1, "learning_rate": 0.02, "epochs": 6},
         {"mixup": 0.4, "augmentation": "trivial", "loss": "focal", "accumulate": 3},
@@ -125,7 +124,7 @@ EDITS = {
     "steps, which the averaging follows": lambda one: one["loops"]["fit_loop"][STEPS]["optimizer"]["step"][
         "total"
     ].update(completed=0),
-    "epochs, which order and dropout follow": lambda one: one["loops"]["fit_loop"]["epoch_progress"][
+    "epochs, which order and mixing follow": lambda one: one["loops"]["fit_loop"]["epoch_progress"][
         "current"
     ].update(ready=1, started=1, processed=1, completed=0),
     "rows": lambda one: one["rows"][0].update(train_loss=0.5),
@@ -152,7 +151,7 @@ def test_without_the_order_of_the_epoch_the_result_is_another(num_workers, go_on
     assert go_on(num_workers=num_workers)[0] != undisturbed
 
 
-def test_without_a_seed_of_its_own_dropout_would_differ(go_on, undisturbed, monkeypatch):
+def test_without_a_seed_of_its_own_mixing_would_differ(go_on, undisturbed, monkeypatch):
     monkeypatch.setattr(module.torch, "manual_seed", lambda _: None)
     assert go_on()[0] != undisturbed
 

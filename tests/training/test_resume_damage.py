@@ -38,7 +38,7 @@ DAMAGES = {
     "record cut off": (lambda at: cut(at / "state.json"), "a damaged record"),
     "record not text": (lambda at: (at / "state.json").write_bytes(b"\xff\x00"), "a damaged record"),
     "record a list": (lambda at: (at / "state.json").write_bytes(b"[]"), "version None"),
-    "newer schema": (lambda at: edit_record(at, schema_version=4, more=[]), "version 4"),
+    "newer schema": (lambda at: edit_record(at, schema_version=5, more=[]), "version 5"),
     "field too many": (lambda at: edit_record(at, more=1), "a damaged record"),
     "epoch as text": (lambda at: edit_record(at, epoch="2"), "a damaged record"),
     "another training": (lambda at: edit_record(at, training="0" * 64), "that of another"),

@@ -12,7 +12,7 @@ from streetvision_core.training.resume import open_state
 from tests.training.runs import Run
 from tests.training.toy import fit, make_backbone, make_toy
 
-RECIPE = {"epochs": 8, "dropout": 0.3, "ema_decay": 0.9, "patience": 7, "cache_mb": 0}
+RECIPE = {"epochs": 8, "mixup": 0.3, "ema_decay": 0.9, "patience": 7, "cache_mb": 0}
 WAITING = "Another run is training exactly this; waiting for it."
 
 
@@ -49,7 +49,7 @@ def test_a_training_killed_again_and_again_ends_with_the_files_of_an_undisturbed
 
 def test_a_kill_at_any_step_of_saving_leaves_one_state_or_the_other_whole(backbone, tmp_path, notices):
     """Before each link, rename and removal from the first epoch's record on."""
-    changes = {"epochs": 2, "dropout": 0.3}
+    changes = {"epochs": 2, "mixup": 0.3}
     whole = Run(backbone, tmp_path / "whole", tmp_path / "resume", **changes)
     digest = whole.finish()
     calls = whole.events("calls")[0]

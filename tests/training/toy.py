@@ -79,7 +79,6 @@ def recipe(**changes):
         "warmup_epochs": 1,
         "ema_decay": 0.5,
         "num_workers": 0,
-        "threads": 1,
     }
     return TrainingConfig.model_validate(from_recorded("phase1_checkpoint", {**settings, **changes}))
 

@@ -27,10 +27,9 @@ from streetvision_core.eval.folds import deal_folds, units_of_classes
 from streetvision_core.inference.logits import labels_of, predict_role
 from streetvision_core.io.system import temporary_directory
 from streetvision_core.models.config import Settings
-from streetvision_core.training.checkpoint import UNREADABLE
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.fit import TrainingFolders, fit_classifier
-from streetvision_core.training.out_of_fold.judged import Judged, JudgedFolds, judged_folds
+from streetvision_core.training.out_of_fold.judged import JudgedFolds, judged_folds
 from streetvision_core.training.out_of_fold.record import CrossValidation
 
 if TYPE_CHECKING:
@@ -56,17 +55,10 @@ _log = logging.getLogger(__name__)
 
 
 class CrossValidationConfig(Settings):
-    """The number of folds and of deals, and the roles whose images are judged."""
+    """The number of folds, and the roles whose images are judged."""
 
     folds: int = Field(
         5, ge=3, le=50, description="parts of whole groups; one is judged, one chooses the epoch"
-    )
-    repeats: int = Field(
-        0,
-        ge=0,
-        le=50,
-        description="draws of the folds; 0 chooses: one, and for a probe up to five until 2,000 images are"
-        " judged",
     )
     roles: Literal["train_and_val_select", "all_but_test"] = Field(
         "train_and_val_select",
@@ -78,12 +70,6 @@ class CrossValidationConfig(Settings):
         """The roles of the images that are judged."""
         select = ("train", "val_select")
         return (*select, "val_calib") if self.roles == ALL_BUT_TEST else select
-
-    def repeats_of(self, images: int, *, method: str) -> int:
-        """Return how often folds of so many images are drawn."""
-        if self.repeats:
-            return self.repeats
-        return min(MOST_REPEATS, math.ceil(ENOUGH_JUDGED / images)) if method == PROBE else 1
 
 
 @dataclass(frozen=True)
@@ -122,7 +108,7 @@ def cross_validate(
         splits: Which image plays which role, and the united groups.
         pictures: Reads the images of the roles.
         recipe: How each classifier is trained.
-        config: The folds, the repeats and the roles.
+        config: The folds and the roles.
         features: The cache of features, which all trainings share.
         resume: Where judged folds are kept, so that a killed run goes on; a directory of this
             cross-validation alone. None keeps nothing.
@@ -148,7 +134,7 @@ def cross_validate(
         unit=np.unique(np.asarray(groups), return_inverse=True)[1],
         kept=JudgedFolds(),
     )
-    repeats = config.repeats_of(len(names), method=recipe.method.kind)
+    repeats = repeats_of(len(names), method=recipe.method.kind)
     fold = np.stack([_deal(task, folds=config.folds, seed=recipe.seed + one) for one in range(repeats)])
     shares = _smaller_shares(task, fold[0])
     with judged_folds(resume) as kept:
@@ -156,7 +142,6 @@ def cross_validate(
         rounds = [_judge(task, one) for one in fold]
         smaller = [_judge(task, fold[0], share=share) for share in shares]
     nothing = np.empty((0, len(names), 2), dtype=np.float32)
-    left_out = sum(one.unreadable for one in (*rounds, *smaller))
     return CrossValidation(
         ids=tuple(names),
         groups=groups,
@@ -168,8 +153,12 @@ def cross_validate(
         trained_on=tuple(one.trained_on for one in (*smaller, rounds[0])),
         roles=config.names_of_roles,
         method=recipe.method.kind,
-        metrics={UNREADABLE: left_out} if left_out else {},
     )
+
+
+def repeats_of(images: int, *, method: str) -> int:
+    """Return how often folds of so many images are drawn: only a probe is cheap enough for several."""
+    return min(MOST_REPEATS, math.ceil(ENOUGH_JUDGED / images)) if method == PROBE else 1
 
 
 def _deal(task: _Task, members: Bools | None = None, *, folds: int, seed: int) -> Positions:
@@ -206,13 +195,12 @@ class _Round:
 
     logits: npt.NDArray[np.float32]
     trained_on: float
-    unreadable: int
 
 
 def _judge(task: _Task, fold: Positions, *, share: float = 1.0) -> _Round:
     """Train a classifier for each fold, on a share of its training part, and judge the fold."""
     logits = np.empty((task.truth.size, 2), dtype=np.float32)
-    trained, unreadable = [], 0
+    trained = []
     for number in range(task.folds):
         fitting, judged = _trained_on(fold, number), fold == number
         chosen = fitting.copy()
@@ -223,14 +211,13 @@ def _judge(task: _Task, fold: Positions, *, share: float = 1.0) -> _Round:
         if result is None:
             result = _train_and_judge(task, roles, judged)
             task.kept.keep(chosen, judged, result)
-        logits[judged] = result.logits
+        logits[judged] = result
         trained.append(int(chosen.sum()))
-        unreadable += result.unreadable
         _log.info("fold %d of %d, trained on %d images", number + 1, task.folds, trained[-1])
-    return _Round(logits, float(np.mean(trained)), unreadable)
+    return _Round(logits, float(np.mean(trained)))
 
 
-def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> Judged:
+def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> npt.NDArray[np.float32]:
     named = {role: tuple(task.names[members].tolist()) for role, members in roles.items()}
     with temporary_directory("the classifier of a fold") as directory:
         checkpoint = fit_classifier(
@@ -249,4 +236,4 @@ def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> 
             # Only a probe leaves the backbone as it is: features of others are wanted once.
             cache=task.features if task.recipe.method.kind == PROBE else None,
         )
-    return Judged(said.logits, int(checkpoint.metrics.get(UNREADABLE, 0)))
+    return said.logits

@@ -30,33 +30,24 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The logits [M, 2] of a judged fold, and how many images of train could not be read for it."""
-
-    logits: npt.NDArray[np.float32]
-    unreadable: int
-
-
-@dataclass(frozen=True)
 class JudgedFolds:
     """The folds that were judged so far; without a directory none is kept."""
 
     directory: Path | None = None
 
-    def take(self, trained: Bools, judged: Bools) -> Judged | None:
-        """Return the fold [N] as judged by the training on these images [N]; None where none was kept."""
+    def take(self, trained: Bools, judged: Bools) -> npt.NDArray[np.float32] | None:
+        """Return the logits [M, 2] of a fold [N] by what was trained on these images [N], if kept."""
         for path in self.directory.glob(f"{_name(trained, judged)}-*") if self.directory else ():
             data = path.read_bytes()
             if path.stem.endswith(bytes_digest(data)):
-                tensors = read_tensors(data)
-                return Judged(tensors["logits"], int(tensors["unreadable"]))
+                return read_tensors(data)["logits"]
             _log.info("A fold is trained again: %s is damaged.", path)
         return None
 
-    def keep(self, trained: Bools, judged: Bools, result: Judged) -> None:
+    def keep(self, trained: Bools, judged: Bools, logits: npt.NDArray[np.float32]) -> None:
         """Make a judged fold durable."""
         if self.directory is not None:
-            data = tensors_bytes({"logits": result.logits, "unreadable": np.array(result.unreadable)})
+            data = tensors_bytes({"logits": logits})
             name = f"{_name(trained, judged)}-{bytes_digest(data)}.safetensors"
             write_file_atomic(self.directory / name, data)
 

@@ -29,7 +29,6 @@ from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import mcc_group_interval
 from streetvision_core.eval.metrics import confusion_by_group, mcc_of_counts
 from streetvision_core.io import Artifact, json_bytes, tensors_bytes
-from streetvision_core.training.checkpoint import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,11 +81,6 @@ class CrossValidation:
     def folds(self) -> int:
         """The number of folds."""
         return int(self.fold.max()) + 1
-
-    @property
-    def is_whole(self) -> bool:
-        """True if no image of train was left out: only then do code, recipe and inputs determine it."""
-        return UNREADABLE not in self.metrics
 
     @property
     def pooled(self) -> Figure:

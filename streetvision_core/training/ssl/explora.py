@@ -36,7 +36,7 @@ from streetvision_core.graph import STEPS
 from streetvision_core.inference.logits import groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
 from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
-from streetvision_core.models.explora_config import NONE, ExploraConfig
+from streetvision_core.models.config import BackboneConfig, SimClr
 from streetvision_core.training.ssl.adaptation import Verdict
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from streetvision_core.training.ssl.learners import Adapted
 
 _log = logging.getLogger(__name__)
-MIB = 1024 * 1024
+MEMORY = 2**30  # bytes for decoded images; what does not fit is decoded each time
 ROLES = STEPS["backbone"].roles
 _PARITY_IMAGES = 8
 _PROBE_ITERATIONS = 2000
@@ -66,7 +66,7 @@ def adapt_backbone(
     index: ImageIndex,
     splits: Splits,
     pictures: ImageReader,
-    config: ExploraConfig,
+    config: BackboneConfig,
     directory: Path,
     resume: Path | None = None,
     on_epoch: Callable[[AdaptationEpoch], None] = lambda _: None,
@@ -80,7 +80,7 @@ def adapt_backbone(
         index: The images; the labels of train and val_select are for the probes alone.
         splits: Which image plays which role; only train and val_select are read.
         pictures: Reads the images of the index.
-        config: The recipe; `adaptation` is not "none".
+        config: The recipe, with an adaptation that is not none.
         directory: Where the weights and what was trained are staged.
         resume: Where each epoch is saved, for a run that goes on after a kill; None saves none.
         on_epoch: Called after each epoch.
@@ -98,7 +98,7 @@ def adapt_backbone(
     labels = {role: labels_of(splits.roles[role], index) for role in ROLES}
     _check_roles(labels)
     training = _identify(backbone, index=index, names=splits.roles["train"], config=config)
-    with _saved_epochs(resume, training) as saving, training_session(threads=0):
+    with _saved_epochs(resume, training) as saving, training_session():
         adapted, verdict = _adapt_and_judge(
             backbone,
             names=splits.roles,
@@ -115,7 +115,7 @@ def adapt_backbone(
     )
 
 
-def _identify(backbone: Backbone, *, index: ImageIndex, names: Sequence[str], config: ExploraConfig) -> str:
+def _identify(backbone: Backbone, *, index: ImageIndex, names: Sequence[str], config: BackboneConfig) -> str:
     """Return the digest of what decides how the adaptation goes, besides the code."""
     digests = {image.name: image.sha256 for image in index.pictures}
     return json_digest(
@@ -151,7 +151,7 @@ def _adapt_and_judge(
     labels: Mapping[str, Sequence[int]],
     groups: Sequence[str],
     reader: ImageReader,
-    config: ExploraConfig,
+    config: BackboneConfig,
     saving: Saving,
     on_epoch: Callable[[AdaptationEpoch], None],
 ) -> tuple[Adapted, Verdict]:
@@ -159,16 +159,18 @@ def _adapt_and_judge(
 
     from streetvision_core.eval.paired import compare_decisions
     from streetvision_core.inference.predict import BATCH_SIZE
+    from streetvision_core.models.adapters import block_count
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.training.data import DecodedImages, EvaluationBatches
     from streetvision_core.training.ssl.learners import learn_from_views
     from streetvision_core.training.ssl.views import SCALE_MIN
 
-    model = _build(backbone)
-    _check_depth(model, config)
+    recipe, model = config.adaptation, _build(backbone)
+    assert isinstance(recipe, SimClr)  # nobody asks for the adaptation "none"
+    block_count(model)  # refuses what is no vision transformer, before every image has been looked at
     transform = eval_transform(backbone.pretrained_cfg)
     side = math.ceil(max(transform.size) / math.sqrt(SCALE_MIN))
-    share = config.cache_mb * MIB // 3  # the views' images, and each role's crops for the probes
+    share = MEMORY // 3  # the views' images, and each role's crops for the probes
     crops = {
         role: EvaluationBatches(
             reader, names[role], labels[role], transform=transform, batch_size=BATCH_SIZE, cache_bytes=share
@@ -186,7 +188,8 @@ def _adapt_and_judge(
         DecodedImages(reader, names["train"], side=side, cache_bytes=share),
         sample=torch.stack([crops["train"][i] for i in range(min(_PARITY_IMAGES, len(names["train"])))]),
         transform=transform,
-        config=config,
+        config=recipe,
+        seed=config.seed,
         saving=saving,
         on_epoch=on_epoch,
     )
@@ -196,9 +199,9 @@ def _adapt_and_judge(
     return adapted, Verdict(compared)
 
 
-def used_device(config: ExploraConfig) -> str:
+def used_device(config: BackboneConfig) -> str:
     """Return where a backbone of this configuration is made: a device's name, "cpu" without adaptation."""
-    if config.adaptation == NONE:
+    if not config.is_adapted:
         return "cpu"
     from streetvision_core.inference.predict import describe_device
 
@@ -235,20 +238,6 @@ def _build(backbone: Backbone) -> Any:
     return model
 
 
-def _check_depth(model: Any, config: ExploraConfig) -> None:
-    """Refuse what cannot be adapted before every image has been looked at."""
-    from streetvision_core.models.adapters import block_count
-
-    depth = block_count(model)
-    if config.explora_unfrozen_blocks >= depth:
-        raise ConfigError(
-            f"fewer unfrozen blocks than the {depth} of the model",
-            str(config.explora_unfrozen_blocks),
-            "explora_unfrozen_blocks of the backbone",
-            "Unfreeze one or two; all others get adapters.",
-        )
-
-
 def _features(model: Any, crops: EvaluationBatches, backbone: Backbone) -> npt.NDArray[np.float32]:
     from streetvision_core.inference.predict import choose_device, predict_pixels
     from streetvision_core.models.preprocessing import eval_transform
@@ -262,7 +251,7 @@ def _stage(
     adapted: Adapted,
     verdict: Verdict,
     *,
-    config: ExploraConfig,
+    config: BackboneConfig,
     directory: Path,
     pictures: int,
 ) -> Backbone:
@@ -277,21 +266,19 @@ def _stage(
         "merge_parity": adapted.parity,
     }
     staged = StagedFile.at(path, write_checkpoint_atomic(path, adapted.trained))
-    _require_what_was_trained(staged, backbone, adapted, config=config)
+    _require_what_was_trained(staged, backbone, adapted)
     judged = replace(backbone, adaptation=record, adapters=staged)
     if not verdict.adopted:
         return judged
     weights = directory / WEIGHTS_NAME
     return replace(
         judged,
-        source=f"{backbone.source}; adapted by {config.adaptation} to {pictures} images of train",
+        source=f"{backbone.source}; adapted by {config.adaptation.kind} to {pictures} images of train",
         weights=StagedFile.at(weights, write_checkpoint_atomic(weights, adapted.model)),
     )
 
 
-def _require_what_was_trained(
-    staged: StagedFile, backbone: Backbone, adapted: Adapted, *, config: ExploraConfig
-) -> None:
+def _require_what_was_trained(staged: StagedFile, backbone: Backbone, adapted: Adapted) -> None:
     """Prove that the staged adapters on fresh starting weights are the weights that were adapted.
 
     Raises:
@@ -303,7 +290,7 @@ def _require_what_was_trained(
 
     action = "Run the step again; report it where that does not help."
     try:
-        rebuilt = rebuild_adapted(_build(backbone), read_state(staged), config=config)
+        rebuilt = rebuild_adapted(_build(backbone), read_state(staged))
     except ConfigError as error:
         raise TrainingError("what was trained, read back", error.found, staged.path, action) from error
     gap = weights_gap(adapted.model.state_dict(), rebuilt.state_dict())
@@ -312,12 +299,18 @@ def _require_what_was_trained(
         raise TrainingError("what was trained, read back onto starting weights", found, staged.path, action)
 
 
-def _recipe(config: ExploraConfig) -> dict[str, Any]:
-    """Return the recipe without what only changes the speed, whatever record it is part of."""
-    from streetvision_core.training.config import SPEED_SETTINGS
+def _recipe(config: BackboneConfig) -> dict[str, Any]:
+    """Return the recipe, its constants included, whatever record it is part of."""
+    from streetvision_core.training.ssl import learners
 
-    fields = set(ExploraConfig.model_fields) - set(SPEED_SETTINGS)
-    return config.model_dump(mode="json", include=fields)
+    return {
+        **config.adaptation.model_dump(mode="json"),
+        "seed": config.seed,
+        "rank": learners.RANK,
+        "alpha": learners.ALPHA,
+        "unfrozen_blocks": learners.UNFROZEN_BLOCKS,
+        "learning_rate": learners.LEARNING_RATE,
+    }
 
 
 def _check_roles(labels: Mapping[str, Sequence[int]]) -> None:

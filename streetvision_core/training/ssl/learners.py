@@ -5,7 +5,7 @@ trainings (`loop.py`): it goes on after the last epoch of a run that was killed,
 same. Everything random is named by purpose, epoch and place, so workers change nothing. Losses are float32.
 After the first backward pass every adapter has to prove that it is reached.
 
-The gradient of a batch is taken in parts (`ssl_objectives.py`), so the module steps the optimizer itself. The
+The gradient of a batch is taken in parts (`objectives.py`), so the module steps the optimizer itself. The
 head does not normalise over a batch, because the parts would then not be those of a whole.
 """
 
@@ -32,7 +32,7 @@ from streetvision_core.models.adapters import (
 )
 from streetvision_core.models.zoo import load_exactly
 from streetvision_core.training.loop import Plan, Saving, run_training
-from streetvision_core.training.module import LoopModule, scheduled_adamw
+from streetvision_core.training.module import WEIGHT_DECAY, LoopModule, scheduled_adamw
 from streetvision_core.training.seeds import Purpose, derive_seed
 from streetvision_core.training.ssl.adaptation import AdaptationEpoch
 from streetvision_core.training.ssl.objectives import backward_in_parts, contrastive_loss
@@ -42,13 +42,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from streetvision_core.models.adapters import Adapters
-    from streetvision_core.models.explora_config import ExploraConfig
+    from streetvision_core.models.config import SimClr
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.data import DecodedImages
     from streetvision_core.training.report import Timing
 
-WARMUP_SHARE, WEIGHT_DECAY, GRADIENT_CLIP = 0.1, 0.05, 1.0
-ALPHA_OF_RANK = 2  # the adapters' product is scaled by alpha / rank
+WARMUP_SHARE, GRADIENT_CLIP = 0.1, 1.0
+LEARNING_RATE = 1e-3  # AdamW's largest
+# Adapters on queries and values, their product scaled by alpha / rank, and the last blocks whole: what the
+# paper found enough. More of either needs more images to learn from than people have.
+RANK, ALPHA, UNFROZEN_BLOCKS = 8, 16, 1
 TEMPERATURE = 0.1
 PROJECTION = 128  # width of what the views are compared in
 _FINAL_NORMS = ("norm", "fc_norm")
@@ -80,14 +83,15 @@ class ContrastiveModule(LoopModule):
         model: Any,
         *,
         transform: Preprocessing,
-        config: ExploraConfig,
+        config: SimClr,
+        seed: int,
         steps_per_epoch: int,
         losses: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.losses = list(losses)
-        width, seed = int(model.num_features), derive_seed(config.seed, Purpose.ADAPTATION)
+        width = int(model.num_features)
         torch.manual_seed(derive_seed(seed, Purpose.MODEL, 1))  # the head's first weights
         hidden = max(width, PROJECTION)
         head = (nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, PROJECTION))
@@ -113,15 +117,15 @@ class ContrastiveModule(LoopModule):
         return AdaptationEpoch(self.epochs_done, self.losses[-1], timing)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the losses; there are no rows, and nothing is left out."""
-        checkpoint |= {"losses": self.losses, "rows": [], "candidates": [], "unreadable": []}
+        """Add the losses; there are no rows."""
+        checkpoint |= {"losses": self.losses, "rows": [], "candidates": []}
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, without decay on norms and biases, and the schedule by step."""
-        steps = self._steps_per_epoch * self._config.explora_epochs
+        steps = self._steps_per_epoch * self._config.epochs
         return scheduled_adamw(
             param_groups_weight_decay(self.learner, WEIGHT_DECAY),
-            learning_rate=self._config.explora_learning_rate,
+            learning_rate=LEARNING_RATE,
             warmup_steps=round(WARMUP_SHARE * steps),
             total_steps=steps,
         )
@@ -152,7 +156,7 @@ class ContrastiveModule(LoopModule):
     def _backward(self, views: tuple[torch.Tensor, ...], batch_idx: int) -> float:
         """Leave the gradient of the whole batch behind; return its loss."""
         pixels = torch.cat(views)
-        parts = torch.split(pixels, self._config.explora_micro_batch or len(pixels))
+        parts = torch.split(pixels, self._config.micro_batch or len(pixels))
         place = (self.current_epoch, batch_idx)
 
         def encode(part: int) -> torch.Tensor:
@@ -181,7 +185,8 @@ def learn_from_views(
     *,
     sample: torch.Tensor,
     transform: Preprocessing,
-    config: ExploraConfig,
+    config: SimClr,
+    seed: int,
     saving: Saving,
     on_epoch: Callable[[AdaptationEpoch], None] = lambda _: None,
 ) -> Adapted:
@@ -193,6 +198,7 @@ def learn_from_views(
         sample: Crops on which merging is proved to change nothing, uint8 [N, 3, H, W].
         transform: The model's preprocessing.
         config: The recipe.
+        seed: Seed of the weights of adapters and head, and of the views.
         saving: Where epochs are saved, and those that an earlier run has trained.
         on_epoch: Called after each epoch.
 
@@ -201,17 +207,18 @@ def learn_from_views(
         TrainingError: a loss that is not finite, an adapter that is not reached, or a merge that changes
             what the model says.
     """
-    seed = derive_seed(config.seed, Purpose.ADAPTATION)
-    adapters, whole = _unfreeze(model, config, seed=derive_seed(seed, Purpose.MODEL, 0))
-    loader = make_view_loader(pictures, transform=transform, config=config, seed=seed)
+    seed = derive_seed(seed, Purpose.ADAPTATION)
+    adapters, whole = _unfreeze(model, seed=derive_seed(seed, Purpose.MODEL, 0))
+    loader = make_view_loader(pictures, transform=transform, batch_size=config.batch_size, seed=seed)
     module = ContrastiveModule(
         model,
         transform=transform,
         config=config,
+        seed=seed,
         steps_per_epoch=len(loader),
         losses=saving.saved.losses if saving.saved else (),
     )
-    plan = Plan(config.explora_epochs, precision="auto")
+    plan = Plan(config.epochs, precision="auto")
     run_training(module, loader, None, plan=plan, best=None, saving=saving, on_epoch=on_epoch)
     learned = model.eval()
     merged = merged_copy(learned)
@@ -227,36 +234,29 @@ def learn_from_views(
     )
 
 
-def rebuild_adapted(model: Any, trained: Mapping[str, torch.Tensor], *, config: ExploraConfig) -> Any:
+def rebuild_adapted(model: Any, trained: Mapping[str, torch.Tensor]) -> Any:
     """Put what was trained on starting weights, merge it, and return the plain model.
 
     Args:
         model: The starting weights, without a head; used up.
         trained: The adapters' tensors and those that were trained whole, as `Adapted.trained` has them.
-        config: The recipe that they were trained with.
 
     Raises:
         ConfigError: the tensors do not fit.
     """
     whole = {name: tensor for name, tensor in trained.items() if name in model.state_dict()}
     load_exactly(model, {**model.state_dict(), **whole}, where="what was trained whole")
-    _unfreeze(model, config, seed=0)
+    _unfreeze(model, seed=0)
     load_adapter_state(model, {name: tensor for name, tensor in trained.items() if name not in whole})
     merge_adapters(model)
     return model
 
 
-def _unfreeze(model: Any, config: ExploraConfig, *, seed: int) -> tuple[Adapters, tuple[str, ...]]:
+def _unfreeze(model: Any, *, seed: int) -> tuple[Adapters, tuple[str, ...]]:
     """Add the adapters and unfreeze the last blocks; return the beginnings of the names of the latter."""
     depth = block_count(model)
-    last = range(max(0, depth - config.explora_unfrozen_blocks), depth)
-    adapters = add_adapters(
-        model,
-        rank=config.explora_rank,
-        alpha=ALPHA_OF_RANK * config.explora_rank,
-        seed=seed,
-        skip_blocks=last,
-    )
+    last = range(max(0, depth - UNFROZEN_BLOCKS), depth)
+    adapters = add_adapters(model, rank=RANK, alpha=ALPHA, seed=seed, skip_blocks=last)
     names = [f"blocks.{number}" for number in last]
     # The final norm goes with the last block: it scales what that block puts out.
     names += [name for name in _FINAL_NORMS if names and hasattr(model, name)]

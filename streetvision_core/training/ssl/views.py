@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch.utils.data import DataLoader
 
-    from streetvision_core.models.explora_config import ExploraConfig
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.data import DecodedImages, Look
 
@@ -78,11 +77,11 @@ def make_views(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
 
 
 def make_view_loader(
-    pictures: DecodedImages, *, transform: Preprocessing, config: ExploraConfig, seed: int
+    pictures: DecodedImages, *, transform: Preprocessing, batch_size: int, seed: int
 ) -> DataLoader[Any]:
     """Return the loader of pairs of views, in worker processes where they can be forked."""
     return make_loader(
         ViewPairs(pictures, augment=make_views(transform), seed=seed),
-        EpochBatches(len(pictures), batch_size=config.explora_batch_size, seed=seed),
-        workers=choose_workers(config.num_workers, device=choose_device().type),
+        EpochBatches(len(pictures), batch_size=batch_size, seed=seed),
+        workers=choose_workers(-1, device=choose_device().type),
     )

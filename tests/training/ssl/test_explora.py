@@ -21,8 +21,9 @@ from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models import Backbone
 from streetvision_core.models.adapters import add_adapters, load_adapter_state, merge_adapters
 from streetvision_core.models.backbone import WEIGHTS_NAME
-from streetvision_core.models.explora_config import ExploraConfig
+from streetvision_core.models.config import BackboneConfig, SimClr
 from streetvision_core.models.zoo import create_model
+from streetvision_core.training.ssl import explora, learners, views
 from streetvision_core.training.ssl.explora import adapt_backbone, probe_decisions
 from tests.hearing import heard
 from tests.training.toy import Reader, make_backbone, make_toy, publish, stage
@@ -66,15 +67,8 @@ def small_patches(directory):
     return replace(made, model_args=arguments, weights=weights)
 
 
-def recipe(**changes):
-    settings = {
-        "adaptation": "simclr",
-        "explora_unfrozen_blocks": 2,
-        "explora_epochs": 1,
-        "explora_batch_size": 4,
-        "explora_rank": 4,
-    }
-    return ExploraConfig(**{**settings, **changes})
+def recipe(*, seed=0, **changes):
+    return BackboneConfig(adaptation=SimClr(**{"epochs": 1, "batch_size": 4, **changes}), seed=seed)
 
 
 def adapt(backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, **changes):
@@ -100,7 +94,7 @@ def adopted(tmp_path_factory):
     directory = tmp_path_factory.mktemp("adopted")
     toy, start = make_stripes(train=192, val_select=100), small_patches(directory / "start")
     reports, notices = [], []
-    options = {"explora_epochs": EPOCHS, "explora_batch_size": 32, "explora_rank": 8}
+    options = {"epochs": EPOCHS, "batch_size": 32}
     with heard(notices.append):
         made = adapt(start, toy, directory, on_epoch=reports.append, **options)
     return SimpleNamespace(start=start, made=made, toy=toy, reports=reports, notices=notices)
@@ -129,7 +123,7 @@ def test_the_starting_weights_and_what_was_trained_give_the_adapted_weights(adop
     model = create_model("test_vit", seed=1, num_classes=0, **adopted.start.model_args)
     model.load_state_dict(adopted.start.read_state())
     trained = load_file(adopted.made.adapters.path)
-    add_adapters(model, rank=8, alpha=16, skip_blocks=(4, 5))
+    add_adapters(model, rank=8, alpha=16, skip_blocks=(5,))
     load_adapter_state(model, {name: one for name, one in trained.items() if "lora_" in name})
     merge_adapters(model)
     whole = {name: one for name, one in trained.items() if "lora_" not in name}
@@ -175,13 +169,15 @@ def test_weights_that_improve_nothing_are_not_taken_and_the_record_says_why(squa
     assert made.to_artifact().digest != squares.start.to_artifact().digest
 
 
-def test_the_same_seed_gives_the_same_bits_whatever_changes_only_the_speed(squares, tmp_path):
+def test_the_same_seed_gives_the_same_bits_whatever_changes_only_the_speed(squares, tmp_path, monkeypatch):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    settings = [{}, {"num_workers": 2, "cache_mb": 0}, {"seed": 1}]
-    made = [adapt(squares.start, squares.toy, tmp_path / str(i), **one) for i, one in enumerate(settings)]
-    first, fast, other = (one.to_artifact().digest for one in made)
+    made = [adapt(squares.start, squares.toy, tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    monkeypatch.setattr(views, "choose_workers", lambda *_, **__: 2)
+    monkeypatch.setattr(explora, "MEMORY", 0)
+    made.append(adapt(squares.start, squares.toy, tmp_path / "fast"))
+    first, other, fast = (one.to_artifact().digest for one in made)
     assert first == fast != other
     assert torch.equal(torch.rand(3), expected)
 
@@ -197,7 +193,7 @@ def kill_after(epoch):
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_killed_adaptation_goes_on_and_gives_the_same_weights(squares, tmp_path, epoch, notices):
     """Also where it was killed after the last epoch: then nothing is trained again."""
-    recipe = {"explora_epochs": 3, "explora_micro_batch": 5}
+    recipe = {"epochs": 3, "micro_batch": 5}
     whole = adapt(squares.start, squares.toy, tmp_path / "whole", **recipe)
     state, reports = tmp_path / "store" / "state", []
     with pytest.raises(KeyboardInterrupt):
@@ -217,12 +213,10 @@ def test_a_killed_adaptation_goes_on_and_gives_the_same_weights(squares, tmp_pat
 def test_a_saved_adaptation_of_another_recipe_is_not_gone_on_with(squares, tmp_path, notices):
     state, reports = tmp_path / "store" / "state", []
     with pytest.raises(KeyboardInterrupt):
-        adapt(
-            squares.start, squares.toy, tmp_path / "a", resume=state, on_epoch=kill_after(1), explora_epochs=2
-        )
+        adapt(squares.start, squares.toy, tmp_path / "a", resume=state, on_epoch=kill_after(1), epochs=2)
     adapt(
         squares.start, squares.toy, tmp_path / "b", resume=state, on_epoch=reports.append,
-        explora_epochs=2, seed=7,
+        epochs=2, seed=7,
     )  # fmt: skip
     assert [report.epoch for report in reports] == [1, 2]
     assert "the saved state of this training" in notices[0]
@@ -241,16 +235,17 @@ def test_parts_of_a_batch_learn_what_the_whole_batch_learns(squares, tmp_path):
     losses = [
         adapt(
             squares.start, squares.toy, tmp_path / str(part),
-            explora_batch_size=6, explora_micro_batch=part,
+            batch_size=6, micro_batch=part,
         ).adaptation["losses"]
         for part in (0, 5)
     ]  # fmt: skip
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_a_loss_that_is_not_finite_ends_the_adaptation(squares, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_adaptation(squares, tmp_path, monkeypatch):
+    monkeypatch.setattr(learners, "LEARNING_RATE", 1e30)
     with pytest.raises(TrainingError, match="a finite loss of the adaptation"):
-        adapt(squares.start, squares.toy, tmp_path, explora_learning_rate=1e30)
+        adapt(squares.start, squares.toy, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -267,12 +262,10 @@ def test_an_adapter_that_is_not_reached_ends_the_adaptation_at_its_first_step(sq
 
 
 def test_what_cannot_be_adapted_is_refused_before_images_are_looked_at(squares, tmp_path, monkeypatch):
+    reads = len(squares.toy.reader.reads)
     monkeypatch.setattr("streetvision_core.training.ssl.explora._features", None)
     with pytest.raises(ConfigError, match="vision transformer"):
         adapt(make_backbone(tmp_path), squares.toy, tmp_path)
-    reads = len(squares.toy.reader.reads)
-    with pytest.raises(ConfigError, match="fewer unfrozen blocks than the 6 of the model"):
-        adapt(squares.start, squares.toy, tmp_path, explora_unfrozen_blocks=6)
     assert len(squares.toy.reader.reads) == reads
 
 
@@ -282,11 +275,6 @@ def test_roles_that_cannot_judge_are_refused(squares, tmp_path, role):
     toy = SimpleNamespace(index=squares.toy.index, splits=splits, reader=squares.toy.reader)
     with pytest.raises(TrainingError, match=f"in the role {role}, but found none"):
         adapt(squares.start, toy, tmp_path)
-
-
-def test_an_unknown_adaptation_is_refused():
-    with pytest.raises(ValueError, match="Expected one of none, simclr"):
-        recipe(adaptation="mae")
 
 
 def test_the_probe_is_a_weighted_logistic_regression_on_standardised_features():
