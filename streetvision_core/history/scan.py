@@ -134,6 +134,11 @@ def latest_files(root: Path) -> list[Path]:
     return _pointer_files(root / "latest")
 
 
+def champion_files(root: Path) -> list[Path]:
+    """Return the file of the pointer to the bundle that won, if one did."""
+    return _pointer_files(root / "champion")
+
+
 def key_files(root: Path) -> list[Path]:
     """Return the files of the pointers to what was computed from given inputs."""
     return [path for entry in directories(root / "keys") for path in _pointer_files(Path(entry.path))]

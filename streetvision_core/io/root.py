@@ -34,7 +34,7 @@ from streetvision_core.io.writers import write_json_atomic
 
 MARKER = "store.json"
 LOCK = ".lock"
-PLACES = ("runs", "latest", "keys", "resume", "features", "tensorboard", "ledger")
+PLACES = ("runs", "latest", "keys", "resume", "features", "tensorboard", "ledger", "champion")
 KIND, FORMAT = "streetvision artifact store", 1
 RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
 _OF_THE_SYSTEM = {"lost+found", ".DS_Store", "Thumbs.db", "desktop.ini"}

@@ -11,6 +11,7 @@
     features/<key>/                                   what frozen models made of images; all of it can go
     tensorboard/<step>/<run_id>/                      learning curves to look at; nothing is read from there
     ledger/                                           every look at images that judge; never removed
+    champion/bundle.json                              which bundle won (``history/champion.py``)
 
 A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
 digest. Publishing makes sure that the directory holds the files of the manifest and no others, then
@@ -247,7 +248,7 @@ class ArtifactStore:
             published = read_artifact(directory)
             if published.manifest != manifest:
                 _refuse_published(directory)
-            step, pointer = manifest.step_name, self._pointer_to(published)
+            step, pointer = manifest.step_name, self.pointer_to(published)
             with self.exclusive():
                 write_json_atomic(self._pointer(step), pointer)
                 write_json_atomic(self._key_pointer(step, manifest.step_key), pointer)
@@ -331,8 +332,8 @@ class ArtifactStore:
             clear_abandoned(run, root=self.root, keep=is_half_made)
         with self.exclusive():
             sweep_root(self.root)
-            for written in (self.root / "latest", self.root / "keys", self.root / LEDGER):
-                sweep_partials(written, root=self.root)
+            for name in ("latest", "keys", LEDGER, "champion"):
+                sweep_partials(self.root / name, root=self.root)
 
     def _sweep_or_tell(self) -> None:
         """Sweep; what cannot be cleared away costs room, and never a run."""
@@ -375,7 +376,8 @@ class ArtifactStore:
         manifest, digest = parse_pointer(data, where=pointer)
         return read_artifact((self.root / manifest).parent, manifest_sha256=digest)
 
-    def _pointer_to(self, published: PublishedArtifact) -> dict[str, str]:
+    def pointer_to(self, published: PublishedArtifact) -> dict[str, str]:
+        """Return the content of a pointer to what was published here (``names.parse_pointer``)."""
         manifest = published.directory / MANIFEST_NAME
         return {
             "manifest": manifest.relative_to(self.root).as_posix(),

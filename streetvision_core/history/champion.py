@@ -1,0 +1,94 @@
+"""The champion: the bundle of a store that won, and the pointer to it.
+
+``champion/bundle.json`` is a pointer like those of ``latest/``: it names the manifest of a bundle and vouches
+for its bytes. It is written whole or not at all, alone in the store, and only while the champion is still the
+one that was beaten. Whoever loses that race compares again, with the new champion.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streetvision_core.errors import (
+    IntegrityError,
+    MissingArtifactError,
+    SchemaError,
+    StreetVisionError,
+)
+from streetvision_core.graph import BUNDLE
+from streetvision_core.history.scan import champion_files, read_pointer
+from streetvision_core.io import read_artifact, write_json_atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streetvision_core.io import ArtifactStore, PublishedArtifact
+
+CHAMPION = "champion"
+
+
+def champion_file(store: ArtifactStore) -> Path:
+    """Return where the pointer lies, or would."""
+    return store.root / CHAMPION / f"{BUNDLE}.json"
+
+
+def find_champion(store: ArtifactStore) -> PublishedArtifact:
+    """Return the champion.
+
+    Raises:
+        MissingArtifactError: there is none, or it is gone.
+        StreetVisionError: it, or the pointer to it, is damaged.
+    """
+    champion = read_champion(store)
+    if champion is None:
+        raise MissingArtifactError(
+            "a bundle that was promoted",
+            "no champion",
+            store.root,
+            "Promote one: streetvision promote, or the job promote.",
+        )
+    return champion
+
+
+def read_champion(store: ArtifactStore) -> PublishedArtifact | None:
+    """Return the champion, None where no bundle was promoted yet; errors as of `find_champion`."""
+    path = champion_file(store)
+    if path not in champion_files(store.root):
+        return None
+    try:
+        return _follow(path, store)
+    except (IntegrityError, MissingArtifactError, SchemaError) as error:
+        raise _lost(error, path) from error
+
+
+def _follow(path: Path, store: ArtifactStore) -> PublishedArtifact:
+    pointer = read_pointer(path)
+    if pointer.step != BUNDLE:
+        raise SchemaError("a pointer to a bundle", f"one to {pointer.step}", path, "Remove it.")
+    return read_artifact(store.directory(*pointer.key), manifest_sha256=pointer.sha256)
+
+
+def _lost(error: StreetVisionError, path: Path) -> StreetVisionError:
+    """Return an error of the champion with advice for it; what a newer version wrote has its own."""
+    if "newer" in error.action:
+        return error
+    action = f"Restore it from a copy; or remove {path}, and the next promotion is a first one."
+    return type(error)(error.expected, error.found, error.where, action)
+
+
+def move_champion(
+    store: ArtifactStore, challenger: PublishedArtifact, *, beaten: PublishedArtifact | None
+) -> bool:
+    """Point to the challenger, unless the champion is not `beaten` any more; tell whether it was done.
+
+    Raises:
+        MissingArtifactError: the challenger was removed meanwhile.
+        StoreError: the store cannot be written.
+    """
+    with store.exclusive():
+        if read_champion(store) != beaten:
+            return False
+        # A collection may have been here since the challenger was read.
+        kept = read_artifact(challenger.directory, manifest_sha256=challenger.manifest_sha256)
+        write_json_atomic(champion_file(store), store.pointer_to(kept))
+    return True
