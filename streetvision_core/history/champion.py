@@ -16,8 +16,9 @@ from streetvision_core.errors import (
     StreetVisionError,
 )
 from streetvision_core.graph import BUNDLE
-from streetvision_core.history.scan import champion_files, read_pointer
-from streetvision_core.io import read_artifact, write_json_atomic
+from streetvision_core.history.scan import read_pointer
+from streetvision_core.io import read_artifact
+from streetvision_core.io.published import unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,8 +54,12 @@ def find_champion(store: ArtifactStore) -> PublishedArtifact:
 def read_champion(store: ArtifactStore) -> PublishedArtifact | None:
     """Return the champion, None where no bundle was promoted yet; errors as of `find_champion`."""
     path = champion_file(store)
-    if path not in champion_files(store.root):
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unreadable(path, error) from error
     try:
         return _follow(path, store)
     except (IntegrityError, MissingArtifactError, SchemaError) as error:
@@ -85,10 +90,4 @@ def move_champion(
         MissingArtifactError: the challenger was removed meanwhile.
         StoreError: the store cannot be written.
     """
-    with store.exclusive():
-        if read_champion(store) != beaten:
-            return False
-        # A collection may have been here since the challenger was read.
-        kept = read_artifact(challenger.directory, manifest_sha256=challenger.manifest_sha256)
-        write_json_atomic(champion_file(store), store.pointer_to(kept))
-    return True
+    return store.crown(challenger, is_due=lambda: read_champion(store) == beaten)

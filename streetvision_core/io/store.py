@@ -88,7 +88,7 @@ from streetvision_core.io.root import (
 from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streetvision_core.io.private import PrivateRecord
 
@@ -248,12 +248,32 @@ class ArtifactStore:
             published = read_artifact(directory)
             if published.manifest != manifest:
                 _refuse_published(directory)
-            step, pointer = manifest.step_name, self.pointer_to(published)
+            step, pointer = manifest.step_name, self._pointer_to(published)
             with self.exclusive():
                 write_json_atomic(self._pointer(step), pointer)
                 write_json_atomic(self._key_pointer(step, manifest.step_key), pointer)
             release(directory, root=self.root)
         return published
+
+    def crown(self, published: PublishedArtifact, *, is_due: Callable[[], bool]) -> bool:
+        """Point to what won as the champion of its step, if that is due; tell whether it was.
+
+        Args:
+            published: What won.
+            is_due: Asked when the store is held alone.
+
+        Raises:
+            MissingArtifactError: what won was removed meanwhile.
+            StoreError: the file system refused.
+        """
+        pointer = self.root / "champion" / f"{published.manifest.step_name}.json"
+        with _writing(self._to_write(pointer.parent)), self.exclusive():
+            if not is_due():
+                return False
+            # A collection may have been here since it was read.
+            read_artifact(published.directory, manifest_sha256=published.manifest_sha256)
+            write_json_atomic(pointer, self._pointer_to(published))
+        return True
 
     def resolve(self, step: str, *, run_id: str | None = None) -> PublishedArtifact:
         """Return what ``step`` published in ``run_id``, or what its pointer names as current.
@@ -376,8 +396,7 @@ class ArtifactStore:
         manifest, digest = parse_pointer(data, where=pointer)
         return read_artifact((self.root / manifest).parent, manifest_sha256=digest)
 
-    def pointer_to(self, published: PublishedArtifact) -> dict[str, str]:
-        """Return the content of a pointer to what was published here (``names.parse_pointer``)."""
+    def _pointer_to(self, published: PublishedArtifact) -> dict[str, str]:
         manifest = published.directory / MANIFEST_NAME
         return {
             "manifest": manifest.relative_to(self.root).as_posix(),
