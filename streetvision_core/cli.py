@@ -180,8 +180,9 @@ def _path(parsed: argparse.Namespace) -> int:
 
     One line: the folder of a step's current artifact, of the bundle by default, or of the champion.
     """
-    from streetvision_core.history.champion import CHAMPION, find_champion
+    from streetvision_core.history.champion import find_champion
     from streetvision_core.history.find import find_published, open_store
+    from streetvision_core.io.names import CHAMPION
 
     if parsed.step == CHAMPION:
         if parsed.run:

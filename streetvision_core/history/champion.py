@@ -9,23 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.errors import (
-    IntegrityError,
-    MissingArtifactError,
-    SchemaError,
-    StreetVisionError,
-)
+from streetvision_core.errors import IntegrityError, MissingArtifactError, SchemaError
 from streetvision_core.graph import BUNDLE
 from streetvision_core.history.scan import read_pointer
 from streetvision_core.io import read_artifact
+from streetvision_core.io.names import CHAMPION
 from streetvision_core.io.published import unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.io import ArtifactStore, PublishedArtifact
-
-CHAMPION = "champion"
 
 
 def champion_file(store: ArtifactStore) -> Path:
@@ -62,23 +56,18 @@ def read_champion(store: ArtifactStore) -> PublishedArtifact | None:
         raise unreadable(path, error) from error
     try:
         return _follow(path, store)
-    except (IntegrityError, MissingArtifactError, SchemaError) as error:
-        raise _lost(error, path) from error
+    except (IntegrityError, MissingArtifactError) as error:
+        action = f"Restore it from a copy; or remove {path}, and the next promotion is a first one."
+        raise type(error)(error.expected, error.found, error.where, action) from error
 
 
 def _follow(path: Path, store: ArtifactStore) -> PublishedArtifact:
     pointer = read_pointer(path)
     if pointer.step != BUNDLE:
-        raise SchemaError("a pointer to a bundle", f"one to {pointer.step}", path, "Remove it.")
+        raise SchemaError(
+            "a pointer to a bundle", f"one to {pointer.step}", path, f"Remove {path}, and promote again."
+        )
     return read_artifact(store.directory(*pointer.key), manifest_sha256=pointer.sha256)
-
-
-def _lost(error: StreetVisionError, path: Path) -> StreetVisionError:
-    """Return an error of the champion with advice for it; what a newer version wrote has its own."""
-    if "newer" in error.action:
-        return error
-    action = f"Restore it from a copy; or remove {path}, and the next promotion is a first one."
-    return type(error)(error.expected, error.found, error.where, action)
 
 
 def move_champion(

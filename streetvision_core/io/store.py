@@ -62,6 +62,7 @@ from streetvision_core.io.encode import bytes_digest
 from streetvision_core.io.ledger import LEDGER
 from streetvision_core.io.manifest import OutputFile, StepManifest
 from streetvision_core.io.names import (
+    CHAMPION,
     MANIFEST_NAME,
     PRIVATE_NAME,
     check_relative_name,
@@ -266,7 +267,7 @@ class ArtifactStore:
             MissingArtifactError: what won was removed meanwhile.
             StoreError: the file system refused.
         """
-        pointer = self.root / "champion" / f"{published.manifest.step_name}.json"
+        pointer = self.root / CHAMPION / f"{published.manifest.step_name}.json"
         with _writing(self._to_write(pointer.parent)), self.exclusive():
             if not is_due():
                 return False
@@ -352,7 +353,7 @@ class ArtifactStore:
             clear_abandoned(run, root=self.root, keep=is_half_made)
         with self.exclusive():
             sweep_root(self.root)
-            for name in ("latest", "keys", LEDGER, "champion"):
+            for name in ("latest", "keys", LEDGER, CHAMPION):
                 sweep_partials(self.root / name, root=self.root)
 
     def _sweep_or_tell(self) -> None:

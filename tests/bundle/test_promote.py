@@ -158,7 +158,7 @@ def test_a_damaged_challenger_and_a_damaged_champion_are_told_apart(store, capsy
     assert "model.safetensors" in refused(store, STRONG, capsys)
     champion.champion_file(store).write_bytes(b"{}")
     assert main(["path", "champion"]) == 1
-    assert "the next promotion is a first one" in capsys.readouterr().err
+    assert "and promote again" in capsys.readouterr().err
     assert main(["promote", WEAK]) == 1
 
 

@@ -87,7 +87,7 @@ def test_a_pointer_that_leads_elsewhere_is_refused_with_what_to_do(store):
     path.parent.mkdir()
     manifest = f"runs/{splits.manifest.run_id}/splits/manifest.json"
     path.write_text(f'{{"manifest": "{manifest}", "sha256": "{splits.manifest_sha256}"}}')
-    with pytest.raises(SchemaError, match="a first one"):
+    with pytest.raises(SchemaError, match="promote again"):
         read_champion(store)
 
 
