@@ -144,8 +144,12 @@ def compare_shipped(a: Shipped, b: Shipped) -> PairedEvaluations:
         return PairedEvaluations(obstacle=tables)
     if tables[0].keys() != tables[1].keys():
         return PairedEvaluations(obstacle=_other_images(*tables))
+    columns_of = f"{_POLICY}{a.kind}", f"{_POLICY}{b.kind}"
+    for side, table, column in zip("AB", tables, columns_of, strict=True):
+        if column not in next(iter(table.values())).decisions:
+            return PairedEvaluations(obstacle=_not_comparable(side, f"{_FILE} has no {column}"))
     name = a.kind if a.kind == b.kind else f"{a.kind} against {b.kind}"
-    return _compare(*tables, chosen={name: (f"{_POLICY}{a.kind}", f"{_POLICY}{b.kind}")})
+    return _compare(*tables, chosen={name: columns_of})
 
 
 def _other_images(a: _Table, b: _Table) -> str:

@@ -29,7 +29,8 @@ def materialize(graph, pictures, *steps, **changes):
     result = graph.materialize(pictures, *steps, **changes)
     assert result.success, paragraph(result)
     failed = [name for name, check in evaluations(result).items() if not check.passed]
-    assert failed == [("bundle", "releasable")] * ("bundle" in steps), "nobody has judged its policy"
+    unjudged = "bundle" in steps and "evaluation" not in graph.current("bundle").manifest.input_artifacts
+    assert failed == [("bundle", "releasable")] * unjudged
     return result
 
 
