@@ -57,9 +57,13 @@ class Verdict:
 
 
 def proof(
-    asset: str, *, description: str, always: Callable[[PublishedArtifact], Sequence[str]] = lambda _: ()
+    asset: str,
+    *,
+    description: str,
+    always: Callable[[PublishedArtifact], Sequence[str]] = lambda _: (),
+    blocking: bool = True,
 ) -> Callable[[Callable[..., Verdict]], dg.AssetChecksDefinition]:
-    """Return a decorator that makes a blocking asset check of a function of published artifacts.
+    """Return a decorator that makes an asset check of a function of published artifacts.
 
     Where a run takes over content that has passed this very check, the check says so instead of proving it
     again. The job ``verify`` proves everything.
@@ -68,6 +72,7 @@ def proof(
         asset: The asset that is checked.
         description: What the check proves.
         always: What is proved in every run, of the published artifact itself.
+        blocking: Whether a failure fails the run.
     """
 
     def define(body: Callable[..., Verdict]) -> dg.AssetChecksDefinition:
@@ -103,7 +108,7 @@ def proof(
         types = {key: one for key, one in body.__annotations__.items() if key != "return"}
         check.__annotations__ |= {**types, asset: PublishedArtifact | None}
         check.__doc__ = body.__doc__
-        spec = dg.AssetCheckSpec(name, asset=asset, blocking=True, description=description)
+        spec = dg.AssetCheckSpec(name, asset=asset, blocking=blocking, description=description)
         # Not `asset_check`, which takes no metadata of the input that it checks.
         return dg.multi_asset_check(name=f"{asset}_{name}", specs=[spec], ins={asset: checked_input(asset)})(
             check

@@ -8,6 +8,7 @@ import dagster as dg
 
 from streetvision_assets.conventions import VERIFY
 from streetvision_assets.presets import preset_jobs
+from streetvision_assets.promotion import promote
 from streetvision_core.graph import CHECKPOINT, CROSS_VALIDATION, steps_behind
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def _job(name: str, selection: dg.AssetSelection, description: str) -> Unresolve
 
 
 JOBS = [
+    promote,
     _job(
         "make_bundle",
         _EVERYTHING,

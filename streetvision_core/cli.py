@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.commands import bundles
+from streetvision_core.commands import bundles, promote
 from streetvision_core.commands.shared import (
     BAD,
     GOES_ON,
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_lineage,
         _add_diff,
         bundles.add_verify,
+        promote.add_promote,
         _add_path,
         _add_report,
         _add_gc,
@@ -168,17 +169,26 @@ def _diff(parsed: argparse.Namespace) -> int:
 
 def _add_path(commands: Commands) -> None:
     path = add_to_store(commands, _path)
-    path.add_argument("step", metavar="STEP", nargs="?", default="bundle", help="a step (default: bundle)")
+    path.add_argument(
+        "step", metavar="STEP", nargs="?", default="bundle", help="a step, or champion (default: bundle)"
+    )
     path.add_argument("--run", metavar="RUN", help="as this run made it (default: what is current)")
 
 
 def _path(parsed: argparse.Namespace) -> int:
     """Print where something lies, for other programs.
 
-    One line: the folder of a step's current artifact, of the bundle by default.
+    One line: the folder of a step's current artifact, of the bundle by default, or of the champion.
     """
-    from streetvision_core.history.find import find_published
+    from streetvision_core.history.champion import find_champion
+    from streetvision_core.history.find import find_published, open_store
+    from streetvision_core.io.names import CHAMPION
 
+    if parsed.step == CHAMPION:
+        if parsed.run:
+            parsed.parser.error("--run is for a step; there is one champion")
+        print(find_champion(open_store(parsed.store)).directory.absolute())
+        return GOOD
     # Not by _print: another program gets the path, and must get it as it is.
     print(find_published(parsed.step, run=parsed.run, store_path=parsed.store).directory.absolute())
     return GOOD

@@ -24,16 +24,17 @@ from streetvision_core.bundle.layout import (
 )
 from streetvision_core.bundle.leaving import what_leaves
 from streetvision_core.bundle.parts import choose_parts
-from streetvision_core.bundle.recheck import moved_bundle_problems
+from streetvision_core.bundle.recheck import moved_bundle_problems, release_of
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.graph import BUNDLE, CONDITIONS, STEPS
 from streetvision_core.io import Artifact, PublishedArtifact, json_bytes
 from streetvision_core.report.evaluation import Evaluation
+from streetvision_core.report.release import RELEASE_NAME, Release
 from streetvision_core.report.report import Report
 
 ROLES = STEPS[BUNDLE].roles
-SHOWN = (RECORD, CARD, EVALUATION)
+SHOWN = (RECORD, CARD, EVALUATION, RELEASE_NAME)
 
 
 class BundleStep(BundleConfig, dg.Config):
@@ -109,6 +110,7 @@ def _show_reached(exported: Artifact) -> dict[str, str]:
         facts["MCC on val_test"] = (
             with_interval(reached.metrics["mcc"], reached.interval("mcc")) if reached.intervals else NO_ANSWER
         )
+    facts["release"] = Release.model_validate_json(json_bytes(read[RELEASE_NAME])).text()
     return facts
 
 
@@ -145,4 +147,15 @@ def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     )
 
 
-CHECKS = [*standard_checks("bundle"), deployable]
+@proof(
+    "bundle",
+    description="The bad ends of its intervals on val_test keep the release rules.",
+    blocking=False,  # a bundle that may not be released is whole; `streetvision promote` refuses it
+)
+def releasable(bundle: PublishedArtifact) -> Verdict:
+    """Judge the bundle by its release rules."""
+    release = release_of(bundle)
+    return Verdict(release.problems, good=release.text(), counts=release.counts())
+
+
+CHECKS = [*standard_checks("bundle"), deployable, releasable]

@@ -12,6 +12,7 @@ from streetvision_core.bundle.hub.front_matter import HUB_ID
 from streetvision_core.bundle.model_card import address_fault, is_time, is_version
 from streetvision_core.errors import ConfigError
 from streetvision_core.graph import POLICIES
+from streetvision_core.report.release import ReleaseRules
 
 
 class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -63,6 +64,10 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         False,
         description="export a policy that answers one class only, or whose promise one constant"
         " answer keeps; the bundle then says so",
+    )
+    release: ReleaseRules = Field(
+        ReleaseRules(),
+        description="what the bad ends of intervals on val_test have to keep, for it to be releasable",
     )
 
     @pydantic.field_validator("version")

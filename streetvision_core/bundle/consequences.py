@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import pydantic
+
 from streetvision_core.bundle.agreement import disagreements
 from streetvision_core.bundle.card import card_metrics
 from streetvision_core.bundle.golden import answer_problems
 from streetvision_core.bundle.layout import CARD, EVALUATION, LICENSE, README, SPLITS
 from streetvision_core.data.splits import splits_problems
+from streetvision_core.errors import field_faults
 from streetvision_core.escape import one_line
 from streetvision_core.eval.decisions import same_numbers
 from streetvision_core.eval.metrics import Confusion
@@ -25,6 +28,7 @@ from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.published import LINEAGE_PREFIX
 from streetvision_core.policies.registry import metrics_of
 from streetvision_core.report.recount import report_problems
+from streetvision_core.report.release import RELEASE_NAME, ReleaseRules, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -62,6 +66,7 @@ def contradictions(records: Records) -> Iterator[str]:
     yield from _shown_problems(records)
     yield from _text_problems(records)
     yield from _golden_problems(records)
+    yield from _release_problems(records)
 
 
 def _run_problems(manifest: StepManifest) -> Iterator[str]:
@@ -204,3 +209,23 @@ def _golden_problems(records: Records) -> Iterator[str]:
     most = records.contents.manifest.config.get("golden", len(images))
     if len(images) > most:
         yield f"{len(images)} golden images, where {MANIFEST_NAME} asked for {most}"
+
+
+def _release_problems(records: Records) -> Iterator[str]:
+    """Judge again by the rules in the manifest; bundles of before there were any have neither."""
+    recorded, verdict = records.contents.manifest.config.get("release"), records.release
+    if recorded is None or verdict is None:
+        if recorded is not verdict:
+            yield f"of the release rules in {MANIFEST_NAME} and the verdict in {RELEASE_NAME} one is missing"
+        return
+    try:
+        rules = ReleaseRules.model_validate(recorded)
+    except pydantic.ValidationError as error:
+        yield f"{MANIFEST_NAME} has release rules that cannot be: {field_faults(error)}"
+        return
+    degenerate = bool(records.record.degenerate)
+    again = judge(rules, records.evaluation, records.policy.type, degenerate=degenerate)
+    for name in type(verdict).model_fields:
+        told, follows = getattr(verdict, name), getattr(again, name)
+        if told != follows:
+            yield f"{RELEASE_NAME} says {name} {told}, and its rules and {EVALUATION} give {follows}"

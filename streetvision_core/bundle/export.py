@@ -50,13 +50,14 @@ from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, steps_behind
 from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.inference.predictor import Predictor
-from streetvision_core.io import Artifact, StagedFile, bytes_digest, write_checkpoint_atomic
+from streetvision_core.io import Artifact, StagedFile, bytes_digest, json_bytes, write_checkpoint_atomic
 from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
 from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text
 from streetvision_core.models.views import find_views
 from streetvision_core.models.weights import published_file
 from streetvision_core.policies.registry import parse_policy, refit_problems
 from streetvision_core.report.evaluation import EVALUATION_NAME, Evaluation
+from streetvision_core.report.release import RELEASE_NAME, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -150,6 +151,7 @@ def export_bundle(
         CARD: model_card(facts),
         README: readme(facts),
         LICENSE: license_text(facts),
+        RELEASE_NAME: _release(facts),
         **licence_text,
         kind.path: upstream[kind.step].read_bytes(kind.file),
         **_golden(predictor, parts, upstream, config=config, pictures=pictures),
@@ -160,6 +162,12 @@ def export_bundle(
         {**files, RECORD: record.to_bytes(), **lineage},
         metrics={"coverage": tested.coverage.share, **tested.figures()} if tested else {},
     )
+
+
+def _release(facts: CardFacts) -> bytes:
+    report = facts.evaluation.report if facts.evaluation else None
+    verdict = judge(facts.config.release, report, facts.policy.type, degenerate=bool(facts.degenerate))
+    return json_bytes(verdict.model_dump(mode="json"))
 
 
 def _golden(

@@ -10,6 +10,7 @@
     evaluation.json                   likewise, where the policy was evaluated
     conditions.json                   likewise: the conditions under which the operating point was tuned
     drift.json                        likewise: what new images are compared with; not in older bundles
+    release.json                      the release rules, and the verdict on the policy; not in older bundles
     golden/                           a few images, and golden/expected.json: what they must give
     lineage/STEP.json                 the manifests of everything upstream, byte for byte
     lineage/private/STEP.json         their side files, which name machines and paths; not when redacted
@@ -39,6 +40,7 @@ from streetvision_core.graph import POLICIES
 from streetvision_core.io import json_bytes
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record, parse_unambiguous, read_record
+from streetvision_core.report.release import RELEASE_NAME
 
 SCHEMA_VERSION = 2  # 1 has none of the fields that say where model, policy and splits lie
 RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
@@ -146,5 +148,5 @@ def is_known(name: str) -> bool:
     """Tell whether a file of this relative name belongs into a bundle."""
     policy_files = {kind.path for kind in POLICIES.values()}
     patterns = (_GOLDEN, _LINEAGE, _LICENSE)
-    fixed = (*FIXED, EVALUATION, TENSORS, CONDITIONS, DRIFT_NAME)
+    fixed = (*FIXED, EVALUATION, TENSORS, CONDITIONS, DRIFT_NAME, RELEASE_NAME)
     return name in fixed or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)

@@ -60,6 +60,7 @@ from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
 from streetvision_core.policies.registry import parse_policy
 from streetvision_core.recorded import reworded
+from streetvision_core.report.release import RELEASE_NAME, Release
 from streetvision_core.report.report import PolicyReport, Report
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Records:
     ``tested`` that of the policy here, both None where the policy was shipped without one. ``conditions`` are
     those under which the operating point was tuned, and ``drift`` is what new images are compared with, each
     None where an older version did not record it, and ``drift`` also where nothing came from val_calib;
+    ``release`` is the verdict by the release rules, None in a bundle of before there were any;
     ``private`` has the side files by step, none where the bundle is redacted.
     """
 
@@ -98,6 +100,7 @@ class Records:
     expected: Expected
     conditions: Conditions | None
     drift: Reference | None
+    release: Release | None
     lineage: Mapping[str, StepManifest]
     private: Mapping[str, PrivateRecord]
 
@@ -190,7 +193,7 @@ def _read_records(contents: Contents) -> Records:
     _check_config(config, record, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
     seen = _read_conditions(contents, evaluation)
-    drift = contents.files.get(DRIFT_NAME)
+    drift, release = (contents.files.get(name) for name in (DRIFT_NAME, RELEASE_NAME))
     return Records(
         contents,
         documents,
@@ -204,6 +207,7 @@ def _read_records(contents: Contents) -> Records:
         expected,
         seen,
         None if drift is None else read_record(Reference, drift, where=f"{where}/{DRIFT_NAME}"),
+        None if release is None else read_record(Release, release, where=f"{where}/{RELEASE_NAME}"),
         lineage,
         private,
     )

@@ -5,17 +5,23 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from streetvision_core.bundle.layout import EVALUATION, RECORD, BundleRecord
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.verify import verify_bundle
 from streetvision_core.errors import BundleError
+from streetvision_core.io.records import read_record
 from streetvision_core.io.system import room_for, temporary_directory
 from streetvision_core.report.evaluation import decision_problems
+from streetvision_core.report.release import ReleaseRules, judge
+from streetvision_core.report.report import Report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from streetvision_core.data.decoding.decode import ImageReader
+    from streetvision_core.io import PublishedArtifact
     from streetvision_core.report.evaluation import Evaluation
+    from streetvision_core.report.release import Release
 
 
 def moved_bundle_problems(
@@ -48,3 +54,18 @@ def moved_bundle_problems(
             return []
         predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
         return decision_problems(predictor, evaluation, pictures=pictures)
+
+
+def release_of(published: PublishedArtifact) -> Release:
+    """Judge a published bundle by its own release rules, or by the defaults where it is older than they are.
+
+    Raises:
+        IntegrityError: its files are not what was published.
+        BundleError: they are none of a bundle.
+    """
+    where = str(published.directory)
+    record = BundleRecord.from_bytes(published.read_bytes(RECORD), where=where)
+    judged = EVALUATION in published.manifest.output_artifacts
+    report = read_record(Report, published.read_bytes(EVALUATION), where=where) if judged else None
+    rules = ReleaseRules.model_validate(published.manifest.config.get("release", {}))
+    return judge(rules, report, record.policy.type, degenerate=bool(record.degenerate))

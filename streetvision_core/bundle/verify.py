@@ -50,6 +50,7 @@ class Verification:
             "promise": bundle.policy.promise(),
             "folded in": f"temperature {point.temperature:.4g}, threshold {point.threshold:.4g}",
             "val_test": self._tested_text(),
+            **({"release": bundle.release.text()} if bundle.release else {}),
             **self._looks(),
             "chain": ", ".join(sorted(bundle.lineage)),
             "machine": self._machine_text(),
@@ -60,7 +61,7 @@ class Verification:
         }
         lines = [
             textwrap.fill(f"{name:10} {value}", width=100, subsequent_indent=" " * 11)
-            if name == "promise"
+            if name in {"promise", "release"}
             else f"{name:10} {value}"
             for name, value in rows.items()
         ]

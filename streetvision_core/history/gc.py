@@ -33,6 +33,7 @@ from streetvision_core.history.keep import kept_artifacts, live_runs
 from streetvision_core.history.scan import (
     Place,
     all_places,
+    champion_files,
     directories,
     files_below,
     key_files,
@@ -45,7 +46,7 @@ from streetvision_core.history.text import columns, count_text, size_text
 from streetvision_core.inference.feature_sets import KEY_NAME, is_feature_set, is_open
 from streetvision_core.io.atomic import is_partial
 from streetvision_core.io.claims import abandoned, is_claim, is_claimed, try_lock
-from streetvision_core.io.names import CURVE_NAME, MANIFEST_NAME
+from streetvision_core.io.names import CHAMPION, CURVE_NAME, MANIFEST_NAME
 from streetvision_core.io.progress import PROGRESS_LOCK, progress_lock
 from streetvision_core.io.root import RUN_ID, refuse_linked_places
 
@@ -211,7 +212,7 @@ def _without_foreign(
     foreign = {
         place for places in runs.values() for place in places if place.published and not _is_ours(place)
     }
-    current = {read_pointer(path).run_id for path in latest_files(root)}
+    current = {read_pointer(path).run_id for path in (*latest_files(root), *champion_files(root))}
     ours = {
         run_id: places
         for run_id, places in runs.items()
@@ -252,7 +253,7 @@ def _empties(root: Path, run_id: str, places: Sequence[Place], *, going: set[Pla
 
 def _leftovers(root: Path, *, staying: set[Key], features_bytes: int) -> dict[str, list[Path]]:
     features = _spare_features(root, limit_bytes=features_bytes)
-    partials = [path for top in ("latest", "keys") for path in _partials(root / top)]
+    partials = [path for top in ("latest", "keys", CHAMPION) for path in _partials(root / top)]
     for path in sorted(set(_feature_sets(root)) - set(features)):
         partials += [] if is_open(path) else sorted(_partials(path))
     return {

@@ -1,6 +1,6 @@
 """The artifacts that a collection must keep, and why.
 
-- Everything that is current.
+- Everything that is current, and the champion.
 - The newest runs, whole, of those that have published something.
 - Whatever a run has published in which a process is at work.
 - Everything that one of these was made from, and so on down to the images. What an artifact took over
@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
-from streetvision_core.history.scan import entries, latest_files, read_pointer
+from streetvision_core.history.scan import champion_files, entries, latest_files, read_pointer
 from streetvision_core.io import read_artifact
 from streetvision_core.io.claims import CLAIM_FILES, abandoned
 
@@ -42,10 +42,10 @@ def kept_artifacts(
 
     Raises:
         StoreError: the manifest of something to keep is damaged.
-        SchemaError: a pointer to what is current is damaged.
+        SchemaError: a pointer to what is current, or to the champion, is damaged.
     """
     published = {place.key: place for places in runs.values() for place in places if place.published}
-    current = {read_pointer(path).key for path in latest_files(root)}
+    current = {read_pointer(path).key for path in (*latest_files(root), *champion_files(root))}
     having = [run_id for run_id, places in runs.items() if any(place.published for place in places)]
     whole = {*(having[-keep_runs:] if keep_runs else ()), *live}
     return _with_ancestors({key for key in published if key in current or key[0] in whole}, published)

@@ -5,6 +5,9 @@ name or in which source they lay; of images with equal bytes in one run the firs
 or one of the runs was judged by another truth. Images that either run holds together in a group stay
 together in the exchanges. The seed is fixed: the same two runs give the same text.
 
+Of two bundles the policies that they ship are compared, whichever they are, and on the very same images only:
+one that was judged on fewer or other images is not comparable.
+
 A sentence says what cannot be compared: an evaluation of another version, labels that differ, no common
 images. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has
 none, or where both have the same. A damaged file is an error. Only a comparison loads NumPy and SciPy.
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from streetvision_core.eval.paired import PairedComparison
     from streetvision_core.history.find import Made
     from streetvision_core.io import PublishedArtifact
+
+    _Table = Mapping[str, "_Row"]
+    _Tables = tuple[_Table, _Table]
 
 _STEP, _FILE, _RECORD = "evaluation", "predictions.csv", "evaluation.json"
 _NEEDED, _POLICY = ("sha256", "group", "label"), "by_"
@@ -79,11 +85,30 @@ class PairedEvaluations:
             *wrap("", [_comparisons(len(self.policies))], column=2),
         ]
 
+    def numbers(self) -> str:
+        """Return every comparison in a sentence, with its numbers."""
+        told = []
+        for pair in (self.policies or {}).values():
+            difference, interval = _difference(pair)
+            told.append(
+                f"MCC {pair.mcc_a:.4f} of A and {pair.mcc_b:.4f} of B, B - A {difference} {interval}, p"
+                f" {pair.p_value:.2g}, on {count_text(pair.n, 'image')} that both answer, of"
+                f" {pair.pictures} in {self._groups()}. {_sentence(pair)}"
+            )
+        return " ".join(told)
+
     def _groups(self) -> str:
         from streetvision_core.eval.intervals import FEW_GROUPS
 
         few = f", fewer than {FEW_GROUPS}: the intervals are rough" if self.groups < FEW_GROUPS else ""
         return f"{count_text(self.groups, 'group')}{few}"
+
+
+class Shipped(NamedTuple):
+    """The kind of the policy that a bundle ships, and the evaluation that judged it."""
+
+    kind: str
+    evaluation: PublishedArtifact
 
 
 class _Row(NamedTuple):
@@ -103,13 +128,46 @@ def compare_evaluations(a: Made, b: Made) -> PairedEvaluations | None:
     digests = {file.sha256 for file in files if file is not None}
     if len(digests) < 2:
         return None
+    tables = _read_both(evaluations)
+    return PairedEvaluations(obstacle=tables) if isinstance(tables, str) else _compare(*tables)
+
+
+def compare_shipped(a: Shipped, b: Shipped) -> PairedEvaluations:
+    """Compare the policies that two bundles ship, on the same images.
+
+    Raises:
+        MissingArtifactError: an evaluation has no predictions.
+        IntegrityError: predictions are not what was published.
+    """
+    tables = _read_both((a.evaluation, b.evaluation))
+    if isinstance(tables, str):
+        return PairedEvaluations(obstacle=tables)
+    if tables[0].keys() != tables[1].keys():
+        return PairedEvaluations(obstacle=_other_images(*tables))
+    columns_of = f"{_POLICY}{a.kind}", f"{_POLICY}{b.kind}"
+    for side, table, column in zip("AB", tables, columns_of, strict=True):
+        if column not in next(iter(table.values())).decisions:
+            return PairedEvaluations(obstacle=_not_comparable(side, f"{_FILE} has no {column}"))
+    name = a.kind if a.kind == b.kind else f"{a.kind} against {b.kind}"
+    return _compare(*tables, chosen={name: columns_of})
+
+
+def _other_images(a: _Table, b: _Table) -> str:
+    return (
+        f"The test images differ: A was judged on {len(a)}, B on {len(b)}, and {len(a.keys() & b.keys())} of"
+        " them are the same. Make both from the same images and splits: the same source and the same settings"
+        " of both steps; where images were added, a role_column that names the old test images keeps them."
+    )
+
+
+def _read_both(evaluations: Sequence[PublishedArtifact]) -> _Tables | str:
+    """Return the predictions of A and B, or a sentence why they cannot be compared."""
     if len(set(map(_drawn_under, evaluations))) > 1:
-        return PairedEvaluations(obstacle=_OTHER_CONDITIONS)
-    tables = [_read(side, evaluation) for side, evaluation in zip("AB", evaluations, strict=True)]
-    obstacles = [table for table in tables if isinstance(table, str)]
-    if obstacles:
-        return PairedEvaluations(obstacle=" ".join(obstacles))
-    return _compare(*(table for table in tables if not isinstance(table, str)))
+        return _OTHER_CONDITIONS
+    a, b = (_read(side, evaluation) for side, evaluation in zip("AB", evaluations, strict=True))
+    if isinstance(a, str) or isinstance(b, str):
+        return " ".join(table for table in (a, b) if isinstance(table, str))
+    return a, b
 
 
 def _drawn_under(published: PublishedArtifact) -> str | None:
@@ -119,7 +177,7 @@ def _drawn_under(published: PublishedArtifact) -> str | None:
     return published.manifest.input_artifacts["conditions"].data_version if drawn else None
 
 
-def _read(side: str, published: PublishedArtifact) -> dict[str, _Row] | str:
+def _read(side: str, published: PublishedArtifact) -> _Table | str:
     """Return the predictions by the digest of the image, or a sentence why they cannot be compared."""
     data = published.read_bytes(_FILE)
     try:
@@ -148,7 +206,10 @@ def _not_comparable(side: str, why: str) -> str:
     )
 
 
-def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
+def _compare(
+    a: _Table, b: _Table, *, chosen: Mapping[str, tuple[str, str]] | None = None
+) -> PairedEvaluations:
+    """Compare on the common images: the chosen columns of A and B by name, or all that both have."""
     from streetvision_core.eval.paired import compare_decisions
 
     common = [digest for digest in a if digest in b]
@@ -163,19 +224,23 @@ def _compare(a: dict[str, _Row], b: dict[str, _Row]) -> PairedEvaluations:
             " the two were judged by different truths, and are not comparable."
         )
         return PairedEvaluations(len(common), obstacle=obstacle)
-    policies = [name for name in rows_a[0].decisions if name in rows_b[0].decisions]
+    policies = chosen or {
+        name.removeprefix(_POLICY): (name, name)
+        for name in rows_a[0].decisions
+        if name in rows_b[0].decisions
+    }
     if not policies:
         return PairedEvaluations(len(common), obstacle="The two runs have no policy in common.")
     groups = _together([row.group for row in rows_a], [row.group for row in rows_b])
     compared = {
-        name.removeprefix(_POLICY): compare_decisions(
+        name: compare_decisions(
             labels,
-            [row.decisions[name] for row in rows_a],
-            [row.decisions[name] for row in rows_b],
+            [row.decisions[of_a] for row in rows_a],
+            [row.decisions[of_b] for row in rows_b],
             groups,
             seed=_SEED,
         )
-        for name in policies
+        for name, (of_a, of_b) in policies.items()
     }
     return PairedEvaluations(len(common), compared, groups=len(set(groups)))
 
@@ -202,11 +267,15 @@ def _facts(pair: PairedComparison) -> dict[str, Any]:
 
 
 def _row(name: str, pair: PairedComparison) -> list[str]:
-    difference, interval = f"{pair.mcc_difference:+.4f}", "-"
-    if pair.interval is not None:
-        interval = f"[{pair.interval.low:+.4f}, {pair.interval.high:+.4f}]"
+    difference, interval = _difference(pair)
     counts = (str(pair.only_a_right), str(pair.only_b_right), f"{pair.p_value:.2g}")
     return [f"  {name}", str(pair.n), f"{pair.mcc_a:.4f}", f"{pair.mcc_b:.4f}", difference, interval, *counts]
+
+
+def _difference(pair: PairedComparison) -> tuple[str, str]:
+    """Return the difference of the MCCs and its interval."""
+    ends = pair.interval
+    return f"{pair.mcc_difference:+.4f}", f"[{ends.low:+.4f}, {ends.high:+.4f}]" if ends else "-"
 
 
 def _sentence(pair: PairedComparison) -> str:

@@ -10,13 +10,21 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
 from streetvision_core.graph import CROSS_VALIDATION, LOOKS
-from streetvision_core.history.scan import Place, all_places, latest_files, places, read_pointers, run_ids
+from streetvision_core.history.scan import (
+    Place,
+    all_places,
+    champion_files,
+    latest_files,
+    places,
+    read_pointers,
+    run_ids,
+)
 from streetvision_core.history.text import (
     IMAGES,
     code_text,
@@ -57,7 +65,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run: the manifests of what it made, and what else lies in it.
+    """One run: the manifests of what it made, and what else lies in it; `champion` is the step that won.
 
     ``unfinished`` has every step without a manifest, with whether a process is at work on it; ``damaged``
     one paragraph for each manifest that cannot be trusted.
@@ -69,6 +77,7 @@ class RunEntry:
     unfinished: Mapping[str, bool]
     damaged: Sequence[str]
     source: str
+    champion: str = ""
 
     @property
     def began(self) -> str:
@@ -118,12 +127,16 @@ class RunEntry:
             "interrupted": [step for step, busy in self.unfinished.items() if not busy],
         }
         for label, steps in groups.items():
-            yield from wrap(label, [f"{step}{'*' if step in self.current else ''}" for step in steps])
+            yield from wrap(label, map(self._marked, steps))
         yield from wrap("looked", self._looks().split())
         for fault in self.damaged:
             yield from wrap("DAMAGED", [fault])
         if not any(groups.values()) and not self.damaged:
             yield "  nothing published"
+
+    def _marked(self, step: str) -> str:
+        current, won = "*" * (step in self.current), " (champion)" * (step == self.champion)
+        return f"{step}{current}{won}"
 
     def _with_interval(self, name: str, steps: Sequence[str]) -> str:
         """Return a MCC with its interval over groups, where the step that reports it recorded one."""
@@ -155,6 +168,7 @@ class RunEntry:
         origin = fields.get("reused_from")
         return {
             "current": step in self.current,
+            "champion": step == self.champion,
             "reused_from": origin["run_id"] if origin else None,
             **{name: fields[name] for name in kept},
         }
@@ -216,7 +230,9 @@ def list_runs(
     wanted = set(steps)
     _require_known(store, wanted)
     pointers, faults = read_pointers(latest_files(store.root))
+    winners, lost = read_pointers(champion_files(store.root))
     current = {pointer.key for pointer in pointers}
+    champions = {pointer.run_id: pointer.step for pointer in winners}
     source = cache(partial(_source, store))
     runs: list[RunEntry] = []
     ids = run_ids(store.root)[::-1]
@@ -227,8 +243,9 @@ def list_runs(
         looked_at += 1
         steps_of_run = places(store.root, run_id)
         if not wanted or wanted & {place.step for place in steps_of_run}:
-            runs.append(_entry(run_id, steps_of_run, current=current, source=source))
-    return RunList(runs, len(ids) - looked_at, faults, judged)
+            entry = _entry(run_id, steps_of_run, current=current, source=source)
+            runs.append(replace(entry, champion=champions.get(run_id, "")))
+    return RunList(runs, len(ids) - looked_at, [*faults, *lost], judged)
 
 
 def _require_known(store: ArtifactStore, steps: set[str]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.errors import SchemaError, StoreError
 from streetvision_core.io.claims import is_claimed
-from streetvision_core.io.names import MANIFEST_NAME, check_segment, parse_pointer
+from streetvision_core.io.names import CHAMPION, MANIFEST_NAME, check_segment, parse_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -132,6 +132,11 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 def latest_files(root: Path) -> list[Path]:
     """Return the files of the pointers to what is current."""
     return _pointer_files(root / "latest")
+
+
+def champion_files(root: Path) -> list[Path]:
+    """Return the file of the pointer to the bundle that won, if one did."""
+    return _pointer_files(root / CHAMPION)
 
 
 def key_files(root: Path) -> list[Path]:

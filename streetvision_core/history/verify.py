@@ -25,6 +25,7 @@ from streetvision_core.errors import StoreError, StreetVisionError
 from streetvision_core.history.scan import (
     Pointer,
     all_places,
+    champion_files,
     key_files,
     latest_files,
     places,
@@ -127,10 +128,11 @@ class InodeDigests:
 
 
 def verify_current(store: ArtifactStore) -> StoreVerification:
-    """Verify everything that is current in the store."""
-    pointers, faults = read_pointers(latest_files(store.root))
+    """Verify everything that is current in the store, and its champion."""
+    pointers, faults = read_pointers([*latest_files(store.root), *champion_files(store.root)])
     faults += _not_pointed_to(store)
-    found = _verify(store, [pointer.key for pointer in pointers], pointers=pointers, faults=faults)
+    keys = dict.fromkeys(pointer.key for pointer in pointers)
+    found = _verify(store, keys, pointers=pointers, faults=faults)
     return _with_chain(found, store)
 
 
@@ -182,7 +184,8 @@ def verify_run(store: ArtifactStore, run_id: str) -> StoreVerification:
 def verify_everything(store: ArtifactStore) -> StoreVerification:
     """Verify every published artifact and every pointer of the store."""
     keys = [place.key for found in all_places(store.root).values() for place in found if place.published]
-    pointers, faults = read_pointers([*latest_files(store.root), *key_files(store.root)])
+    files = (*latest_files(store.root), *champion_files(store.root), *key_files(store.root))
+    pointers, faults = read_pointers(files)
     faults += _not_pointed_to(store)
     faults += [f"{path} is no directory of the store's own" for path in strangers(store.root)]
     return _with_chain(_verify(store, keys, pointers=pointers, faults=faults), store)

@@ -23,6 +23,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 _NOT_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
 MANIFEST_NAME = "manifest.json"
 PRIVATE_NAME = "private.json"
+CHAMPION = "champion"  # the folder of the pointers to what won
 CURVE_NAME = "events.out.tfevents.streetvision"
 
 
@@ -87,9 +88,9 @@ def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str]:
         unknown = sorted(pointer)
         check_relative_name(manifest)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise SchemaError(
-            "a pointer with manifest and sha256", f"{data[:80]!r}", where, "Materialize the step again."
-        ) from error
+        won = where.parent.name == CHAMPION
+        action = f"Remove {where}, and promote again." if won else "Materialize the step again."
+        raise SchemaError("a pointer with manifest and sha256", f"{data[:80]!r}", where, action) from error
     if unknown or not isinstance(digest, str):
         raise SchemaError(
             "a pointer of a version this one reads",

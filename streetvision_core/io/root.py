@@ -28,13 +28,13 @@ from streetvision_core.errors import StoreError, StreetVisionError
 from streetvision_core.io.atomic import is_partial
 from streetvision_core.io.claims import CLAIM_FILES, is_claim, refuse_links, remove_own
 from streetvision_core.io.manifest import read_fields
-from streetvision_core.io.names import MANIFEST_NAME, parse_pointer
+from streetvision_core.io.names import CHAMPION, MANIFEST_NAME, parse_pointer
 from streetvision_core.io.published import unreadable
 from streetvision_core.io.writers import write_json_atomic
 
 MARKER = "store.json"
 LOCK = ".lock"
-PLACES = ("runs", "latest", "keys", "resume", "features", "tensorboard", "ledger")
+PLACES = ("runs", "latest", "keys", "resume", "features", "tensorboard", "ledger", CHAMPION)
 KIND, FORMAT = "streetvision artifact store", 1
 RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
 _OF_THE_SYSTEM = {"lost+found", ".DS_Store", "Thumbs.db", "desktop.ini"}

@@ -11,6 +11,7 @@
     features/<key>/                                   what frozen models made of images; all of it can go
     tensorboard/<step>/<run_id>/                      learning curves to look at; nothing is read from there
     ledger/                                           every look at images that judge; never removed
+    champion/bundle.json                              which bundle won (``history/champion.py``)
 
 A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
 digest. Publishing makes sure that the directory holds the files of the manifest and no others, then
@@ -61,6 +62,7 @@ from streetvision_core.io.encode import bytes_digest
 from streetvision_core.io.ledger import LEDGER
 from streetvision_core.io.manifest import OutputFile, StepManifest
 from streetvision_core.io.names import (
+    CHAMPION,
     MANIFEST_NAME,
     PRIVATE_NAME,
     check_relative_name,
@@ -87,7 +89,7 @@ from streetvision_core.io.root import (
 from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streetvision_core.io.private import PrivateRecord
 
@@ -254,6 +256,26 @@ class ArtifactStore:
             release(directory, root=self.root)
         return published
 
+    def crown(self, published: PublishedArtifact, *, is_due: Callable[[], bool]) -> bool:
+        """Point to what won as the champion of its step, if that is due; tell whether it was.
+
+        Args:
+            published: What won.
+            is_due: Asked when the store is held alone.
+
+        Raises:
+            MissingArtifactError: what won was removed meanwhile.
+            StoreError: the file system refused.
+        """
+        pointer = self.root / CHAMPION / f"{published.manifest.step_name}.json"
+        with _writing(self._to_write(pointer.parent)), self.exclusive():
+            if not is_due():
+                return False
+            # A collection may have been here since it was read.
+            read_artifact(published.directory, manifest_sha256=published.manifest_sha256)
+            write_json_atomic(pointer, self._pointer_to(published))
+        return True
+
     def resolve(self, step: str, *, run_id: str | None = None) -> PublishedArtifact:
         """Return what ``step`` published in ``run_id``, or what its pointer names as current.
 
@@ -331,8 +353,8 @@ class ArtifactStore:
             clear_abandoned(run, root=self.root, keep=is_half_made)
         with self.exclusive():
             sweep_root(self.root)
-            for written in (self.root / "latest", self.root / "keys", self.root / LEDGER):
-                sweep_partials(written, root=self.root)
+            for name in ("latest", "keys", LEDGER, CHAMPION):
+                sweep_partials(self.root / name, root=self.root)
 
     def _sweep_or_tell(self) -> None:
         """Sweep; what cannot be cleared away costs room, and never a run."""

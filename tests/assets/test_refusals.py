@@ -122,6 +122,18 @@ BAD = {
         {"bundle": {"policy": "gates"}},
         ("threshold, gate, scrc", "gates", "Did you mean gate?"),
     ),
+    "a release rule that everything keeps": (
+        {"bundle": {"release": {"max_fnr": 1.0}}},
+        ("a number less than 1", "release.max_fnr of bundle"),
+    ),
+    "a release rule that is no number": (
+        {"bundle": {"release": {"min_mcc": "high"}}},
+        ("a number", "release.min_mcc of bundle"),
+    ),
+    "an unknown release rule": (
+        {"bundle": {"release": {"min_mc": 0.5}}},
+        ("the unknown min_mc", "did you mean min_mcc?"),
+    ),
     "a version that is none": ({"bundle": {"version": "1"}}, ("X.Y.Z", "bundle: version")),
     "a digest that is none": (
         {"backbone": {"weights": "pretrained", "sha256": "abc"}},

@@ -34,6 +34,7 @@ from streetvision_core.policies.scrc_fit import fit_scrc
 from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy
 
 RUN = "20261121T093000-0a1b2c3d"
+SHARES = SplitsConfig(seed=4)
 
 
 # What every step that looks at images is made from.
@@ -137,19 +138,18 @@ class Chain:
         return published.directory
 
 
-def make_chain(root, *, training, seed=0) -> Chain:
+def make_chain(root, *, training, seed=0, per_class=60, splits_config=SHARES) -> Chain:
     """Draw images and run every step up to the evaluation, for real."""
     from streetvision_core.inference.logits import predict_role
     from streetvision_core.models import BackboneConfig, prepare_backbone
     from streetvision_core.training.fit import TrainingFolders, fit_classifier
 
-    draw_images(root / "pictures", seed=seed)
+    draw_images(root / "pictures", seed=seed, per_class=per_class)
     store = ArtifactStore(root / "store")
     config = ImagesConfig(folder={"path": str(root / "pictures")})
     images = index_images(config, directory=store.stage(RUN, "images"))
     chain = Chain(store, {})
     chain.publish("images", images.to_artifact(), inputs=(), config=config.model_dump())
-    splits_config = SplitsConfig(seed=4)
     chain.publish(
         "splits", assign_splits(images.index, splits_config).to_artifact(), inputs=("images",),
         config=splits_config.model_dump(),
@@ -184,7 +184,7 @@ def decide_and_evaluate(chain, *, run_id=RUN):
     """Run the steps behind the logits, as they are in ``chain`` now."""
     from streetvision_core.policies.gate_fit import train_gate
 
-    checkpoint, given = _fitted_on(chain)
+    checkpoint, given = fitted_on(chain)
     thresholds = fit_threshold_policy(**given)
     inputs = ("phase1_checkpoint", "val_calib_logits")
     settings = thresholds.policy.chosen_by.model_dump()
@@ -202,14 +202,14 @@ def decide_and_evaluate(chain, *, run_id=RUN):
 
 def certify(chain, config, *, run_id=RUN):
     """Fit and publish scrc as ``config`` says."""
-    _, given = _fitted_on(chain)
+    _, given = fitted_on(chain)
     scrc = fit_scrc(**given, config=config)
     inputs = ("phase1_checkpoint", "val_calib_logits")
     chain.publish("scrc", scrc.to_artifact(), inputs=inputs, run_id=run_id, config=config.model_dump())
     return scrc.policy
 
 
-def _fitted_on(chain):
+def fitted_on(chain):
     from streetvision_core.inference.logits import Logits
     from streetvision_core.training.checkpoint import Checkpoint
 

@@ -233,6 +233,30 @@ def check_drift(drift):
     yield all(abs(cell) <= 3.5e38 for row in drift["sample"] for cell in row)
 
 
+def check_release(records, kind):
+    verdict, rules = records.get("release.json"), records["manifest.json"]["config"].get("release")
+    yield (verdict is None) == (rules is None)
+    if verdict is None:
+        return
+    report = records.get("evaluation.json") or {"policies": {kind: {}}}
+    one, levels = report["policies"][kind], report.get("conditions") or {}
+    yield verdict["conditions"] == (levels["profile"] if levels.get("tuned") else "as_is")
+    limits = {name: limit for name, limit in rules.items() if limit is not None}
+    yield "min_mcc" in limits and limits == {name: rule["limit"] for name, rule in verdict["rules"].items()}
+    ends = one.get("intervals") or {}
+    ends = ends if ends.get("groups") else {"mcc": ends.get("mcc_by_group")}
+    kept = [verdict["degenerate"] == bool(records["bundle.json"].get("degenerate"))]
+    yield from kept
+    for name, rule in verdict["rules"].items():
+        interval = ends.get(name[4:]) or {"low": None, "high": None}
+        told = {"limit": rule["limit"], "value": one.get("metrics", {}).get(name[4:]), **interval}
+        yield rule == {key: told[key] for key in ("limit", "value", "low", "high")}
+        above = name == "min_mcc"
+        bad_end = rule["low" if above else "high"]
+        kept.append(bad_end not in (None, rule["limit"]) and (bad_end > rule["limit"]) == above)
+    yield verdict["releasable"] == (all(kept) and not verdict["degenerate"])
+
+
 def check_texts(records, files, metrics):
     card, readme = records["model_card.json"], files["README.md"].decode()
     yield card["metrics"].keys() <= ({*metrics, "coverage", "mcc_low", "mcc_high"} if metrics else set())
@@ -284,6 +308,7 @@ def sections(folder, manifest_sha256):
         holds = close(first, second) if sign == "=" else None in (first, second) or first <= second
         yield f"{one} {sign} {other}", iter([holds])
     yield "drift", check_drift(records["drift.json"]) if "drift.json" in records else iter(())
+    yield "release", check_release(records, kind)
     yield "golden images", check_golden(records, files, kind)
     yield "texts", check_texts(records, files, report["policies"][kind]["metrics"] if report else {})
     yield "weights", check_weights(files["model.safetensors"], records.get("tensors.json"))

@@ -18,7 +18,7 @@ from tests.bundle.chain import copy, forge, names_in
 from tests.bundle.forging import Forger, refused
 
 THRESHOLDS, REPORT, SPLITS = "policy/thresholds.json", "evaluation.json", "splits.json"
-DRIFT = "drift.json"
+DRIFT, RELEASE = "drift.json", "release.json"
 OTHER = "e" * 64
 NARROW = {"low": -0.001, "high": 0.001, "level": 0.95, "method": "zou-donner"}
 EXPECTED, CARD, RECORD, OWN = "golden/expected.json", "model_card.json", "bundle.json", "manifest.json"
@@ -283,6 +283,26 @@ FORGERIES = {
     "another number of units": (of(DRIFT, lambda d: d.update(units=1)), "rows of one length"),
     "a shorter row": (of(DRIFT, lambda d: d["sample"][0].pop()), "rows of one length"),
     "a margin beyond float32": (of(DRIFT, lambda d: d["sample"].__setitem__(0, [1e300] * 17)), "sample"),
+    # The verdict by the release rules.
+    "a released policy with other figures": (
+        of(RELEASE, lambda r: r["rules"]["min_mcc"].update(low=0.9)),
+        "release.json says rules",
+    ),
+    "a verdict that its rules do not give": (
+        of(RELEASE, lambda r: r.update(releasable=not r["releasable"])),
+        "its rules do not give",
+    ),
+    "a rule that was relaxed": (
+        setting(OWN, release={"min_mcc": 0.25, "max_fnr": None, "max_fpr": None}),
+        "release.json says rules",
+    ),
+    "a rule fewer": (
+        setting(OWN, release={"min_mcc": 0.0, "max_fnr": 0.9, "max_fpr": None}),
+        "release.json says rules",
+    ),
+    "a verdict without rules": (setting(OWN, release=None), "one is missing"),
+    "rules that cannot be": (setting(OWN, release={"min_mcc": 7}), "cannot be"),
+    "a verdict of other conditions": (of(RELEASE, lambda r: r.update(conditions="camera")), "conditions"),
     # The golden images.
     "another golden answer": (other_answer, "its logits give"),
     "a golden image that is deferred": (golden(decision="defer"), "its logits give"),
@@ -376,6 +396,12 @@ def test_tensors_that_the_checkpoint_does_not_have_are_refused(bundle, tmp_path)
     with pytest.raises(BundleError, match="names other tensors"):
         verify_bundle(forger.write(tmp_path / "f"), deep=True)
     refused(forge(bundle, tmp_path / "g", files={"tensors.json": None}), "tensors.json as the step")
+
+
+def test_a_verdict_cannot_be_left_out(bundle, tmp_path):
+    forged = forge(bundle, tmp_path / "f", files={RELEASE: None})
+    refused(forged, "release rules in manifest.json and the verdict in release.json one is missing")
+    assert independent.verify(forged).startswith("release")
 
 
 def test_the_manifest_is_the_one_that_somebody_named(bundle, tmp_path):

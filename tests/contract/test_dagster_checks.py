@@ -18,6 +18,7 @@ NUMBERS = {
     ("scrc", "recertified"): {"images"},
     ("evaluation", "recounted"): {"images", "policies"},
     ("bundle", "deployable"): {"images", "files", "golden_images"},
+    ("bundle", "releasable"): {"mcc_bad_end"},
 }
 NOTHING = "nothing of {} was ever made in this store, so there is nothing to check"
 

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save, save_file
 
+from streetvision_core.history.champion import find_champion, move_champion, read_champion
 from streetvision_core.io import (
     Artifact,
     ArtifactStore,
@@ -79,6 +80,20 @@ def reuse(root, label):
     return store.publish(directory, origin.manifest.model_copy(update={"run_id": label}))
 
 
+def promote(root, label):
+    """The champion moves from "old" to "new"; all of them were published before."""
+    store = ArtifactStore(root / "store")
+    if label == "old":
+        for name in NUMBERS:
+            artifact = Artifact({"bundle.json": name.encode() * 500})
+            outputs = store.write(store.stage(name, "bundle"), artifact)
+            told = {"run_id": name, "step_name": "bundle", "data_version": artifact.digest}
+            manifest = template().model_copy(update={**told, "output_artifacts": outputs})
+            store.publish(store.directory(name, "bundle"), manifest)
+    challenger = store.resolve("bundle", run_id=label)
+    assert move_champion(store, challenger, beaten=read_champion(store))
+
+
 def template():
     return StepManifest.from_bytes(os.environb[MANIFEST_TEMPLATE.encode()], where="the environment")
 
@@ -116,6 +131,13 @@ def artifact_in(root, scenario):
     return current.manifest.run_id
 
 
+def champion_in(root, _scenario):
+    """Return the label of the champion, which must be whole."""
+    champion = find_champion(ArtifactStore(root / "store"))
+    assert champion.problems() == []
+    return champion.manifest.run_id
+
+
 WRITERS = {
     "write_file": write_file,
     "write_tensors": write_tensors,
@@ -124,8 +146,15 @@ WRITERS = {
     "copy": copy,
     "publish": publish,
     "reuse": reuse,
+    "promote": promote,
 }
-JUDGES = {"link": link_in, "copy": link_in, "publish": artifact_in, "reuse": artifact_in}
+JUDGES = {
+    "link": link_in,
+    "copy": link_in,
+    "publish": artifact_in,
+    "reuse": artifact_in,
+    "promote": champion_in,
+}
 
 
 def label_in(root, scenario):

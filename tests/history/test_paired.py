@@ -277,3 +277,47 @@ def test_an_obstacle_is_found_without_loading_anything_heavy(empty):
     arguments = [sys.executable, "-c", code, "diff", FIRST, SECOND, "--store", str(empty.root)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def shipped(store, a, b, *, kinds=("threshold", "threshold")):
+    published = [publish(store, run_id, rows) for run_id, rows in ((FIRST, a), (SECOND, b))]
+    return paired.compare_shipped(*(paired.Shipped(*one) for one in zip(kinds, published, strict=True)))
+
+
+def test_shipped_policies_are_compared_whatever_their_kind(empty):
+    a, b = predictions(wrong=40), predictions(wrong=4, deferred=3)
+    told = shipped(empty, a, b, kinds=("gate", "scrc"))
+    (pair,) = told.policies.values()
+    assert list(told.policies) == ["gate against scrc"]
+    assert pair == compare_decisions(
+        [row["label"] for row in a],
+        [row["by_gate"] for row in a],
+        [row["by_scrc"] for row in b],
+        [row["group"] for row in a],
+        seed=0,
+    )
+    for words in (
+        f"MCC {pair.mcc_a:.4f} of A",
+        "140 images that both answer, of 200 in 100 groups",
+        "B answers",
+    ):
+        assert words in told.numbers()
+
+
+def test_of_the_same_predictions_other_policies_are_compared(empty):
+    rows = predictions(wrong=4, deferred=3)
+    (pair,) = shipped(empty, rows, rows, kinds=("threshold", "scrc")).policies.values()
+    assert (pair.n, pair.better, pair.differing_groups) == (140, None, 0)
+
+
+def test_shipped_policies_are_compared_on_the_very_same_images_only(empty):
+    told = shipped(empty, predictions(200), predictions(200, first=50, wrong=4))
+    assert told.policies is None
+    assert "A was judged on 200, B on 200, and 150 of them are the same" in told.obstacle
+    assert "role_column" in told.obstacle
+
+
+def test_a_policy_that_predictions_do_not_have_is_not_comparable(empty):
+    told = shipped(empty, predictions(policies=("by_gate",)), predictions(), kinds=("threshold", "gate"))
+    assert told.obstacle.startswith("The evaluation of A was written by another version")
+    assert "no by_threshold" in told.obstacle

@@ -1,0 +1,138 @@
+"""The promotion of a bundle to champion, which moves one pointer of the store.
+
+The challenger is verified, with its golden images, and has to be releasable. Where there is a champion, it
+has to be better by the paired test of `streetvision diff`, on the very same images of val_test. Then the
+pointer is written, the one change: whatever is killed before it leaves the champion as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streetvision_core.commands.shared import GOOD, add_to_store, print_text
+from streetvision_core.errors import BundleError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from streetvision_core.commands.shared import Commands
+    from streetvision_core.history.paired import PairedEvaluations, Shipped
+    from streetvision_core.io import ArtifactStore, PublishedArtifact
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The champion after a promotion: `before` is the run of the one that it beat, if there was one."""
+
+    run_id: str
+    before: str | None
+    verdict: str
+    paired: PairedEvaluations | None
+    looks: str
+    moved: bool = True
+
+    def text(self) -> str:
+        """Return it for a person."""
+        if not self.moved:
+            return f"{self.run_id} has the content of the champion already; nothing was changed."
+        beaten = [f"A  {self.before}, the champion until now", f"B  {self.run_id}"] if self.before else []
+        table = self.paired.lines() if self.paired else []
+        first = "" if self.before else ", the first one"
+        lines = [*beaten, *table, f"{self.run_id} is the champion now{first}. It is {self.verdict}."]
+        return "\n".join([*lines, f"val_test: {self.looks}."])
+
+
+def promote(store: ArtifactStore, challenger: PublishedArtifact) -> Promotion:
+    """Make a bundle of the store its champion.
+
+    Raises:
+        BundleError: it does not verify, is not releasable, does not beat the champion, or cannot be compared
+            with it.
+        StreetVisionError: the champion is damaged, or the store cannot be written.
+    """
+    from streetvision_core.bundle import verify_bundle
+    from streetvision_core.bundle.recheck import release_of
+    from streetvision_core.graph import EVALUATION
+    from streetvision_core.history.champion import move_champion, read_champion
+    from streetvision_core.io.ledger import look_text
+
+    verify_bundle(challenger.directory, deep=True, manifest_sha256=challenger.manifest_sha256)
+    release = release_of(challenger)
+    if not release.releasable:
+        raise BundleError(
+            "a bundle that its release rules let go",
+            release.text(),
+            challenger.directory,
+            "The champion stays as it was. Do what is said of each rule, and promote again.",
+        )
+    run_id = challenger.manifest.run_id
+    looks = look_text(store.input_of(challenger, EVALUATION).manifest.metrics)
+    while True:
+        champion = read_champion(store)
+        before = champion.manifest.run_id if champion else None
+        if champion and champion.manifest.data_version == challenger.manifest.data_version:
+            return Promotion(run_id, before, release.text(), None, looks, moved=False)
+        paired = _beat(champion, challenger, store) if champion else None
+        if move_champion(store, challenger, beaten=champion):
+            return Promotion(run_id, before, release.text(), paired, looks)
+
+
+def _beat(
+    champion: PublishedArtifact, challenger: PublishedArtifact, store: ArtifactStore
+) -> PairedEvaluations:
+    """Return the comparison that the challenger, B, wins."""
+    from streetvision_core.history.champion import champion_file
+    from streetvision_core.history.paired import compare_shipped
+
+    a, b = (_shipped(one, store) for one in (champion, challenger))
+    who = f"A, the champion of run {champion.manifest.run_id}, and B, of run {challenger.manifest.run_id}"
+    paired = compare_shipped(a, b)
+    if paired.policies is None:
+        raise BundleError(
+            f"two bundles that can be compared: {who}",
+            paired.obstacle,
+            challenger.directory,
+            f"The champion stays as it was. If the test has to change, nothing tells which is better: remove"
+            f" {champion_file(store)} by hand to begin anew, and the next promotion is a first one.",
+        )
+    if [pair.better for pair in paired.policies.values()] != ["B"]:
+        raise BundleError(
+            f"a challenger that beats the champion: {who}",
+            paired.numbers(),
+            challenger.directory,
+            "The champion stays as it was. More test images show smaller differences; trying again and again"
+            " on the same ones shows differences that are not there.",
+        )
+    return paired
+
+
+def _shipped(bundle: PublishedArtifact, store: ArtifactStore) -> Shipped:
+    from streetvision_core.bundle.layout import RECORD, BundleRecord
+    from streetvision_core.graph import EVALUATION
+    from streetvision_core.history.paired import Shipped
+
+    record = BundleRecord.from_bytes(bundle.read_bytes(RECORD), where=str(bundle.directory))
+    return Shipped(record.policy.type, store.input_of(bundle, EVALUATION))
+
+
+def add_promote(commands: Commands) -> None:
+    """Add `promote`."""
+    promote_command = add_to_store(commands, _promote)
+    promote_command.add_argument(
+        "run", metavar="RUN", nargs="?", help="the bundle of this run (default: current)"
+    )
+
+
+def _promote(parsed: argparse.Namespace) -> int:
+    """Make a bundle the champion of the store.
+
+    It has to verify and be releasable, and to beat the champion by the paired test on the same test images.
+    Otherwise the champion stays, and the exit code is 1.
+    """
+    from streetvision_core.graph import BUNDLE
+    from streetvision_core.history.find import find_published, open_store
+
+    challenger = find_published(BUNDLE, run=parsed.run, store_path=parsed.store)
+    print_text(promote(open_store(parsed.store), challenger).text())
+    return GOOD
