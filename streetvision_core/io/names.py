@@ -23,6 +23,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 _NOT_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
 MANIFEST_NAME = "manifest.json"
 PRIVATE_NAME = "private.json"
+SIGNATURE_NAME = "model.sig"  # of a bundle, beside its manifest, which does not list it
 CURVE_NAME = "events.out.tfevents.streetvision"
 
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import IntegrityError, MissingArtifactError, SchemaError, StoreError
+from streetvision_core.graph import BUNDLE
 from streetvision_core.io.atomic import StagedFile, compute_file_sha256
 from streetvision_core.io.encode import bytes_digest, json_digest, parse_json
 from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
-from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME
+from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME, SIGNATURE_NAME
 from streetvision_core.io.private import PrivateRecord, config_of, read_private
 from streetvision_core.io.tensors import read_tensors
 
@@ -35,6 +36,7 @@ _WORTH_THREADS = 2**20
 LINEAGE_PREFIX = "lineage/"
 # The side files of the manifests there, each under the name of its step.
 PRIVATE_PREFIX = f"{LINEAGE_PREFIX}private/"
+PROVENANCE = f"{LINEAGE_PREFIX}provenance.json"  # the one file there that is no manifest
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ class PublishedArtifact:
             each = (pool.map if large else map)(faults, files, files.values())
             found = [fault for some in each for fault in some]
         listed = {MANIFEST_NAME, *self.manifest.output_artifacts}
+        if self.manifest.step_name == BUNDLE:  # signed where it lies
+            listed.add(SIGNATURE_NAME)
         if self.manifest.private_sha256 is not None:
             listed.add(PRIVATE_NAME)
             found += self._private_faults()

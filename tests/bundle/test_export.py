@@ -68,7 +68,8 @@ def test_the_layout_is_that_of_the_design(chain, bundle):
         "LICENSE", "README.md", "bundle.json", "conditions.json", "config.json", "drift.json",
         "evaluation.json", "lineage/backbone.json", "lineage/conditions.json", "lineage/evaluation.json",
         "lineage/gate.json", "lineage/images.json",
-        "lineage/phase1_checkpoint.json", *sides, "lineage/scrc.json", "lineage/splits.json",
+        "lineage/phase1_checkpoint.json", *sides, "lineage/provenance.json",
+        "lineage/scrc.json", "lineage/splits.json",
         "lineage/thresholds.json", "lineage/val_calib_logits.json", "manifest.json", "model.safetensors",
         "model_card.json", "policy/thresholds.json", "private.json", "splits.json", "tensors.json",
     ]  # fmt: skip
