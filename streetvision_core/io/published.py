@@ -73,6 +73,13 @@ def content_digest(digests: Mapping[str, str]) -> str:
     return json_digest({name: sha for name, sha in digests.items() if not name.startswith(LINEAGE_PREFIX)})
 
 
+def expected_names(manifest: StepManifest) -> set[str]:
+    """Return the names of the files that may lie beside a manifest; a bundle is signed where it lies."""
+    sides = {PRIVATE_NAME} if manifest.private_sha256 is not None else set()
+    signature = {SIGNATURE_NAME} if manifest.step_name == BUNDLE else set()
+    return {MANIFEST_NAME, *manifest.output_artifacts} | sides | signature
+
+
 @dataclass(frozen=True)
 class PublishedArtifact:
     """A published step: its manifest, and readers that verify the very bytes they return."""
@@ -171,11 +178,8 @@ class PublishedArtifact:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # it starts a thread with the first file it is given
             each = (pool.map if large else map)(faults, files, files.values())
             found = [fault for some in each for fault in some]
-        listed = {MANIFEST_NAME, *self.manifest.output_artifacts}
-        if self.manifest.step_name == BUNDLE:  # signed where it lies
-            listed.add(SIGNATURE_NAME)
+        listed = expected_names(self.manifest)
         if self.manifest.private_sha256 is not None:
-            listed.add(PRIVATE_NAME)
             found += self._private_faults()
         for path in sorted(self.directory.rglob("*")):
             name = path.relative_to(self.directory).as_posix()

@@ -207,6 +207,8 @@ def pin_lineage(folder):
     top = StepManifest.load(folder / "manifest.json")
     inputs = {}
     for path in (folder / "lineage").glob("*.json"):
+        if path.name == "provenance.json":
+            continue
         manifest = StepManifest.load(path)
         inputs[path.stem] = InputArtifact(
             data_version=manifest.data_version, run_id=manifest.run_id,

@@ -240,10 +240,12 @@ def test_a_bundle_that_does_not_verify_is_not_signed(moved, keys, capsys):
     assert not (moved / SIGNATURE).exists()
 
 
-def test_a_bundle_is_signed_where_it_lies_in_the_store(bundle, keys):
-    """It stays intact there."""
+def test_a_bundle_is_signed_where_it_lies_in_the_store(chain, bundle, keys):
+    """It stays intact there, and is published again after a kill."""
     assert main(["sign", str(bundle), "--key", str(keys / "private.pem")]) == 0
-    assert read_artifact(bundle).problems() == []
+    published = read_artifact(bundle)
+    assert published.problems() == []
+    assert chain.store.publish(bundle, published.manifest).manifest_sha256 == published.manifest_sha256
     (bundle / SIGNATURE).unlink()
 
 
