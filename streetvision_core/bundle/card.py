@@ -273,8 +273,8 @@ def _verifying() -> str:
 hashes every file again, refuses whatever the manifest does not list, follows the chain of manifests in
 `lineage/` from the policy down to the images, and answers the images in `golden/` again. Of what the Hugging
 Face hub adds (`.gitattributes`, `.cache/huggingface`, `.git`) it reads nothing. It detects damage and
-mistakes; who made the bundle it cannot tell, so take the SHA-256 of `manifest.json` from somebody you
-trust and compare.
+mistakes. Who made the bundle it can only tell with what somebody you trust told you: their public key, where
+there is a signature (`--key PUBLIC.pem`), or the SHA-256 of `manifest.json` (`--manifest-sha256`).
 """
 
 

@@ -15,7 +15,9 @@ import pydantic
 from streetvision_core.bundle.agreement import disagreements
 from streetvision_core.bundle.card import card_metrics
 from streetvision_core.bundle.golden import answer_problems
+from streetvision_core.bundle.hub.front_matter import front_matter_problems
 from streetvision_core.bundle.layout import CARD, EVALUATION, LICENSE, README, SPLITS
+from streetvision_core.bundle.origin.provenance import provenance
 from streetvision_core.data.splits import splits_problems
 from streetvision_core.errors import field_faults
 from streetvision_core.escape import one_line
@@ -25,7 +27,7 @@ from streetvision_core.graph import BUNDLE, POLICIES, POLICY_STEPS, role_violati
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import bytes_digest, json_bytes, manifest_problems
 from streetvision_core.io.names import MANIFEST_NAME
-from streetvision_core.io.published import LINEAGE_PREFIX
+from streetvision_core.io.published import LINEAGE_PREFIX, PROVENANCE
 from streetvision_core.policies.registry import metrics_of
 from streetvision_core.report.recount import report_problems
 from streetvision_core.report.release import RELEASE_NAME, ReleaseRules, judge
@@ -67,6 +69,7 @@ def contradictions(records: Records) -> Iterator[str]:
     yield from _text_problems(records)
     yield from _golden_problems(records)
     yield from _release_problems(records)
+    yield from _provenance_problems(records)
 
 
 def _run_problems(manifest: StepManifest) -> Iterator[str]:
@@ -190,6 +193,7 @@ def _text_problems(records: Records) -> Iterator[str]:
     for shown in _ANSWERED.findall(readme):
         if metrics and shown != tuple(str(metrics[name]) for name in ("tp", "fn", "fp")):
             yield f"{README} tells of other hits, misses or false alarms than {EVALUATION}"
+    yield from front_matter_problems(files[README], licence=records.card.license, tested=records.tested)
     stated, inherited = _LICENCE.match(text), _INHERITED.search(text)
     licence = one_line(records.card.license)
     if stated is None or inherited is None or stated[1] != licence:
@@ -229,3 +233,12 @@ def _release_problems(records: Records) -> Iterator[str]:
         told, follows = getattr(verdict, name), getattr(again, name)
         if told != follows:
             yield f"{RELEASE_NAME} says {name} {told}, and its rules and {EVALUATION} give {follows}"
+
+
+def _provenance_problems(records: Records) -> Iterator[str]:
+    """Write the provenance again from the manifests; a bundle of an older version has none."""
+    contents = records.contents
+    if PROVENANCE in contents.files:
+        digests = {name: file.sha256 for name, file in contents.manifest.output_artifacts.items()}
+        if contents.files[PROVENANCE] != provenance(digests, records.lineage):
+            yield f"{PROVENANCE} tells otherwise than the manifests beside it"

@@ -41,6 +41,7 @@ from streetvision_core.bundle.layout import (
     PolicyEntry,
 )
 from streetvision_core.bundle.lineage import chain_problems
+from streetvision_core.bundle.origin.provenance import with_provenance
 from streetvision_core.bundle.weights import check_costs
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits, is_unsafe
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.graph import PolicyKind
-    from streetvision_core.io import PublishedArtifact
+    from streetvision_core.io import PublishedArtifact, StepManifest
     from streetvision_core.report.report import PolicyReport
     from streetvision_core.training.checkpoint import Checkpoint
 
@@ -159,7 +160,7 @@ def export_bundle(
     record = _describe(files, facts, PolicyEntry(type=config.policy, path=kind.path))
     tested = parts.tested
     return Artifact(
-        {**files, RECORD: record.to_bytes(), **lineage},
+        with_provenance({**files, RECORD: record.to_bytes(), **lineage}, _manifests(upstream)),
         metrics={"coverage": tested.coverage.share, **tested.figures()} if tested else {},
     )
 
@@ -204,7 +205,12 @@ def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, Publish
     lineage = _lineage(upstream, redacted=record.is_redacted)
     files = {name: published.read_bytes(name) for name in published.content if name != WEIGHTS}
     weights = published_file(published, WEIGHTS)
-    return Artifact({**files, WEIGHTS: weights, **lineage}, metrics=published.manifest.metrics)
+    whole = with_provenance({**files, WEIGHTS: weights, **lineage}, _manifests(upstream))
+    return Artifact(whole, metrics=published.manifest.metrics)
+
+
+def _manifests(upstream: Mapping[str, PublishedArtifact]) -> dict[str, StepManifest]:
+    return {step: artifact.manifest for step, artifact in upstream.items()}
 
 
 def _lineage(upstream: Mapping[str, PublishedArtifact], *, redacted: bool) -> dict[str, bytes]:
@@ -239,8 +245,7 @@ def _require_chain(upstream: Mapping[str, PublishedArtifact], kind: PolicyKind) 
             _refuse("every step behind the bundle", f"no {step}", step)
     if kind.file not in upstream[kind.step].manifest.output_artifacts:
         _refuse(f"the policy's file {kind.file}", f"{kind.step} without it", kind.step)
-    manifests = {step: artifact.manifest for step, artifact in upstream.items()}
-    problems = chain_problems(manifests, policy_step=kind.step)
+    problems = chain_problems(_manifests(upstream), policy_step=kind.step)
     if problems:
         _refuse("parts of one chain", "; ".join(problems), "the manifests of the upstream")
 

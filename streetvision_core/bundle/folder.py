@@ -4,7 +4,9 @@
    names one, must be there as well and have the digest that it names.
 2. The folder is walked without following a link, each file opened relative to the directory that was
    walked (``io/system.py``), so that nothing can be exchanged between the look and the reading.
-3. A link, a special file, a file or directory that is not listed, a listed file that is missing, or
+3. ``model.sig`` is its signature, by its name alone; where a key is given, it must be one by that key, of
+   these very bytes (`origin/signature.py`).
+4. A link, a special file, a file or directory that is not listed, a listed file that is missing, or
    has another size or SHA-256 is refused; but for exactly what a hub adds (`hub/added.py`).
 
 What comes back are the very bytes that were hashed: whoever loads them never opens the folder again.
@@ -19,23 +21,23 @@ import logging
 import os
 import stat
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from streetvision_core.bundle import bounds
 from streetvision_core.bundle.hub.added import Additions, blob_of, hub_additions, is_pointer, open_blob
 from streetvision_core.bundle.layout import CONFIG, WEIGHTS, is_known
+from streetvision_core.bundle.origin.signature import check_signature
 from streetvision_core.bundle.weights import check_layout
 from streetvision_core.errors import BundleError, as_bundle_error
 from streetvision_core.io import StepManifest, bytes_digest, content_digest
-from streetvision_core.io.names import PRIVATE_NAME
+from streetvision_core.io.names import PRIVATE_NAME, SIGNATURE_NAME
 from streetvision_core.io.private import read_private
 from streetvision_core.io.records import parse_canonical
 from streetvision_core.io.system import NotRegularFileError, is_link, open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from streetvision_core.io import OutputFile, PrivateRecord
     from streetvision_core.io.system import Directory
@@ -50,6 +52,8 @@ class Contents:
     """The verified files of a bundle by relative name, its manifest, and the manifest's SHA-256 (hex).
 
     ``private`` is its own side file, None where the manifest names none; ``additions`` are what a hub added.
+    ``signature`` is the content of its signature file, and ``signed_by`` the SHA-256 (hex) of the key that it
+    was checked with; None where there is none, or no key was given.
     """
 
     path: Path
@@ -58,14 +62,24 @@ class Contents:
     files: Mapping[str, bytes]
     private: PrivateRecord | None = None
     additions: Additions = field(default_factory=Additions)
+    signature: bytes | None = None
+    signed_by: str | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 (hex) of every file but the signature, by name."""
+        return _digests(self.manifest, self.manifest_sha256)
 
 
-def read_folder(path: Path, *, manifest_sha256: str | None = None) -> Contents:
+def read_folder(
+    path: Path, *, manifest_sha256: str | None = None, key: str | os.PathLike[str] | None = None
+) -> Contents:
     """Read and verify every byte of the bundle in the folder ``path``.
 
     Args:
         path: The folder.
         manifest_sha256: The SHA-256 (hex) of its manifest, from somebody who is trusted; None asks for none.
+        key: The path of the public key (PEM) that must have signed it; None asks for no signature.
 
     Raises:
         BundleError: the first thing that is not as the manifest lists it.
@@ -78,6 +92,7 @@ def read_folder(path: Path, *, manifest_sha256: str | None = None) -> Contents:
             _check_expected(data, manifest_sha256, path)
             manifest = _parse_manifest(data, path)
             private = _read_private(path, directory, manifest)
+            signature = _read_signature(path, directory)
             additions = hub_additions(directory, folder=path)
             skipped = _unlisted(manifest) | additions.names
             files = dict(_walk(path, directory, manifest.output_artifacts, unlisted=skipped))
@@ -94,11 +109,28 @@ def read_folder(path: Path, *, manifest_sha256: str | None = None) -> Contents:
             _refuse(path, "every listed file", f"no {name}")
     if str(additions):
         _LOG.info("%s: %s.", path, additions)
-    return Contents(path, manifest, bytes_digest(data), files, private, additions)
+    digest = bytes_digest(data)
+    signer = None
+    if key is not None:
+        signer = check_signature(signature, _digests(manifest, digest), key=Path(key), where=path)
+    return Contents(path, manifest, digest, files, private, additions, signature, signer)
 
 
 def _unlisted(manifest: StepManifest) -> set[str]:
-    return {MANIFEST} if manifest.private_sha256 is None else {MANIFEST, PRIVATE_NAME}
+    sides = set() if manifest.private_sha256 is None else {PRIVATE_NAME}
+    return {MANIFEST, SIGNATURE_NAME, *sides}
+
+
+def _digests(manifest: StepManifest, manifest_sha256: str) -> dict[str, str]:
+    digests = {name: file.sha256 for name, file in manifest.output_artifacts.items()}
+    sides = {} if manifest.private_sha256 is None else {PRIVATE_NAME: manifest.private_sha256}
+    return {**digests, MANIFEST: manifest_sha256, **sides}
+
+
+def _read_signature(path: Path, directory: Directory) -> bytes | None:
+    if SIGNATURE_NAME not in directory.names():
+        return None
+    return _read(path, SIGNATURE_NAME, directory=directory, limit=bounds.most_bytes(SIGNATURE_NAME))
 
 
 def _read_private(path: Path, directory: Directory, manifest: StepManifest) -> PrivateRecord | None:

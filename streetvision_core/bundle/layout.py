@@ -14,6 +14,7 @@
     golden/                           a few images, and golden/expected.json: what they must give
     lineage/STEP.json                 the manifests of everything upstream, byte for byte
     lineage/private/STEP.json         their side files, which name machines and paths; not when redacted
+    lineage/provenance.json           what they tell, in the words of SLSA; not in older bundles
     model_card.json, README.md, LICENSE
     LICENSE-weights.txt               the starting weights' licence, byte for byte, where its text is known
     private.json                      the bundle's own side file; not when redacted

@@ -14,12 +14,14 @@
 
 Everything is judged, and loaded, from the bytes that were hashed in the first step. It detects damage,
 mixed parts and careless tampering; who can rewrite every file can also make all of them agree, so a bundle
-from a stranger is compared by the SHA-256 of its manifest with what a trusted person says.
+from a stranger is compared by the SHA-256 of its manifest with what a trusted person says, or by a trusted
+key's signature.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -54,7 +56,7 @@ from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import read_private
-from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
+from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX, PROVENANCE
 from streetvision_core.io.records import parse_canonical, parse_unambiguous, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
@@ -65,7 +67,7 @@ from streetvision_core.report.report import PolicyReport, Report
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import torch
 
@@ -147,6 +149,7 @@ def load_bundle(
     output_dir: str | os.PathLike[str] | None = None,
     *,
     manifest_sha256: str | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> Bundle:
     """Verify a bundle and return what was read from the verified bytes.
 
@@ -156,12 +159,14 @@ def load_bundle(
             ``bundle_path`` names or lies in.
         manifest_sha256: The SHA-256 (hex) that its ``manifest.json`` must have, from somebody who is trusted.
             Only this, or a signature, says who made it.
+        key: The path of the public key (PEM) of somebody who is trusted, who must have signed it.
 
     Raises:
         BundleError: the first thing that is wrong with it.
     """
     output = None if output_dir is None else Path(output_dir)
-    contents = _read_contents(Path(bundle_path), output, manifest_sha256)
+    read = partial(read_folder, manifest_sha256=manifest_sha256, key=key)
+    contents = _read_contents(Path(bundle_path), output, read)
     records = _read_records(contents)
     where = str(contents.path)
     if problems := list(islice(contradictions(records), _MOST_TOLD)):
@@ -224,14 +229,14 @@ def _read_documents(contents: Contents, record: BundleRecord) -> dict[str, Any]:
     return documents
 
 
-def _read_contents(bundle_path: Path, output_dir: Path | None, manifest_sha256: str | None) -> Contents:
+def _read_contents(bundle_path: Path, output_dir: Path | None, read: Callable[[Path], Contents]) -> Contents:
     """Read the folder of a bundle; where its ``bundle.json`` was named, it must be the one in the folder."""
     if bundle_path.is_dir() or (output_dir is None and bundle_path.name != RECORD):
         if output_dir is not None and output_dir.resolve() != bundle_path.resolve():
             _refuse(f"the path of {RECORD} beside an output_dir", "another folder", str(bundle_path))
-        return read_folder(bundle_path, manifest_sha256=manifest_sha256)
+        return read(bundle_path)
     folder = bundle_path.parent if output_dir is None else output_dir
-    contents = read_folder(folder, manifest_sha256=manifest_sha256)
+    contents = read(folder)
     try:
         with open_regular(bundle_path) as file:
             data = file.read(len(contents.files.get(RECORD, b"")) + 1)
@@ -267,7 +272,8 @@ def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifes
     """Read the upstream's manifests, each pinned by the bundle's manifest, and prove the chain."""
     where = f"{contents.path}/{LINEAGE_PREFIX}"
     inputs = contents.manifest.input_artifacts
-    names = {name for name in contents.files if name.startswith(LINEAGE_PREFIX)} - _side_names(contents)
+    names = {name for name in contents.files if name.startswith(LINEAGE_PREFIX)}
+    names -= {*_side_names(contents), PROVENANCE}
     if names != {f"{LINEAGE_PREFIX}{step}.json" for step in inputs}:
         found = f"{', '.join(sorted(names))} for the inputs {', '.join(sorted(inputs))}"
         _refuse("the manifest of every input of the bundle, and no other", found, where)

@@ -21,11 +21,12 @@ class Predictor(predictor.Predictor):
         output_dir: str | os.PathLike[str] | None = None,
         *,
         manifest_sha256: str | None = None,
+        key: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Load a bundle as `load_bundle` does; every byte is verified before anything is loaded.
 
         Raises:
             BundleError: the folder is no bundle, or is not to be trusted.
         """
-        bundle = load_bundle(bundle_path, output_dir, manifest_sha256=manifest_sha256)
+        bundle = load_bundle(bundle_path, output_dir, manifest_sha256=manifest_sha256, key=key)
         return cls(bundle.model, config=bundle.config, policy=bundle.policy)

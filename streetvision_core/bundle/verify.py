@@ -18,6 +18,7 @@ from streetvision_core.bundle.weights import trained_problems
 from streetvision_core.errors import BundleError
 from streetvision_core.graph import LOOKS, ROLES
 from streetvision_core.io.ledger import look_text
+from streetvision_core.io.names import SIGNATURE_NAME
 from streetvision_core.io.private import machine_of
 from streetvision_core.models.views import find_views
 
@@ -46,6 +47,7 @@ class Verification:
             **({"views": f"sees {views.describe()}"} if views else {}),
             "files": f"{len(files)} ({size:.1f} MB), every byte as published",
             **({"beside": str(added)} if str(added := bundle.contents.additions) else {}),
+            **({"signature": signed} if (signed := self._signature_text()) else {}),
             "policy": f"{bundle.policy.type}; roadwork above probability {point.probability}",
             "promise": bundle.policy.promise(),
             "folded in": f"temperature {point.temperature:.4g}, threshold {point.threshold:.4g}",
@@ -66,6 +68,14 @@ class Verification:
             for name, value in rows.items()
         ]
         return "\n".join([*lines, *(f"DEGENERATE {reason}" for reason in bundle.record.degenerate)])
+
+    def _signature_text(self) -> str:
+        contents = self.bundle.contents
+        if contents.signature is None:
+            return ""
+        if contents.signed_by is None:
+            return f"{SIGNATURE_NAME}, not checked (--key PUBLIC.pem does)"
+        return f"{SIGNATURE_NAME}, of these very files, by the key of SHA-256 {contents.signed_by}"
 
     def _tested_text(self) -> str:
         evaluation, tested = self.bundle.evaluation, self.bundle.tested
@@ -110,13 +120,14 @@ def verify_bundle(
     *,
     deep: bool = False,
     manifest_sha256: str | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> Verification:
     """Verify a bundle, given as to `load_bundle`; with ``deep`` also that it still computes the same.
 
     Raises:
         BundleError: the first thing that is wrong with it.
     """
-    bundle = load_bundle(bundle_path, output_dir, manifest_sha256=manifest_sha256)
+    bundle = load_bundle(bundle_path, output_dir, manifest_sha256=manifest_sha256, key=key)
     if not deep:
         return Verification(bundle)
     contents = bundle.contents

@@ -1,10 +1,11 @@
-"""The commands of bundles: verify, predict, drift, publish and fetch. The first is of the store as well."""
+"""The commands of bundles: verify (of the store as well), predict, drift, sign, publish and fetch."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streetvision_core.commands.shared import (
@@ -20,6 +21,7 @@ from streetvision_core.commands.shared import (
 )
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.escape import for_json_text
+from streetvision_core.io.names import SIGNATURE_NAME
 
 if TYPE_CHECKING:
     from streetvision_core.commands.shared import Commands
@@ -31,7 +33,7 @@ def add_verify(commands: Commands) -> None:
     what = verify.add_mutually_exclusive_group()
     what.add_argument("name", metavar="RUN|BUNDLE", nargs="?", help="a run, or the folder of a bundle")
     what.add_argument("--all", action="store_true", help="everything published, and every pointer")
-    _add_manifest_sha256(verify)
+    _add_origin(verify)
     verify.add_argument("--deep", action="store_true", help="also answer a bundle's golden images again")
 
 
@@ -44,9 +46,9 @@ def _verify(parsed: argparse.Namespace) -> int:
     from streetvision_core.history.find import find_run, names_folder, open_store
 
     if parsed.name and names_folder(parsed.name):
-        return _verify_bundle(parsed.name, deep=parsed.deep, manifest_sha256=parsed.manifest_sha256)
-    if parsed.manifest_sha256:
-        parsed.parser.error("--manifest-sha256 is for the folder of a bundle (./NAME)")
+        return _verify_bundle(parsed.name, deep=parsed.deep, **_origin(parsed))
+    if any(value is not None for value in _origin(parsed).values()):
+        parsed.parser.error("--manifest-sha256 and --key are for the folder of a bundle (./NAME)")
     from streetvision_core.history.verify import verify_current, verify_everything, verify_run
 
     store = open_store(parsed.store)
@@ -63,10 +65,10 @@ def _verify(parsed: argparse.Namespace) -> int:
     return GOOD
 
 
-def _verify_bundle(path: str, *, deep: bool, manifest_sha256: str | None = None) -> int:
+def _verify_bundle(path: str, *, deep: bool, **origin: str | None) -> int:
     from streetvision_core.bundle import verify_bundle
 
-    print_text(verify_bundle(path, deep=deep, manifest_sha256=manifest_sha256).summary())
+    print_text(verify_bundle(path, deep=deep, **origin).summary())
     return GOOD
 
 
@@ -74,8 +76,38 @@ def add_predict(commands: Commands) -> None:
     """Add `predict`."""
     predict = add(commands, _predict)
     predict.add_argument("path", metavar="PATH", help="the folder of the bundle")
-    _add_manifest_sha256(predict)
+    _add_origin(predict)
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image's file")
+
+
+def add_sign(commands: Commands) -> None:
+    """Add `sign`."""
+    sign = add_to_store(commands, _sign)
+    sign.add_argument("path", metavar="BUNDLE", nargs="?", help="its folder (default: the current one)")
+    how = sign.add_mutually_exclusive_group(required=True)
+    how.add_argument("--key", metavar="PRIVATE.pem", help="an elliptic curve key without a passphrase")
+    how.add_argument("--sigstore", action="store_true", help="through Sigstore, which needs a network")
+
+
+def _sign(parsed: argparse.Namespace) -> int:
+    """Sign a bundle, so that 'verify --key PUBLIC.pem' proves who made it.
+
+    The bundle is verified first, its golden images included. The signature is its file model.sig.
+    """
+    from streetvision_core.bundle import verify_bundle
+    from streetvision_core.bundle.origin.signature import sign_files
+    from streetvision_core.history.find import find_published
+
+    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    contents = verify_bundle(path, deep=True).bundle.contents
+    key = None if parsed.sigstore else Path(parsed.key)
+    signer = sign_files(contents.digests, contents.path, key=key)
+    print_text(
+        f"signed     {contents.path / SIGNATURE_NAME}\n"
+        f"by         {f'the key of SHA-256 {signer}' if signer else 'Sigstore'}\n"
+        f"manifest   {contents.manifest_sha256}"
+    )
+    return GOOD
 
 
 def add_publish(commands: Commands) -> None:
@@ -112,6 +144,7 @@ def add_fetch(commands: Commands) -> None:
     fetch.add_argument("repository", metavar="REPO", help="OWNER/NAME on the hub")
     fetch.add_argument("directory", metavar="DIR", help="a new or an empty folder")
     fetch.add_argument("--revision", metavar="NAME", default="main", help="a branch, a tag or a commit")
+    _add_origin(fetch)
 
 
 def _fetch(parsed: argparse.Namespace) -> int:
@@ -121,7 +154,8 @@ def _fetch(parsed: argparse.Namespace) -> int:
     """
     from streetvision_core.bundle.hub.fetch import fetch
 
-    verification, commit = fetch(parsed.repository, parsed.directory, revision=parsed.revision)
+    origin = _origin(parsed)
+    verification, commit = fetch(parsed.repository, parsed.directory, revision=parsed.revision, **origin)
     print_text(f"{verification.summary()}\nfrom       {parsed.repository} at {commit}")
     return GOOD
 
@@ -133,7 +167,7 @@ def _predict(parsed: argparse.Namespace) -> int:
     """
     from streetvision_core.bundle import Predictor, load_bundle
 
-    bundle, unreadable = load_bundle(parsed.path, manifest_sha256=parsed.manifest_sha256), []
+    bundle, unreadable = load_bundle(parsed.path, **_origin(parsed)), []
     if additions := str(bundle.contents.additions):
         tell(f"Beside the bundle: {additions}.")
     predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
@@ -153,7 +187,7 @@ def add_drift(commands: Commands) -> None:
     drift = add(commands, _drift)
     drift.add_argument("path", metavar="BUNDLE", help="the folder of the bundle")
     drift.add_argument("folder", metavar="FOLDER", help="new images, in it and below it")
-    _add_manifest_sha256(drift)
+    _add_origin(drift)
     drift.add_argument(
         "--group-pattern",
         metavar="REGEX",
@@ -172,7 +206,7 @@ def _drift(parsed: argparse.Namespace) -> int:
     from streetvision_core.bundle import Predictor, load_bundle
     from streetvision_core.inference.drift import compare_folder
 
-    bundle = load_bundle(parsed.path, manifest_sha256=parsed.manifest_sha256)
+    bundle = load_bundle(parsed.path, **_origin(parsed))
     try:
         answer = compare_folder(
             Predictor(bundle.model, config=bundle.config, policy=bundle.policy),
@@ -188,13 +222,18 @@ def _drift(parsed: argparse.Namespace) -> int:
     return show(answer, as_json=parsed.json)
 
 
-def _add_manifest_sha256(command: argparse.ArgumentParser) -> None:
+def _add_origin(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--manifest-sha256",
         metavar="SHA256",
         type=_sha256,
         help="what the manifest of the bundle must hash to, from somebody you trust",
     )
+    command.add_argument("--key", metavar="PUBLIC.pem", help="the key of somebody you trust, who signed it")
+
+
+def _origin(parsed: argparse.Namespace) -> dict[str, str | None]:
+    return {"manifest_sha256": parsed.manifest_sha256, "key": parsed.key}
 
 
 def _sha256(text: str) -> str:

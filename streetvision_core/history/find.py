@@ -17,7 +17,7 @@ from streetvision_core.io import ArtifactStore, default_store, read_artifact
 from streetvision_core.io.manifest import StepManifest
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import config_of, machine_of, read_private
-from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
+from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX, PROVENANCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,7 +155,7 @@ def read_chain(folder: Path) -> dict[str, Sealed]:
     top = read_artifact(folder)
     chain = {top.manifest.step_name: Sealed.of(top)}
     for name, file in sorted(top.manifest.output_artifacts.items()):
-        if not name.startswith(LINEAGE_PREFIX) or name.startswith(PRIVATE_PREFIX):
+        if not name.startswith(LINEAGE_PREFIX) or name.startswith(PRIVATE_PREFIX) or name == PROVENANCE:
             continue
         manifest = StepManifest.from_bytes(top.read_bytes(name), where=folder / name)
         if name != f"{LINEAGE_PREFIX}{manifest.step_name}.json":

@@ -24,6 +24,7 @@ _NOT_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.",
 MANIFEST_NAME = "manifest.json"
 PRIVATE_NAME = "private.json"
 CHAMPION = "champion"  # the folder of the pointers to what won
+SIGNATURE_NAME = "model.sig"  # of a bundle, beside its manifest, which does not list it
 CURVE_NAME = "events.out.tfevents.streetvision"
 
 

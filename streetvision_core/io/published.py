@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import IntegrityError, MissingArtifactError, SchemaError, StoreError
+from streetvision_core.graph import BUNDLE
 from streetvision_core.io.atomic import StagedFile, compute_file_sha256
 from streetvision_core.io.encode import bytes_digest, json_digest, parse_json
 from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
-from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME
+from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME, SIGNATURE_NAME
 from streetvision_core.io.private import PrivateRecord, config_of, read_private
 from streetvision_core.io.tensors import read_tensors
 
@@ -35,6 +36,7 @@ _WORTH_THREADS = 2**20
 LINEAGE_PREFIX = "lineage/"
 # The side files of the manifests there, each under the name of its step.
 PRIVATE_PREFIX = f"{LINEAGE_PREFIX}private/"
+PROVENANCE = f"{LINEAGE_PREFIX}provenance.json"  # the one file there that is no manifest
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ def file_digest(content: bytes | StagedFile) -> str:
 def content_digest(digests: Mapping[str, str]) -> str:
     """Return one SHA-256 (hex) for files given as name -> SHA-256, leaving ``lineage/`` out."""
     return json_digest({name: sha for name, sha in digests.items() if not name.startswith(LINEAGE_PREFIX)})
+
+
+def expected_names(manifest: StepManifest) -> set[str]:
+    """Return the names of the files that may lie beside a manifest; a bundle is signed where it lies."""
+    sides = {PRIVATE_NAME} if manifest.private_sha256 is not None else set()
+    signature = {SIGNATURE_NAME} if manifest.step_name == BUNDLE else set()
+    return {MANIFEST_NAME, *manifest.output_artifacts} | sides | signature
 
 
 @dataclass(frozen=True)
@@ -169,9 +178,8 @@ class PublishedArtifact:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # it starts a thread with the first file it is given
             each = (pool.map if large else map)(faults, files, files.values())
             found = [fault for some in each for fault in some]
-        listed = {MANIFEST_NAME, *self.manifest.output_artifacts}
+        listed = expected_names(self.manifest)
         if self.manifest.private_sha256 is not None:
-            listed.add(PRIVATE_NAME)
             found += self._private_faults()
         for path in sorted(self.directory.rglob("*")):
             name = path.relative_to(self.directory).as_posix()

@@ -73,6 +73,7 @@ from streetvision_core.io.published import (
     Artifact,
     PublishedArtifact,
     damaged,
+    expected_names,
     file_digest,
     read_artifact,
     unreadable,
@@ -486,9 +487,8 @@ def _check_complete(directory: Path, manifest: StepManifest) -> None:
         if not path.is_file() or path.stat().st_size != file.size_bytes:
             raise damaged(path, "no such file of that size")
     sweep_partials(directory)
-    listed = {MANIFEST_NAME, *manifest.output_artifacts}
+    listed = expected_names(manifest)
     if manifest.private_sha256 is not None:
-        listed.add(PRIVATE_NAME)
         _check_private(directory / PRIVATE_NAME, manifest)
     found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
     if found - listed:

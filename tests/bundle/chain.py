@@ -1,5 +1,6 @@
 """A real, tiny chain from images to a bundle, and ways to copy, change and forge bundles."""
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from PIL import Image
 
 from streetvision_core.bundle import BundleConfig, Predictor, evaluate, export_bundle
 from streetvision_core.bundle.layout import RECORD, BundleRecord
+from streetvision_core.bundle.origin.provenance import provenance
 from streetvision_core.data.conditions import ConditionsConfig
 from streetvision_core.data.images import ImagesConfig, index_images
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
+from streetvision_core.errors import StreetVisionError
 from streetvision_core.graph import STEPS
 from streetvision_core.io import (
     Artifact,
@@ -28,6 +31,7 @@ from streetvision_core.io import (
     describe_step,
 )
 from streetvision_core.io.private import part_config, utc_now
+from streetvision_core.io.published import PROVENANCE
 from streetvision_core.policies.config import RecordedGate, RecordedScrc
 from streetvision_core.policies.registry import published_policies
 from streetvision_core.policies.scrc_fit import fit_scrc
@@ -283,8 +287,21 @@ def forge(bundle, target, *, files=None, manifest=None):
             if name != RECORD and not name.startswith("lineage/")
         }
         (target / RECORD).write_bytes(record.model_copy(update={"checksums": checksums}).to_bytes())
+    if PROVENANCE in names and PROVENANCE not in (files or {}):
+        listed = {name: (target / name).read_bytes() for name in names}
+        (target / PROVENANCE).write_bytes(provenance_of(listed))
     write_manifest(target, old.model_copy(update=manifest or {}), names=names)
     return target
+
+
+def provenance_of(files):
+    """Return the provenance that follows from the listed files of a bundle and the manifests among them."""
+    steps = [name[8:-5] for name in files if re.fullmatch(r"lineage/\w+\.json", name) and name != PROVENANCE]
+    try:
+        lineage = {step: StepManifest.from_bytes(files[f"lineage/{step}.json"], where=step) for step in steps}
+        return provenance({name: bytes_digest(data) for name, data in files.items()}, lineage)
+    except (StreetVisionError, KeyError):  # a manifest that is refused for itself, or is not there
+        return files[PROVENANCE]
 
 
 def write_manifest(folder, manifest, *, names):

@@ -22,7 +22,8 @@ from streetvision_core.io import (
     json_digest,
     step_key,
 )
-from tests.bundle.chain import names_in, write_manifest
+from streetvision_core.io.published import PROVENANCE
+from tests.bundle.chain import names_in, provenance_of, write_manifest
 
 # What a bundle ships byte for byte, and where it was published.
 ORIGINS = {
@@ -83,6 +84,7 @@ class Forger:
         for step in self.steps:
             self._settle(step)
         self._settle_record()
+        self._settle_provenance()
         self._settle_manifest("bundle", self.json("manifest.json"))
         for name, data in self.files.items():
             path = target / name
@@ -144,6 +146,13 @@ class Forger:
         rest = {key: value for key, value in manifest.items() if key != "manifest_digest"}
         self.files[name] = json_bytes({**rest, "manifest_digest": json_digest(rest)})
 
+    def _settle_provenance(self):
+        if PROVENANCE in self.contents:
+            self._encode(PROVENANCE)
+        elif PROVENANCE in self.files:
+            listed = self.files.keys() - {"manifest.json", "private.json"}
+            self.files[PROVENANCE] = provenance_of({name: self.files[name] for name in sorted(listed)})
+
     def _settle_record(self):
         for name in self.contents.keys() - {"manifest.json", "bundle.json"}:
             if not name.startswith("lineage/"):
@@ -198,6 +207,8 @@ def pin_lineage(folder):
     top = StepManifest.load(folder / "manifest.json")
     inputs = {}
     for path in (folder / "lineage").glob("*.json"):
+        if path.name == "provenance.json":
+            continue
         manifest = StepManifest.load(path)
         inputs[path.stem] = InputArtifact(
             data_version=manifest.data_version, run_id=manifest.run_id,

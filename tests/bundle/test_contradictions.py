@@ -80,6 +80,11 @@ def text(name, pattern, replacement):
     return forge
 
 
+def filed(pattern, replacement):
+    """Change the front matter, by which the hub files it."""
+    return text("README.md", pattern, replacement)
+
+
 def size(role, **values):
     return of(SPLITS, lambda splits: splits["counts"][role].update(values))
 
@@ -274,6 +279,13 @@ FORGERIES = {
     ),
     "a card that is degenerate": (card(degenerate=["it guesses"]), "degenerate"),
     "a better README": (text("README.md", r"\| mcc \| -?\d\.\d+", "| mcc | 0.990"), "README.md shows mcc"),
+    "a better front matter": (filed(r"value: \S+\n( +)name: F1", r"value: 0.5\n\1name: F1"), "with f1"),
+    "a narrower front matter": (filed(r"low: \S+", "low: 0.0"), "with matthews_correlation"),
+    "a front matter with more": (filed("- type: f1", "- type: auc"), "the figure auc"),
+    "a front matter of another licence": (filed("license: mit", "license: unlicense"), "filed under"),
+    "a front matter twice": (filed("library_name", "license: mit\nlibrary_name"), "spelled"),
+    "a front matter with a comment": (filed("library_name", "# value: 1\nlibrary_name"), "spelled"),
+    "a front matter that refers to itself": (filed("tags:", "tags: &a [*a]\ntags:"), "spelled"),
     "fewer misses in the README": (text("README.md", r"\d+ misses", "999 misses"), "hits, misses"),
     "a backbone of another name": (of(RECORD, lambda r: r.update(backbone_id="resnet50")), "backbone_id"),
     "another policy than configured": (setting(OWN, policy="gate"), "policy.type"),

@@ -9,6 +9,7 @@ import pytest
 from streetvision_core.bundle import Predictor, verify_bundle
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
+from streetvision_core.io import bytes_digest
 from tests.bundle.chain import copy, names_in
 from tests.bundle.hub_double import TOKEN, RefusalError, serve
 from tests.hearing import heard
@@ -67,6 +68,29 @@ def test_fetch_gives_back_a_bundle_that_verifies(published, bundle, tmp_path, ca
     assert all((bundle / name).read_bytes() == (target / name).read_bytes() for name in names_in(bundle))
     assert [path.name for path in target.parent.iterdir()] == ["folder"]
     assert main(["verify", "--deep", str(target)]) == 0
+
+
+def test_fetch_takes_the_manifest_and_the_key_that_somebody_named(published, bundle, tmp_path, capsys):
+    """What is another one, or unsigned, is not left behind."""
+    digest = bytes_digest((bundle / "manifest.json").read_bytes())
+    assert main(["fetch", REPOSITORY, str(tmp_path / "good"), "--manifest-sha256", digest]) == 0
+    for option, reason in (("--manifest-sha256", "as you were told"), ("--key", "no model.sig")):
+        assert main(["fetch", REPOSITORY, str(tmp_path / "bad"), option, "0" * 64]) == 1
+        assert reason in capsys.readouterr().err
+    assert [path.name for path in tmp_path.glob("*[bg]*d*")] == ["good"]
+
+
+def test_a_signature_goes_to_the_hub_and_comes_back(hub, bundle, tmp_path, capsys):
+    """An unsigned bundle that is published over it takes it away."""
+    signed = copy(bundle, tmp_path / "signed")
+    (signed / "model.sig").write_bytes(b"a signature")
+    assert main(["publish", REPOSITORY, str(signed)]) == 0
+    assert main(["fetch", REPOSITORY, str(tmp_path / "back")]) == 0
+    assert (tmp_path / "back/model.sig").read_bytes() == b"a signature"
+    assert (download() / "model.sig").is_symlink()
+    assert "model.sig, not checked" in verify_bundle(download()).summary()
+    assert main(["publish", REPOSITORY, str(bundle)]) == 0
+    assert "model.sig" not in hub.files(REPOSITORY)
 
 
 def test_the_cache_of_the_client_verifies_and_answers_through_its_links(published, capsys):

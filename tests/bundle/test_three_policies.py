@@ -148,7 +148,8 @@ def test_exactly_one_policy_lies_in_it_byte_for_byte_as_it_was_published(shipped
     assert [name for name in names_in(bundle) if name.startswith("policy/")] == [one.path]
     assert (bundle / one.path).read_bytes() == own.upstream[one.step].read_bytes(one.file)
     assert {name for name in names_in(bundle) if name.startswith("lineage/")} == {
-        f"lineage/{place}{step}.json" for step in own.upstream for place in ("", "private/")
+        "lineage/provenance.json",
+        *(f"lineage/{place}{step}.json" for step in own.upstream for place in ("", "private/")),
     }
 
 

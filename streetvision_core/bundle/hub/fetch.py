@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 
 def fetch(
-    repository: str, directory: str | os.PathLike[str], *, revision: str = MAIN
+    repository: str,
+    directory: str | os.PathLike[str],
+    *,
+    revision: str = MAIN,
+    manifest_sha256: str | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> tuple[Verification, str]:
     """Download the bundle in a repository of the hub into a new or empty folder, and verify it.
 
@@ -37,6 +42,8 @@ def fetch(
         repository: OWNER/NAME.
         directory: Where the bundle is to lie.
         revision: A branch, a tag or a commit.
+        manifest_sha256: The SHA-256 (hex) that its manifest must have.
+        key: The path of the public key (PEM) that must have signed it.
 
     Returns:
         The verification, and the commit (40 hex) that was downloaded.
@@ -55,7 +62,7 @@ def fetch(
         staged = target.with_name(f".{target.name}.{commit}")
         api.snapshot_download(repository, revision=commit, local_dir=staged)
     try:
-        verification = verify_bundle(staged)
+        verification = verify_bundle(staged, manifest_sha256=manifest_sha256, key=key)
     except BundleError:
         # What was changed must not be taken over by the next download.
         with open_directory(target.parent) as parent:

@@ -7,17 +7,21 @@ names become slugs and the rest are identifiers, so it is no markup where a page
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
+from streetvision_core.eval.decisions import same_numbers
 from streetvision_core.io.records import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streetvision_core.bundle.card import CardFacts
     from streetvision_core.report.figures import Range
-    from streetvision_core.report.report import Report
+    from streetvision_core.report.report import PolicyReport, Report
 
 # Those of the hub's identifiers that our weights can have; any other licence is "other", with name and link.
 LICENCES = (
@@ -37,6 +41,7 @@ METRICS = {
     "fnr": ("fnr", "Share of missed roadwork"),
     "fpr": ("fpr", "Share of false alarms"),
 }
+_DEEPEST = 9  # an interval of a metric of a result of a model
 _TAGS = ("roadwork", "work-zone", "street-images", "streetvision")
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)]
@@ -109,8 +114,6 @@ class FrontMatter(Record):
 
 def front_matter(facts: CardFacts) -> str:
     """Return the front matter of a bundle's README.md, with its fences."""
-    import yaml
-
     origin = facts.backbone.get("origin", {})
     # Given by alias, because the hub's name of the field is none that Python could have.
     matter = FrontMatter.model_validate(
@@ -123,8 +126,68 @@ def front_matter(facts: CardFacts) -> str:
             "model-index": _model_index(facts),
         }
     )
+    return _spelled(matter)
+
+
+def _spelled(matter: FrontMatter) -> str:
+    import yaml
+
     content = matter.model_dump(mode="json", by_alias=True, exclude_none=True)
     return f"---\n{yaml.safe_dump(content, sort_keys=False)}---\n"
+
+
+def front_matter_problems(readme: bytes, *, licence: str, tested: PolicyReport | None) -> Iterator[str]:
+    """Hold the front matter of a README.md against the card's licence and the report of its policy.
+
+    An older README.md has none. One that another program could read otherwise is told, and not compared.
+    """
+    if not (text := _matter_of(readme)):
+        return
+    matter = _read(text)
+    if matter is None or _spelled(matter) != text:
+        yield "the front matter of README.md is not spelled as it was written"
+        return
+    stated = _licence(licence)
+    if (matter.license, matter.license_name) != (stated["license"], stated.get("license_name")):
+        yield f"README.md is filed under the licence {matter.license}, and model_card.json has {licence!r}"
+    given = {one.type: one for one in _metrics(tested)} if tested and tested.intervals else {}
+    results = [result for model in matter.model_index or () for result in model.results]
+    for shown in (metric for result in results for metric in result.metrics):
+        if shown.type not in given:
+            yield f"README.md is filed with the figure {shown.type}, which nothing here gives"
+        elif not _same(shown, given[shown.type]):
+            yield f"README.md is filed with {shown.type} {shown.value}, and its record gives another"
+
+
+def _matter_of(readme: bytes) -> str:
+    """Return the front matter with its fences; empty where there is none."""
+    matter = re.match(r"---\n.*?^---\n", readme.decode(errors="replace"), flags=re.DOTALL | re.MULTILINE)
+    return matter[0] if matter else ""
+
+
+def _read(text: str) -> FrontMatter | None:
+    """Return the record that a front matter spells; None where it spells none.
+
+    YAML that refers to itself or nests deeply costs much to read, so that its marks are looked at before.
+    """
+    import yaml
+
+    matter, depth = text.removeprefix("---\n").removesuffix("---\n"), 0
+    try:
+        for event in yaml.parse(matter, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+                return None
+        return FrontMatter.model_validate_json(json.dumps(yaml.safe_load(matter)))
+    except (yaml.YAMLError, ValueError, TypeError):  # of JSON and pydantic
+        return None
+
+
+def _same(shown: Metric, given: Metric) -> bool:
+    pairs = [(shown.value, given.value)]
+    if shown.args and given.args:
+        pairs += [(shown.args.low, given.args.low), (shown.args.high, given.args.high)]
+    return all(same_numbers(*pair) for pair in pairs)
 
 
 def page_of(readme: bytes) -> str:
@@ -151,7 +214,7 @@ def _model_index(facts: CardFacts) -> tuple[IndexedModel, ...] | None:
             name=_data_set(facts.evaluation.report),
             split="test",
         ),
-        metrics=_metrics(facts),
+        metrics=_metrics(facts.tested),
     )
     return (IndexedModel(name=name or "model", results=(result,)),)
 
@@ -160,9 +223,7 @@ def _data_set(report: Report) -> str:
     return f"val_test, {report.counts.n} images that took no part in training, selection or calibration"
 
 
-def _metrics(facts: CardFacts) -> tuple[Metric, ...]:
-    tested = facts.tested
-    assert tested is not None  # whoever asks has looked
+def _metrics(tested: PolicyReport) -> tuple[Metric, ...]:
     coverage = tested.coverage
     return (
         *(

@@ -19,7 +19,7 @@ from streetvision_core.bundle.leaving import what_leaves
 from streetvision_core.bundle.verify import verify_bundle
 from streetvision_core.errors import BundleError
 from streetvision_core.io import bytes_digest
-from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME
+from streetvision_core.io.names import MANIFEST_NAME, PRIVATE_NAME, SIGNATURE_NAME
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.bundle.folder import Contents
 
-UNLISTED = (MANIFEST_NAME, PRIVATE_NAME)
+UNLISTED = (MANIFEST_NAME, PRIVATE_NAME, SIGNATURE_NAME)
 MAIN = "main"
 
 
@@ -71,7 +71,7 @@ def plan(
 
 
 def _unlisted(contents: Contents) -> dict[str, bytes]:
-    """Return the files that the manifest does not list: itself, and its side file where it names one."""
+    """Return what the manifest does not list: itself, its side file where it names one, the signature."""
     files = {MANIFEST_NAME: contents.manifest.to_bytes()}
     promised = {MANIFEST_NAME: contents.manifest_sha256}
     if contents.private is not None:
@@ -81,6 +81,8 @@ def _unlisted(contents: Contents) -> dict[str, bytes]:
         if bytes_digest(data) != promised[name]:
             action = "Export the bundle again."
             raise BundleError(f"{name} in its canonical bytes", "other ones", contents.path, action)
+    if contents.signature is not None:
+        files[SIGNATURE_NAME] = contents.signature
     return files
 
 
