@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_gc,
         bundles.add_predict,
         bundles.add_drift,
+        bundles.add_export,
         bundles.add_publish,
         bundles.add_fetch,
     ):

@@ -35,6 +35,7 @@ from streetvision_core.bundle.layout import (
     EXPECTED,
     FIXED,
     LABELS,
+    ONNX_RECORD,
     RECORD,
     SPLITS,
     TENSORS,
@@ -43,6 +44,7 @@ from streetvision_core.bundle.layout import (
 )
 from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.model_card import ModelCard
+from streetvision_core.bundle.onnx.specification import OnnxRecord
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.data.conditions import Conditions
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
@@ -83,6 +85,7 @@ class Records:
     ``tested`` that of the policy here, both None where the policy was shipped without one. ``conditions`` are
     those under which the operating point was tuned, and ``drift`` is what new images are compared with, each
     None where an older version did not record it, and ``drift`` also where nothing came from val_calib;
+    ``onnx`` is what is said of ``model.onnx``, None where there is none;
     ``private`` has the side files by step, none where the bundle is redacted.
     """
 
@@ -98,6 +101,7 @@ class Records:
     expected: Expected
     conditions: Conditions | None
     drift: Reference | None
+    onnx: OnnxRecord | None
     lineage: Mapping[str, StepManifest]
     private: Mapping[str, PrivateRecord]
 
@@ -190,7 +194,7 @@ def _read_records(contents: Contents) -> Records:
     _check_config(config, record, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
     seen = _read_conditions(contents, evaluation)
-    drift = contents.files.get(DRIFT_NAME)
+    drift, onnx = (contents.files.get(name) for name in (DRIFT_NAME, ONNX_RECORD))
     return Records(
         contents,
         documents,
@@ -204,6 +208,7 @@ def _read_records(contents: Contents) -> Records:
         expected,
         seen,
         None if drift is None else read_record(Reference, drift, where=f"{where}/{DRIFT_NAME}"),
+        None if onnx is None else read_record(OnnxRecord, onnx, where=f"{where}/{ONNX_RECORD}"),
         lineage,
         private,
     )

@@ -1,0 +1,158 @@
+"""The reading of an ONNX file without its library: what it says of itself, and what it would ask for.
+
+An ONNX file is a message of Protocol Buffers: numbered fields, each with its length. Only those that are
+named below are looked at. A file that needs more than itself and ONNX's own operators is refused before a
+runtime sees it: weights in other files, operators of other domains, functions, and control flow, of which a
+few bytes ask for any amount of time.
+
+Source: onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) and the encoding of
+Protocol Buffers (https://protobuf.dev/programming-guides/encoding).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streetvision_core.bundle.layout import ONNX
+from streetvision_core.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Fields of ModelProto, GraphProto, NodeProto, AttributeProto and TensorProto.
+_GRAPH, _OPSETS, _METADATA, _TRAINING, _FUNCTIONS = 7, 8, 14, 20, 25
+_NODE, _INITIALIZER, _SPARSE = 1, 5, 15
+_OPERATOR, _ATTRIBUTE, _DOMAIN = 4, 5, 7
+_TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS = 5, 6, 10, 11
+_ELSEWHERE, _PLACE = 13, 14
+_CONTROL = {b"If", b"Loop", b"Scan", b"SequenceMap"}
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """The metadata of an ONNX file, and the version of the operators that it uses."""
+
+    metadata: Mapping[str, str]
+    opset: int
+
+
+def read_onnx(data: bytes, *, where: str) -> OnnxFile:
+    """Read what an ONNX file says of itself.
+
+    Raises:
+        BundleError: it is none, or it needs more than itself and ONNX's own operators.
+    """
+    try:
+        fields = list(_fields(memoryview(data)))
+        problem = next(_problems(fields), "")
+        metadata = [_pair(value) for number, value in fields if number == _METADATA]
+        opsets = [_opset(value) for number, value in fields if number == _OPSETS]
+    except (ValueError, IndexError, TypeError) as error:  # UnicodeDecodeError is a ValueError
+        problem = f"bytes that are none: {error}"
+    if problem or len({key for key, _ in metadata}) != len(metadata) or len(opsets) != 1:
+        raise BundleError(
+            "an ONNX file that needs nothing but itself and ONNX's own operators",
+            problem or "names or versions that occur twice",
+            f"{where}/{ONNX}",
+            "Do not use this bundle; take a whole copy of it, or export it again.",
+        )
+    return OnnxFile(dict(metadata), opsets[0])
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """Give the fields of a message: their numbers, and their bytes or whole number."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        if kind == _LENGTH:
+            size, at = _varint(data, at)
+        else:
+            size = {_FIXED64: 8, _FIXED32: 4}.get(kind, len(data) + 1)
+        if at + size > len(data):
+            raise ValueError(f"field {number} is longer than its message")
+        yield number, data[at : at + size]
+        at += size
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Return a whole number of seven bits a byte, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte, at = data[at], at + 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number of more than ten bytes")
+
+
+def _messages(data: memoryview | int, *wanted: int) -> Iterator[tuple[int, memoryview]]:
+    if isinstance(data, int):
+        raise TypeError("a number where a message belongs")
+    for number, value in _fields(data):
+        if number in wanted:
+            if isinstance(value, int):
+                raise TypeError("a number where a message belongs")
+            yield number, value
+
+
+def _problems(fields: list[tuple[int, memoryview | int]]) -> Iterator[str]:
+    numbers = [number for number, _ in fields]
+    if _FUNCTIONS in numbers or _TRAINING in numbers:
+        yield "functions or training of its own"
+    if numbers.count(_GRAPH) != 1:
+        yield f"{numbers.count(_GRAPH)} graphs"
+    for number, value in fields:
+        if number == _GRAPH:
+            yield from _graph_problems(value)
+
+
+def _graph_problems(graph: memoryview | int) -> Iterator[str]:
+    for number, value in _messages(graph, _NODE, _INITIALIZER, _SPARSE):
+        if number == _NODE:
+            yield from _node_problems(value)
+        elif number == _SPARSE or _lies_elsewhere(value):
+            yield "weights that are sparse or in another file"
+
+
+def _node_problems(node: memoryview) -> Iterator[str]:
+    for number, value in _messages(node, _OPERATOR, _ATTRIBUTE, _DOMAIN):
+        if number == _DOMAIN and bytes(value) not in {b"", b"ai.onnx"}:
+            yield f"operators of the domain {bytes(value)[:50]!r}"
+        if number == _OPERATOR and bytes(value) in _CONTROL:
+            yield f"the operator {bytes(value).decode()}"
+        if number == _ATTRIBUTE:
+            for kind, inner in _messages(value, _TENSOR, _TENSORS, _SUBGRAPH, _SUBGRAPHS):
+                if kind in {_SUBGRAPH, _SUBGRAPHS}:
+                    yield "a graph inside an operator"
+                elif _lies_elsewhere(inner):
+                    yield "a tensor in another file"
+
+
+def _lies_elsewhere(tensor: memoryview) -> bool:
+    return any(number == _ELSEWHERE or (number == _PLACE and value) for number, value in _fields(tensor))
+
+
+def _pair(entry: memoryview | int) -> tuple[str, str]:
+    """Return key and value of a StringStringEntryProto."""
+    parts = {number: bytes(value).decode() for number, value in _messages(entry, 1, 2)}
+    return parts.get(1, ""), parts.get(2, "")
+
+
+def _opset(entry: memoryview | int) -> int:
+    """Return the version of ONNX's own operators, of an OperatorSetIdProto."""
+    if isinstance(entry, int):
+        raise TypeError("a number where a message belongs")
+    parts = dict(_fields(entry))
+    if bytes(parts.get(1, b"")) not in {b"", b"ai.onnx"}:
+        raise ValueError("operators of another domain")
+    version = parts.get(2)
+    if not isinstance(version, int):
+        raise TypeError("no version of the operators")
+    return version
