@@ -233,6 +233,25 @@ def check_drift(drift):
     yield all(abs(cell) <= 3.5e38 for row in drift["sample"] for cell in row)
 
 
+def check_onnx(records, files, kind):
+    record, config = records.get("onnx.json"), records["config.json"]["pretrained_cfg"]
+    asked = records["manifest.json"]["config"].get("onnx", False)
+    yield asked == ("model.onnx" in files) == (record is not None)
+    if record is None:
+        return
+    told, sides = record["specification"], config["input_size"][1:]
+    scaled = [math.floor(side / config["crop_pct"]) for side in sides]
+    yield files["model.onnx"].count(canonical(told)) == 1 and record["opset"] == 18
+    yield told["weights_sha256"] == sha(files["model.safetensors"])
+    yield [told["resize"]["height"], told["resize"]["width"], told["resize"]["filter"]] == [
+        *scaled, config["interpolation"]
+    ]  # fmt: skip
+    yield told["shape"][-2:] == sides == [told["crop"]["height"], told["crop"]["width"]]
+    yield [told["mean"], told["std"]] == [config["mean"], config["std"]]
+    yield kind != "threshold" or told["answers"] == {"roadwork_from": 0.0, "none_to": 0.0}
+    yield 0 <= record["parity"]["probability"] <= 1e-4
+
+
 def check_texts(records, files, metrics):
     card, readme = records["model_card.json"], files["README.md"].decode()
     yield card["metrics"].keys() <= ({*metrics, "coverage", "mcc_low", "mcc_high"} if metrics else set())
@@ -285,6 +304,7 @@ def sections(folder, manifest_sha256):
         yield f"{one} {sign} {other}", iter([holds])
     yield "drift", check_drift(records["drift.json"]) if "drift.json" in records else iter(())
     yield "golden images", check_golden(records, files, kind)
+    yield "onnx", check_onnx(records, files, kind)
     yield "texts", check_texts(records, files, report["policies"][kind]["metrics"] if report else {})
     yield "weights", check_weights(files["model.safetensors"], records.get("tensors.json"))
 

@@ -20,6 +20,7 @@ from streetvision_core.bundle.onnx.specification import (
     Answers,
 )
 from streetvision_core.errors import BundleError
+from streetvision_core.models.views import MAX, TOP_K
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from streetvision_core.bundle.onnx.specification import Specification
     from streetvision_core.inference.predictor import Predictor
     from streetvision_core.models.preprocessing import Preprocessing
+    from streetvision_core.models.views import Views
 
 _BESIDE = ("metadata_props", "doc_string")  # where torch writes of the source code
 
@@ -56,7 +58,7 @@ def onnx_bytes(predictor: Predictor, specification: Specification) -> bytes:
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
         raise BundleError(
             "a network that torch can export",
-            str(error).strip().partition("\n")[0],
+            _cause(error).partition("\n")[0],
             predictor.config["architecture"],
             "Leave onnx off: the bundle opens in timm and transformers all the same.",
         ) from error
@@ -68,6 +70,13 @@ def onnx_bytes(predictor: Predictor, specification: Specification) -> bytes:
     model.metadata_props.add(key=METADATA, value=specification.to_bytes().decode())
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _cause(error: BaseException) -> str:
+    """Return the text of the first error of a chain; those above it only say where torch was."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip()
 
 
 def _strip(graph: Any) -> None:
@@ -85,7 +94,6 @@ def _network(predictor: Predictor, answers: Answers | None) -> torch.nn.Module:
     import torch
 
     from streetvision_core.models.classifier import classifier_name
-    from streetvision_core.models.pooling import pool_logits
     from streetvision_core.models.preprocessing import hub_transform
 
     transform: Preprocessing = hub_transform(predictor.config)
@@ -105,12 +113,28 @@ def _network(predictor: Predictor, answers: Answers | None) -> torch.nn.Module:
             features = self.body(transform.normalise(images))
             count = 1 if views is None else views.count
             rows = features.reshape(-1, count, features.shape[-1])
-            logits = pool_logits(self.classifier(features).reshape(-1, count, 2), rows, views=views)
+            logits = _pool(self.classifier(features).reshape(-1, count, 2), rows, views)
             margins = logits[:, 1] - logits[:, 0]
             probability = torch.sigmoid(margins)
             return (logits, probability, *([_decide(margins, answers)] if answers else []))
 
     return Network().eval()
+
+
+def _pool(logits: torch.Tensor, features: torch.Tensor, views: Views | None) -> torch.Tensor:
+    """Return `pool_logits`; the largest are told by counting, because ONNX has no stable sorting."""
+    import torch
+
+    from streetvision_core.models.pooling import pool_logits
+
+    number = {MAX: 1, TOP_K: views.top_k}.get(views.pooling) if views else None
+    if number is None:
+        return pool_logits(logits, features, views=views)
+    margins = logits[:, :, 1].double() - logits[:, :, 0].double()
+    mine, others = margins[:, :, None], margins[:, None, :]
+    earlier = torch.ones(others.shape[-1], others.shape[-1], dtype=torch.bool).tril(-1)
+    before = ((others > mine) | ((others == mine) & earlier)).sum(dim=2)
+    return (logits * (before < number)[:, :, None]).sum(dim=1) / number
 
 
 def _decide(margins: torch.Tensor, answers: Answers) -> torch.Tensor:
