@@ -334,6 +334,11 @@ def test_any_bytes_are_read_or_refused(data):
         read_onnx(data, where="here")
 
 
+def test_a_file_of_tiny_fields_costs_little():
+    with pytest.raises(BundleError, match="more than 1000000 fields"):
+        read_onnx(b"\x08\x00" * 20_000_000, where="here")
+
+
 @needs_onnx
 def test_half_a_file_is_refused(onnx_bundle):
     data = (onnx_bundle / ONNX).read_bytes()
