@@ -1,8 +1,13 @@
-"""One JPEG's bytes to a decision in a running process: `Predictor`, the pipeline of transformers, plain timm.
+"""One JPEG's bytes to a decision: `Predictor`, the pipeline of transformers, plain timm, ONNX Runtime.
 
-All three load the same folder in timm's hub format and are asked in turn, image by image. The time inside
-of the network is taken by hooks on the timm model that each of them holds; the rest is decoding,
-preprocessing and whatever its maker puts around. Probabilities must agree.
+All of them load the same folder in timm's hub format, or the ONNX file that is made of it, and are asked in
+turn, image by image, in a running process. The time inside of the network is taken by hooks on the timm model
+that each of them holds, or around the session's run; the rest is decoding, preprocessing and whatever its
+maker puts around. Probabilities must agree.
+
+Then the start-up: a process of its own imports what a way needs, loads the folder and answers one image.
+
+What is not installed (transformers, the extra onnx) is left out.
 
 Usage: python benchmarks/one_image.py [ROUNDS]
 """
@@ -11,7 +16,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,15 +33,18 @@ import torch
 from _common import machine_line, print_table
 from PIL import Image
 
+from streetvision_core.bundle.onnx.extra import NEEDED
 from streetvision_core.inference.predictor import Predictor
 from streetvision_core.inference.reproduce import TOLERANCE
 from streetvision_core.io import write_checkpoint_atomic
 from streetvision_core.models import BackboneConfig, build_classifier, hub_config, prepare_backbone
 from streetvision_core.policies.threshold import fit_threshold_policy
+from tests.bundle.clients.onnx_runtime import pixels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CLIENTS = Path(__file__).parents[1] / "tests/bundle/clients"
 NETWORKS = (("test_resnet", 128), ("tf_efficientnet_lite0", 224))
 SIZES = ((224, 224), (1280, 720))
 IMAGES = 8
@@ -43,12 +53,21 @@ IMAGES = 8
 class Watched:
     """An answer, and the seconds that it took inside of the network and in all."""
 
-    def __init__(self, name: str, model: torch.nn.Module, answer: Callable[[bytes], float]) -> None:
+    def __init__(self, name: str, model: torch.nn.Module | None, answer: Callable[[bytes], float]) -> None:
         self.name, self._answer = name, answer
         self.inside, self.total, self.answers = [], [], []
-        model.register_forward_pre_hook(self._enter)
-        model.register_forward_hook(self._leave)
         self._seconds = 0.0
+        if model is not None:
+            model.register_forward_pre_hook(self._enter)
+            model.register_forward_hook(self._leave)
+
+    def timed(self, run: Callable[..., object], *arguments: object) -> object:
+        """Call what has no hooks, and count its time as that of the network."""
+        self._enter()
+        try:
+            return run(*arguments)
+        finally:
+            self._leave()
 
     def _enter(self, *_):
         self._entered = time.perf_counter()
@@ -141,6 +160,58 @@ def plain(folder: Path) -> Watched:
     return Watched("timm by hand", model, answer)
 
 
+def onnx_runtime(folder: Path) -> Watched:
+    from streetvision_core.bundle.onnx.parity import open_session
+
+    file = onnx_file(folder)
+    session = open_session(file.read_bytes())
+    told = json.loads(session.get_modelmeta().custom_metadata_map["streetvision"])
+
+    def answer(data: bytes) -> float:
+        pixels = pixels_of(Image.open(io.BytesIO(data)), told)[None]
+        return float(way.timed(session.run, ["probability"], {"pixels": pixels})[0][0])
+
+    way = Watched("ONNX Runtime", None, answer)
+    return way
+
+
+def onnx_file(folder: Path) -> Path:
+    """Write the network of a folder as ONNX, once."""
+    from streetvision_core.bundle.onnx.export import export_onnx
+
+    file = folder / "model.onnx"
+    if not file.exists():
+        config = json.loads((folder / "config.json").read_text())
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        images = [Image.open(io.BytesIO(data)) for data in jpegs(320, 240)]
+        predictor = Predictor(model, config=config, policy=policy())
+        file.write_bytes(export_onnx(predictor, images, weights_sha256="0" * 64)[0])
+    return file
+
+
+def start_up(folder: Path, image: Path) -> None:
+    """Time whole processes that answer one image, three of each kind in turn; the fastest counts."""
+    programs = {
+        "timm by hand": (CLIENTS / "timm_alone.py", folder),
+        **({"transformers pipeline": (CLIENTS / "pipeline.py", folder)} if find_spec("transformers") else {}),
+        **({"ONNX Runtime": (CLIENTS / "onnx_runtime.py", onnx_file(folder))} if HAS_ONNX else {}),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    for _ in range(3):
+        for name, (script, opened) in programs.items():
+            started = time.perf_counter()
+            command = [sys.executable, "-W", "ignore", script, opened, image]
+            subprocess.run(command, check=True, capture_output=True, env=offline)
+            seconds[name].append(time.perf_counter() - started)
+    print_table(
+        "A process of its own: start, load, answer one image",
+        machine=machine_line("torch", "timm", "pillow"),
+        columns=["what", "s, the fastest of 3"],
+        rows=[[name, f"{min(taken):.2f}"] for name, taken in seconds.items()],
+    )
+
+
 def measure(architecture: str, side: int, size: tuple[int, int], rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder), architecture, side)
@@ -167,9 +238,17 @@ def main(rounds: int) -> None:
     for architecture, side in NETWORKS:
         for size in SIZES:
             measure(architecture, side, size, rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), *NETWORKS[0])
+        image = Path(folder) / "street.jpg"
+        image.write_bytes(jpegs(*SIZES[0])[0])
+        start_up(Path(folder), image)
 
 
-WAYS = (ours, *([pipeline] if find_spec("transformers") else []), plain)
+HAS_ONNX = all(map(find_spec, NEEDED))
+WAYS = (
+    ours, *([pipeline] if find_spec("transformers") else []), plain, *([onnx_runtime] if HAS_ONNX else [])
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 30)

@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         bundles.add_predict,
         bundles.add_drift,
         bundles.add_sign,
+        bundles.add_export,
         bundles.add_publish,
         bundles.add_fetch,
     ):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
-from streetvision_core.bundle.layout import CARD, EVALUATION, RECORD, SPLITS
+from streetvision_core.bundle.layout import CARD, EVALUATION, ONNX_RECORD, RECORD, SPLITS
 from streetvision_core.eval.decisions import same_numbers
 from streetvision_core.eval.use.drift import DRIFT_NAME
 from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, ROLES
@@ -44,6 +44,7 @@ EQUAL: Pairs = (
         (f"{EVALUATION} counts.{one}", f"{SPLITS} counts.val_test.{other}")
         for one, other in (("n", "pictures"), ("roadwork", "roadwork"), ("none", "none"))
     ),
+    (f"{ONNX_RECORD} parity.images", f"{SPLITS} counts.val_test.pictures"),
     *((f"{_SPLITS_STEP} metrics.{role}", f"{SPLITS} counts.{role}.pictures") for role in ROLES),
     *(
         (f"{_SPLITS_STEP} metrics.{name}", f"{SPLITS} uniting.{name}")

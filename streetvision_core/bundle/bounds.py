@@ -11,7 +11,7 @@ JSON is nested at most `io.encode.MAX_NESTING` deep. What an image may cost stan
 
 from __future__ import annotations
 
-from streetvision_core.bundle.layout import GOLDEN_PREFIX, WEIGHTS
+from streetvision_core.bundle.layout import GOLDEN_PREFIX, ONNX, WEIGHTS
 from streetvision_core.data.sources.files import MAX_FILE_BYTES
 
 MIB = 2**20
@@ -19,6 +19,7 @@ JSON_BYTES = 64 * MIB  # the manifest too; a million images have splits of half 
 TEXT_BYTES = 16 * MIB
 IMAGE_BYTES = MAX_FILE_BYTES
 WEIGHTS_BYTES = 8 * 1024 * MIB  # two thousand million parameters
+ONNX_BYTES = 2 * 1024 * MIB  # more is no one message of protobuf
 HEADER_BYTES = 8 * MIB  # of the weights; the largest models of timm have a few thousand tensors: half a MiB
 TOGETHER_BYTES = 4 * 1024 * MIB  # everything but the weights
 BATCH_BYTES = 1024 * MIB  # all views of a batch of images, a byte a channel; the network sees four times that
@@ -31,6 +32,8 @@ def most_bytes(name: str) -> int:
     """Return how many bytes the file ``name`` of a bundle may have."""
     if name == WEIGHTS:
         return WEIGHTS_BYTES
+    if name == ONNX:
+        return ONNX_BYTES
     if name.endswith(".json"):
         return JSON_BYTES
     return IMAGE_BYTES if name.startswith(GOLDEN_PREFIX) else TEXT_BYTES

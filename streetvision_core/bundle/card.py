@@ -11,7 +11,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.bundle.hub.front_matter import front_matter
-from streetvision_core.bundle.layout import REDACTED
+from streetvision_core.bundle.layout import ONNX, REDACTED, TIMM_FLOOR, TRANSFORMERS_FLOOR
 from streetvision_core.bundle.model_card import ModelCard, is_unix_time
 from streetvision_core.escape import PARAGRAPH, for_markdown, one_line
 from streetvision_core.io import json_bytes
@@ -289,7 +289,7 @@ def _loading(facts: CardFacts) -> str:
     for answer in Predictor.load(".").predict(["street.jpg"]):
         print(answer.probability, answer.decision)
 
-{_loading_elsewhere(facts)}
+{_loading_elsewhere(facts)}{_loading_onnx(facts)}
 Preprocessing is in `config.json` (input {size}).
 """
 
@@ -308,12 +308,24 @@ def _loading_elsewhere(facts: CardFacts) -> str:
     return f"""\
 Without StreetVision, unverified and {elsewhere}:
 
-    import timm
+    import timm                                                          # {TIMM_FLOOR} or later
     model = timm.create_model("local-dir:.", pretrained=True).eval()     # logits of None, Roadwork
 
-    from transformers import pipeline
+    from transformers import pipeline                                    # {TRANSFORMERS_FLOOR} or later
     pipeline("image-classification", model=".")("street.jpg")
 """
+
+
+def _loading_onnx(facts: CardFacts) -> str:
+    if not facts.config.onnx:
+        return ""
+    deferring = "" if facts.policy.extras else ", and the decision, deferring included"
+    views = ", of all views" if facts.views else ""
+    text = (
+        f"In ONNX Runtime `{ONNX}` gives logits and probability{views}{deferring}. What goes in stands in its"
+        " metadata under `streetvision`, and in `onnx.json` beside the proof that it answers alike."
+    )
+    return f"\n{fill(text, 110)}\n"
 
 
 def _limits(tested: PolicyReport | None, *, redacted: bool) -> str:

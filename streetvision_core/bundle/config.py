@@ -10,6 +10,7 @@ from pydantic import Field
 
 from streetvision_core.bundle.hub.front_matter import HUB_ID
 from streetvision_core.bundle.model_card import address_fault, is_time, is_version
+from streetvision_core.bundle.onnx.extra import require_extra
 from streetvision_core.errors import ConfigError
 from streetvision_core.graph import POLICIES
 from streetvision_core.report.release import ReleaseRules
@@ -57,6 +58,10 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
         description="'full' ships host names, platforms and paths of whoever made it, and image names;"
         " 'redacted' leaves them out and names images by SHA-256",
     )
+    onnx: bool = Field(
+        False,
+        description="also ship the same function as model.onnx, proved on val_test; needs the extra onnx",
+    )
     require_evaluation: bool = Field(
         False, description="refuse a policy that evaluation has not judged on val_test"
     )
@@ -99,6 +104,13 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
                 "submission_time",
                 "2026-11-21T09:30:00Z, say, or '1795253400'.",
             )
+        return value
+
+    @pydantic.field_validator("onnx")
+    @classmethod
+    def _check_onnx(cls, value: bool) -> bool:
+        if value:
+            require_extra()
         return value
 
     @pydantic.field_validator("datasets")

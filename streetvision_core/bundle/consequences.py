@@ -16,7 +16,18 @@ from streetvision_core.bundle.agreement import disagreements
 from streetvision_core.bundle.card import card_metrics
 from streetvision_core.bundle.golden import answer_problems
 from streetvision_core.bundle.hub.front_matter import front_matter_problems
-from streetvision_core.bundle.layout import CARD, EVALUATION, LICENSE, README, SPLITS
+from streetvision_core.bundle.layout import (
+    CARD,
+    EVALUATION,
+    LICENSE,
+    ONNX,
+    ONNX_RECORD,
+    README,
+    SPLITS,
+    WEIGHTS,
+)
+from streetvision_core.bundle.onnx.reading import read_onnx
+from streetvision_core.bundle.onnx.specification import METADATA, specify
 from streetvision_core.bundle.origin.provenance import provenance
 from streetvision_core.data.splits import splits_problems
 from streetvision_core.errors import field_faults
@@ -70,6 +81,7 @@ def contradictions(records: Records) -> Iterator[str]:
     yield from _golden_problems(records)
     yield from _release_problems(records)
     yield from _provenance_problems(records)
+    yield from _onnx_problems(records)
 
 
 def _run_problems(manifest: StepManifest) -> Iterator[str]:
@@ -242,3 +254,21 @@ def _provenance_problems(records: Records) -> Iterator[str]:
         digests = {name: file.sha256 for name, file in contents.manifest.output_artifacts.items()}
         if contents.files[PROVENANCE] != provenance(digests, records.lineage):
             yield f"{PROVENANCE} tells otherwise than the manifests beside it"
+
+
+def _onnx_problems(records: Records) -> Iterator[str]:
+    """Hold the ONNX file and its record against each other, and both against config, policy and weights."""
+    files, record = records.contents.files, records.onnx
+    asked = records.contents.manifest.config.get("onnx", False)
+    if not asked == (ONNX in files) == (record is not None):
+        yield f"{ONNX} and {ONNX_RECORD} belong together, and where {MANIFEST_NAME} asks for them"
+    if ONNX not in files or record is None:
+        return
+    weights = bytes_digest(files[WEIGHTS])
+    if record.specification != specify(records.config, records.policy, weights_sha256=weights):
+        yield f"{ONNX_RECORD} does not specify the weights, preprocessing and policy of this bundle"
+    file = read_onnx(files[ONNX], where=str(records.contents.path))
+    if file.metadata != {METADATA: record.specification.to_bytes().decode()}:
+        yield f"{ONNX} says something else of itself than {ONNX_RECORD}"
+    if file.opset != record.opset:
+        yield f"{ONNX} is of opset {file.opset}, and {ONNX_RECORD} says {record.opset}"

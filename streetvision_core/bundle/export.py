@@ -30,6 +30,8 @@ from streetvision_core.bundle.layout import (
     EVALUATION,
     LABELS,
     LICENSE,
+    ONNX,
+    ONNX_RECORD,
     README,
     RECORD,
     REDACTED,
@@ -51,7 +53,14 @@ from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, steps_behind
 from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.inference.predictor import Predictor
-from streetvision_core.io import Artifact, StagedFile, bytes_digest, json_bytes, write_checkpoint_atomic
+from streetvision_core.io import (
+    Artifact,
+    StagedFile,
+    bytes_digest,
+    json_bytes,
+    write_checkpoint_atomic,
+    write_file_atomic,
+)
 from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX
 from streetvision_core.models.licences import TEXT_NAME, export_obstacle, read_text
 from streetvision_core.models.views import find_views
@@ -141,10 +150,13 @@ def export_bundle(
     logits = upstream.get(LOGITS)  # a gate needs none
     drifts = logits is not None and DRIFT_NAME in logits.manifest.output_artifacts
     seen = pictures.conditions
+    weights = _stage_weights(predictor, directory)
+    onnx = _onnx(predictor, parts, weights, pictures) if config.onnx else {}
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
         **tensors,
-        WEIGHTS: _stage_weights(predictor, directory),
+        WEIGHTS: weights,
+        **onnx,
         SPLITS: upstream["splits"].read_bytes(BY_SHA256 if redacted else NAMED),
         **report,
         **({CONDITIONS: upstream[CONDITIONS_STEP].read_bytes(CONDITIONS)} if seen else {}),
@@ -203,9 +215,11 @@ def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, Publish
     kind = POLICIES[record.policy.type]
     _require_chain(upstream, kind)
     lineage = _lineage(upstream, redacted=record.is_redacted)
-    files = {name: published.read_bytes(name) for name in published.content if name != WEIGHTS}
-    weights = published_file(published, WEIGHTS)
-    whole = with_provenance({**files, WEIGHTS: weights, **lineage}, _manifests(upstream))
+    files = {
+        name: published_file(published, name) if name in (WEIGHTS, ONNX) else published.read_bytes(name)
+        for name in published.content
+    }
+    whole = with_provenance({**files, **lineage}, _manifests(upstream))
     return Artifact(whole, metrics=published.manifest.metrics)
 
 
@@ -327,6 +341,18 @@ def _require_relative(names: Iterable[str], *, role: str) -> None:
 def _stage_weights(predictor: Predictor, directory: Path) -> StagedFile:
     path = directory / WEIGHTS
     return StagedFile.at(path, write_checkpoint_atomic(path, predictor.model))
+
+
+def _onnx(
+    predictor: Predictor, parts: _Parts, weights: StagedFile, pictures: ImageReader
+) -> dict[str, bytes | StagedFile]:
+    """Export the predictor to ONNX, and prove it on every image of val_test as it arrives in use."""
+    from streetvision_core.bundle.onnx.export import export_onnx
+
+    images = (pictures.image(name) for name in parts.splits.roles["val_test"])
+    data, record = export_onnx(predictor, images, weights_sha256=weights.sha256)
+    path = weights.path.with_name(ONNX)
+    return {ONNX: StagedFile.at(path, write_file_atomic(path, data)), ONNX_RECORD: record.to_bytes()}
 
 
 def _describe(files: Mapping[str, bytes | StagedFile], facts: CardFacts, policy: PolicyEntry) -> BundleRecord:

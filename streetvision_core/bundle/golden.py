@@ -31,7 +31,7 @@ from streetvision_core.io.records import Record
 from streetvision_core.report.evaluation import in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from PIL.Image import Image
 
@@ -172,6 +172,13 @@ def pixels_alone(image: Image) -> bytes:
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
+
+
+def golden_images(expected: Expected, files: Mapping[str, bytes]) -> Iterator[Image]:
+    """Decode the golden images."""
+    from streetvision_core.data.decoding.decode import decode
+
+    return (decode(files[one.file]) for one in expected.pictures)
 
 
 def golden_problems(expected: Expected, files: Mapping[str, bytes], predictor: Predictor) -> list[str]:

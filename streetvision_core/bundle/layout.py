@@ -4,6 +4,7 @@
 
     bundle.json                       the record below
     config.json, model.safetensors    timm hub format, the operating point folded into the last layer
+    model.onnx, onnx.json             the same function for ONNX Runtime, and its proof; only where asked for
     tensors.json                      the SHA-256 of each tensor as it was trained; not in older bundles
     policy/NAME                       the files of exactly one policy
     splits.json                       byte for byte as its step published it
@@ -47,9 +48,12 @@ SCHEMA_VERSION = 2  # 1 has none of the fields that say where model, policy and 
 RECORD, CONFIG, WEIGHTS = "bundle.json", "config.json", "model.safetensors"
 SPLITS, EVALUATION, EXPECTED = "splits.json", "evaluation.json", "golden/expected.json"
 TENSORS = "tensors.json"
+ONNX, ONNX_RECORD = "model.onnx", "onnx.json"
 CARD, README, LICENSE = "model_card.json", "README.md", "LICENSE"
 CONDITIONS = "conditions.json"
 GOLDEN_PREFIX = "golden/"
+# The oldest versions that open a bundle as it is (docs/decisions/bundle.md says how they were found).
+TIMM_FLOOR, TRANSFORMERS_FLOOR = "1.0.16", "4.48"
 FIXED = (RECORD, CONFIG, WEIGHTS, SPLITS, EXPECTED, CARD, README, LICENSE)
 LABELS = ("None", "Roadwork")
 REDACTED: Final = "redacted"
@@ -149,5 +153,5 @@ def is_known(name: str) -> bool:
     """Tell whether a file of this relative name belongs into a bundle."""
     policy_files = {kind.path for kind in POLICIES.values()}
     patterns = (_GOLDEN, _LINEAGE, _LICENSE)
-    fixed = (*FIXED, EVALUATION, TENSORS, CONDITIONS, DRIFT_NAME, RELEASE_NAME)
+    fixed = (*FIXED, EVALUATION, TENSORS, ONNX, ONNX_RECORD, CONDITIONS, DRIFT_NAME, RELEASE_NAME)
     return name in fixed or name in policy_files or any(pattern.fullmatch(name) for pattern in patterns)

@@ -37,6 +37,7 @@ from streetvision_core.bundle.layout import (
     EXPECTED,
     FIXED,
     LABELS,
+    ONNX_RECORD,
     RECORD,
     SPLITS,
     TENSORS,
@@ -45,6 +46,7 @@ from streetvision_core.bundle.layout import (
 )
 from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.model_card import ModelCard
+from streetvision_core.bundle.onnx.specification import OnnxRecord
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.data.conditions import Conditions
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
@@ -87,6 +89,7 @@ class Records:
     those under which the operating point was tuned, and ``drift`` is what new images are compared with, each
     None where an older version did not record it, and ``drift`` also where nothing came from val_calib;
     ``release`` is the verdict by the release rules, None in a bundle of before there were any;
+    ``onnx`` is what is said of ``model.onnx``, None where there is none;
     ``private`` has the side files by step, none where the bundle is redacted.
     """
 
@@ -103,6 +106,7 @@ class Records:
     conditions: Conditions | None
     drift: Reference | None
     release: Release | None
+    onnx: OnnxRecord | None
     lineage: Mapping[str, StepManifest]
     private: Mapping[str, PrivateRecord]
 
@@ -198,7 +202,7 @@ def _read_records(contents: Contents) -> Records:
     _check_config(config, record, where=where)
     card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
     seen = _read_conditions(contents, evaluation)
-    drift, release = (contents.files.get(name) for name in (DRIFT_NAME, RELEASE_NAME))
+    drift, release, onnx = (contents.files.get(name) for name in (DRIFT_NAME, RELEASE_NAME, ONNX_RECORD))
     return Records(
         contents,
         documents,
@@ -213,6 +217,7 @@ def _read_records(contents: Contents) -> Records:
         seen,
         None if drift is None else read_record(Reference, drift, where=f"{where}/{DRIFT_NAME}"),
         None if release is None else read_record(Release, release, where=f"{where}/{RELEASE_NAME}"),
+        None if onnx is None else read_record(OnnxRecord, onnx, where=f"{where}/{ONNX_RECORD}"),
         lineage,
         private,
     )

@@ -10,9 +10,10 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streetvision_core.bundle.golden import golden_problems
-from streetvision_core.bundle.layout import TENSORS, WEIGHTS
+from streetvision_core.bundle.golden import golden_images, golden_problems
+from streetvision_core.bundle.layout import ONNX, TENSORS, WEIGHTS
 from streetvision_core.bundle.load import Bundle, load_bundle
+from streetvision_core.bundle.onnx.extra import has_runtime
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.weights import trained_problems
 from streetvision_core.errors import BundleError
@@ -30,10 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """A verified bundle; ``golden`` counts the golden images that were reproduced, None if not tried."""
+    """A verified bundle; ``golden`` counts the golden images that were reproduced, None if not tried.
+
+    ``onnx`` is true where ONNX Runtime answered them alike.
+    """
 
     bundle: Bundle
     golden: int | None = None
+    onnx: bool = False
 
     def summary(self) -> str:
         """Describe the bundle in a few lines a person can read."""
@@ -57,6 +62,7 @@ class Verification:
             "chain": ", ".join(sorted(bundle.lineage)),
             "machine": self._machine_text(),
             "golden": self._golden_text(),
+            **({"onnx": self._onnx_text()} if bundle.onnx else {}),
             "made by": f"run {manifest.run_id}, code {manifest.git_sha}{' (dirty)' * manifest.git_dirty}",
             "data": manifest.data_version,
             "manifest": bundle.contents.manifest_sha256,
@@ -113,6 +119,13 @@ class Verification:
             return f"{len(self.bundle.expected.pictures)} images, not answered again (--deep does)"
         return f"{self.golden} images answered again, as expected"
 
+    def _onnx_text(self) -> str:
+        assert self.bundle.onnx is not None
+        if self.onnx:
+            return f"opset {self.bundle.onnx.opset}, answers the golden images alike"
+        why = "onnxruntime is not installed" if self.golden else "--deep does, where there are golden images"
+        return f"opset {self.bundle.onnx.opset}, of this policy and these weights; not run ({why})"
+
 
 def verify_bundle(
     bundle_path: str | os.PathLike[str],
@@ -149,7 +162,13 @@ def verify_bundle(
             bundle.contents.path,
             "Compare the versions in lineage/ with those installed here; where they agree, do not use it.",
         )
-    return Verification(bundle, golden=len(bundle.expected.pictures))
+    golden = len(bundle.expected.pictures)
+    runs = bool(golden) and bundle.onnx is not None and has_runtime()
+    if runs:
+        from streetvision_core.bundle.onnx.parity import prove
+
+        prove(contents.files[ONNX], predictor, golden_images(bundle.expected, contents.files))
+    return Verification(bundle, golden=golden, onnx=runs)
 
 
 def _ends(interval: Range | None) -> str:

@@ -1,4 +1,4 @@
-"""The commands of bundles: verify (of the store as well), predict, drift, sign, publish and fetch."""
+"""The commands of bundles: verify (of the store as well), predict, drift, export, sign, publish and fetch."""
 
 from __future__ import annotations
 
@@ -157,6 +157,30 @@ def _fetch(parsed: argparse.Namespace) -> int:
     origin = _origin(parsed)
     verification, commit = fetch(parsed.repository, parsed.directory, revision=parsed.revision, **origin)
     print_text(f"{verification.summary()}\nfrom       {parsed.repository} at {commit}")
+    return GOOD
+
+
+def add_export(commands: Commands) -> None:
+    """Add `export`."""
+    export = add_to_store(commands, _export)
+    export.add_argument("format", metavar="FORMAT", choices=["onnx"], help="onnx")
+    export.add_argument("path", metavar="BUNDLE", nargs="?", help="its folder (default: the current one)")
+    export.add_argument("--output", metavar="FILE", type=Path, required=True, help="the file to write")
+    _add_origin(export)
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    """Export a bundle to ONNX, for ONNX Runtime.
+
+    The bundle is verified first, and the file is proved to answer as the bundle does. It needs the extra
+    onnx, unless the bundle ships its ONNX file.
+    """
+    from streetvision_core.bundle import load_bundle
+    from streetvision_core.bundle.onnx.export import write_onnx
+    from streetvision_core.history.find import find_published
+
+    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    print_text(write_onnx(load_bundle(path, **_origin(parsed)), parsed.output))
     return GOOD
 
 

@@ -52,16 +52,17 @@ def reproduction_problems(
     begin = 0
     for names, measured in predictor.measure(pictures, extras=predictor.policy.extras):
         batch = recorded[begin : begin + len(names)]
-        problems += _differing(predictor.policy, batch, measured, tolerance=tolerance)
+        problems += differing(predictor.policy, batch, measured, tolerance=tolerance)
         begin += len(names)
     if begin != len(recorded):
         problems.append(f"{begin} images were decided again, and {len(recorded)} are recorded")
     return problems
 
 
-def _differing(
+def differing(
     policy: Policy, recorded: Sequence[Recorded], measured: Measured, *, tolerance: float
 ) -> Iterator[str]:
+    """Hold the records of images against what was measured of them; one sentence for each that differs."""
     was = np.array([one.logits for one in recorded])
     close = np.abs(measured.logits - was) <= tolerance * _scale(was)[:, None]
     decided = policy.decide(measured.logits, measured.extras)

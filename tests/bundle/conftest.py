@@ -48,6 +48,13 @@ def scrc_bundle(chain):
 
 
 @pytest.fixture(scope="session")
+def onnx_bundle(chain):
+    """The bundle of the same chain and policy that ships model.onnx as well. Nobody writes here."""
+    pytest.importorskip("onnxruntime", reason="model.onnx was NOT tested: the extra onnx is not installed")
+    return chain.bundle("20261121T093006-00000006", onnx=True)
+
+
+@pytest.fixture(scope="session")
 def predictor(bundle):
     from streetvision_core.bundle import Predictor
 

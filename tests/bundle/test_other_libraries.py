@@ -1,22 +1,53 @@
-"""The bundle opens elsewhere as it is: in timm and in transformers, with 0.5 as the tuned decision."""
+"""The bundle decides elsewhere as it does here: in timm, in transformers and in ONNX Runtime.
 
-import importlib.util
+Each client runs in an environment that holds what it needs and nothing else, least of all StreetVision.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from streetvision_core.bundle.layout import ONNX, TIMM_FLOOR, TRANSFORMERS_FLOOR
+from streetvision_core.inference.reproduce import TOLERANCE
 from tests.bundle.chain import copy
+from tests.bundle.lone import answered, ask, can_import, make_alone
+
+CLIENTS, ROOT = Path(__file__).parent / "clients", Path(__file__).parents[2]
+HEAVY = ("torch", "timm", "transformers", "onnxruntime", "streetvision_core", "scipy", "simplejpeg")
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program, the distributions that its environment is made of, and what of `HEAVY` it then has."""
+
+    script: str
+    needs: tuple[str, ...]
+    has: tuple[str, ...]
+    opens: str = ""
+
+
+KNOWN = {
+    "timm": Client("timm_alone.py", ("timm", "pillow"), ("torch", "timm")),
+    "transformers": Client(
+        "pipeline.py", ("transformers", "torch", "timm", "pillow"), ("torch", "timm", "transformers")
+    ),
+    "onnxruntime": Client("onnx_runtime.py", ("onnxruntime", "numpy", "pillow"), ("onnxruntime",), ONNX),
+}
 
 
 @pytest.fixture(scope="module")
-def moved(bundle, tmp_path_factory):
-    return copy(bundle, tmp_path_factory.mktemp("receiver") / "model")
-
-
-@pytest.fixture(scope="module")
-def images(moved):
-    return [Image.open(path).convert("RGB") for path in sorted(moved.glob("golden/0*"))]
+def images(chain, bundle, tmp_path_factory):
+    """The files of val_test, and the golden images behind them."""
+    folder, reader = tmp_path_factory.mktemp("val_test"), chain.pictures("val_test")
+    files = []
+    for number, name in enumerate(chain.splits.roles["val_test"]):
+        files.append(folder / f"{number:03d}{Path(name).suffix}")
+        files[-1].write_bytes(reader.read(name))
+    return [*files, *sorted(bundle.glob("golden/0*"))]
 
 
 @pytest.fixture(scope="module")
@@ -24,32 +55,66 @@ def answers(predictor, images):
     return list(predictor.predict(images))
 
 
-def test_timm_opens_the_folder_and_gives_the_same_logits(moved, images, answers):
-    import timm
-    import torch
-
-    model = timm.create_model(f"local-dir:{moved}", pretrained=True).eval()
-    transform = timm.data.create_transform(
-        **timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg), is_training=False
-    )
-    with torch.inference_mode():
-        logits = model(torch.stack([transform(image) for image in images])).numpy()
-    np.testing.assert_allclose(logits, [answer.logits for answer in answers], atol=1e-4)
-    assert list(model.pretrained_cfg["label_names"]) == ["None", "Roadwork"]
+@pytest.fixture(scope="module")
+def pythons(tmp_path_factory):
+    """The Python of each client that can run here, in an environment of its own."""
+    folder = tmp_path_factory.mktemp("environments")
+    return {name: make_alone(folder / name, *one.needs) for name, one in KNOWN.items() if find_spec(name)}
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None,
-    reason="transformers is not installed: that the miner's pipeline opens the bundle was NOT tested",
-)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_the_pipeline_of_transformers_gives_the_same_decisions_at_one_half(moved, images, answers):
-    """As a StreetVision miner calls it: the score of the label Roadwork, rounded."""
-    from transformers import pipeline
+@pytest.fixture(scope="module")
+def told(pythons, bundle, images, request, tmp_path_factory):
+    """What each client said of every image; they run side by side."""
+    folder = tmp_path_factory.mktemp("receiver")
+    running = {}
+    for name, python in pythons.items():
+        client = KNOWN[name]
+        source = request.getfixturevalue("onnx_bundle") if client.opens else bundle
+        opened = copy(source, folder / name) / client.opens
+        running[name] = ask(python, CLIENTS / client.script, opened, *images)
+    return {name: [json.loads(line) for line in answered(one).splitlines()] for name, one in running.items()}
 
-    classify = pipeline("image-classification", model=str(moved), device="cpu")
-    for image, answer in zip(images, answers, strict=True):
-        scores = {one["label"]: one["score"] for one in classify(image)}
-        assert set(scores) == {"None", "Roadwork"}
-        assert scores["Roadwork"] == pytest.approx(answer.probability, abs=1e-4)
-        assert (scores["Roadwork"] > 0.5) == (answer.decision == "roadwork")
+
+def require(name):
+    if not find_spec(name):
+        pytest.skip(f"{name} is not installed: that it opens the bundle was NOT tested")
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_an_environment_holds_nothing_but_what_its_client_needs(pythons, name):
+    require(name)
+    assert can_import(pythons[name], *HEAVY) == list(KNOWN[name].has)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_client_decides_all_of_val_test_as_the_predictor_does(told, answers, name):
+    """Up to near-ties: margins that a grey level of another decoder of JPEG could turn."""
+    require(name)
+    assert len(told[name]) == len(answers) > 12
+    for line, answer in zip(told[name], answers, strict=True):
+        assert line["probability"] == pytest.approx(answer.probability, abs=1e-4)
+        if "logits" in line:
+            np.testing.assert_allclose(line["logits"], answer.logits, atol=TOLERANCE)
+        margin = answer.logits[1] - answer.logits[0]
+        assert line["decision"] == answer.decision or abs(margin) < 2 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_client_answers_the_golden_images_as_they_were_recorded(told, bundle, name):
+    require(name)
+    golden = json.loads((bundle / "golden/expected.json").read_bytes())["pictures"]
+    for line, one in zip(told[name][-len(golden) :], golden, strict=True):
+        assert line["probability"] == pytest.approx(one["probability"], abs=1e-4)
+        assert line["decision"] == one["decision"]
+
+
+def test_the_floors_are_told_as_they_were_found(bundle):
+    """README and docs name one constant each; docs/decisions/bundle.md says how they were found."""
+    card, docs = (bundle / "README.md").read_text(), (ROOT / "docs/bundle.md").read_text()
+    decision = (ROOT / "docs/decisions/bundle.md").read_text()
+    for floor in (TIMM_FLOOR, TRANSFORMERS_FLOOR):
+        assert f"{floor} or later" in card
+    assert f"timm from {TIMM_FLOOR} on" in docs
+    assert f"transformers from {TRANSFORMERS_FLOOR} on" in docs
+    assert f"timm {TIMM_FLOOR}" in decision
+    assert f"transformers {TRANSFORMERS_FLOOR}" in decision
