@@ -1,9 +1,8 @@
-"""The commands of bundles: verify, predict, drift, publish and fetch. The first is of the store as well."""
+"""The commands of bundles but for `predict`: verify (of the store as well), drift, publish and fetch."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,8 @@ from streetvision_core.commands.shared import (
     complain,
     print_text,
     show,
-    tell,
 )
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.escape import for_json_text
 
 if TYPE_CHECKING:
     from streetvision_core.commands.shared import Commands
@@ -31,7 +28,7 @@ def add_verify(commands: Commands) -> None:
     what = verify.add_mutually_exclusive_group()
     what.add_argument("name", metavar="RUN|BUNDLE", nargs="?", help="a run, or the folder of a bundle")
     what.add_argument("--all", action="store_true", help="everything published, and every pointer")
-    _add_manifest_sha256(verify)
+    add_manifest_sha256(verify)
     verify.add_argument("--deep", action="store_true", help="also answer a bundle's golden images again")
 
 
@@ -68,14 +65,6 @@ def _verify_bundle(path: str, *, deep: bool, manifest_sha256: str | None = None)
 
     print_text(verify_bundle(path, deep=deep, manifest_sha256=manifest_sha256).summary())
     return GOOD
-
-
-def add_predict(commands: Commands) -> None:
-    """Add `predict`."""
-    predict = add(commands, _predict)
-    predict.add_argument("path", metavar="PATH", help="the folder of the bundle")
-    _add_manifest_sha256(predict)
-    predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image's file")
 
 
 def add_publish(commands: Commands) -> None:
@@ -126,34 +115,12 @@ def _fetch(parsed: argparse.Namespace) -> int:
     return GOOD
 
 
-def _predict(parsed: argparse.Namespace) -> int:
-    """Answer images with a bundle, one JSON line each.
-
-    The bundle is verified first. A line has: picture, probability, decision.
-    """
-    from streetvision_core.bundle import Predictor, load_bundle
-
-    bundle, unreadable = load_bundle(parsed.path, manifest_sha256=parsed.manifest_sha256), []
-    if additions := str(bundle.contents.additions):
-        tell(f"Beside the bundle: {additions}.")
-    predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
-
-    def note(name: str, error: DataError) -> None:
-        unreadable.append(name)
-        complain(error)
-
-    for answer in predictor.predict(parsed.images, on_error=note):
-        line = {"picture": answer.name, "probability": answer.probability, "decision": answer.decision}
-        print(for_json_text(json.dumps(line)), flush=True)
-    return BAD if unreadable else GOOD
-
-
 def add_drift(commands: Commands) -> None:
     """Add `drift`."""
     drift = add(commands, _drift)
     drift.add_argument("path", metavar="BUNDLE", help="the folder of the bundle")
     drift.add_argument("folder", metavar="FOLDER", help="new images, in it and below it")
-    _add_manifest_sha256(drift)
+    add_manifest_sha256(drift)
     drift.add_argument(
         "--group-pattern",
         metavar="REGEX",
@@ -188,7 +155,8 @@ def _drift(parsed: argparse.Namespace) -> int:
     return show(answer, as_json=parsed.json)
 
 
-def _add_manifest_sha256(command: argparse.ArgumentParser) -> None:
+def add_manifest_sha256(command: argparse.ArgumentParser) -> None:
+    """Add the digest that the bundle's manifest must have."""
     command.add_argument(
         "--manifest-sha256",
         metavar="SHA256",
