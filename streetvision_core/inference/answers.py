@@ -92,7 +92,7 @@ class Csv:
         return text.getvalue().encode()
 
 
-FORMATS = {"json": JsonLines, "csv": Csv}
+FORMATS: Mapping[str, type[JsonLines | Csv]] = {"json": JsonLines, "csv": Csv}
 
 
 @dataclass(frozen=True)

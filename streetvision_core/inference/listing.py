@@ -28,7 +28,7 @@ from streetvision_core.inference.predictor import NamedImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from io import BufferedIOBase
+    from typing import BinaryIO
 
 COLUMNS = ("path", "image", "name")
 STANDARD_INPUT = "-"
@@ -53,7 +53,7 @@ class Reading:
     null: bool = False
 
 
-def list_images(arguments: Sequence[str], reading: Reading, *, names: BufferedIOBase) -> Listing:
+def list_images(arguments: Sequence[str], reading: Reading, *, names: BinaryIO) -> Listing:
     """List the images of a command line.
 
     Args:
@@ -166,7 +166,7 @@ def _read_listed(cell: str, roots: Roots, finder: Finder) -> bytes:
         raise UnusableImageError(Reason.OUTSIDE, detail, cell) from error
 
 
-def read_names(file: BufferedIOBase, *, null: bool) -> Iterator[str]:
+def read_names(file: BinaryIO, *, null: bool) -> Iterator[str]:
     """Give the names in a stream as they come: one a line, or each ended by a NUL; empty ones are left out.
 
     Raises:
@@ -185,9 +185,9 @@ def read_names(file: BufferedIOBase, *, null: bool) -> Iterator[str]:
             yield os.fsdecode(name)
 
 
-def _ended_by_null(file: BufferedIOBase) -> Iterator[bytes]:
+def _ended_by_null(file: BinaryIO) -> Iterator[bytes]:
     rest = b""
-    while len(rest) <= MAX_LINE and (piece := file.read1(_PIECE_BYTES)):
+    while len(rest) <= MAX_LINE and (piece := file.read(_PIECE_BYTES)):
         *records, rest = (rest + piece).split(b"\0")
         yield from records
     yield rest

@@ -342,7 +342,8 @@ def test_memory_does_not_grow_with_the_number_of_images(bundle, tmp_path):
         "import resource, sys\nfrom streetvision_core.cli import main\n"
         "bundle, few, many = sys.argv[1:]\npeaks = []\n"
         "for names in (few, many):\n"
-        "    assert main(['predict', bundle, names, '--output', names + '.jsonl', '--batch-size', '4']) == 0\n"
+        "    command = ['predict', bundle, names, '--output', names + '.jsonl', '--batch-size', '4']\n"
+        "    assert main(command) == 0\n"
         "    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
         "print(peaks[1] - peaks[0])\n"
     )
