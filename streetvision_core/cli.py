@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.commands import bundles, promote
+from streetvision_core.commands import bundles, predict, promote
 from streetvision_core.commands.shared import (
     BAD,
     GOES_ON,
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_path,
         _add_report,
         _add_gc,
-        bundles.add_predict,
+        predict.add_predict,
         bundles.add_drift,
         bundles.add_sign,
         bundles.add_export,

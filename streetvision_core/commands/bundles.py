@@ -1,9 +1,8 @@
-"""The commands of bundles: verify (of the store as well), predict, drift, export, sign, publish and fetch."""
+"""The commands of bundles: verify (of the store as well), drift, export, sign, publish and fetch."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +16,8 @@ from streetvision_core.commands.shared import (
     complain,
     print_text,
     show,
-    tell,
 )
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.escape import for_json_text
 from streetvision_core.io.names import SIGNATURE_NAME
 
 if TYPE_CHECKING:
@@ -33,7 +30,7 @@ def add_verify(commands: Commands) -> None:
     what = verify.add_mutually_exclusive_group()
     what.add_argument("name", metavar="RUN|BUNDLE", nargs="?", help="a run, or the folder of a bundle")
     what.add_argument("--all", action="store_true", help="everything published, and every pointer")
-    _add_origin(verify)
+    add_origin(verify)
     verify.add_argument("--deep", action="store_true", help="also answer a bundle's golden images again")
 
 
@@ -46,8 +43,8 @@ def _verify(parsed: argparse.Namespace) -> int:
     from streetvision_core.history.find import find_run, names_folder, open_store
 
     if parsed.name and names_folder(parsed.name):
-        return _verify_bundle(parsed.name, deep=parsed.deep, **_origin(parsed))
-    if any(value is not None for value in _origin(parsed).values()):
+        return _verify_bundle(parsed.name, deep=parsed.deep, **origin_of(parsed))
+    if any(value is not None for value in origin_of(parsed).values()):
         parsed.parser.error("--manifest-sha256 and --key are for the folder of a bundle (./NAME)")
     from streetvision_core.history.verify import verify_current, verify_everything, verify_run
 
@@ -70,14 +67,6 @@ def _verify_bundle(path: str, *, deep: bool, **origin: str | None) -> int:
 
     print_text(verify_bundle(path, deep=deep, **origin).summary())
     return GOOD
-
-
-def add_predict(commands: Commands) -> None:
-    """Add `predict`."""
-    predict = add(commands, _predict)
-    predict.add_argument("path", metavar="PATH", help="the folder of the bundle")
-    _add_origin(predict)
-    predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image's file")
 
 
 def add_sign(commands: Commands) -> None:
@@ -144,7 +133,7 @@ def add_fetch(commands: Commands) -> None:
     fetch.add_argument("repository", metavar="REPO", help="OWNER/NAME on the hub")
     fetch.add_argument("directory", metavar="DIR", help="a new or an empty folder")
     fetch.add_argument("--revision", metavar="NAME", default="main", help="a branch, a tag or a commit")
-    _add_origin(fetch)
+    add_origin(fetch)
 
 
 def _fetch(parsed: argparse.Namespace) -> int:
@@ -154,7 +143,7 @@ def _fetch(parsed: argparse.Namespace) -> int:
     """
     from streetvision_core.bundle.hub.fetch import fetch
 
-    origin = _origin(parsed)
+    origin = origin_of(parsed)
     verification, commit = fetch(parsed.repository, parsed.directory, revision=parsed.revision, **origin)
     print_text(f"{verification.summary()}\nfrom       {parsed.repository} at {commit}")
     return GOOD
@@ -166,7 +155,7 @@ def add_export(commands: Commands) -> None:
     export.add_argument("format", metavar="FORMAT", choices=["onnx"], help="onnx")
     export.add_argument("path", metavar="BUNDLE", nargs="?", help="its folder (default: the current one)")
     export.add_argument("--output", metavar="FILE", type=Path, required=True, help="the file to write")
-    _add_origin(export)
+    add_origin(export)
 
 
 def _export(parsed: argparse.Namespace) -> int:
@@ -180,30 +169,8 @@ def _export(parsed: argparse.Namespace) -> int:
     from streetvision_core.history.find import find_published
 
     path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
-    print_text(write_onnx(load_bundle(path, **_origin(parsed)), parsed.output))
+    print_text(write_onnx(load_bundle(path, **origin_of(parsed)), parsed.output))
     return GOOD
-
-
-def _predict(parsed: argparse.Namespace) -> int:
-    """Answer images with a bundle, one JSON line each.
-
-    The bundle is verified first. A line has: picture, probability, decision.
-    """
-    from streetvision_core.bundle import Predictor, load_bundle
-
-    bundle, unreadable = load_bundle(parsed.path, **_origin(parsed)), []
-    if additions := str(bundle.contents.additions):
-        tell(f"Beside the bundle: {additions}.")
-    predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
-
-    def note(name: str, error: DataError) -> None:
-        unreadable.append(name)
-        complain(error)
-
-    for answer in predictor.predict(parsed.images, on_error=note):
-        line = {"picture": answer.name, "probability": answer.probability, "decision": answer.decision}
-        print(for_json_text(json.dumps(line)), flush=True)
-    return BAD if unreadable else GOOD
 
 
 def add_drift(commands: Commands) -> None:
@@ -211,7 +178,7 @@ def add_drift(commands: Commands) -> None:
     drift = add(commands, _drift)
     drift.add_argument("path", metavar="BUNDLE", help="the folder of the bundle")
     drift.add_argument("folder", metavar="FOLDER", help="new images, in it and below it")
-    _add_origin(drift)
+    add_origin(drift)
     drift.add_argument(
         "--group-pattern",
         metavar="REGEX",
@@ -230,7 +197,7 @@ def _drift(parsed: argparse.Namespace) -> int:
     from streetvision_core.bundle import Predictor, load_bundle
     from streetvision_core.inference.drift import compare_folder
 
-    bundle = load_bundle(parsed.path, **_origin(parsed))
+    bundle = load_bundle(parsed.path, **origin_of(parsed))
     try:
         answer = compare_folder(
             Predictor(bundle.model, config=bundle.config, policy=bundle.policy),
@@ -246,7 +213,8 @@ def _drift(parsed: argparse.Namespace) -> int:
     return show(answer, as_json=parsed.json)
 
 
-def _add_origin(command: argparse.ArgumentParser) -> None:
+def add_origin(command: argparse.ArgumentParser) -> None:
+    """Add what the bundle has to prove of its origin."""
     command.add_argument(
         "--manifest-sha256",
         metavar="SHA256",
@@ -256,7 +224,8 @@ def _add_origin(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", metavar="PUBLIC.pem", help="the key of somebody you trust, who signed it")
 
 
-def _origin(parsed: argparse.Namespace) -> dict[str, str | None]:
+def origin_of(parsed: argparse.Namespace) -> dict[str, str | None]:
+    """Return what `add_origin` added, as `load_bundle` takes it."""
     return {"manifest_sha256": parsed.manifest_sha256, "key": parsed.key}
 
 

@@ -19,8 +19,6 @@ import os
 import tempfile
 import time
 import weakref
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -35,6 +33,7 @@ from streetvision_core.data.decoding import jpeg
 from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import ConfigError, IntegrityError
 from streetvision_core.inference import features, predict
+from streetvision_core.inference.ahead import run_ahead
 from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 from streetvision_core.inference.features import batch_features, classify_features, find_row_shape
 from streetvision_core.inference.predict import (
@@ -54,7 +53,7 @@ from streetvision_core.models.pooling import pool_features, pool_logits
 from streetvision_core.models.preprocessing import hub_transform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
     from PIL.Image import Image
@@ -260,7 +259,7 @@ def image_features(
 
     writer = _Writer(features)
     try:
-        pixels = _run_ahead(load, missing.tolist())
+        pixels = run_ahead(load, missing.tolist(), threads=READERS, ahead=AHEAD)
         batches = prepared_batches(
             model, pixels, batch_size=BATCH_SIZE, device=choose_device() if device is None else device
         )
@@ -370,20 +369,6 @@ class _Writer:
         self.positions.clear()
         self.rows.clear()
         self.published = time.monotonic()
-
-
-def _run_ahead(load: Callable[[int], torch.Tensor], positions: Sequence[int]) -> Iterator[torch.Tensor]:
-    """Give what `load` returns in order, computed in threads, at most `AHEAD` before it is asked for."""
-    pool = ThreadPoolExecutor(READERS)
-    try:
-        waiting = deque(pool.submit(load, position) for position in positions[:AHEAD])
-        for following in range(AHEAD, AHEAD + len(positions)):
-            pixels = waiting.popleft().result()
-            if following < len(positions):
-                waiting.append(pool.submit(load, positions[following]))
-            yield pixels
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:

@@ -213,8 +213,9 @@ def forward_views(
 
 
 def _forward(model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int) -> torch.Tensor:
-    filling = (0, 0, 0, 0, 0, 0, 0, batch_size - len(pixels))
-    inputs = transform.normalise(functional.pad(pixels, filling))
+    missing = batch_size - len(pixels)
+    filled = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else pixels
+    inputs = transform.normalise(filled)
     with torch.autocast(inputs.device.type, enabled=False):
         logits: torch.Tensor = model(inputs.contiguous(memory_format=memory_format(model)))
     return logits[: len(pixels)].float()

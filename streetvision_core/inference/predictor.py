@@ -10,7 +10,7 @@ Images are taken lazily, a batch at a time, and answered in their order. A batch
 image's logits do not depend on how many follow; only an image that comes all alone goes through the network
 alone, ten times as fast, with logits that differ in the last digits (far below `reproduce.TOLERANCE`). Each
 image becomes the small tensor that the network sees as soon as it is decoded: of large images there is one in
-memory, however many a batch holds.
+memory for each thread that decodes, however many a batch holds.
 """
 
 from __future__ import annotations
@@ -34,9 +34,17 @@ if TYPE_CHECKING:
     from streetvision_core.inference.logits import TrainedClassifier
     from streetvision_core.inference.predict import Measured
 
-    ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
+    ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | "NamedImage"
 
 BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An image with a name of its own; `read` gives its bytes when its turn comes, or raises DataError."""
+
+    name: str
+    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,13 @@ class Prediction:
 class ImageClassifier:
     """A classifier that is shown images of any kind, and gives logits and extras as its weights say."""
 
-    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any]) -> None:
+    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], device: str = "cpu") -> None:
         from streetvision_core.inference.predict import prepare
         from streetvision_core.models.preprocessing import hub_transform
 
-        prepare(model, "cpu")
+        prepare(model, device)
         self.model = model
+        self.device = device
         self.config = config
         self._transform = hub_transform(config)
 
@@ -72,6 +81,8 @@ class ImageClassifier:
         *,
         extras: Collection[str] = (),
         on_error: Callable[[str, DataError], None] | None = None,
+        batch_size: int = BATCH_SIZE,
+        threads: int = 0,
     ) -> Iterator[tuple[list[str], Measured]]:
         """Give what the images are decided by, a batch at a time: their names, logits and extras.
 
@@ -79,6 +90,8 @@ class ImageClassifier:
             pictures: As for :meth:`predict`.
             extras: Names of the extras that are measured as well.
             on_error: As for :meth:`predict`.
+            batch_size: As for :meth:`predict`.
+            threads: As for :meth:`predict`.
 
         Raises:
             DataError: an image cannot be read; the error names it.
@@ -90,13 +103,14 @@ class ImageClassifier:
         if isinstance(pictures, (str, bytes, os.PathLike)):
             found = f"one {type(pictures).__name__}"
             raise DataError("a list of images", found, "predict", "Write [image] for a single one.")
-        readable = self._readable(pictures, on_error)
+        attempts = self._attempts(pictures, threads=threads, ahead=2 * batch_size)
+        readable = _readable(attempts, on_error)
         begun = False
-        while batch := list(itertools.islice(readable, BATCH_SIZE)):
-            alone = len(batch) == 1 and not begun
+        while batch := list(itertools.islice(readable, batch_size)):
+            alone = len(batch) == 1 and not begun and not threads
             begun = True
-            size = self._size_of_one if alone else BATCH_SIZE
-            pixels = torch.stack([seen for _, seen in batch])
+            size = self._size_of_one if alone else batch_size
+            pixels = torch.stack([seen for _, seen in batch]).to(self.device)
             measured = measure_batch(self.model, pixels, self._transform, batch_size=size, extras=extras)
             yield [name for name, _ in batch], measured
 
@@ -106,19 +120,24 @@ class ImageClassifier:
         views = self._transform.views
         return 1 if views is None else min(views.count, BATCH_SIZE)
 
-    def _readable(
-        self, pictures: Iterable[ImageLike], on_error: Callable[[str, DataError], None] | None
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        for position, image in enumerate(pictures, start=1):
-            name = os.fsdecode(image) if isinstance(image, (str, os.PathLike)) else f"image {position}"
-            try:
-                pixels = self._see(image, name)
-            except DataError as error:
-                if on_error is None:
-                    raise
-                on_error(name, error)
-            else:
-                yield name, pixels
+    def _attempts(
+        self, pictures: Iterable[ImageLike], *, threads: int, ahead: int
+    ) -> Iterator[tuple[str, torch.Tensor | DataError]]:
+        numbered = enumerate(pictures, start=1)
+        if not threads:
+            return map(self._attempt, numbered)
+        from streetvision_core.inference.ahead import run_ahead
+
+        return run_ahead(self._attempt, numbered, threads=threads, ahead=ahead)
+
+    def _attempt(self, numbered: tuple[int, ImageLike]) -> tuple[str, torch.Tensor | DataError]:
+        """Return the name of an image, and what the network sees of it or why that cannot be."""
+        position, image = numbered
+        name = name_of(image) or f"image {position}"
+        try:
+            return name, self._see(image, name)
+        except DataError as error:
+            return name, error
 
     def _see(self, image: ImageLike, name: str) -> torch.Tensor:
         try:
@@ -133,8 +152,10 @@ class ImageClassifier:
 class Predictor(ImageClassifier):
     """A classifier with its policy folded in; `bundle.Predictor` also loads one from a bundle."""
 
-    def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], policy: Policy) -> None:
-        super().__init__(model, config=config)
+    def __init__(
+        self, model: torch.nn.Module, *, config: Mapping[str, Any], policy: Policy, device: str = "cpu"
+    ) -> None:
+        super().__init__(model, config=config, device=device)
         self.policy = policy
 
     @classmethod
@@ -171,18 +192,27 @@ class Predictor(ImageClassifier):
         pictures: Iterable[ImageLike],
         *,
         on_error: Callable[[str, DataError], None] | None = None,
+        batch_size: int = BATCH_SIZE,
+        threads: int = 0,
     ) -> Iterator[Prediction]:
         """Answer each image, in order.
 
         Args:
-            pictures: Paths, bytes and Pillow images in any mix; taken a batch at a time.
+            pictures: Paths, bytes, Pillow images and named ones in any mix; taken a batch at a time, and with
+                threads up to two batches ahead.
             on_error: Called with the name and the error of an image that cannot be read, which is then
                 left out. Without it the error is raised.
+            batch_size: How many images, or views of images, pass the network at a time.
+            threads: How many read and decode images while the network runs; 0 for none beside it. With any,
+                the images are a part of many: one that is left alone goes through as one of a batch.
 
         Raises:
             DataError: an image cannot be read; the error names it.
         """
-        for names, measured in self.measure(pictures, extras=self.policy.extras, on_error=on_error):
+        batches = self.measure(
+            pictures, extras=self.policy.extras, on_error=on_error, batch_size=batch_size, threads=threads
+        )
+        for names, measured in batches:
             probabilities = positive_probability(measured.logits).tolist()
             decided = self.policy.decide(measured.logits, measured.extras)
             for name, probability, decision, (none, roadwork) in zip(
@@ -196,9 +226,14 @@ class Predictor(ImageClassifier):
         *,
         extras: Collection[str] = (),
         on_error: Callable[[str, DataError], None] | None = None,
+        batch_size: int = BATCH_SIZE,
+        threads: int = 0,
     ) -> Iterator[tuple[list[str], Measured]]:
         """Give names, folded logits and extras; the disagreement is that of the checkpoint's own logits."""
-        for names, measured in super().measure(pictures, extras=extras, on_error=on_error):
+        batches = super().measure(
+            pictures, extras=extras, on_error=on_error, batch_size=batch_size, threads=threads
+        )
+        for names, measured in batches:
             yield names, self._unscaled(measured)
 
     def _unscaled(self, measured: Measured) -> Measured:
@@ -209,10 +244,32 @@ class Predictor(ImageClassifier):
         return replace(measured, extras={**measured.extras, "disagreement": disagreement})
 
 
+def name_of(image: ImageLike) -> str | None:
+    """Return the name that an image brings with it: its own, or its path as it was given."""
+    if isinstance(image, NamedImage):
+        return image.name
+    return os.fsdecode(image) if isinstance(image, (str, os.PathLike)) else None
+
+
+def _readable(
+    attempts: Iterable[tuple[str, torch.Tensor | DataError]],
+    on_error: Callable[[str, DataError], None] | None,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, seen in attempts:
+        if not isinstance(seen, DataError):
+            yield name, seen
+        elif on_error is None:
+            raise seen
+        else:
+            on_error(name, seen)
+
+
 def _rgb(image: ImageLike, name: str) -> Image.Image:
     from streetvision_core.data.decoding.decode import decode, upright_rgb
     from streetvision_core.data.sources.files import read_file
 
+    if isinstance(image, NamedImage):
+        return decode(image.read())
     if isinstance(image, (bytes, bytearray, memoryview)):
         return decode(bytes(image))
     if isinstance(image, (str, os.PathLike)):

@@ -296,6 +296,31 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
+def open_to_go_on(path: Path) -> BinaryIO:
+    """Open the regular file that ``path`` leads to for reading and writing; make it where there is none.
+
+    Raises:
+        NotRegularFileError: it is a directory, a pipe or a device.
+        OSError: it cannot be opened.
+    """
+    if path.exists() and not path.is_file():
+        raise NotRegularFileError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _BINARY | _NO_WAITING, 0o666), "r+b")
+
+
+def lock_file(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed; tell whether nobody else holds it. Windows has no such lock."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class RandomReader:
     """Reads of an open file at any place, from any thread, and from processes that were forked later.
 

@@ -62,7 +62,8 @@ def test_an_unreadable_image_leaves_the_others_answered_and_exits_1(bundle, tmp_
     assert main(["predict", *map(str, (bundle, good[0], bad, tmp_path / "missing.jpg", good[1]))]) == 1
     printed = capsys.readouterr()
     assert [json.loads(line)["picture"] for line in printed.out.splitlines()] == [str(good[0]), str(good[1])]
-    assert len(printed.err.splitlines()) == 2
+    assert len(printed.err.splitlines()) == 3
+    assert printed.err.endswith("2 of 4 images could not be read.\n")
     assert "bad.jpg" in printed.err
     assert "missing.jpg" in printed.err
 

@@ -14,6 +14,7 @@ from streetvision_core.errors import IntegrityError
 from streetvision_core.eval.use.drift import DIRECTIONS
 from streetvision_core.inference import cached_features as features
 from streetvision_core.inference import features as model_features
+from streetvision_core.inference.ahead import run_ahead
 from streetvision_core.inference.cached_features import body_digest, measure_images
 from streetvision_core.inference.features import classify_features, find_row_shape
 from streetvision_core.inference.logits import digests_of, predict_role
@@ -176,21 +177,20 @@ def test_bytes_that_are_not_those_of_the_index_never_enter_and_what_came_before_
     assert sorted(toy.reader.reads) == sorted(names[32:])
 
 
-def test_the_reader_runs_ahead_by_a_bounded_number_of_images(monkeypatch):
-    monkeypatch.setattr(features, "AHEAD", 5)
+def test_the_reader_runs_ahead_by_a_bounded_number_of_images():
     loaded = []
 
     def load(position):
         loaded.append(position)
         return position
 
-    ahead = features._run_ahead(load, range(20))
+    ahead = run_ahead(load, range(20), threads=2, ahead=5)
     for taken in range(20):
         assert next(ahead) == taken
         assert len(loaded) <= taken + 1 + 5
     assert list(ahead) == []
     assert sorted(loaded) == list(range(20))
-    assert list(features._run_ahead(load, [])) == []
+    assert list(run_ahead(load, [], threads=2, ahead=5)) == []
 
 
 def test_features_classified_alone_give_the_logits_of_the_whole_model(each_checkpoint, toy, cache):

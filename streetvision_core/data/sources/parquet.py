@@ -38,12 +38,12 @@ from streetvision_core.data.sources.entry import (
     parse_text,
 )
 from streetvision_core.data.sources.files import resolve_source
-from streetvision_core.data.sources.rules import RowRules, check_columns, named_columns
+from streetvision_core.data.sources.rules import RowRules, check_columns, named_columns, no_column
 from streetvision_core.data.sources.spill import Spill
 from streetvision_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from streetvision_core.data.config import ParquetConfig
 
@@ -196,6 +196,28 @@ class _Columns:
                 decoded += 0 if buffer is None else buffer.size
                 _check_expansion(path, decoded, limit)
                 yield None if buffer is None else memoryview(buffer)
+
+
+def read_texts(path: Path, columns: Sequence[str]) -> Iterator[str]:
+    """Give the text of each row in the first of these columns that a Parquet file has; "" for a null.
+
+    Raises:
+        DataError: it cannot be read, has none of them as text, or has too many rows.
+    """
+    import pyarrow.parquet as pq
+
+    with _readable(path), pq.ParquetFile(path) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        _check_expansion(path, _claimed_bytes(file.metadata), _most_bytes(path))
+    _check_rows(rows, str(path))
+    leaf = next(
+        (name for name in columns if name in schema.names and _is_text(schema.field(name).type)), None
+    )
+    if leaf is None:
+        raise no_column("a column of text called", columns, schema.names, str(path))
+    with _readable(path):
+        for batch in _batches(path, [leaf], rows=_LISTED_ROWS):
+            yield from ("" if value is None else str(value) for value in _values(batch[leaf]))
 
 
 class _Present:

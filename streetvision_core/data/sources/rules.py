@@ -100,3 +100,13 @@ def check_columns(wanted: Iterable[str], present: Collection[str], where: str) -
             where,
             "Name the columns in the settings of the source.",
         )
+
+
+def no_column(expected: str, names: Sequence[str], present: Iterable[str], where: str) -> DataError:
+    """Return the error of a list that has none of the columns by which it could be read."""
+    return DataError(
+        f"{expected} {' or '.join(names)}",
+        f"the columns {', '.join(list(present)[:20]) or '(none)'}",
+        where,
+        "Name the column that holds the paths by --column.",
+    )
