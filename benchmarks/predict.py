@@ -4,8 +4,8 @@ Usage: python benchmarks/predict.py [IMAGES] [ROUNDS] [ARCHITECTURE] [SIDE]
 
 Both are programs of their own, asked in turn, on the same folder of images and the same weights; what they
 give must agree. A rate is that between the first answer and the last, so that importing torch is not in it;
-the whole process is shown as well. Memory is the most that a program and its children held at a time: the sum of
-their resident sets, and of their proportional ones, which count a shared page once (psutil, three times a
+the whole process is shown as well. Memory is the most that a program and its children held at a time: the sum
+of their resident sets, and of their proportional ones, which count a shared page once (psutil, three times a
 second).
 """
 

@@ -33,7 +33,7 @@ from lightning import Callback
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from streetvision_core.inference.predict import choose_device
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
