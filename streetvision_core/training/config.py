@@ -173,7 +173,7 @@ class TrainingConfig(Settings):
             given = getattr(self, group)
             _refuse_unused({f"{group}.{name}": getattr(given, name) for name in names}, type(given)())
         _refuse_unused({"mixup": self.mixup}, None)
-        if self.augmentation != Crop():
+        if self.augmentation.kind != Crop().kind:
             raise ConfigError(
                 "no augmentation of a probe, which sees each image as it is",
                 f"augmentation: {self.augmentation.kind}",

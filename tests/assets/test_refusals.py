@@ -94,6 +94,10 @@ BAD = {
         {"phase1_checkpoint": {"method": {"probe": {}}, "optimizer": {"learning_rate": 0.1}}},
         ("only settings that a probe uses", "optimizer.learning_rate"),
     ),
+    "an augmentation of a probe": (
+        {"phase1_checkpoint": {"method": {"probe": {}}, "augmentation": {"none": {}}}},
+        ("no augmentation of a probe", "augmentation: none"),
+    ),
     "attention that nothing learns": (
         {"phase1_checkpoint": {"views": {"grid": {"pooling": {"attention": {}}}}}},
         ("learns how to weigh the views", "Only method: probe"),
@@ -153,6 +157,13 @@ def test_a_bad_configuration_is_one_paragraph_before_there_is_a_run(settings, sa
     assert len(text) < 500
     for words in says:
         assert words in text
+
+
+@pytest.mark.parametrize("method", ["finetune", "probe", "lp_ft", "lora"])
+def test_each_method_is_taken_without_any_setting(method):
+    """Dagster fills in the defaults, as instances of classes of its own."""
+    config = {"ops": {"phase1_checkpoint": {"config": {"method": {method: {}}}}}}
+    assert dg.validate_run_config(defs.resolve_job_def("make_bundle"), config)
 
 
 def test_every_fault_of_a_configuration_is_told():
