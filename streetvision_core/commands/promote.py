@@ -3,6 +3,9 @@
 The challenger is verified, with its golden images, and has to be releasable. Where there is a champion, it
 has to be better by the paired test of `streetvision diff`, on the very same images of val_test. Then the
 pointer is written, the one change: whatever is killed before it leaves the champion as it was.
+
+The test is about the images that both answer. So that nobody wins by deferring what is hard, the challenger
+has to answer as large a share as the champion, within the interval of that.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from streetvision_core.commands.shared import Commands
     from streetvision_core.history.paired import PairedEvaluations, Shipped
     from streetvision_core.io import ArtifactStore, PublishedArtifact
+    from streetvision_core.report.figures import Range
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ def promote(store: ArtifactStore, challenger: PublishedArtifact) -> Promotion:
     """Make a bundle of the store its champion.
 
     Raises:
-        BundleError: it does not verify, is not releasable, does not beat the champion, or cannot be compared
-            with it.
+        BundleError: it does not verify, is not releasable, does not beat the champion, answers fewer images,
+            or cannot be compared with it.
         StreetVisionError: the champion is damaged, or the store cannot be written.
     """
     from streetvision_core.bundle import verify_bundle
@@ -96,7 +100,8 @@ def _beat(
             f"The champion stays as it was. If the test has to change, nothing tells which is better: remove"
             f" {champion_file(store)} by hand to begin anew, and the next promotion is a first one.",
         )
-    if [pair.better for pair in paired.policies.values()] != ["B"]:
+    (pair,) = paired.policies.values()
+    if pair.better != "B":
         raise BundleError(
             f"a challenger that beats the champion: {who}",
             paired.numbers(),
@@ -104,7 +109,27 @@ def _beat(
             "The champion stays as it was. More test images show smaller differences; trying again and again"
             " on the same ones shows differences that are not there.",
         )
+    fewest = _coverage_of(a).low
+    if pair.coverage_b < fewest:
+        raise BundleError(
+            f"a challenger that answers as many images as the champion, at least {fewest:.1%}: {who}",
+            paired.numbers(),
+            challenger.directory,
+            "The champion stays as it was. On what is left to a person nobody can win: raise the coverage of"
+            f" its policy; or, if so many shall be deferred, remove {champion_file(store)} to begin anew.",
+        )
     return paired
+
+
+def _coverage_of(champion: Shipped) -> Range:
+    """Return the interval over groups of the share that the champion answers."""
+    from streetvision_core.io.records import read_record
+    from streetvision_core.report.evaluation import EVALUATION_NAME
+    from streetvision_core.report.report import Report
+
+    evaluation = champion.evaluation
+    data, where = evaluation.read_bytes(EVALUATION_NAME), str(evaluation.directory)
+    return read_record(Report, data, where=where).of(champion.kind).coverage.interval
 
 
 def _shipped(bundle: PublishedArtifact, store: ArtifactStore) -> Shipped:

@@ -76,7 +76,7 @@ class PairedEvaluations:
             return ["val_test, paired", *wrap("", [self.obstacle], column=2)]
         head = ["  ", "n", "MCC A", "MCC B", "B - A", "95 % interval", "only A", "only B", "p"]
         table = columns([head, *(_row(name, pair) for name, pair in self.policies.items())])
-        sentences = [wrap(name, [_sentence(pair)]) for name, pair in self.policies.items()]
+        sentences = [wrap(f"{name} ", [_sentence(pair)]) for name, pair in self.policies.items()]
         return [
             f"val_test, paired: {count_text(self.common, 'common image')} in {self._groups()}",
             *table,

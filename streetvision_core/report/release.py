@@ -83,10 +83,8 @@ class Judged(Record):
                 " from more groups shorten it"
             )
         else:
-            why = (
-                f"{self.text(setting)}. Look at the weakest slices in the report and train better; relax the"
-                " rule only where its use allows"
-            )
+            relax = "; relax the rule only where its use allows" if self.limit else ""
+            why = f"{self.text(setting)}. Look at the weakest slices in the report and train better{relax}"
         return f"{setting} {self.limit:g}: {why}"
 
     def _itself_keeps(self, setting: Setting) -> bool:

@@ -15,11 +15,12 @@ from streetvision_core.history import champion
 from streetvision_core.history.champion import read_champion
 from streetvision_core.history.verify import verify_everything
 from streetvision_core.io.claims import release
-from streetvision_core.policies.config import ThresholdsConfig
+from streetvision_core.policies.config import GateConfig, ThresholdsConfig
+from streetvision_core.policies.gate_fit import train_gate
 from streetvision_core.policies.threshold import fit_threshold_policy
 from streetvision_core.training.config import TrainingConfig
 from tests.bundle.chain import RUN as STRONG
-from tests.bundle.chain import evaluate_again, fitted_on, make_chain
+from tests.bundle.chain import SEEN, evaluate_again, fitted_on, make_chain
 from tests.history.made import copy_store, damage
 
 WEAK, STRICT, GATE, BLIND = (f"20261121T1000{number:02}-0000000{number}" for number in range(4))
@@ -39,7 +40,6 @@ def make_rivals(root):
         root, training=TrainingConfig.model_validate(recipe), per_class=100, splits_config=shares
     )
     chain.bundle(STRONG)
-    chain.bundle(GATE, policy="gate")
     chain.bundle(STRICT, release={"min_mcc": 0.95, "max_fnr": 0.5})
     unjudged = {
         step: one for step, one in chain.upstream.items() if step not in {"evaluation", "gate", "scrc"}
@@ -47,7 +47,18 @@ def make_rivals(root):
     chain.bundle(BLIND, upstream=unjudged)
     settings = {"objective": {"kind": "recall_at_least", "recall": 0.95, "delta": None}}
     config = ThresholdsConfig.model_validate(settings)
-    weak = fit_threshold_policy(**fitted_on(chain)[1], config=config)
+    checkpoint, given = fitted_on(chain)
+    pictures, version = chain.pictures("train", "val_select"), given["checkpoint_version"]
+    wide = GateConfig(coverage=0.95)
+    gate = train_gate(
+        checkpoint, index=chain.index, splits=chain.splits, pictures=pictures, config=wide,
+        checkpoint_version=version,
+    )  # fmt: skip
+    seen = (*SEEN, "phase1_checkpoint")
+    chain.publish("gate", gate.to_artifact(), inputs=seen, run_id=GATE, config=wide.model_dump())
+    evaluate_again(chain, run_id=GATE)
+    chain.bundle(GATE, policy="gate")
+    weak = fit_threshold_policy(**given, config=config)
     inputs = ("phase1_checkpoint", "val_calib_logits")
     chain.publish(
         "thresholds",
@@ -127,6 +138,14 @@ def test_two_policies_are_compared_where_both_answer(store, capsys):
     text = refused(store, GATE, capsys)
     assert "A answers 100.0% of the images, B " in text
     assert "No difference can be told" in text or "Both answer alike" in text
+
+
+def test_nobody_wins_by_deferring_what_is_hard(store, capsys):
+    """On the images that both answer the gate is better than the weak threshold; it answers fewer."""
+    promote(store, of(store, WEAK))
+    text = refused(store, GATE, capsys)
+    assert text.startswith("Expected a challenger that answers as many images as the champion, at least 9")
+    assert "B is better" in text
 
 
 def test_a_model_with_a_bad_mcc_stays_out(store, capsys):
