@@ -46,7 +46,7 @@ def add_predict(commands: Commands) -> None:
     predict.add_argument("--format", choices=["json", "csv"], default="json", help="default: json, in lines")
     predict.add_argument("--output", metavar="FILE", help="go on with this file, or begin it")
     predict.add_argument("--overwrite", action="store_true", help="begin the file of --output anew")
-    predict.add_argument("--batch-size", metavar="N", type=_batch_size, default=32, help="default: 32")
+    predict.add_argument("--batch-size", metavar="N", type=_batch_size, default=8, help="default: 8")
     predict.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
 
 
