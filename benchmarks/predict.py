@@ -4,8 +4,8 @@ Usage: python benchmarks/predict.py [IMAGES] [ROUNDS] [ARCHITECTURE] [SIDE]
 
 Both are programs of their own, asked in turn, on the same folder of images and the same weights; what they
 give must agree. A rate is that between the first answer and the last, so that importing torch is not in it;
-the whole process is shown as well. Memory is the most that a program and its children held at a time: the sum of
-their resident sets, and of their proportional ones, which count a shared page once (psutil, three times a
+the whole process is shown as well. Memory is the most that a program and its children held at a time: the sum
+of their resident sets, and of their proportional ones, which count a shared page once (psutil, three times a
 second).
 """
 
@@ -37,7 +37,7 @@ config = json.loads(Path(model, "config.json").read_text())
 network = timm.create_model(f"local-dir:{model}", pretrained=True)
 predictor = Predictor(network, config=config, policy=policy())
 paths = [str(Path(folder, name)) for name in find_images(folder)]
-for answer in predictor.predict(paths, threads=min(8, os.cpu_count())):
+for answer in predictor.predict(paths, threads=min(8, os.cpu_count()), batch_size=8):
     print(time.perf_counter(), answer.probability)
 """
 
