@@ -37,7 +37,7 @@ config = json.loads(Path(model, "config.json").read_text())
 network = timm.create_model(f"local-dir:{model}", pretrained=True)
 predictor = Predictor(network, config=config, policy=policy())
 paths = [str(Path(folder, name)) for name in find_images(folder)]
-for answer in predictor.predict(paths, threads=min(8, os.cpu_count())):
+for answer in predictor.predict(paths, threads=min(8, os.cpu_count()), batch_size=8):
     print(time.perf_counter(), answer.probability)
 """
 

@@ -224,7 +224,7 @@ def test_a_list_that_has_grown_is_gone_on_with_and_another_is_refused(predict, s
         code, _, told = predict(*images, "--output", path)
         assert (code, len(told)) == (2, 1)
         assert "--overwrite" in told[0]
-    assert main(["predict", str(scrc_bundle), str(first), "--output", str(path)]) == 2
+    assert main(["predict", str(scrc_bundle), str(first), str(second), "--output", str(path)]) == 2
     assert path.read_bytes() == whole
     assert predict(second, "--output", path, "--overwrite")[0] == 0
     assert pictures(path.read_text().splitlines()) == [str(second)]
