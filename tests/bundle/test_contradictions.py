@@ -232,7 +232,10 @@ FORGERIES = {
     "a better score": (both(lambda p: p["val_calib"].update(score=0.99)), "its counts give"),
     "more calibration images": (both(lambda p: p["val_calib"].update(n=999)), "999 images"),
     "more images of val_select": (both(lambda p: p["val_select"].update(n=999)), "val_select.n is 999"),
-    "another recipe": (both(lambda p: p["chosen_by"].update(seed=7)), "chosen_by"),
+    "another recipe": (
+        of(REPORT, lambda r: r["policies"]["gate"]["policy"]["chosen_by"].update(coverage=0.5)),
+        "chosen_by",
+    ),
     "a policy only in its file": (of(THRESHOLDS, lambda p: p.update(note="x")), "evaluation of the policy"),
     "another optimism of its step": (metric("lineage/thresholds.json", optimism=0.0001), "shows optimism"),
     "another temperature": (metric("lineage/thresholds.json", temperature=2.0), "temperature 2.0"),

@@ -33,7 +33,7 @@ def make_rivals(root):
         "batch_size": 16,
         "patience": 6,
         "optimizer": {"learning_rate": 3e-3, "warmup_epochs": 1, "ema_decay": 0.5},
-        "hardware": {"threads": 1, "num_workers": 0},
+        "hardware": {"num_workers": 0},
     }
     shares = SplitsConfig(seed=4, train=0.4, val_select=0.15, val_calib=0.15, val_test=0.3)
     chain = make_chain(
