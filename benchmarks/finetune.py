@@ -75,7 +75,7 @@ def train_ours(task: Task, backbone: object, given: argparse.Namespace) -> tuple
             backbone,
             index=task.index,
             splits=task.splits,
-            pictures=task.reader,
+            images=task.reader,
             config=config,
             folders=TrainingFolders(Path(place)),
         )

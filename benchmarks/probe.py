@@ -88,7 +88,7 @@ def time_ours(backbone: Backbone, task: Task, features: Path, **changes: tuple[f
             backbone,
             index=task.index,
             splits=task.splits,
-            pictures=task.reader,
+            images=task.reader,
             config=config,
             folders=TrainingFolders(Path(place) / "out", Path(place) / "resume", features),
         )

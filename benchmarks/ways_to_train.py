@@ -54,7 +54,7 @@ def train(indexed, splits: Splits, backbone, directory: Path, *, features: Path,
         backbone,
         index=indexed.index,
         splits=splits,
-        pictures=indexed.reader,
+        images=indexed.reader,
         config=TrainingConfig.model_validate({**COMMON, **recipe}),
         folders=TrainingFolders(directory, features=features),
     )

@@ -47,7 +47,7 @@ def backbone(
             made,
             index=ImageIndex.from_artifact(images),
             splits=roles,
-            pictures=open_images(images, roles, roles=step.roles),
+            images=open_images(images, roles, roles=step.roles),
             config=config,
             directory=step.directory,
             resume=step.resume,

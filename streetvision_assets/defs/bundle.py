@@ -72,7 +72,7 @@ def bundle(
     exported = step.reused(partial(adopt_bundle, upstream=parts.upstream)) or export_bundle(
         parts.upstream,
         config=config,
-        pictures=open_images(
+        images=open_images(
             images,
             Splits.from_artifact(splits),
             roles=step.roles,
@@ -133,7 +133,7 @@ def deployable(bundle: PublishedArtifact, store: StoreResource) -> Verdict:
     problems = moved_bundle_problems(
         bundle.directory,
         evaluation=report,
-        pictures=open_images(
+        images=open_images(
             opened.input_of(bundle, "images"),
             splits,
             roles=ROLES,

@@ -46,7 +46,7 @@ def val_calib_logits(
         Checkpoint.from_artifact(phase1_checkpoint),
         roles.roles["val_calib"],
         index=ImageIndex.from_artifact(images),
-        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
+        images=open_images(images, roles, roles=step.roles, conditions=conditions),
         cache=store.open().features_directory(),
         projected=True,
     )

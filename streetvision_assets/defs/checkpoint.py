@@ -46,7 +46,7 @@ def phase1_checkpoint(
         Backbone.from_artifact(backbone),
         index=ImageIndex.from_artifact(images),
         splits=roles,
-        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
+        images=open_images(images, roles, roles=step.roles, conditions=conditions),
         config=config,
         folders=TrainingFolders(
             staging=step.directory,

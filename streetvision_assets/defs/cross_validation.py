@@ -48,7 +48,7 @@ def cross_validation(
         Backbone.from_artifact(backbone),
         index=index,
         splits=roles,
-        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
+        images=open_images(images, roles, roles=step.roles, conditions=conditions),
         recipe=read_recipe(phase1_checkpoint.config()),
         config=config,
         features=store.open().features_directory(),

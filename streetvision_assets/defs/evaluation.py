@@ -55,7 +55,7 @@ def evaluation(
         judged.policies,
         roles.roles["val_test"],
         index=ImageIndex.from_artifact(images),
-        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
+        images=open_images(images, roles, roles=step.roles, conditions=conditions),
     )
     return step.result(report, told=_show_reached(report), shown=partial(_show_report, report))
 

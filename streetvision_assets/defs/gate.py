@@ -44,7 +44,7 @@ def gate(
         Checkpoint.from_artifact(phase1_checkpoint),
         index=ImageIndex.from_artifact(images),
         splits=roles,
-        pictures=open_images(images, roles, roles=step.roles, conditions=conditions),
+        images=open_images(images, roles, roles=step.roles, conditions=conditions),
         config=config,
         checkpoint_version=phase1_checkpoint.manifest.data_version,
         cache=store.open().features_directory(),

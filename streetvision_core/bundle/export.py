@@ -103,7 +103,7 @@ def export_bundle(
     upstream: Mapping[str, PublishedArtifact],
     *,
     config: BundleConfig,
-    pictures: ImageReader,
+    images: ImageReader,
     directory: Path,
 ) -> Artifact:
     """Make the bundle of everything in ``upstream``.
@@ -111,7 +111,7 @@ def export_bundle(
     Args:
         upstream: What each step behind the bundle published, by the name of the step (`parts.choose_parts`).
         config: The bundle's settings.
-        pictures: Reads the images of val_test, under the conditions in ``upstream`` where there are any.
+        images: Reads the images of val_test, under the conditions in ``upstream`` where there are any.
         directory: Where the large file of the weights is staged.
 
     Returns:
@@ -142,16 +142,16 @@ def export_bundle(
         has_licence_text=bool(parts.licence_text),
         views=find_views(model_config),
         head_hidden=model_config.get("head_hidden", 0),
-        conditions=pictures.conditions,
+        conditions=images.conditions,
     )
     licence_text = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
     report = {EVALUATION: upstream[EVALUATION_STEP].read_bytes(EVALUATION_NAME)} if parts.evaluation else {}
     tensors = {TENSORS: upstream[CHECKPOINT].read_bytes(TENSORS)} if parts.checkpoint.tensors else {}
     logits = upstream.get(LOGITS)  # a gate needs none
     drifts = logits is not None and DRIFT_NAME in logits.manifest.output_artifacts
-    seen = pictures.conditions
+    seen = images.conditions
     weights = _stage_weights(predictor, directory)
-    onnx = _onnx(predictor, parts, weights, pictures) if config.onnx else {}
+    onnx = _onnx(predictor, parts, weights, images) if config.onnx else {}
     files: dict[str, bytes | StagedFile] = {
         CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
         **tensors,
@@ -167,7 +167,7 @@ def export_bundle(
         RELEASE_NAME: _release(facts),
         **licence_text,
         kind.path: upstream[kind.step].read_bytes(kind.file),
-        **_golden(predictor, parts, upstream, config=config, pictures=pictures),
+        **_golden(predictor, parts, upstream, config=config, images=images),
     }
     record = _describe(files, facts, PolicyEntry(type=config.policy, path=kind.path))
     tested = parts.tested
@@ -189,17 +189,17 @@ def _golden(
     upstream: Mapping[str, PublishedArtifact],
     *,
     config: BundleConfig,
-    pictures: ImageReader,
+    images: ImageReader,
 ) -> dict[str, bytes]:
     count = config.golden
     if parts.evaluation is not None:
-        chosen = evaluated_candidates(predictor, parts.evaluation, count=count, pictures=pictures)
+        chosen = evaluated_candidates(predictor, parts.evaluation, count=count, images=images)
     else:
         names = frozenset(parts.splits.roles["val_test"])
         index = ImageIndex.from_artifact(upstream["images"])
         tested = [image for image in index.pictures if image.name in names]
-        chosen = measured_candidates(predictor, tested, count=count, pictures=pictures)
-    return golden_files(predictor, chosen, pictures=pictures, by_sha256=config.lineage == REDACTED)
+        chosen = measured_candidates(predictor, tested, count=count, images=images)
+    return golden_files(predictor, chosen, images=images, by_sha256=config.lineage == REDACTED)
 
 
 def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, PublishedArtifact]) -> Artifact:
@@ -344,13 +344,13 @@ def _stage_weights(predictor: Predictor, directory: Path) -> StagedFile:
 
 
 def _onnx(
-    predictor: Predictor, parts: _Parts, weights: StagedFile, pictures: ImageReader
+    predictor: Predictor, parts: _Parts, weights: StagedFile, images: ImageReader
 ) -> dict[str, bytes | StagedFile]:
     """Export the predictor to ONNX, and prove it on every image of val_test as it arrives in use."""
     from streetvision_core.bundle.onnx.export import export_onnx
 
-    images = (pictures.image(name) for name in parts.splits.roles["val_test"])
-    data, record = export_onnx(predictor, images, weights_sha256=weights.sha256)
+    of_val_test = (images.image(name) for name in parts.splits.roles["val_test"])
+    data, record = export_onnx(predictor, of_val_test, weights_sha256=weights.sha256)
     path = weights.path.with_name(ONNX)
     return {ONNX: StagedFile.at(path, write_file_atomic(path, data)), ONNX_RECORD: record.to_bytes()}
 

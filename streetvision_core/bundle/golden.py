@@ -82,7 +82,7 @@ class Candidate:
 
 
 def evaluated_candidates(
-    predictor: Predictor, evaluation: Evaluation, *, count: int, pictures: ImageReader
+    predictor: Predictor, evaluation: Evaluation, *, count: int, images: ImageReader
 ) -> list[Candidate]:
     """Return `count` images of an evaluation, which must answer here as they did there.
 
@@ -96,7 +96,7 @@ def evaluated_candidates(
     problems = reproduction_problems(
         predictor,
         [recorded[candidate.name] for candidate in chosen],
-        in_use((candidate.name for candidate in chosen), pictures),
+        in_use((candidate.name for candidate in chosen), images),
     )
     if problems:
         raise BundleError(
@@ -109,7 +109,7 @@ def evaluated_candidates(
 
 
 def measured_candidates(
-    predictor: Predictor, tested: Iterable[IndexedImage], *, count: int, pictures: ImageReader
+    predictor: Predictor, tested: Iterable[IndexedImage], *, count: int, images: ImageReader
 ) -> list[Candidate]:
     """Return `count` images of val_test, answered here; a few more are looked at than are taken."""
     by_digest = sorted(tested, key=lambda image: (image.sha256, image.name))
@@ -118,7 +118,7 @@ def measured_candidates(
         for label in (0, 1)
         for image in [image for image in by_digest if image.label == label][: _LOOKED_AT * count]
     ]
-    answers = predictor.predict(in_use((image.name for image in looked_at), pictures))
+    answers = predictor.predict(in_use((image.name for image in looked_at), images))
     measured = [
         Candidate(image.name, image.sha256, image.label, answer.logits)
         for image, answer in zip(looked_at, answers, strict=True)
@@ -136,20 +136,18 @@ def choose_golden(candidates: Sequence[Candidate], *, count: int) -> list[Candid
 
 
 def golden_files(
-    predictor: Predictor, chosen: Sequence[Candidate], *, pictures: ImageReader, by_sha256: bool = False
+    predictor: Predictor, chosen: Sequence[Candidate], *, images: ImageReader, by_sha256: bool = False
 ) -> dict[str, bytes]:
     """Return the files of ``golden/``: the pixels of the chosen images, and what ``predictor`` answers.
 
     Args:
         predictor: What the bundle answers with.
         chosen: The images.
-        pictures: Reads them.
+        images: Reads them.
         by_sha256: Whether they are named by the SHA-256 of the original image, as in a redacted bundle.
     """
     names = [f"{GOLDEN_PREFIX}{number:03d}.jpg" for number in range(1, len(chosen) + 1)]
-    files = {
-        name: pixels_alone(pictures.image(image.name)) for name, image in zip(names, chosen, strict=True)
-    }
+    files = {name: pixels_alone(images.image(image.name)) for name, image in zip(names, chosen, strict=True)}
     answers = predictor.predict(files.values())
     records = tuple(
         GoldenImage(

@@ -29,7 +29,7 @@ def moved_bundle_problems(
     *,
     deep: bool = True,
     evaluation: Evaluation | None = None,
-    pictures: ImageReader | None = None,
+    images: ImageReader | None = None,
 ) -> list[str]:
     """Copy the bundle elsewhere, verify it there, and decide every image of its report again.
 
@@ -37,7 +37,7 @@ def moved_bundle_problems(
         directory: The published bundle.
         deep: Whether it answers its golden images again.
         evaluation: The report that the bundle was made with, if there is one.
-        pictures: Reads the images of the report.
+        images: Reads the images of the report.
 
     Returns:
         What is wrong, one sentence a fault; none when the bundle does what was reported.
@@ -50,10 +50,10 @@ def moved_bundle_problems(
             bundle = verify_bundle(moved, deep=deep).bundle
         except BundleError as error:
             return [str(error)]
-        if evaluation is None or pictures is None:
+        if evaluation is None or images is None:
             return []
         predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
-        return decision_problems(predictor, evaluation, pictures=pictures)
+        return decision_problems(predictor, evaluation, images=images)
 
 
 def release_of(published: PublishedArtifact) -> Release:

@@ -109,15 +109,15 @@ def apply_corrections(index: ImageIndex, files: Mapping[str, Path]) -> ImageInde
                 )
             if row.label != known[row.name].label:
                 corrected[row.name] = replace(known[row.name], label=row.label, corrected=review)
-    pictures = tuple(corrected.get(image.name, image) for image in index.pictures)
-    if clash := next(contradicting(pictures), None):
+    images = tuple(corrected.get(image.name, image) for image in index.pictures)
+    if clash := next(contradicting(images), None):
         raise DataError(
             "one label for all copies of an image",
             f"{clash.name}: {clash.detail}",
             " and ".join(map(str, files.values())),
             "Correct all copies alike.",
         )
-    return replace(index, pictures=pictures)
+    return replace(index, pictures=images)
 
 
 def not_to_be_corrected(images: Iterable[IndexedImage], role_of: Mapping[str, str]) -> list[str]:

@@ -269,15 +269,15 @@ def index_source(
     measure = partial(_measure, source, unchanged=unchanged, max_pixels=max_pixels)
     measured = list(_in_threads(measure, readable, workers))
     quarantine += [one for one in measured if isinstance(one, Quarantined)]
-    pictures = [one for one in measured if isinstance(one, IndexedImage)]
-    pictures.sort(key=lambda picture: picture.name)
+    images = [one for one in measured if isinstance(one, IndexedImage)]
+    images.sort(key=lambda picture: picture.name)
     for find_contradicting in (_find_contradicting, _find_contradicting_copies):
-        both = list(find_contradicting(pictures))
+        both = list(find_contradicting(images))
         quarantine += both
         refused = {one.name for one in both}
-        pictures = [picture for picture in pictures if picture.name not in refused]
+        images = [picture for picture in images if picture.name not in refused]
     index = ImageIndex(
-        pictures=tuple(pictures),
+        pictures=tuple(images),
         quarantine=tuple(sorted(quarantine, key=lambda one: (one.name, one.reason))),
     )
     _check_share(index, max_quarantined_share, source.describe())
@@ -348,15 +348,15 @@ def _measure(
     return IndexedImage(name=entry.name, **listed, **vars(measured))
 
 
-def contradicting(pictures: Sequence[IndexedImage]) -> Iterator[Quarantined]:
+def contradicting(images: Sequence[IndexedImage]) -> Iterator[Quarantined]:
     """Find images of which a copy carries the other label; an image may come twice."""
-    yield from _find_contradicting(pictures)
-    yield from _find_contradicting_copies(pictures)
+    yield from _find_contradicting(images)
+    yield from _find_contradicting_copies(images)
 
 
-def _find_contradicting(pictures: Iterable[IndexedImage]) -> Iterator[Quarantined]:
+def _find_contradicting(images: Iterable[IndexedImage]) -> Iterator[Quarantined]:
     same_bytes: defaultdict[str, list[IndexedImage]] = defaultdict(list)
-    for picture in pictures:
+    for picture in images:
         same_bytes[picture.sha256].append(picture)
     for copies in same_bytes.values():
         if len({copy.label for copy in copies}) > 1:
@@ -366,14 +366,14 @@ def _find_contradicting(pictures: Iterable[IndexedImage]) -> Iterator[Quarantine
                 yield Quarantined(copy.name, Reason.CONTRADICTING, f"{detail} {LABEL_NAMES[other.label]}")
 
 
-def _find_contradicting_copies(pictures: Sequence[IndexedImage]) -> Iterator[Quarantined]:
+def _find_contradicting_copies(images: Sequence[IndexedImage]) -> Iterator[Quarantined]:
     """Find images and re-encoded, resized or mirrored copies of them that carry the other label.
 
     Near-duplicates further apart are kept: of two neighbouring frames one may show the first cone.
     """
     from streetvision_core.data.duplicates import near_duplicates
 
-    hashed = [picture for picture in pictures if picture.phash256 and picture.phash256_mirrored]
+    hashed = [picture for picture in images if picture.phash256 and picture.phash256_mirrored]
     labels = [picture.label for picture in hashed]
     near = near_duplicates(hashed, labels, max_distance=_COPY_BITS, confirmed=_COPY_BITS_256)
     for n, picture in enumerate(hashed):

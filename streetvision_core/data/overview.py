@@ -55,22 +55,22 @@ def image_sheet(
     )
 
 
-def contact_sheet(pictures: Sequence[tuple[Image.Image, str, str]], *, columns: int, tile: int) -> bytes:
+def contact_sheet(images: Sequence[tuple[Image.Image, str, str]], *, columns: int, tile: int) -> bytes:
     """Lay out RGB images, each with its caption and the colour of its frame, row by row; return a JPEG.
 
     Args:
-        pictures: In the order shown, at least one.
+        images: In the order shown, at least one.
         columns: Tiles in a row; fewer images make a narrower sheet.
         tile: Side of a square tile in pixels.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    columns = min(columns, len(pictures))
-    lines = -(-len(pictures) // columns)
+    columns = min(columns, len(images))
+    lines = -(-len(images) // columns)
     step_x, step_y = tile + _GAP, tile + _CAPTION_HEIGHT + _GAP
     sheet = Image.new("RGB", (columns * step_x + _GAP, lines * step_y + _GAP), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
-    for position, (image, caption, frame) in enumerate(pictures):
+    for position, (image, caption, frame) in enumerate(images):
         left, top = _GAP + position % columns * step_x, _GAP + position // columns * step_y
         sheet.paste(_tile(image, side=tile, frame=frame), (left, top))
         _write(draw, caption, font=font, left=left, top=top + tile + 1, width=tile)

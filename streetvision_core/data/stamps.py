@@ -59,10 +59,10 @@ class Stamps:
         self.changed.add(name)
         return None
 
-    def to_bytes(self, pictures: Iterable[IndexedImage]) -> bytes:
-        """Return the file of the stamps of `pictures`, without those too fresh to be trusted."""
+    def to_bytes(self, images: Iterable[IndexedImage]) -> bytes:
+        """Return the file of the stamps of `images`, without those too fresh to be trusted."""
         limit = self.began_ns - _COARSEST_CLOCK_NS
-        kept = ((one.name, self.taken[one.name]) for one in pictures if one.name in self.taken)
+        kept = ((one.name, self.taken[one.name]) for one in images if one.name in self.taken)
         rows = (
             {"name": name, **asdict(stamp)}
             for name, stamp in kept
@@ -75,9 +75,9 @@ def stamps_of(published: PublishedArtifact) -> dict[str, tuple[Stamp, IndexedIma
     """Return the stamps and images that a published index holds, by name; none if it holds no stamps."""
     if STAMPS_FILE not in published.manifest.output_artifacts:
         return {}
-    pictures = {image.name: image for image in ImageIndex.from_artifact(published).pictures}
+    images = {image.name: image for image in ImageIndex.from_artifact(published).pictures}
     rows = read_csv(published.read_bytes(STAMPS_FILE))
     return {
-        row["name"]: (Stamp(**{name: int(row[name]) for name in _NUMBERS}), pictures[row["name"]])
+        row["name"]: (Stamp(**{name: int(row[name]) for name in _NUMBERS}), images[row["name"]])
         for row in rows
     }

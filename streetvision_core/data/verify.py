@@ -91,17 +91,17 @@ def _crossings(
     group_of: Mapping[str, str],
     max_distance: int,
 ) -> Iterator[str]:
-    pictures = index.pictures
-    groups = [one.group for one in pictures]
-    components = near_duplicates(pictures, groups, max_distance=max_distance).component
+    images = index.pictures
+    groups = [one.group for one in images]
+    components = near_duplicates(images, groups, max_distance=max_distance).component
     kinds: dict[str, Iterable[object]] = {
-        "copies of one image": [one.sha256 for one in pictures],
+        "copies of one image": [one.sha256 for one in images],
         "the images of one group": groups,
         "near-duplicate images": components.tolist(),
     }
     for kind, keys in kinds.items():
         together: defaultdict[object, list[str]] = defaultdict(list)
-        for image, key in zip(pictures, keys, strict=True):
+        for image, key in zip(images, keys, strict=True):
             together[key].append(image.name)
         for names in together.values():
             roles = sorted({role for name in names for role in roles_of.get(name, ())})

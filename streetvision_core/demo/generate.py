@@ -51,10 +51,10 @@ def draw_images(config: Drawing, *, workers: int = 2) -> Iterator[DemoImage]:
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=workers, return_as="generator")
-    for pictures in parallel(
+    for images in parallel(
         delayed(_draw_batch)(batch, seed=config.seed, size=config.size) for batch in batches
     ):
-        yield from pictures
+        yield from images
 
 
 def _draw_batch(batch: Sequence[tuple[int, int]], *, seed: int, size: int) -> list[DemoImage]:

@@ -37,8 +37,8 @@ def write_demo(config: Drawing, path: str | Path, *, workers: int = 2) -> None:
         ]
     )
     with pq.ParquetWriter(path, schema, compression="none", write_statistics=False) as writer:
-        pictures = draw_images(config, workers=workers)
-        while rows := [_row(image) for image in islice(pictures, _ROW_GROUP)]:
+        images = draw_images(config, workers=workers)
+        while rows := [_row(image) for image in islice(images, _ROW_GROUP)]:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 

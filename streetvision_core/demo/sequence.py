@@ -48,11 +48,11 @@ class DemoImage:
     attributes: Mapping[str, str]
 
 
-def plan_sequences(pictures: int, *, seed: int) -> tuple[int, ...]:
+def plan_sequences(images: int, *, seed: int) -> tuple[int, ...]:
     """Return the number of frames of each sequence; they add up to the number of images."""
     dice = Dice(seed, _FRAME_COUNT_STREAM)
     frames = []
-    left = pictures
+    left = images
     while left:
         count = min(left, dice.whole(2, MOST_FRAMES))
         frames.append(count)

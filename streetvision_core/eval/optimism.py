@@ -172,11 +172,11 @@ def _draw_weights(
 ) -> Iterator[npt.NDArray[np.integer]]:
     """Yield how often each image was drawn, [R, N] in the order of `order`, a slice at a time."""
     random = np.random.default_rng(seed)
-    pictures = order.labels.size
-    group = np.arange(pictures) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    images = order.labels.size
+    group = np.arange(images) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     require_equal_length(images=order.order, groups=group)
     units = int(group.max()) + 1
-    rows = max(1, _CELLS // pictures)
+    rows = max(1, _CELLS // images)
     for begin in range(0, resamples, rows):
         count = min(rows, resamples - begin)
         drawn = random.integers(0, units, (count, units)) + units * np.arange(count)[:, None]

@@ -107,22 +107,22 @@ def certify_selective_risk(
     passed = int(np.argmax(stopped)) if stopped.any() else grid.size
     tested = min(passed + 1, grid.size)
     if passed == 0:
-        return no_certificate(pictures=sure.size, alpha=alpha, delta=delta, tested=tested)
+        return no_certificate(images=sure.size, alpha=alpha, delta=delta, tested=tested)
     best = passed - 1
     return certificate_of(
         float(grid[best]),
         int(accepted[best]),
         int(errors[best]),
-        pictures=sure.size,
+        images=sure.size,
         alpha=alpha,
         delta=delta,
         tested=tested,
     )
 
 
-def no_certificate(*, pictures: int, alpha: float, delta: float | None, tested: int) -> Certificate:
+def no_certificate(*, images: int, alpha: float, delta: float | None, tested: int) -> Certificate:
     """Return the certificate that defers everything; ``tested`` thresholds were looked at."""
-    return certificate_of(None, 0, 0, pictures=pictures, alpha=alpha, delta=delta, tested=tested)
+    return certificate_of(None, 0, 0, images=images, alpha=alpha, delta=delta, tested=tested)
 
 
 def certificate_of(
@@ -130,7 +130,7 @@ def certificate_of(
     accepted: int,
     errors: int,
     *,
-    pictures: int,
+    images: int,
     alpha: float,
     delta: float | None,
     tested: int,
@@ -141,12 +141,12 @@ def certificate_of(
         threshold=threshold,
         alpha=alpha,
         delta=delta,
-        pictures=pictures,
+        pictures=images,
         accepted=accepted,
         errors=errors,
-        upper_bound=risk_bound(errors, accepted, pictures=pictures, delta=delta),
-        coverage_low=1 - float(upper_risk_bound(pictures - accepted, pictures, delta=side)),
-        coverage_high=float(upper_risk_bound(accepted, pictures, delta=side)),
+        upper_bound=risk_bound(errors, accepted, images=images, delta=delta),
+        coverage_low=1 - float(upper_risk_bound(images - accepted, images, delta=side)),
+        coverage_high=float(upper_risk_bound(accepted, images, delta=side)),
         tested=tested,
         needed=needed_without_error(alpha=alpha, delta=delta),
     )
@@ -172,10 +172,10 @@ def upper_risk_bound(errors: npt.ArrayLike, accepted: npt.ArrayLike, *, delta: f
     return bound
 
 
-def risk_bound(errors: int, accepted: int, *, pictures: int, delta: float | None) -> float:
+def risk_bound(errors: int, accepted: int, *, images: int, delta: float | None) -> float:
     """Return what a certificate holds against alpha; see :class:`Certificate`."""
     if delta is None:
-        return (errors + 1) / (pictures + 1)
+        return (errors + 1) / (images + 1)
     return float(upper_risk_bound(errors, accepted, delta=delta))
 
 
@@ -252,13 +252,13 @@ def control_expected_risk(
     accepted, errors = count_accepted(sure, mistaken, grid)
     holds = (errors + 1) / (sure.size + 1) <= alpha
     if not holds.any():
-        return no_certificate(pictures=sure.size, alpha=alpha, delta=None, tested=grid.size)
+        return no_certificate(images=sure.size, alpha=alpha, delta=None, tested=grid.size)
     best = int(np.flatnonzero(holds)[-1])
     return certificate_of(
         float(grid[best]),
         int(accepted[best]),
         int(errors[best]),
-        pictures=sure.size,
+        images=sure.size,
         alpha=alpha,
         delta=None,
         tested=grid.size,

@@ -118,8 +118,8 @@ def count_steps(order: Order, weights: npt.NDArray[np.integer] | None = None) ->
     if weights is None:
         fn = _cumulated(order.labels, order.last)
         both = order.last + 1
-        positives, pictures = np.count_nonzero(order.labels), order.labels.size
-        return Steps(fn, both - fn, np.asarray(positives), np.asarray(pictures - positives))
+        positives, images = np.count_nonzero(order.labels), order.labels.size
+        return Steps(fn, both - fn, np.asarray(positives), np.asarray(images - positives))
     fn = _cumulated(weights * order.labels, order.last)
     tn = _cumulated(weights * ~order.labels, order.last)
     return Steps(fn, tn, fn[:, -1:], tn[:, -1:])

@@ -133,10 +133,10 @@ class FeatureSet:
         self._row_dtype = key.row_dtype
         self._owner = owner  # what has to live as long as the set: a temporary directory
         asked = np.frombuffer(bytes.fromhex("".join(digests)), dtype="S32")
-        pictures, of = np.unique(asked, return_inverse=True)
-        self._images: npt.NDArray[np.bytes_] = pictures
+        images, of = np.unique(asked, return_inverse=True)
+        self._images: npt.NDArray[np.bytes_] = images
         self._of: npt.NDArray[np.int32] = of.astype(np.int32)
-        self._place = np.full(len(pictures), _NOWHERE, dtype=np.int64)  # shard * _SHARD + row
+        self._place = np.full(len(images), _NOWHERE, dtype=np.int64)  # shard * _SHARD + row
         self._shards: list[_Shard] = []
         weakref.finalize(self, _release, claim_features(directory, key.to_bytes()), os.getpid())
         self._take_up()

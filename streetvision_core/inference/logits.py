@@ -210,7 +210,7 @@ def predict_role(
     names: Sequence[str],
     *,
     index: ImageIndex,
-    pictures: ImageReader,
+    images: ImageReader,
     device: Any = None,
     cache: Path | None = None,
     projected: bool = False,
@@ -221,7 +221,7 @@ def predict_role(
         checkpoint: The classifier.
         names: The images, in the order of the result.
         index: Holds their labels, groups and digests.
-        pictures: Reads them; under its conditions they are seen.
+        images: Reads them; under its conditions they are seen.
         device: Another device.
         cache: Where features of images are kept (`cached_features`): one that is there is not computed
             again, and its image not read. The logits are the same.
@@ -238,10 +238,10 @@ def predict_role(
         checkpoint,
         names,
         digests=digests_of(names, index),
-        read=pictures.read,
+        read=images.read,
         cache=cache,
         features=projected and gives_features(checkpoint),
-        conditions=pictures.conditions,
+        conditions=images.conditions,
         device=device,
     )
     rows = measured.extras.get("features")

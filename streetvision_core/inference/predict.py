@@ -56,7 +56,7 @@ class Measured:
 
 def predict_logits(
     model: Any,
-    pictures: Iterable[Image],
+    images: Iterable[Image],
     transform: Preprocessing,
     *,
     batch_size: int = BATCH_SIZE,
@@ -67,7 +67,7 @@ def predict_logits(
     The model is moved to `device` and set to evaluation mode.
     """
     return predict_pixels(
-        model, map(transform.pixels, pictures), transform, batch_size=batch_size, device=device
+        model, map(transform.pixels, images), transform, batch_size=batch_size, device=device
     )
 
 

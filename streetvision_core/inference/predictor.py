@@ -77,7 +77,7 @@ class ImageClassifier:
 
     def measure(
         self,
-        pictures: Iterable[ImageLike],
+        images: Iterable[ImageLike],
         *,
         extras: Collection[str] = (),
         on_error: Callable[[str, DataError], None] | None = None,
@@ -87,7 +87,7 @@ class ImageClassifier:
         """Give what the images are decided by, a batch at a time: their names, logits and extras.
 
         Args:
-            pictures: As for :meth:`predict`.
+            images: As for :meth:`predict`.
             extras: Names of the extras that are measured as well.
             on_error: As for :meth:`predict`.
             batch_size: As for :meth:`predict`.
@@ -100,10 +100,10 @@ class ImageClassifier:
 
         from streetvision_core.inference.predict import measure_batch
 
-        if isinstance(pictures, (str, bytes, os.PathLike)):
-            found = f"one {type(pictures).__name__}"
+        if isinstance(images, (str, bytes, os.PathLike)):
+            found = f"one {type(images).__name__}"
             raise DataError("a list of images", found, "predict", "Write [image] for a single one.")
-        attempts = self._attempts(pictures, threads=threads, ahead=2 * batch_size)
+        attempts = self._attempts(images, threads=threads, ahead=2 * batch_size)
         readable = _readable(attempts, on_error)
         begun = False
         while batch := list(itertools.islice(readable, batch_size)):
@@ -121,9 +121,9 @@ class ImageClassifier:
         return 1 if views is None else min(views.count, BATCH_SIZE)
 
     def _attempts(
-        self, pictures: Iterable[ImageLike], *, threads: int, ahead: int
+        self, images: Iterable[ImageLike], *, threads: int, ahead: int
     ) -> Iterator[tuple[str, torch.Tensor | DataError]]:
-        numbered = enumerate(pictures, start=1)
+        numbered = enumerate(images, start=1)
         if not threads:
             return map(self._attempt, numbered)
         from streetvision_core.inference.ahead import run_ahead
@@ -189,7 +189,7 @@ class Predictor(ImageClassifier):
 
     def predict(
         self,
-        pictures: Iterable[ImageLike],
+        images: Iterable[ImageLike],
         *,
         on_error: Callable[[str, DataError], None] | None = None,
         batch_size: int = BATCH_SIZE,
@@ -198,7 +198,7 @@ class Predictor(ImageClassifier):
         """Answer each image, in order.
 
         Args:
-            pictures: Paths, bytes, Pillow images and named ones in any mix; taken a batch at a time, and with
+            images: Paths, bytes, Pillow images and named ones in any mix; taken a batch at a time, and with
                 threads up to two batches ahead.
             on_error: Called with the name and the error of an image that cannot be read, which is then
                 left out. Without it the error is raised.
@@ -210,7 +210,7 @@ class Predictor(ImageClassifier):
             DataError: an image cannot be read; the error names it.
         """
         batches = self.measure(
-            pictures, extras=self.policy.extras, on_error=on_error, batch_size=batch_size, threads=threads
+            images, extras=self.policy.extras, on_error=on_error, batch_size=batch_size, threads=threads
         )
         for names, measured in batches:
             probabilities = positive_probability(measured.logits).tolist()
@@ -222,7 +222,7 @@ class Predictor(ImageClassifier):
 
     def measure(
         self,
-        pictures: Iterable[ImageLike],
+        images: Iterable[ImageLike],
         *,
         extras: Collection[str] = (),
         on_error: Callable[[str, DataError], None] | None = None,
@@ -231,7 +231,7 @@ class Predictor(ImageClassifier):
     ) -> Iterator[tuple[list[str], Measured]]:
         """Give names, folded logits and extras; the disagreement is that of the checkpoint's own logits."""
         batches = super().measure(
-            pictures, extras=extras, on_error=on_error, batch_size=batch_size, threads=threads
+            images, extras=extras, on_error=on_error, batch_size=batch_size, threads=threads
         )
         for names, measured in batches:
             yield names, self._unscaled(measured)

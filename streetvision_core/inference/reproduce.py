@@ -43,14 +43,14 @@ class Recorded:
 def reproduction_problems(
     predictor: Predictor,
     recorded: Sequence[Recorded],
-    pictures: Iterable[ImageLike],
+    images: Iterable[ImageLike],
     *,
     tolerance: float = TOLERANCE,
 ) -> list[str]:
     """Decide the recorded images again; return what differs, one sentence an image."""
     problems: list[str] = []
     begin = 0
-    for names, measured in predictor.measure(pictures, extras=predictor.policy.extras):
+    for names, measured in predictor.measure(images, extras=predictor.policy.extras):
         batch = recorded[begin : begin + len(names)]
         problems += differing(predictor.policy, batch, measured, tolerance=tolerance)
         begin += len(names)

@@ -86,7 +86,7 @@ def train_gate(
     *,
     index: ImageIndex,
     splits: Splits,
-    pictures: ImageReader,
+    images: ImageReader,
     config: GateConfig,
     checkpoint_version: str,
     cache: Path | None = None,
@@ -97,7 +97,7 @@ def train_gate(
         checkpoint: The classifier.
         index: Labels and digests of at least the images of train and val_select.
         splits: Which image plays which role.
-        pictures: Reads the images of train and val_select.
+        images: Reads the images of train and val_select.
         config: Recorded in the policy.
         checkpoint_version: The data version of the checkpoint.
         cache: Where features of images are kept (`cached_features`): one that is there is not computed
@@ -118,9 +118,9 @@ def train_gate(
             checkpoint,
             names,
             digests=digests_of(names, index),
-            read=pictures.read,
+            read=images.read,
             cache=cache,
-            conditions=pictures.conditions,
+            conditions=images.conditions,
             features=True,
         ).extras["features"]
         measured = measure_gate(features[: len(train)], labels_of(train, index), features[len(train) :])

@@ -65,7 +65,7 @@ class FeatureReference(Record):
         """
         truth = binary_vector(labels, name="labels of the training features")
         require_both_classes(truth, purpose="describe the training features")
-        _require_features(features, pictures=truth.size, width=None)
+        _require_features(features, images=truth.size, width=None)
         means = [features[members].mean(axis=0, dtype=np.float64) for members in (~truth, truth)]
         squares = np.zeros(features.shape[1])
         for start in range(0, truth.size, _ROWS_AT_ONCE):
@@ -86,7 +86,7 @@ class FeatureReference(Record):
         Raises:
             DataError: another shape, or features that are not finite.
         """
-        _require_features(features, pictures=len(features), width=len(self.deviation))
+        _require_features(features, images=len(features), width=len(self.deviation))
         deviation = np.array(self.deviation)
         scale = np.where(deviation > 0, deviation, np.inf)
         squared = [
@@ -177,11 +177,11 @@ def _require_extras(extras: Extras | None, names: tuple[str, ...], *, images: in
     return given
 
 
-def _require_features(features: npt.NDArray[Any], *, pictures: int, width: int | None) -> None:
-    shaped = features.ndim == 2 and len(features) == pictures and features.shape[1] > 0
+def _require_features(features: npt.NDArray[Any], *, images: int, width: int | None) -> None:
+    shaped = features.ndim == 2 and len(features) == images and features.shape[1] > 0
     if not shaped or (width is not None and features.shape[1] != width) or not np.isfinite(features).all():
         raise DataError(
-            f"finite features [{pictures}, {'D' if width is None else width}]",
+            f"finite features [{images}, {'D' if width is None else width}]",
             f"{features.dtype} {list(features.shape)}",
             "the features of the gate",
             "Measure them with the very model whose logits are used; look for one that diverged.",

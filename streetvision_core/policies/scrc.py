@@ -175,7 +175,7 @@ class Certified(Record):
             self.threshold,
             self.m,
             self.k,
-            pictures=self.n,
+            images=self.n,
             alpha=self.alpha,
             delta=self.delta,
             tested=self.tested,

@@ -220,7 +220,7 @@ def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, 
                     "confidence": threshold,
                     "accepted": m,
                     "wrong": k,
-                    "upper_bound": risk_bound(k, m, pictures=one.n, delta=one.delta),
+                    "upper_bound": risk_bound(k, m, images=one.n, delta=one.delta),
                     "alpha": one.alpha,
                     "p_value": "" if p_value is None else p_value,
                     "certified": "yes" if threshold == one.threshold else "",
@@ -306,22 +306,22 @@ def _folded(logits: Values, point: OperatingPoint) -> Floats:
 
 
 def _side(
-    pictures: Any, point: OperatingPoint, calibrator: Calibrator, *, folded: bool
+    images: Any, point: OperatingPoint, calibrator: Calibrator, *, folded: bool
 ) -> tuple[Bools, Floats, Bools]:
     """Say of each image whether its answer is roadwork, how sure it is, and whether it is wrong.
 
     Folded, it is what decides in use that is asked: float32 margins at the operating point, unfolded again.
     """
-    if not len(pictures.labels):
+    if not len(images.labels):
         nothing = np.zeros(0)
         return nothing > 0, nothing, nothing > 0
-    margins = margin_vector(pictures.logits)
-    roadwork = answers(point.fold(pictures.logits))
+    margins = margin_vector(images.logits)
+    roadwork = answers(point.fold(images.logits))
     if folded:
-        margins = _folded(pictures.logits, point)
+        margins = _folded(images.logits, point)
         roadwork, margins = answers(margins), unfold(point, margins)
     p = calibrator.apply(margins)
-    return roadwork, np.where(roadwork, p, 1 - p), roadwork != (np.asarray(pictures.labels) == 1)
+    return roadwork, np.where(roadwork, p, 1 - p), roadwork != (np.asarray(images.labels) == 1)
 
 
 def _certify(
@@ -372,7 +372,7 @@ def _certificate(
     sure: Floats, wrong: Bools, grid: tuple[float, ...], *, alpha: float, delta: float | None
 ) -> Certificate:
     if not sure.size:
-        return no_certificate(pictures=0, alpha=alpha, delta=delta, tested=0)
+        return no_certificate(images=0, alpha=alpha, delta=delta, tested=0)
     if delta is None:
         return control_expected_risk(sure, wrong, thresholds=grid, alpha=alpha)
     return certify_selective_risk(sure, wrong, thresholds=grid, alpha=alpha, delta=delta)

@@ -165,7 +165,7 @@ def evaluate(
     names: Sequence[str],
     *,
     index: ImageIndex,
-    pictures: ImageReader,
+    images: ImageReader,
 ) -> Evaluation:
     """Decide every image of val_test once by every policy, and again at each level, count, and draw.
 
@@ -174,7 +174,7 @@ def evaluate(
         policies: The policies side by side, by their types; at least one.
         names: The images of val_test.
         index: Labels, digests, groups and attributes of at least these images.
-        pictures: Reads their bytes, each verified against the index. They are seen under its conditions,
+        images: Reads their bytes, each verified against the index. They are seen under its conditions,
             whose levels are told as well; without any they are as they are, and no levels are told.
 
     Raises:
@@ -183,7 +183,7 @@ def evaluate(
     """
     chosen = _choose(names, index)
     decide = partial(_decide, ImageClassifier(checkpoint.load_model(), config=checkpoint.config), policies)
-    logits, decided = decide(in_use([one.name for one in chosen], pictures))
+    logits, decided = decide(in_use([one.name for one in chosen], images))
     tested = Tested(
         logits=logits,
         labels=np.array([one.label == 1 for one in chosen]),
@@ -191,9 +191,9 @@ def evaluate(
         attributes=attributes_of(chosen),
         groups_known=groups_known(chosen),
     )
-    levels = _decide_levels(decide, chosen, (tested, decided), pictures)
+    levels = _decide_levels(decide, chosen, (tested, decided), images)
     report = report_of(tested, decided, levels=levels)
-    pages = draw_report(tested, decided, report, chosen, model=_model(checkpoint), pictures=pictures)
+    pages = draw_report(tested, decided, report, chosen, model=_model(checkpoint), images=images)
     return Evaluation(
         _rows(chosen, tested, decided),
         report,
@@ -206,28 +206,28 @@ def evaluate(
     )
 
 
-def in_use(names: Iterable[str], pictures: ImageReader) -> Iterator[ImageLike]:
+def in_use(names: Iterable[str], images: ImageReader) -> Iterator[ImageLike]:
     """Give images as they arrive in use: their bytes, or under conditions what was drawn of them."""
-    plain = pictures.conditions is None or pictures.conditions.is_as_is
-    return (pictures.read(name) if plain else pictures.image(name) for name in names)
+    plain = images.conditions is None or images.conditions.is_as_is
+    return (images.read(name) if plain else images.image(name) for name in names)
 
 
 def _decide_levels(
     decide: Callable[[Iterable[ImageLike]], _Decisions],
     chosen: Sequence[IndexedImage],
     used: tuple[Tested, Mapping[str, Decided]],
-    pictures: ImageReader,
+    images: ImageReader,
 ) -> Levels | None:
     """Decide the images at every level; those as they are again only where `used` are not as they are."""
-    conditions, (tested, _) = pictures.conditions, used
+    conditions, (tested, _) = images.conditions, used
     if conditions is None:
         return None
     plain = used
     if not conditions.is_as_is:
-        logits, decided = decide(pictures.read(one.name) for one in chosen)
+        logits, decided = decide(images.read(one.name) for one in chosen)
         plain = replace(tested, logits=logits), decided
     names = conditions.reported.names
-    logits, decided = decide(_at_every_level(chosen, pictures, conditions))
+    logits, decided = decide(_at_every_level(chosen, images, conditions))
     at = {
         name: (
             replace(tested, logits=logits[place :: len(names)]),
@@ -239,13 +239,13 @@ def _decide_levels(
 
 
 def _at_every_level(
-    chosen: Sequence[IndexedImage], pictures: ImageReader, conditions: Conditions
+    chosen: Sequence[IndexedImage], images: ImageReader, conditions: Conditions
 ) -> Iterator[ImageLike]:
     """Give each image at all levels, one after the other: it is read and decoded once."""
     from streetvision_core.data.decoding.decode import decode
 
     for one in chosen:
-        image = decode(pictures.read(one.name))
+        image = decode(images.read(one.name))
         for name in conditions.reported.names:
             yield conditions.see_at(name, image, one.sha256)
 
@@ -263,10 +263,10 @@ def _rows(
 
 
 def decision_problems(
-    predictor: Predictor, evaluation: Evaluation, *, pictures: ImageReader, tolerance: float = TOLERANCE
+    predictor: Predictor, evaluation: Evaluation, *, images: ImageReader, tolerance: float = TOLERANCE
 ) -> list[str]:
     """Decide every image of the report again; return what differs, one sentence an image."""
-    again = in_use((one.name for one in evaluation.tested), pictures)
+    again = in_use((one.name for one in evaluation.tested), images)
     recorded = evaluation.recorded(predictor.policy)
     return reproduction_problems(predictor, recorded, again, tolerance=tolerance)
 

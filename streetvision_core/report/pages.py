@@ -80,7 +80,7 @@ def draw_report(
     chosen: Sequence[IndexedImage],
     *,
     model: Mapping[str, str],
-    pictures: ImageReader,
+    images: ImageReader,
 ) -> dict[str, bytes]:
     """Return `report.html` and the plots in it by name.
 
@@ -90,7 +90,7 @@ def draw_report(
         report: What was counted.
         chosen: The same images, of the index.
         model: What the classifier is, by name, for the top of the page.
-        pictures: Reads their bytes, for the mistakes.
+        images: Reads their bytes, for the mistakes.
     """
     lead = decided[report.lead.policy.type]
     wrong = _mistakes(tested, lead)
@@ -102,7 +102,7 @@ def draw_report(
     mistakes = [
         Mistake(
             chosen[at].name,
-            _jpeg(chosen[at], pictures),
+            _jpeg(chosen[at], images),
             _mistake_facts(tested, decided, lead, at, chosen[at]),
             per_group[tested.groups[at]] - 1,
         )
@@ -110,7 +110,7 @@ def draw_report(
     ]
     page = write_page(report, plots=plots, mistakes=mistakes, identity={**model, **_data(chosen, report)})
     if shown:
-        plots["mistakes.jpg"] = _draw_mistakes(tested, lead, shown, chosen, pictures)
+        plots["mistakes.jpg"] = _draw_mistakes(tested, lead, shown, chosen, images)
     files = {f"{PLOT_PREFIX}{name}": data for name, data in plots.items()}
     return {**files, PAGE_NAME: page.encode()}
 
@@ -263,14 +263,14 @@ def _draw_mistakes(
     decided: Decided,
     positions: Sequence[int],
     chosen: Sequence[IndexedImage],
-    pictures: ImageReader,
+    images: ImageReader,
 ) -> bytes:
     from streetvision_core.data.overview import image_sheet
 
     shown = [
         (chosen[at], f"{decided.decisions[at]} {_probability(tested, decided, at):.2f}") for at in positions
     ]
-    return image_sheet(shown, pictures, columns=4, tile=150)
+    return image_sheet(shown, images, columns=4, tile=150)
 
 
 def _jpeg(image: IndexedImage, reader: ImageReader) -> bytes:

@@ -171,8 +171,8 @@ def _strange_levels(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
-    pictures = {image.name: image for image in index.pictures}
-    chosen = [pictures[one.name] for one in evaluation.tested]
+    images = {image.name: image for image in index.pictures}
+    chosen = [images[one.name] for one in evaluation.tested]
     tested = Tested(
         logits=_logits(evaluation.tested),
         labels=np.array([one.label == 1 for one in evaluation.tested]),

@@ -129,22 +129,22 @@ class AugmentedImages(Dataset[Any]):
 
     def __init__(
         self,
-        pictures: DecodedImages,
+        images: DecodedImages,
         labels: Sequence[int],
         *,
         augment: Callable[[Image.Image], torch.Tensor],
         seed: int,
     ) -> None:
-        self._images = pictures
+        self._images = images
         self._labels = torch.tensor(labels, dtype=torch.int64)
         self._augment = augment
         self._seed = seed
 
     def __getitem__(self, looks: Sequence[Look]) -> Batch | StreetVisionError:
         pixels = []
-        pictures = self._images.load([position for _, position in looks])
+        images = self._images.load([position for _, position in looks])
         with isolated_random():
-            for (epoch, position), picture in zip(looks, pictures, strict=True):
+            for (epoch, position), picture in zip(looks, images, strict=True):
                 if isinstance(picture, StreetVisionError):
                     return picture
                 draw = derive_seed(self._seed, Purpose.CONDITIONS, epoch, position)
@@ -162,21 +162,21 @@ class EpochBatches(Sampler[list[Look]]):
     """
 
     def __init__(
-        self, pictures: int, *, batch_size: int, seed: int, parts: int = 1, rank: int = 0, processes: int = 1
+        self, images: int, *, batch_size: int, seed: int, parts: int = 1, rank: int = 0, processes: int = 1
     ) -> None:
         shares = parts * processes
-        whole = min(batch_size, pictures)
+        whole = min(batch_size, images)
         self._batch_size = whole - whole % shares
         if not self._batch_size:
             raise TrainingError(
                 f"at least {shares} images of train",
-                str(pictures),
+                str(images),
                 "the splits",
                 "Lower accumulate or devices, or train on more images.",
             )
-        self.steps = pictures // self._batch_size
+        self.steps = images // self._batch_size
         self.images_per_epoch = self.steps * self._batch_size
-        self._images = pictures
+        self._images = images
         self._seed = seed
         self._epoch = 0
         self._shares = shares
@@ -282,7 +282,7 @@ def choose_workers(wanted: int, *, device: str, processes: int = 1) -> int:
 
 
 def make_train_loader(
-    pictures: DecodedImages,
+    images: DecodedImages,
     labels: Sequence[int],
     *,
     transform: Preprocessing,
@@ -292,7 +292,7 @@ def make_train_loader(
 ) -> DataLoader[Any]:
     """Return the loader of training batches, made in so many worker processes; 0 makes them in this one."""
     dataset = AugmentedImages(
-        pictures,
+        images,
         labels,
         augment=make_augmentation(config.augmentation, transform=transform),
         seed=config.seed,

@@ -89,7 +89,7 @@ def fit_classifier(
     *,
     index: ImageIndex,
     splits: Splits,
-    pictures: ImageReader,
+    images: ImageReader,
     config: TrainingConfig,
     folders: TrainingFolders,
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
@@ -102,7 +102,7 @@ def fit_classifier(
         backbone: The starting weights.
         index: The images and their labels.
         splits: Which image plays which role; only train and val_select are read.
-        pictures: Reads the images of the index; under its conditions they are seen.
+        images: Reads the images of the index; under its conditions they are seen.
         config: The recipe.
         folders: Where the best weights are staged, and what else is kept.
         on_epoch: Called after each epoch.
@@ -125,7 +125,7 @@ def fit_classifier(
     with ExitStack() as stack:
         state = None
         if folders.resume is not None:
-            training = _identify(backbone, index=index, splits=splits, config=recipe, pictures=pictures)
+            training = _identify(backbone, index=index, splits=splits, config=recipe, images=images)
             device = choose_device().type
             state = stack.enter_context(open_state(folders.resume, training=training, device=device))
         stack.enter_context(training_session())
@@ -139,7 +139,7 @@ def fit_classifier(
             labels=labels,
             groups=groups_of(splits.roles["val_select"], index),
             digests={image.name: image.sha256 for image in index.pictures},
-            reader=pictures,
+            reader=images,
             config=recipe,
             directory=folders.staging,
             features=cache,
@@ -340,10 +340,10 @@ def _identify(
     index: ImageIndex,
     splits: Splits,
     config: TrainingConfig,
-    pictures: ImageReader,
+    images: ImageReader,
 ) -> str:
     """Return the digest of what decides how a training goes, besides the code."""
-    recipe, seen = recipe_of(config), pictures.conditions
+    recipe, seen = recipe_of(config), images.conditions
     known = {image.name: [image.sha256, image.label] for image in index.pictures}
     return json_digest(
         {
@@ -436,8 +436,8 @@ def _views_metrics(
     transform = hub_transform(config)
     if transform.views is None:
         return {}
-    pictures = RoleImages(task.names["val_select"], task.labels["val_select"])
-    crops = validation or validation_batches(task.reader, pictures, transform=transform, config=task.config)
+    images = RoleImages(task.names["val_select"], task.labels["val_select"])
+    crops = validation or validation_batches(task.reader, images, transform=transform, config=task.config)
     gain = compare_views(model, said, crops, transform=transform, device=choose_device())
     _log.info("%s", gain)
     return gain.to_metrics()

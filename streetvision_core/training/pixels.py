@@ -64,7 +64,7 @@ class RoleImages:
 
 def validation_batches(
     reader: ImageReader,
-    pictures: RoleImages,
+    images: RoleImages,
     *,
     transform: Preprocessing,
     config: TrainingConfig,
@@ -73,8 +73,8 @@ def validation_batches(
     """Return the images of val_select as the model's crops; they take half of the memory for images."""
     return EvaluationBatches(
         reader,
-        pictures.names,
-        pictures.labels,
+        images.names,
+        images.labels,
         transform=transform,
         batch_size=BATCH_SIZE,
         cache_bytes=_half_cache(config, processes),

@@ -125,7 +125,7 @@ class Chain:
         return export_bundle(
             upstream or self.upstream,
             config=BundleConfig(**config),
-            pictures=self.pictures("val_test"),
+            images=self.pictures("val_test"),
             directory=directory,
         )
 
@@ -164,7 +164,7 @@ def make_chain(root, *, training, seed=0, per_class=60, splits_config=SHARES) ->
     chain.publish("backbone", backbone.to_artifact(), inputs=(), config=backbone_config.model_dump())
     checkpoint = fit_classifier(
         backbone=backbone, index=chain.index, splits=chain.splits,
-        pictures=chain.pictures("train", "val_select"), config=training,
+        images=chain.pictures("train", "val_select"), config=training,
         folders=TrainingFolders(store.stage(RUN, "phase1_checkpoint")), on_epoch=lambda _: None,
     )  # fmt: skip
     chain.publish(
@@ -173,7 +173,7 @@ def make_chain(root, *, training, seed=0, per_class=60, splits_config=SHARES) ->
     )  # fmt: skip
     logits = predict_role(
         checkpoint, chain.splits.roles["val_calib"], index=chain.index,
-        pictures=chain.pictures("val_calib"), projected=True,
+        images=chain.pictures("val_calib"), projected=True,
     )  # fmt: skip
     chain.publish("val_calib_logits", logits.to_artifact(), inputs=(*SEEN, "phase1_checkpoint"))
     decide_and_evaluate(chain)
@@ -196,7 +196,7 @@ def decide_and_evaluate(chain, *, run_id=RUN):
     certify(chain, CERTIFIED, run_id=run_id)
     config = RecordedGate(coverage=0.7)
     gate = train_gate(
-        checkpoint, index=chain.index, splits=chain.splits, pictures=chain.pictures("train", "val_select"),
+        checkpoint, index=chain.index, splits=chain.splits, images=chain.pictures("train", "val_select"),
         config=config, checkpoint_version=given["checkpoint_version"],
     )  # fmt: skip
     inputs = (*SEEN, "phase1_checkpoint")
@@ -245,7 +245,7 @@ def evaluate_again(chain, *, run_id=RUN):
         published_policies(chain.upstream),
         chain.splits.roles["val_test"],
         index=chain.index,
-        pictures=chain.pictures("val_test"),
+        images=chain.pictures("val_test"),
     )
     rule = STEPS["evaluation"]
     takes = rule.inputs + rule.added + rule.optional

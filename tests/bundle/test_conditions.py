@@ -34,7 +34,7 @@ def tuned(chain, tmp_path_factory):
     own.publish("phase1_checkpoint", same, inputs=(*SEEN, "backbone"), run_id=RUN)
     checkpoint = checkpoint_of(own)
     calib = own.splits.roles["val_calib"]
-    logits = predict_role(checkpoint, calib, index=own.index, pictures=own.pictures("val_calib"))
+    logits = predict_role(checkpoint, calib, index=own.index, images=own.pictures("val_calib"))
     own.publish("val_calib_logits", logits.to_artifact(), inputs=(*SEEN, "phase1_checkpoint"), run_id=RUN)
     decide_and_evaluate(own, run_id=RUN)
     return own
@@ -72,8 +72,8 @@ def test_golden_images_are_as_they_arrive_in_use(tuned, dark_bundle):
 
 def test_the_moved_bundle_decides_as_reported_under_its_conditions_alone(tuned, chain, dark_bundle):
     report = Evaluation.from_artifact(tuned.upstream["evaluation"])
-    assert moved_bundle_problems(dark_bundle, evaluation=report, pictures=tuned.pictures("val_test")) == []
-    assert moved_bundle_problems(dark_bundle, evaluation=report, pictures=chain.pictures("val_test"))
+    assert moved_bundle_problems(dark_bundle, evaluation=report, images=tuned.pictures("val_test")) == []
+    assert moved_bundle_problems(dark_bundle, evaluation=report, images=chain.pictures("val_test"))
 
 
 def test_other_conditions_in_a_bundle_are_refused(dark_bundle, tmp_path):

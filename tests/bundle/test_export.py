@@ -286,7 +286,7 @@ def degenerate(branch, own_store):
     republish(branch, own_store, "phase1_checkpoint", other_weights(old, 0.0))
     checkpoint = Checkpoint.from_artifact(branch.upstream["phase1_checkpoint"])
     names = branch.splits.roles["val_calib"]
-    logits = predict_role(checkpoint, names, index=branch.index, pictures=branch.pictures("val_calib"))
+    logits = predict_role(checkpoint, names, index=branch.index, images=branch.pictures("val_calib"))
     republish(branch, own_store, "val_calib_logits", logits.to_artifact())
     own = Chain(own_store, branch.upstream)
     decide_and_evaluate(own, run_id=OTHER_RUN)

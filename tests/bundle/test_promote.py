@@ -51,7 +51,7 @@ def make_rivals(root):
     pictures, version = chain.pictures("train", "val_select"), given["checkpoint_version"]
     wide = GateConfig(coverage=0.95)
     gate = train_gate(
-        checkpoint, index=chain.index, splits=chain.splits, pictures=pictures, config=wide,
+        checkpoint, index=chain.index, splits=chain.splits, images=pictures, config=wide,
         checkpoint_version=version,
     )  # fmt: skip
     seen = (*SEEN, "phase1_checkpoint")

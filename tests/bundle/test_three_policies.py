@@ -128,8 +128,8 @@ def test_a_moved_bundle_verifies_deeply_and_reproduces_the_report(shipped, tmp_p
     assert verification.bundle.policy == published_policies(own.upstream)[kind]
     loaded = Predictor.load(moved)
     evaluation, pictures = evaluation_of(own), own.pictures("val_test")
-    assert decision_problems(loaded, evaluation, pictures=pictures) == []
-    assert moved_bundle_problems(bundle, evaluation=evaluation, pictures=pictures) == []
+    assert decision_problems(loaded, evaluation, images=pictures) == []
+    assert moved_bundle_problems(bundle, evaluation=evaluation, images=pictures) == []
 
 
 def test_it_answers_some_images_and_defers_others_as_the_report_says(shipped):

@@ -233,7 +233,7 @@ def test_a_model_without_one_vector_of_features_predicts_beside_the_cache(toy, c
 def test_what_is_measured_is_the_same_with_the_cache_whatever_lay_there(each_checkpoint, toy, cache):
     names = toy.splits.roles["val_select"]
     expected = measure(each_checkpoint, names, toy, cache=None)
-    predict_role(each_checkpoint, names[3:20], index=toy.index, pictures=toy.reader, cache=cache)
+    predict_role(each_checkpoint, names[3:20], index=toy.index, images=toy.reader, cache=cache)
     for reads in (len(names) - 17, 0):
         toy.reader.reads.clear()
         measured = measure(each_checkpoint, names, toy, cache=cache)

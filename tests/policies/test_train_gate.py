@@ -33,7 +33,7 @@ def checkpoint(toy, backbone, tmp_path_factory):
     staged = StagedFile.at(path, write_checkpoint_atomic(path, model))
     unknown = Checkpoint(weights=staged, config=hub_config(backbone), epochs=(), val_select=None)
     names = toy.splits.roles["val_select"]
-    said = predict_role(unknown, names, index=toy.index, pictures=toy.reader)
+    said = predict_role(unknown, names, index=toy.index, images=toy.reader)
     # Labels that the margin says next to nothing about.
     flipped = np.random.default_rng(0).permutation(said.labels)
     said = type(said)(said.ids, said.logits, flipped, said.groups)
@@ -43,7 +43,7 @@ def checkpoint(toy, backbone, tmp_path_factory):
 def train(checkpoint, toy, config, **where):
     toy.reader.reads.clear()
     gate = train_gate(
-        checkpoint, index=toy.index, splits=toy.splits, pictures=toy.reader, config=config,
+        checkpoint, index=toy.index, splits=toy.splits, images=toy.reader, config=config,
         checkpoint_version=VERSION, **where,
     )  # fmt: skip
     return gate, set(toy.reader.reads)
@@ -66,7 +66,7 @@ def test_where_the_features_are_cached_no_image_is_read_and_the_gate_is_the_same
     whole, _ = train(checkpoint, toy, RecordedGate())
     for role in ("train", "val_select"):
         names = toy.splits.roles[role]
-        predict_role(checkpoint, names, index=toy.index, pictures=toy.reader, cache=tmp_path)
+        predict_role(checkpoint, names, index=toy.index, images=toy.reader, cache=tmp_path)
     assert train(checkpoint, toy, RecordedGate(), cache=tmp_path) == (whole, set())
 
 

@@ -42,7 +42,7 @@ def everything(chain, checkpoint, policies):
     group = {name: f"street {number % 12}" for number, name in enumerate(names)}
     pictures = tuple(replace(one, group=group[one.name]) for one in chain.index.pictures)
     index = replace(chain.index, pictures=pictures)
-    return evaluate(checkpoint, policies, names, index=index, pictures=chain.pictures(*ROLES))
+    return evaluate(checkpoint, policies, names, index=index, images=chain.pictures(*ROLES))
 
 
 def with_attributes(index, names):
@@ -115,7 +115,7 @@ def test_the_calibrated_probability_is_that_of_the_policy(chain, evaluation):
 
 def test_the_same_decisions_give_the_same_bytes(chain, checkpoint, policies, evaluation):
     names = chain.splits.roles["val_test"]
-    again = evaluate(checkpoint, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
+    again = evaluate(checkpoint, policies, names, index=chain.index, images=chain.pictures("val_test"))
     assert again.to_artifact() == evaluation.to_artifact()
 
 
@@ -155,7 +155,7 @@ def test_the_readme_of_the_bundle_tells_every_rate_with_its_interval(bundle, eva
 def test_attributes_of_the_index_are_slices_and_a_missing_one_is_unknown(chain, checkpoint, policies):
     names = sorted(name for role in ROLES for name in chain.splits.roles[role])[::3]
     index = with_attributes(chain.index, names)
-    evaluation = evaluate(checkpoint, policies, names, index=index, pictures=chain.pictures(*ROLES))
+    evaluation = evaluate(checkpoint, policies, names, index=index, images=chain.pictures(*ROLES))
     report = evaluation.report
     slices = {part.value: part for part in report.of("scrc").slices if part.attribute == "time"}
     assert slices["day"].n == 30
@@ -179,7 +179,7 @@ def test_attributes_of_the_index_are_slices_and_a_missing_one_is_unknown(chain, 
 @pytest.mark.parametrize("kind", list(POLICIES))
 def test_the_same_model_and_policy_reproduce_every_decision(chain, evaluation, kind):
     predictor = build_predictor(chain, kind)
-    assert decision_problems(predictor, evaluation, pictures=chain.pictures("val_test")) == []
+    assert decision_problems(predictor, evaluation, images=chain.pictures("val_test")) == []
 
 
 def test_another_operating_point_does_not(chain, evaluation):
@@ -190,7 +190,7 @@ def test_another_operating_point_does_not(chain, evaluation):
     checkpoint = Checkpoint.from_artifact(chain.upstream["phase1_checkpoint"])
     policy = read_thresholds(chain).policy.model_copy(update={"threshold": 1 - 1e-9})
     other = Predictor.build(checkpoint.config, read_state(checkpoint.weights), policy)
-    problems = decision_problems(other, evaluation, pictures=chain.pictures("val_test"))
+    problems = decision_problems(other, evaluation, images=chain.pictures("val_test"))
     assert len(problems) == sum(one.decisions["threshold"] == "roadwork" for one in evaluation.tested) > 3
 
 
@@ -200,14 +200,14 @@ def test_other_weights_do_not(chain, evaluation):
     other = build_predictor(chain)
     with torch.no_grad():
         other.model.get_classifier().bias.add_(torch.tensor([0.01, 0.0]))
-    problems = decision_problems(other, evaluation, pictures=chain.pictures("val_test"))
+    problems = decision_problems(other, evaluation, images=chain.pictures("val_test"))
     assert len(problems) == len(evaluation.tested)
 
 
 def test_no_images_and_unknown_images_are_errors(chain, checkpoint, policies):
     for names in ((), ("nowhere.jpg",)):
         with pytest.raises(DataError):
-            evaluate(checkpoint, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
+            evaluate(checkpoint, policies, names, index=chain.index, images=chain.pictures("val_test"))
 
 
 def test_an_image_whose_bytes_have_changed_is_an_error_and_never_left_out(chain, checkpoint, policies):
@@ -224,7 +224,7 @@ def test_an_image_whose_bytes_have_changed_is_an_error_and_never_left_out(chain,
 
     changed = Changed(chain.pictures("val_test"))
     with pytest.raises(IntegrityError):
-        evaluate(checkpoint, policies, names, index=chain.index, pictures=changed)
+        evaluate(checkpoint, policies, names, index=chain.index, images=changed)
 
 
 def test_each_image_passes_the_network_once_for_all_policies_and_once_a_level(
@@ -235,7 +235,7 @@ def test_each_image_passes_the_network_once_for_all_policies_and_once_a_level(
     original = model.forward
     monkeypatch.setattr(model, "forward", lambda batch: passed.append(len(batch)) or original(batch))
     watched = SimpleNamespace(config=checkpoint.config, weights=checkpoint.weights, load_model=lambda: model)
-    evaluation = evaluate(watched, policies, names, index=chain.index, pictures=chain.pictures("val_test"))
+    evaluation = evaluate(watched, policies, names, index=chain.index, images=chain.pictures("val_test"))
     levels = len(evaluation.levels)
     assert len(passed) == 1 + math.ceil(len(names) * levels / BATCH_SIZE)
     assert PAGE_NAME in evaluation.pages
@@ -247,7 +247,7 @@ def test_the_logits_that_are_kept_are_those_of_a_prediction_bit_for_bit(chain, c
 
     names = chain.splits.roles["val_test"]
     plain = predict_role(
-        checkpoint, names, index=chain.index, pictures=chain.pictures("val_test"), device="cpu"
+        checkpoint, names, index=chain.index, images=chain.pictures("val_test"), device="cpu"
     )
     kept = [(one.logit_none, one.logit_roadwork) for one in evaluation.tested]
     assert np.array_equal(np.array(kept, dtype=np.float32), plain.logits)

@@ -46,7 +46,7 @@ def in_tunnel(chain):
         published_policies(chain.upstream),
         chain.splits.roles["val_test"],
         index=chain.index,
-        pictures=seen(chain, ConditionsConfig(profile=DARK, seed=1).conditions()),
+        images=seen(chain, ConditionsConfig(profile=DARK, seed=1).conditions()),
     )
 
 
@@ -60,7 +60,7 @@ def test_as_is_shows_the_levels_of_the_camera_and_changes_no_other_figure(chain,
         published_policies(chain.upstream),
         chain.splits.roles["val_test"],
         index=chain.index,
-        pictures=seen(chain, None),
+        images=seen(chain, None),
     )
     levels = evaluation.report.conditions
     assert alone.report == evaluation.report.model_copy(update={"conditions": None})

@@ -52,7 +52,7 @@ def drawn(policies, *, labels=None, name="street", value="night", n=200):
 
 
 def draw(tested, decided, report, pictures):
-    return draw_report(tested, decided, report, pictures, model=MODEL, pictures=GreyPictures())
+    return draw_report(tested, decided, report, pictures, model=MODEL, images=GreyPictures())
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_a_separable_task_is_learnt_completely(backbone, tmp_path):
     changes = {"epochs": 15, "batch_size": 8, "learning_rate": 5e-3, "patience": 15}
     checkpoint = fit(backbone, toy, tmp_path / "out", **changes)
     assert checkpoint.best.val_mcc == 1
-    unseen = predict_role(checkpoint, toy.splits.roles["val_test"], index=toy.index, pictures=toy.reader)
+    unseen = predict_role(checkpoint, toy.splits.roles["val_test"], index=toy.index, images=toy.reader)
     assert compute_mcc(unseen.labels, unseen.logits.argmax(axis=1)) == 1
 
 
@@ -71,7 +71,7 @@ def test_another_seed_gives_other_weights(trained, toy, backbone, tmp_path):
 def test_the_staged_weights_say_what_is_recorded_of_val_select(trained, toy):
     checkpoint, _, _ = trained
     names = toy.splits.roles["val_select"]
-    again = predict_role(checkpoint, names, index=toy.index, pictures=toy.reader, device="cpu")
+    again = predict_role(checkpoint, names, index=toy.index, images=toy.reader, device="cpu")
     assert again.ids == checkpoint.val_select.ids == names
     np.testing.assert_allclose(again.logits, checkpoint.val_select.logits, atol=1e-5)
     assert np.array_equal(again.labels, checkpoint.val_select.labels)

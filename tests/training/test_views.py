@@ -48,10 +48,10 @@ def test_the_checkpoint_says_of_val_select_what_its_pooled_views_say(trained, to
     checkpoint, _, store = trained
     assert checkpoint.config["views"] == {"grid": 2, "overlap": 0.15, "pooling": "top_k", "top_k": 2}
     names = toy.splits.roles["val_select"]
-    assert predict_role(checkpoint, names, index=toy.index, pictures=toy.reader) == checkpoint.val_select
+    assert predict_role(checkpoint, names, index=toy.index, images=toy.reader) == checkpoint.val_select
     again = Checkpoint.from_artifact(publish(checkpoint.to_artifact(), store))
     assert again.config == checkpoint.config
-    assert predict_role(again, names, index=toy.index, pictures=toy.reader) == checkpoint.val_select
+    assert predict_role(again, names, index=toy.index, images=toy.reader) == checkpoint.val_select
 
 
 def test_the_best_epoch_is_chosen_by_the_pooled_views(trained):

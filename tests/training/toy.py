@@ -98,7 +98,7 @@ def fit(
         backbone,
         index=toy.index,
         splits=toy.splits,
-        pictures=toy.reader,
+        images=toy.reader,
         config=recipe(**changes),
         folders=TrainingFolders(directory, resume, features, tensorboard_to),
         on_epoch=on_epoch,

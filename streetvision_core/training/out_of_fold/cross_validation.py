@@ -94,7 +94,7 @@ def cross_validate(
     *,
     index: ImageIndex,
     splits: Splits,
-    pictures: ImageReader,
+    images: ImageReader,
     recipe: TrainingConfig,
     config: CrossValidationConfig,
     features: Path,
@@ -106,7 +106,7 @@ def cross_validate(
         backbone: The starting weights.
         index: The images and their labels.
         splits: Which image plays which role, and the united groups.
-        pictures: Reads the images of the roles.
+        images: Reads the images of the roles.
         recipe: How each classifier is trained.
         config: The folds and the roles.
         features: The cache of features, which all trainings share.
@@ -125,7 +125,7 @@ def cross_validate(
         backbone=backbone,
         index=index,
         splits=splits,
-        reader=pictures,
+        reader=images,
         recipe=recipe,
         features=features,
         folds=config.folds,
@@ -224,7 +224,7 @@ def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> 
             task.backbone,
             index=task.index,
             splits=replace(task.splits, roles=named),
-            pictures=task.reader,
+            images=task.reader,
             config=task.recipe,
             folders=TrainingFolders(directory, features=task.features),
         )
@@ -232,7 +232,7 @@ def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> 
             checkpoint,
             task.names[judged].tolist(),
             index=task.index,
-            pictures=task.reader,
+            images=task.reader,
             # Only a probe leaves the backbone as it is: features of others are wanted once.
             cache=task.features if task.recipe.method.kind == PROBE else None,
         )

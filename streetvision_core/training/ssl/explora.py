@@ -65,7 +65,7 @@ def adapt_backbone(
     *,
     index: ImageIndex,
     splits: Splits,
-    pictures: ImageReader,
+    images: ImageReader,
     config: BackboneConfig,
     directory: Path,
     resume: Path | None = None,
@@ -79,7 +79,7 @@ def adapt_backbone(
         backbone: The starting weights, of a vision transformer, staged in `directory`.
         index: The images; the labels of train and val_select are for the probes alone.
         splits: Which image plays which role; only train and val_select are read.
-        pictures: Reads the images of the index.
+        images: Reads the images of the index.
         config: The recipe, with an adaptation that is not none.
         directory: Where the weights and what was trained are staged.
         resume: Where each epoch is saved, for a run that goes on after a kill; None saves none.
@@ -104,15 +104,13 @@ def adapt_backbone(
             names=splits.roles,
             labels=labels,
             groups=groups_of(splits.roles["val_select"], index),
-            reader=pictures,
+            reader=images,
             config=config,
             saving=saving,
             on_epoch=on_epoch,
         )
     _log.info("%s", verdict)
-    return _stage(
-        backbone, adapted, verdict, config=config, directory=directory, pictures=len(labels["train"])
-    )
+    return _stage(backbone, adapted, verdict, config=config, directory=directory, images=len(labels["train"]))
 
 
 def _identify(backbone: Backbone, *, index: ImageIndex, names: Sequence[str], config: BackboneConfig) -> str:
@@ -253,14 +251,14 @@ def _stage(
     *,
     config: BackboneConfig,
     directory: Path,
-    pictures: int,
+    images: int,
 ) -> Backbone:
     """Stage what was trained, and the merged weights where they are taken; return the backbone of both."""
     path = directory / ADAPTERS_NAME
     record = {
         **verdict.to_record(),
         "recipe": _recipe(config),
-        "pictures": pictures,
+        "pictures": images,
         "adapters": asdict(adapted.adapters),
         "losses": list(adapted.losses),
         "merge_parity": adapted.parity,
@@ -273,7 +271,7 @@ def _stage(
     weights = directory / WEIGHTS_NAME
     return replace(
         judged,
-        source=f"{backbone.source}; adapted by {config.adaptation.kind} to {pictures} images of train",
+        source=f"{backbone.source}; adapted by {config.adaptation.kind} to {images} images of train",
         weights=StagedFile.at(weights, write_checkpoint_atomic(weights, adapted.model)),
     )
 

@@ -181,7 +181,7 @@ class ContrastiveModule(LoopModule):
 
 def learn_from_views(
     model: Any,
-    pictures: DecodedImages,
+    images: DecodedImages,
     *,
     sample: torch.Tensor,
     transform: Preprocessing,
@@ -194,7 +194,7 @@ def learn_from_views(
 
     Args:
         model: The starting weights.
-        pictures: What it is adapted to, two or more.
+        images: What it is adapted to, two or more.
         sample: Crops on which merging is proved to change nothing, uint8 [N, 3, H, W].
         transform: The model's preprocessing.
         config: The recipe.
@@ -209,7 +209,7 @@ def learn_from_views(
     """
     seed = derive_seed(seed, Purpose.ADAPTATION)
     adapters, whole = _unfreeze(model, seed=derive_seed(seed, Purpose.MODEL, 0))
-    loader = make_view_loader(pictures, transform=transform, batch_size=config.batch_size, seed=seed)
+    loader = make_view_loader(images, transform=transform, batch_size=config.batch_size, seed=seed)
     module = ContrastiveModule(
         model,
         transform=transform,

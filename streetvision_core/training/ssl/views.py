@@ -36,10 +36,8 @@ SCALE_MIN, COLOR_JITTER = 0.3, 0.4
 class ViewPairs(Dataset[Any]):
     """Batches by the looks they consist of: both views, uint8 [B, 3, H, W] each; or what went wrong."""
 
-    def __init__(
-        self, pictures: DecodedImages, *, augment: Callable[[Image], torch.Tensor], seed: int
-    ) -> None:
-        self._images = pictures
+    def __init__(self, images: DecodedImages, *, augment: Callable[[Image], torch.Tensor], seed: int) -> None:
+        self._images = images
         self._augment = augment
         self._seed = seed
 
@@ -77,11 +75,11 @@ def make_views(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:
 
 
 def make_view_loader(
-    pictures: DecodedImages, *, transform: Preprocessing, batch_size: int, seed: int
+    images: DecodedImages, *, transform: Preprocessing, batch_size: int, seed: int
 ) -> DataLoader[Any]:
     """Return the loader of pairs of views, in worker processes where they can be forked."""
     return make_loader(
-        ViewPairs(pictures, augment=make_views(transform), seed=seed),
-        EpochBatches(len(pictures), batch_size=batch_size, seed=seed),
+        ViewPairs(images, augment=make_views(transform), seed=seed),
+        EpochBatches(len(images), batch_size=batch_size, seed=seed),
         workers=choose_workers(-1, device=choose_device().type),
     )

@@ -76,7 +76,7 @@ def adapt(backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, **c
         backbone,
         index=toy.index,
         splits=toy.splits,
-        pictures=toy.reader,
+        images=toy.reader,
         config=recipe(**changes),
         directory=directory,
         resume=resume,
