@@ -36,8 +36,8 @@ SECTION = """\
 <p class="note">Every level is the whole of val_test, drawn by the digest of each image: levels and models are
 compared on the same images. Intervals are over groups. Drawn conditions are a stand-in: real images of the
 night say more.</p>
-{% if "mcc_by_level.png" in pictures %}
-<figure><img src="{{ pictures["mcc_by_level.png"] }}" alt="{{ told["mcc_by_level.png"] }}"></figure>
+{% if "mcc_by_level.png" in plots %}
+<figure><img src="{{ plots["mcc_by_level.png"] }}" alt="{{ told["mcc_by_level.png"] }}"></figure>
 {% endif %}
 {% endif %}
 """

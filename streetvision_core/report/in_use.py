@@ -47,7 +47,7 @@ intervals.</p>
 objective: {mcc: {prevalence: 0.05}}.</caption>
 </table>
 {% endif %}
-{% if "net_benefit.png" in pictures %}
+{% if "net_benefit.png" in plots %}
 <h2>What acting on it is worth</h2>
 <p>Whoever acts above a probability t holds a missed roadwork for (1 - t) / t times as bad as a false alarm.
 The classifier is worth its use where its curve is above acting on everything and above acting on nothing. The
@@ -55,7 +55,7 @@ net benefit is that of val_test: it changes with the share of roadwork, and has 
 {% endif %}
 <div class="plots">
 {% for name in ("prevalence.png", "net_benefit.png") %}
-{% if name in pictures %}<figure><img src="{{ pictures[name] }}" alt="{{ told[name] }}"></figure>{% endif %}
+{% if name in plots %}<figure><img src="{{ plots[name] }}" alt="{{ told[name] }}"></figure>{% endif %}
 {% endfor %}
 </div>
 """

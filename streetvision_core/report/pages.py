@@ -181,7 +181,7 @@ def write_page(
         slices=[(part, _others(report, part)) for part in report.lead.slices],
         mistakes=[(one, _data_url("jpg", one.image)) for one in mistakes],
         expected=expected_rows(report.lead),
-        pictures={name: _data_url(name, data) for name, data in plots.items()},
+        plots={name: _data_url(name, data) for name, data in plots.items()},
         levels=report.conditions,
         told=_SHOWN_BY | LEVELS_TOLD | TOLD,
     )

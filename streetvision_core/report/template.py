@@ -129,7 +129,7 @@ _PLOTS = """\
 <h2>Plots</h2>
 <div class="plots">
 {% for name in ("confusion_matrix.png", "risk_coverage.png", "reliability.png", "roc.png", "precision_recall.png") %}
-{% if name in pictures %}<figure><img src="{{ pictures[name] }}" alt="{{ told[name] }}"></figure>{% endif %}
+{% if name in plots %}<figure><img src="{{ plots[name] }}" alt="{{ told[name] }}"></figure>{% endif %}
 {% endfor %}
 </div>
 <p class="muted">Confusion matrix and reliability are of the {{ lead.policy.type }} policy; the reliability diagram is that of the

@@ -1,7 +1,7 @@
 """The loss of each image that training minimises, from logits and the share of each class in its target.
 
 The loss of a batch is the plain mean over its images, class weights included. So it is linear in the
-pictures: the mean over the parts of a batch, or over processes, is the loss of the whole batch, which
+images: the mean over the parts of a batch, or over processes, is the loss of the whole batch, which
 dividing by the sum of a batch's weights (as torch does) would not be.
 
 - Cross-entropy: -sum_c w_c q_c log p_c, with targets q.

@@ -207,7 +207,7 @@ def test_features_classified_alone_give_the_logits_of_the_whole_model(each_check
 
 def test_logits_of_a_role_are_the_same_with_the_cache_and_read_images_once(each_checkpoint, toy, cache):
     names = toy.splits.roles["val_calib"]
-    where = {"index": toy.index, "pictures": toy.reader, "device": "cpu", "projected": True}
+    where = {"index": toy.index, "images": toy.reader, "device": "cpu", "projected": True}
     expected = predict_role(each_checkpoint, names, **where)
     assert expected.projections.shape == (len(names), DIRECTIONS)
     toy.reader.reads.clear()
@@ -223,7 +223,7 @@ def test_a_model_without_one_vector_of_features_predicts_beside_the_cache(toy, c
     config = checkpoint.config
     two = SimpleNamespace(config=config, load_model=lambda: model)
     names = toy.splits.roles["val_calib"]
-    where = {"index": toy.index, "pictures": toy.reader, "device": "cpu", "projected": True}
+    where = {"index": toy.index, "images": toy.reader, "device": "cpu", "projected": True}
     beside = predict_role(two, names, **where, cache=cache)
     assert beside == predict_role(two, names, **where)
     assert beside.projections is None

@@ -43,7 +43,7 @@ def test_selection_and_calibration_see_what_arrives_in_use(toy, backbone, tmp_pa
     checkpoint = fit(backbone, toy, tmp_path / "out", method=method)
     transform = hub_transform(checkpoint.config)
     model = checkpoint.load_model()
-    given = {"index": toy.index, "pictures": toy.reader}
+    given = {"index": toy.index, "images": toy.reader}
     calib = toy.splits.roles["val_calib"]
     for role, logits in (
         ("val_select", checkpoint.val_select),
