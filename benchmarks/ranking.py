@@ -33,11 +33,10 @@ SHARES = {"train": 0.45, "val_select": 0.25, "val_calib": 0.05, "val_test": 0.25
 PLAIN = {"augmentation": {"kind": "none"}}
 RECIPES = {
     "crop, 3 epochs": {"epochs": 3},
-    "crop, 8 epochs": {"epochs": 8},
-    "plain, 8 epochs": {"epochs": 8, **PLAIN},
+    "crop, 6 epochs": {"epochs": 6},
+    "plain, 6 epochs": {"epochs": 6, **PLAIN},
 }
 PROFILES = {"camera": CAMERA, "natix_crops_2025": NATIX_CROPS_2025}
-JUDGED = ("val_select", "val_test")
 
 
 class Bench:
@@ -70,14 +69,11 @@ class Bench:
             folders=TrainingFolders(directory, features=self.root / "features"),
         )
 
-    def judge(self, checkpoint, profile) -> dict[str, np.ndarray]:
-        """Return for each judged role whether each image is called roadwork."""
-        reader = self.reader(profile)
-        said = {
-            role: predict_role(checkpoint, self.splits.roles[role], index=self.indexed.index, pictures=reader)
-            for role in JUDGED
-        }
-        return {role: logits.logits.argmax(axis=1) for role, logits in said.items()}
+    def judge(self, checkpoint, profile, role: str) -> np.ndarray:
+        """Return whether each image of a role is called roadwork under a profile."""
+        names, reader = self.splits.roles[role], self.reader(profile)
+        said = predict_role(checkpoint, names, index=self.indexed.index, pictures=reader)
+        return said.logits.argmax(axis=1)
 
     def labels(self, role: str) -> list[int]:
         label = {image.name: image.label for image in self.indexed.index.pictures}
@@ -110,53 +106,59 @@ def ordered_alike(bench: Bench, models: list[dict]) -> list[str]:
 
 
 def measured(bench: Bench, recipe: str, checkpoint, profile) -> dict:
-    clean, under = bench.judge(checkpoint, AS_IS), bench.judge(checkpoint, profile)
+    clean, select = (bench.judge(checkpoint, one, "val_select") for one in (AS_IS, profile))
+    test = bench.judge(checkpoint, profile, "val_test")
     return {
         "recipe": recipe,
-        "clean": bench.mcc("val_select", clean["val_select"]),
-        "select": bench.mcc("val_select", under["val_select"]),
-        "test": bench.mcc("val_test", under["val_test"]),
-        "answers": under["val_test"],
+        "clean": bench.mcc("val_select", clean),
+        "select": bench.mcc("val_select", select),
+        "test": bench.mcc("val_test", test),
+        "answers": test,
     }
 
 
+def trained(bench: Bench, *, profile) -> dict[tuple[str, int], object]:
+    """Return a model of every recipe and seed, trained under a profile."""
+    return {
+        (recipe, seed): bench.train(settings, profile=profile, seed=seed)
+        for recipe, settings in RECIPES.items()
+        for seed in range(SEEDS)
+    }
+
+
+def print_order(bench: Bench, title: str, models: list[dict]) -> None:
+    sizes = ", ".join(f"{len(names)} {role}" for role, names in bench.splits.roles.items())
+    print_table(
+        f"{title}: {ARCHITECTURE} at {INPUT} pixels, drawn images: {sizes}; best on val_test first",
+        machine=machine_line("torch", "timm"),
+        columns=["trained", "val_select clean", "val_select under", "val_test under"],
+        rows=[
+            [one["recipe"], *(f"{one[figure]:.3f}" for figure in ("clean", "select", "test"))]
+            for one in sorted(models, key=lambda one: -one["test"])
+        ],
+    )
+    pairs = sum(a["recipe"] != b["recipe"] for a, b in itertools.combinations(models, 2))
+    print_table(
+        "Pairs of models that val_test tells apart, and how many are ordered alike",
+        columns=["pairs", "told apart", "by clean MCC", "by val_select under"],
+        rows=[[pairs, *ordered_alike(bench, models)]],
+    )
+
+
 def main() -> None:
-    """Train, judge under each profile, and print both tables."""
+    """Train, judge under each profile, and print both tables of each."""
     images = int(sys.argv[1]) if len(sys.argv) > 1 else 900
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(images, Path(name))
-        plain = {
-            (recipe, seed): bench.train(settings, profile=AS_IS, seed=seed)
-            for recipe, settings in RECIPES.items()
-            for seed in range(SEEDS)
-        }
-        rows, counts = [], []
+        plain = trained(bench, profile=AS_IS)
         for title, profile in PROFILES.items():
-            models = [measured(bench, f"as_is, {key[0]}", one, profile) for key, one in plain.items()]
-            for recipe, settings in RECIPES.items():
-                for seed in range(SEEDS):
-                    checkpoint = bench.train(settings, profile=profile, seed=seed)
-                    models.append(measured(bench, f"{title}, {recipe}", checkpoint, profile))
-                    print(title, recipe, seed, flush=True)
-            figures = ("clean", "select", "test")
-            rows += [
-                [title, one["recipe"], *(f"{one[figure]:.3f}" for figure in figures)]
-                for one in sorted(models, key=lambda one: -one["test"])
+            under = trained(bench, profile=profile)
+            models = [
+                measured(bench, f"{where}, {key[0]}", model, profile)
+                for where, own in (("as_is", plain), (title, under))
+                for key, model in own.items()
             ]
-            pairs = sum(a["recipe"] != b["recipe"] for a, b in itertools.combinations(models, 2))
-            counts.append([title, pairs, *ordered_alike(bench, models)])
-        sizes = ", ".join(f"{len(bench.splits.roles[role])} {role}" for role in ("train", *JUDGED))
-        print_table(
-            f"{ARCHITECTURE} at {INPUT} pixels, {images} drawn images: {sizes}; best on val_test first",
-            machine=machine_line("torch", "timm"),
-            columns=["conditions", "trained", "val_select clean", "val_select under", "val_test under"],
-            rows=rows,
-        )
-        print_table(
-            "Pairs of models that val_test under the conditions tells apart, and how many are ordered alike",
-            columns=["conditions", "pairs", "told apart", "by clean MCC", "by val_select under"],
-            rows=counts,
-        )
+            print_order(bench, title, models)
 
 
 if __name__ == "__main__":

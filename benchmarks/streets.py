@@ -52,10 +52,10 @@ LEVELS = (AS_IS.name, *CAMERA.names)
 WAYS = {
     "probe": ({**IMAGENET, "input_size": 224}, PROBE, 5),
     "probe 128": ({**IMAGENET, "input_size": 128}, PROBE, 1),
-    "grid": ({**IMAGENET, "input_size": 128}, {**PROBE, "views": {"kind": "grid"}}, 5),
+    "grid": ({**IMAGENET, "input_size": 128}, {**PROBE, "views": {"kind": "grid"}}, 1),
     "finetune": ({**IMAGENET, "input_size": 128}, TUNED, 1),
     "lp_ft": ({**IMAGENET, "input_size": 128}, {**TUNED, "method": {"kind": "lp_ft"}}, 1),
-    "random": ({"architecture": "test_resnet", "input_size": 128}, {"epochs": 15, "patience": 100}, 1),
+    "random": ({"architecture": "test_resnet", "input_size": 128}, {"epochs": 6, "patience": 100}, 1),
 }
 
 
