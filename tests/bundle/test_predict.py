@@ -263,6 +263,16 @@ def test_an_output_that_is_no_file_or_lies_in_the_bundle_is_refused(predict, str
     assert not (bundle / "answers").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_an_output_never_replaces_what_is_answered(predict, tmp_path, more):
+    path = tmp_path / "list.csv"
+    write_csv(path, [["a.jpg"]])
+    before = path.read_bytes()
+    code, _, (error,) = predict(path, "--format", "csv", "--output", tmp_path / "." / "list.csv", *more)
+    assert (code, path.read_bytes()) == (2, before)
+    assert "Its content would be lost" in error
+
+
 def test_two_commands_do_not_write_to_one_file(predict, street, tmp_path):
     path = tmp_path / "answers"
     with AnswerFile.open(path, form="json", manifest_sha256="0" * 64, overwrite=False):
