@@ -89,7 +89,7 @@ def _beat(
     from streetvision_core.history.champion import champion_file
     from streetvision_core.history.paired import compare_shipped
 
-    a, b = (_shipped(one, store) for one in (champion, challenger))
+    a, b = (_shipped(bundle, store) for bundle in (champion, challenger))
     who = f"A, the champion of run {champion.manifest.run_id}, and B, of run {challenger.manifest.run_id}"
     paired = compare_shipped(a, b)
     if paired.policies is None:
