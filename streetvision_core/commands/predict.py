@@ -90,6 +90,9 @@ def _check_usage(parsed: argparse.Namespace) -> None:
     if parsed.output and Path(parsed.output).resolve().is_relative_to(Path(parsed.path).resolve()):
         action = "In there it would change the bundle: name another."
         raise ConfigError("a file outside of the bundle", "one in it", parsed.output, action)
+    if parsed.output and os.path.realpath(parsed.output) in map(os.path.realpath, parsed.images):
+        action = "Its content would be lost: name another."
+        raise ConfigError("a file of answers", "an image or a list that is named", parsed.output, action)
     if parsed.device == "cuda":
         import torch
 
@@ -113,15 +116,16 @@ def _to_standard_output(parsed: argparse.Namespace, bundle: Bundle, listing: Lis
     """Print the answers; return how many images could not be read, of how many."""
     from streetvision_core.inference.answers import ANSWER, FORMATS, Failure, answer_row
 
-    form = FORMATS[parsed.format](ANSWER)
-    print(form.header.decode(), end="")
+    form, output = FORMATS[parsed.format](ANSWER), sys.stdout.buffer
+    output.write(form.header)
     failed = count = 0
     for answer in _answers(parsed, bundle, listing.images, count=listing.count):
         count += 1
         if isinstance(answer, Failure):
             failed += 1
         else:
-            print(form.encode(answer_row(answer)).decode(), end="", flush=True)
+            output.write(form.encode(answer_row(answer)))
+            output.flush()
     return failed, count
 
 

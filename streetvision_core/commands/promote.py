@@ -65,10 +65,10 @@ def promote(store: ArtifactStore, challenger: PublishedArtifact) -> Promotion:
     release = release_of(challenger)
     if not release.releasable:
         raise BundleError(
-            "a bundle that its release rules let go",
+            "a bundle that keeps its release rules",
             release.text(),
             challenger.directory,
-            "The champion stays as it was. Do what is said of each rule, and promote again.",
+            "The champion stays as it was. Follow the advice of each rule, and promote again.",
         )
     run_id = challenger.manifest.run_id
     looks = look_text(store.input_of(challenger, EVALUATION).manifest.metrics)
@@ -89,7 +89,7 @@ def _beat(
     from streetvision_core.history.champion import champion_file
     from streetvision_core.history.paired import compare_shipped
 
-    a, b = (_shipped(one, store) for one in (champion, challenger))
+    a, b = (_shipped(bundle, store) for bundle in (champion, challenger))
     who = f"A, the champion of run {champion.manifest.run_id}, and B, of run {challenger.manifest.run_id}"
     paired = compare_shipped(a, b)
     if paired.policies is None:
@@ -97,8 +97,8 @@ def _beat(
             f"two bundles that can be compared: {who}",
             paired.obstacle,
             challenger.directory,
-            f"The champion stays as it was. If the test has to change, nothing tells which is better: remove"
-            f" {champion_file(store)} by hand to begin anew, and the next promotion is a first one.",
+            "The champion stays as it was. If the test has to change, nothing tells which is better: remove"
+            f" {champion_file(store)}, and the next promotion is a first one.",
         )
     (pair,) = paired.policies.values()
     if pair.better != "B":
@@ -115,8 +115,8 @@ def _beat(
             f"a challenger that answers as many images as the champion, at least {fewest:.1%}: {who}",
             paired.numbers(),
             challenger.directory,
-            "The champion stays as it was. On what is left to a person nobody can win: raise the coverage of"
-            f" its policy; or, if so many shall be deferred, remove {champion_file(store)} to begin anew.",
+            "The champion stays as it was. A deferred image is no win: raise the coverage of B's policy. If"
+            f" it is to defer so many, remove {champion_file(store)}; the next promotion is a first one.",
         )
     return paired
 

@@ -87,15 +87,15 @@ class PairedEvaluations:
 
     def numbers(self) -> str:
         """Return every comparison in a sentence, with its numbers."""
-        told = []
+        sentences = []
         for pair in (self.policies or {}).values():
             difference, interval = _difference(pair)
-            told.append(
+            sentences.append(
                 f"MCC {pair.mcc_a:.4f} of A and {pair.mcc_b:.4f} of B, B - A {difference} {interval}, p"
                 f" {pair.p_value:.2g}, on {count_text(pair.n, 'image')} that both answer, of"
                 f" {pair.pictures} in {self._groups()}. {_sentence(pair)}"
             )
-        return " ".join(told)
+        return " ".join(sentences)
 
     def _groups(self) -> str:
         from streetvision_core.eval.intervals import FEW_GROUPS

@@ -17,13 +17,13 @@ import csv
 import io
 import json
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self
 
 from streetvision_core.errors import ConfigError, DataError, StoreError
 from streetvision_core.escape import for_csv, for_json_text, one_line
-from streetvision_core.inference.predictor import name_of
+from streetvision_core.inference.predictor import NamedImage, name_of
 from streetvision_core.io.encode import read_csv
 from streetvision_core.io.system import lock_file, open_to_go_on
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from streetvision_core.inference.predictor import NamedImage, Prediction
+    from streetvision_core.inference.predictor import Prediction
 
     Images = Iterable[str | NamedImage]
 
@@ -110,6 +110,12 @@ def answer_row(answer: Prediction | Failure) -> dict[str, Any]:
     return {"picture": answer.name, "probability": answer.probability, "decision": answer.decision}
 
 
+class _Name(str):
+    """A name that is told from an equal one by identity: two lists may name different images alike."""
+
+    __slots__ = ()
+
+
 class InOrder:
     """Puts failures, which are told while a batch is filled, among the answers in the order of the images."""
 
@@ -121,8 +127,9 @@ class InOrder:
     def images(self) -> Iterator[str | NamedImage]:
         """Give the images, each noted as it is taken."""
         for image in self._images:
-            self._names.append(name_of(image) or "")
-            yield image
+            name = _Name(name_of(image) or "")
+            self._names.append(name)
+            yield replace(image, name=name) if isinstance(image, NamedImage) else name
 
     def fail(self, name: str, error: DataError) -> None:
         """Note that an image cannot be read."""
@@ -131,7 +138,7 @@ class InOrder:
     def merge(self, answers: Iterable[Prediction]) -> Iterator[Prediction | Failure]:
         """Give one answer or failure for each image, in order."""
         for answer in answers:
-            while self._failures and self._names[0] == self._failures[0].name:
+            while self._failures and self._names[0] is self._failures[0].name:
                 self._names.popleft()
                 yield self._failures.popleft()
             self._names.popleft()

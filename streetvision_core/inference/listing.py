@@ -76,7 +76,7 @@ def list_images(arguments: Sequence[str], reading: Reading, *, names: BinaryIO) 
 
 
 def _expand(argument: str, reading: Reading) -> Collection[str | NamedImage]:
-    if Path(argument).is_dir():
+    if os.path.isdir(argument):  # noqa: PTH112 - Path raises where the name is too long for any file
         return [str(Path(argument, name)) for name in find_images(argument)] or _refuse_nothing(argument)
     if os.path.lexists(argument) or not glob.has_magic(argument):
         return _of_file(argument, reading)

@@ -204,12 +204,12 @@ def forward_views(
         classifier_inputs(model) if features else nullcontext([])
     )
     with watched as seen:
-        said = torch.cat([_forward(model, chunk, transform, batch_size=batch_size) for chunk in chunks])
-    logits = said.reshape(-1, count, said.shape[-1])
+        rows = torch.cat([_forward(model, chunk, transform, batch_size=batch_size) for chunk in chunks])
+    logits = rows.reshape(-1, count, rows.shape[-1])
     if not features:
         return logits, None
-    found = only_features(seen, passes=len(chunks))[: len(crops)]
-    return logits, found.reshape(-1, count, found.shape[-1])
+    inputs = only_features(seen, passes=len(chunks))[: len(crops)]
+    return logits, inputs.reshape(-1, count, inputs.shape[-1])
 
 
 def _forward(model: Any, pixels: torch.Tensor, transform: Preprocessing, *, batch_size: int) -> torch.Tensor:

@@ -155,7 +155,7 @@ def judge(rules: ReleaseRules, report: Report | None, kind: str, *, degenerate: 
         for setting, limit in limits.items()
         if limit is not None
     }
-    kept = all(one.keeps(setting) for setting, one in judged.items())
+    kept = all(verdict.keeps(setting) for setting, verdict in judged.items())
     return Release(
         conditions=_conditions(report),
         rules=judged,

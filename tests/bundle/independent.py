@@ -27,7 +27,9 @@ ROLES, COUNTS = ("train", "val_select", "val_calib", "val_test"), ("tp", "tn", "
 RATES = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 FITTED = {"threshold": "thresholds", "gate": "gate", "scrc": "scrc"}
 FILES = {"threshold": "thresholds.json", "gate": "gate.json", "scrc": "scrcparams.json"}
-FIGURE = r"- type: (\w+)\n +value: (\S+)\n +name: .*(?:\n +args:\n +low: (\S+)\n +high: (\S+))?"
+FIGURE = r"- type: (\w+)\n +value: (\S+)\n +name: (.*)(?:\n +args:\n +low: (\S+)\n +high: (\S+))?"
+SHARES = {"fnr": "missed roadwork", "fpr": "false alarms", "coverage": "images answered"}
+TITLES = {"mcc": "MCC"} | {name: f"Share of {share}" for name, share in SHARES.items()}
 
 
 def sha(data):
@@ -207,9 +209,9 @@ class Bundle:
             keys = re.findall(r"^([\w-]+):", matter, re.MULTILINE)
             yield len(keys) == len({*keys}) and not re.search(r"[#{}\[\]&*!|>%@`]", matter)
             yield re.search(r"^license: (.*)$", matter, re.MULTILINE)[1] in (stated.lower(), "other")
-            for name, value, low, high in re.findall(FIGURE, matter):
+            for name, value, title, low, high in re.findall(FIGURE, matter):
                 ends = tested["coverage"]["interval"] if name == "coverage" else tested["intervals"].get(name)
-                yield close(float(value), figures[name])
+                yield close(float(value), figures[name]) and title == TITLES.get(name, name.capitalize())
                 yield not low or close({"low": float(low), "high": float(high)}, ends)
 
     def check_weights(self):

@@ -283,6 +283,7 @@ FORGERIES = {
     "a card that is degenerate": (card(degenerate=["it guesses"]), "degenerate"),
     "a better README": (text("README.md", r"\| mcc \| -?\d\.\d+", "| mcc | 0.990"), "README.md shows mcc"),
     "a better front matter": (filed(r"value: \S+\n( +)name: F1", r"value: 0.5\n\1name: F1"), "with f1"),
+    "a figure by another name": (filed("name: Accuracy", "name: MCC"), "with accuracy"),
     "a narrower front matter": (filed(r"low: \S+", "low: 0.0"), "with matthews_correlation"),
     "a front matter with more": (filed("- type: f1", "- type: auc"), "the figure auc"),
     "a front matter of another licence": (filed("license: mit", "license: unlicense"), "filed under"),

@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from streetvision_core.bundle import BundleConfig
-from streetvision_core.bundle.hub.front_matter import METRICS, FrontMatter, page_of
+from streetvision_core.bundle.hub.front_matter import METRICS, FrontMatter, front_matter_problems, page_of
 
 
 def read(readme):
@@ -54,6 +54,13 @@ def test_what_the_hub_would_refuse_is_refused_by_the_schema(change):
     FrontMatter.model_validate_json(json.dumps(good))
     with pytest.raises(ValidationError):
         FrontMatter.model_validate_json(json.dumps(good | change))
+
+
+def test_a_long_front_matter_costs_little_to_refuse():
+    """PyYAML would read 16 MiB, all that a README may have, for minutes."""
+    long = b"---\n" + b"- a\n" * 2**22 + b"---\n"
+    (problem,) = front_matter_problems(long, licence="MIT", tested=None)
+    assert "not spelled" in problem
 
 
 def test_names_become_slugs_and_other_licences_get_a_name_and_a_link(chain, tmp_path):

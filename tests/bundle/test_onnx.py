@@ -300,6 +300,13 @@ def constant_elsewhere(model):
     model.graph.node[0].attribute.append(onnx.helper.make_attribute("value", tensor))
 
 
+def sparse_constant(model):
+    import onnx
+
+    sparse = onnx.SparseTensorProto(dims=[2**40])
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("sparse_value", sparse))
+
+
 DEMANDS = {
     "weights in another file": (lie_elsewhere, "in another file"),
     "a tensor in another file": (constant_elsewhere, "in another file"),
@@ -311,6 +318,7 @@ DEMANDS = {
     "a function": (lambda model: model.functions.add(name="f"), "functions"),
     "training": (lambda model: model.training_info.add(), "training"),
     "a loop": (loop, "the operator Loop"),
+    "a sparse constant": (sparse_constant, "a sparse tensor inside"),
     "a graph in an operator": (graph_inside, "a graph inside"),
     "one name twice": (lambda model: model.metadata_props.add(key=METADATA, value="{}"), "twice"),
     "sparse weights": (lambda model: model.graph.sparse_initializer.add(dims=[1]), "sparse"),
@@ -331,6 +339,14 @@ def test_a_file_that_asks_for_more_than_itself_is_refused_before_it_runs(network
 def test_any_bytes_are_read_or_refused(data):
     with pytest.raises(BundleError):
         read_onnx(data, where="here")
+
+
+def test_a_field_number_that_protobuf_would_cut_is_refused():
+    """A tag has 32 bits. ONNX Runtime drops those above, and saw the Loop that the reader passed over."""
+    operator = b"\xa2\x80\x80\x80\x10\x04Loop"  # field 4, and bit 32
+    node = b"\x0a" + bytes([len(operator)]) + operator
+    with pytest.raises(BundleError, match="a field number that is cut"):
+        read_onnx(b"\x3a" + bytes([len(node)]) + node, where="here")
 
 
 def test_a_file_of_tiny_fields_costs_little():

@@ -110,6 +110,10 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     assert listed(tmp_path / "a[1].jpg") == [str(tmp_path / "a[1].jpg")]
 
 
+def test_a_name_that_is_too_long_for_any_file_is_an_image_that_cannot_be_read():
+    assert listed("a" * 5000) == ["a" * 5000]
+
+
 @pytest.mark.parametrize("argument", ["nothing/*.jpg", "empty"])
 def test_a_pattern_or_a_folder_without_images_is_wrong_usage(predict, tmp_path, argument):
     (tmp_path / "empty").mkdir()
@@ -165,6 +169,19 @@ def test_paths_of_a_list_do_not_leave_its_folder_unless_a_root_says_so(predict, 
     assert all("--root" in line for line in told[:3])
     code, lines, _ = predict(path, "--root", "/")
     assert pictures(lines)[0] == outside[0]
+
+
+def test_two_lists_may_name_their_images_alike(predict, street, tmp_path):
+    """The error is that of the second image, whose name is the first one's too."""
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for folder in (first, second):
+        folder.mkdir()
+        write_csv(folder / "list.csv", [["a.jpg"]])
+    shutil.copyfile(street / "a.jpg", first / "a.jpg")
+    (second / "a.jpg").write_bytes(b"no image")
+    predict(first / "list.csv", second / "list.csv", "--output", tmp_path / "answers")
+    lines = [json.loads(line) for line in (tmp_path / "answers").read_text().splitlines()]
+    assert ["error" in line for line in lines] == [False, True]
 
 
 def test_a_list_without_such_a_column_names_those_it_has(predict, tmp_path):
@@ -244,6 +261,16 @@ def test_an_output_that_is_no_file_or_lies_in_the_bundle_is_refused(predict, str
     assert predict(street / "a.jpg", "--output", tmp_path / "pipe")[0] == 1
     assert predict(street / "a.jpg", "--output", bundle / "answers")[0] == 2
     assert not (bundle / "answers").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_an_output_never_replaces_what_is_answered(predict, tmp_path, more):
+    path = tmp_path / "list.csv"
+    write_csv(path, [["a.jpg"]])
+    before = path.read_bytes()
+    code, _, (error,) = predict(path, "--format", "csv", "--output", tmp_path / "." / "list.csv", *more)
+    assert (code, path.read_bytes()) == (2, before)
+    assert "Its content would be lost" in error
 
 
 def test_two_commands_do_not_write_to_one_file(predict, street, tmp_path):

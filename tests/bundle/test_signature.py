@@ -122,9 +122,18 @@ def other_statement(content):
     content["dsseEnvelope"]["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
 
 
+def numbers_for_names(content):
+    statement = json.loads(base64.b64decode(content["dsseEnvelope"]["payload"]))
+    for number, file in enumerate(statement["predicate"]["resources"][:2]):
+        file["name"] = number
+    content["dsseEnvelope"]["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
+    content["dsseEnvelope"]["signatures"] = []
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
+        (numbers_for_names, "signed and not here: 0, 1"),
         (other_statement, "changed, or that another key"),
         (lambda c: c["dsseEnvelope"]["signatures"][0].update(sig="AAAA"), "changed, or that another key"),
         (lambda c: c["dsseEnvelope"].update(signatures=[]), "another file"),

@@ -58,7 +58,7 @@ def prove(data: bytes, predictor: Predictor, images: Iterable[Image]) -> Parity:
     compared = []
     while batch := list(islice(waiting, BATCH_SIZE)):
         compared.append(_compare(session, predictor, batch))
-    problems = [problem for one in compared for problem in one.problems]
+    problems = [problem for batch in compared for problem in batch.problems]
     if problems or not compared:
         raise BundleError(
             f"logits and decisions of ONNX Runtime within {PARITY:g} of the predictor's",
@@ -67,13 +67,13 @@ def prove(data: bytes, predictor: Predictor, images: Iterable[Image]) -> Parity:
             "Leave onnx off for this network, or ship golden images to compare on.",
         )
     logits, probability = (
-        np.concatenate([getattr(one, name) for one in compared]) for name in ("logits", "probability")
+        np.concatenate([getattr(batch, name) for batch in compared]) for name in ("logits", "probability")
     )
     return Parity(
         images=len(probability),
         logits=float(logits.max()),
         probability=float(probability.max()),
-        decided_otherwise=sum(one.decided_otherwise for one in compared),
+        decided_otherwise=sum(batch.decided_otherwise for batch in compared),
     )
 
 
@@ -105,7 +105,7 @@ def _compare(session: Any, predictor: Predictor, images: Sequence[Image]) -> _Co
     return _Compared(
         logits=np.abs(theirs[LOGITS].astype(np.float64) - ours.logits).max(axis=1),
         probability=np.abs(theirs[PROBABILITY] - positive_probability(ours.logits)),
-        decided_otherwise=sum(one != other for one, other in zip(decided, before, strict=True)),
+        decided_otherwise=sum(decision != other for decision, other in zip(decided, before, strict=True)),
         problems=list(differing(policy, recorded, ours, tolerance=PARITY)),
     )
 

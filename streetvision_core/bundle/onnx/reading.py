@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 _GRAPH, _OPSETS, _METADATA, _TRAINING, _FUNCTIONS = 7, 8, 14, 20, 25
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15
 _OPERATOR, _ATTRIBUTE, _DOMAIN = 4, 5, 7
-_TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS = 5, 6, 10, 11
+_TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS, _SPARSE_TENSOR, _SPARSE_TENSORS = 5, 6, 10, 11, 22, 23
+_INSIDE = (_TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS, _SPARSE_TENSOR, _SPARSE_TENSORS)
 _ELSEWHERE, _PLACE = 13, 14
 _CONTROL = {b"If", b"Loop", b"Scan", b"SequenceMap"}
 _OWN_DOMAIN = {b"", b"ai.onnx"}
 _VARINT, _LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}  # bytes
+_TAG_END = 2**32  # protobuf drops the bits above, and would see another field than we do
 _MOST_FIELDS = 1_000_000  # test_resnet, of 15 convolutions, has 1,300
 
 
@@ -84,6 +86,8 @@ class _Reader:
             if self._left < 0:
                 raise ValueError(f"more than {_MOST_FIELDS} fields")
             tag, at = _varint(data, at)
+            if tag >= _TAG_END:
+                raise ValueError("a field number that is cut elsewhere")
             number, kind = tag >> 3, tag & 7
             if kind == _VARINT:
                 value, at = _varint(data, at)
@@ -126,9 +130,11 @@ class _Reader:
             if number == _OPERATOR and bytes(value) in _CONTROL:
                 yield f"the operator {bytes(value).decode()}"
             if number == _ATTRIBUTE:
-                for kind, inner in self.messages(value, _TENSOR, _TENSORS, _SUBGRAPH, _SUBGRAPHS):
+                for kind, inner in self.messages(value, *_INSIDE):
                     if kind in {_SUBGRAPH, _SUBGRAPHS}:
                         yield "a graph inside an operator"
+                    elif kind in {_SPARSE_TENSOR, _SPARSE_TENSORS}:
+                        yield "a sparse tensor inside an operator"
                     elif self._lies_elsewhere(inner):
                         yield "a tensor in another file"
 

@@ -87,7 +87,7 @@ class Answers(Record):
 
 
 class Specification(Record):
-    """What `model.onnx` takes and gives; `mean` and `std` are applied inside of it, to pixels / 255.
+    """The input and the outputs of `model.onnx`; `mean` and `std` are applied inside of it, to pixels / 255.
 
     `shape` is that of the pixels, uint8 RGB, where "batch" is any number of images.
     """

@@ -166,7 +166,7 @@ def _parse(signature: bytes, where: Path) -> tuple[str, dict[str, str]]:
         claimed = bundle["verificationMaterial"]["publicKey"]["hint"]
         statement = parse_json(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
         listed = statement["predicate"]["resources"]
-        signed = {one["name"]: f"{one['algorithm']}:{one['digest']}" for one in listed}
+        signed = {str(file["name"]): f"{file['algorithm']}:{file['digest']}" for file in listed}
     except (ValueError, KeyError, TypeError) as error:
         raise _not_readable(f"{type(error).__name__} {error}", where) from error
     if not isinstance(claimed, str):
