@@ -161,14 +161,15 @@ def add_export(commands: Commands) -> None:
 def _export(parsed: argparse.Namespace) -> int:
     """Export a bundle to ONNX, for ONNX Runtime.
 
-    The bundle is verified first, and the file is proved to answer as the bundle does. It needs the extra
-    onnx, unless the bundle ships its ONNX file.
+    The bundle is verified first. The ONNX file that it ships is written as it is; where it ships none, one
+    is made, which needs the extra onnx, and proved to answer the golden images as the bundle does.
     """
     from streetvision_core.bundle import load_bundle
     from streetvision_core.bundle.onnx.export import write_onnx
     from streetvision_core.history.find import find_published
 
     path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    check_outside(parsed.output, path)
     print_text(write_onnx(load_bundle(path, **origin_of(parsed)), parsed.output))
     return GOOD
 
@@ -227,6 +228,13 @@ def add_origin(command: argparse.ArgumentParser) -> None:
 def origin_of(parsed: argparse.Namespace) -> dict[str, str | None]:
     """Return what `add_origin` added, as `load_bundle` takes it."""
     return {"manifest_sha256": parsed.manifest_sha256, "key": parsed.key}
+
+
+def check_outside(output: str | Path, bundle: str | Path) -> None:
+    """Refuse to write a file into a bundle, which would change it; raises ConfigError."""
+    if Path(output).resolve().is_relative_to(Path(bundle).resolve()):
+        action = "In there it would change the bundle: name another."
+        raise ConfigError("a file outside of the bundle", "one in it", output, action)
 
 
 def _sha256(text: str) -> str:

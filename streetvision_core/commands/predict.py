@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.commands.bundles import add_origin, origin_of
+from streetvision_core.commands.bundles import add_origin, check_outside, origin_of
 from streetvision_core.commands.shared import BAD, GOOD, WRONG_USAGE, add, complain, tell
 from streetvision_core.errors import ConfigError
 
@@ -87,9 +87,8 @@ def _check_usage(parsed: argparse.Namespace) -> None:
     """Refuse what cannot be done before anything is loaded."""
     if parsed.overwrite and not parsed.output:
         parsed.parser.error("--overwrite is for the file of --output")
-    if parsed.output and Path(parsed.output).resolve().is_relative_to(Path(parsed.path).resolve()):
-        action = "In there it would change the bundle: name another."
-        raise ConfigError("a file outside of the bundle", "one in it", parsed.output, action)
+    if parsed.output:
+        check_outside(parsed.output, parsed.path)
     if parsed.output and os.path.realpath(parsed.output) in map(os.path.realpath, parsed.images):
         action = "Its content would be lost: name another."
         raise ConfigError("a file of answers", "an image or a list that is named", parsed.output, action)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ANSWER = ("picture", "probability", "decision")
 OF_FILE = (*ANSWER, "error", "manifest_sha256")
-_MAX_LINE = 2**21
+_MAX_LINE = 2**24  # a name of 1 MiB, the longest on standard input, spelled out twice at six letters a byte
 
 
 class JsonLines:

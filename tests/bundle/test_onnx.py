@@ -183,6 +183,12 @@ def test_the_command_writes_the_same_file_of_a_bundle_that_ships_none(bundle, on
     assert made.read_bytes() == shipped.read_bytes() == (onnx_bundle / ONNX).read_bytes()
 
 
+def test_the_command_writes_nothing_into_a_bundle(bundle, capsys):
+    assert main(["export", "onnx", str(bundle), "--output", str(bundle / "model.onnx")]) == 1
+    assert "a file outside of the bundle" in capsys.readouterr().err
+    assert not (bundle / "model.onnx").exists()
+
+
 def change_specification(**values):
     return lambda forger: forger.json(ONNX_RECORD)["specification"].update(values)
 

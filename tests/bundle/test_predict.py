@@ -247,6 +247,16 @@ def test_a_list_that_has_grown_is_gone_on_with_and_another_is_refused(predict, s
     assert pictures(path.read_text().splitlines()) == [str(second)]
 
 
+def test_a_file_goes_on_whatever_the_names_were(predict, street, tmp_path, monkeypatch):
+    """The longest name on standard input, of bytes that are no UTF-8: each is six letters in a line."""
+    names = b"\xff" * (2**20 - 1) + b"\n" + os.fsencode(street / "a.jpg") + b"\n"
+    for _ in range(2):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names)))
+        code, *_ = predict("-", "--output", tmp_path / "answers")
+        assert code == 1
+    assert (tmp_path / "answers").read_bytes().count(b"\n") == 2
+
+
 @pytest.mark.parametrize("text", ["precious", "precious\n", '{"picture": "x"}\n', "[1]\n", '"picture"\n'])
 @pytest.mark.parametrize("form", ["json", "csv"])
 def test_a_file_of_somebody_is_left_as_it_is(predict, street, tmp_path, text, form):
