@@ -25,7 +25,6 @@ def _job(name: str, selection: dg.AssetSelection, description: str) -> Unresolve
 
 
 JOBS = [
-    promote,
     _job(
         "make_bundle",
         _EVERYTHING,
@@ -61,5 +60,6 @@ JOBS = [
         dg.AssetSelection.all_asset_checks(),
         "Every check of every asset, and nothing else: no asset is materialized.",
     ),
+    promote,
     *preset_jobs(_EVERYTHING),
 ]

@@ -189,7 +189,7 @@ def test_moving_the_images_changes_no_data_version(graph, pictures, tmp_path):
 def test_the_verify_job_runs_every_check_and_materializes_nothing(graph):
     result = graph.run("verify")
     assert result.success
-    assert len(evaluations(result)) == (len(STEPS) + len(BESIDE)) * 2 + 13
+    assert len(evaluations(result)) == (len(STEPS) + len(BESIDE)) * 2 + 14
     assert not materializations(result)
 
 

@@ -103,7 +103,7 @@ def home(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("job", "content", "says"),
     [
-        ("make_bundel", "ops: {}", "one of the jobs make_bundle"),
+        ("make_bundel", "ops: {}", "make_bundle, phase1, "),
         ("phase1", None, "no such file"),
         ("phase1", "ops: {images: {config: {foldr: {path: x}}}}", "foldr"),
         ("phase1", "ops:\n  images: ]", "line 2"),

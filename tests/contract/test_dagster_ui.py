@@ -213,7 +213,8 @@ def test_make_bundle_is_a_run_of_a_job_with_its_tags(server, made, tmp_path):
 def test_presets_are_jobs_that_the_page_launches(server, made):
     jobs = jobs_on_the_page(server)
     presets = {f"preset_{path.stem}" for path in (REPOSITORY / "presets").glob("*.yaml")}
-    own = {"make_bundle", "phase1", "phase1_2", "phase1_2_6", "verify", "cross_validate", "audit_labels"}
+    phases = {"make_bundle", "phase1", "phase1_2", "phase1_2_6"}
+    own = {*phases, "verify", "cross_validate", "audit_labels", "promote"}
     assert set(jobs) == {*own, *presets}
     assert all(jobs[name]["description"] for name in jobs)
     # A preset is launched as the page launches it: with its own configuration in the editor, here a path.
