@@ -144,28 +144,16 @@ def export_bundle(
         head_hidden=model_config.get("head_hidden", 0),
         conditions=images.conditions,
     )
-    licence_text = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
-    report = {EVALUATION: upstream[EVALUATION_STEP].read_bytes(EVALUATION_NAME)} if parts.evaluation else {}
-    tensors = {TENSORS: upstream[CHECKPOINT].read_bytes(TENSORS)} if parts.checkpoint.tensors else {}
-    logits = upstream.get(LOGITS)  # a gate needs none
-    drifts = logits is not None and DRIFT_NAME in logits.manifest.output_artifacts
-    seen = images.conditions
     weights = _stage_weights(predictor, directory)
-    onnx = _onnx(predictor, parts, weights, images) if config.onnx else {}
     files: dict[str, bytes | StagedFile] = {
-        CONFIG: upstream[CHECKPOINT].read_bytes(CONFIG),
-        **tensors,
         WEIGHTS: weights,
-        **onnx,
+        **(_onnx(predictor, parts, weights, images) if config.onnx else {}),
         SPLITS: upstream["splits"].read_bytes(BY_SHA256 if redacted else NAMED),
-        **report,
-        **({CONDITIONS: upstream[CONDITIONS_STEP].read_bytes(CONDITIONS)} if seen else {}),
-        **({DRIFT_NAME: upstream[LOGITS].read_bytes(DRIFT_NAME)} if drifts else {}),
+        **_as_published(upstream, parts, conditioned=images.conditions is not None),
         CARD: model_card(facts),
         README: readme(facts),
         LICENSE: license_text(facts),
         RELEASE_NAME: _release(facts),
-        **licence_text,
         kind.path: upstream[kind.step].read_bytes(kind.file),
         **_golden(predictor, parts, upstream, config=config, images=images),
     }
@@ -175,6 +163,23 @@ def export_bundle(
         with_provenance({**files, RECORD: record.to_bytes(), **lineage}, _manifests(upstream)),
         metrics={"coverage": tested.coverage.share, **tested.figures()} if tested else {},
     )
+
+
+def _as_published(
+    upstream: Mapping[str, PublishedArtifact], parts: _Parts, *, conditioned: bool
+) -> dict[str, bytes]:
+    """Return what a bundle takes over byte for byte, of what there is."""
+    logits = upstream.get(LOGITS)  # a gate needs none
+    sources = (
+        (CONFIG, CHECKPOINT, CONFIG, True),
+        (TENSORS, CHECKPOINT, TENSORS, bool(parts.checkpoint.tensors)),
+        (EVALUATION, EVALUATION_STEP, EVALUATION_NAME, parts.evaluation is not None),
+        (CONDITIONS, CONDITIONS_STEP, CONDITIONS, conditioned),
+        (DRIFT_NAME, LOGITS, DRIFT_NAME, bool(logits and DRIFT_NAME in logits.manifest.output_artifacts)),
+    )
+    files = {name: upstream[step].read_bytes(file) for name, step, file, there in sources if there}
+    licence = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
+    return files | licence
 
 
 def _release(facts: CardFacts) -> bytes:
