@@ -8,7 +8,7 @@ from typing import Literal
 import pydantic
 from pydantic import Field
 
-from streetvision_core.bundle.hub.front_matter import HUB_ID
+from streetvision_core.bundle.hub.front_matter import HUB_ID, LONGEST_ID
 from streetvision_core.bundle.model_card import address_fault, is_time, is_version
 from streetvision_core.bundle.onnx.extra import require_extra
 from streetvision_core.errors import ConfigError
@@ -34,7 +34,9 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     submitted_by: str = Field("", description="hotkey address of the miner (SS58, begins with 5), or empty")
     submission_time: str = Field("", description="when it is submitted, ISO 8601 or Unix seconds, or empty")
     datasets: list[str] = Field(
-        default_factory=list, description="names on the hub of the data sets that it was trained on"
+        default_factory=list,
+        max_length=500,  # at most 48 KiB of the 64 that a reader takes of a front matter
+        description="names on the hub of the data sets that it was trained on, at most 500",
     )
     license: str = Field(
         "",
@@ -117,8 +119,7 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _check_datasets(cls, value: list[str]) -> list[str]:
         for name in value:
-            if not re.fullmatch(HUB_ID, name):
-                raise ConfigError(
-                    "data sets by their names on the hub", repr(name), "datasets", "Write OWNER/NAME."
-                )
+            if len(name) > LONGEST_ID or not re.fullmatch(HUB_ID, name):
+                expected = f"data sets by their names on the hub, of at most {LONGEST_ID} letters"
+                raise ConfigError(expected, repr(name), "datasets", "Write OWNER/NAME.")
         return value

@@ -10,10 +10,10 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streetvision_core.bundle.golden import golden_images, golden_problems
-from streetvision_core.bundle.layout import ONNX, TENSORS, WEIGHTS
+from streetvision_core.bundle.golden import golden_problems
+from streetvision_core.bundle.layout import TENSORS, WEIGHTS
 from streetvision_core.bundle.load import Bundle, load_bundle
-from streetvision_core.bundle.onnx.extra import has_runtime
+from streetvision_core.bundle.onnx.parity import prove_shipped
 from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.weights import trained_problems
 from streetvision_core.errors import BundleError
@@ -162,13 +162,8 @@ def verify_bundle(
             bundle.contents.path,
             "Compare the versions in lineage/ with those installed here; where they agree, do not use it.",
         )
-    golden = len(bundle.expected.pictures)
-    runs = bool(golden) and bundle.onnx is not None and has_runtime()
-    if runs:
-        from streetvision_core.bundle.onnx.parity import prove
-
-        prove(contents.files[ONNX], predictor, golden_images(bundle.expected, contents.files))
-    return Verification(bundle, golden=golden, onnx=runs)
+    onnx = prove_shipped(bundle, predictor)
+    return Verification(bundle, golden=len(bundle.expected.pictures), onnx=onnx)
 
 
 def _ends(interval: Range | None) -> str:

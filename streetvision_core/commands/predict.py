@@ -15,7 +15,7 @@ from streetvision_core.commands.shared import BAD, GOOD, WRONG_USAGE, add, compl
 from streetvision_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streetvision_core.bundle import Bundle, Prediction
     from streetvision_core.commands.shared import Commands
@@ -117,20 +117,18 @@ def _to_standard_output(parsed: argparse.Namespace, bundle: Bundle, listing: Lis
 
     form, output = FORMATS[parsed.format](ANSWER), sys.stdout.buffer
     output.write(form.header)
-    failed = count = 0
-    for answer in _answers(parsed, bundle, listing.images, count=listing.count):
-        count += 1
-        if isinstance(answer, Failure):
-            failed += 1
-        else:
+
+    def write(answer: Prediction | Failure) -> None:
+        if not isinstance(answer, Failure):
             output.write(form.encode(answer_row(answer)))
             output.flush()
-    return failed, count
+
+    return _answer(parsed, bundle, listing.images, write, count=listing.count)
 
 
 def _to_file(parsed: argparse.Namespace, bundle: Bundle, listing: Listing) -> tuple[int, int]:
     """Append the answers that the file lacks; return how many images could not be read, of how many."""
-    from streetvision_core.inference.answers import AnswerFile, Failure
+    from streetvision_core.inference.answers import AnswerFile
 
     with AnswerFile.open(
         Path(parsed.output),
@@ -141,37 +139,47 @@ def _to_file(parsed: argparse.Namespace, bundle: Bundle, listing: Listing) -> tu
         images = file.go_on(listing.images)
         if file.done:
             tell(f"{file.done} images were answered before.")
-        failed, count = file.failed, file.done
-        for answer in _answers(parsed, bundle, images, count=listing.count, done=file.done):
-            file.write(answer)
-            failed, count = failed + isinstance(answer, Failure), count + 1
-    return failed, count
+        failed, count = _answer(parsed, bundle, images, file.write, count=listing.count, done=file.done)
+    return file.failed + failed, file.done + count
 
 
-def _answers(
-    parsed: argparse.Namespace, bundle: Bundle, images: Images, *, count: int | None, done: int = 0
-) -> Iterator[Prediction | Failure]:
-    """Answer images in order, a failure standing for one that cannot be read; show how far it is."""
+def _answer(
+    parsed: argparse.Namespace,
+    bundle: Bundle,
+    images: Images,
+    write: Callable[[Prediction | Failure], None],
+    *,
+    count: int | None,
+    done: int = 0,
+) -> tuple[int, int]:
+    """Write answers in the order of the images, a failure standing for one that cannot be read.
+
+    How far it is, is shown. Returned is how many could not be read, of how many.
+    """
     from tqdm import tqdm
 
     from streetvision_core.inference.answers import InOrder
     from streetvision_core.inference.predictor import Predictor
 
-    order = InOrder(images)
     predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy, device=parsed.device)
     with tqdm(total=count, initial=done, unit=" images", disable=count == 1 or None) as bar:
+
+        def give(answer: Prediction | Failure) -> None:
+            write(answer)
+            bar.update()
 
         def note(name: str, error: Any) -> None:
             bar.clear()
             complain(error)
             order.fail(name, error)
 
+        order = InOrder(images, give=give)
         answers = predictor.predict(
             order.images(),
             on_error=note,
             batch_size=parsed.batch_size,
             threads=0 if count == 1 else min(_MOST_THREADS, os.cpu_count() or 1),
         )
-        for answer in order.merge(answers):
-            yield answer
-            bar.update()
+        for answer in answers:
+            order.answer(answer)
+    return order.failed, order.count

@@ -5,7 +5,8 @@ has to be better by the paired test of `streetvision diff`, on the very same ima
 pointer is written, the one change: whatever is killed before it leaves the champion as it was.
 
 The test is about the images that both answer. So that nobody wins by deferring what is hard, the challenger
-has to answer as large a share as the champion, within the interval of that.
+has to answer as large a share as the champion, within the interval of that. The low ends of such intervals
+sink from champion to champion, so the pointer keeps the highest of them: no promotion lowers this floor.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from streetvision_core.commands.shared import Commands
     from streetvision_core.history.paired import PairedEvaluations, Shipped
     from streetvision_core.io import ArtifactStore, PublishedArtifact
-    from streetvision_core.report.figures import Range
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,17 @@ def promote(store: ArtifactStore, challenger: PublishedArtifact) -> Promotion:
         before = champion.manifest.run_id if champion else None
         if champion and champion.manifest.data_version == challenger.manifest.data_version:
             return Promotion(run_id, before, release.text(), None, looks, moved=False)
-        paired = _beat(champion, challenger, store) if champion else None
-        if move_champion(store, challenger, beaten=champion):
+        floor = _floor(champion, store) if champion else 0.0
+        paired = _beat(champion, challenger, store, floor) if champion else None
+        raised = max(floor, _low_coverage(_shipped(challenger, store)))
+        if move_champion(store, challenger, beaten=champion, floor=raised):
             return Promotion(run_id, before, release.text(), paired, looks)
 
 
 def _beat(
-    champion: PublishedArtifact, challenger: PublishedArtifact, store: ArtifactStore
+    champion: PublishedArtifact, challenger: PublishedArtifact, store: ArtifactStore, floor: float
 ) -> PairedEvaluations:
-    """Return the comparison that the challenger, B, wins."""
+    """Return the comparison that the challenger, B, wins while it answers a share of at least the floor."""
     from streetvision_core.history.champion import champion_file
     from streetvision_core.history.paired import compare_shipped
 
@@ -109,27 +111,35 @@ def _beat(
             "The champion stays as it was. More test images show smaller differences; trying again and again"
             " on the same ones shows differences that are not there.",
         )
-    fewest = _coverage_of(a).low
-    if pair.coverage_b < fewest:
+    if pair.coverage_b < floor:
         raise BundleError(
-            f"a challenger that answers as many images as the champion, at least {fewest:.1%}: {who}",
+            f"a challenger that answers as many images as the champions, at least {floor:.1%}: {who}",
             paired.numbers(),
             challenger.directory,
-            "The champion stays as it was. A deferred image is no win: raise the coverage of B's policy. If"
-            f" it is to defer so many, remove {champion_file(store)}; the next promotion is a first one.",
+            "The champion stays as it was. A deferred image is no win: raise the coverage of B's policy. No"
+            " promotion lowers this floor, the highest low end of the champions' coverage. If B is to defer"
+            f" so many, remove {champion_file(store)}; the next promotion is a first one.",
         )
     return paired
 
 
-def _coverage_of(champion: Shipped) -> Range:
-    """Return the interval over groups of the share that the champion answers."""
+def _floor(champion: PublishedArtifact, store: ArtifactStore) -> float:
+    """Return the share that a challenger has to answer; an older pointer has that of its champion alone."""
+    from streetvision_core.history.champion import coverage_floor
+
+    recorded = coverage_floor(store)
+    return _low_coverage(_shipped(champion, store)) if recorded is None else recorded
+
+
+def _low_coverage(shipped: Shipped) -> float:
+    """Return the low end of the interval over groups of the share that a bundle's policy answers."""
     from streetvision_core.io.records import read_record
     from streetvision_core.report.evaluation import EVALUATION_NAME
     from streetvision_core.report.report import Report
 
-    evaluation = champion.evaluation
+    evaluation = shipped.evaluation
     data, where = evaluation.read_bytes(EVALUATION_NAME), str(evaluation.directory)
-    return read_record(Report, data, where=where).of(champion.kind).coverage.interval
+    return read_record(Report, data, where=where).of(shipped.kind).coverage.interval.low
 
 
 def _shipped(bundle: PublishedArtifact, store: ArtifactStore) -> Shipped:

@@ -70,13 +70,24 @@ def _follow(path: Path, store: ArtifactStore) -> PublishedArtifact:
     return read_artifact(store.directory(*pointer.key), manifest_sha256=pointer.sha256)
 
 
+def coverage_floor(store: ArtifactStore) -> float | None:
+    """Return the share that a challenger has to answer; None where the pointer is older than this floor."""
+    return read_pointer(champion_file(store)).floor
+
+
 def move_champion(
-    store: ArtifactStore, challenger: PublishedArtifact, *, beaten: PublishedArtifact | None
+    store: ArtifactStore,
+    challenger: PublishedArtifact,
+    *,
+    beaten: PublishedArtifact | None,
+    floor: float | None = None,
 ) -> bool:
     """Point to the challenger, unless the champion is not `beaten` any more; tell whether it was done.
+
+    The pointer records the floor, which is the share that the next challenger has to answer.
 
     Raises:
         MissingArtifactError: the challenger was removed meanwhile.
         StoreError: the store cannot be written.
     """
-    return store.crown(challenger, is_due=lambda: read_champion(store) == beaten)
+    return store.crown(challenger, is_due=lambda: read_champion(store) == beaten, floor=floor)

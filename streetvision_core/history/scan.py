@@ -43,12 +43,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Pointer:
-    """A pointer's file, what it names, and the SHA-256 (hex) that it vouches for."""
+    """A pointer's file, what it names, the SHA-256 (hex) that it vouches for, and a floor of coverage."""
 
     path: Path
     run_id: str
     step: str
     sha256: str
+    floor: float | None = None
 
     @property
     def key(self) -> Key:
@@ -163,10 +164,10 @@ def read_pointer(path: Path) -> Pointer:
         raise StoreError(
             "a pointer that can be read", f"the error '{error.strerror}'", path, "Check the permissions."
         ) from error
-    manifest, digest = parse_pointer(data, where=path)
+    manifest, digest, floor = parse_pointer(data, where=path)
     match manifest.split("/"):
         case ["runs", run_id, step, name] if name == MANIFEST_NAME:
-            return Pointer(path, run_id, step, digest)
+            return Pointer(path, run_id, step, digest, floor)
     raise SchemaError(
         f"a pointer to runs/RUN/STEP/{MANIFEST_NAME}", manifest, path, "Materialize the step again."
     )

@@ -28,7 +28,7 @@ from streetvision_core.io.encode import read_csv
 from streetvision_core.io.system import lock_file, open_to_go_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from streetvision_core.inference.predictor import Prediction
@@ -117,10 +117,14 @@ class _Name(str):
 
 
 class InOrder:
-    """Puts failures, which are told while a batch is filled, among the answers in the order of the images."""
+    """Gives answers, and failures, which are told while a batch is filled, in the order of the images.
 
-    def __init__(self, images: Images) -> None:
-        self._images = images
+    A failure is given as soon as nothing before it waits for its batch. `count` were given, `failed` of them.
+    """
+
+    def __init__(self, images: Images, *, give: Callable[[Prediction | Failure], None]) -> None:
+        self.count = self.failed = 0
+        self._images, self._give = images, give
         self._names: deque[str] = deque()
         self._failures: deque[Failure] = deque()
 
@@ -132,18 +136,24 @@ class InOrder:
             yield replace(image, name=name) if isinstance(image, NamedImage) else name
 
     def fail(self, name: str, error: DataError) -> None:
-        """Note that an image cannot be read."""
+        """Take that an image cannot be read."""
         self._failures.append(Failure(name, error))
+        self._give_failures()
 
-    def merge(self, answers: Iterable[Prediction]) -> Iterator[Prediction | Failure]:
-        """Give one answer or failure for each image, in order."""
-        for answer in answers:
-            while self._failures and self._names[0] is self._failures[0].name:
-                self._names.popleft()
-                yield self._failures.popleft()
-            self._names.popleft()
-            yield answer
-        yield from self._failures
+    def answer(self, answer: Prediction) -> None:
+        """Take the answer of the next image that can be read."""
+        self._give_next(answer)
+        self._give_failures()
+
+    def _give_failures(self) -> None:
+        while self._failures and self._names[0] is self._failures[0].name:
+            self.failed += 1
+            self._give_next(self._failures.popleft())
+
+    def _give_next(self, answer: Prediction | Failure) -> None:
+        self._names.popleft()
+        self.count += 1
+        self._give(answer)
 
 
 class AnswerFile:

@@ -24,6 +24,7 @@ _NOT_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.",
 MANIFEST_NAME = "manifest.json"
 PRIVATE_NAME = "private.json"
 CHAMPION = "champion"  # the folder of the pointers to what won
+FLOOR = "coverage_floor"  # of such a pointer: the share that whoever wins next has to answer
 SIGNATURE_NAME = "model.sig"  # of a bundle, beside its manifest, which does not list it
 CURVE_NAME = "events.out.tfevents.streetvision"
 
@@ -77,19 +78,20 @@ def check_portable(names: Iterable[str]) -> None:
             )
 
 
-def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str]:
-    """Return the manifest's relative path and its SHA-256.
+def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str, float | None]:
+    """Return the manifest's relative path, its SHA-256, and the floor of coverage that a champion's may have.
 
     Raises:
         SchemaError: it has another form than the one that is written.
     """
+    won = where.parent.name == CHAMPION
     try:
         pointer = parse_json(data)
         manifest, digest = pointer.pop("manifest"), pointer.pop("sha256")
+        floor = _share(pointer.pop(FLOOR)) if won and FLOOR in pointer else None
         unknown = sorted(pointer)
         check_relative_name(manifest)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        won = where.parent.name == CHAMPION
         action = f"Remove {where}, and promote again." if won else "Materialize the step again."
         raise SchemaError("a pointer with manifest and sha256", f"{data[:80]!r}", where, action) from error
     if unknown or not isinstance(digest, str):
@@ -99,4 +101,10 @@ def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str]:
             where,
             "It was written by a newer StreetVision; update this installation.",
         )
-    return manifest, digest
+    return manifest, digest, floor
+
+
+def _share(value: object) -> float:
+    if not isinstance(value, float) or not 0 <= value <= 1:
+        raise ValueError(value)
+    return value

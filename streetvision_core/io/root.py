@@ -166,7 +166,7 @@ def _is_manifest(path: Path) -> bool:
 
 def _is_pointer(path: Path) -> bool:
     try:
-        manifest, _ = parse_pointer(path.read_bytes(), where=path)
+        manifest, *_ = parse_pointer(path.read_bytes(), where=path)
     except (StreetVisionError, OSError):
         return False
     match manifest.split("/"):

@@ -63,6 +63,7 @@ from streetvision_core.io.ledger import LEDGER
 from streetvision_core.io.manifest import OutputFile, StepManifest
 from streetvision_core.io.names import (
     CHAMPION,
+    FLOOR,
     MANIFEST_NAME,
     PRIVATE_NAME,
     check_relative_name,
@@ -257,12 +258,15 @@ class ArtifactStore:
             release(directory, root=self.root)
         return published
 
-    def crown(self, published: PublishedArtifact, *, is_due: Callable[[], bool]) -> bool:
+    def crown(
+        self, published: PublishedArtifact, *, is_due: Callable[[], bool], floor: float | None = None
+    ) -> bool:
         """Point to what won as the champion of its step, if that is due; tell whether it was.
 
         Args:
             published: What won.
             is_due: Asked when the store is held alone.
+            floor: The share that whoever wins next has to answer; None for none that is recorded.
 
         Raises:
             MissingArtifactError: what won was removed meanwhile.
@@ -274,7 +278,8 @@ class ArtifactStore:
                 return False
             # A collection may have been here since it was read.
             read_artifact(published.directory, manifest_sha256=published.manifest_sha256)
-            write_json_atomic(pointer, self._pointer_to(published))
+            more = {} if floor is None else {FLOOR: floor}
+            write_json_atomic(pointer, {**self._pointer_to(published), **more})
         return True
 
     def resolve(self, step: str, *, run_id: str | None = None) -> PublishedArtifact:
@@ -395,7 +400,7 @@ class ArtifactStore:
             raise
         except OSError as error:
             raise unreadable(pointer, error) from error
-        manifest, digest = parse_pointer(data, where=pointer)
+        manifest, digest, _ = parse_pointer(data, where=pointer)
         return read_artifact((self.root / manifest).parent, manifest_sha256=digest)
 
     def _pointer_to(self, published: PublishedArtifact) -> dict[str, str]:

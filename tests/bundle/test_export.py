@@ -164,6 +164,8 @@ def test_the_model_card_has_the_fields_that_the_field_asks_for(chain, tmp_path):
         {"submitted_by": "15oF4uVJwmo4TdGW7VfQxNLavjCXviqxT9S1MgbjMNHr6Sp5"},
         {"submitted_by": "0x" + "ab" * 32},
         {"datasets": ["https://huggingface.co/datasets/a/b"]},
+        {"datasets": [f"me/{'a' * 94}"]},
+        {"datasets": ["me/streets"] * 501},
         {"golden": -1},
         {"golden": 65},
         {"other": 1},

@@ -78,6 +78,14 @@ def test_names_become_slugs_and_other_licences_get_a_name_and_a_link(chain, tmp_
     assert model["results"][0]["dataset"]["type"] == "me/streets"
 
 
+def test_as_many_data_sets_as_a_bundle_may_name_are_read_again(chain, tmp_path):
+    names = [f"me/{number:03}{'a' * 90}" for number in range(500)]
+    readme = chain.export(tmp_path / "out", datasets=names).files["README.md"]
+    assert read(readme.decode())[0]["datasets"] == names
+    problems = front_matter_problems(readme, licence="MIT", tested=None)
+    assert not any("not spelled" in problem for problem in problems)
+
+
 def test_without_an_evaluation_there_are_no_results(chain, tmp_path):
     others = {"evaluation", "gate", "scrc"}
     upstream = {name: one for name, one in chain.upstream.items() if name not in others}

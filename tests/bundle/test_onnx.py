@@ -179,8 +179,33 @@ def test_the_command_writes_the_same_file_of_a_bundle_that_ships_none(bundle, on
     assert main(["export", "onnx", str(bundle), "--output", str(made)]) == 0
     assert "8 golden images; the images of val_test are not at hand" in capsys.readouterr().out
     assert main(["export", "onnx", str(onnx_bundle), "--output", str(shipped)]) == 0
-    assert "12 images of val_test" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "12 images of val_test" in printed
+    assert "run        answers the golden images alike here" in printed
     assert made.read_bytes() == shipped.read_bytes() == (onnx_bundle / ONNX).read_bytes()
+
+
+@needs_onnx
+def test_a_shipped_file_is_run_before_it_is_written_where_that_can_be(
+    onnx_bundle, tmp_path, monkeypatch, capsys
+):
+    """The file answers as another network, and all digests agree."""
+    import onnx
+    from onnx import numpy_helper
+
+    forger, path = Forger(onnx_bundle), tmp_path / "out.onnx"
+    model = onnx.load_from_string(forger.files[ONNX])
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * -3, tensor.name))
+    forger.files[ONNX] = model.SerializeToString()
+    export = ["export", "onnx", str(forger.write(tmp_path / "f")), "--output", str(path)]
+    assert main(export) == 1
+    assert "Expected logits and decisions of ONNX Runtime within" in capsys.readouterr().err
+    assert not path.exists()
+    monkeypatch.setattr("streetvision_core.bundle.onnx.parity.has_runtime", lambda: False)
+    assert main(export) == 0
+    assert "run        not run here (onnxruntime is not installed)" in capsys.readouterr().out
 
 
 def test_the_command_writes_nothing_into_a_bundle(bundle, capsys):
@@ -370,7 +395,7 @@ def test_half_a_file_is_refused(onnx_bundle):
 
 @needs_onnx
 def test_a_bundle_with_it_verifies_where_no_runtime_is_installed(onnx_bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("streetvision_core.bundle.verify.has_runtime", lambda: False)
+    monkeypatch.setattr("streetvision_core.bundle.onnx.parity.has_runtime", lambda: False)
     summary = verify_bundle(copy(onnx_bundle, tmp_path / "moved"), deep=True).summary()
     assert "not run (onnxruntime is not installed)" in summary
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -255,6 +256,28 @@ def test_a_file_goes_on_whatever_the_names_were(predict, street, tmp_path, monke
         code, *_ = predict("-", "--output", tmp_path / "answers")
         assert code == 1
     assert (tmp_path / "answers").read_bytes().count(b"\n") == 2
+
+
+def test_failures_that_nothing_waits_for_are_written_at_once(predict, tmp_path, monkeypatch):
+    """A kill loses none of them, and none is kept in memory: here while the names are still coming."""
+    path, (reading, writing) = tmp_path / "answers", os.pipe()
+    seen = []
+
+    def name_them():
+        with os.fdopen(writing, "wb") as names:
+            names.writelines(b"missing%d.jpg\n" % number for number in range(40))
+            names.flush()
+            until = time.monotonic() + 20
+            while time.monotonic() < until and not (seen and seen[-1] >= 20):
+                seen.append(path.read_bytes().count(b"\n") if path.exists() else 0)
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reading) as names:
+        monkeypatch.setattr(sys, "stdin", names)
+        pool.submit(name_them)
+        assert predict("-", "--output", path, "--batch-size", "4")[0] == 1
+    assert seen[-1] >= 20
+    assert pictures(path.read_text().splitlines()) == [f"missing{number}.jpg" for number in range(40)]
 
 
 @pytest.mark.parametrize("text", ["precious", "precious\n", '{"picture": "x"}\n', "[1]\n", '"picture"\n'])

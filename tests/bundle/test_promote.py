@@ -1,5 +1,6 @@
 """`streetvision promote`: which bundle becomes the champion, and which one never does."""
 
+import json
 import shutil
 
 import pytest
@@ -144,8 +145,53 @@ def test_nobody_wins_by_deferring_what_is_hard(store, capsys):
     """On the images that both answer the gate is better than the weak threshold; it answers fewer."""
     promote(store, of(store, WEAK))
     text = refused(store, GATE, capsys)
-    assert text.startswith("Expected a challenger that answers as many images as the champion, at least 9")
+    assert text.startswith("Expected a challenger that answers as many images as the champions, at least 9")
+    assert "No promotion lowers this floor" in text
     assert "B is better" in text
+
+
+def change_pointer(store, change):
+    path = champion.champion_file(store)
+    pointer = json.loads(path.read_bytes())
+    change(pointer)
+    path.write_text(json.dumps(pointer))
+
+
+def floor_of(store):
+    return json.loads(champion.champion_file(store).read_bytes()).get("coverage_floor")
+
+
+def test_the_floor_of_coverage_is_kept_and_no_promotion_lowers_it(store):
+    """A floor of the current champion's own would sink with each champion that just keeps it."""
+    promote(store, of(store, WEAK))
+    own = floor_of(store)
+    assert 0.9 < own < 0.999
+    change_pointer(store, lambda pointer: pointer.update(coverage_floor=0.999))
+    promote(store, of(store, STRONG))
+    assert floor_of(store) == 0.999
+    assert verify_everything(store).good
+    champion.champion_file(store).unlink()
+    promote(store, of(store, WEAK))
+    change_pointer(store, lambda pointer: pointer.update(coverage_floor=0.1))
+    promote(store, of(store, GATE))
+    assert 0.1 < floor_of(store) < own
+
+
+def test_a_pointer_of_before_the_floor_has_that_of_its_champion(store, capsys):
+    promote(store, of(store, WEAK))
+    own = floor_of(store)
+    change_pointer(store, lambda pointer: pointer.pop("coverage_floor"))
+    assert f"at least {own:.1%}" in refused(store, GATE, capsys)
+    promote(store, of(store, STRONG))
+    assert floor_of(store) == own
+
+
+@pytest.mark.parametrize("floor", [True, "0.9", 1.5, None])
+def test_a_floor_that_is_no_share_is_damage(store, floor):
+    promote(store, of(store, WEAK))
+    change_pointer(store, lambda pointer: pointer.update(coverage_floor=floor))
+    with pytest.raises(StreetVisionError, match="promote again"):
+        read_champion(store)
 
 
 def test_a_model_with_a_bad_mcc_stays_out(store, capsys):
@@ -186,10 +232,10 @@ def test_whoever_loses_the_race_is_compared_with_the_new_champion(store, monkeyp
     move = champion.move_champion
     promote(store, of(store, WEAK))
 
-    def after_another(store, challenger, *, beaten):
+    def after_another(store, challenger, *, beaten, floor):
         monkeypatch.setattr(champion, "move_champion", move)
         assert move(store, of(store, GATE), beaten=beaten)
-        return move(store, challenger, beaten=beaten)
+        return move(store, challenger, beaten=beaten, floor=floor)
 
     monkeypatch.setattr(champion, "move_champion", after_another)
     with pytest.raises(StreetVisionError, match=f"A, the champion of run {GATE}"):

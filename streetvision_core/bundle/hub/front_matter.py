@@ -31,6 +31,7 @@ LICENCES = (
 )  # fmt: skip
 OTHER = "other"
 HUB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
+LONGEST_ID = 96  # characters
 # The hub's own names of metrics, where it has one, and what a reader sees.
 METRICS = {
     "mcc": ("matthews_correlation", "MCC"),
@@ -47,7 +48,7 @@ _TAGS = ("roadwork", "work-zone", "street-images", "streetvision")
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)]
 LicenceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=100)]
-HubId = Annotated[str, StringConstraints(pattern=f"^{HUB_ID}$", max_length=96)]
+HubId = Annotated[str, StringConstraints(pattern=f"^{HUB_ID}$", max_length=LONGEST_ID)]
 
 
 class Interval(Record):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streetvision_core.bundle.golden import golden_images
 from streetvision_core.bundle.layout import ONNX
+from streetvision_core.bundle.onnx.extra import has_runtime
 from streetvision_core.bundle.onnx.specification import (
     DECISION,
     LOGITS,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+    from streetvision_core.bundle.load import Bundle
     from streetvision_core.inference.predictor import Predictor
 
 
@@ -75,6 +78,21 @@ def prove(data: bytes, predictor: Predictor, images: Iterable[Image]) -> Parity:
         probability=float(probability.max()),
         decided_otherwise=sum(batch.decided_otherwise for batch in compared),
     )
+
+
+def prove_shipped(bundle: Bundle, predictor: Predictor) -> bool:
+    """Compare the `model.onnx` of a bundle with its predictor on the golden images, where that can be.
+
+    Returned is whether it was: not without a file, without golden images or without ONNX Runtime.
+
+    Raises:
+        BundleError: they differ, as by `prove`.
+    """
+    expected, files = bundle.expected, bundle.contents.files
+    if bundle.onnx is None or not expected.pictures or not has_runtime():
+        return False
+    prove(files[ONNX], predictor, golden_images(expected, files))
+    return True
 
 
 @dataclass(frozen=True)
