@@ -70,8 +70,8 @@ def training_seconds(task: Task, profile: Profile, *, epochs: int, root: Path) -
             prepare_backbone(BackboneConfig(), directory=root),
             index=task.index,
             splits=task.splits,
-            pictures=reader,
-            config=TrainingConfig.model_validate({"epochs": epochs, "hardware": {"threads": 1}}),
+            images=reader,
+            config=TrainingConfig.model_validate({"epochs": epochs}),
             folders=TrainingFolders(Path(directory), features=root / "features"),
         )
     return time.process_time() - used

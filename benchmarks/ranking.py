@@ -59,12 +59,12 @@ class Bench:
     def train(self, recipe: dict, *, profile, seed: int):
         directory = self.root / f"{len(list(self.root.iterdir()))}"
         directory.mkdir()
-        settings = {"patience": 100, "hardware": {"threads": 1}, "seed": seed, **recipe}
+        settings = {"patience": 100, "seed": seed, **recipe}
         return fit_classifier(
             self.backbone,
             index=self.indexed.index,
             splits=self.splits,
-            pictures=self.reader(profile),
+            images=self.reader(profile),
             config=TrainingConfig.model_validate(settings),
             folders=TrainingFolders(directory, features=self.root / "features"),
         )
@@ -72,7 +72,7 @@ class Bench:
     def judge(self, checkpoint, profile, role: str) -> np.ndarray:
         """Return whether each image of a role is called roadwork under a profile."""
         names, reader = self.splits.roles[role], self.reader(profile)
-        said = predict_role(checkpoint, names, index=self.indexed.index, pictures=reader)
+        said = predict_role(checkpoint, names, index=self.indexed.index, images=reader)
         return said.logits.argmax(axis=1)
 
     def labels(self, role: str) -> list[int]:

@@ -28,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from _common import machine_line, print_table
 
 from streetvision_core.data import SplitsConfig, assign_splits
@@ -74,7 +75,7 @@ def open_streets(path: Path, directory: Path):
 
 
 def recipe_of(settings: dict) -> TrainingConfig:
-    return TrainingConfig.model_validate({"hardware": {"threads": 1}, **settings})
+    return TrainingConfig.model_validate(settings)
 
 
 def under(reader, profile):
@@ -92,22 +93,24 @@ class Levels:
         self.place = {name: position for position, name in enumerate(names)}
         self.logits = np.zeros((len(LEVELS), len(names), 2), np.float32)
 
-    def __call__(self, checkpoint, names, *, pictures, **settings):
+    def __call__(self, checkpoint, names, *, images, **settings):
         began = processor_seconds()
         self.calls += 1
         places = [self.place[name] for name in names]
         for number, level in enumerate(LEVELS if self.calls <= FOLDS else ()):
             only = [one for one in CAMERA.levels if one.name == level]
             profile = CAMERA.model_copy(update={"levels": only}) if only else AS_IS
-            seen = self.predict(checkpoint, names, pictures=under(pictures, profile), **settings)
+            seen = self.predict(checkpoint, names, images=under(images, profile), **settings)
             self.logits[number, places] = seen.logits
         self.seconds += processor_seconds() - began
-        return self.predict(checkpoint, names, pictures=pictures, **settings)
+        return self.predict(checkpoint, names, images=images, **settings)
 
 
 def run(results: Path, way: str, path: str | Path = STREETS) -> None:
     """Cross-validate one way and keep its logits."""
     starting, settings, repeats = WAYS[way.removesuffix(UNDER)]
+    torch.set_num_threads(1)
+    cross_validation.repeats_of = lambda *_, **__: repeats
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         indexed, splits = open_streets(Path(path), root)
@@ -120,9 +123,9 @@ def run(results: Path, way: str, path: str | Path = STREETS) -> None:
             backbone,
             index=indexed.index,
             splits=splits,
-            pictures=under(indexed.reader, CAMERA) if way.endswith(UNDER) else indexed.reader,
+            images=under(indexed.reader, CAMERA) if way.endswith(UNDER) else indexed.reader,
             recipe=recipe_of(settings),
-            config=CrossValidationConfig(folds=FOLDS, repeats=repeats),
+            config=CrossValidationConfig(folds=FOLDS),
             features=root / "features",
         )
     seconds = processor_seconds() - began - levels.seconds
