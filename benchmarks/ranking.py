@@ -32,9 +32,9 @@ ARCHITECTURE, INPUT, SIZE, SEEDS = "test_resnet", 64, 128, 2
 SHARES = {"train": 0.45, "val_select": 0.25, "val_calib": 0.05, "val_test": 0.25}
 PLAIN = {"augmentation": {"kind": "none"}}
 RECIPES = {
-    "crop, 3 epochs": {"epochs": 3},
     "crop, 6 epochs": {"epochs": 6},
-    "plain, 6 epochs": {"epochs": 6, **PLAIN},
+    "crop, 16 epochs": {"epochs": 16},
+    "plain, 16 epochs": {"epochs": 16, **PLAIN},
 }
 PROFILES = {"camera": CAMERA, "natix_crops_2025": NATIX_CROPS_2025}
 
@@ -147,7 +147,7 @@ def print_order(bench: Bench, title: str, models: list[dict]) -> None:
 
 def main() -> None:
     """Train, judge under each profile, and print both tables of each."""
-    images = int(sys.argv[1]) if len(sys.argv) > 1 else 900
+    images = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(images, Path(name))
         plain = trained(bench, profile=AS_IS)
