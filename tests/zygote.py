@@ -113,19 +113,23 @@ def serve():
     from streetvision_assets.definitions import defs
 
     defs.resolve_job_def("make_bundle")
-    answers = sys.stdout
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
             os.setsid()
             os._exit(execute(Call(**json.loads(line))))
-        print("started", pid, file=answers, flush=True)
-        threading.Thread(target=reap, args=(pid, answers)).start()
+        answer("started", pid)
+        threading.Thread(target=reap, args=(pid,)).start()
 
 
-def reap(pid, answers):
+def reap(pid):
     _, status = os.waitpid(pid, 0)
-    print("ended", pid, os.waitstatus_to_exitcode(status), file=answers, flush=True)
+    answer("ended", pid, os.waitstatus_to_exitcode(status))
+
+
+def answer(*words):
+    """Write a line at once: threads that print would mix theirs where two processes end together."""
+    os.write(1, f"{' '.join(map(str, words))}\n".encode())
 
 
 def execute(call):
