@@ -68,7 +68,7 @@ def draw(folder: Path, count: int) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """What one program took: images a second between its first and last answer, its seconds, its memory."""
+    """The cost of one program: images a second between its first and last answer, its seconds, its memory."""
 
     rate: float
     seconds: float

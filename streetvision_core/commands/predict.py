@@ -10,8 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.commands.bundles import add_origin, check_outside, origin_of
-from streetvision_core.commands.shared import BAD, GOOD, WRONG_USAGE, add, complain, tell
+from streetvision_core.commands.shared import (
+    BAD,
+    GOOD,
+    WRONG_USAGE,
+    add,
+    add_origin,
+    check_outside,
+    complain,
+    origin_of,
+    tell,
+)
 from streetvision_core.errors import ConfigError
 
 if TYPE_CHECKING:

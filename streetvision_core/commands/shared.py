@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 from streetvision_core.errors import ConfigError, StreetVisionError
@@ -92,3 +93,32 @@ def tell(text: str) -> None:
 def complain(error: StreetVisionError) -> None:
     """Tell what is bad, in one paragraph."""
     tell(str(error))
+
+
+def add_origin(command: argparse.ArgumentParser) -> None:
+    """Add what the bundle has to prove of its origin."""
+    command.add_argument(
+        "--manifest-sha256",
+        metavar="SHA256",
+        type=_sha256,
+        help="what the manifest of the bundle must hash to, from somebody you trust",
+    )
+    command.add_argument("--key", metavar="PUBLIC.pem", help="the key of somebody you trust, who signed it")
+
+
+def origin_of(parsed: argparse.Namespace) -> dict[str, str | None]:
+    """Return what `add_origin` added, as `load_bundle` takes it."""
+    return {"manifest_sha256": parsed.manifest_sha256, "key": parsed.key}
+
+
+def check_outside(output: str | Path, bundle: str | Path) -> None:
+    """Refuse to write a file into a bundle, which would change it; raises ConfigError."""
+    if Path(output).resolve().is_relative_to(Path(bundle).resolve()):
+        action = "In there it would change the bundle: name another."
+        raise ConfigError("a file outside of the bundle", "one in it", output, action)
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"64 hexadecimal digits are expected, not {text!r}")
+    return text.lower()

@@ -139,12 +139,10 @@ class ImageIndex:
 
         Where a review has changed labels, the column `corrected` says which.
         """
-        attributes = sorted(
-            {f"{_ATTRIBUTE}{name}" for picture in self.pictures for name in picture.attributes}
-        )
+        attributes = sorted({f"{_ATTRIBUTE}{name}" for image in self.pictures for name in image.attributes})
         rows = map(_row, self.pictures)
         corrected = [_CORRECTED] if self.corrected else []
-        labels = Counter(picture.label for picture in self.pictures)
+        labels = Counter(image.label for image in self.pictures)
         return Artifact(
             files={
                 "index.csv": csv_bytes(rows, columns=[*_COLUMNS, *_LATER, *corrected, *attributes]),
@@ -155,7 +153,7 @@ class ImageIndex:
                 "none": labels[0],
                 "roadwork": labels[1],
                 "groups": len(self._named_groups),
-                "ungrouped": sum(picture.group == picture.name for picture in self.pictures),
+                "ungrouped": sum(image.group == image.name for image in self.pictures),
                 "quarantined": len(self.quarantine),
                 "corrected": len(self.corrected),
             },
@@ -270,12 +268,12 @@ def index_source(
     measured = list(_in_threads(measure, readable, workers))
     quarantine += [one for one in measured if isinstance(one, Quarantined)]
     images = [one for one in measured if isinstance(one, IndexedImage)]
-    images.sort(key=lambda picture: picture.name)
+    images.sort(key=lambda image: image.name)
     for find_contradicting in (_find_contradicting, _find_contradicting_copies):
         both = list(find_contradicting(images))
         quarantine += both
         refused = {one.name for one in both}
-        images = [picture for picture in images if picture.name not in refused]
+        images = [image for image in images if image.name not in refused]
     index = ImageIndex(
         pictures=tuple(images),
         quarantine=tuple(sorted(quarantine, key=lambda one: (one.name, one.reason))),
@@ -356,8 +354,8 @@ def contradicting(images: Sequence[IndexedImage]) -> Iterator[Quarantined]:
 
 def _find_contradicting(images: Iterable[IndexedImage]) -> Iterator[Quarantined]:
     same_bytes: defaultdict[str, list[IndexedImage]] = defaultdict(list)
-    for picture in images:
-        same_bytes[picture.sha256].append(picture)
+    for image in images:
+        same_bytes[image.sha256].append(image)
     for copies in same_bytes.values():
         if len({copy.label for copy in copies}) > 1:
             for copy in copies:
@@ -373,16 +371,16 @@ def _find_contradicting_copies(images: Sequence[IndexedImage]) -> Iterator[Quara
     """
     from streetvision_core.data.duplicates import near_duplicates
 
-    hashed = [picture for picture in images if picture.phash256 and picture.phash256_mirrored]
-    labels = [picture.label for picture in hashed]
+    hashed = [image for image in images if image.phash256 and image.phash256_mirrored]
+    labels = [image.label for image in hashed]
     near = near_duplicates(hashed, labels, max_distance=_COPY_BITS, confirmed=_COPY_BITS_256)
-    for n, picture in enumerate(hashed):
+    for n, image in enumerate(hashed):
         if near.other[n] >= 0:
             other = hashed[near.other[n]]
             yield Quarantined(
-                picture.name,
+                image.name,
                 Reason.CONTRADICTING,
-                f"labelled {LABEL_NAMES[picture.label]}, and {other.name} is nearly the same image labelled"
+                f"labelled {LABEL_NAMES[image.label]}, and {other.name} is nearly the same image labelled"
                 f" {LABEL_NAMES[other.label]} ({near.distance[n]} of 64 and {near.distance256[n]} of 256 bits"
                 " apart)",
             )
@@ -400,7 +398,7 @@ def _check_share(index: ImageIndex, most: float, where: str) -> None:
 
 
 def _check_classes(index: ImageIndex, where: str) -> None:
-    labels = {picture.label for picture in index.pictures}
+    labels = {image.label for image in index.pictures}
     if len(labels) < 2:
         only = (
             f"only {LABEL_NAMES[labels.pop()]} ({len(index.pictures)} images)" if labels else "no usable one"
@@ -419,10 +417,10 @@ def _count_reasons(quarantine: Iterable[Quarantined]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _row(picture: IndexedImage) -> dict[str, object]:
-    attributes = {f"{_ATTRIBUTE}{name}": value for name, value in picture.attributes.items()}
-    later = (*_LATER, _CORRECTED) if picture.corrected else _LATER
-    return {column: getattr(picture, column) for column in (*_COLUMNS, *later)} | attributes
+def _row(image: IndexedImage) -> dict[str, object]:
+    attributes = {f"{_ATTRIBUTE}{name}": value for name, value in image.attributes.items()}
+    later = (*_LATER, _CORRECTED) if image.corrected else _LATER
+    return {column: getattr(image, column) for column in (*_COLUMNS, *later)} | attributes
 
 
 def _image(row: Mapping[str, str]) -> IndexedImage:

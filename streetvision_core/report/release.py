@@ -17,7 +17,7 @@ from streetvision_core.io.records import Record
 from streetvision_core.models.config import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from streetvision_core.report.report import PolicyReport, Report
 
@@ -103,12 +103,9 @@ class Release(Record):
     def _follows(self) -> Self:
         if "min_mcc" not in self.rules:
             raise ValueError("no rule min_mcc")
-        if self.releasable != (self._is_kept() and not self.degenerate):
+        if self.releasable != (_all_kept(self.rules) and not self.degenerate):
             raise ValueError(f"releasable {self.releasable}, which its rules do not give")
         return self
-
-    def _is_kept(self) -> bool:
-        return all(judged.keeps(setting) for setting, judged in self.rules.items())
 
     @property
     def problems(self) -> list[str]:
@@ -155,13 +152,16 @@ def judge(rules: ReleaseRules, report: Report | None, kind: str, *, degenerate: 
         for setting, limit in limits.items()
         if limit is not None
     }
-    kept = all(verdict.keeps(setting) for setting, verdict in judged.items())
     return Release(
         conditions=_conditions(report),
         rules=judged,
         degenerate=degenerate,
-        releasable=kept and not degenerate,
+        releasable=_all_kept(judged) and not degenerate,
     )
+
+
+def _all_kept(rules: Mapping[Setting, Judged]) -> bool:
+    return all(judged.keeps(setting) for setting, judged in rules.items())
 
 
 def _judged(limit: float, metric: str, tested: PolicyReport | None) -> Judged:

@@ -100,14 +100,14 @@ class DecodedImages:
         chunk = 16 * READERS
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(self.names), chunk):
-                for picture in pool.map(self._try, self.names[start : start + chunk]):
-                    if isinstance(picture, StreetVisionError):
+                for image in pool.map(self._try, self.names[start : start + chunk]):
+                    if isinstance(image, StreetVisionError):
                         self._kept.append(None)  # it is told of in the epoch that needs it
                         continue
-                    cache_bytes -= picture.width * picture.height * _BYTES_A_PIXEL
+                    cache_bytes -= image.width * image.height * _BYTES_A_PIXEL
                     if cache_bytes < 0:
                         return
-                    self._kept.append(picture)
+                    self._kept.append(image)
 
     def _try(self, name: str) -> Image.Image | StreetVisionError:
         try:
@@ -116,12 +116,12 @@ class DecodedImages:
             return error
 
     def _decode(self, name: str) -> Image.Image:
-        picture = decode(self._reader.read(name), at_least=self._side)
-        shorter = min(picture.size)
+        image = decode(self._reader.read(name), at_least=self._side)
+        shorter = min(image.size)
         if shorter <= self._side:
-            return picture
-        width, height = (max(1, round(length * self._side / shorter)) for length in picture.size)
-        return picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+            return image
+        width, height = (max(1, round(length * self._side / shorter)) for length in image.size)
+        return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 class AugmentedImages(Dataset[Any]):
@@ -144,11 +144,11 @@ class AugmentedImages(Dataset[Any]):
         pixels = []
         images = self._images.load([position for _, position in looks])
         with isolated_random():
-            for (epoch, position), picture in zip(looks, images, strict=True):
-                if isinstance(picture, StreetVisionError):
-                    return picture
+            for (epoch, position), image in zip(looks, images, strict=True):
+                if isinstance(image, StreetVisionError):
+                    return image
                 draw = derive_seed(self._seed, Purpose.CONDITIONS, epoch, position)
-                seen = self._images.see(position, picture, draw=draw)
+                seen = self._images.see(position, image, draw=draw)
                 seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position))
                 pixels.append(self._augment(seen))
         return Batch(torch.stack(pixels), self._labels[[position for _, position in looks]])
@@ -248,7 +248,7 @@ class EvaluationBatches:
         """The number of images."""
         return len(self._names)
 
-    def picture(self, position: int) -> Image.Image:
+    def image(self, position: int) -> Image.Image:
         """Read and decode an image anew, upright RGB as it arrives in use."""
         return self._reader.image(self._names[position])
 

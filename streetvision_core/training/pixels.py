@@ -255,6 +255,6 @@ def _speed(
     for _ in range(REPEATS):
         positions = islice(cycle(range(validation.pictures)), BATCH_SIZE)
         started = time.perf_counter()
-        predict_logits(model, map(validation.picture, positions), transform, device=device)
+        predict_logits(model, map(validation.image, positions), transform, device=device)
         seconds.append(time.perf_counter() - started)
     return BATCH_SIZE / min(seconds)

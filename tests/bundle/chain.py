@@ -142,6 +142,20 @@ class Chain:
         return published.directory
 
 
+def small_recipe():
+    """A training of a second, which learns the two classes of images."""
+    from streetvision_core.training.config import TrainingConfig
+
+    recipe = {
+        "epochs": 6,
+        "batch_size": 16,
+        "patience": 6,
+        "optimizer": {"learning_rate": 3e-3, "warmup_epochs": 1, "ema_decay": 0.5},
+        "hardware": {"num_workers": 0},
+    }
+    return TrainingConfig.model_validate(recipe)
+
+
 def make_chain(root, *, training, seed=0, per_class=60, splits_config=SHARES) -> Chain:
     """Draw images and run every step up to the evaluation, for real."""
     from streetvision_core.inference.logits import predict_role

@@ -7,22 +7,13 @@ from functools import cache
 
 import pytest
 
-from tests.bundle.chain import make_chain
+from tests.bundle.chain import make_chain, small_recipe
 from tests.golden.conftest import golden_705fcbb  # noqa: F401
 
 
 @cache
 def _train(root):
-    from streetvision_core.training.config import TrainingConfig
-
-    recipe = {
-        "epochs": 6,
-        "batch_size": 16,
-        "patience": 6,
-        "optimizer": {"learning_rate": 3e-3, "warmup_epochs": 1, "ema_decay": 0.5},
-        "hardware": {"num_workers": 0},
-    }
-    return make_chain(root / "chain", training=TrainingConfig.model_validate(recipe))
+    return make_chain(root / "chain", training=small_recipe())
 
 
 @cache

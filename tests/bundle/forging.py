@@ -23,6 +23,7 @@ from streetvision_core.io import (
     step_key,
 )
 from streetvision_core.io.published import PROVENANCE
+from tests.bundle import independent
 from tests.bundle.chain import names_in, provenance_of, write_manifest
 
 # What a bundle ships byte for byte, and where it was published.
@@ -44,6 +45,15 @@ def refused(path, match):
         load_bundle(path)
     assert re.search(match, f"{caught.value.expected}, but found {caught.value.found}"), caught.value
     return str(caught.value)
+
+
+def refuse_forgery(bundle, forge, match, target):
+    """Forge a bundle into a folder: both verifiers refuse it, ours by name."""
+    forger = Forger(bundle)
+    forge(forger)
+    forged = forger.write(target)
+    refused(forged, match)
+    assert independent.verify(forged)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from streetvision_core.errors import BundleError
 from streetvision_core.io import bytes_digest
 from tests.bundle import independent
 from tests.bundle.chain import copy, forge, names_in
-from tests.bundle.forging import Forger, refused
+from tests.bundle.forging import Forger, refuse_forgery, refused
 
 THRESHOLDS, REPORT, SPLITS = "policy/thresholds.json", "evaluation.json", "splits.json"
 DRIFT, RELEASE = "drift.json", "release.json"
@@ -332,11 +332,7 @@ FORGERIES = {
 
 @pytest.mark.parametrize(("forge", "match"), FORGERIES.values(), ids=FORGERIES)
 def test_a_contradiction_is_refused_by_name(bundle, tmp_path, forge, match):
-    forger = Forger(bundle)
-    forge(forger)
-    forged = forger.write(tmp_path / "f")
-    refused(forged, match)
-    assert independent.verify(forged)
+    refuse_forgery(bundle, forge, match, tmp_path / "f")
 
 
 def test_the_forger_forges_well(bundle, tmp_path):

@@ -71,7 +71,7 @@ def test_fetch_gives_back_a_bundle_that_verifies(published, bundle, tmp_path, ca
 
 
 def test_fetch_takes_the_manifest_and_the_key_that_somebody_named(published, bundle, tmp_path, capsys):
-    """What is another one, or unsigned, is not left behind."""
+    """A bundle of another digest or key, or an unsigned one, is not left behind."""
     digest = bytes_digest((bundle / "manifest.json").read_bytes())
     assert main(["fetch", REPOSITORY, str(tmp_path / "good"), "--manifest-sha256", digest]) == 0
     for option, reason in (("--manifest-sha256", "as you were told"), ("--key", "no model.sig")):

@@ -24,7 +24,7 @@ from streetvision_core.policies.registry import published_policies
 from tests.bundle import independent
 from tests.bundle.chain import checkpoint_of, copy
 from tests.bundle.clients.onnx_runtime import pixels_of
-from tests.bundle.forging import Forger, refused
+from tests.bundle.forging import Forger, refuse_forgery, refused
 from tests.bundle.made import make_policies
 
 POLICIES = make_policies()
@@ -276,11 +276,7 @@ FORGERIES = {
 @needs_onnx
 @pytest.mark.parametrize(("forge", "match"), FORGERIES.values(), ids=FORGERIES)
 def test_a_file_that_is_not_of_its_bundle_is_refused(onnx_bundle, tmp_path, forge, match):
-    forger = Forger(onnx_bundle)
-    forge(forger)
-    forged = forger.write(tmp_path / "f")
-    refused(forged, match)
-    assert independent.verify(forged)
+    refuse_forgery(onnx_bundle, forge, match, tmp_path / "f")
 
 
 @needs_onnx

@@ -64,7 +64,7 @@ def pythons(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def told(pythons, bundle, images, request, tmp_path_factory):
-    """What each client said of every image; they run side by side."""
+    """The answers of each client to every image; they run side by side."""
     folder = tmp_path_factory.mktemp("receiver")
     running = {}
     for name, python in pythons.items():

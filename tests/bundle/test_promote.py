@@ -19,9 +19,8 @@ from streetvision_core.io.claims import release
 from streetvision_core.policies.config import GateConfig, ThresholdsConfig
 from streetvision_core.policies.gate_fit import train_gate
 from streetvision_core.policies.threshold import fit_threshold_policy
-from streetvision_core.training.config import TrainingConfig
 from tests.bundle.chain import RUN as STRONG
-from tests.bundle.chain import SEEN, evaluate_again, fitted_on, make_chain
+from tests.bundle.chain import SEEN, evaluate_again, fitted_on, make_chain, small_recipe
 from tests.history.made import copy_store, damage
 
 WEAK, STRICT, GATE, BLIND = (f"20261121T1000{number:02}-0000000{number}" for number in range(4))
@@ -29,17 +28,8 @@ WEAK, STRICT, GATE, BLIND = (f"20261121T1000{number:02}-0000000{number}" for num
 
 def make_rivals(root):
     """Bundles of one checkpoint on the same 60 test images, each with a threshold or rules of its own."""
-    recipe = {
-        "epochs": 6,
-        "batch_size": 16,
-        "patience": 6,
-        "optimizer": {"learning_rate": 3e-3, "warmup_epochs": 1, "ema_decay": 0.5},
-        "hardware": {"num_workers": 0},
-    }
     shares = SplitsConfig(seed=4, train=0.4, val_select=0.15, val_calib=0.15, val_test=0.3)
-    chain = make_chain(
-        root, training=TrainingConfig.model_validate(recipe), per_class=100, splits_config=shares
-    )
+    chain = make_chain(root, training=small_recipe(), per_class=100, splits_config=shares)
     chain.bundle(STRONG)
     chain.bundle(STRICT, release={"min_mcc": 0.95, "max_fnr": 0.5})
     unjudged = {

@@ -265,7 +265,7 @@ def test_without_the_extra_one_paragraph_says_how_to_install_it(signed, keys, mo
     assert main(["verify", str(signed), "--key", str(keys / "public.pem")]) == 1
     assert main(["sign", str(signed), "--key", str(keys / "private.pem")]) == 1
     printed = capsys.readouterr().err
-    assert printed.count("pip install streetvision[sign]") == 2
+    assert printed.count("pip install 'streetvision[sign]'") == 2
     assert printed.count("\n") == 2
     assert main(["verify", str(signed)]) == 0
 

@@ -63,7 +63,7 @@ def test_the_best_epoch_is_chosen_by_the_pooled_views(trained):
 def test_what_the_views_gain_and_cost_is_recorded_and_told(trained, toy):
     checkpoint, notices, _ = trained
     said, transform = checkpoint.val_select, hub_transform(checkpoint.config)
-    pictures = [validation_of(toy, transform).picture(i) for i in range(len(said.ids))]
+    pictures = [validation_of(toy, transform).image(i) for i in range(len(said.ids))]
     whole = predict_logits(checkpoint.load_model(), pictures, transform.whole)
     pooled_mcc, whole_mcc = (compute_mcc(said.labels, one[:, 1] > one[:, 0]) for one in (said.logits, whole))
     assert checkpoint.metrics["views_mcc_gain"] == pooled_mcc - whole_mcc
@@ -104,7 +104,7 @@ def test_views_that_see_nothing_more_gain_nothing(trained, toy):
     config = {**checkpoint.config, "views": {"grid": 1, "overlap": 0.15, "pooling": "mean"}}
     transform = hub_transform(config)
     model, validation = checkpoint.load_model(), validation_of(toy, transform, cache_bytes=10**6)
-    pooled = predict_logits(model, map(validation.picture, range(validation.pictures)), transform)
+    pooled = predict_logits(model, map(validation.image, range(validation.pictures)), transform)
     gain = compare_views(
         model, replace(checkpoint.val_select, logits=pooled), validation, transform=transform, device="cpu"
     )

@@ -140,17 +140,19 @@ def specify(config: Mapping[str, Any], policy: Policy, *, weights_sha256: str) -
     height, width = given["input_size"][1:]
     scaled = [math.floor(side / given["crop_pct"]) for side in (height, width)]
     mode = _RESIZES[given["crop_mode"]]
-    if mode == "shorter_side" and scaled[0] != scaled[1]:
-        resize = Resize(mode="fill", height=scaled[0], width=scaled[1], filter=given["interpolation"])
-    else:
-        resize = Resize(mode=mode, height=scaled[0], width=scaled[1], filter=given["interpolation"])
+    fills = mode == "shorter_side" and scaled[0] != scaled[1]
     red, green, blue = (round(255 * value) for value in given["mean"])
     return Specification(
         weights_sha256=weights_sha256,
         label_names=LABELS,
         shape=("batch", *((views.count,) if views else ()), 3, height, width),
         views=Cells(grid=views.grid, overlap=views.overlap) if views else None,
-        resize=resize,
+        resize=Resize(
+            mode="fill" if fills else mode,
+            height=scaled[0],
+            width=scaled[1],
+            filter=given["interpolation"],
+        ),
         crop=Crop(height=height, width=width, fill=(red, green, blue) if mode == "fit" else None),
         mean=tuple(map(float, given["mean"])),
         std=tuple(map(float, given["std"])),

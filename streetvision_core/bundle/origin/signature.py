@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ALGORITHM = "sha256"
-_INSTALL = "pip install streetvision[sign]"
+_INSTALL = "pip install 'streetvision[sign]'"
 _DO_NOT_USE = "Do not use this bundle; ask whoever made it for one that the key signs."
 _CURVES = "an elliptic curve key (P-256, P-384 or P-521) in PEM"
 _MAKE_KEYS = (
