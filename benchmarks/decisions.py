@@ -123,7 +123,7 @@ def everything(distortion: str, together: int):
     stage("evaluation.json", lambda: json_bytes(report.model_dump(mode="json")))
     stage("curves of use", lambda: tabulate_use(tested, decided, report))
     plots = stage("draw_plots", lambda: draw_plots(tested, decided, report))
-    stage("write_page", lambda: write_page(report, plots=plots, mistakes=[]))
+    stage("write_page", lambda: write_page(report, plots=plots, mistakes=[], identity={"model": "simulated"}))
     return before, scrc.policy.calibrator["method"], stage.rows
 
 
