@@ -40,7 +40,7 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 bench: .venv/dev
-	for script in benchmarks/[!_]*.py; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/[!_]*.py; do PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
 # Resolved once for everybody: the runtime must be one that the tests can run on. Every system and Python is
 # covered, and every file of a release. The second file leaves out what stands in the first.

@@ -1,6 +1,6 @@
 """Kill the job at random moments, again and again, and look at the store after each kill.
 
-Usage: python benchmarks/kill_soak.py [KILLS] [SEED]
+Usage: PYTHONPATH=. python benchmarks/kill_soak.py [KILLS] [SEED]
 
 Every place is killed one to four times in a row before a run may finish there; that one has to come to the
 result of a run that nobody disturbed. Ends at the first fault, with the seed that shows it again.

@@ -24,6 +24,7 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,6 @@ from streetvision_core.inference.reproduce import TOLERANCE
 from streetvision_core.io import write_checkpoint_atomic
 from streetvision_core.models import BackboneConfig, build_classifier, hub_config, prepare_backbone
 from streetvision_core.policies.threshold import fit_threshold_policy
-from tests.bundle.clients.onnx_runtime import pixels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,10 +165,11 @@ def onnx_runtime(folder: Path) -> Watched:
 
     file = onnx_file(folder)
     session = open_session(file.read_bytes())
-    told = json.loads(session.get_modelmeta().custom_metadata_map["streetvision"])
+    specification = json.loads(session.get_modelmeta().custom_metadata_map["streetvision"])
+    pixels_of = run_path(str(CLIENTS / "onnx_runtime.py"))["pixels_of"]
 
     def answer(data: bytes) -> float:
-        pixels = pixels_of(Image.open(io.BytesIO(data)), told)[None]
+        pixels = pixels_of(Image.open(io.BytesIO(data)), specification)[None]
         return float(way.timed(session.run, ["probability"], {"pixels": pixels})[0][0])
 
     way = Watched("ONNX Runtime", None, answer)
