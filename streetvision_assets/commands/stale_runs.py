@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.runs import SqliteRunStorage
-from sqlalchemy.exc import DatabaseError
 
 from streetvision_core.errors import StoreError
 from streetvision_core.io.claims import (
@@ -84,6 +82,8 @@ def fail_stale_runs(instance: dg.DagsterInstance) -> list[str]:
 
 def _claims(instance: dg.DagsterInstance) -> Path | None:
     """Return where the runs of an instance are claimed; None where it may have runs on other machines."""
+    from dagster._core.storage.runs import SqliteRunStorage
+
     if isinstance(instance.run_storage, SqliteRunStorage):
         return Path(instance.root_directory) / "claims"
     return None
@@ -120,6 +120,8 @@ def _silence(instance: dg.DagsterInstance, record: dg.RunRecord) -> float:
 @contextmanager
 def _events_may_be_damaged(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     """Warn where the database of one run's events cannot be used: no other run has to stop for it."""
+    from sqlalchemy.exc import DatabaseError
+
     try:
         yield
     except (DatabaseError, sqlite3.DatabaseError) as error:
