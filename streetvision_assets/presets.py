@@ -7,6 +7,7 @@ is refused in one paragraph. An installed package has no such folder, and then n
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def _preset_job(path: Path, selection: dg.AssetSelection) -> UnresolvedAssetJobD
     return dg.define_asset_job(
         f"preset_{path.stem}",
         selection=selection,
-        config=_parse(text, path),
+        config=parse_run_config(text, path),
         description=first_comment(text),
         tags={"preset": path.stem},
     )
@@ -54,7 +55,7 @@ def read_preset(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, is no YAML, or is no run configuration.
     """
-    return _parse(_read(path), path)
+    return parse_run_config(_read(path), path)
 
 
 def _read(path: Path) -> str:
@@ -64,18 +65,37 @@ def _read(path: Path) -> str:
         raise _unusable(path, f"the error '{error}'", "Make it readable, or move it away.") from error
 
 
-def _parse(text: str, path: Path) -> dict[str, Any]:
+def parse_run_config(text: str, where: Path | str) -> dict[str, Any]:
+    """Return the run configuration in a text, YAML or JSON.
+
+    Raises:
+        ConfigError: the text is no YAML, names a setting twice, or is no run configuration.
+    """
     try:
-        config = yaml.load(text, Loader=_LOADER)  # noqa: S506 - both choices are safe loaders
-    except yaml.YAMLError as error:
+        config = yaml.load(text, Loader=_Strict)  # noqa: S506 - it is a safe loader
+    except (yaml.YAMLError, RecursionError) as error:
         found = re.sub(r"\s+", " ", str(error))
-        raise _unusable(path, f"no YAML: {found}", "Correct it, or leave it out.") from error
+        raise _unusable(where, f"no YAML: {found}", "Correct it, or leave it out.") from error
     if not isinstance(config, dict) or not config or not config.keys() <= _PARTS:
         found = ", ".join(map(str, config)) if isinstance(config, dict) else type(config).__name__
         raise _unusable(
-            path, found or "nothing", f"Use {', '.join(sorted(_PARTS))} at its top, like demo.yaml."
+            where, found or "nothing", f"Use {', '.join(sorted(_PARTS))} at its top, like demo.yaml."
         )
     return config
+
+
+class _Strict(_LOADER):  # type: ignore[misc, valid-type]  # which of both it is only the machine tells
+    """A safe loader that refuses a name that stands twice in one place: the first would be forgotten."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]!r} stands twice in one place", node.start_mark
+            )
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def first_comment(text: str) -> str:
@@ -88,5 +108,5 @@ def first_comment(text: str) -> str:
     return " ".join(lines)
 
 
-def _unusable(path: Path, found: str, action: str) -> ConfigError:
-    return ConfigError("a preset that is a run configuration", found, path, action)
+def _unusable(where: Path | str, found: str, action: str) -> ConfigError:
+    return ConfigError("a run configuration", found, where, action)

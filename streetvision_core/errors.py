@@ -62,6 +62,8 @@ def _refused_setting(fault: ErrorDetails, step: str) -> ConfigError:
     elif wanted == fault["msg"]:
         wanted = f"another value: {wanted[:1].lower()}{wanted[1:]}"
     setting = _dotted(fault["loc"]) or "the settings"
+    if fault["input"] is None:
+        return ConfigError(wanted, "nothing", f"{setting} of {step}", "Leave it out, or write one.")
     return ConfigError(wanted, repr(fault["input"]), f"{setting} of {step}", "Change it to such a value.")
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # The commands that run steps in this very process. Others start servers.
 _MATERIALIZE, _EXECUTE = ("asset", "materialize"), ("job", "execute")
+_JSON = "--config-json"
 _DAGSTER = str(Path(sys.executable).with_name("dagster"))
 
 
@@ -40,11 +41,9 @@ def main(words: Sequence[str]) -> int:
         return BAD
     if not serves:
         _import_nothing_from_here(words)
-    if tuple(words[:2]) == _MATERIALIZE:
+    if tuple(words[:2]) in {_MATERIALIZE, _EXECUTE}:
         with TemporaryDirectory(prefix="streetvision-") as folder:
-            return _make(_with_our_logger(words, Path(folder)))
-    if tuple(words[:2]) == _EXECUTE:
-        return _make(words)
+            return _make(words, Path(folder))
     server = [sys.executable, "-P", "-m", "streetvision_assets.commands.serve"]
     return _become(server if serves else [_DAGSTER], words)
 
@@ -56,13 +55,32 @@ def _import_nothing_from_here(words: Sequence[str]) -> None:
         os.environ.setdefault(option, sys.prefix)
 
 
+def _check_files(words: Sequence[str]) -> None:
+    """Refuse what is no run configuration in the files and the text that a command names.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    from streetvision_assets.presets import parse_run_config, read_preset
+    from streetvision_assets.settings.refusals import check_written
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[], type=Path)
+    parser.add_argument(_JSON, dest="text")
+    given = parser.parse_known_args(words)[0]
+    for file in given.config:
+        if file.is_file():  # else Dagster says that there is none
+            check_written(read_preset(file))
+    if given.text is not None:
+        check_written(parse_run_config(given.text, _JSON))
+
+
 def _with_our_logger(words: Sequence[str], folder: Path) -> list[str]:
     """Return the command with our logger, and what ``--config-json`` gives, as files of configuration."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-json", default="")
+    parser.add_argument(_JSON, dest="text")
     known, rest = parser.parse_known_args(words)
-    given = {"console.yaml": "loggers: {console: {}}\n", "settings.yaml": known.config_json}
-    for name, text in given.items():
+    for name, text in {"console.yaml": "loggers: {console: {}}\n", "settings.yaml": known.text}.items():
         if text:
             (folder / name).write_text(text, encoding="utf-8")
             rest += ["-c", str(folder / name)]
@@ -73,22 +91,26 @@ def _become(program: Sequence[str], words: Sequence[str]) -> NoReturn:
     os.execv(program[0], [*program, *words])  # noqa: S606 - no shell is wanted
 
 
-def _make(words: Sequence[str]) -> int:
-    """Run the command as Dagster does, but for the error that is raised and not printed after Ctrl-C."""
+def _make(words: Sequence[str], folder: Path) -> int:
+    """Run the command as Dagster does, but for errors that it would raise and not print."""
     import click
     import dagster as dg
     from dagster._cli import ENV_PREFIX, cli
 
     from streetvision_assets.settings.refusals import paragraph
 
-    run = partial(cli.main, list(words), "dagster", auto_envvar_prefix=ENV_PREFIX, standalone_mode=False)
     try:
+        _check_files(words)
+        if tuple(words[:2]) == _MATERIALIZE:
+            words = _with_our_logger(words, folder)
+        run = partial(cli.main, list(words), "dagster", auto_envvar_prefix=ENV_PREFIX, standalone_mode=False)
         return interruptible(lambda: run() or GOOD)
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except dg.DagsterInvalidConfigError as error:
-        print(paragraph(error), file=sys.stderr)  # noqa: T201 - as above
+    except (dg.DagsterInvalidConfigError, StreetVisionError) as error:
+        refusal = paragraph(error) if isinstance(error, dg.DagsterInvalidConfigError) else error
+        print(refusal, file=sys.stderr)  # noqa: T201 - as above
         return BAD
 
 

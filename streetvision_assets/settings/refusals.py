@@ -3,12 +3,16 @@
 Dagster's editor holds a configuration against a schema: names, types and choices. Bounds and the rules of a
 step are pydantic's. :func:`refusing` looks at them where Dagster resolves the configuration of the selected
 steps, which is before it creates a run. :func:`paragraph` puts both into our words.
+
+Dagster's command line drops the settings of steps that it does not know, and nothing in place of settings
+(``demo:`` with no word behind it) is no setting to Dagster at all. :func:`check_written` refuses both.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -19,7 +23,7 @@ from streetvision_core.graph import STEPS
 from streetvision_core.recorded import NOW_CONSTANT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dagster._config import ConfigType, EvaluationError
 
@@ -64,6 +68,43 @@ def _look_at(step: str, model: type[dg.Config]) -> Callable[[Mapping[str, Any]],
     return look
 
 
+def check_written(config: Mapping[str, Any]) -> None:
+    """Refuse a run configuration with steps or resources that are not there, or with nothing for settings.
+
+    Raises:
+        ConfigError: it has them.
+    """
+    for part in ("ops", "resources"):
+        given = config.get(part)
+        if not isinstance(given, dict):
+            continue  # Dagster refuses it
+        if unknown := sorted(map(str, given.keys() - _fields([part]))):
+            raise _unknown(unknown, [part], part)
+    for fault in _nothings(_schema(), config, []):
+        raise fault
+
+
+def _nothings(kind: Any, given: object, path: list[str]) -> Iterator[ConfigError]:
+    """Give the places where nothing is written for settings, or for an entry of a map."""
+    if kind.kind.name == "NONEABLE":
+        kind = kind.inner_type
+        if given is None and hasattr(kind, "fields"):
+            yield ConfigError(
+                "its settings",
+                "nothing",
+                _place(path),
+                f"Write {path[-1]}: {{}} for the defaults, or leave it out.",
+            )
+    if isinstance(given, list) and kind.kind.name == "ARRAY":
+        for entry in given:
+            yield from _nothings(kind.inner_type, entry, path)
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if kind.kind.name == "MAP" and value is None:
+            yield ConfigError("a value", "nothing", _place([*path, str(name)]), "Write one, or leave it out.")
+        if name in getattr(kind, "fields", ()):
+            yield from _nothings(kind.fields[name].config_type, value, [*path, name])
+
+
 def paragraph(error: dg.DagsterInvalidConfigError, *, where: str = "") -> ConfigError:
     """Return what a person should read of a refused configuration: every fault, in one paragraph.
 
@@ -89,8 +130,9 @@ def _explain(fault: EvaluationError, where: str) -> ConfigError:
         return _unknown(names, path, place)
     if hasattr(data, "incoming_fields"):
         found = " and ".join(data.incoming_fields) or "none of them"
-        choices = " or ".join(_fields(path))
-        return ConfigError(f"one of {choices}", found, place, "Keep the one that is meant.")
+        if not (choices := _fields(path)):
+            return ConfigError("one value", "{...}", place, "Write the value alone.")
+        return ConfigError(f"one of {' or '.join(choices)}", found, place, "Keep the one that is meant.")
     return _mistyped(fault, path, place)
 
 
@@ -104,7 +146,11 @@ def _place(path: Sequence[str]) -> str:
 
 def _unknown(names: Sequence[str], path: Sequence[str], place: str) -> ConfigError:
     known = list(STEPS) if path == ["ops"] else _fields(path)
-    what = "a step" if path == ["ops"] else "a setting"
+    what = {"ops": "a step", "resources": "a resource"}.get(".".join(path), "a setting")
+    if path == ["ops"] and set(names) <= set(known):
+        return ConfigError(
+            "steps of this job", " and ".join(names), place, "Leave out what the job does not run."
+        )
     close = {name: difflib.get_close_matches(name, known, n=2, cutoff=0.6) for name in names}
     hints = [f"Instead of {name}, did you mean {' or '.join(near)}?" for name, near in close.items() if near]
     step = path[1] if path[:1] == ["ops"] and len(path) > 1 else ""
@@ -135,13 +181,39 @@ def _mistyped(fault: EvaluationError, path: Sequence[str], place: str) -> Config
         near = difflib.get_close_matches(value.strip("'"), words, n=1)
         action = f"Did you mean {near[0]}?" if near else "Choose one of them."
         return ConfigError(f"one of {', '.join(words)}", value, place, action)
-    expected = _NAMES.get(snap.given_name or "") or _shape(snap.kind.value, path)
+    of_scalar = snap.scalar_type_key if snap.kind.value == "SCALAR_UNION" else snap.given_name
+    expected = _NAMES.get(of_scalar or "") or _shape(snap.kind.value, path)
     if value in _TRUTHS and expected == "a text":
         return ConfigError(
             expected, f"{value.lower()}, which is how YAML reads a bare yes, no, on or off", place,
             'Put quotes around it: "no", "yes".',
         )  # fmt: skip
-    return ConfigError(expected, value, place, "Write it so.")
+    return ConfigError(expected, value, place, _advice(expected, value, path))
+
+
+def _advice(expected: str, value: str, path: Sequence[str]) -> str:
+    """Return what to do about a value of a wrong type, by what it looks like."""
+    text, choices = value.strip("'"), _fields(path)
+    if value == "None":
+        return "Leave it out, or write something behind it."
+    if text in choices:
+        return f"Write {path[-1]}: {{{text}: {{}}}}, with its settings between the braces."
+    if near := difflib.get_close_matches(text, choices, n=1):
+        return f"Did you mean {path[-1]}: {{{near[0]}: {{}}}}?"
+    if "number" in expected and (number := _number(text)) is not None:
+        whole = int(number) if number == int(number) else None
+        if expected == _NAMES["Float"]:
+            return f"Write {number}, without quotes: YAML takes 1e-3 for a text, and 1.0e-3 for a number."
+        return f"Write {whole}." if whole is not None else "Write it without a fraction."
+    return f"Write {expected}."
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _shape(kind: str, path: Sequence[str]) -> str:
@@ -154,15 +226,20 @@ def _shape(kind: str, path: Sequence[str]) -> str:
 
 def _fields(path: Sequence[str]) -> list[str]:
     """Return the names that the configuration knows at a place; none where it knows no names there."""
-    from streetvision_assets.definitions import defs
-
-    kind: ConfigType = defs.resolve_job_def("make_bundle").run_config_schema.config_type
+    kind = _schema()
     for name in path:
         kind = _inner(kind)
         if name not in getattr(kind, "fields", {}):
             return []
         kind = kind.fields[name].config_type  # type: ignore[attr-defined]  # those with fields have them
     return sorted(getattr(_inner(kind), "fields", None) or ())
+
+
+def _schema() -> ConfigType:
+    """Return the schema of a run of every step and every check."""
+    from streetvision_assets.definitions import defs
+
+    return defs.resolve_implicit_global_asset_job_def().run_config_schema.config_type
 
 
 def _inner(kind: ConfigType) -> ConfigType:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pydantic
 
 from streetvision_assets.conventions import BODIES
+from streetvision_assets.settings.refusals import check_written
+from streetvision_core.data.images import STEP as IMAGES
+from streetvision_core.data.images import indexed_before
 from streetvision_core.errors import ConfigError, StreetVisionError
 from streetvision_core.graph import BUNDLE, CHECKPOINT, EVALUATION, POLICIES
 from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    import dagster as dg
-
     from streetvision_core.bundle.config import BundleConfig
     from streetvision_core.io import ArtifactStore
     from streetvision_core.models.config import BackboneConfig
@@ -35,8 +35,10 @@ def check_run(run: dg.DagsterRun, store: ArtifactStore) -> None:
     Raises:
         StreetVisionError: a step of the run could only fail.
     """
-    given: Any = run.run_config.get("ops", {})
-    configs = _configs(_steps_of(run), given)
+    check_written(run.run_config)
+    configs = _configs(run)
+    if IMAGES in configs and not configs[IMAGES].names_source:
+        indexed_before(store)
     if BUNDLE in configs:
         _check_bundle(configs[BUNDLE], configs, store)
     if "backbone" in configs:
@@ -45,23 +47,19 @@ def check_run(run: dg.DagsterRun, store: ArtifactStore) -> None:
         _check_devices(configs[CHECKPOINT])
 
 
-def _steps_of(run: dg.DagsterRun) -> Collection[str]:
-    """Return the steps that a run makes: those that were selected, or all of its job."""
+def _configs(run: dg.DagsterRun) -> Configs:
+    """Return the settings of each step of a run; one that names variables of the environment is left out."""
     from streetvision_assets.definitions import defs
 
-    keys = run.asset_selection
-    if keys is None:
-        keys = defs.resolve_job_def(run.job_name).asset_layer.selected_asset_keys
-    return [key.path[-1] for key in keys]
-
-
-def _configs(steps: Collection[str], ops: Mapping[str, Any]) -> Configs:
-    """Return the settings of each step; one that names variables of the environment is left out."""
+    job = defs.resolve_job_def(run.job_name)
+    if run.asset_selection is not None:
+        job = job.get_subset(asset_selection=run.asset_selection)
+    given = dg.validate_run_config(job, run.run_config)["ops"]
     configs: Configs = {}
-    for step in steps:
+    for step in (key.path[-1] for key in job.asset_layer.selected_asset_keys):
         model = BODIES[step].__annotations__.get("config", dict)
         try:
-            configs[step] = model(**(ops.get(step, {}).get("config") or {}))
+            configs[step] = model(**(given[step].get("config") or {}))
         except pydantic.ValidationError:
             continue  # the launch has refused everything else that this could be
     return configs

@@ -4,7 +4,8 @@ import dagster as dg
 import pytest
 
 from streetvision_assets.definitions import defs
-from streetvision_assets.settings.refusals import paragraph
+from streetvision_assets.settings.refusals import check_written, paragraph
+from streetvision_core.errors import ConfigError
 
 # What is written, and what the paragraph has to say of it.
 BAD = {
@@ -47,6 +48,26 @@ BAD = {
         {"phase1_checkpoint": {"epochs": 2.5}},
         ("a whole number", "2.5", "epochs of phase1_checkpoint"),
     ),
+    "a count in quotes": (
+        {"phase1_checkpoint": {"epochs": "7"}},
+        ("a whole number, but found '7'", "Write 7."),
+    ),
+    "a count with a point": ({"phase1_checkpoint": {"epochs": 7.0}}, ("found 7.0", "Write 7.")),
+    "settings for a count": ({"phase1_checkpoint": {"epochs": {}}}, ("one value", "Write the value alone.")),
+    "a number that YAML takes for a text": (
+        {"phase1_checkpoint": {"optimizer": {"learning_rate": "1e-3"}}},
+        ("a number, but found '1e-3'", "Write 0.001, without quotes", "1.0e-3"),
+    ),
+    "a choice without its settings": (
+        {"phase1_checkpoint": {"method": "lora"}},
+        ("one of finetune", "Write method: {lora: {}}"),
+    ),
+    "a choice with a slip": ({"phase1_checkpoint": {"loss": "focl"}}, ("Did you mean loss: {focal: {}}?",)),
+    "nothing for a path": (
+        {"images": {"csv": {"path": None}}},
+        ("a text, but found None", "csv.path of images", "Leave it out"),
+    ),
+    "nothing for a list": ({"bundle": {"datasets": None}}, ("found nothing", "datasets of bundle")),
     "a missing path": ({"images": {"csv": {}}}, ("path to be given", "csv of images")),
     "a choice that is none": (
         {"bundle": {"lineage": "redact"}},
@@ -179,3 +200,42 @@ def test_settings_beside_config_are_told_where_they_belong():
     with pytest.raises(dg.DagsterInvalidConfigError) as caught:
         dg.validate_run_config(defs.resolve_job_def("make_bundle"), {"ops": {"gate": {"coverage": 0.5}}})
     assert "gate: {config: {coverage: ...}}" in str(paragraph(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"ops": {"phase1_checkpont": {}}}, ("a step", "did you mean phase1_checkpoint?")),
+        ({"ops": {"label_audi": {}}}, ("a step", "did you mean label_audit?")),
+        ({"resources": {"stor": {}}}, ("a resource", "did you mean store?")),
+        ({"ops": {"images": {"config": {"demo": None}}}}, ("demo of images", "Write demo: {}")),
+        ({"ops": {"images": {"config": {"join": [{"csv": None}]}}}}, ("join.csv of images", "Write csv: {}")),
+        ({"ops": {"images": {"config": {"csv": {"keep": {"city": None}}}}}}, ("csv.keep.city of images",)),
+    ],
+)
+def test_what_dagster_passes_over_is_refused(config, says):
+    with pytest.raises(ConfigError) as caught:
+        check_written(config)
+    for words in says:
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"ops": None},
+        {"ops": {"gate": None, "images_integrity_and_lineage": {}}, "resources": {"store": {}}},
+        {"ops": {"phase1_checkpoint": {"config": {"method": {"lora": None}}}}},
+        {"ops": {"images": {"config": {"csv": {"path": "x", "group_column": None, "none": None}}}}},
+    ],
+)
+def test_what_dagster_itself_judges_is_left_to_it(config):
+    check_written(config)
+
+
+def test_settings_of_a_step_that_the_job_does_not_run_are_told_as_that():
+    config = {"ops": {"label_audit": {"config": {}}}}
+    with pytest.raises(dg.DagsterInvalidConfigError) as caught:
+        dg.validate_run_config(defs.resolve_job_def("make_bundle"), config)
+    assert "Expected steps of this job, but found label_audit" in str(paragraph(caught.value))

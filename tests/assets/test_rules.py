@@ -26,6 +26,21 @@ BAD = {
         {"phase1_checkpoint": {"method": {"lora": {}}}},
         ("a vision transformer", "Choose a ViT"),
     ),
+    "adapters with nothing for their settings": (
+        ("images", "backbone", "phase1_checkpoint"),
+        {"phase1_checkpoint": {"method": {"lora": None}}},
+        ("a vision transformer", "Choose a ViT"),
+    ),
+    "a source that is named and nothing more": (
+        ("images", "splits"),
+        {"images": {"demo": None}},
+        ("demo of images", "Write demo: {}"),
+    ),
+    "no source on an empty store": (
+        ("images", "conditions"),
+        {"images": {}},
+        ("a source of images", "presets/folder.yaml"),
+    ),
     "an unknown architecture": (
         ("images", "backbone"),
         {"backbone": {"architecture": "test_resnt"}},

@@ -8,7 +8,7 @@ import yaml
 
 from streetvision_assets.commands.launch import main
 from streetvision_assets.definitions import defs
-from streetvision_assets.presets import first_comment, preset_jobs
+from streetvision_assets.presets import first_comment, preset_jobs, read_preset
 from streetvision_core.errors import ConfigError
 from streetvision_core.io.private import git_state
 from tests.assets.graph import BESIDE, STEPS, Graph, paragraph
@@ -66,6 +66,8 @@ def test_without_a_folder_of_presets_there_are_no_such_jobs(tmp_path):
         ("latin.yaml", b"# \xe9", "utf-8"),
         ("two words.yaml", "ops: {}", "Rename it"),
         ("python.yaml", "ops: !!python/object/apply:os.getcwd []", "no YAML"),
+        ("twice.yaml", "ops: {splits: {config: {}}}\nops: {}", "'ops' stands twice in one place"),
+        ("deep.yaml", "ops: {splits: {config: {seed: 1, seed: 2}}}", "'seed' stands twice in one place"),
     ],
 )
 def test_a_preset_that_is_no_run_configuration_is_one_paragraph(tmp_path, name, content, says):
@@ -77,6 +79,12 @@ def test_a_preset_that_is_no_run_configuration_is_one_paragraph(tmp_path, name, 
     assert says in told
     assert str(path) in told
     assert "\n" not in told
+
+
+def test_a_name_that_is_merged_in_and_written_stands_once(tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text("ops:\n  splits: &same {config: {seed: 1}}\n  gate: {<<: *same, config: {}}\n")
+    assert read_preset(path) == {"ops": {"splits": {"config": {"seed": 1}}, "gate": {"config": {}}}}
 
 
 def test_a_run_is_tagged_with_its_code_and_its_source(tmp_path):

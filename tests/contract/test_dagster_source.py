@@ -168,3 +168,25 @@ def test_learning_rate_and_batch_size_are_changed_over_a_preset_without_a_file(t
     config = place.store.resolve("phase1_checkpoint").manifest.config
     assert (config["optimizer"]["learning_rate"], config["batch_size"]) == (0.002, 8)
     assert config["epochs"] == small_config(folder)["phase1_checkpoint"]["config"]["epochs"]
+
+
+BAD = {
+    "ops: {splts: {config: {seed: 1}}}": "did you mean splits?",
+    "resources: {stor: {config: {reuse: false}}}": "did you mean store?",
+    "ops:\n\tsplits: {}": "no YAML",
+    "- ops": "found list",
+    "ops: {splits: {}}\nops: {}": "'ops' stands twice",
+    "ops: {images: {config: {csv: {path: x, keep: {city: }}}}}": "csv.keep.city of images",
+}
+
+
+@pytest.mark.e2e
+def test_what_dagster_would_pass_over_is_one_paragraph(tmp_path, folder, activate):
+    place = Place(tmp_path / "new", folder, activate)
+    file = tmp_path / "bad.yaml"
+    for content, says in BAD.items():
+        file.write_text(content)
+        for given in (["-c", file], ["--config-json", content]):
+            finished = place.run_loaded("dagster", "asset", "materialize", "--select", "images", *given)
+            assert_one_paragraph(finished, says)
+    assert published(place.store) == {}
