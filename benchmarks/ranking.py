@@ -29,7 +29,7 @@ from streetvision_core.models import BackboneConfig, prepare_backbone
 from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
 
 ARCHITECTURE, INPUT, SIZE, SEEDS = "test_resnet", 64, 128, 2
-SHARES = {"train": 0.45, "val_select": 0.25, "val_calib": 0.05, "val_test": 0.25}
+SHARES = {"val_select": 0.25, "val_calib": 0.05, "val_test": 0.25}
 PLAIN = {"augmentation": {"kind": "none"}}
 RECIPES = {
     "crop, 6 epochs": {"epochs": 6},

@@ -131,7 +131,13 @@ _SCRC = _Step(
     }
 )
 _STEPS: Mapping[str, _Step] = MappingProxyType(
-    {"backbone": _BACKBONE, "phase1_checkpoint": _TRAINING, "thresholds": _THRESHOLDS, "scrc": _SCRC}
+    {
+        "splits": _Step({}, gone=("train",)),
+        "backbone": _BACKBONE,
+        "phase1_checkpoint": _TRAINING,
+        "thresholds": _THRESHOLDS,
+        "scrc": _SCRC,
+    }
 )
 
 
@@ -163,6 +169,7 @@ NOW_CONSTANT: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "tensorboard": True,
         },
         "images": {"max_megapixels": 200},
+        "splits": {"max_distance": 8},
         "thresholds": {"at": "midpoint", "resamples": 200, "seed": 0},
         "gate": {"folds": 5, "seed": 0, "resamples": 2000, "min_errors": 30, "level": 0.95},
         "scrc": {"steps": 15, "folds": 5, "seed": 0},

@@ -154,7 +154,7 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     """Hold the published splits against the index they were made from."""
     index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
     assigned = Splits.from_artifact(splits)
-    problems = verify_splits(index, assigned, assigned.config) or verify_renamed(splits, index)
+    problems = verify_splits(index, assigned) or verify_renamed(splits, index)
     counts = {
         "images": len(index.pictures),
         "groups": len({image.group for image in index.pictures}),

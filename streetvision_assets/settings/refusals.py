@@ -32,6 +32,7 @@ _MOVED = {
     " {natix_crops_2025: {}}}} beside phase1_checkpoint, and augmentation: {none: {}}.",
     "separator": "Leave it out: it is found. An unusual one is named in the file, in a first line sep=X.",
     "image_column": "It is file_column now.",
+    "splits.train": "It is what the other roles leave: leave it out.",
     "threads": "Leave it out, and set the environment variable OMP_NUM_THREADS.",
 }
 _NAMES = {"String": "a text", "Int": "a whole number", "Float": "a number", "Bool": "true or false"}
@@ -117,8 +118,8 @@ def _unknown(names: Sequence[str], path: Sequence[str], place: str) -> ConfigErr
 
 def _earlier(step: str, name: str) -> str | None:
     """Return what became of a setting that a step had in an earlier version; None of all others."""
-    if step and name in _MOVED:
-        return _MOVED[name]
+    if step and (moved := _MOVED.get(f"{step}.{name}") or _MOVED.get(name)):
+        return moved
     constants = {place.rpartition(".")[2]: value for place, value in NOW_CONSTANT.get(step, {}).items()}
     if name not in constants:
         return None

@@ -60,7 +60,15 @@ BAD = {
         {"backbone": {"input_size": 7}},
         ("a number greater than or equal to 16", "7", "input_size of backbone"),
     ),
-    "shares beyond 1": ({"splits": {"train": 0.9}}, ("four shares that add up to 1", "splits: ")),
+    "shares beyond 1": ({"splits": {"val_test": 0.9}}, ("shares that add up to less than 1", "splits: ")),
+    "the share that is left": (
+        {"splits": {"train": 0.6}},
+        ("the unknown train", "It is what the other roles leave: leave it out."),
+    ),
+    "the distance of near-duplicates": (
+        {"splits": {"max_distance": 4}},
+        ("max_distance is no setting any more, it is always 8: leave it out.",),
+    ),
     "a warm-up beyond the end": (
         {"phase1_checkpoint": {"epochs": 2, "optimizer": {"warmup_epochs": 3.0}}},
         ("within the 2 epochs", "phase1_checkpoint: optimizer.warmup_epochs"),
