@@ -132,7 +132,7 @@ def _show_sizes(assigned: Splits, index: ImageIndex) -> dict[str, str | float | 
 def conditions(
     context: dg.AssetExecutionContext, config: ConditionsStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
-    """The way of an image to the model in use: a named, dated profile with levels."""
+    """The way of an image to the model in use: a named profile with levels."""
     step = Step.begin(context, store, config)
     chosen = step.reused(Conditions.from_artifact) or config.conditions()
     return step.result(
@@ -142,7 +142,7 @@ def conditions(
             "every_level": picture(levels_sheet(chosen)),
             "constants": table(chosen.reported.table()),
         },
-        seed=config.seed,
+        seed=chosen.seed,
     )
 
 

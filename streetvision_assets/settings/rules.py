@@ -13,7 +13,7 @@ import pydantic
 
 from streetvision_assets.conventions import BODIES
 from streetvision_core.errors import ConfigError, StreetVisionError
-from streetvision_core.graph import BUNDLE, CHECKPOINT, EVALUATION, POLICIES
+from streetvision_core.graph import BUNDLE, CHECKPOINT, POLICIES
 from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
@@ -80,13 +80,6 @@ def _check_bundle(config: BundleConfig, configs: Configs, store: ArtifactStore) 
             "policy of bundle",
             f"Select {step} too: '*{step}'; or choose another policy.",
         )
-    if config.require_evaluation and EVALUATION not in there:
-        raise ConfigError(
-            "an evaluation from this run or from an earlier one",
-            "none in either",
-            "require_evaluation of bundle",
-            f"Select {EVALUATION} too: '*{EVALUATION}'; or set require_evaluation: false.",
-        )
 
 
 def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactStore) -> None:
@@ -102,9 +95,7 @@ def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactSto
     bundle: BundleConfig | None = configs.get(BUNDLE)
     if bundle is None:
         return
-    obstacle = export_obstacle(
-        licence.name, text=licence.text, accepted=bundle.accept_license, chosen=bundle.license
-    )
+    obstacle = export_obstacle(licence.name, text=licence.text, chosen=bundle.license)
     if obstacle is not None:
         raise obstacle
 
