@@ -82,6 +82,17 @@ class RecordedSplits(SplitsConfig):
     train: float
     max_distance: int = NEAR
 
+    @pydantic.model_validator(mode="after")
+    def _check_train(self) -> Self:
+        if abs(self.train - self.shares[TRAIN]) > 1e-6:
+            raise ConfigError(
+                f"train {self.shares[TRAIN]:g}, what the other roles leave",
+                f"{self.train:g}",
+                "the shares of splits.json",
+                "Materialize splits again.",
+            )
+        return self
+
     @classmethod
     def of(cls, config: SplitsConfig) -> Self:
         """Return settings as they are recorded."""

@@ -279,6 +279,8 @@ def test_splits_of_another_distance_are_read_as_they_were_recorded_and_verified_
     index = index_of([*many().pictures, *near])
     content = json.loads(assign_splits(index, CONFIG).to_bytes())
     assert content["config"] == {**CONFIG.model_dump(), "train": 0.6, "max_distance": 8}
+    with pytest.raises(pydantic.ValidationError, match=r"train 0\.6, what the other roles leave"):
+        Splits.from_json({**content, "config": {**content["config"], "train": 0.7}}, where="here")
     content["config"]["max_distance"] = 4
     older = Splits.from_json(content, where="here")
     older = moved(older, "b", elsewhere(older, "a"))
