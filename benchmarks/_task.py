@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from streetvision_core.data import ROLES, ImageIndex, IndexedImage
-from streetvision_core.data.config import DemoConfig
 from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.demo import draw_images
 
@@ -53,7 +52,7 @@ def make_task(directory: Path, *, train: int, others: int, size: tuple[int, int]
         others: Images of each other role.
         size: Width and height they are enlarged to, at quality 90; None leaves them as they are drawn.
     """
-    drawn = draw_images(DemoConfig(pictures=train + 3 * others, size=1024 if size else 256), workers=2)
+    drawn = draw_images(train + 3 * others, size=1024 if size else 256)
     roles: dict[str, list[str]] = {role: [] for role in ROLES}
     pictures = []
     for number, image in enumerate(drawn):

@@ -27,7 +27,6 @@ from PIL import Image
 
 from streetvision_core.data.conditions import AS_IS, CAMERA, NATIX_CROPS_2025, Conditions, Profile
 from streetvision_core.data.conditions.draw import draw_image
-from streetvision_core.data.config import DemoConfig
 from streetvision_core.demo import draw_images
 from streetvision_core.io import bytes_digest
 from streetvision_core.models import BackboneConfig, prepare_backbone
@@ -37,7 +36,7 @@ SIDE, THREADS, EPOCH_IMAGES = 224, 2, 400
 
 
 def images(count: int) -> list[tuple[Image.Image, str]]:
-    drawn = draw_images(DemoConfig(pictures=count, size=384), workers=1)
+    drawn = draw_images(count, size=384, workers=1)
     return [(Image.open(BytesIO(one.jpeg)).convert("RGB"), bytes_digest(one.jpeg)) for one in drawn]
 
 

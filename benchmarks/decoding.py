@@ -24,7 +24,6 @@ from _task import enlarged
 from PIL import Image
 from torchvision import transforms
 
-from streetvision_core.data.config import DemoConfig
 from streetvision_core.demo import draw_images
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training.data import DecodedImages
@@ -51,7 +50,7 @@ class Bytes:
 
 def load(count: int, folder: str | None) -> list[bytes]:
     if folder is None:
-        return [enlarged(one.jpeg, SIZE) for one in draw_images(DemoConfig(pictures=count, size=1024))]
+        return [enlarged(one.jpeg, SIZE) for one in draw_images(count, size=1024)]
     files = sorted(Path(folder).glob("*.jpg"))[:count]
     return [enlarged(path.read_bytes(), SIZE) for path in files]
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from streetvision_core.data.config import DemoConfig
 from streetvision_core.demo import draw_images
+from streetvision_core.demo.generate import SIZE
 from streetvision_core.demo.picture import JPEG_QUALITY
 
 
@@ -23,13 +24,14 @@ def _encode(pictures: list[Image.Image]) -> None:
 
 def main() -> None:
     """Print images a second of both, median of three."""
-    config = DemoConfig()
-    drawn = [Image.open(io.BytesIO(picture.jpeg)).convert("RGB") for picture in draw_images(config)]
-    drawing = time_calls(lambda: list(draw_images(config, workers=2)), repeats=3)
+    drawn = [
+        Image.open(io.BytesIO(picture.jpeg)).convert("RGB") for picture in draw_images(DemoConfig().images)
+    ]
+    drawing = time_calls(lambda: list(draw_images(len(drawn))), repeats=3)
     encoding = time_calls(lambda: _encode(drawn), repeats=3)
     count = len(drawn)
     print_table(
-        f"Drawing the demo: {count} images of {config.size} px",
+        f"Drawing the demo: {count} images of {SIZE} px",
         machine=machine_line("pillow", "numpy", "joblib"),
         columns=("what", "time", "pictures/s"),
         rows=[

@@ -61,13 +61,12 @@ def arguments() -> argparse.Namespace:
 def train_ours(task: Task, backbone: object, given: argparse.Namespace) -> tuple[float, float]:
     """Return images a second of the whole call, and as the training reports them."""
     from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
-    from streetvision_core.training.config import Hardware, Optimizer
+    from streetvision_core.training.config import Optimizer
 
     config = TrainingConfig(
         epochs=given.epochs,
         batch_size=given.batch,
         optimizer=Optimizer(learning_rate=LEARNING_RATE, ema_decay=EMA_DECAY),
-        hardware=Hardware(cache_mb=4096),
     )
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()

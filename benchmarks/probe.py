@@ -81,7 +81,7 @@ class PlainProbe(lightning.LightningModule):
 
 def time_ours(backbone: Backbone, task: Task, features: Path, **changes: tuple[float, ...]) -> float:
     """Return the seconds of a whole probe, with other constants of it where they are given."""
-    config = TrainingConfig(method=Probe(), epochs=EPOCHS, patience=EPOCHS, batch_size=BATCH)
+    config = TrainingConfig(method=Probe(), epochs=EPOCHS, batch_size=BATCH)
     with tempfile.TemporaryDirectory() as place, patch.dict(vars(probe), changes):
         started = time.perf_counter()
         fit_classifier(

@@ -20,8 +20,8 @@ from _common import machine_line, print_table
 
 from streetvision_core.data import SplitsConfig, assign_splits
 from streetvision_core.data.conditions import AS_IS, CAMERA, NATIX_CROPS_2025, Conditions
-from streetvision_core.data.config import DemoConfig
 from streetvision_core.data.images import ImagesConfig, index_images
+from streetvision_core.demo import write_demo
 from streetvision_core.eval import compute_mcc
 from streetvision_core.eval.paired import compare_decisions
 from streetvision_core.inference.logits import predict_role
@@ -29,7 +29,7 @@ from streetvision_core.models import BackboneConfig, prepare_backbone
 from streetvision_core.training import TrainingConfig, TrainingFolders, fit_classifier
 
 ARCHITECTURE, INPUT, SIZE, SEEDS = "test_resnet", 64, 128, 2
-SHARES = {"train": 0.45, "val_select": 0.25, "val_calib": 0.05, "val_test": 0.25}
+SHARES = {"val_select": 0.25, "val_calib": 0.05, "val_test": 0.25}
 PLAIN = {"augmentation": {"kind": "none"}}
 RECIPES = {
     "crop, 6 epochs": {"epochs": 6},
@@ -44,7 +44,8 @@ class Bench:
 
     def __init__(self, images: int, root: Path) -> None:
         self.root = root
-        config = ImagesConfig(demo=DemoConfig(pictures=images, size=SIZE))
+        write_demo(root / "demo.parquet", images, size=SIZE)
+        config = ImagesConfig(parquet={"path": str(root / "demo.parquet")})
         self.indexed = index_images(config, directory=root)
         self.splits = assign_splits(self.indexed.index, SplitsConfig(**SHARES))
         starting = BackboneConfig(architecture=ARCHITECTURE, input_size=INPUT)
@@ -59,7 +60,7 @@ class Bench:
     def train(self, recipe: dict, *, profile, seed: int):
         directory = self.root / f"{len(list(self.root.iterdir()))}"
         directory.mkdir()
-        settings = {"patience": 100, "seed": seed, **recipe}
+        settings = {"seed": seed, **recipe}
         return fit_classifier(
             self.backbone,
             index=self.indexed.index,

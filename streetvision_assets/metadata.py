@@ -100,7 +100,7 @@ class Paced:
             self._held = report
 
     def finish(self) -> None:
-        """Tell of the last epoch, if it was kept: patience may have ended the training with it."""
+        """Tell of the last epoch, if it was kept."""
         held, self._held = self._held, None
         if held is not None:
             self._tell(held)

@@ -12,7 +12,6 @@ from streetvision_assets.commands.stale_runs import begin_run, end_run
 from streetvision_assets.conventions import VERIFY
 from streetvision_assets.settings.rules import check_run
 from streetvision_core.errors import MissingArtifactError
-from streetvision_core.io.root import directory_named
 from streetvision_core.io.store import ArtifactStore, default_store
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 class StoreResource(dg.ConfigurableResource[ArtifactStore]):
     """The store of the artifacts, and the choice to take over what lies there or to compute it again."""
 
-    path: str = Field(
-        default="", description="empty: what STREETVISION_STORE names, or $DAGSTER_HOME/artifacts"
-    )
     # One setting for every step: whoever wants one computed again selects that one.
     reuse: bool = Field(
         default=True,
@@ -33,8 +29,8 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
     )
 
     def open(self) -> ArtifactStore:
-        """Return the store."""
-        return ArtifactStore(directory_named(self.path, by="store.path") if self.path else default_store())
+        """Return the store that STREETVISION_STORE names, or that in $DAGSTER_HOME/artifacts."""
+        return ArtifactStore(default_store())
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Claim the run before its first step, fail runs whose process is gone, hold the rules across steps.

@@ -84,10 +84,10 @@ _TRAINING = _Step(
             "learning_rate", "weight_decay", "warmup_epochs", "layer_decay", "gradient_clip", "ema_decay",
         ),
         "hardware": (
-            "devices", "accumulate", "precision", "compile", "threads", "num_workers", "cache_mb",
+            "devices", "accumulate", "precision", "compile", "threads", "num_workers",
         ),
     },
-    gone=("probe_batch_size", "lora_dropout", "cutmix"),
+    gone=("probe_batch_size", "lora_dropout", "cutmix", "patience", "cache_mb"),
 )  # fmt: skip
 _BACKBONE = _Step(
     choices={
@@ -98,14 +98,13 @@ _BACKBONE = _Step(
                     "rank": "explora_rank",
                     "epochs": "explora_epochs",
                     "batch_size": "explora_batch_size",
-                    "micro_batch": "explora_micro_batch",
                     "learning_rate": "explora_learning_rate",
                     "num_workers": "num_workers",
                 },
             }
         )
     },
-    gone=("explora_unfrozen_blocks",),
+    gone=("explora_unfrozen_blocks", "explora_micro_batch"),
 )
 _THRESHOLDS = _Step(
     {
@@ -131,7 +130,13 @@ _SCRC = _Step(
     }
 )
 _STEPS: Mapping[str, _Step] = MappingProxyType(
-    {"backbone": _BACKBONE, "phase1_checkpoint": _TRAINING, "thresholds": _THRESHOLDS, "scrc": _SCRC}
+    {
+        "splits": _Step({}, gone=("train",)),
+        "backbone": _BACKBONE,
+        "phase1_checkpoint": _TRAINING,
+        "thresholds": _THRESHOLDS,
+        "scrc": _SCRC,
+    }
 )
 
 
@@ -163,11 +168,19 @@ NOW_CONSTANT: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "tensorboard": True,
         },
         "images": {"max_megapixels": 200},
-        "thresholds": {"at": "midpoint", "resamples": 200, "seed": 0},
+        "splits": {"max_distance": 8},
+        "conditions": {"seed": 0},
+        "bundle": {
+            "description": "Tells images of streets with roadwork from images without.",
+            "require_evaluation": False,
+        },
+        "thresholds": {"objective.false_alarm": 1.0, "at": "midpoint", "resamples": 200, "seed": 0},
         "gate": {"folds": 5, "seed": 0, "resamples": 2000, "min_errors": 30, "level": 0.95},
         "scrc": {"steps": 15, "folds": 5, "seed": 0},
         "backbone": {
             "crop_mode": "squash",
+            "seed": 0,
+            "adaptation.micro_batch": 0,
             "adaptation.rank": 8,
             "adaptation.learning_rate": 0.001,
             "adaptation.num_workers": -1,
@@ -186,6 +199,11 @@ def from_recorded(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
 def _sources(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of images, and of each source that is joined, as this version writes them."""
     settings = dict(recorded)
+    if isinstance(demo := settings.get("demo"), dict):  # whatever its seed and size were, it lies drawn
+        named = {"pictures": "images"}
+        settings["demo"] = {
+            named.get(name, name): demo[name] for name in demo if name not in ("seed", "size")
+        }
     if isinstance(table := settings.get("csv"), dict):  # the file itself tells how it is separated
         settings["csv"] = {name: value for name, value in table.items() if name != "separator"}
     if isinstance(table := settings.get("parquet"), dict):
@@ -213,7 +231,7 @@ def _nested(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
             settings[group] = {**settings.get(group, {}), **given}
     if step == "phase1_checkpoint" and isinstance(recorded.get("method"), str):
         _of_a_probe(settings, recorded)
-    return settings
+    return _without_warmup(settings)
 
 
 def _without_constants(settings: Mapping[str, Any], constants: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,6 +249,16 @@ def _without(settings: dict[str, Any], place: str, value: Any) -> dict[str, Any]
     if below or name not in settings or settings[name] != value:
         return settings
     return {other: one for other, one in settings.items() if other != name}
+
+
+def warmup_of(epochs: int) -> float:
+    """Return the epochs in which the learning rate rises linearly: a tenth of all, and at least one."""
+    return max(1.0, epochs / 10)
+
+
+def _without_warmup(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without a warm-up that is today's."""
+    return _without(settings, "optimizer.warmup_epochs", warmup_of(settings.get("epochs", 1)))
 
 
 def _nest(settings: dict[str, Any], name: str, choice: _Choice) -> None:

@@ -57,7 +57,7 @@ def test_an_augmentation_that_is_gone_is_still_told():
 def test_a_probe_has_its_batches_and_none_of_the_settings_of_pixels():
     read = from_recorded(STEP, {**FLAT, "method": "probe", "learning_rate": 0.1, "mixup": 0.3})
     assert read["batch_size"] == 64
-    assert read["optimizer"] == {"warmup_epochs": 1.0, "ema_decay": 0.99}
+    assert read["optimizer"] == {"ema_decay": 0.99}
     assert not {"mixup", "augmentation"} & read.keys()
 
 
@@ -91,6 +91,14 @@ def test_what_is_constant_inside_a_choice_of_a_choice_is_left_out():
     views = {"kind": "grid", "size": 2, "pooling": {"kind": "top_k", "views": 2}}
     read = from_recorded(STEP, {"views": views, "hardware": {"threads": 4}, "max_unreadable": 0})
     assert read == {"views": {**views, "pooling": {"kind": "top_k"}}, "hardware": {"threads": 4}}
+
+
+def test_a_warm_up_is_left_out_where_it_is_that_of_today():
+    assert (
+        "warmup_epochs" not in from_recorded(STEP, {**FLAT, "epochs": 20, "warmup_epochs": 2.0})["optimizer"]
+    )
+    with pytest.raises(ConfigError, match=r"optimizer\.warmup_epochs.*Train it again"):
+        read_recipe({**FLAT, "epochs": 20})
 
 
 def test_a_recipe_of_settings_that_are_gone_says_to_train_again():
@@ -127,6 +135,13 @@ def test_sources_are_read_without_what_the_file_tells_and_with_the_name_of_today
     joined = {"join": [{"csv": table}, {"parquet": parquet}], "max_megapixels": 50}
     parts = [{"csv": now["csv"]}, {"parquet": now["parquet"]}]
     assert from_recorded("images", joined) == {"join": parts, "max_megapixels": 50}
+
+
+def test_the_demo_is_read_by_its_number_of_images():
+    """It lies drawn in the store, whatever its seed and size were."""
+    recorded = {"demo": {"pictures": 340, "size": 48, "seed": 3}}
+    assert from_recorded("images", recorded) == {"demo": {"images": 340}}
+    assert from_recorded("images", {"demo": {"images": 340}}) == {"demo": {"images": 340}}
 
 
 def test_other_steps_are_left_as_they_are():

@@ -16,7 +16,7 @@ from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone, prepare_backbone
-from streetvision_core.models.config import BackboneConfig
+from streetvision_core.models.config import SEED, BackboneConfig
 from streetvision_core.models.licences import export_obstacle
 from streetvision_core.training.ssl.explora import adapt_backbone, used_device
 
@@ -60,7 +60,7 @@ def backbone(
         told=_show_origin(made),
         shown=partial(_show_adaptation, made),
         device=used_device(config),
-        seed=config.seed,
+        seed=SEED,
     )
 
 

@@ -132,7 +132,7 @@ def _show_sizes(assigned: Splits, index: ImageIndex) -> dict[str, str | float | 
 def conditions(
     context: dg.AssetExecutionContext, config: ConditionsStep, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
-    """The way of an image to the model in use: a named, dated profile with levels."""
+    """The way of an image to the model in use: a named profile with levels."""
     step = Step.begin(context, store, config)
     chosen = step.reused(Conditions.from_artifact) or config.conditions()
     return step.result(
@@ -142,7 +142,7 @@ def conditions(
             "every_level": picture(levels_sheet(chosen)),
             "constants": table(chosen.reported.table()),
         },
-        seed=config.seed,
+        seed=chosen.seed,
     )
 
 
@@ -154,7 +154,7 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     """Hold the published splits against the index they were made from."""
     index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
     assigned = Splits.from_artifact(splits)
-    problems = verify_splits(index, assigned, assigned.config) or verify_renamed(splits, index)
+    problems = verify_splits(index, assigned) or verify_renamed(splits, index)
     counts = {
         "images": len(index.pictures),
         "groups": len({image.group for image in index.pictures}),

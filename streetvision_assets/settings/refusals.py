@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dagster._config import ConfigType, EvaluationError
 
 _STORE = "write resources: {store: {config: {reuse: false}}} beside ops"
+_DRAWN = "Leave it out: the demo is always drawn 192 pixels wide and of the same seed."
 # Settings and choices that every step, or one of them, had in an earlier version, and what to do instead.
 _MOVED = {
     "reuse": f"To compute the selected steps again {_STORE}.",
@@ -36,6 +37,20 @@ _MOVED = {
     " {natix_crops_2025: {}}}} beside phase1_checkpoint, and augmentation: {none: {}}.",
     "separator": "Leave it out: it is found. An unusual one is named in the file, in a first line sep=X.",
     "image_column": "It is file_column now.",
+    "pictures": "It is images now.",
+    "patience": "Leave it out: a training takes all its epochs, and the best one is kept.",
+    "warmup_epochs": "Leave it out: the learning rate rises for a tenth of the epochs, and for one at least.",
+    "cache_mb": "Leave it out: decoded images take 1 GiB; more num_workers decode what does not fit.",
+    "false_alarm": "Leave it out, and give miss in false alarms: only the ratio of the two prices decides.",
+    "store.path": "Leave it out, and set the environment variable STREETVISION_STORE.",
+    "accept_license": "Name the licence as license of the bundle: to state it is to accept it.",
+    "images.seed": _DRAWN,
+    "images.size": _DRAWN,
+    "require_evaluation": "Leave it out: what no evaluation has judged is not releasable. The check"
+    " releasable says so, and streetvision promote refuses it.",
+    "dated": "Leave it out, or put the date into the name of the profile.",
+    "micro_batch": "Leave it out: 128 views are in memory at once, whatever the batch_size.",
+    "splits.train": "It is what the other roles leave: leave it out.",
     "threads": "Leave it out, and set the environment variable OMP_NUM_THREADS.",
 }
 _NAMES = {"String": "a text", "Int": "a whole number", "Float": "a number", "Bool": "true or false"}
@@ -153,7 +168,7 @@ def _unknown(names: Sequence[str], path: Sequence[str], place: str) -> ConfigErr
         )
     close = {name: difflib.get_close_matches(name, known, n=2, cutoff=0.6) for name in names}
     hints = [f"Instead of {name}, did you mean {' or '.join(near)}?" for name, near in close.items() if near]
-    step = path[1] if path[:1] == ["ops"] and len(path) > 1 else ""
+    step = path[1] if path[:1] in (["ops"], ["resources"]) and len(path) > 1 else ""
     hints = [hint for name in names if (hint := _earlier(step, name))] or hints
     if path[:1] == ["ops"] and len(path) == 2 and "config" in known:
         hints = [f"Put it below config: {path[1]}: {{config: {{{names[0]}: ...}}}}."]
@@ -162,9 +177,9 @@ def _unknown(names: Sequence[str], path: Sequence[str], place: str) -> ConfigErr
 
 
 def _earlier(step: str, name: str) -> str | None:
-    """Return what became of a setting that a step had in an earlier version; None of all others."""
-    if step and name in _MOVED:
-        return _MOVED[name]
+    """Return what became of a setting of a step or of the store in an earlier version; None of all others."""
+    if step and (moved := _MOVED.get(f"{step}.{name}") or _MOVED.get(name)):
+        return moved
     constants = {place.rpartition(".")[2]: value for place, value in NOW_CONSTANT.get(step, {}).items()}
     if name not in constants:
         return None

@@ -17,7 +17,7 @@ from streetvision_assets.settings.refusals import check_written
 from streetvision_core.data.images import STEP as IMAGES
 from streetvision_core.data.images import indexed_before
 from streetvision_core.errors import ConfigError, StreetVisionError
-from streetvision_core.graph import BUNDLE, CHECKPOINT, EVALUATION, POLICIES
+from streetvision_core.graph import BUNDLE, CHECKPOINT, POLICIES
 from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
@@ -78,13 +78,6 @@ def _check_bundle(config: BundleConfig, configs: Configs, store: ArtifactStore) 
             "policy of bundle",
             f"Select {step} too: '*{step}'; or choose another policy.",
         )
-    if config.require_evaluation and EVALUATION not in there:
-        raise ConfigError(
-            "an evaluation from this run or from an earlier one",
-            "none in either",
-            "require_evaluation of bundle",
-            f"Select {EVALUATION} too: '*{EVALUATION}'; or set require_evaluation: false.",
-        )
 
 
 def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactStore) -> None:
@@ -100,9 +93,7 @@ def _check_backbone(config: BackboneConfig, configs: Configs, store: ArtifactSto
     bundle: BundleConfig | None = configs.get(BUNDLE)
     if bundle is None:
         return
-    obstacle = export_obstacle(
-        licence.name, text=licence.text, accepted=bundle.accept_license, chosen=bundle.license
-    )
+    obstacle = export_obstacle(licence.name, text=licence.text, chosen=bundle.license)
     if obstacle is not None:
         raise obstacle
 

@@ -44,6 +44,7 @@ Only `manifest.json` and `lineage/` say when it was made, by which code and conf
 machine, path or image is named. Images are named by their SHA-256; each manifest in `lineage/` holds the
 SHA-256 of the side file that was left out, so whoever has that can prove that it belongs here.
 """
+DESCRIPTION = "Tells images of streets with roadwork from images without."
 _SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 
 
@@ -79,7 +80,7 @@ def model_card(facts: CardFacts) -> bytes:
     config = facts.config
     card = ModelCard(
         model_name=config.model_name,
-        description=config.description,
+        description=DESCRIPTION,
         version=config.version,
         submitted_by=config.submitted_by,
         submission_time=int(config.submission_time)
@@ -131,7 +132,9 @@ def _terms_of_start(facts: CardFacts) -> str:
         f"Licence of what they started from is stated by: {stated[backbone['origin']['licence_stated_by']]}",
         f"Weights that are derived under {licence}: {words}",
         f"Text of {licence}: {TEXT_NAME}" if facts.has_licence_text else "",
-        f"Accepted by name by whoever exported this: {licence}" if facts.config.accept_license else "",
+        f"Accepted by name by whoever exported this: {licence}"
+        if terms is None or terms.is_restricted
+        else "",
     ]
     return "\n" + "".join(f"{line}\n" for line in lines if line)
 
@@ -167,7 +170,7 @@ def _introduction(facts: CardFacts) -> str:
     return f"""\
 # {for_markdown(config.model_name)} {for_markdown(config.version)}
 
-{for_markdown(config.description, limit=PARAGRAPH)}
+{DESCRIPTION}
 
 {warning}The architecture is {architecture}; it answers with the probability of roadwork.
 Above 0.5 means roadwork{everywhere}: the temperature {point.temperature:.4g} and the threshold

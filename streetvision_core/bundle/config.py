@@ -25,11 +25,6 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     model_name: str = Field(
         "streetvision-roadwork", min_length=1, max_length=200, description="name of the model on its card"
     )
-    description: str = Field(
-        "Tells images of streets with roadwork from images without.",
-        max_length=2000,
-        description="what the model is, in a sentence",
-    )
     version: str = Field("0.1.0", description="version of the model, X.Y.Z")
     submitted_by: str = Field("", description="hotkey address of the miner (SS58, begins with 5), or empty")
     submission_time: str = Field("", description="when it is submitted, ISO 8601 or Unix seconds, or empty")
@@ -41,13 +36,8 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     license: str = Field(
         "",
         max_length=200,
-        description="licence of the weights; empty: that of the starting weights, or MIT for random ones",
-    )
-    accept_license: str = Field(
-        "",
-        max_length=100,
-        description="name of the starting weights' licence, where it is unknown, non-commercial or forbids to"
-        " hand them on, and you may do so all the same",
+        description="licence of the weights; empty: that of the starting weights, or MIT for random ones;"
+        " one that is unknown, non-commercial or forbids to hand on has to be named, if you may all the same",
     )
     golden: int = Field(
         8,
@@ -63,9 +53,6 @@ class BundleConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     onnx: bool = Field(
         False,
         description="also ship the same function as model.onnx, proved on val_test; needs the extra onnx",
-    )
-    require_evaluation: bool = Field(
-        False, description="refuse a policy that evaluation has not judged on val_test"
     )
     allow_degenerate: bool = Field(
         False,

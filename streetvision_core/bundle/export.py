@@ -316,7 +316,6 @@ def _require_licence(parts: _Parts, config: BundleConfig) -> None:
     obstacle = export_obstacle(
         parts.backbone["licence"],
         text=parts.licence_text,
-        accepted=config.accept_license,
         chosen=config.license,
     )
     if obstacle:

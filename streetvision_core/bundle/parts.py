@@ -39,12 +39,11 @@ def choose_parts(
 
     Args:
         published: What each step has published, by step; None where nothing was.
-        config: The bundle's settings: its policy, and whether it needs an evaluation.
+        config: The bundle's settings, its policy among them.
         input_of: Gives an artifact that another was made from, current or not.
 
     Raises:
-        BundleError: the policy or a step behind it was not published, or the evaluation that the release
-            asks for.
+        BundleError: the policy or a step behind it was not published.
         IntegrityError: the steps behind the policy were not made from each other.
     """
     policy_step = POLICIES[config.policy].step
@@ -58,13 +57,6 @@ def choose_parts(
     if evaluation is not None:
         obstacle = _obstacle(upstream, evaluation, policy_step=policy_step, input_of=input_of)
         left_out = [f"evaluation is left out: {obstacle}"] if obstacle else []
-    if config.require_evaluation and EVALUATION not in upstream:
-        raise BundleError(
-            "an evaluation of this policy, as require_evaluation asks for",
-            left_out[0] if left_out else "none",
-            EVALUATION,
-            "Materialize evaluation, then the bundle.",
-        )
     return Parts(upstream, tuple(left_out))
 
 

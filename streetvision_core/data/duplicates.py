@@ -1,6 +1,6 @@
 """Near-duplicate images, found by perceptual hash and confirmed pair by pair: exact at a million images.
 
-Two images are near-duplicates when their 64-bit pHashes differ in at most `max_distance` bits **and** their
+Two images are near-duplicates when their 64-bit pHashes differ in at most `NEAR` bits **and** their
 256-bit pHashes in at most `CONFIRMED` bits, or the same of one's hashes and the other's mirrored ones. Where
 an image has no 256-bit hash (an older index), the 64 bits decide alone. Measured on 583 street photographs:
 re-encoded, half-size and mirrored copies are all confirmed, brighter ones and crops of 3 % to 98 %, crops of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.data.index import IndexedImage
 
+NEAR = 8  # bits of 64
 CONFIRMED = 40  # bits of 256
 FEW = 4096  # hashes of which comparing all pairs is faster than any table
 CHUNK = 2**20  # pairs that are looked at, or united, at a time
@@ -135,7 +136,7 @@ def near_duplicates(
     images: Sequence[IndexedImage],
     kinds: Sequence[object],
     *,
-    max_distance: int = 8,
+    max_distance: int = NEAR,
     confirmed: int = CONFIRMED,
 ) -> NearDuplicates:
     """Find the near-duplicates among `images`; raises DataError where too many pairs are alike.
@@ -153,12 +154,12 @@ def near_duplicates(
             f"images of which at most {MAX_PAIRS:.0e} pairs are alike in part",
             f"more; images like {images[error.row].name} are the most",
             "the near-duplicates, which have to be confirmed pair by pair",
-            "Remove blank or black images like it, or lower max_distance.",
+            "Remove blank or black images like it.",
         ) from error
 
 
 def compare_hashes(
-    hashes: Hashes, kinds: Sequence[object], *, max_distance: int = 8, confirmed: int = CONFIRMED
+    hashes: Hashes, kinds: Sequence[object], *, max_distance: int = NEAR, confirmed: int = CONFIRMED
 ) -> NearDuplicates:
     """Find the near-duplicates among hashes, like `near_duplicates`."""
     rows, row_of = hashes.unique()

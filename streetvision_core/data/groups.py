@@ -75,13 +75,13 @@ class Group:
         return len(self.members) - roadwork, roadwork
 
 
-def unite(images: Sequence[IndexedImage], *, max_distance: int) -> list[Group]:
+def unite(images: Sequence[IndexedImage]) -> list[Group]:
     """Return the united groups.
 
     Raises:
         DataError: a component joins too much to be believed, or too many images are alike to be compared.
     """
-    near = near_duplicates(images, [image.group for image in images], max_distance=max_distance)
+    near = near_duplicates(images, [image.group for image in images])
     parent = {image.group: image.group for image in images}
     first_group: dict[int, str] = {}
     for image, component in zip(images, near.component.tolist(), strict=True):
@@ -90,7 +90,7 @@ def unite(images: Sequence[IndexedImage], *, max_distance: int) -> list[Group]:
     members: defaultdict[str, list[IndexedImage]] = defaultdict(list)
     for image in images:
         members[_root(parent, image.group)].append(image)
-    _check_components(images, near, members, max_distance)
+    _check_components(images, near, members)
     return [Group(name, tuple(group)) for name, group in members.items()]
 
 
@@ -105,7 +105,6 @@ def _check_components(
     images: Sequence[IndexedImage],
     near: NearDuplicates,
     united: Mapping[str, Sequence[IndexedImage]],
-    max_distance: int,
 ) -> None:
     """Refuse the first united group of too many named groups, or component of too many images."""
     suspects: list[Iterable[str]] = [
@@ -122,12 +121,10 @@ def _check_components(
         if len({image.group for image in images if component_of[image.name] == component}) > 1:
             suspects.append(names)
     if suspects:
-        raise _too_much_joined(images, near, set(suspects[0]), max_distance)
+        raise _too_much_joined(images, near, set(suspects[0]))
 
 
-def _too_much_joined(
-    images: Sequence[IndexedImage], near: NearDuplicates, names: set[str], max_distance: int
-) -> DataError:
+def _too_much_joined(images: Sequence[IndexedImage], near: NearDuplicates, names: set[str]) -> DataError:
     inside = [n for n, image in enumerate(images) if image.name in names]
     groups = sorted({images[n].group for n in inside})
     pairs = {tuple(sorted((n, int(near.other[n])))): n for n in inside if near.other[n] >= 0}
@@ -141,9 +138,10 @@ def _too_much_joined(
         f" {LARGE_NUMBER} of the images across groups",
         f"{len(inside)} of {len(images)} images of {len(groups)} groups ({_some(groups)}) joined by pairs"
         f" like these: {'; '.join(shown)}",
-        f"the splits, max_distance {max_distance}",
+        "the splits",
         "Look at these pairs. Where they show one place, give them one group (a coarser group column or"
-        " group_pattern) or keep one copy; where they are strangers that look alike, lower max_distance.",
+        " group_pattern) or keep one copy; where they are strangers, leave out what shows nothing, such as"
+        " black frames.",
     )
 
 

@@ -203,5 +203,5 @@ def _draw(config: ImagesConfig, path: Path) -> StagedFile:
 
     assert config.demo is not None
     with atomic_file(path) as target:
-        write_demo(config.demo, target.temporary)
+        write_demo(target.temporary, config.demo.images)
     return StagedFile.at(path, target.sha256)

@@ -28,6 +28,7 @@ from pydantic import Field
 
 from streetvision_core.data.corrections import check_corrected_roles
 from streetvision_core.data.draws import draw_roles
+from streetvision_core.data.duplicates import NEAR
 from streetvision_core.data.groups import Group, unite
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.official import official_assignment
@@ -44,39 +45,58 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 NAMED, BY_SHA256 = "splits.json", "splits_by_sha256.json"
 CLASSES = (0, 1)
+TRAIN = "train"
 
 
 class SplitsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """The shares of the four roles, which add up to 1, and the seed of the draw."""
+    """The shares of the roles that are held back, and the seed of the draw; the rest is to train on."""
 
     seed: int = Field(0, ge=0, description="seed of the draws, of which the best is taken")
-    train: float = Field(0.60, gt=0, lt=1, description="share of the images to train on")
     val_select: float = Field(0.15, gt=0, lt=1, description="share for model selection")
     val_calib: float = Field(0.15, gt=0, lt=1, description="share for the policy's fit or certificate")
     val_test: float = Field(0.10, gt=0, lt=1, description="share for the final report")
-    max_distance: int = Field(
-        8,
-        ge=0,
-        le=16,
-        description="largest Hamming distance of two near-duplicates' 64-bit perceptual hashes",
-    )
 
     @pydantic.model_validator(mode="after")
     def _check_sum(self) -> Self:
-        total = sum(self.shares.values())
-        if abs(total - 1) > 1e-6:
-            found = (
-                f"{total:.4g} from {', '.join(f'{role} {share:g}' for role, share in self.shares.items())}"
-            )
+        held_back = {role: share for role, share in self.shares.items() if role != TRAIN}
+        if self.shares[TRAIN] <= 0:
+            found = " + ".join(f"{role} {share:g}" for role, share in held_back.items())
             raise ConfigError(
-                "four shares that add up to 1", found, "the splits' configuration", "Correct one."
+                "shares that add up to less than 1",
+                f"{sum(held_back.values()):.4g} from {found}",
+                "the splits' configuration",
+                "Lower one: what they leave is to train on.",
             )
         return self
 
     @property
     def shares(self) -> dict[str, float]:
         """The share of each role."""
-        return {role: getattr(self, role) for role in ROLES}
+        held_back = {role: getattr(self, role) for role in ROLES if role != TRAIN}
+        return {TRAIN: round(1 - sum(held_back.values()), 9), **held_back}
+
+
+class RecordedSplits(SplitsConfig):
+    """The shares, and the distance of near-duplicates' 64-bit hashes, as any version recorded them."""
+
+    train: float
+    max_distance: int = NEAR
+
+    @pydantic.model_validator(mode="after")
+    def _check_train(self) -> Self:
+        if abs(self.train - self.shares[TRAIN]) > 1e-6:
+            raise ConfigError(
+                f"train {self.shares[TRAIN]:g}, what the other roles leave",
+                f"{self.train:g}",
+                "the shares of splits.json",
+                "Materialize splits again.",
+            )
+        return self
+
+    @classmethod
+    def of(cls, config: SplitsConfig) -> Self:
+        """Return settings as they are recorded."""
+        return cls(**config.model_dump(), train=config.shares[TRAIN])
 
 
 @dataclass(frozen=True)
@@ -115,7 +135,7 @@ class Splits:
     group_of: Mapping[str, str]
     counts: Mapping[str, RoleCounts]
     uniting: Uniting
-    config: SplitsConfig
+    config: RecordedSplits
     sha256_of: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -173,7 +193,7 @@ class Splits:
             group_of=content["group_of"],
             counts={role: RoleCounts(**content["counts"][role]) for role in ROLES},
             uniting=Uniting(**content["uniting"]),
-            config=SplitsConfig(**content["config"]),
+            config=RecordedSplits(**content["config"]),
         )
 
 
@@ -231,7 +251,7 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
     """
     # By the labels as they are listed: a correction moves no image to another role.
     listed = [replace(image, label=image.listed_label, corrected="") for image in index.pictures]
-    groups = unite(listed, max_distance=config.max_distance)
+    groups = unite(listed)
     assigned = official_assignment(groups)
     if assigned is None:
         _check_enough(groups)
@@ -249,7 +269,7 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
         group_of={one.name: group.name for group in groups for one in group.members},
         counts={role: _count(assigned[role], label_of) for role in ROLES},
         uniting=_describe_uniting(groups),
-        config=config,
+        config=RecordedSplits.of(config),
         sha256_of={one.name: one.sha256 for one in index.pictures},
     )
 

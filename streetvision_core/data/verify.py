@@ -19,20 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from streetvision_core.data.index import ImageIndex
-    from streetvision_core.data.splits import SplitsConfig
     from streetvision_core.io import PublishedArtifact
 
 
-def verify_splits(index: ImageIndex, splits: Splits, config: SplitsConfig) -> list[str]:
+def verify_splits(index: ImageIndex, splits: Splits) -> list[str]:
     """Return what is wrong with the splits of `index`, one sentence each; empty when nothing is."""
     roles_of: defaultdict[str, list[str]] = defaultdict(list)
     for role, names in splits.roles.items():
         for name in names:
             roles_of[name].append(role)
     return [
-        *_wrong_frame(splits, config),
+        *_wrong_frame(splits),
         *_wrong_names(index, roles_of),
-        *_crossings(index, roles_of, splits.group_of, config.max_distance),
+        *_crossings(index, roles_of, splits.group_of, splits.config.max_distance),
         *_wrong_counts(index, splits),
         *_wrong_corrections(index, splits),
     ]
@@ -49,9 +48,7 @@ def verify_renamed(published: PublishedArtifact, index: ImageIndex) -> list[str]
     return [] if same else [f"{BY_SHA256} gives other images to the roles than {NAMED}"]
 
 
-def _wrong_frame(splits: Splits, config: SplitsConfig) -> Iterator[str]:
-    if splits.config != config:
-        yield "the splits were made with another configuration"
+def _wrong_frame(splits: Splits) -> Iterator[str]:
     if set(splits.roles) != set(ROLES):
         yield f"the roles are {', '.join(sorted(splits.roles))} instead of {', '.join(sorted(ROLES))}"
 

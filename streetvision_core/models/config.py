@@ -20,6 +20,7 @@ PRETRAINED = "pretrained"
 PACKAGED = "packaged"
 CROP_MODES = ("center", "squash", "border")
 LARGEST_HEAD = 8192
+SEED = 0  # of random weights and of the adaptation
 # What the licence of random weights is called; nobody can state it of others.
 NO_LICENCE = "none"
 
@@ -41,9 +42,6 @@ class SimClr(Settings):
     epochs: int = Field(20, ge=1, le=10_000, description="passes over the train role")
     batch_size: int = Field(
         64, ge=2, le=65_536, description="images a step; all others of them are the negatives"
-    )
-    micro_batch: int = Field(
-        0, ge=0, description="views in memory at once, two of each image; 0 for the whole batch"
     )
 
 
@@ -77,7 +75,6 @@ class BackboneConfig(Settings):
         json_schema_extra=local_path(),
     )
 
-    seed: int = Field(0, ge=0, description="seed of random weights and of the adaptation")
     adaptation: NoAdaptation | SimClr = Field(
         NoAdaptation(),
         discriminator="kind",

@@ -154,29 +154,21 @@ def read_text(published: PublishedArtifact) -> str:
     return published.read_bytes(TEXT_NAME).decode() if listed else ""
 
 
-def export_obstacle(licence: str, *, text: str, accepted: str = "", chosen: str = "") -> BundleError | None:
+def export_obstacle(licence: str, *, text: str, chosen: str = "") -> BundleError | None:
     """Tell why no bundle may be made of weights that started from weights of this licence.
 
     Args:
         licence: The identifier, "none" for random weights and "unknown" where nobody states one.
         text: The text of the licence, empty if there is none.
-        accepted: The licence that a person accepts by its name.
-        chosen: The licence that the bundle is to say for its own weights, empty for the same one.
+        chosen: The licence that the bundle is to say for its own weights, empty for the same one. To name the
+            very licence of the starting weights is to accept its terms.
 
     Returns:
         The error to raise, None where nothing stands in the way.
     """
     where = "licence of the starting weights"
-    if accepted and not _same(accepted, licence):
-        return BundleError(
-            f"accept_license to name the licence of the starting weights, {licence}",
-            repr(accepted),
-            where,
-            f"Set accept_license: {licence} only if you have read the terms and may act by them; or leave it"
-            " empty.",
-        )
     terms = terms_of(licence)
-    if (terms is None or terms.is_restricted) and not accepted:
+    if (terms is None or terms.is_restricted) and not _same(chosen, licence):
         words = " and ".join(terms.words) if terms else "whose terms StreetVision does not know"
         unstated = licence in _UNSTATED
         state = " If you know their licence, state it as license of the backbone." * unstated
@@ -184,7 +176,7 @@ def export_obstacle(licence: str, *, text: str, accepted: str = "", chosen: str 
             "weights that may be handed on for any use",
             f"{licence}: nobody states their licence" if unstated else f"{licence}: {words}",
             where,
-            f"Start from other weights; or, if you may act by those terms, set accept_license: {licence} of"
+            f"Start from other weights; or, if you may act by those terms, set license: {licence} of"
             f" the bundle.{state}",
         )
     if terms and terms.copy and not text:

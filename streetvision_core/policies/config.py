@@ -58,10 +58,19 @@ class BestFBeta(_AtPrevalence):
 
 
 class LeastCost(_AtPrevalence):
-    """The price of all errors."""
+    """The price of all errors; only the ratio of the two prices decides."""
 
     kind: Literal["cost"] = "cost"
-    miss: float = Field(1.0, gt=0, description="the price of a missed roadwork")
+    miss: float = Field(1.0, gt=0, description="the price of a missed roadwork, in false alarms")
+
+    def chosen(self) -> Objective:
+        """Return the objective."""
+        return self._there(Cost(miss=self.miss))
+
+
+class RecordedCost(LeastCost):
+    """Both prices, as any version recorded them."""
+
     false_alarm: float = Field(1.0, gt=0, description="the price of a false alarm")
 
     def chosen(self) -> Objective:
@@ -147,6 +156,7 @@ class ThresholdsConfig(Settings):
 class RecordedThresholds(ThresholdsConfig):
     """The objective and the constants of the fit, as any version recorded them."""
 
+    objective: BestMcc | BestFBeta | RecordedCost | EnoughRecall = Field(BestMcc(), discriminator="kind")
     at: Literal["midpoint", "bootstrap_median"] = Field(
         "midpoint", description="midpoint of the best plateau, or the median of the midpoints of resamples"
     )

@@ -26,7 +26,7 @@ PROBE = "probe"
 LP_FT = "lp_ft"
 LORA = "lora"
 # What changes how fast it trains and not a bit of what comes out.
-SPEED_SETTINGS = ("num_workers", "cache_mb")
+SPEED_SETTINGS = ("num_workers",)
 
 
 class Finetune(Settings):
@@ -55,11 +55,10 @@ class Lora(Settings):
 
 
 class Optimizer(Settings):
-    """AdamW, and what becomes of its steps; a probe uses warmup_epochs and ema_decay alone."""
+    """AdamW, and what becomes of its steps; a probe uses ema_decay alone."""
 
-    learning_rate: float = Field(3e-3, gt=0, description="AdamW's largest learning rate")
-    warmup_epochs: float = Field(
-        1.0, ge=0, description="epochs in which the learning rate rises linearly, before it falls as a cosine"
+    learning_rate: float = Field(
+        3e-3, gt=0, description="AdamW's largest; it rises to it, and then falls as a cosine"
     )
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="factor of the learning rate from each layer to the one below it"
@@ -112,7 +111,7 @@ Augmentation = Crop | Trivial | Plain
 
 
 class Hardware(Settings):
-    """Processes and memory of the computation; OMP_NUM_THREADS sets the threads of each process."""
+    """Processes of the computation; OMP_NUM_THREADS sets the threads of each process."""
 
     devices: int = Field(
         1, ge=1, le=64, description="GPUs to train on together, or processes where there is none"
@@ -126,9 +125,6 @@ class Hardware(Settings):
         le=64,
         description="processes that augment images ahead; changes the speed, not the weights; -1 chooses:"
         " none on a CPU, one for each core but one (16 at most) on a GPU",
-    )
-    cache_mb: int = Field(
-        1024, ge=0, description="memory for decoded images in MiB; what does not fit is decoded each time"
     )
 
 
@@ -149,7 +145,6 @@ class TrainingConfig(Settings):
     )
     epochs: int = Field(7, ge=1, le=10_000, description="passes over the train role")
     batch_size: int = Field(32, ge=2, le=65_536, description="images a step of the optimizer")
-    patience: int = Field(8, ge=1, description="epochs without a better one on val_select before it stops")
     head_hidden: int = Field(
         0, ge=0, le=LARGEST_HEAD, description="width of a hidden layer in the head; 0 for a linear head"
     )
@@ -191,17 +186,6 @@ class TrainingConfig(Settings):
                 f"pooling: attention with method: {self.method.kind}",
                 "views of the training",
                 "Only method: probe learns it, on features of all views; choose that, or another pooling.",
-            )
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _check_warmup(self) -> Self:
-        if self.optimizer.warmup_epochs > self.epochs:
-            raise ConfigError(
-                f"a warm-up within the {self.epochs} epochs",
-                f"one of {self.optimizer.warmup_epochs:g} epochs",
-                "optimizer.warmup_epochs of the training",
-                "Lower it, or train longer: the learning rate would never reach its largest value.",
             )
         return self
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 Look: TypeAlias = tuple[int, int]
 
+CACHE_BYTES = 2**30  # of decoded images in memory; what does not fit is decoded each time
 MOST_WORKERS = 16
 _BYTES_A_PIXEL = 4  # Pillow keeps RGB in four bytes
 

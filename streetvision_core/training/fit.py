@@ -237,7 +237,7 @@ def _train_probe(
     from streetvision_core.training.loop import BestEpoch
     from streetvision_core.training.probe import ProbeData, train_probe
 
-    best = BestEpoch(task.directory / PROBE_NAME, patience=config.patience)
+    best = BestEpoch(task.directory / PROBE_NAME)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs):
         return _Trained(saving.saved.rows, saving.saved.candidates, best)
     validation = backbone.features(task.names["val_select"])
@@ -275,11 +275,11 @@ def _train_on_pixels(
 
     config = task.config
     name = ADAPTERS_NAME if config.method.kind == LORA else WEIGHTS_NAME
-    best = BestEpoch(task.directory / name, patience=config.patience)
+    best = BestEpoch(task.directory / name)
     roles = {role: RoleImages(task.names[role], task.labels[role]) for role in ROLES}
     transform = eval_transform(task.backbone.pretrained_cfg, views=make_views(config.views))
     devices = count_devices(config.hardware.devices)
-    crops = partial(validation_batches, task.reader, roles["val_select"], transform=transform, config=config)
+    crops = partial(validation_batches, task.reader, roles["val_select"], transform=transform)
     if saving.saved and _take_up(saving.saved, best, epochs=config.epochs):
         return _Trained(saving.saved.rows, (), best), crops()
     # One process keeps all of val_select for its training and for later; of several each keeps its share.
@@ -359,7 +359,7 @@ def _take_up(saved: SavedTraining, best: BestEpoch, *, epochs: int) -> bool:
     """Stage the best weights of an earlier run; tell whether it had finished its training."""
     last = saved.rows[-1]
     best.restore(best_of(saved.rows), saved.stage_weights(best.path))
-    if last.epoch >= epochs or best.is_exhausted(last):
+    if last.epoch >= epochs:
         _log.info(
             "Nothing is left to train: an earlier run had finished, after epoch %d of %d.", last.epoch, epochs
         )
@@ -437,7 +437,7 @@ def _views_metrics(
     if transform.views is None:
         return {}
     images = RoleImages(task.names["val_select"], task.labels["val_select"])
-    crops = validation or validation_batches(task.reader, images, transform=transform, config=task.config)
+    crops = validation or validation_batches(task.reader, images, transform=transform)
     gain = compare_views(model, said, crops, transform=transform, device=choose_device())
     _log.info("%s", gain)
     return gain.to_metrics()

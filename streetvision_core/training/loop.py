@@ -6,11 +6,11 @@ own. Three callbacks do that work.
 `SaveEpoch` saves each epoch, through the plugin `StateIO`. What it saves is Lightning's own checkpoint:
 weights, averaged weights, optimizer, schedule, the counters of its loops, and the module's rows. Nothing else
 is needed to go on after a kill: every random draw follows from the seed and from those counters, and the best
-epoch and early stopping follow from the rows.
+epoch follows from the rows.
 
-`BestEpoch` makes the weights of the best epoch durable before the next one starts, and stops the training
-when no better one comes. Better is a higher MCC on val_select, or the same MCC at a lower loss. The averaged
-weights are staged; each better epoch replaces the file atomically, so a kill leaves a whole file or none.
+`BestEpoch` makes the weights of the best epoch durable before the next one starts. Better is a higher MCC on
+val_select, or the same MCC at a lower loss. The averaged weights are staged; each better epoch replaces the
+file atomically, so a kill leaves a whole file or none.
 
 `Progress` shows one bar over the whole training, where stderr is a terminal, and reports each epoch.
 Elsewhere nothing is printed here: `on_epoch` gets each `EpochReport`, whose text is one readable line. Where
@@ -218,11 +218,10 @@ class SaveEpoch(Callback):
 class BestEpoch(Callback):
     """Stages the best weights at `path`; `row` and `weights` are the best epoch's."""
 
-    def __init__(self, path: Path, *, patience: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.row: EpochRow | None = None
         self.weights: StagedFile | None = None
-        self._patience = patience
 
     def restore(self, row: EpochRow, weights: StagedFile) -> None:
         """Take the best epoch of an earlier run, whose weights are staged at `path`."""
@@ -236,12 +235,6 @@ class BestEpoch(Callback):
             if trainer.is_global_zero:
                 digest = write_checkpoint_atomic(self.path, pl_module.trained_state())
                 self.weights = StagedFile.at(self.path, digest)
-        elif self.is_exhausted(row):
-            trainer.should_stop = True
-
-    def is_exhausted(self, row: EpochRow) -> bool:
-        """Tell whether training stops after this epoch, because no better one came in time."""
-        return self.row is not None and row.epoch - self.row.epoch >= self._patience
 
 
 @dataclass(frozen=True)

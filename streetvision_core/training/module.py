@@ -28,6 +28,7 @@ from streetvision_core.errors import StreetVisionError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
+from streetvision_core.recorded import warmup_of
 from streetvision_core.training.config import FINETUNE, LORA, LP_FT
 from streetvision_core.training.losses import CLASSES, LABEL_SMOOTHING, image_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
@@ -190,7 +191,7 @@ class TrainingModule(LoopModule):
         """Return what was trained, averaged, by name: of several candidates the best one's."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the rows, which early stopping and the best epoch follow from."""
+        """Add the rows, which the best epoch follows from."""
         checkpoint["rows"] = [asdict(row) for row in self.rows]
         checkpoint["candidates"] = [asdict(row) for row in self.candidates]
 
@@ -200,7 +201,7 @@ class TrainingModule(LoopModule):
         return scheduled_adamw(
             self.parameter_groups(),
             learning_rate=given.learning_rate,
-            warmup_steps=round(given.warmup_epochs * self._steps_per_epoch),
+            warmup_steps=round(warmup_of(self.config.epochs) * self._steps_per_epoch),
             total_steps=self.config.epochs * self._steps_per_epoch,
         )
 

@@ -21,6 +21,7 @@ from streetvision_core.inference.predict import BATCH_SIZE, choose_device, predi
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.models.views import make_views
 from streetvision_core.training.data import (
+    CACHE_BYTES,
     DecodedImages,
     EpochBatches,
     EvaluationBatches,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from streetvision_core.training.report import EpochReport
     from streetvision_core.training.throughput import Throughput
 
-MIB = 1024 * 1024
 # The largest norm of a step's gradient: what a rare image may move the weights by, as everybody trains.
 GRADIENT_CLIP = 1.0
 
@@ -67,7 +67,6 @@ def validation_batches(
     images: RoleImages,
     *,
     transform: Preprocessing,
-    config: TrainingConfig,
     processes: Processes = ONE,
 ) -> EvaluationBatches:
     """Return the images of val_select as the model's crops; they take half of the memory for images."""
@@ -77,7 +76,7 @@ def validation_batches(
         images.labels,
         transform=transform,
         batch_size=BATCH_SIZE,
-        cache_bytes=_half_cache(config, processes),
+        cache_bytes=_half_cache(processes),
         rank=processes.rank,
         processes=processes.count,
     )
@@ -136,7 +135,7 @@ def train_on_pixels(
             loader,
             validation
             or validation_batches(
-                training.reader, training.val_select, transform=transform, config=config, processes=processes
+                training.reader, training.val_select, transform=transform, processes=processes
             ),
             plan=Plan(
                 epochs=config.epochs,
@@ -161,7 +160,7 @@ def _make_loader(
         training.reader,
         training.train.names,
         side=decoded_side(config, transform=transform, conditions=training.reader.conditions),
-        cache_bytes=_half_cache(config, processes),
+        cache_bytes=_half_cache(processes),
     )
     batches = EpochBatches(
         len(decoded),
@@ -185,8 +184,8 @@ def _make_loader(
     return loader, batches.steps
 
 
-def _half_cache(config: TrainingConfig, processes: Processes) -> int:
-    return config.hardware.cache_mb * MIB // (2 * processes.count)
+def _half_cache(processes: Processes) -> int:
+    return CACHE_BYTES // (2 * processes.count)
 
 
 REPEATS = 2

@@ -75,7 +75,7 @@ def limited_by(metrics: Mapping[str, float], *, method: str) -> str:
         faster = "a smaller model or input" if "gpu_peak_memory_mb" in metrics else "a GPU or a smaller model"
         return f"limited by compute: only {waited}; {faster} would be faster"
     # Features come from memory or the cache; no setting makes that faster.
-    advice = "" if method == PROBE else "; raise num_workers or cache_mb"
+    advice = "" if method == PROBE else "; raise num_workers"
     return f"limited by data: {waited}{advice}"
 
 

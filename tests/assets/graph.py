@@ -47,7 +47,7 @@ def small_config(pictures, **changes):
         "images": {"folder": {"path": str(pictures)}},
         "backbone": {"architecture": "test_resnet", "input_size": 48},
         "phase1_checkpoint": {
-            "epochs": 6, "batch_size": 16, "learning_rate": 3e-3, "warmup_epochs": 1.0, "ema_decay": 0.5,
+            "epochs": 6, "batch_size": 16, "learning_rate": 3e-3, "ema_decay": 0.5,
             "num_workers": 0,
         },
     }  # fmt: skip

@@ -11,7 +11,7 @@ from tests.e2e.place import REPOSITORY
 LEFT_OUT = ("demo.yaml", "joined.yaml")
 PRESETS = sorted(path for path in (REPOSITORY / "presets").glob("*.yaml") if path.name not in LEFT_OUT)
 TRAINED = ("images", "splits", "conditions", "backbone", "phase1_checkpoint")
-DEMO = {"demo": {"pictures": 96, "size": 64}}
+DEMO = {"demo": {"images": 96}}
 # Where the network comes from is what no test can do here; a ViT stays one, for adapters need attention.
 SMALL = {True: "test_vit", False: "test_resnet"}
 SHORT = {"epochs": 2, "batch_size": 8, "hardware": {"num_workers": 0}}

@@ -43,10 +43,10 @@ def test_a_redacted_bundle_of_the_graph_names_nothing_and_passes_its_checks(grap
 
 def test_a_setting_that_is_hidden_for_looking_like_a_path_is_never_taken_over_by_its_key(graph, pictures):
     """The key does not see what is hidden, so another value must not get what was made of this one."""
-    for description in ("/one", "/two"):
-        result = graph.materialize(pictures, bundle={"description": description})
+    for name in ("/one", "/two"):
+        result = graph.materialize(pictures, bundle={"model_name": name})
         assert computed(graph, result) == ALWAYS_RUN | {"bundle"}
         bundle = graph.current("bundle")
-        assert json.loads(bundle.read_bytes("model_card.json"))["description"] == description
-        assert bundle.manifest.config["description"] == "<private>"
-        assert bundle.config()["description"] == description
+        assert json.loads(bundle.read_bytes("model_card.json"))["model_name"] == name
+        assert bundle.manifest.config["model_name"] == "<private>"
+        assert bundle.config()["model_name"] == name

@@ -21,6 +21,35 @@ BAD = {
         {"images": {"parquet": {"path": "x", "image_column": "jpg"}}},
         ("image_column", "parquet of images", "It is file_column now."),
     ),
+    "a rule that is another now": (
+        {"bundle": {"require_evaluation": True}},
+        ("require_evaluation", "not releasable", "streetvision promote"),
+    ),
+    "the day of a profile": (
+        {"conditions": {"profile": {"own": {"dated": "2026-11-28"}}}},
+        ("dated", "into the name of the profile"),
+    ),
+    "a seed that is constant now": (
+        {"conditions": {"seed": 1}},
+        ("seed is no setting any more, it is always 0",),
+    ),
+    "the number of demo images by its earlier name": (
+        {"images": {"demo": {"pictures": 100}}},
+        ("the unknown pictures", "demo of images", "It is images now."),
+    ),
+    "another demo": ({"images": {"demo": {"seed": 1}}}, ("seed", "192 pixels wide and of the same seed")),
+    "a price that the other says": (
+        {"thresholds": {"objective": {"cost": {"false_alarm": 2.0}}}},
+        ("false_alarm", "objective.cost of thresholds", "only the ratio"),
+    ),
+    "a licence that is accepted": (
+        {"bundle": {"accept_license": "cc-by-nc-4.0"}},
+        ("accept_license", "Name the licence as license of the bundle"),
+    ),
+    "views in memory": (
+        {"backbone": {"adaptation": {"simclr": {"micro_batch": 4}}}},
+        ("micro_batch", "128 views are in memory at once"),
+    ),
     "a bound that is a constant now": (
         {"images": {"demo": {}, "max_megapixels": 50}},
         ("max_megapixels is no setting any more, it is always 200",),
@@ -81,10 +110,23 @@ BAD = {
         {"backbone": {"input_size": 7}},
         ("a number greater than or equal to 16", "7", "input_size of backbone"),
     ),
-    "shares beyond 1": ({"splits": {"train": 0.9}}, ("four shares that add up to 1", "splits: ")),
-    "a warm-up beyond the end": (
-        {"phase1_checkpoint": {"epochs": 2, "optimizer": {"warmup_epochs": 3.0}}},
-        ("within the 2 epochs", "phase1_checkpoint: optimizer.warmup_epochs"),
+    "shares beyond 1": ({"splits": {"val_test": 0.9}}, ("shares that add up to less than 1", "splits: ")),
+    "the share that is left": (
+        {"splits": {"train": 0.6}},
+        ("the unknown train", "It is what the other roles leave: leave it out."),
+    ),
+    "the distance of near-duplicates": (
+        {"splits": {"max_distance": 4}},
+        ("max_distance is no setting any more, it is always 8: leave it out.",),
+    ),
+    "a warm-up": (
+        {"phase1_checkpoint": {"optimizer": {"warmup_epochs": 3.0}}},
+        ("warmup_epochs", "optimizer of phase1_checkpoint", "a tenth of the epochs"),
+    ),
+    "an early end": ({"phase1_checkpoint": {"patience": 3}}, ("patience", "takes all its epochs")),
+    "memory for images": (
+        {"phase1_checkpoint": {"hardware": {"cache_mb": 3}}},
+        ("cache_mb", "hardware of phase1_checkpoint", "1 GiB"),
     ),
     "a setting of another method": (
         {"phase1_checkpoint": {"method": {"finetune": {"rank": 3}}}},
@@ -194,6 +236,13 @@ def test_every_fault_of_a_configuration_is_told():
     text = str(paragraph(caught.value))
     assert "did you mean coverage?" in text
     assert "coverage of gate" in text
+
+
+def test_a_store_named_in_the_configuration_is_told_where_it_is_named_now():
+    config = {"resources": {"store": {"config": {"path": "/somewhere"}}}}
+    with pytest.raises(dg.DagsterInvalidConfigError) as caught:
+        dg.validate_run_config(defs.resolve_job_def("make_bundle"), config)
+    assert "the environment variable STREETVISION_STORE" in str(paragraph(caught.value))
 
 
 def test_settings_beside_config_are_told_where_they_belong():

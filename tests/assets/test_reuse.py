@@ -225,7 +225,7 @@ def test_code_that_is_edited_while_it_runs_is_never_taken_over(graph, pictures, 
 
 
 def test_settings_of_speed_alone_compute_nothing(graph, pictures):
-    assert computed(graph, graph.materialize(pictures, phase1_checkpoint={"cache_mb": 7})) == ALWAYS_RUN
+    assert computed(graph, graph.materialize(pictures, phase1_checkpoint={"num_workers": 1})) == ALWAYS_RUN
 
 
 def test_a_proof_that_failed_since_is_done_again(graph, pictures, monkeypatch):

@@ -11,11 +11,6 @@ BAD = {
         {"bundle": {"policy": "scrc"}},
         ("the policy scrc", "policy of bundle", "Select scrc too"),
     ),
-    "a release without its evaluation": (
-        ("images", "thresholds", "bundle"),
-        {"bundle": {"require_evaluation": True}},
-        ("an evaluation", "require_evaluation of bundle"),
-    ),
     "an adaptation of no ViT": (
         ("images", "splits", "backbone"),
         {"backbone": {"adaptation": {"simclr": {}}}},

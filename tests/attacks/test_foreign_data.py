@@ -147,12 +147,13 @@ def test_a_file_the_system_and_a_link_to_nowhere_are_no_stores(tmp_path):
     assert not (tmp_path / "gone").exists()
 
 
-def test_the_graph_refuses_a_foreign_folder(tmp_path):
+def test_the_graph_refuses_a_foreign_folder(tmp_path, monkeypatch):
     from streetvision_assets.resources import StoreResource
 
     before = look(folder := ultralytics(tmp_path))
+    monkeypatch.setenv("STREETVISION_STORE", str(folder))
     with pytest.raises(StoreError, match=r"train\.py"):
-        StoreResource(path=str(folder)).open()
+        StoreResource().open()
     assert look(folder) == before
 
 

@@ -54,7 +54,7 @@ def place(tmp_path, images, activate):
 
 
 def long_preset(place):
-    return place.preset(phase1_checkpoint={"epochs": 500, "patience": 500})
+    return place.preset(phase1_checkpoint={"epochs": 500})
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def card(text):
     tested = make_tested(groups=[text] * 200, attributes={text: [text] * 100 + ["day"] * 100})
     report = report_of(tested, decide_all(policies, tested))
     return CardFacts(
-        config=BundleConfig(model_name=text, description=text, license=text, accept_license=text),
+        config=BundleConfig(model_name=text, license=text),
         policy=policies["threshold"],
         evaluation=Evaluation((), report, {}),
         backbone={

@@ -149,8 +149,7 @@ def small_recipe():
     recipe = {
         "epochs": 6,
         "batch_size": 16,
-        "patience": 6,
-        "optimizer": {"learning_rate": 3e-3, "warmup_epochs": 1, "ema_decay": 0.5},
+        "optimizer": {"learning_rate": 3e-3, "ema_decay": 0.5},
         "hardware": {"num_workers": 0},
     }
     return TrainingConfig.model_validate(recipe)

@@ -5,7 +5,6 @@ import re
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,8 +29,7 @@ SEQUENCE = r"^(sequence_\d+)"
 
 def draw_demo(count, seed):
     """Draw frames of demo drives by their names."""
-    config = SimpleNamespace(pictures=count, size=64, seed=seed)
-    return {image.name: image.jpeg for image in draw_images(config, workers=1)}
+    return {image.name: image.jpeg for image in draw_images(count, size=64, seed=seed, workers=1)}
 
 
 def write(folder, images):

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from streetvision_core.bundle import BundleConfig, Evaluation, verify_bundle
+from streetvision_core.bundle.card import DESCRIPTION
 from streetvision_core.bundle.export import _require_relative
 from streetvision_core.errors import BundleError, ConfigError
 from streetvision_core.io import Artifact, bytes_digest
@@ -138,12 +139,12 @@ HOTKEY = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
 
 def test_the_model_card_has_the_fields_that_the_field_asks_for(chain, tmp_path):
     artifact = chain.export(
-        tmp_path / "out", model_name="mine", description="one", version="1.2.3", submitted_by=HOTKEY,
+        tmp_path / "out", model_name="mine", version="1.2.3", submitted_by=HOTKEY,
         submission_time="2026-11-21T09:30:00Z",
     )  # fmt: skip
     card = json.loads(artifact.files["model_card.json"])
     assert {key: card[key] for key in list(card) if key not in {"metrics", "degenerate", "license"}} == {
-        "model_name": "mine", "description": "one", "version": "1.2.3", "submitted_by": HOTKEY,
+        "model_name": "mine", "description": DESCRIPTION, "version": "1.2.3", "submitted_by": HOTKEY,
         "submission_time": "2026-11-21T09:30:00Z",
     }  # fmt: skip
     assert card["license"] == "MIT"

@@ -65,17 +65,13 @@ def test_weights_of_a_restricting_licence_are_exported_only_when_it_is_accepted_
     chain = started_from(licence)
     message = refusal(chain, tmp_path)
     assert reason in message
-    assert f"set accept_license: {licence}" in message
-    assert "accept_license to name" in refusal(chain, tmp_path, accept_license="cc-by-nc-nd-4.0")
-    bundle = chain.bundle(OTHER_RUN, accept_license=licence)
+    assert f"set license: {licence}" in message
+    assert reason in refusal(chain, tmp_path, license="MIT")
+    bundle = chain.bundle(OTHER_RUN, license=licence)
     assert f"Accepted by name by whoever exported this: {licence}" in (bundle / "LICENSE").read_text()
     assert json.loads((bundle / "model_card.json").read_bytes())["license"] == licence
     assert licence in (bundle / "README.md").read_text()
     verify_bundle(bundle)
-
-
-def test_random_weights_have_no_licence_that_could_be_accepted(chain, tmp_path):
-    assert "starting weights, none" in refusal(chain, tmp_path, accept_license="mit")
 
 
 def test_a_licence_that_demands_a_copy_is_exported_with_its_text_alone(started_from, tmp_path):

@@ -28,7 +28,7 @@ WEAK, STRICT, GATE, BLIND = (f"20261121T1000{number:02}-0000000{number}" for num
 
 def make_rivals(root):
     """Bundles of one checkpoint on the same 60 test images, each with a threshold or rules of its own."""
-    shares = SplitsConfig(seed=4, train=0.4, val_select=0.15, val_calib=0.15, val_test=0.3)
+    shares = SplitsConfig(seed=4, val_select=0.15, val_calib=0.15, val_test=0.3)
     chain = make_chain(root, training=small_recipe(), per_class=100, splits_config=shares)
     chain.bundle(STRONG)
     chain.bundle(STRICT, release={"min_mcc": 0.95, "max_fnr": 0.5})

@@ -23,7 +23,7 @@ from tests.bundle.forging import forge_part, refused
 RECIPE = {
     "epochs": 4,
     "batch_size": 16,
-    "optimizer": {"warmup_epochs": 1, "ema_decay": 0.5},
+    "optimizer": {"ema_decay": 0.5},
     "views": {"kind": "grid", "size": 2},
 }
 

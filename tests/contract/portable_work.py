@@ -40,7 +40,7 @@ def index_demo(folder):
 
     from streetvision_core.data.images import ImagesConfig, index_images
 
-    config = ImagesConfig(demo={"pictures": 40})
+    config = ImagesConfig(demo={"images": 40})
     indexed = index_images(config, directory=Path(folder))
     names = [one.name for one in indexed.index.pictures]
     with ThreadPoolExecutor(2) as pool:

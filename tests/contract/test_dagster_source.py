@@ -6,7 +6,6 @@ import shutil
 import pytest
 import yaml
 
-from streetvision_core.data.config import DemoConfig
 from tests.assets.graph import Graph, paragraph, small_config
 from tests.bundle.chain import draw_images
 from tests.e2e.place import (
@@ -19,7 +18,7 @@ from tests.e2e.place import (
     unharmed,
 )
 
-SMALL_DEMO = {"pictures": 32, "size": 48}
+SMALL_DEMO = {"images": 32}
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +77,8 @@ def test_a_demo_that_was_named_is_reused_without_being_named_again(graph):
 
 
 def test_the_demo_has_to_be_named_and_may_be_named_alone(graph):
-    assert index(graph, demo={**SMALL_DEMO, "seed": 3}).success
-    assert graph.current("images").manifest.config["demo"] == DemoConfig(**SMALL_DEMO, seed=3).model_dump()
+    assert index(graph, demo=SMALL_DEMO).success
+    assert graph.current("images").manifest.config["demo"] == SMALL_DEMO
 
 
 @pytest.mark.parametrize("config", [{}, {"images": {"config": {}}}], ids=["none", "an empty source"])

@@ -155,7 +155,7 @@ def test_execute_all_runs_every_check_of_an_asset_also_after_a_failed_run(server
     ("step", "settings", "says"),
     [
         ("scrc", {"delta": 2.0}, "a number less than 1, but found 2.0 (delta of scrc)"),
-        ("splits", {"train": 0.9}, "four shares that add up to 1"),
+        ("splits", {"val_test": 0.9}, "shares that add up to less than 1"),
     ],
 )
 def test_a_bad_value_is_refused_in_our_words_and_no_run_is_created(server, made, step, settings, says):

@@ -77,12 +77,6 @@ def test_each_subset_is_a_job_and_a_selection_of_the_readme():
         assert chosen == set(layer.selected_asset_keys), job
 
 
-def test_a_release_that_asks_for_an_evaluation_is_refused_without_one(made, pictures):
-    result = made.materialize(pictures, "bundle", bundle={"require_evaluation": True})
-    assert not result.success
-    assert "Expected an evaluation from this run or from an earlier one" in paragraph(result)
-
-
 def test_a_policy_that_was_never_fitted_is_named_with_what_to_do(made, pictures):
     result = made.materialize(pictures, "bundle", bundle={"policy": "scrc"})
     assert not result.success

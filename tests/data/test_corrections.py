@@ -61,7 +61,7 @@ def test_a_review_changes_its_labels_and_no_role(index, roles, tmp_path):
     again = assign_splits(corrected, SplitsConfig())
     assert role_of(again) == role_of(roles)
     assert again.counts["train"] != roles.counts["train"]
-    assert verify_splits(corrected, again, again.config) == []
+    assert verify_splits(corrected, again) == []
     labels = {image.name: image.label for image in index.pictures}
     for image in corrected.pictures:
         assert image.listed_label == labels[image.name]
@@ -74,7 +74,7 @@ def test_a_review_of_what_the_model_contradicts_is_refused_where_images_judge(in
     corrected = apply(index, path)
     with pytest.raises(DataError, match=f"is in {role}.*breaks a certificate.*{BLIND}"):
         assign_splits(corrected, SplitsConfig())
-    assert any("a model contradicts it" in fault for fault in verify_splits(corrected, roles, roles.config))
+    assert any("a model contradicts it" in fault for fault in verify_splits(corrected, roles))
 
 
 def test_a_blind_review_may_correct_every_role(index, roles, tmp_path):

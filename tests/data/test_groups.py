@@ -69,13 +69,13 @@ def test_a_night_of_thirty_videos_splits_into_four_usable_roles():
     """Dark frames of little texture are alike in 64 bits, across videos; 256 bits tell them apart."""
     index = index_of(night(videos=30, frames=10, grouped=True))
     splits = assign_splits(index, SplitsConfig())
-    assert verify_splits(index, splits, SplitsConfig()) == []
+    assert verify_splits(index, splits) == []
     assert splits.uniting.groups_after >= 25
     for row in splits.table():
         assert abs(row["share"] - SplitsConfig().shares[row["role"]]) < 0.07
         assert 0.3 < row["roadwork"] / row["pictures"] < 0.7
     coarse = index_of(replace(image, phash256="", phash256_mirrored="") for image in index.pictures)
-    with pytest.raises(DataError, match=r"of 300 images of \d+ groups .*lower max_distance"):
+    with pytest.raises(DataError, match=r"of 300 images of \d+ groups .*leave out what shows nothing"):
         assign_splits(coarse, SplitsConfig())
 
 
@@ -86,14 +86,14 @@ def alike(groups: list[str | None]) -> list[IndexedImage]:
 
 def test_more_than_five_groups_that_hang_together_are_shown():
     others = [picture(f"q{n:03}", n % 2, f"h{n // 2}") for n in range(200)]
-    united = unite(alike([f"g{n}" for n in range(5)]) + others, max_distance=8)
+    united = unite(alike([f"g{n}" for n in range(5)]) + others)
     assert {group.name: len(group.members) for group in united}["g0"] == 5
     with pytest.raises(DataError) as error:
-        unite(alike([f"g{n}" for n in range(6)]) + others, max_distance=8)
+        unite(alike([f"g{n}" for n in range(6)]) + others)
     assert "6 of 206 images of 6 groups (g0, g1, g2 and 3 more)" in str(error.value)
     assert "p00 (group g0) and p01 (group g1), 2 of 64 and 0 of 256 bits apart" in str(error.value)
     assert "give them one group" in str(error.value)
-    assert "lower max_distance" in str(error.value)
+    assert "leave out what shows nothing" in str(error.value)
 
 
 def test_groups_that_hang_together_by_several_components_are_shown_as_well():
@@ -104,21 +104,21 @@ def test_groups_that_hang_together_by_several_components_are_shown_as_well():
         for side in (0, 1)
     ]
     with pytest.raises(DataError, match=r"12 of 12 images of 7 groups"):
-        unite(pairs, max_distance=2)
+        unite(pairs)
 
 
 def test_copies_without_a_group_unite_until_they_are_a_large_part_of_the_images():
     others = [picture(f"q{n:03}", n % 2) for n in range(300)]
-    assert len(unite(alike([None] * 29) + others, max_distance=8)) == 301
+    assert len(unite(alike([None] * 29) + others)) == 301
     with pytest.raises(DataError, match=r"30 of 330 images of 30 groups"):
-        unite(alike([None] * 30) + others, max_distance=8)
+        unite(alike([None] * 30) + others)
     many = [picture(f"q{n:04}", n % 2) for n in range(600)]
-    assert len(unite(alike([None] * 30) + many, max_distance=8)) == 601
+    assert len(unite(alike([None] * 30) + many)) == 601
 
 
 def test_one_large_group_is_no_accident():
     others = [picture(f"q{n:03}", n % 2) for n in range(20)]
-    united = unite(alike(["g"] * 60) + others, max_distance=8)
+    united = unite(alike(["g"] * 60) + others)
     assert {group.name: len(group.members) for group in united}["g"] == 60
 
 

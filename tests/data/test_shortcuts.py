@@ -10,7 +10,6 @@ import pytest
 
 from streetvision_core.data import (
     CsvConfig,
-    DemoConfig,
     FolderConfig,
     ImageIndex,
     ParquetConfig,
@@ -154,7 +153,7 @@ def test_the_source_of_the_real_photographs_tells_their_label():
 
 
 def test_the_drawn_demo_has_no_shortcut(tmp_path):
-    write_demo(DemoConfig(pictures=300, size=96), tmp_path / "demo.parquet")
+    write_demo(tmp_path / "demo.parquet", 300, size=96)
     config = SourceConfig(parquet=ParquetConfig(path=str(tmp_path / "demo.parquet")))
     assert names(index_source(open_source(config))) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
 import time
@@ -30,6 +31,7 @@ from streetvision_core.data import (
 )
 from streetvision_core.data.balance import WHAT_TO_DO, RoleBalance, balance_roles, balance_warnings, distrust
 from streetvision_core.data.draws import draw_roles
+from streetvision_core.data.splits import RecordedSplits
 from streetvision_core.errors import DataError, SchemaError
 
 from .inputs import shared_data
@@ -71,7 +73,7 @@ def test_whatever_the_groups_the_splits_are_whole_complete_and_repeatable(rows, 
         return
     shuffler.shuffle(pictures)
     assert assign_splits(ImageIndex(tuple(pictures)), config) == splits
-    assert verify_splits(index_of(pictures), splits, config) == []
+    assert verify_splits(index_of(pictures), splits) == []
     assert sorted(name for names in splits.roles.values() for name in names) == sorted(
         p.name for p in pictures
     )
@@ -248,7 +250,7 @@ def test_four_groups_of_each_class_are_enough():
         pictures += [picture(f"{label}-{g}", label) for g in range(4 - mixed) for label in (0, 1)]
         pictures += [picture(f"more{n}", 0, "a large group without roadwork") for n in range(20)]
         index = index_of(pictures)
-        assert verify_splits(index, assign_splits(index, CONFIG), CONFIG) == []
+        assert verify_splits(index, assign_splits(index, CONFIG)) == []
 
 
 def test_fewer_groups_than_roles_is_one_readable_paragraph():
@@ -263,11 +265,29 @@ def test_a_class_in_too_few_groups_is_named():
         assign_splits(index, CONFIG)
 
 
-def test_shares_must_add_up_to_one():
-    with pytest.raises(pydantic.ValidationError, match=r"four shares that add up to 1.*1\.1"):
-        SplitsConfig(train=0.7)
+def test_the_shares_leave_something_to_train_on():
+    assert SplitsConfig(val_test=0.2).shares["train"] == 0.5
+    with pytest.raises(pydantic.ValidationError, match=r"less than 1, but found 1 from .*val_test 0\.7"):
+        SplitsConfig(val_test=0.7)
     with pytest.raises(pydantic.ValidationError):
-        SplitsConfig(val_test=0.0, train=0.7)
+        SplitsConfig(val_test=0.0)
+
+
+def test_splits_of_another_distance_are_read_as_they_were_recorded_and_verified_by_it():
+    """Older versions let the distance of near-duplicates be set."""
+    near = [picture("a", 0, "g", phash=0), picture("b", 0, "h", phash=0b111111)]
+    index = index_of([*many().pictures, *near])
+    content = json.loads(assign_splits(index, CONFIG).to_bytes())
+    assert content["config"] == {**CONFIG.model_dump(), "train": 0.6, "max_distance": 8}
+    with pytest.raises(pydantic.ValidationError, match=r"train 0\.6, what the other roles leave"):
+        Splits.from_json({**content, "config": {**content["config"], "train": 0.7}}, where="here")
+    content["config"]["max_distance"] = 4
+    older = Splits.from_json(content, where="here")
+    older = moved(older, "b", elsewhere(older, "a"))
+    older = replace(older, group_of={**older.group_of, "b": "h"})
+    assert json.loads(older.to_bytes())["config"] == content["config"]
+    assert "near-duplicate" not in problems(index, older)
+    assert "near-duplicate" in problems(index, replace(older, config=RecordedSplits.of(CONFIG)))
 
 
 def test_splits_round_trip_through_their_artifact(tmp_path):
@@ -297,7 +317,7 @@ def elsewhere(splits: Splits, name: str) -> str:
 
 
 def problems(index: ImageIndex, splits: Splits) -> str:
-    return "; ".join(verify_splits(index, splits, CONFIG))
+    return "; ".join(verify_splits(index, splits))
 
 
 def test_each_kind_of_leak_is_found_from_the_index_alone():
@@ -320,7 +340,7 @@ def test_each_kind_of_leak_is_found_from_the_index_alone():
     assert "belong to different united groups" in problems(index, regrouped)
 
 
-def test_a_missing_class_and_another_configuration_are_found():
+def test_a_missing_class_is_found():
     index = many()
     splits = assign_splits(index, CONFIG)
     for name in [
@@ -329,7 +349,6 @@ def test_a_missing_class_and_another_configuration_are_found():
         splits = moved(splits, name, "train")
     assert "val_test has no Roadwork image" in problems(index, splits)
     assert "the counts of val_test are not" in problems(index, splits)
-    assert "another configuration" in "; ".join(verify_splits(index, splits, SplitsConfig(seed=3)))
 
 
 # --- images

@@ -16,7 +16,6 @@ from sklearn.model_selection import GroupShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from streetvision_core.data.config import DemoConfig
 from streetvision_core.demo import DemoImage, draw_images, draw_sequence, write_demo
 from streetvision_core.demo.light import TIMES_OF_DAY, WEATHERS
 
@@ -24,12 +23,11 @@ from streetvision_core.demo.light import TIMES_OF_DAY, WEATHERS
 @pytest.fixture(scope="module")
 def pictures() -> list[DemoImage]:
     """The default set."""
-    return list(draw_images(DemoConfig()))
+    return list(draw_images(3000))
 
 
 def test_same_seed_gives_same_bytes_and_workers_do_not_matter() -> None:
-    config = DemoConfig(pictures=150, seed=3)
-    alone, together = list(draw_images(config, workers=1)), list(draw_images(config, workers=2))
+    alone, together = (list(draw_images(150, seed=3, workers=workers)) for workers in (1, 2))
     assert alone == together
 
 
@@ -39,21 +37,21 @@ def test_another_seed_draws_other_images() -> None:
 
 
 def test_a_sequence_does_not_depend_on_how_many_there_are() -> None:
-    few = list(draw_images(DemoConfig(pictures=20), workers=1))
-    more = list(draw_images(DemoConfig(pictures=40), workers=1))
+    few = list(draw_images(20, workers=1))
+    more = list(draw_images(40, workers=1))
     assert few[:16] == more[:16]
 
 
 @pytest.mark.parametrize("size", [96, 192])
 def test_every_jpeg_decodes_to_the_size(size: int) -> None:
-    for image in draw_images(DemoConfig(pictures=24, size=size), workers=1):
+    for image in draw_images(24, size=size, workers=1):
         with Image.open(io.BytesIO(image.jpeg)) as opened:
             opened.load()
             assert (opened.format, opened.mode, opened.size) == ("JPEG", "RGB", (size, size * 3 // 4))
 
 
 def test_the_default_set_has_both_labels_and_all_attributes(pictures: list[DemoImage]) -> None:
-    assert len(pictures) == DemoConfig().pictures
+    assert len(pictures) == 3000
     assert len({image.name for image in pictures}) == len(pictures)
     assert len({image.jpeg for image in pictures}) == len(pictures)
     assert 0.45 < np.mean([image.label for image in pictures]) < 0.55
@@ -117,9 +115,8 @@ def test_unrelated_images_are_not_near_duplicates(pictures: list[DemoImage]) -> 
 
 
 def test_the_file_has_the_layout_of_the_hub_and_the_same_bytes_each_time(tmp_path) -> None:
-    config = DemoConfig(pictures=60, seed=2)
-    write_demo(config, tmp_path / "one.parquet", workers=1)
-    write_demo(config, tmp_path / "two.parquet", workers=2)
+    write_demo(tmp_path / "one.parquet", 60, workers=1)
+    write_demo(tmp_path / "two.parquet", 60, workers=2)
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     table = pq.read_table(tmp_path / "one.parquet")
     assert {field.name: str(field.type) for field in table.schema} == {
@@ -131,6 +128,6 @@ def test_the_file_has_the_layout_of_the_hub_and_the_same_bytes_each_time(tmp_pat
         "ambiguous": "string",
     }
     rows = table.to_pylist()
-    for row, image in zip(rows, draw_images(config, workers=1), strict=True):
+    for row, image in zip(rows, draw_images(60, workers=1), strict=True):
         assert row["image"] == {"bytes": image.jpeg, "path": image.name}
         assert (row["label"], row["video_info"]["vid_id"]) == (image.label, image.group)

@@ -51,7 +51,7 @@ def test_nested_settings_and_metrics_are_compared_one_by_one(store):
     config = {"demo": {"pictures": 13, "seed": 0}, "limit": None}
     make(store, FOURTH, "images", config=config, metrics={"pictures": 13, "share": 0.5})
     found = changes(difference(store, FIRST, FOURTH), "images")
-    assert found["config", "demo.pictures"] == (12, 13)
+    assert found["config", "demo.images"] == (12, 13)
     assert ("config", "demo.seed") not in found
     assert ("config", "limit") in found
     assert found["metric", "pictures"] == (12, 13)

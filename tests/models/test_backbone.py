@@ -9,11 +9,9 @@ from streetvision_core.models import Backbone, BackboneConfig, build_classifier,
 from tests.training.toy import make_backbone, publish, stage
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_gives_others(tmp_path):
-    first, again, other = (
-        make_backbone(tmp_path / str(i), seed=seed).weights.sha256 for i, seed in enumerate((3, 3, 4))
-    )
-    assert first == again != other
+def test_random_weights_are_the_same_each_time(tmp_path):
+    first, again = (make_backbone(tmp_path / str(i)).weights.sha256 for i in range(2))
+    assert first == again
 
 
 def test_building_a_model_leaves_the_random_state_of_the_caller_alone(tmp_path):

@@ -38,6 +38,10 @@ def evaluation(chain):
     return Evaluation.from_artifact(chain.upstream["evaluation"])
 
 
+# Under this seed some images meet each level.
+UNDER = ConditionsConfig(profile=DARK).conditions().model_copy(update={"seed": 1})
+
+
 @pytest.fixture(scope="module")
 def in_tunnel(chain):
     """An evaluation under conditions, where the policies were not fitted: enough to see what is counted."""
@@ -46,7 +50,7 @@ def in_tunnel(chain):
         published_policies(chain.upstream),
         chain.splits.roles["val_test"],
         index=chain.index,
-        images=seen(chain, ConditionsConfig(profile=DARK, seed=1).conditions()),
+        images=seen(chain, UNDER),
     )
 
 
@@ -74,7 +78,7 @@ def test_as_is_shows_the_levels_of_the_camera_and_changes_no_other_figure(chain,
 
 def test_a_level_is_what_the_classifier_says_of_images_drawn_there(chain, in_tunnel):
     checkpoint, pictures = checkpoint_of(chain), chain.pictures("val_test")
-    conditions = ConditionsConfig(profile=DARK, seed=1).conditions()
+    conditions = UNDER
     rows = in_tunnel.levels["dark"]
     images = [conditions.see_at("dark", decode(pictures.read(one.name)), one.sha256) for one in rows]
     measured = ImageClassifier(checkpoint.load_model(), config=checkpoint.config).measure(images)

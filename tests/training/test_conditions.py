@@ -18,7 +18,6 @@ DARK = ConditionsConfig(
         "size": 32,
         "levels": [{"name": "dark", "operations": [{"gain": [0.2, 0.4]}]}, {"name": "plain", "weight": 0.5}],
     },
-    seed=2,
 ).conditions()
 
 

@@ -18,7 +18,7 @@ from streetvision_core.training.module import ClassifierModule
 from tests.training.toy import fit, make_backbone, make_toy, publish, recipe, stage
 
 PROBE = {
-    "method": "probe", "epochs": 6, "probe_batch_size": 4, "warmup_epochs": 0, "patience": 6,
+    "method": "probe", "epochs": 6, "probe_batch_size": 4,
 }  # fmt: skip
 LORA = {
     "method": "lora",
@@ -164,7 +164,7 @@ def test_what_cannot_be_adapted_is_refused_before_an_image_is_read(cnn, tmp_path
 
 
 def test_lp_ft_starts_from_the_head_of_the_probe(cnn, tmp_path):
-    common = {"batch_size": 4, "probe_batch_size": 4, "warmup_epochs": 0, "patience": 40}
+    common = {"batch_size": 4, "probe_batch_size": 4}
     both = {"method": "lp_ft", "epochs": 2, "learning_rate": 1e-30}
     checkpoint = fit(cnn, make_toy(), tmp_path / "both", **common, **both)
     alone = fit(cnn, make_toy(), tmp_path / "probe", **common, method="probe", epochs=PROBE_EPOCHS)
@@ -226,16 +226,9 @@ def test_a_published_checkpoint_is_the_one_that_was_made(vit, tmp_path, options)
     load_classifier(read.config, read_state(read.weights))
 
 
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"epochs": 2, "warmup_epochs": 2.5}, "a warm-up within the 2 epochs"),
-        ({"devices": 0}, "greater than or equal to 1"),
-    ],
-)
-def test_settings_that_cannot_be_meant_are_refused(settings, told):
-    with pytest.raises(ValueError, match=told):
-        recipe(**settings)
+def test_no_process_at_all_is_refused():
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        recipe(devices=0)
 
 
 def test_the_weights_are_hashed_once_for_both_roles(cnn, tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ def test_what_limits_a_training_changes_at_the_limit(share, cause):
 
 def test_the_line_names_what_can_be_changed():
     assert limited_by({"data_wait_share": 0.43}, method="lora") == (
-        "limited by data: 43% of the training time the model waited for images; raise num_workers or cache_mb"
+        "limited by data: 43% of the training time the model waited for images; raise num_workers"
     )
     assert limited_by({"data_wait_share": 0.43}, method="probe").endswith("the model waited for features")
     slow = {"data_wait_share": 0.01}

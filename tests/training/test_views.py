@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from streetvision_core.eval import compute_mcc
 from streetvision_core.inference.predict import predict_logits
 from streetvision_core.models.preprocessing import hub_transform
-from streetvision_core.training import Checkpoint, predict_role
+from streetvision_core.training import Checkpoint, pixels, predict_role
 from streetvision_core.training.data import EvaluationBatches
 from streetvision_core.training.pixels import ViewsGain, compare_views
 from tests.hearing import heard
@@ -82,8 +82,11 @@ def test_the_views_change_the_weights_in_nothing_but_the_choice_of_the_epoch(
     assert not {"views_mcc_gain", "views_cost"} & set(plain.metrics)
 
 
-def test_the_digest_holds_no_time_and_does_not_depend_on_the_cache(trained, toy, backbone, tmp_path):
-    again = fit(backbone, toy, tmp_path, cache_mb=0, **GRID)
+def test_the_digest_holds_no_time_and_does_not_depend_on_the_cache(
+    trained, toy, backbone, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pixels, "CACHE_BYTES", 0)
+    again = fit(backbone, toy, tmp_path, **GRID)
     assert again.to_artifact().digest == trained[0].to_artifact().digest
 
 

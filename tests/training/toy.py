@@ -76,7 +76,6 @@ def recipe(**changes):
         "epochs": 2,
         "batch_size": 6,
         "learning_rate": 3e-3,
-        "warmup_epochs": 1,
         "ema_decay": 0.5,
         "num_workers": 0,
     }

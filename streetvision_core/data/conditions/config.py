@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from streetvision_core.data.conditions.profile import Profile, Settings
+from streetvision_core.data.conditions.profile import Levels, Profile, Settings
 from streetvision_core.data.conditions.shipped import AS_IS, CAMERA, NATIX_CROPS_2025
 from streetvision_core.io import Artifact, json_bytes
 from streetvision_core.io.records import Record, read_record
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import PublishedArtifact
 
 CONDITIONS_NAME = "conditions.json"
+SEED = 0  # one that can be turned lets val_test be drawn until it is easy
 
 
 class AsIs(Settings):
@@ -43,7 +44,7 @@ class NatixCrops2025(Settings):
     kind: Literal["natix_crops_2025"] = "natix_crops_2025"
 
 
-class Own(Profile):
+class Own(Levels):
     """Levels of one's own."""
 
     kind: Literal["own"] = "own"
@@ -58,13 +59,12 @@ class ConditionsConfig(Settings):
         description="as_is, camera (night, rain, fog, motion blur, dirt, low resolution, JPEG),"
         " natix_crops_2025 (a subnet's validators until 2026-04-06) or own: {levels: [...]}",
     )
-    seed: int = Field(0, ge=0, description="seed of what is drawn for an image")
 
     def conditions(self) -> Conditions:
         """Return the conditions that are configured."""
         shipped = {"as_is": AS_IS, "camera": CAMERA, "natix_crops_2025": NATIX_CROPS_2025}
         profile = shipped.get(self.profile.kind) or Profile(**self.profile.model_dump(exclude={"kind"}))
-        return Conditions(profile=profile, reported=CAMERA if profile.is_as_is else profile, seed=self.seed)
+        return Conditions(profile=profile, reported=CAMERA if profile.is_as_is else profile, seed=SEED)
 
 
 class Conditions(Record):

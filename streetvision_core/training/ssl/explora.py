@@ -36,7 +36,7 @@ from streetvision_core.graph import STEPS
 from streetvision_core.inference.logits import groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
 from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
-from streetvision_core.models.config import BackboneConfig, SimClr
+from streetvision_core.models.config import SEED, BackboneConfig, SimClr
 from streetvision_core.training.ssl.adaptation import Verdict
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from streetvision_core.training.ssl.learners import Adapted
 
 _log = logging.getLogger(__name__)
-MEMORY = 2**30  # bytes for decoded images; what does not fit is decoded each time
 ROLES = STEPS["backbone"].roles
 _PARITY_IMAGES = 8
 _PROBE_ITERATIONS = 2000
@@ -159,7 +158,7 @@ def _adapt_and_judge(
     from streetvision_core.inference.predict import BATCH_SIZE
     from streetvision_core.models.adapters import block_count
     from streetvision_core.models.preprocessing import eval_transform
-    from streetvision_core.training.data import DecodedImages, EvaluationBatches
+    from streetvision_core.training.data import CACHE_BYTES, DecodedImages, EvaluationBatches
     from streetvision_core.training.ssl.learners import learn_from_views
     from streetvision_core.training.ssl.views import SCALE_MIN
 
@@ -168,7 +167,7 @@ def _adapt_and_judge(
     block_count(model)  # refuses what is no vision transformer, before every image has been looked at
     transform = eval_transform(backbone.pretrained_cfg)
     side = math.ceil(max(transform.size) / math.sqrt(SCALE_MIN))
-    share = MEMORY // 3  # the views' images, and each role's crops for the probes
+    share = CACHE_BYTES // 3  # the views' images, and each role's crops for the probes
     crops = {
         role: EvaluationBatches(
             reader, names[role], labels[role], transform=transform, batch_size=BATCH_SIZE, cache_bytes=share
@@ -187,12 +186,12 @@ def _adapt_and_judge(
         sample=torch.stack([crops["train"][i] for i in range(min(_PARITY_IMAGES, len(names["train"])))]),
         transform=transform,
         config=recipe,
-        seed=config.seed,
+        seed=SEED,
         saving=saving,
         on_epoch=on_epoch,
     )
     compared = compare_decisions(
-        np.array(labels["val_select"]), before, decide(adapted.model), groups, seed=config.seed
+        np.array(labels["val_select"]), before, decide(adapted.model), groups, seed=SEED
     )
     return adapted, Verdict(compared)
 
@@ -303,7 +302,7 @@ def _recipe(config: BackboneConfig) -> dict[str, Any]:
 
     return {
         **config.adaptation.model_dump(mode="json"),
-        "seed": config.seed,
+        "seed": SEED,
         "rank": learners.RANK,
         "alpha": learners.ALPHA,
         "unfrozen_blocks": learners.UNFROZEN_BLOCKS,

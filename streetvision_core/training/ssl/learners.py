@@ -53,6 +53,7 @@ LEARNING_RATE = 1e-3  # AdamW's largest
 # paper found enough. More of either needs more images to learn from than people have.
 RANK, ALPHA, UNFROZEN_BLOCKS = 8, 16, 1
 TEMPERATURE = 0.1
+VIEWS_AT_ONCE = 128  # in memory; a larger batch pays with a second forward pass
 PROJECTION = 128  # width of what the views are compared in
 _FINAL_NORMS = ("norm", "fc_norm")
 
@@ -156,7 +157,7 @@ class ContrastiveModule(LoopModule):
     def _backward(self, views: tuple[torch.Tensor, ...], batch_idx: int) -> float:
         """Leave the gradient of the whole batch behind; return its loss."""
         pixels = torch.cat(views)
-        parts = torch.split(pixels, self._config.micro_batch or len(pixels))
+        parts = torch.split(pixels, VIEWS_AT_ONCE)
         place = (self.current_epoch, batch_idx)
 
         def encode(part: int) -> torch.Tensor:

@@ -125,7 +125,7 @@ def test_hostile_settings_are_refused_in_one_paragraph(settings):
 
 def test_the_record_is_read_back_and_takes_the_levels_of_the_report():
     for kind in ("as_is", "camera", "natix_crops_2025"):
-        conditions = ConditionsConfig(profile={"kind": kind}, seed=3).conditions()
+        conditions = ConditionsConfig(profile={"kind": kind}).conditions()
         data = json_bytes(conditions.model_dump(mode="json"))
         assert read_record(Conditions, data, where="x") == conditions
         assert conditions.reported == (CAMERA if kind == "as_is" else conditions.profile)

@@ -23,7 +23,8 @@ from streetvision_core.models.adapters import add_adapters, load_adapter_state, 
 from streetvision_core.models.backbone import WEIGHTS_NAME
 from streetvision_core.models.config import BackboneConfig, SimClr
 from streetvision_core.models.zoo import create_model
-from streetvision_core.training.ssl import explora, learners, views
+from streetvision_core.training import data
+from streetvision_core.training.ssl import learners, views
 from streetvision_core.training.ssl.explora import adapt_backbone, probe_decisions
 from tests.hearing import heard
 from tests.training.toy import Reader, make_backbone, make_toy, publish, stage
@@ -67,8 +68,8 @@ def small_patches(directory):
     return replace(made, model_args=arguments, weights=weights)
 
 
-def recipe(*, seed=0, **changes):
-    return BackboneConfig(adaptation=SimClr(**{"epochs": 1, "batch_size": 4, **changes}), seed=seed)
+def recipe(**changes):
+    return BackboneConfig(adaptation=SimClr(**{"epochs": 1, "batch_size": 4, **changes}))
 
 
 def adapt(backbone, toy, directory, *, resume=None, on_epoch=lambda _: None, **changes):
@@ -169,13 +170,13 @@ def test_weights_that_improve_nothing_are_not_taken_and_the_record_says_why(squa
     assert made.to_artifact().digest != squares.start.to_artifact().digest
 
 
-def test_the_same_seed_gives_the_same_bits_whatever_changes_only_the_speed(squares, tmp_path, monkeypatch):
+def test_the_same_recipe_gives_the_same_bits_whatever_changes_only_the_speed(squares, tmp_path, monkeypatch):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    made = [adapt(squares.start, squares.toy, tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    made = [adapt(squares.start, squares.toy, tmp_path / str(batch), batch_size=batch) for batch in (4, 3)]
     monkeypatch.setattr(views, "choose_workers", lambda *_, **__: 2)
-    monkeypatch.setattr(explora, "MEMORY", 0)
+    monkeypatch.setattr(data, "CACHE_BYTES", 0)
     made.append(adapt(squares.start, squares.toy, tmp_path / "fast"))
     first, other, fast = (one.to_artifact().digest for one in made)
     assert first == fast != other
@@ -191,9 +192,12 @@ def kill_after(epoch):
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_a_killed_adaptation_goes_on_and_gives_the_same_weights(squares, tmp_path, epoch, notices):
+def test_a_killed_adaptation_goes_on_and_gives_the_same_weights(
+    squares, tmp_path, epoch, notices, monkeypatch
+):
     """Also where it was killed after the last epoch: then nothing is trained again."""
-    recipe = {"epochs": 3, "micro_batch": 5}
+    monkeypatch.setattr(learners, "VIEWS_AT_ONCE", 5)
+    recipe = {"epochs": 3}
     whole = adapt(squares.start, squares.toy, tmp_path / "whole", **recipe)
     state, reports = tmp_path / "store" / "state", []
     with pytest.raises(KeyboardInterrupt):
@@ -216,7 +220,7 @@ def test_a_saved_adaptation_of_another_recipe_is_not_gone_on_with(squares, tmp_p
         adapt(squares.start, squares.toy, tmp_path / "a", resume=state, on_epoch=kill_after(1), epochs=2)
     adapt(
         squares.start, squares.toy, tmp_path / "b", resume=state, on_epoch=reports.append,
-        epochs=2, seed=7,
+        epochs=2, batch_size=3,
     )  # fmt: skip
     assert [report.epoch for report in reports] == [1, 2]
     assert "the saved state of this training" in notices[0]
@@ -231,14 +235,12 @@ def test_what_is_learnt_depends_on_the_images_of_train_alone(squares, tmp_path):
     assert {name.split("/")[0] for name in other.reader.reads} == {"train", "val_select"}
 
 
-def test_parts_of_a_batch_learn_what_the_whole_batch_learns(squares, tmp_path):
-    losses = [
-        adapt(
-            squares.start, squares.toy, tmp_path / str(part),
-            batch_size=6, micro_batch=part,
-        ).adaptation["losses"]
-        for part in (0, 5)
-    ]  # fmt: skip
+def test_parts_of_a_batch_learn_what_the_whole_batch_learns(squares, tmp_path, monkeypatch):
+    losses = []
+    for part in (12, 5):
+        monkeypatch.setattr(learners, "VIEWS_AT_ONCE", part)
+        made = adapt(squares.start, squares.toy, tmp_path / str(part), batch_size=6)
+        losses.append(made.adaptation["losses"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
