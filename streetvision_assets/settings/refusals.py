@@ -38,7 +38,7 @@ _MOVED = {
     "separator": "Leave it out: it is found. An unusual one is named in the file, in a first line sep=X.",
     "image_column": "It is file_column now.",
     "pictures": "It is images now.",
-    "patience": "Leave it out: a training takes all its epochs, and the best one is kept.",
+    "patience": "Leave it out: a training stops after 8 epochs without a better one.",
     "warmup_epochs": "Leave it out: the learning rate rises for a tenth of the epochs, and for one at least.",
     "cache_mb": "Leave it out: decoded images take 1 GiB; more num_workers decode what does not fit.",
     "false_alarm": "Leave it out, and give miss in false alarms: only the ratio of the two prices decides.",
@@ -48,7 +48,6 @@ _MOVED = {
     "images.size": _DRAWN,
     "require_evaluation": "Leave it out: what no evaluation has judged is not releasable. The check"
     " releasable says so, and streetvision promote refuses it.",
-    "dated": "Leave it out, or put the date into the name of the profile.",
     "micro_batch": "Leave it out: 128 views are in memory at once, whatever the batch_size.",
     "splits.train": "It is what the other roles leave: leave it out.",
     "threads": "Leave it out, and set the environment variable OMP_NUM_THREADS.",

@@ -359,7 +359,7 @@ def _take_up(saved: SavedTraining, best: BestEpoch, *, epochs: int) -> bool:
     """Stage the best weights of an earlier run; tell whether it had finished its training."""
     last = saved.rows[-1]
     best.restore(best_of(saved.rows), saved.stage_weights(best.path))
-    if last.epoch >= epochs:
+    if last.epoch >= epochs or best.is_exhausted(last):
         _log.info(
             "Nothing is left to train: an earlier run had finished, after epoch %d of %d.", last.epoch, epochs
         )

@@ -6,11 +6,12 @@ own. Three callbacks do that work.
 `SaveEpoch` saves each epoch, through the plugin `StateIO`. What it saves is Lightning's own checkpoint:
 weights, averaged weights, optimizer, schedule, the counters of its loops, and the module's rows. Nothing else
 is needed to go on after a kill: every random draw follows from the seed and from those counters, and the best
-epoch follows from the rows.
+epoch and early stopping follow from the rows.
 
-`BestEpoch` makes the weights of the best epoch durable before the next one starts. Better is a higher MCC on
-val_select, or the same MCC at a lower loss. The averaged weights are staged; each better epoch replaces the
-file atomically, so a kill leaves a whole file or none.
+`BestEpoch` makes the weights of the best epoch durable before the next one starts, and stops the training
+when no better one comes in `PATIENCE` epochs. Better is a higher MCC on val_select, or the same MCC at a
+lower loss. The averaged weights are staged; each better epoch replaces the file atomically, so a kill leaves
+a whole file or none.
 
 `Progress` shows one bar over the whole training, where stderr is a terminal, and reports each epoch.
 Elsewhere nothing is printed here: `on_epoch` gets each `EpochReport`, whose text is one readable line. Where
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from streetvision_core.training.module import LoopModule, TrainingModule
     from streetvision_core.training.report import EpochRow
     from streetvision_core.training.resume import ResumeState, SavedTraining
+
+# The learning rate falls to the last epoch, so a shorter patience would judge the middle of a training.
+PATIENCE = 8  # epochs
 
 
 class Progress(Callback):
@@ -235,6 +239,12 @@ class BestEpoch(Callback):
             if trainer.is_global_zero:
                 digest = write_checkpoint_atomic(self.path, pl_module.trained_state())
                 self.weights = StagedFile.at(self.path, digest)
+        elif self.is_exhausted(row):
+            trainer.should_stop = True
+
+    def is_exhausted(self, row: EpochRow) -> bool:
+        """Tell whether training stops after this epoch, because no better one came in time."""
+        return self.row is not None and row.epoch - self.row.epoch >= PATIENCE
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ class TrainingModule(LoopModule):
         """Return what was trained, averaged, by name: of several candidates the best one's."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the rows, which the best epoch follows from."""
+        """Add the rows, which early stopping and the best epoch follow from."""
         checkpoint["rows"] = [asdict(row) for row in self.rows]
         checkpoint["candidates"] = [asdict(row) for row in self.candidates]
 

@@ -25,10 +25,6 @@ BAD = {
         {"bundle": {"require_evaluation": True}},
         ("require_evaluation", "not releasable", "streetvision promote"),
     ),
-    "the day of a profile": (
-        {"conditions": {"profile": {"own": {"dated": "2026-11-28"}}}},
-        ("dated", "into the name of the profile"),
-    ),
     "a seed that is constant now": (
         {"conditions": {"seed": 1}},
         ("seed is no setting any more, it is always 0",),
@@ -123,7 +119,10 @@ BAD = {
         {"phase1_checkpoint": {"optimizer": {"warmup_epochs": 3.0}}},
         ("warmup_epochs", "optimizer of phase1_checkpoint", "a tenth of the epochs"),
     ),
-    "an early end": ({"phase1_checkpoint": {"patience": 3}}, ("patience", "takes all its epochs")),
+    "an early end": (
+        {"phase1_checkpoint": {"patience": 3}},
+        ("patience", "8 epochs without a better one"),
+    ),
     "memory for images": (
         {"phase1_checkpoint": {"hardware": {"cache_mb": 3}}},
         ("cache_mb", "hardware of phase1_checkpoint", "1 GiB"),

@@ -14,7 +14,7 @@ from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import DataError, IntegrityError, TrainingError
 from streetvision_core.eval import compute_mcc, negative_log_likelihood
 from streetvision_core.models.weights import read_state
-from streetvision_core.training import Checkpoint, pixels, predict_role
+from streetvision_core.training import Checkpoint, loop, pixels, predict_role
 from tests.training.toy import fit, make_backbone, make_toy, publish, stage
 
 
@@ -136,6 +136,15 @@ def test_only_train_and_val_select_are_read(backbone, tmp_path):
     fit(backbone, toy, tmp_path)
     assert {name.split("/")[0] for name in toy.reader.reads} == {"train", "val_select"}
     assert len(toy.reader.reads) == len(set(toy.reader.reads)), "an image that fits the cache is read once"
+
+
+def test_it_stops_when_no_epoch_is_better_any_more(toy, backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "PATIENCE", 2)
+    # At this learning rate nothing changes by more than rounding, so few epochs can be better.
+    checkpoint = fit(backbone, toy, tmp_path, epochs=40, learning_rate=1e-12, ema_decay=0.0)
+    last = checkpoint.epochs[-1].epoch
+    assert last < 40
+    assert last - checkpoint.best.epoch == 2
 
 
 @pytest.mark.parametrize(("batch_size", "what"), [(2, "training loss"), (12, "logits on val_select")])

@@ -19,6 +19,9 @@ from tests.training.interrupt import RECIPE, edit_checkpoint, fit_until
 from tests.training.runs import Run
 from tests.training.toy import fit, make_toy
 
+# No epoch can be better than the first, because nothing changes: with a patience of 3 it stops after epoch 4.
+STOPPED = {"epochs": 40, "learning_rate": 1e-30, "ema_decay": 0.0}
+
 
 def decided(metrics):
     """What follows from seed, images and configuration."""
@@ -50,6 +53,17 @@ def test_an_interrupted_training_ends_with_the_files_of_an_undisturbed_one(chang
     assert resumed.epochs == whole.epochs
     assert resumed.to_artifact().digest == whole.to_artifact().digest
     assert decided(resumed.metrics) == decided(whole.metrics)
+
+
+def test_early_stopping_counts_the_epochs_before_the_interruption(toy, backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "PATIENCE", 3)
+    whole = fit(backbone, toy, tmp_path / "whole", **STOPPED)
+    assert whole.epochs[-1].epoch == 4
+    fit_until(3, backbone, toy, tmp_path / "first", resume=tmp_path / "resume", **STOPPED)
+    again = fit(backbone, toy, tmp_path / "again", resume=tmp_path / "resume", **STOPPED)
+    assert again.to_artifact().digest == whole.to_artifact().digest
+    taken = fit(backbone, toy, tmp_path / "taken", resume=tmp_path / "resume", **STOPPED)
+    assert taken.to_artifact().digest == whole.to_artifact().digest
 
 
 def test_only_the_missing_epochs_are_trained_and_it_is_said(go_on, undisturbed):

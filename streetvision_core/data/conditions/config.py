@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from streetvision_core.data.conditions.profile import Levels, Profile, Settings
+from streetvision_core.data.conditions.profile import Profile, Settings
 from streetvision_core.data.conditions.shipped import AS_IS, CAMERA, NATIX_CROPS_2025
 from streetvision_core.io import Artifact, json_bytes
 from streetvision_core.io.records import Record, read_record
@@ -44,7 +44,7 @@ class NatixCrops2025(Settings):
     kind: Literal["natix_crops_2025"] = "natix_crops_2025"
 
 
-class Own(Levels):
+class Own(Profile):
     """Levels of one's own."""
 
     kind: Literal["own"] = "own"

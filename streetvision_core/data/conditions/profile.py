@@ -1,4 +1,4 @@
-"""A profile of conditions: named levels, each a list of operations with their constants.
+"""A profile of conditions: named, dated levels, each a list of operations with their constants.
 
 An image is first shrunk until its shorter side has `size` pixels, never enlarged, unless an operation of the
 level crops, which gives `size` x `size` pixels. Then the operations change it one after the other, and it is
@@ -24,7 +24,7 @@ from streetvision_core.errors import ConfigError
 AS_IT_IS = "as_is"
 MOST_LEVELS, MOST_OPERATIONS, MOST_STRENGTHS = 24, 12, 16
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,39}$"
-_DATE = r"^(\d{4}-\d{2}-\d{2})?$"
+_DATE = r"^\d{4}-\d{2}-\d{2}$"
 
 
 class Settings(pydantic.BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -106,32 +106,16 @@ class Level(Settings):
     operations: list[Operation] = Field([], max_length=MOST_OPERATIONS, description="one after the other")
 
 
-class Levels(Settings):
-    """Named levels of conditions, and the size and the encoding in which images arrive under all of them."""
+class Profile(Settings):
+    """A named, dated profile of conditions; without levels every image is as it is."""
 
     name: str = Field("own", pattern=_NAME, description="lower case, at most 40 characters")
+    dated: str = Field(
+        "2026-11-28", pattern=_DATE, description="the day from which on it is meant, YYYY-MM-DD"
+    )
     size: int = Field(256, ge=32, le=1024, description="shorter side in pixels that the model gets to see")
     quality: int = Field(0, ge=0, le=95, description="of the JPEG in which it arrives; 0 for none")
     levels: list[Level] = Field([], max_length=MOST_LEVELS, description="the conditions and their weights")
-
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> Self:
-        counts = Counter((AS_IT_IS, *(level.name for level in self.levels)))
-        repeated = [name for name, count in counts.items() if count > 1]
-        if repeated or (self.levels and not sum(level.weight for level in self.levels)):
-            raise ConfigError(
-                "levels with names of their own, one of them at least with a weight above 0",
-                f"{repeated[0]!r} twice, the name as_is counted" if repeated else "no weight above 0",
-                f"levels of the conditions {self.name}",
-                "Rename one of them." if repeated else "Give one a weight.",
-            )
-        return self
-
-
-class Profile(Levels):
-    """A named profile of conditions, dated where it ships; without levels every image is as it is."""
-
-    dated: str = Field("", pattern=_DATE, description="the day from which on it is meant, YYYY-MM-DD")
 
     @property
     def is_as_is(self) -> bool:
@@ -146,10 +130,9 @@ class Profile(Levels):
 
     @property
     def title(self) -> str:
-        """The name, its date if it has one, and its levels in words."""
+        """The name, its date, and its levels in words."""
         levels = ", ".join(self.names)
-        dated = f" of {self.dated}" if self.dated else ""
-        return f"{self.name}{dated}" + (f": {levels}" if levels else "")
+        return f"{self.name} of {self.dated}" + (f": {levels}" if levels else "")
 
     def table(self) -> list[dict[str, object]]:
         """Return a row for each level: how often it is met, and its operations with their constants."""
@@ -171,3 +154,16 @@ class Profile(Levels):
     def level(self, name: str) -> Level:
         """Return a level by its name."""
         return next(level for level in self.levels if level.name == name)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        counts = Counter((AS_IT_IS, *self.names))
+        repeated = [name for name, count in counts.items() if count > 1]
+        if repeated or (self.levels and not sum(level.weight for level in self.levels)):
+            raise ConfigError(
+                "levels with names of their own, one of them at least with a weight above 0",
+                f"{repeated[0]!r} twice, the name as_is counted" if repeated else "no weight above 0",
+                f"levels of the conditions {self.name}",
+                "Rename one of them." if repeated else "Give one a weight.",
+            )
+        return self
