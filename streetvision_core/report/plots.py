@@ -105,7 +105,8 @@ def plot_confusion_matrix(confusion: Confusion) -> bytes:
         axes.text(column, row + 0.18, f"{share:.1%} of {LABEL_NAMES[row]}", size=10, **look)
     axes.set_xticks((0, 1), LABEL_NAMES)
     axes.set_yticks((0, 1), LABEL_NAMES)
-    title = f"MCC {confusion.mcc:.3f}, accuracy {confusion.accuracy:.1%} on {confusion.total:,} images"
+    reached = f"MCC {confusion.mcc:.3f}, accuracy {confusion.metrics()['accuracy']:.1%}"
+    title = f"{reached} on {confusion.total:,} images" if confusion.total else "No image was answered"
     dress(axes, title=title, x="decision", y="label", grid=False)
     axes.axhline(0.5, color="white", linewidth=3)
     axes.axvline(0.5, color="white", linewidth=3)
