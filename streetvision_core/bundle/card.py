@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.models.views import Views
     from streetvision_core.report.evaluation import Evaluation
-    from streetvision_core.report.figures import Range
     from streetvision_core.report.report import PolicyReport, Report
     from streetvision_core.report.slices import LevelsReport
 
@@ -220,10 +219,10 @@ The policy is `{policy.type}`. {for_markdown(policy.promise(), limit=PARAGRAPH)}
 
 
 def _figures(report: Report, tested: PolicyReport) -> str:
-    metrics, coverage = tested.metrics, tested.coverage
+    metrics, coverage, over = tested.metrics, tested.coverage, tested.coverage.over_groups or "not recorded"
     rows = "\n".join(
-        f"| {metric.name} | {tested.number(metric.name)} | {_ends(tested.interval(metric.name))} |"
-        for metric in METRICS
+        f"| {name} | {tested.number(name)} | {tested.interval(name) or 'not recorded'} |"
+        for name in (metric.name for metric in METRICS)
     )
     figures = (
         f"Of the answered images:\n\n| | | 95 % interval over groups |\n|---|---|---|\n{rows}\n\n"
@@ -237,7 +236,7 @@ def _figures(report: Report, tested: PolicyReport) -> str:
 
 On {report.counts.n} images that took no part in training, selection or calibration
 (`evaluation.json`) it answers {coverage.answered}, which is {coverage.share:.1%} (95 % interval over groups:
-{_ends(coverage.over_groups)}): {metrics["tp"]} hits, {metrics["fn"]} misses, {metrics["fp"]} false alarms.
+{over}): {metrics["tp"]} hits, {metrics["fn"]} misses, {metrics["fp"]} false alarms.
 {deferred}The look number, which is how often these images have judged a model, stands in
 `lineage/evaluation.json`; `streetvision verify .` prints it.
 
@@ -263,10 +262,6 @@ def _conditions(levels: LevelsReport, kind: str) -> str:
 
 Behind each figure stands its 95 % interval over groups.
 """
-
-
-def _ends(interval: Range | None) -> str:
-    return str(interval) if interval else "not recorded"
 
 
 def _verifying() -> str:

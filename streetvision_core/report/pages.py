@@ -22,7 +22,7 @@ import numpy as np
 from markupsafe import Markup
 
 from streetvision_core.escape import for_html
-from streetvision_core.eval.metrics import BRIEF, COUNTS, Confusion
+from streetvision_core.eval.metrics import BRIEF
 from streetvision_core.eval.ranking import risk_coverage_curve
 from streetvision_core.report.conditions import TOLD as LEVELS_TOLD
 from streetvision_core.report.conditions import draw_levels
@@ -134,9 +134,7 @@ def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -
         for kind, one in decided.items()
     }
     plots = {
-        "confusion_matrix.png": plot_confusion_matrix(
-            Confusion(**{name: int(report.lead.metrics[name]) for name in COUNTS})
-        ),
+        "confusion_matrix.png": plot_confusion_matrix(report.lead.metrics),
         "risk_coverage.png": plot_risk_coverages(
             curves, points={kind: (one["coverage"], 1 - one["accuracy"]) for kind, one in stands.items()}
         ),

@@ -120,8 +120,7 @@ def _interval_problems(where: str, one: PolicyReport) -> Iterator[str]:
     holders: list[tuple[str, Any, Any]] = [("", one.metrics, one.intervals or ())]
     holders += [(f" where {part.attribute} is {part.value}", part.metrics, part) for part in one.slices]
     for which, metrics, holder in holders:
-        ranges = ((name, interval) for name, interval in holder if isinstance(interval, Range))
-        shown += [(f"{name}{which}", metrics.get(name), interval) for name, interval in ranges]
+        shown += [(f"{name}{which}", metrics.get(name), of) for name, of in holder if isinstance(of, Range)]
     for name, value, interval in shown:
         if value is None or interval is None or interval.method == "bootstrap-bca":
             continue

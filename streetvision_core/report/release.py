@@ -62,7 +62,7 @@ class Judged(Record):
     def text(self, setting: Setting) -> str:
         """Return the figure with its interval, and the limit."""
         side = "above" if setting == "min_mcc" else "below"
-        ends = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None else ""
+        ends = f" ({self.low:.3f} to {self.high:.3f})" if self.low is not None else ""
         return f"{LABELS[_METRICS[setting]]} {self.value:.3f}{ends}, which has to be {side} {self.limit:g}"
 
     def problem(self, setting: Setting) -> str:

@@ -28,7 +28,7 @@ from streetvision_core.data.groups import count_groups
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.decisions import answers
 from streetvision_core.eval.intervals import LEVEL, Interval, difference_interval, rate_interval
-from streetvision_core.eval.metrics import COUNTS
+from streetvision_core.eval.metrics import COUNTS, Confusion
 from streetvision_core.graph import POLICIES
 from streetvision_core.io.records import Record
 from streetvision_core.policies.registry import AnyPolicy
@@ -46,7 +46,7 @@ from streetvision_core.report.figures import (
     ranking_of,
     require_metrics,
 )
-from streetvision_core.report.slices import LevelsReport, Slice, group_counts, metrics_of, slice_of
+from streetvision_core.report.slices import LevelsReport, Slice, group_counts, slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -387,7 +387,7 @@ def _policy_report(
             interval=range_of(rate_interval(counts.sum(axis=1), sizes)),
             groups=sizes.size,
         ),
-        metrics=metrics_of(counts),
+        metrics=Confusion(*counts.sum(axis=0).tolist()).metrics(),
         intervals=intervals_of(counts) if counts.any() else None,
         ranking=ranking_of(tested.labels, margins, confidence=decided.confidence, groups=unit),
         calibration=calibrations_of(

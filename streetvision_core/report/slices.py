@@ -128,7 +128,7 @@ def slice_of(counts: Integers, *, attribute: str, value: str, n: int) -> Slice:
         n=n,
         answered=answered,
         too_small=answered < SMALLEST_SLICE,
-        metrics=metrics_of(counts),
+        metrics=Confusion(*counts.sum(axis=0).tolist()).metrics(),
         **{name: getattr(known, name, None) for name in (*(metric.name for metric in BRIEF), "groups")},
     )
 
@@ -138,8 +138,3 @@ def group_counts(labels: Bools, said: Bools, taken: Bools, unit: Units) -> Integ
     cell = np.where(said == labels, ~labels, np.where(said, 2, 3))
     size = 4 * (int(unit.max()) + 1)
     return np.bincount((unit * 4 + cell)[taken], minlength=size).reshape(-1, 4)
-
-
-def metrics_of(counts: Integers) -> dict[str, int | float]:
-    """Return the metrics of `counts` [G, 4]."""
-    return dict(Confusion(*counts.sum(axis=0).tolist()).metrics())

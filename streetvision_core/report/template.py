@@ -55,8 +55,7 @@ _HEAD = """\
 </head>
 <body>
 {% macro share(value) %}{{ "%.1f %%" | format(100 * value) }}{% endmacro %}
-{% macro between(range) %}<span class="muted">{{ "%.3f" | format(range.low) }} to {{ "%.3f" | format(range.high) }}</span>{% endmacro %}
-{% macro over(range) %}<br>{% if range %}{{ between(range) }}{% else %}<span class="muted">not recorded</span>{% endif %}{% endmacro %}
+{% macro over(range) %}<br><span class="muted">{% if range %}{{ "%.3f" | format(range.low) }} to {{ "%.3f" | format(range.high) }}{% else %}not recorded{% endif %}</span>{% endmacro %}
 {% macro figure(name, value, range) %}<td data-name="{{ name }}"><span>{{ "%.3f" | format(value) }}{{ " " }}{{ over(range) }}</span></td>{% endmacro %}
 {% macro heads() %}{% for metric in brief %}<th scope="col">{{ metric.label }}</th>{% endfor %}{% endmacro %}
 {% macro metrics(one) %}

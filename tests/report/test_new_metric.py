@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from sklearn.metrics import recall_score
+from sklearn.metrics import precision_score
 
 from streetvision_core.bundle import Evaluation, evaluate, verify_bundle
 from streetvision_core.bundle.card import CardFacts, card_metrics, readme
@@ -19,7 +19,7 @@ from streetvision_core.report.report import Report
 from tests.attacks.test_text import card
 from tests.bundle.chain import checkpoint_of
 
-ADDED = Metric("specificity", "right of none (TNR)", ("tn",), ("tn", "fp"), brief=True)
+ADDED = Metric("npv", "right when none (NPV)", ("tn",), ("tn", "fn"), brief=True)
 
 
 @pytest.fixture
@@ -58,13 +58,12 @@ def test_it_is_in_the_report_with_its_interval_and_in_every_table(evaluation, ch
     one = report.of("threshold")
     labels = [row.label for row in evaluation.tested]
     said = [int(row.decisions["threshold"] == "roadwork") for row in evaluation.tested]
-    assert one.metrics["specificity"] == pytest.approx(recall_score(labels, said, pos_label=0))
-    interval = one.interval("specificity")
-    assert interval.low <= one.metrics["specificity"] <= interval.high
-    assert interval.low == pytest.approx(1 - one.interval("fpr").high)
+    assert one.metrics["npv"] == pytest.approx(precision_score(labels, said, pos_label=0))
+    interval = one.interval("npv")
+    assert interval.low <= one.metrics["npv"] <= interval.high
     for rows in (policy_rows(report), slice_rows(report), level_rows(report)):
         assert all(ADDED.label in row for row in rows)
-    assert level_rows(report)[0][ADDED.label] == one.text("specificity")
+    assert level_rows(report)[0][ADDED.label] == one.text("npv")
     page = evaluation.pages[PAGE_NAME].decode()
     assert page.count(f"{ADDED.label}</th>") == 3
     assert recount(evaluation, chain) == []
@@ -75,26 +74,26 @@ def test_it_is_on_the_card_and_in_the_front_matter(evaluation):
     assert isinstance(facts, CardFacts)
     text = readme(replace(facts, evaluation=evaluation)).decode()
     one = evaluation.report.of("threshold")
-    value, interval = one.metrics["specificity"], one.interval("specificity")
-    assert f"| specificity | {value:.3f} | {interval} |" in text
-    assert "type: specificity" in text
-    assert "name: Specificity" in text
+    value, interval = one.metrics["npv"], one.interval("npv")
+    assert f"| npv | {value:.3f} | {interval} |" in text
+    assert "type: npv" in text
+    assert "name: Npv" in text
     assert f"| as_is | {' | '.join(one.cells().values())} |" in text
-    assert card_metrics(one)["specificity"] == value
+    assert card_metrics(one)["npv"] == value
 
 
 def test_a_report_that_claims_more_of_it_is_found(evaluation, chain):
     report = evaluation.report
     one = report.of("threshold")
-    better = one.intervals.model_copy(update={"specificity": one.intervals.mcc})
-    for update in ({"metrics": {**one.metrics, "specificity": 0.123}}, {"intervals": better}):
+    better = one.intervals.model_copy(update={"npv": one.intervals.mcc})
+    for update in ({"metrics": {**one.metrics, "npv": 0.123}}, {"intervals": better}):
         policies = {**report.policies, "threshold": one.model_copy(update=update)}
         forged = replace(evaluation, report=report.model_copy(update={"policies": policies}))
         assert any("of threshold, " in fault for fault in recount(forged, chain))
 
 
 def test_what_was_written_before_it_verifies_and_says_that_it_was_not_recorded(older, chain, bundle, added):
-    assert "specificity" not in older.report.of("threshold").metrics
+    assert "npv" not in older.report.of("threshold").metrics
     assert recount(older, chain) == []
     assert "MCC" in verify_bundle(bundle).summary()
     assert policy_rows(older.report)[0][ADDED.label] == "not recorded"

@@ -176,10 +176,9 @@ def _read(text: str) -> FrontMatter | None:
 
 
 def _same(shown: Metric, given: Metric) -> bool:
-    pairs = [(shown.value, given.value)]
-    if shown.args and given.args:
-        pairs += [(shown.args.low, given.args.low), (shown.args.high, given.args.high)]
-    return shown.name == given.name and all(same_numbers(*pair) for pair in pairs)
+    intervals = [one.args.model_dump() for one in (shown, given) if one.args]
+    same = shown.name == given.name and same_numbers(shown.value, given.value)
+    return same and (len(intervals) < 2 or same_numbers(*intervals))
 
 
 def page_of(readme: bytes) -> str:
