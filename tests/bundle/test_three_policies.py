@@ -15,6 +15,7 @@ from streetvision_core.bundle import (
     load_bundle,
     verify_bundle,
 )
+from streetvision_core.bundle.layout import CARD
 from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
@@ -250,7 +251,7 @@ def test_a_scrc_that_defers_everything_is_never_exported_silently(branch, tmp_pa
     assert "allow_degenerate" in caught.value.action
 
 
-def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(branch):
+def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(branch, tmp_path):
     policy = certify(branch, INFEASIBLE)
     evaluate_again(branch)
     bundle = branch.bundle(OTHER_RUN, policy="scrc", allow_degenerate=True)
@@ -268,6 +269,10 @@ def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(br
     assert "val_test   0 of 12 images answered" in summary
     assert "MCC" not in summary.partition("release")[0]
     assert json.loads((bundle / "model_card.json").read_bytes())["metrics"] == {"coverage": 0.0}
+    for mcc in (0.0, 0.9):  # an older version wrote the zeros of no answers
+        target = tmp_path / str(mcc)
+        told = forge_part(bundle, target, CARD, lambda one, mcc=mcc: one["metrics"].update(mcc=mcc))
+        assert verify_bundle(told) if mcc == 0 else refused(told, "shows mcc 0.9, and its record gives 0")
     assert "MCC has no interval over groups, because no image was answered" in " ".join(summary.split())
     pictures = branch.pictures("val_test")
     answers = Predictor.load(bundle).predict(map(pictures.read, branch.splits.roles["val_test"]))
