@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from streetvision_core.escape import for_markdown
+from streetvision_core.eval.metrics import NO_ANSWERS
 from streetvision_core.training.config import PROBE
 from streetvision_core.training.report import EpochReport
 
@@ -56,11 +57,10 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
-NO_ANSWER = "answers no image"
-
-
-def with_interval(value: float, interval: Range | Figure | None) -> str:
-    """Return a number and its 95 % interval over groups, to three decimals."""
+def with_interval(value: float | None, interval: Range | Figure | None) -> str:
+    """Return a number and its 95 % interval over groups, to three decimals; None is that of no answers."""
+    if value is None:
+        return NO_ANSWERS
     if interval is None:
         return f"{value:.3f} (interval over groups not recorded)"
     return f"{value:.3f} (95 %, over groups: {interval.low:.3f} to {interval.high:.3f})"

@@ -7,7 +7,7 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
-from streetvision_assets.metadata import NO_ANSWER, markdown, with_interval
+from streetvision_assets.metadata import markdown, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepOutput
 from streetvision_core.bundle.config import BundleConfig
@@ -107,9 +107,7 @@ def _show_reached(exported: Artifact) -> dict[str, str]:
     facts = {"model": f"{read[CARD]['model_name']}, {read[RECORD]['architecture']}", "policy": kind}
     if EVALUATION in read:
         reached = Report.model_validate_json(json_bytes(read[EVALUATION])).of(kind)
-        facts["MCC on val_test"] = (
-            with_interval(reached.metrics["mcc"], reached.interval("mcc")) if reached.intervals else NO_ANSWER
-        )
+        facts["MCC on val_test"] = with_interval(reached.metric("mcc"), reached.interval("mcc"))
     facts["release"] = Release.model_validate_json(json_bytes(read[RELEASE_NAME])).text()
     return facts
 

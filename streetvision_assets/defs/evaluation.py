@@ -6,7 +6,7 @@ import dagster as dg
 
 from streetvision_assets.checks import Verdict, proof, standard_checks
 from streetvision_assets.conventions import optional_inputs, stage_asset
-from streetvision_assets.metadata import NO_ANSWER, markdown, picture, table, with_interval
+from streetvision_assets.metadata import markdown, picture, table, with_interval
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepOutput
 from streetvision_core.data.index import ImageIndex
@@ -63,9 +63,7 @@ def evaluation(
 def _show_reached(evaluation: Evaluation) -> dict[str, str]:
     """Return the MCC of each policy with its interval over groups."""
     return {
-        f"MCC on val_test, {kind}": with_interval(one.metrics["mcc"], one.interval("mcc"))
-        if one.intervals
-        else NO_ANSWER
+        f"MCC on val_test, {kind}": with_interval(one.metric("mcc"), one.interval("mcc"))
         for kind, one in evaluation.report.policies.items()
     } | {"groups": evaluation.report.reading_of(evaluation.report.lead), **_show_worst(evaluation.report)}
 

@@ -14,6 +14,7 @@ from streetvision_core.bundle.hub.front_matter import front_matter
 from streetvision_core.bundle.layout import ONNX, REDACTED, TIMM_FLOOR, TRANSFORMERS_FLOOR
 from streetvision_core.bundle.model_card import ModelCard, is_unix_time
 from streetvision_core.escape import PARAGRAPH, for_markdown, one_line
+from streetvision_core.eval.metrics import BRIEF, COUNTS, METRICS
 from streetvision_core.io import json_bytes
 from streetvision_core.models.licences import TEXT_NAME, terms_of
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.models.views import Views
     from streetvision_core.report.evaluation import Evaluation
-    from streetvision_core.report.figures import Range
     from streetvision_core.report.report import PolicyReport, Report
     from streetvision_core.report.slices import LevelsReport
 
@@ -45,7 +45,6 @@ machine, path or image is named. Images are named by their SHA-256; each manifes
 SHA-256 of the side file that was left out, so whoever has that can prove that it belongs here.
 """
 DESCRIPTION = "Tells images of streets with roadwork from images without."
-_SHOWN = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,7 @@ def card_metrics(tested: PolicyReport | None) -> dict[str, int | float]:
     """Return the metrics on the card: coverage, those of the README, and the ends of the MCC's interval."""
     if tested is None:
         return {}
-    figures = tested.figures()
-    shown = {name: figures[name] for name in (*_SHOWN, "mcc_low", "mcc_high") if name in figures}
+    shown = {name: figure for name, figure in tested.figures().items() if name not in COUNTS}
     return {"coverage": tested.coverage.share, **shown}
 
 
@@ -224,31 +222,35 @@ The policy is `{policy.type}`. {for_markdown(policy.promise(), limit=PARAGRAPH)}
 
 
 def _figures(report: Report, tested: PolicyReport) -> str:
-    metrics, coverage = tested.metrics, tested.coverage
-    rows = "\n".join(f"| {name} | {metrics[name]:.3f} | {_ends(tested.interval(name))} |" for name in _SHOWN)
+    metrics, coverage, over = tested.metrics, tested.coverage, tested.coverage.over_groups or "not recorded"
+    rows = "\n".join(
+        f"| {name} | {tested.number(name)} | {tested.interval(name) or 'not recorded'} |"
+        for name in (metric.name for metric in METRICS)
+    )
     figures = (
         f"Of the answered images:\n\n| | | 95 % interval over groups |\n|---|---|---|\n{rows}\n\n"
         + fill(report.reading_of(tested), 110)
         if tested.intervals
         else "It answers none of them."
     )
-    interval = coverage.interval if coverage.groups else None
+    deferred = f"{fill(report.deferral_of(tested), 110)}\n" if tested.policy.defers else ""
     return f"""\
 ## Figures
 
 On {report.counts.n} images that took no part in training, selection or calibration
 (`evaluation.json`) it answers {coverage.answered}, which is {coverage.share:.1%} (95 % interval over groups:
-{_ends(interval)}): {metrics["tp"]} hits, {metrics["fn"]} misses, {metrics["fp"]} false alarms.
-The look number, which is how often these images have judged a model, stands in `lineage/evaluation.json`;
-`streetvision verify .` prints it.
+{over}): {metrics["tp"]} hits, {metrics["fn"]} misses, {metrics["fp"]} false alarms.
+{deferred}The look number, which is how often these images have judged a model, stands in
+`lineage/evaluation.json`; `streetvision verify .` prints it.
 
 {figures}
 """
 
 
 def _conditions(levels: LevelsReport, kind: str) -> str:
+    heads = "".join(f" {metric.label} |" for metric in BRIEF)
     rows = "\n".join(
-        f"| {level.value} | {level.metrics['mcc']:.3f} | {_ends(level.mcc)} | {level.metrics['fnr']:.3f} |"
+        f"| {level.value} | {' | '.join(level.cells().values())} | {level.answered} |"
         for level in levels.policies[kind]
     )
     return f"""\
@@ -257,14 +259,12 @@ def _conditions(levels: LevelsReport, kind: str) -> str:
 {fill(levels.tuned_in_words, 110)}
 {fill(levels.reading(kind), 110)}
 
-| level of {for_markdown(levels.profile.partition(":")[0])} | MCC | 95 % interval over groups | missed |
-|---|---|---|---|
+| level of {for_markdown(levels.profile.partition(":")[0])} |{heads} answered |
+|{"---|" * (len(BRIEF) + 2)}
 {rows}
+
+Behind each figure stands its 95 % interval over groups.
 """
-
-
-def _ends(interval: Range | None) -> str:
-    return f"{interval.low:.3f} to {interval.high:.3f}" if interval else "not recorded"
 
 
 def _verifying() -> str:
@@ -333,11 +333,11 @@ def _loading_onnx(facts: CardFacts) -> str:
 
 def _limits(tested: PolicyReport | None, *, redacted: bool) -> str:
     slices = tested.slices if tested else ()
-    weak = [part for part in slices if not part.too_small and part.accuracy]
+    weak = [part for part in slices if not part.too_small]
     lines = [
         f"- {for_markdown(part.attribute)} {for_markdown(part.value)}:"
-        f" accuracy {part.metrics['accuracy']:.3f} ({_ends(part.accuracy if part.groups else None)}) on"
-        f" {part.answered} of {part.n} images{f', {part.reading}' if part.reading else ''}\n"
+        f" accuracy {part.text('accuracy')} on {part.answered} of {part.n} images"
+        f"{f', {part.reading}' if part.reading else ''}\n"
         for part in weak[:3]
     ]
     worst = (

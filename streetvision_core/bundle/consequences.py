@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from streetvision_core.bundle.agreement import disagreements
-from streetvision_core.bundle.card import card_metrics
 from streetvision_core.bundle.golden import answer_problems
 from streetvision_core.bundle.hub.front_matter import front_matter_problems
 from streetvision_core.bundle.layout import (
@@ -33,7 +32,7 @@ from streetvision_core.data.splits import splits_problems
 from streetvision_core.errors import field_faults
 from streetvision_core.escape import one_line
 from streetvision_core.eval.decisions import same_numbers
-from streetvision_core.eval.metrics import Confusion
+from streetvision_core.eval.metrics import COUNTS, Confusion
 from streetvision_core.graph import BUNDLE, POLICIES, POLICY_STEPS, role_violations
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import bytes_digest, json_bytes, manifest_problems
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import Policy
     from streetvision_core.io import StepManifest
 
-_COUNTS = ("tp", "tn", "fp", "fn")
 _ROW = re.compile(r"^\| (\w+) \| (-?\d+\.\d{3}) \|", re.MULTILINE)
 _ANSWERED = re.compile(r"(\d+) hits, (\d+) misses,\s+(\d+) false alarms")
 _LICENCE = re.compile(r"Licence of the weights in this folder: (.*)\n")
@@ -153,8 +151,8 @@ def _miscounted(name: str, document: Any, place: str = "") -> Iterator[str]:
     """Compute every metric that stands beside its four counts again."""
     if isinstance(document, list):
         document = dict(enumerate(document))
-    if all(type(document.get(count)) is int for count in _COUNTS):
-        counted = Confusion(**{count: document[count] for count in _COUNTS})
+    if all(type(document.get(count)) is int for count in COUNTS):
+        counted = Confusion(**{count: document[count] for count in COUNTS})
         again = counted.metrics() if min(counted.tp, counted.tn, counted.fp, counted.fn) >= 0 else {}
         wrong = [
             one
@@ -182,15 +180,16 @@ def _shown_problems(records: Records) -> Iterator[str]:
     ]
     if report is not None:
         step = records.lineage[EVALUATION_STEP]
-        claims.append((f"{LINEAGE_PREFIX}{EVALUATION_STEP}.json", step.metrics, report.figures()))
-    shown = {"coverage": tested.coverage.share, **tested.figures()} if tested else {}
-    claims.append((MANIFEST_NAME, records.contents.manifest.metrics, shown))
-    claims.append((CARD, records.card.metrics, card_metrics(tested)))
+        figures = {**report.lead.metrics, **report.figures()}
+        claims.append((f"{LINEAGE_PREFIX}{EVALUATION_STEP}.json", step.metrics, figures))
+    # All metrics: an older version showed those of no answers as well.
+    shown = {"coverage": tested.coverage.share, **tested.metrics, **tested.figures()} if tested else {}
+    claims += [(MANIFEST_NAME, records.contents.manifest.metrics, shown), (CARD, records.card.metrics, shown)]
     for where, recorded, found in claims:
         for name in sorted(recorded.keys() & found.keys()):
             if not same_numbers(float(recorded[name]), float(found[name])):
                 yield f"{where} shows {name} {recorded[name]}, and its record gives {found[name]}"
-    if strange := sorted(records.card.metrics.keys() - card_metrics(tested).keys()):
+    if strange := sorted(records.card.metrics.keys() - shown.keys()):
         yield f"{CARD} shows {', '.join(strange)}, which nothing here gives"
 
 

@@ -26,8 +26,6 @@ from streetvision_core.models.views import find_views
 if TYPE_CHECKING:
     import os
 
-    from streetvision_core.report.figures import Range
-
 
 @dataclass(frozen=True)
 class Verification:
@@ -87,11 +85,10 @@ class Verification:
         evaluation, tested = self.bundle.evaluation, self.bundle.tested
         if evaluation is None or tested is None:
             return "not evaluated"
-        return (
-            f"MCC {tested.metrics['mcc']:.3f}{_ends(tested.interval('mcc'))},"
-            f" accuracy {tested.metrics['accuracy']:.3f}{_ends(tested.interval('accuracy'))},"
-            f" {tested.coverage.answered} of {evaluation.counts.n} images answered"
-        )
+        answered = f"{tested.coverage.answered} of {evaluation.counts.n} images answered"
+        if not tested.coverage.answered:
+            return answered
+        return f"MCC {tested.text('mcc')}, accuracy {tested.text('accuracy')}, {answered}"
 
     def _looks(self) -> dict[str, str]:
         """Return which look at its role each step says that it took, and how many the export counted."""
@@ -164,8 +161,3 @@ def verify_bundle(
         )
     onnx = prove_shipped(bundle, predictor)
     return Verification(bundle, golden=len(bundle.expected.pictures), onnx=onnx)
-
-
-def _ends(interval: Range | None) -> str:
-    """Return the ends of an interval as they stand behind a figure; empty where there is none."""
-    return "" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"

@@ -36,6 +36,8 @@ Answer: TypeAlias = Literal["none", "roadwork"]
 Decision: TypeAlias = Literal["none", "roadwork", "defer"]
 ANSWERS: tuple[Answer, ...] = ("none", "roadwork")
 DECISIONS: tuple[Decision, ...] = (*ANSWERS, "defer")
+# The metrics of which every version records intervals as well.
+_OF_EVERY_VERSION = ("mcc", "accuracy", "fnr", "fpr")
 # What another machine's rounding may change in a number that is computed from the same numbers.
 ROUNDING = 1e-9
 # What a policy can be told of images besides their logits, each an array [N] or [N, D].
@@ -211,12 +213,12 @@ def percent(share: float) -> str:
 def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> bool:
     """Compare JSON values, words in today's, floats within a relative tolerance and a tenth of it absolutely.
 
-    Of two dictionaries of metrics, what both hold is compared: a metric that only one of them has was not
-    recorded then, or is not known any more, and that is no difference.
+    Of two dictionaries of metrics or their intervals, what both hold is compared: a metric that only one of
+    them has was not recorded then, or is not known any more, and that is no difference.
     """
     if isinstance(recorded, dict) and isinstance(fitted, dict):
         shared = recorded.keys() & fitted.keys()
-        complete = recorded.keys() == fitted.keys() or shared.issuperset(METRICS_OF_FIRST_SCHEMA)
+        complete = recorded.keys() == fitted.keys() or shared.issuperset(_OF_EVERY_VERSION)
         return complete and all(
             same_numbers(recorded[key], fitted[key], tolerance=tolerance) for key in shared
         )

@@ -33,21 +33,21 @@ Sources: Clopper and Pearson, Biometrika 26 (1934), 404-413; Korn and Graubard, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval.metrics import mcc_from_counts
+from streetvision_core.eval.metrics import COUNTS, mcc_from_counts
 from streetvision_core.eval.risk_control import upper_risk_bound
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.eval.inputs import Floats
-    from streetvision_core.eval.metrics import Confusion
+    from streetvision_core.eval.metrics import Confusion, Integers, Metric
 
 LEVEL = 0.95
 # Below this number of groups an interval is rough, and whoever prints one says so.
@@ -131,6 +131,28 @@ def mcc_group_interval(counts: npt.ArrayLike, *, level: float = LEVEL) -> Interv
     effect = _mcc_effect(table) * _few_groups_factor(groups, level)
     exact = _fisher_z(total / effect, level)
     return Interval(exact.low, exact.high, level, method)
+
+
+def f1_group_interval(counts: Integers) -> Interval:
+    """Interval over groups of the F1 of `counts` [G, 4]: tp, tn, fp and fn of each group."""
+    tp, _, fp, fn = counts.T
+    jaccard = rate_interval(tp, tp + fp + fn)
+    # F1 rises with the Jaccard index, which is a rate: F1 = 2 J / (1 + J).
+    low, high = (2 * end / (1 + end) for end in (jaccard.low, jaccard.high))
+    return replace(jaccard, low=low, high=high)
+
+
+# Of the metrics that are no shares of images.
+_INTERVALS = {"mcc": mcc_group_interval, "f1": f1_group_interval}
+
+
+def metric_interval(metric: Metric, counts: Integers) -> Interval | None:
+    """Interval over groups of a metric of `counts` [G, 4], as above; None where none is known of it."""
+    if not metric.trials:
+        return _INTERVALS[metric.name](counts) if metric.name in _INTERVALS else None
+    by_name = dict(zip(COUNTS, counts.T, strict=True))
+    events, trials = (sum(by_name[cell] for cell in cells) for cells in (metric.events, metric.trials))
+    return rate_interval(events, trials)
 
 
 def fewest_groups(counts: npt.ArrayLike) -> int:
@@ -253,7 +275,7 @@ def _fisher_z(cells: Floats, level: float) -> Interval:
 
 
 def _mcc(cells: Floats) -> float:
-    mcc = float(mcc_from_counts(**dict(zip(("tp", "tn", "fp", "fn"), cells, strict=True))))
+    mcc = float(mcc_from_counts(**dict(zip(COUNTS, cells, strict=True))))
     # Products of counts that are no whole numbers may be a hair too large.
     return min(1.0, max(-1.0, mcc))
 

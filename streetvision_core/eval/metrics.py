@@ -1,7 +1,8 @@
-"""The eleven numbers of a binary classifier, from four counts.
+"""The metrics of a binary classifier, from four counts.
 
-Labels and decisions are validated, counted once into a `Confusion`, and every number is a property of
-that record; roadwork (1) is the positive class. The formula of MCC stands in `mcc_from_counts` and
+Labels and decisions are validated and counted once into a `Confusion`; roadwork (1) is the positive class.
+`METRICS` is the one table of what is computed of that record, and of what people read: records, the report,
+the card, the hub and the tables of the UI go through it. The formula of MCC stands in `mcc_from_counts` and
 nowhere else: thresholds, plots and reports all come here.
 
 Where a denominator is zero the value is 0, as in scikit-learn with `zero_division=0`: precision without
@@ -33,8 +34,41 @@ if TYPE_CHECKING:
     Groups: TypeAlias = Sequence[str] | npt.NDArray[Any]
 
 
+COUNTS = ("tp", "tn", "fp", "fn")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of decisions: its name in records, and the label that people read.
+
+    A share of images counts the cells `events` among the cells `trials`; its value and its interval follow.
+    Any other metric is the property of `Confusion` of its name, and has an interval where
+    `eval/intervals.py` knows one. A `brief` metric stands in the tables of policies, slices and levels too,
+    which hold a few.
+    """
+
+    name: str
+    label: str
+    events: tuple[str, ...] = ()
+    trials: tuple[str, ...] = ()
+    brief: bool = False
+
+
+METRICS = (
+    Metric("mcc", "MCC", brief=True),
+    Metric("accuracy", "accuracy", ("tp", "tn"), COUNTS, brief=True),
+    Metric("precision", "precision", ("tp",), ("tp", "fp")),
+    Metric("recall", "recall", ("tp",), ("tp", "fn")),
+    Metric("f1", "F1"),
+    Metric("fnr", "missed (FNR)", ("fn",), ("tp", "fn"), brief=True),
+    Metric("fpr", "false alarms (FPR)", ("fp",), ("fp", "tn"), brief=True),
+)
+BRIEF = tuple(metric for metric in METRICS if metric.brief)
+LABELS = {metric.name: metric.label for metric in METRICS}
+# What stands in place of any metric where no image was answered.
+NO_ANSWERS = "no answers"
 # What every record of metrics holds, whichever version wrote it. It is frozen: a metric that is added later
-# goes into `Confusion.metrics` alone, or every record that lacks it would count as damaged.
+# goes into `METRICS` alone, or every record that lacks it would count as damaged.
 METRICS_OF_FIRST_SCHEMA = (
     "mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr", "tp", "tn", "fp", "fn"
 )  # fmt: skip
@@ -78,50 +112,21 @@ class Confusion:
         return float(mcc_from_counts(tp=self.tp, tn=self.tn, fp=self.fp, fn=self.fn))
 
     @property
-    def accuracy(self) -> float:
-        """Share of right decisions."""
-        return _ratio(self.tp + self.tn, self.total)
-
-    @property
-    def precision(self) -> float:
-        """Share of roadwork among what was called roadwork."""
-        return _ratio(self.tp, self.tp + self.fp)
-
-    @property
-    def recall(self) -> float:
-        """Share of roadwork that was found."""
-        return _ratio(self.tp, self.tp + self.fn)
-
-    @property
     def f1(self) -> float:
         """Harmonic mean of precision and recall."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
-
-    @property
-    def fnr(self) -> float:
-        """Share of roadwork that was missed."""
-        return _ratio(self.fn, self.tp + self.fn)
-
-    @property
-    def fpr(self) -> float:
-        """Share of plain streets that raised a false alarm."""
-        return _ratio(self.fp, self.fp + self.tn)
+        whole = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / whole if whole else 0.0
 
     def metrics(self) -> dict[str, float | int]:
-        """All eleven numbers under their names; the counts are int, the rest float."""
-        return {
-            "mcc": self.mcc,
-            "accuracy": self.accuracy,
-            "precision": self.precision,
-            "recall": self.recall,
-            "f1": self.f1,
-            "fnr": self.fnr,
-            "fpr": self.fpr,
-            "tp": self.tp,
-            "tn": self.tn,
-            "fp": self.fp,
-            "fn": self.fn,
-        }
+        """Return every metric of `METRICS`, float, and the four counts, int, by name."""
+        return {metric.name: self._value(metric) for metric in METRICS} | vars(self)
+
+    def _value(self, metric: Metric) -> float:
+        if not metric.trials:
+            value: float = getattr(self, metric.name)
+            return value
+        events, trials = (sum(vars(self)[cell] for cell in cells) for cells in (metric.events, metric.trials))
+        return events / trials if trials else 0.0
 
 
 def count_confusion(y_true: Values, y_pred: Values) -> Confusion:
@@ -148,7 +153,7 @@ def compute_mcc(y_true: Values, y_pred: Values) -> float:
 
 
 def compute_all_metrics(y_true: Values, y_pred: Values) -> dict[str, float | int]:
-    """Compute mcc, accuracy, precision, recall, f1, fnr, fpr (float) and tp, tn, fp, fn (int).
+    """Compute the metrics of `METRICS` (float), and tp, tn, fp, fn (int), by name.
 
     Takes labels and decisions, [N] of 0/1 or bool each. Zero denominators give 0 (see the module).
 
@@ -197,7 +202,3 @@ def _units(groups: Groups | None, images: int) -> tuple[npt.NDArray[np.intp], in
     names, unit = np.unique(np.asarray(groups), return_inverse=True)
     require_equal_length(images=np.empty(images, np.bool_), groups=unit)
     return unit, names.size
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0

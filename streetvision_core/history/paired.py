@@ -89,9 +89,9 @@ class PairedEvaluations:
         """Return every comparison in a sentence, with its numbers."""
         sentences = []
         for pair in (self.policies or {}).values():
-            difference, interval = _difference(pair)
+            a, b, difference, interval = _figures(pair)
             sentences.append(
-                f"MCC {pair.mcc_a:.4f} of A and {pair.mcc_b:.4f} of B, B - A {difference} {interval}, p"
+                f"MCC {a} of A and {b} of B, B - A {difference} {interval}, p"
                 f" {pair.p_value:.2g}, on {count_text(pair.n, 'image')} that both answer, of"
                 f" {pair.pictures} in {self._groups()}. {_sentence(pair)}"
             )
@@ -267,15 +267,16 @@ def _facts(pair: PairedComparison) -> dict[str, Any]:
 
 
 def _row(name: str, pair: PairedComparison) -> list[str]:
-    difference, interval = _difference(pair)
     counts = (str(pair.only_a_right), str(pair.only_b_right), f"{pair.p_value:.2g}")
-    return [f"  {name}", str(pair.n), f"{pair.mcc_a:.4f}", f"{pair.mcc_b:.4f}", difference, interval, *counts]
+    return [f"  {name}", str(pair.n), *_figures(pair), *counts]
 
 
-def _difference(pair: PairedComparison) -> tuple[str, str]:
-    """Return the difference of the MCCs and its interval."""
-    ends = pair.interval
-    return f"{pair.mcc_difference:+.4f}", f"[{ends.low:+.4f}, {ends.high:+.4f}]" if ends else "-"
+def _figures(pair: PairedComparison) -> tuple[str, str, str, str]:
+    """Return both MCCs, their difference and its interval; dashes where both answer no image."""
+    if not pair.n:
+        return "-", "-", "-", "-"
+    ends = f"[{pair.interval.low:+.4f}, {pair.interval.high:+.4f}]" if pair.interval else "-"
+    return f"{pair.mcc_a:.4f}", f"{pair.mcc_b:.4f}", f"{pair.mcc_difference:+.4f}", ends
 
 
 def _sentence(pair: PairedComparison) -> str:

@@ -92,11 +92,6 @@ class RunEntry:
         made = self._computed() or list(self.steps.values())
         return sorted({code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
 
-    def metric(self, name: str, steps: Sequence[str]) -> float | None:
-        """Return the metric of this name that the first of these steps in the run reports."""
-        made = (self.steps[step]["metrics"] for step in steps if step in self.steps)
-        return next((metrics[name] for metrics in made if name in metrics), None)
-
     def facts(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return {
@@ -140,7 +135,10 @@ class RunEntry:
 
     def _with_interval(self, name: str, steps: Sequence[str]) -> str:
         """Return a MCC with its interval over groups, where the step that reports it recorded one."""
-        made = (self.steps[step]["metrics"] for step in steps if step in self.steps)
+        made = [self.steps[step]["metrics"] for step in steps if step in self.steps]
+        # Older versions recorded an MCC of 0 where a policy answers nothing.
+        if any(all(metrics.get(cell) == 0 for cell in ("tp", "tn", "fp", "fn")) for metrics in made):
+            return "no answers"
         metrics = next((metrics for metrics in made if name in metrics), None)
         if metrics is None:
             return ""

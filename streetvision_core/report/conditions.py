@@ -17,18 +17,11 @@ SECTION = """\
 <p class="warning">{{ levels.reading(lead.policy.type) }}</p>
 <p>{{ levels.tuned_in_words }}</p>
 <table>
-<thead><tr><th scope="col" class="word">level</th><th scope="col">MCC</th><th scope="col">accuracy</th>
-<th scope="col">missed (FNR)</th><th scope="col">false alarms (FPR)</th>
-<th scope="col">answered</th></tr></thead>
+<thead><tr><th scope="col" class="word">level</th>{{ heads() }}<th scope="col">answered</th></tr></thead>
 <tbody>
 {% for part in levels.policies[lead.policy.type] %}
 <tr><td class="word" data-name="level">{{ part.value }}</td>
-{% for metric, name in (
-  ("mcc", "MCC"), ("accuracy", "accuracy"), ("fnr", "missed (FNR)"), ("fpr", "false alarms (FPR)")
-) %}
-{% if part.answered %}{{ figure(name, part.metrics[metric], part[metric]) }}
-{% else %}<td data-name="{{ name }}">-</td>{% endif %}
-{% endfor %}
+{{ metrics(part) }}
 <td data-name="answered">{{ "{:,}".format(part.answered) }} of {{ "{:,}".format(part.n) }}</td></tr>
 {% endfor %}
 </tbody>
@@ -49,17 +42,7 @@ def level_rows(report: Report) -> list[dict[str, Any]]:
     if report.conditions is None:
         return []
     return [
-        {
-            "level": level.value,
-            **{
-                name: f"{level.metrics[name]:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-                if (interval := getattr(level, name))
-                else "-"
-                for name in ("mcc", "accuracy", "fnr", "fpr")
-            },
-            "answered": level.answered,
-            "images": level.n,
-        }
+        {"level": level.value, **level.cells(), "answered": level.answered, "images": level.n}
         for level in report.conditions.policies[report.lead.policy.type]
     ]
 

@@ -1,4 +1,4 @@
-"""The figures of a report beside its eleven metrics: how sure they are, how well it ranks and is calibrated.
+"""The figures of a report beside its metrics: how sure they are, how well it ranks and is calibrated.
 
 Intervals are over groups of images that belong together (`eval/intervals.py`); where every group is a single
 image they are those over images as well. Reports of before 2026-11-29 have intervals over images and a
@@ -15,15 +15,18 @@ MCE is the error of one bin, often of a few images: below 1,000 images there is 
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from abc import abstractmethod
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
 from streetvision_core.eval.calibration import negative_log_likelihood
+from streetvision_core.eval.decisions import Metrics
 from streetvision_core.eval.folds import units_of_classes
-from streetvision_core.eval.intervals import FEW_GROUPS, mcc_group_interval, rate_interval
+from streetvision_core.eval.intervals import FEW_GROUPS, metric_interval
+from streetvision_core.eval.metrics import BRIEF, COUNTS, METRICS, NO_ANSWERS
 from streetvision_core.eval.ranking import auroc, auroc_interval, average_precision, risk_coverage_curve
 from streetvision_core.eval.reliability import (
     brier_score,
@@ -37,6 +40,9 @@ from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.io.records import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     import numpy.typing as npt
 
     from streetvision_core.eval.inputs import Bools, Floats
@@ -65,6 +71,9 @@ class Range(Record):
             raise ValueError(f"{self.low} is above {self.high}")
         return self
 
+    def __str__(self) -> str:
+        return f"{self.low:.3f} to {self.high:.3f}"
+
 
 class Groups(Record):
     """The groups that figures are of: all of them, and those with an image of either label."""
@@ -92,13 +101,15 @@ class Bootstrap(Record):
     seed: int
 
 
-class Intervals(Record):
+class Intervals(Record, extra="allow"):
     """Intervals over `groups` of the metrics of the same names.
 
+    Fields are those of the first schema; a metric that was added to `eval.metrics.METRICS` later is an extra.
     Without `groups` an older version wrote them: they take images as independent, those of precision, recall
     and F1 were not recorded, and `mcc_by_group` is a bootstrap.
     """
 
+    __pydantic_extra__: dict[str, Range] = Field(init=False)
     mcc: Range
     mcc_by_group: Range | None = None
     accuracy: Range
@@ -114,8 +125,47 @@ class Intervals(Record):
         """Return the interval over groups of a metric; None where it was not recorded."""
         if self.groups is None:
             return self.mcc_by_group if name == "mcc" else None
-        interval: Range | None = getattr(self, name)
+        interval: Range | None = getattr(self, name, None)
         return interval
+
+
+class Figures(Record):
+    """Metrics of the answered images, as they are shown; where none is answered they are recorded as 0."""
+
+    metrics: Metrics
+
+    @abstractmethod
+    def interval(self, name: str) -> Range | None:
+        """Return the interval over groups of a metric; None where none was recorded."""
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric; None where no image was answered, or the version that wrote it did not know it."""
+        return self.metrics.get(name) if self._has_answers else None
+
+    def number(self, name: str) -> str:
+        """Return a metric in words, to three decimals."""
+        if (value := self.metric(name)) is not None:
+            return f"{value:.3f}"
+        return "not recorded" if self._has_answers else NO_ANSWERS
+
+    def text(self, name: str) -> str:
+        """Return a metric in words, with its interval over groups."""
+        number = self.number(name)
+        return number if self.metric(name) is None else with_interval(number, self.interval(name))
+
+    def cells(self) -> dict[str, str]:
+        """Return the brief metrics as cells of a table, by their labels."""
+        return {metric.label: self.text(metric.name) for metric in BRIEF}
+
+    @property
+    def _has_answers(self) -> bool:
+        return any(self.metrics[cell] for cell in COUNTS)
+
+
+def require_metrics(intervals: Mapping[str, Any] | None, metrics: Mapping[str, float]) -> None:
+    """Raise ValueError where an interval is of no metric that is recorded beside it."""
+    if strange := sorted((intervals or {}).keys() - metrics.keys()):
+        raise ValueError(f"intervals of {', '.join(strange)}, which no metric here is called")
 
 
 class Ranking(Record):
@@ -158,21 +208,12 @@ def intervals_of(counts: Integers) -> Intervals:
     """Intervals over groups of decisions, of `counts` [G, 4]: tp, tn, fp and fn of each group."""
     counts = counts[counts.any(axis=1)]
     tp, tn, fp, fn = counts.T
-    jaccard = rate_interval(tp, tp + fp + fn)
-    # F1 rises with the Jaccard index, which is a rate: F1 = 2 J / (1 + J).
-    f1 = replace(jaccard, low=2 * jaccard.low / (1 + jaccard.low), high=2 * jaccard.high / (1 + jaccard.high))
-    return Intervals(
-        mcc=range_of(mcc_group_interval(counts)),
-        accuracy=range_of(rate_interval(tp + tn, tp + tn + fp + fn)),
-        precision=range_of(rate_interval(tp, tp + fp)),
-        recall=range_of(rate_interval(tp, tp + fn)),
-        f1=range_of(f1),
-        fnr=range_of(rate_interval(fn, tp + fn)),
-        fpr=range_of(rate_interval(fp, fp + tn)),
-        groups=Groups(
-            n=len(counts), roadwork=int(np.count_nonzero(tp + fn)), none=int(np.count_nonzero(tn + fp))
-        ),
+    known = {metric.name: metric_interval(metric, counts) for metric in METRICS}
+    groups = Groups(
+        n=len(counts), roadwork=int(np.count_nonzero(tp + fn)), none=int(np.count_nonzero(tn + fp))
     )
+    ranges = {name: range_of(interval) for name, interval in known.items() if interval}
+    return Intervals.model_validate({**ranges, "groups": groups})
 
 
 def ranking_of(
@@ -214,6 +255,11 @@ def calibrations_of(
         calibrated=_calibration(labels, calibrated, nll=float(log_losses(calibrated, labels).mean())),
         perfect=PerfectCalibration(mean=float(drawn.mean()), high=float(np.quantile(drawn, 0.95))),
     )
+
+
+def with_interval(number: str, interval: Range | None) -> str:
+    """Return a figure in words with its interval over groups."""
+    return f"{number} ({'interval over groups not recorded' if interval is None else interval})"
 
 
 def range_of(interval: Interval) -> Range:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,10 +22,11 @@ import numpy as np
 from markupsafe import Markup
 
 from streetvision_core.escape import for_html
-from streetvision_core.eval.metrics import Confusion
+from streetvision_core.eval.metrics import BRIEF
 from streetvision_core.eval.ranking import risk_coverage_curve
 from streetvision_core.report.conditions import TOLD as LEVELS_TOLD
 from streetvision_core.report.conditions import draw_levels
+from streetvision_core.report.figures import with_interval
 from streetvision_core.report.in_use import TOLD, draw_use, expected_rows
 from streetvision_core.report.plots import plot_confusion_matrix
 from streetvision_core.report.report_plots import (
@@ -37,19 +39,14 @@ from streetvision_core.report.template import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import IndexedImage
-    from streetvision_core.report.figures import Range
     from streetvision_core.report.report import Decided, PolicyReport, Report, Tested
     from streetvision_core.report.slices import Slice
 
-# Columns of the tables, and the metrics in them.
-_IN_TABLES = {"MCC": "mcc", "accuracy": "accuracy", "missed (FNR)": "fnr", "false alarms (FPR)": "fpr"}
 PAGE_NAME, PLOT_PREFIX = "report.html", "plots/"
 MISTAKES_SHOWN, MISTAKE_PIXELS = 12, 360
-_NAN = float("nan")
 # What a plot shows, for those who do not see it; the figures stand in the tables.
 _SHOWN_BY = {
     "confusion_matrix.png": "Confusion matrix of the leading policy",
@@ -129,23 +126,23 @@ def _data(chosen: Sequence[IndexedImage], report: Report) -> dict[str, str]:
 
 def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -> dict[str, bytes]:
     """Return the plots by name; without both classes there is no ROC and no precision-recall curve."""
-    policies, lead = report.policies, decided[report.lead.policy.type]
+    stands = {kind: _stand(one) for kind, one in report.policies.items()}
+    lead = decided[report.lead.policy.type]
     margins = np.diff(lead.policy.point.fold(tested.logits), axis=1)[:, 0]
     curves = {
         kind: risk_coverage_curve(one.confidence, one.answers(tested) != tested.labels)
         for kind, one in decided.items()
     }
     plots = {
-        "confusion_matrix.png": plot_confusion_matrix(_confusion(report.lead)),
+        "confusion_matrix.png": plot_confusion_matrix(report.lead.metrics),
         "risk_coverage.png": plot_risk_coverages(
-            curves, points={kind: (one.coverage.share, _risk(one)) for kind, one in policies.items()}
+            curves, points={kind: (one["coverage"], 1 - one["accuracy"]) for kind, one in stands.items()}
         ),
         "reliability.png": plot_reliability(
             lead.policy.probabilities(margins), tested.labels, groups=tested.groups
         ),
     }
     if tested.labels.any() and not tested.labels.all():
-        stands = {kind: _rates(one) for kind, one in policies.items()}
         plots["roc.png"] = plot_roc(
             margins, tested.labels, at={kind: (one["fpr"], one["recall"]) for kind, one in stands.items()}
         )
@@ -175,6 +172,7 @@ def write_page(
     )
     return environment.from_string(PAGE).render(
         report=report,
+        brief=BRIEF,
         lead=report.lead,
         policies=report.policies,
         identity=identity,
@@ -198,13 +196,8 @@ def policy_rows(report: Report) -> list[dict[str, object]]:
         {
             "policy": kind,
             "answered": one.coverage.answered,
-            "coverage": _with_range(
-                one.coverage.share, one.coverage.interval if one.coverage.groups else None
-            ),
-            **{
-                name: _with_range(one.metrics[metric], one.interval(metric)) if one.intervals else "-"
-                for name, metric in _IN_TABLES.items()
-            },
+            "coverage": with_interval(f"{one.coverage.share:.3f}", one.coverage.over_groups),
+            **one.cells(),
             "augrc": one.ranking.augrc,
         }
         for kind, one in report.policies.items()
@@ -219,12 +212,7 @@ def slice_rows(report: Report) -> list[dict[str, object]]:
             "value": part.value,
             "n": part.n,
             "groups": part.groups.n if part.groups else "-",
-            **{
-                name: _with_range(part.metrics[metric], getattr(part, metric) if part.groups else None)
-                if part.answered
-                else "-"
-                for name, metric in _IN_TABLES.items()
-            },
+            **part.cells(),
             "misses": part.metrics["fn"],
             "false alarms": part.metrics["fp"],
             **_others(report, part),
@@ -243,13 +231,6 @@ def _others(report: Report, part: Slice) -> dict[str, str]:
         for same in one.slices
         if (same.attribute, same.value) == (part.attribute, part.value)
     }
-
-
-def _with_range(value: float, interval: Range | None) -> str:
-    """Return a figure with its interval over groups."""
-    if interval is None:
-        return f"{value:.3f} (interval over groups not recorded)"
-    return f"{value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
 def _mistakes(tested: Tested, decided: Decided) -> list[int]:
@@ -299,18 +280,10 @@ def _probability(tested: Tested, decided: Decided, position: int) -> float:
     return float(positive_probability(folded)[0])
 
 
-def _confusion(one: PolicyReport) -> Confusion:
-    counts: dict[str, Any] = {name: int(one.metrics[name]) for name in ("tp", "tn", "fp", "fn")}
-    return Confusion(**counts)
-
-
-def _risk(one: PolicyReport) -> float:
-    return 1 - one.metrics["accuracy"] if one.coverage.answered else _NAN
-
-
-def _rates(one: PolicyReport) -> dict[str, float]:
-    answered = one.coverage.answered > 0
-    return {name: one.metrics[name] if answered else _NAN for name in ("fpr", "recall", "precision")}
+def _stand(one: PolicyReport) -> dict[str, float]:
+    """Return coverage and metrics, NaN where no image was answered: then nothing is drawn."""
+    metrics = {name: value if one.coverage.answered else math.nan for name, value in one.metrics.items()}
+    return {**metrics, "coverage": one.coverage.share}
 
 
 def _answered(part: Slice) -> str:

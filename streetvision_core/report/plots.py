@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from streetvision_core.eval.inputs import Bools, Floats, Values
-    from streetvision_core.eval.metrics import Confusion
     from streetvision_core.eval.selective import SweepRow
 
 LABEL_NAMES = ("None", "Roadwork")
@@ -92,9 +91,9 @@ def plot_mcc_curve(probabilities: Values, labels: Values, threshold: float) -> b
     return png(figure)
 
 
-def plot_confusion_matrix(confusion: Confusion) -> bytes:
+def plot_confusion_matrix(metrics: Mapping[str, float]) -> bytes:
     """Draw the four counts, each with its share of its label's images and shaded by that share."""
-    counts = np.array([[confusion.tn, confusion.fp], [confusion.fn, confusion.tp]])
+    counts = np.array([[metrics["tn"], metrics["fp"]], [metrics["fn"], metrics["tp"]]])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = new_figure(height=4.0)
     axes = figure.subplots()
@@ -105,7 +104,8 @@ def plot_confusion_matrix(confusion: Confusion) -> bytes:
         axes.text(column, row + 0.18, f"{share:.1%} of {LABEL_NAMES[row]}", size=10, **look)
     axes.set_xticks((0, 1), LABEL_NAMES)
     axes.set_yticks((0, 1), LABEL_NAMES)
-    title = f"MCC {confusion.mcc:.3f}, accuracy {confusion.accuracy:.1%} on {confusion.total:,} images"
+    reached = f"MCC {metrics['mcc']:.3f}, accuracy {metrics['accuracy']:.1%} on {counts.sum():,} images"
+    title = reached if counts.any() else "No image was answered"
     dress(axes, title=title, x="decision", y="label", grid=False)
     axes.axhline(0.5, color="white", linewidth=3)
     axes.axvline(0.5, color="white", linewidth=3)

@@ -17,8 +17,10 @@ import numpy as np
 from streetvision_core.data.conditions.profile import AS_IT_IS
 from streetvision_core.data.groups import groups_known
 from streetvision_core.eval.decisions import ROUNDING, differences, same_numbers
+from streetvision_core.eval.metrics import COUNTS
 from streetvision_core.io import json_bytes
 from streetvision_core.report.evaluation import attributes_of
+from streetvision_core.report.figures import Range
 from streetvision_core.report.report import (
     Decided,
     Levels,
@@ -36,12 +38,8 @@ if TYPE_CHECKING:
 
     from streetvision_core.data.index import ImageIndex
     from streetvision_core.report.evaluation import Evaluation, TestedImage
-    from streetvision_core.report.figures import Range
     from streetvision_core.report.report import Counts, PolicyReport, Report
     from streetvision_core.report.slices import Slice
-
-
-_COUNTS = ("tp", "tn", "fp", "fn")
 
 
 def recount_problems(evaluation: Evaluation, *, names: Sequence[str], index: ImageIndex) -> list[str]:
@@ -119,11 +117,10 @@ def _interval_problems(where: str, one: PolicyReport) -> Iterator[str]:
         ("the coverage", one.coverage.share, one.coverage.interval),
         ("the AUROC", one.ranking.auroc, one.ranking.auroc_interval),
     ]
-    holders: list[tuple[str, Any, Any]] = [("", one.metrics, one.intervals)]
+    holders: list[tuple[str, Any, Any]] = [("", one.metrics, one.intervals or ())]
     holders += [(f" where {part.attribute} is {part.value}", part.metrics, part) for part in one.slices]
     for which, metrics, holder in holders:
-        names = ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr")
-        shown += [(f"{name}{which}", metrics[name], getattr(holder, name, None)) for name in names]
+        shown += [(f"{name}{which}", metrics.get(name), of) for name, of in holder if isinstance(of, Range)]
     for name, value, interval in shown:
         if value is None or interval is None or interval.method == "bootstrap-bca":
             continue
@@ -135,7 +132,7 @@ def _slice_problems(where: str, one: PolicyReport, attribute: str, *, images: in
     """Require that the slices by an attribute are all images, and their counts those of the policy."""
     parts = [part for part in one.slices if part.attribute == attribute]
     for part in parts:
-        answered = sum(part.metrics[name] for name in _COUNTS)
+        answered = sum(part.metrics[name] for name in COUNTS)
         if part.answered != answered or answered > part.n or part.too_small != (answered < SMALLEST_SLICE):
             yield (
                 f"{where}: {part.value} has {part.n} images and {part.answered} answers, and counts"
@@ -143,7 +140,7 @@ def _slice_problems(where: str, one: PolicyReport, attribute: str, *, images: in
             )
     if len({part.value for part in parts}) != len(parts) or sum(part.n for part in parts) != images:
         yield f"{where} is not of each of the {images} images once"
-    for name in _COUNTS:
+    for name in COUNTS:
         if (total := sum(part.metrics[name] for part in parts)) != one.metrics[name]:
             yield f"{where} counts {name} {total} together, and {one.metrics[name]} in all"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from streetvision_core.data.conditions.profile import AS_IT_IS
+from streetvision_core.eval.metrics import LABELS
 from streetvision_core.io.records import Record
 from streetvision_core.models.config import Settings
 
@@ -23,12 +24,8 @@ if TYPE_CHECKING:
 
 RELEASE_NAME = "release.json"
 Setting = Literal["min_mcc", "max_fnr", "max_fpr"]
-# The metric of each rule, and what a person reads.
-_METRICS: Final[dict[Setting, tuple[str, str]]] = {
-    "min_mcc": ("mcc", "MCC"),
-    "max_fnr": ("fnr", "share of missed roadwork (FNR)"),
-    "max_fpr": ("fpr", "share of false alarms (FPR)"),
-}
+# The metric of each rule.
+_METRICS: Final[dict[Setting, str]] = {"min_mcc": "mcc", "max_fnr": "fnr", "max_fpr": "fpr"}
 
 
 class ReleaseRules(Settings):
@@ -65,8 +62,8 @@ class Judged(Record):
     def text(self, setting: Setting) -> str:
         """Return the figure with its interval, and the limit."""
         side = "above" if setting == "min_mcc" else "below"
-        ends = f" [{self.low:.3f}, {self.high:.3f}]" if self.low is not None else ""
-        return f"{_METRICS[setting][1]} {self.value:.3f}{ends}, which has to be {side} {self.limit:g}"
+        ends = f" ({self.low:.3f} to {self.high:.3f})" if self.low is not None else ""
+        return f"{LABELS[_METRICS[setting]]} {self.value:.3f}{ends}, which has to be {side} {self.limit:g}"
 
     def problem(self, setting: Setting) -> str:
         """Say why the rule is not kept, and what to do about that."""
@@ -74,8 +71,8 @@ class Judged(Record):
             why = "no evaluation judged this policy. Materialize evaluation, then bundle"
         elif self.low is None:
             why = (
-                f"{_METRICS[setting][1]} {self.value:.3f} has no interval over groups, because no image was"
-                " answered or an older version judged. Look at its coverage, or materialize evaluation again"
+                f"{LABELS[_METRICS[setting]]} has no interval over groups, because no image was answered or"
+                " an older version judged. Look at its coverage, or materialize evaluation again"
             )
         elif self._itself_keeps(setting):
             why = (
@@ -118,7 +115,7 @@ class Release(Record):
             setting: judged.low if setting == "min_mcc" else judged.high
             for setting, judged in self.rules.items()
         }
-        return {f"{_METRICS[setting][0]}_bad_end": end for setting, end in ends.items() if end is not None}
+        return {f"{_METRICS[setting]}_bad_end": end for setting, end in ends.items() if end is not None}
 
     def _problems(self) -> Iterator[str]:
         for setting in _METRICS:
@@ -148,7 +145,7 @@ def judge(rules: ReleaseRules, report: Report | None, kind: str, *, degenerate: 
     tested = report.of(kind) if report else None
     limits: dict[Setting, float | None] = {setting: getattr(rules, setting) for setting in _METRICS}
     judged = {
-        setting: _judged(limit, _METRICS[setting][0], tested)
+        setting: _judged(limit, _METRICS[setting], tested)
         for setting, limit in limits.items()
         if limit is not None
     }

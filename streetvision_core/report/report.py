@@ -26,8 +26,9 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from streetvision_core.data.conditions.profile import AS_IT_IS
 from streetvision_core.data.groups import count_groups
 from streetvision_core.errors import BundleError
-from streetvision_core.eval.decisions import Metrics, answers
+from streetvision_core.eval.decisions import answers
 from streetvision_core.eval.intervals import LEVEL, Interval, difference_interval, rate_interval
+from streetvision_core.eval.metrics import COUNTS, Confusion
 from streetvision_core.graph import POLICIES
 from streetvision_core.io.records import Record
 from streetvision_core.policies.registry import AnyPolicy
@@ -35,6 +36,7 @@ from streetvision_core.policies.threshold import ThresholdPolicy, one_class_only
 from streetvision_core.recorded import reworded
 from streetvision_core.report.figures import (
     Calibrations,
+    Figures,
     Intervals,
     Range,
     Ranking,
@@ -42,8 +44,9 @@ from streetvision_core.report.figures import (
     intervals_of,
     range_of,
     ranking_of,
+    require_metrics,
 )
-from streetvision_core.report.slices import LevelsReport, Slice, group_counts, metrics_of, slice_of
+from streetvision_core.report.slices import LevelsReport, Slice, group_counts, slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,6 +81,11 @@ class Coverage(Record):
     interval: Range
     groups: int | None = None
 
+    @property
+    def over_groups(self) -> Range | None:
+        """The interval over groups; None where none was recorded."""
+        return self.interval if self.groups else None
+
 
 class MccDifference(Record):
     """MCC on val_calib minus MCC on val_test, and its interval; None where val_calib's was not recorded."""
@@ -86,13 +94,12 @@ class MccDifference(Record):
     interval: Range | None
 
 
-class PolicyReport(Record):
-    """The report on one policy; where it answers nothing, `metrics` are all 0 and `intervals` None."""
+class PolicyReport(Figures):
+    """The report on one policy; where it answers nothing, `intervals` are None."""
 
     policy: AnyPolicy
     promise: str
     coverage: Coverage
-    metrics: Metrics
     intervals: Intervals | None
     ranking: Ranking
     calibration: Calibrations
@@ -104,14 +111,20 @@ class PolicyReport(Record):
             raise ValueError(f"it promises {self.promise!r}, and its policy {self.policy.promise()!r}")
         return self
 
-    def interval(self, metric: str) -> Range | None:
+    @model_validator(mode="after")
+    def _extra_intervals_are_of_metrics(self) -> Self:
+        require_metrics(self.intervals.model_extra if self.intervals else None, self.metrics)
+        return self
+
+    def interval(self, name: str) -> Range | None:
         """Return the interval over groups of a metric; None where none was recorded."""
-        return self.intervals.of(metric) if self.intervals else None
+        return self.intervals.of(name) if self.intervals else None
 
     def figures(self) -> dict[str, int | float]:
-        """Return the metrics, and the ends of the MCC's interval, for whoever shows them elsewhere."""
+        """Return the metrics and the ends of the MCC's interval to be shown; of no answers the counts."""
         mcc = self.interval("mcc")
-        return {**self.metrics, **({"mcc_low": mcc.low, "mcc_high": mcc.high} if mcc else {})}
+        shown = self.metrics if self.coverage.answered else {name: self.metrics[name] for name in COUNTS}
+        return {**shown, **({"mcc_low": mcc.low, "mcc_high": mcc.high} if mcc else {})}
 
     def degeneracies(self) -> list[str]:
         """Say why the policy decides nothing on val_test: one sentence a reason, none for a useful one."""
@@ -207,6 +220,15 @@ class Report(Record):
         else:
             over = f"Intervals are over {self.groups_of(one)}: images of a group are not independent."
         return f"{over} {groups.few}".strip()
+
+    def deferral_of(self, one: PolicyReport) -> str:
+        """Say how many images of each label a policy answers and how many it defers; of no images nothing."""
+        parts = (("with", ("tp", "fn"), self.counts.roadwork), ("without", ("tn", "fp"), self.counts.none))
+        answered = [(which, sum(one.metrics[cell] for cell in cells), n) for which, cells, n in parts if n]
+        return " ".join(
+            f"Of {n} images {which} roadwork it answers {count} ({count / n:.1%}) and defers {n - count}."
+            for which, count, n in answered
+        )
 
     def figures(self) -> dict[str, int | float]:
         """Return what its step shows: the lead's figures, and of policies that defer what they answer."""
@@ -365,7 +387,7 @@ def _policy_report(
             interval=range_of(rate_interval(counts.sum(axis=1), sizes)),
             groups=sizes.size,
         ),
-        metrics=metrics_of(counts),
+        metrics=Confusion(*counts.sum(axis=0).tolist()).metrics(),
         intervals=intervals_of(counts) if counts.any() else None,
         ranking=ranking_of(tested.labels, margins, confidence=decided.confidence, groups=unit),
         calibration=calibrations_of(

@@ -6,17 +6,16 @@ differ in nothing but what happened to the images. The first one is the images a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from streetvision_core.data.conditions.profile import AS_IT_IS
-from streetvision_core.eval.decisions import Metrics
 from streetvision_core.eval.intervals import FEW_GROUPS
-from streetvision_core.eval.metrics import Confusion
+from streetvision_core.eval.metrics import BRIEF, Confusion
 from streetvision_core.io.records import Record
-from streetvision_core.report.figures import Groups, Range, intervals_of
+from streetvision_core.report.figures import Figures, Groups, Range, intervals_of, require_metrics
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,24 +29,35 @@ if TYPE_CHECKING:
 SMALLEST_SLICE = 30
 
 
-class Slice(Record):
+class Slice(Figures, extra="allow"):
     """The images with one value of one attribute; metrics are of the answered among its n images.
 
     `accuracy`, `mcc`, `fnr` and `fpr` are intervals over the `groups` that hold an answered one, None where
-    none is answered. Without `groups` an older version wrote it: `accuracy` takes images as independent.
+    none is answered; of a metric that became brief since then, the interval is an extra. Without `groups` an
+    older version wrote it: `accuracy` takes images as independent.
     """
 
+    __pydantic_extra__: dict[str, Range | None] = Field(init=False)
     attribute: str
     value: str
     n: int
     answered: int
     too_small: bool
-    metrics: Metrics
     accuracy: Range | None
     mcc: Range | None = None
     fnr: Range | None = None
     fpr: Range | None = None
     groups: Groups | None = None
+
+    @model_validator(mode="after")
+    def _extras_are_of_metrics(self) -> Self:
+        require_metrics(self.model_extra, self.metrics)
+        return self
+
+    def interval(self, name: str) -> Range | None:
+        """Return the interval over groups of a metric; None where none was recorded."""
+        interval: Range | None = getattr(self, name, None) if self.groups else None
+        return interval
 
     @property
     def reading(self) -> str:
@@ -73,7 +83,7 @@ class LevelsReport(Record):
     policies: dict[str, tuple[Slice, ...]]
 
     @model_validator(mode="after")
-    def _begins_as_it_is(self) -> LevelsReport:
+    def _begins_as_it_is(self) -> Self:
         names = {tuple(level.value for level in levels) for levels in self.policies.values()}
         if len(names) != 1 or next(iter(names))[:1] != (AS_IT_IS,):
             raise ValueError(f"the same levels for every policy, {AS_IT_IS!r} first, not {sorted(names)}")
@@ -92,23 +102,21 @@ class LevelsReport(Record):
             " levels: every other figure of this report is of images as they are."
         )
 
-    def worst(self, kind: str) -> Slice:
-        """Return the level at which a policy has the lowest MCC."""
-        return min(self.policies[kind], key=lambda level: level.metrics["mcc"])
-
     def reading(self, kind: str) -> str:
-        """Name the worst level of a policy beside the images as they are."""
-        plain, worst = self.policies[kind][0], self.worst(kind)
+        """Name the worst level of a policy beside the images as they are, and those where it answers none."""
+        levels = self.policies[kind]
+        plain, answered = levels[0], [level for level in levels if level.answered]
+        worst = min(answered, key=lambda level: level.metrics["mcc"], default=None)
+        if worst is None:
+            return "No image is answered at any level."
+        silent = ", ".join(level.value for level in levels if not level.answered)
+        apart = f"No image is answered at {silent}. " if silent else ""
         if worst is plain:
-            return "No level is worse than the images as they are."
+            return f"{apart}No {'other ' if silent else ''}level is worse than the images as they are."
         return (
-            f"Worst is {worst.value}: MCC {worst.metrics['mcc']:.3f}{_ends(worst.mcc)}, where the images as"
-            f" they are give {plain.metrics['mcc']:.3f}{_ends(plain.mcc)}."
+            f"{apart}Worst is {worst.value}: MCC {worst.text('mcc')}, where the images as they are give"
+            f" {plain.text('mcc')}."
         )
-
-
-def _ends(interval: Range | None) -> str:
-    return f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
 
 
 def slice_of(counts: Integers, *, attribute: str, value: str, n: int) -> Slice:
@@ -120,8 +128,8 @@ def slice_of(counts: Integers, *, attribute: str, value: str, n: int) -> Slice:
         n=n,
         answered=answered,
         too_small=answered < SMALLEST_SLICE,
-        metrics=metrics_of(counts),
-        **{name: getattr(known, name, None) for name in ("accuracy", "mcc", "fnr", "fpr", "groups")},
+        metrics=Confusion(*counts.sum(axis=0).tolist()).metrics(),
+        **{name: getattr(known, name, None) for name in (*(metric.name for metric in BRIEF), "groups")},
     )
 
 
@@ -130,8 +138,3 @@ def group_counts(labels: Bools, said: Bools, taken: Bools, unit: Units) -> Integ
     cell = np.where(said == labels, ~labels, np.where(said, 2, 3))
     size = 4 * (int(unit.max()) + 1)
     return np.bincount((unit * 4 + cell)[taken], minlength=size).reshape(-1, 4)
-
-
-def metrics_of(counts: Integers) -> dict[str, int | float]:
-    """Return the eleven metrics of `counts` [G, 4]."""
-    return dict(Confusion(*counts.sum(axis=0).tolist()).metrics())

@@ -55,9 +55,15 @@ _HEAD = """\
 </head>
 <body>
 {% macro share(value) %}{{ "%.1f %%" | format(100 * value) }}{% endmacro %}
-{% macro between(range) %}<span class="muted">{{ "%.3f" | format(range.low) }} to {{ "%.3f" | format(range.high) }}</span>{% endmacro %}
-{% macro over(range) %}<br>{% if range %}{{ between(range) }}{% else %}<span class="muted">not recorded</span>{% endif %}{% endmacro %}
+{% macro over(range) %}<br><span class="muted">{% if range %}{{ "%.3f" | format(range.low) }} to {{ "%.3f" | format(range.high) }}{% else %}not recorded{% endif %}</span>{% endmacro %}
 {% macro figure(name, value, range) %}<td data-name="{{ name }}"><span>{{ "%.3f" | format(value) }}{{ " " }}{{ over(range) }}</span></td>{% endmacro %}
+{% macro heads() %}{% for metric in brief %}<th scope="col">{{ metric.label }}</th>{% endfor %}{% endmacro %}
+{% macro metrics(one) %}
+{% for metric in brief %}
+{% if one.metric(metric.name) is none %}<td data-name="{{ metric.label }}">{{ one.number(metric.name) }}</td>
+{% else %}{{ figure(metric.label, one.metric(metric.name), one.interval(metric.name)) }}{% endif %}
+{% endfor %}
+{% endmacro %}
 """
 
 _IDENTITY = """\
@@ -74,9 +80,13 @@ through the network once; the policies decide from the same logits. Intervals ar
 _HEADLINE = """\
 <h2>{{ "What is answered" if lead.policy.defers else "Answering every image" }}, by the {{ lead.policy.type }} policy</h2>
 <ul class="figures">
-  <li><strong>{{ "%.3f" | format(lead.metrics.mcc) }}</strong>MCC{{ over(lead.interval("mcc")) }}</li>
-  <li><strong>{{ "%.3f" | format(lead.metrics.accuracy) }}</strong>accuracy{{ over(lead.interval("accuracy")) }}</li>
+  {% if lead.coverage.answered %}
+  <li><strong>{{ lead.number("mcc") }}</strong>MCC{{ over(lead.interval("mcc")) }}</li>
+  <li><strong>{{ lead.number("accuracy") }}</strong>accuracy{{ over(lead.interval("accuracy")) }}</li>
   <li><strong>{{ lead.metrics.fn }} and {{ lead.metrics.fp }}</strong>misses and false alarms</li>
+  {% else %}
+  <li><strong>{{ lead.number("mcc") }}</strong>it defers every image</li>
+  {% endif %}
   {% if lead.ranking.auroc is not none %}
   <li><strong>{{ "%.4f" | format(lead.ranking.auroc) }}</strong>AUROC{{ over(lead.ranking.auroc_interval) }}</li>
   {% endif %}
@@ -98,21 +108,19 @@ _HEADLINE = """\
 _POLICIES = """\
 <h2>The policies side by side</h2>
 <table>
-<thead><tr><th scope="col" class="word">policy</th><th scope="col">answered</th><th scope="col">coverage</th><th scope="col">MCC</th><th scope="col">accuracy</th>
-<th scope="col">missed (FNR)</th><th scope="col">false alarms (FPR)</th><th scope="col">AURC</th><th scope="col">AUGRC</th></tr></thead>
+<thead><tr><th scope="col" class="word">policy</th><th scope="col">answered</th><th scope="col">coverage</th>{{ heads() }}<th scope="col">AURC</th><th scope="col">AUGRC</th></tr></thead>
 <tbody>
 {% for kind, one in policies.items() %}
 <tr><td class="word" data-name="policy">{{ kind }}</td><td data-name="answered">{{ "{:,}".format(one.coverage.answered) }}</td>
-{{ figure("coverage", one.coverage.share, one.coverage.interval if one.coverage.groups else none) }}
-{% if one.intervals %}
-{% for metric, name in (("mcc", "MCC"), ("accuracy", "accuracy"), ("fnr", "missed (FNR)"), ("fpr", "false alarms (FPR)")) %}
-{{ figure(name, one.metrics[metric], one.interval(metric)) }}
-{% endfor %}
-{% else %}<td colspan="4" class="word" data-name="answers">it answers nothing</td>{% endif %}
+{{ figure("coverage", one.coverage.share, one.coverage.over_groups) }}
+{{ metrics(one) }}
 <td data-name="AURC">{{ "%.4f" | format(one.ranking.aurc) }}</td><td data-name="AUGRC">{{ "%.4f" | format(one.ranking.augrc) }}</td></tr>
 {% endfor %}
 </tbody>
 </table>
+{% for kind, one in policies.items() %}
+{% if one.policy.defers %}<p>{{ kind }}: {{ report.deferral_of(one) }}</p>{% endif %}
+{% endfor %}
 <p class="note">Metrics are of the answered images; one minus the accuracy is the selective risk. Intervals are over groups
 of images that belong together: exact (Korn and Graubard) for shares, Fisher-z for MCC. A certificate speaks about one image
 of each group; these figures count every image.</p>
@@ -139,18 +147,14 @@ probability before its threshold is folded in.</p>
 _SLICES = """\
 <h2>Slices of the {{ lead.policy.type }} policy, the worst first</h2>
 <table>
-<thead><tr><th scope="col" class="word">slice</th><th scope="col">images</th><th scope="col">groups</th><th scope="col">accuracy</th><th scope="col">MCC</th>
-<th scope="col">missed (FNR)</th><th scope="col">false alarms (FPR)</th>{% for kind in slices[0][1] %}<th scope="col" class="word">{{ kind }}</th>{% endfor %}
+<thead><tr><th scope="col" class="word">slice</th><th scope="col">images</th><th scope="col">groups</th>{{ heads() }}{% for kind in slices[0][1] %}<th scope="col" class="word">{{ kind }}</th>{% endfor %}
 <th scope="col" class="word">reading</th></tr></thead>
 <tbody>
 {% for part, others in slices %}
 <tr{% if part.reading %} class="small"{% endif %}>
 <td class="word" data-name="slice"><span>{{ part.attribute }}: {{ part.value }}</span></td><td data-name="images">{{ "{:,}".format(part.n) }}</td>
 <td data-name="groups">{{ "{:,}".format(part.groups.n) if part.groups else "-" }}</td>
-{% for metric, name in (("accuracy", "accuracy"), ("mcc", "MCC"), ("fnr", "missed (FNR)"), ("fpr", "false alarms (FPR)")) %}
-{% if part.answered %}{{ figure(name, part.metrics[metric], part[metric] if part.groups else none) }}
-{% else %}<td data-name="{{ name }}">-</td>{% endif %}
-{% endfor %}
+{{ metrics(part) }}
 {% for kind, words in others.items() %}<td class="word" data-name="{{ kind }}">{{ words }}</td>{% endfor %}
 <td class="word" data-name="reading">{{ part.reading }}</td></tr>
 {% endfor %}

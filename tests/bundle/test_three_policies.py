@@ -1,6 +1,7 @@
 """A bundle ships one of three policies, and keeps what that one promises wherever it is taken."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from streetvision_core.bundle import (
     load_bundle,
     verify_bundle,
 )
+from streetvision_core.bundle.layout import CARD
 from streetvision_core.bundle.recheck import moved_bundle_problems
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
@@ -162,6 +164,8 @@ def test_card_readme_and_summary_tell_of_the_policy_that_is_shipped(shipped):
     readme = " ".join((bundle / "README.md").read_text().split())
     assert for_markdown(report.policy.promise(), limit=PARAGRAPH) in readme
     assert f"it answers {report.coverage.answered}, which is" in readme
+    answered = report.metrics["tp"] + report.metrics["fn"]
+    assert f"Of 6 images with roadwork it answers {answered} ({answered / 6:.1%}) and defers" in readme
     assert "defers to a person. Only `streetvision` and `streetvision_core` do that" in readme
     summary = verify_bundle(bundle).summary()
     assert report.policy.promise() in " ".join(summary.split())
@@ -247,7 +251,7 @@ def test_a_scrc_that_defers_everything_is_never_exported_silently(branch, tmp_pa
     assert "allow_degenerate" in caught.value.action
 
 
-def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(branch):
+def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(branch, tmp_path):
     policy = certify(branch, INFEASIBLE)
     evaluate_again(branch)
     bundle = branch.bundle(OTHER_RUN, policy="scrc", allow_degenerate=True)
@@ -257,7 +261,19 @@ def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(br
     for name in ("bundle.json", "model_card.json", "README.md"):
         assert needed in (bundle / name).read_text()
     assert f"DEGENERATE {needed}" in verification.summary()
-    assert "It answers none of them." in (bundle / "README.md").read_text()
+    readme, summary = (bundle / "README.md").read_text(), verification.summary()
+    assert "It answers none of them." in readme
+    assert "Of 6 images with roadwork it answers 0 (0.0%) and defers 6." in readme
+    assert "No image is answered at any level." in readme
+    assert re.search(r"^\| as_is \|( no answers \|){4} 0 \|$", readme, re.MULTILINE)
+    assert "val_test   0 of 12 images answered" in summary
+    assert "MCC" not in summary.partition("release")[0]
+    assert json.loads((bundle / "model_card.json").read_bytes())["metrics"] == {"coverage": 0.0}
+    for mcc in (0.0, 0.9):  # an older version wrote the zeros of no answers
+        target = tmp_path / str(mcc)
+        told = forge_part(bundle, target, CARD, lambda one, mcc=mcc: one["metrics"].update(mcc=mcc))
+        assert verify_bundle(told) if mcc == 0 else refused(told, "shows mcc 0.9, and its record gives 0")
+    assert "MCC has no interval over groups, because no image was answered" in " ".join(summary.split())
     pictures = branch.pictures("val_test")
     answers = Predictor.load(bundle).predict(map(pictures.read, branch.splits.roles["val_test"]))
     assert {one.decision for one in answers} == {"defer"}

@@ -34,12 +34,11 @@ def true_figures(threshold, prevalence):
 def covered_at(truth, labels, decisions, groups):
     """True for each expected figure whose interval holds the truth."""
     at, intervals = (
-        count_confusion(labels, decisions),
+        count_confusion(labels, decisions).metrics(),
         intervals_of(confusion_by_group(labels, decisions, groups)),
     )
     rates = [
-        Rate(getattr(at, name), own.low, own.high)
-        for name, own in (("fnr", intervals.fnr), ("fpr", intervals.fpr))
+        Rate(at[name], own.low, own.high) for name, own in (("fnr", intervals.fnr), ("fpr", intervals.fpr))
     ]
     (row,) = prevalence_rows(*rates, prevalences=[THERE])
     return [row[f"{name}_low"] <= true <= row[f"{name}_high"] for name, true in truth.items()]

@@ -19,13 +19,13 @@ def draw(seed, *, roadwork, none):
 
 def test_the_expected_figures_are_those_of_images_in_that_proportion():
     margins, labels = draw(0, roadwork=400, none=600)
-    at = count_confusion(labels, margins > 1)
+    at = count_confusion(labels, margins > 1).metrics()
     # Nine times each image without roadwork: 400 of 5,800 show roadwork.
     more = np.where(labels == 1, 1, 9)
     wanted = count_confusion(np.repeat(labels, more), np.repeat(margins > 1, more))
-    figures = expected_figures(400 / 5800, fnr=at.fnr, fpr=at.fpr)
+    figures = expected_figures(400 / 5800, fnr=at["fnr"], fpr=at["fpr"])
     assert figures["mcc"] == pytest.approx(wanted.mcc)
-    assert figures["precision"] == pytest.approx(wanted.precision)
+    assert figures["precision"] == pytest.approx(wanted.metrics()["precision"])
     assert figures["alarm_rate"] == pytest.approx((wanted.tp + wanted.fp) / wanted.total)
 
 

@@ -134,6 +134,7 @@ def test_a_policy_that_defers_everything_is_compared_in_words(told):
     section, facts = told(predictions(wrong=40), predictions(wrong=4, by_scrc="defer"))
     assert facts["policies"]["scrc"]["interval"] is None
     assert "scrc No image is answered by both." in " ".join(" ".join(section).split())
+    assert any(line.split()[:6] == ["scrc", "0", "-", "-", "-", "-"] for line in section)
 
 
 def test_images_are_matched_by_what_they_hold_and_the_common_ones_compared(told):

@@ -50,6 +50,16 @@ def test_what_judges_is_shown_on_request_alone(store, capsys):
     assert "--val-test" not in text
 
 
+@pytest.mark.parametrize("older", [{"mcc": 0.0}, {}], ids=["older", "today"])
+def test_a_run_whose_policy_answers_nothing_shows_no_figure_of_it(store, capsys, older):
+    nothing = {"tp": 0, "tn": 0, "fp": 0, "fn": 0, **older}
+    make(store, "20261123T110000-dddddddd", "evaluation", config={"new": 1}, metrics=nothing)
+    assert main(["runs", "--store", str(store.root), "--val-test"]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "dddddddd" in line]
+    assert "no answers" in row
+    assert "0.000" not in row
+
+
 def test_each_run_says_which_look_it_was(store):
     looked = {"mcc": 0.5, "look_number": 4, "looks_so_far": 9}
     make(store, "20261123T110000-dddddddd", "evaluation", config={"new": 1}, metrics=looked)

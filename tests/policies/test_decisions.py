@@ -253,9 +253,9 @@ def test_a_metric_that_was_added_later_makes_no_older_policy_differ(monkeypatch)
 
 def test_a_metric_that_is_not_known_any_more_is_kept():
     content = fitted_policy().policy.model_dump(mode="json")
-    content["val_calib"]["metrics"]["specificity"] = 0.25
+    content["val_calib"]["metrics"]["npv"] = 0.25
     newer = ThresholdPolicy.from_json(content, where="here")
-    assert newer.val_calib.metrics["specificity"] == 0.25
+    assert newer.val_calib.metrics["npv"] == 0.25
     assert verify_thresholds(replace(fitted_policy(), policy=newer), draw(0), draw(1)) == []
 
 

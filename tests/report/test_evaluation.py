@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, matthews_corrcoef
 from streetvision_core.bundle import Evaluation, Predictor, decision_problems, evaluate
 from streetvision_core.data import ROLES
 from streetvision_core.errors import BundleError, DataError, IntegrityError
+from streetvision_core.eval.metrics import METRICS
 from streetvision_core.graph import POLICIES
 from streetvision_core.inference.predict import BATCH_SIZE
 from streetvision_core.io import json_bytes, read_csv
@@ -145,7 +146,7 @@ def test_intervals_are_over_the_groups_that_the_index_names(everything):
 def test_the_readme_of_the_bundle_tells_every_rate_with_its_interval(bundle, evaluation):
     one = evaluation.report.of("threshold")
     text = " ".join((bundle / "README.md").read_text().split())
-    for name in ("mcc", "accuracy", "precision", "recall", "f1", "fnr", "fpr"):
+    for name in (metric.name for metric in METRICS):
         interval = one.interval(name)
         assert f"| {name} | {one.metrics[name]:.3f} | {interval.low:.3f} to {interval.high:.3f} |" in text
     assert "taken as independent: the data names no groups" in text

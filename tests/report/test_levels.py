@@ -20,6 +20,7 @@ from streetvision_core.report.conditions import level_rows
 from streetvision_core.report.pages import PAGE_NAME
 from streetvision_core.report.recount import recount_problems
 from streetvision_core.report.report import Report
+from streetvision_core.report.slices import slice_of
 from tests.bundle.chain import checkpoint_of
 
 DARK = {
@@ -130,6 +131,32 @@ def test_levels_are_counted_again_from_their_decisions(chain, request, which):
     ]
     swapped = replace(evaluation, levels={**evaluation.levels, name: rows[::-1]})
     assert recount(swapped, chain) == [f"the images of the level {name} are not those of val_test"]
+
+
+def test_a_level_without_answers_is_named_and_has_no_figure(evaluation):
+    report = evaluation.report
+    levels = report.conditions
+    plain, second, *others = levels.policies["threshold"]
+    nothing = slice_of(np.zeros((3, 4), np.int64), attribute="conditions", value="as_is", n=plain.n)
+
+    def read(*parts):
+        policies = {**levels.policies, "threshold": parts}
+        return levels.model_copy(update={"policies": policies})
+
+    silent = read(plain, nothing.model_copy(update={"value": second.value}), *others)
+    assert silent.reading("threshold").startswith(f"No image is answered at {second.value}. ")
+    assert f"Worst is {second.value}" not in silent.reading("threshold")
+    rows = level_rows(report.model_copy(update={"conditions": silent}))
+    assert rows[1]["MCC"] == rows[1]["missed (FNR)"] == "no answers"
+    assert read(nothing, second).reading("threshold") == (
+        f"No image is answered at as_is. Worst is {second.value}: MCC {second.text('mcc')}, where the images"
+        " as they are give no answers."
+    )
+    assert read(nothing, nothing).reading("threshold") == "No image is answered at any level."
+    best = plain.model_copy(update={"metrics": {**plain.metrics, "mcc": -1.0}})
+    assert read(best, second, nothing).reading("threshold") == (
+        "No image is answered at as_is. No other level is worse than the images as they are."
+    )
 
 
 def test_an_embellished_level_is_found(chain, evaluation):

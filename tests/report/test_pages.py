@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from streetvision_core.report.pages import MISTAKES_SHOWN, PAGE_NAME, draw_report, policy_rows, slice_rows
+from streetvision_core.report.pages import (
+    MISTAKES_SHOWN,
+    PAGE_NAME,
+    draw_report,
+    policy_rows,
+    slice_rows,
+    write_page,
+)
 from streetvision_core.report.report import report_of
 from tests.bundle.made import GreyPictures, decide_all, make_picture, make_policies, make_tested
 
@@ -233,9 +240,20 @@ def test_images_of_one_class_draw_no_roc_and_no_precision_recall_curve(policies,
 def test_a_policy_that_answers_nothing_has_a_page_that_says_so():
     _, _, report, files = drawn(make_policies(alpha=0.0001))
     assert set(files) == {PAGE_NAME, *PLOTS}
-    assert "it answers nothing" in files[PAGE_NAME].decode()
     (row,) = [row for row in policy_rows(report) if row["policy"] == "scrc"]
-    assert (row["coverage"][:5], row["MCC"]) == ("0.000", "-")
+    assert (row["coverage"][:5], row["MCC"], row["accuracy"]) == ("0.000", "no answers", "no answers")
+    (shown,) = [row for row in Reader(files[PAGE_NAME].decode()).rows if row and row[0] == "scrc"]
+    assert shown[3:7] == ["no answers"] * 4
+    roadwork = report.counts.roadwork
+    text = "".join(Reader(files[PAGE_NAME].decode()).text)
+    assert f"scrc: Of {roadwork} images with roadwork it answers 0 (0.0%) and defers {roadwork}." in text
+    alone = {"policies": {"scrc": report.of("scrc")}, "calib_minus_test": None}
+    report = report.model_copy(update=alone)
+    page = write_page(report, plots={}, mistakes=[], identity=MODEL)
+    assert "<strong>no answers</strong>it defers every image" in page
+    assert not re.search(r"<strong>0.000</strong>(MCC|accuracy)", page)
+    assert all(row["MCC"] == "no answers" for row in slice_rows(report))
+    assert report.figures().keys() == {"tp", "tn", "fp", "fn", "scrc_coverage"}
 
 
 def test_the_same_report_is_the_same_bytes(policies, plain):

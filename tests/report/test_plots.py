@@ -39,8 +39,8 @@ PLOTS = {
     "training curve without losses": lambda: plot_training_curve([{"epoch": 0, "val_mcc": 0.0}]),
     "MCC curve": lambda: plot_mcc_curve(*scores_and_labels(), 0.5),
     "MCC curve of saturated scores": lambda: plot_mcc_curve([0.0, 1.0], [0, 1], 0.5),
-    "confusion matrix": lambda: plot_confusion_matrix(Confusion(tp=120, tn=200, fp=10, fn=30)),
-    "empty confusion matrix": lambda: plot_confusion_matrix(Confusion(tp=0, tn=0, fp=0, fn=0)),
+    "confusion matrix": lambda: plot_confusion_matrix(Confusion(tp=120, tn=200, fp=10, fn=30).metrics()),
+    "empty confusion matrix": lambda: plot_confusion_matrix(Confusion(0, 0, 0, 0).metrics()),
     "risk and coverage": lambda: plot_risk_coverage(selective_sweep(*scores_and_labels(), threshold=0.5)),
     "risk at one coverage": lambda: plot_risk_coverage(
         selective_sweep(*scores_and_labels(), threshold=0.5, coverages=[1.0])

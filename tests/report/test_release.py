@@ -41,7 +41,7 @@ def test_without_rules_it_has_to_be_better_than_chance(report):
     worse = report.model_copy(update={"policies": {"threshold": guessing}})
     verdict = judge(rules(), worse, "threshold", degenerate=False)
     assert not verdict.releasable
-    assert "[-0.100, " in verdict.problems[0]
+    assert "(-0.100 to " in verdict.problems[0]
     assert "has to be above 0:" in verdict.problems[0]
 
 
@@ -55,7 +55,7 @@ def test_the_bad_end_is_judged_and_not_the_figure(report, setting, metric, bad):
     assert problem.startswith(f"{setting} {limit:g}: ")
     assert "More test images from more groups shorten it" in problem
     interval = report.of("threshold").intervals.of(metric)
-    assert f"[{interval.low:.3f}, {interval.high:.3f}]" in problem
+    assert f"({interval})" in problem
     beyond = {"low": interval.low - 0.01, "high": interval.high + 0.01}[bad]
     assert judge(rules(**{setting: beyond}), report, "threshold", degenerate=False).releasable
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from streetvision_core.eval.decisions import same_numbers
+from streetvision_core.eval.metrics import METRICS
 from streetvision_core.io.records import Record
+from streetvision_core.report.figures import Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streetvision_core.bundle.card import CardFacts
-    from streetvision_core.report.figures import Range
     from streetvision_core.report.report import PolicyReport, Report
 
 # Those of the hub's identifiers that our weights can have; any other licence is "other", with name and link.
@@ -32,13 +33,9 @@ LICENCES = (
 OTHER = "other"
 HUB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
 LONGEST_ID = 96  # characters
-# The hub's own names of metrics, where it has one, and what a reader sees.
-METRICS = {
+# The hub's type of a metric and what a reader sees, where that is not our own name of it.
+_NAMED = {
     "mcc": ("matthews_correlation", "MCC"),
-    "accuracy": ("accuracy", "Accuracy"),
-    "precision": ("precision", "Precision"),
-    "recall": ("recall", "Recall"),
-    "f1": ("f1", "F1"),
     "fnr": ("fnr", "Share of missed roadwork"),
     "fpr": ("fpr", "Share of false alarms"),
 }
@@ -51,22 +48,13 @@ LicenceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$",
 HubId = Annotated[str, StringConstraints(pattern=f"^{HUB_ID}$", max_length=LONGEST_ID)]
 
 
-class Interval(Record):
-    """The ends of a confidence interval over groups of images, and its method."""
-
-    low: FiniteFloat
-    high: FiniteFloat
-    level: Annotated[FiniteFloat, Field(gt=0, lt=1)]
-    method: Slug
-
-
 class Metric(Record):
     """A figure; ``args`` is the place that the hub leaves for what belongs to it."""
 
     type: Slug
     value: FiniteFloat
     name: str
-    args: Interval | None = None
+    args: Range | None = None
 
 
 class Named(Record):
@@ -188,10 +176,9 @@ def _read(text: str) -> FrontMatter | None:
 
 
 def _same(shown: Metric, given: Metric) -> bool:
-    pairs = [(shown.value, given.value)]
-    if shown.args and given.args:
-        pairs += [(shown.args.low, given.args.low), (shown.args.high, given.args.high)]
-    return shown.name == given.name and all(same_numbers(*pair) for pair in pairs)
+    intervals = [one.args.model_dump() for one in (shown, given) if one.args]
+    same = shown.name == given.name and same_numbers(shown.value, given.value)
+    return same and (len(intervals) < 2 or same_numbers(*intervals))
 
 
 def page_of(readme: bytes) -> str:
@@ -228,24 +215,13 @@ def _data_set(report: Report) -> str:
 
 
 def _metrics(tested: PolicyReport) -> tuple[Metric, ...]:
-    coverage = tested.coverage
-    return (
-        *(
-            Metric(
-                type=kind, value=float(tested.metrics[key]), name=name, args=_interval(tested.interval(key))
-            )
-            for key, (kind, name) in METRICS.items()
-        ),
-        Metric(
-            type="coverage",
-            value=float(coverage.share),
-            name="Share of images answered",
-            args=_interval(coverage.interval if coverage.groups else None),
-        ),
+    coverage, known = tested.coverage, [one.name for one in METRICS if one.name in tested.metrics]
+    figures = [
+        (*_NAMED.get(name, (name, name.capitalize())), tested.metrics[name], tested.interval(name))
+        for name in known
+    ]
+    figures.append(("coverage", "Share of images answered", coverage.share, coverage.over_groups))
+    return tuple(
+        Metric(type=kind, value=float(value), name=name, args=interval)
+        for kind, name, value, interval in figures
     )
-
-
-def _interval(interval: Range | None) -> Interval | None:
-    if interval is None:
-        return None
-    return Interval(low=interval.low, high=interval.high, level=interval.level, method=interval.method)
