@@ -76,7 +76,7 @@ def proof(
     """
 
     def define(body: Callable[..., Verdict]) -> dg.AssetChecksDefinition:
-        name, version = body.__name__, code_version(body)
+        name, version = body.__name__, code_version(body, step=asset)
 
         def check(context: dg.AssetCheckExecutionContext, **inputs: Any) -> dg.AssetCheckResult:
             artifact: PublishedArtifact | None = inputs[asset]

@@ -88,7 +88,7 @@ def stage_asset(
             tags={} if phase is None else {"phase": str(phase)},
             owners=OWNERS,
             io_manager_key=IO_MANAGER_KEY,
-            code_version=code_version(body),
+            code_version=code_version(body, step=body.__name__),
         )
         asset = decorate(_told(body))
         return asset if model is None else refusing(asset, model)
