@@ -4,9 +4,9 @@ Every asset's bytes are what was published (``integrity``), and so are its input
 are done in every run. What is proved of the content besides depends on the content alone.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -17,13 +17,14 @@ from streetvision_assets.remembered import PROBLEMS, counts_when_passed, evidenc
 from streetvision_assets.resources import StoreResource
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError, StreetVisionError
 from streetvision_core.escape import PARAGRAPH, for_markdown
-from streetvision_core.graph import role_violations
+from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, role_violations
+from streetvision_core.inference.logits import Logits
 from streetvision_core.io import ArtifactStore, PublishedArtifact
+from streetvision_core.policies.registry import refit_problems
+from streetvision_core.training.checkpoint import Checkpoint
 
-
-def standard_checks(*steps: str) -> list[dg.AssetChecksDefinition]:
-    """Return the ``integrity`` and ``lineage`` checks of each step."""
-    return [_standard_check(step) for step in steps]
+# Gives what an artifact was made from, by step.
+InputOf = Callable[[str], PublishedArtifact]
 
 
 _TAKEN_OVER = "passed before on the same content, with the same code and libraries"
@@ -56,30 +57,39 @@ class Verdict:
         )
 
 
+Body = Callable[[PublishedArtifact, InputOf], Verdict]
+
+
 def proof(
     asset: str,
     *,
-    description: str,
     always: Callable[[PublishedArtifact], Sequence[str]] = lambda _: (),
     blocking: bool = True,
-) -> Callable[[Callable[..., Verdict]], dg.AssetChecksDefinition]:
-    """Return a decorator that makes an asset check of a function of published artifacts.
+) -> Callable[[Body], dg.AssetChecksDefinition]:
+    """Return a decorator that makes an asset check of a function of a published artifact and its inputs.
 
-    Where a run takes over content that has passed this very check, the check says so instead of proving it
-    again. The job ``verify`` proves everything.
+    Its docstring says what the check proves. Where a run takes over content that has passed this very check,
+    the check says so instead of proving it again. The job ``verify`` proves everything.
 
     Args:
         asset: The asset that is checked.
-        description: What the check proves.
         always: What is proved in every run, of the published artifact itself.
         blocking: Whether a failure fails the run.
     """
 
-    def define(body: Callable[..., Verdict]) -> dg.AssetChecksDefinition:
-        name, version = body.__name__, code_version(body)
+    def define(body: Body) -> dg.AssetChecksDefinition:
+        name, version = body.__name__, code_version(body, step=asset)
+        spec = dg.AssetCheckSpec(name, asset=asset, blocking=blocking, description=body.__doc__)
 
-        def check(context: dg.AssetCheckExecutionContext, **inputs: Any) -> dg.AssetCheckResult:
-            artifact: PublishedArtifact | None = inputs[asset]
+        # Not `asset_check`, which takes no metadata of the input that it checks.
+        @dg.multi_asset_check(
+            name=f"{asset}_{name}",
+            specs=[spec],
+            ins={"artifact": checked_input(asset)},
+        )
+        def check(
+            context: dg.AssetCheckExecutionContext, artifact: PublishedArtifact | None, store: StoreResource
+        ) -> dg.AssetCheckResult:
             if artifact is None:
                 return nothing_to_check(asset)
             manifest = artifact.manifest
@@ -88,37 +98,43 @@ def proof(
                 counts = counts_when_passed(context.instance, manifest, check=name, code_version=version)
             try:
                 if counts is None:
-                    verdict = body(**inputs)
+                    verdict = body(artifact, partial(store.open().input_of, artifact))
                 else:
                     verdict = Verdict(always(artifact), good=_TAKEN_OVER, counts=counts)
             except StreetVisionError as error:
                 verdict = Verdict([str(error)], good="")  # a verdict, so that no later run forgets it
             return verdict.result(metadata=evidence(manifest, code_version=version))
 
-        # Dagster reads names and types of the inputs from the signature.
-        own = inspect.signature(check).parameters["context"]
-        signature = inspect.signature(body)
-        read = [
-            parameter.replace(annotation=PublishedArtifact | None) if parameter.name == asset else parameter
-            for parameter in signature.parameters.values()
-        ]
-        check.__signature__ = signature.replace(  # type: ignore[attr-defined]  # a function takes one
-            parameters=[own, *read], return_annotation=dg.AssetCheckResult
-        )
-        types = {key: one for key, one in body.__annotations__.items() if key != "return"}
-        check.__annotations__ |= {**types, asset: PublishedArtifact | None}
-        check.__doc__ = body.__doc__
-        spec = dg.AssetCheckSpec(name, asset=asset, blocking=blocking, description=description)
-        # Not `asset_check`, which takes no metadata of the input that it checks.
-        return dg.multi_asset_check(name=f"{asset}_{name}", specs=[spec], ins={asset: checked_input(asset)})(
-            check
-        )
+        return check
 
     return define
 
 
-def _standard_check(step: str) -> dg.AssetChecksDefinition:
-    """Return both checks as one execution step: in Dagster each costs as much again as what it checks."""
+def policy_check(kind: str, *, name: str, proves: str, good: str) -> dg.AssetChecksDefinition:
+    """Return the check that fits a kind of policy again on what it was fitted on; no network runs.
+
+    Args:
+        kind: The kind, as the table of the graph names it.
+        name: The name of the check.
+        proves: What the check proves.
+        good: What the check says where nothing differs.
+    """
+
+    def refit(policy: PublishedArtifact, input_of: InputOf) -> Verdict:
+        upstream = {
+            step: input_of(step) for step in (CHECKPOINT, LOGITS) if step in policy.manifest.input_artifacts
+        }
+        select = Checkpoint.from_artifact(upstream[CHECKPOINT]).val_select
+        logits = Logits.from_artifact(upstream[LOGITS]) if LOGITS in upstream else select
+        problems = refit_problems(kind, {POLICIES[kind].step: policy, **upstream}, select=select)
+        return Verdict(problems, good=good, counts={"images": len(logits.ids)})
+
+    refit.__name__, refit.__doc__ = name, proves
+    return proof(POLICIES[kind].step)(refit)
+
+
+def standard_check(step: str) -> dg.AssetChecksDefinition:
+    """Return ``integrity`` and ``lineage`` of a step as one execution step: each costs as much again."""
 
     @dg.multi_asset_check(
         name=f"{step}_integrity_and_lineage",

@@ -4,7 +4,8 @@ It is a digest of the asset's body and its helpers in the same module, of every 
 ``streetvision_core`` that these name, and of everything those import inside the package, transitively,
 imports inside functions included. An import from a package counts as one from the module that defines the
 name. What decides no byte of a result is left out: how bytes become durable, errors, and images that are
-only shown.
+only shown. Of the table of the graph, which every step reads, a step counts its own part
+(``graph.rows_behind``), so that another row leaves it as it is.
 
 It is taken from the compiled code, so comments, docstrings, layout and assertions do not count; another
 minor version of Python compiles otherwise and therefore counts. What third-party packages do is not part
@@ -22,6 +23,7 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 
 import streetvision_core
+from streetvision_core.graph import rows_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,8 +39,13 @@ _IMPORT = re.compile(r"^([ \t]*)from ([\w.]+) import (?:\(([^)]*)\)|(.+))$", re.
 _ROOT = Path(streetvision_core.__file__).parents[1]
 
 
-def code_version(body: Callable[..., object]) -> str:
-    """Return the digest (16 hex) of the code behind the body of an asset."""
+def code_version(body: Callable[..., object], *, step: str) -> str:
+    """Return the digest (16 hex) of the code behind the body of an asset, or of a check of it.
+
+    Args:
+        body: The function.
+        step: The step, whose part of the table counts.
+    """
     modules = [f"{name} {_read_module(name).digest}" for name in sorted(modules_behind(body))]
     own = [
         repr(_meaning(part, docstring=one.__doc__))
@@ -48,7 +55,7 @@ def code_version(body: Callable[..., object]) -> str:
     constants = [
         repr(one) for one in _named(body) if isinstance(one, str | int | float | tuple | list | dict)
     ]
-    return _digest("\n".join([*own, *constants, *modules]))[:16]
+    return _digest("\n".join([repr(rows_behind(step)), *own, *constants, *modules]))[:16]
 
 
 def code_has_changed(body: Callable[..., object]) -> bool:
@@ -137,8 +144,10 @@ def _read_module(name: str) -> _Module:
     # optimize=2 leaves docstrings and assertions out.
     code = compile(source, name, "exec", dont_inherit=True, optimize=2)
     imports = list(_imports(source))
+    # Of the table the functions and classes count; what its own lines say is counted by the row.
+    parts = [part for part in _parts(code) if part is not code or name != f"{_PACKAGE}.graph"]
     return _Module(
-        digest=_digest(repr([_meaning(part) for part in _parts(code)])),
+        digest=_digest(repr([_meaning(part) for part in parts])),
         imports=frozenset(_defining_module(parent, used) for _, parent, used in imports),
         handed_on={used: parent for indent, parent, used in imports if not indent},
         stamp=stamp,

@@ -11,8 +11,9 @@ import dagster as dg
 from streetvision_assets.code_version import code_version
 from streetvision_assets.settings.nested import as_dagster
 from streetvision_assets.settings.refusals import refusing
+from streetvision_core.graph import STEPS
 
-# What an asset takes where it was published, and does without where it was not (`optional_inputs`).
+# True for an input that an asset takes where it was published, and does without where it was not.
 OPTIONAL = "streetvision/optional"
 Body = Callable[..., dg.MaterializeResult[Any]]
 # The job of all checks.
@@ -25,9 +26,10 @@ CHECKED_IO_MANAGER_KEY = "checked_artifacts"
 BODIES: dict[str, Body] = {}
 
 
-def optional_inputs(*names: str) -> dict[str, dg.AssetIn]:
-    """Return inputs by name that the IO manager gives as None where nothing was published."""
-    return {name: dg.AssetIn(metadata={OPTIONAL: True}) for name in names}
+def inputs_of(step: str) -> dict[str, dg.AssetIn]:
+    """Return all inputs of a step by name; the IO manager gives an optional one as None if there is none."""
+    rule = STEPS[step]
+    return {name: dg.AssetIn(metadata={OPTIONAL: name in rule.optional}) for name in rule.takes}
 
 
 def checked_input(name: str) -> dg.AssetIn:
@@ -88,7 +90,7 @@ def stage_asset(
             tags={} if phase is None else {"phase": str(phase)},
             owners=OWNERS,
             io_manager_key=IO_MANAGER_KEY,
-            code_version=code_version(body),
+            code_version=code_version(body, step=body.__name__),
         )
         asset = decorate(_told(body))
         return asset if model is None else refusing(asset, model)

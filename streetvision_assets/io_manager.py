@@ -6,6 +6,8 @@ written, then the manifest, then the pointers; digest, commit, configuration has
 metadata. In: the artifact of the right run is found, and its readers verify every byte they hand over.
 """
 
+from typing import Any
+
 import dagster as dg
 
 from streetvision_assets.conventions import OPTIONAL
@@ -58,7 +60,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         """
         named = context.upstream_output.run_id if context.upstream_output else _OUTSIDE_THE_RUN
         outside = named == _OUTSIDE_THE_RUN
-        optional = outside and OPTIONAL in (context.definition_metadata or {})
+        optional = outside and bool((context.definition_metadata or {}).get(OPTIONAL))
         store, step = self.store.open(), context.asset_key.path[-1]
         if optional and step not in store.current_steps():
             return None
@@ -101,7 +103,7 @@ def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest
             dagster_run_id=step.dagster_run_id,
             code_version=step.code_version,
             config=step.config,
-            inputs=step.inputs,
+            inputs=step.references,
             roles=step.roles,
             outputs=store.write(step.directory, output.artifact),
             metrics={**output.artifact.metrics, **step.looked},
@@ -123,43 +125,30 @@ def _describe_taken_over(output: StepOutput, store: ArtifactStore) -> StepManife
         manifest_sha256=origin.manifest_sha256,
         run_id=step.run_id,
         dagster_run_id=step.dagster_run_id,
-        inputs=step.inputs,
+        inputs=step.references,
         outputs=origin.content | store.write(step.directory, output.artifact.lineage),
         metrics=step.looked,
     )
 
 
-def publication_metadata(
-    published: PublishedArtifact, *, renamed: frozenset[str] = frozenset()
-) -> dict[str, dg.MetadataValue]:
+def publication_metadata(published: PublishedArtifact, *, renamed: frozenset[str]) -> dict[str, Any]:
     """Return what the UI shows of every publication, so that it can be found again without the UI.
 
     Metrics that are ``renamed`` stand on the page already, under a name for people.
     """
     manifest = published.manifest
-    size = sum(file.size_bytes for file in manifest.output_artifacts.values())
     # What was measured first, then where it lies, then what only a program compares.
     return {
-        **{name: _number(value) for name, value in manifest.metrics.items() if name not in renamed},
-        "duration_seconds": dg.MetadataValue.float(manifest.duration_seconds),
-        "size_bytes": dg.MetadataValue.int(size),
-        "files": dg.MetadataValue.int(len(manifest.output_artifacts)),
+        **{name: value for name, value in manifest.metrics.items() if name not in renamed},
+        "duration_seconds": manifest.duration_seconds,
+        "size_bytes": sum(file.size_bytes for file in manifest.output_artifacts.values()),
+        "files": len(manifest.output_artifacts),
         "path": dg.MetadataValue.path(str(published.directory)),
-        "run": dg.MetadataValue.text(manifest.run_id),
-        **_reuse_metadata(manifest),
-        "git_sha": dg.MetadataValue.text(manifest.git_sha + (" (dirty)" if manifest.git_dirty else "")),
-        "code_version": dg.MetadataValue.text(manifest.code_version),
-        "config_hash": dg.MetadataValue.text(manifest.config_hash),
-        "manifest_sha256": dg.MetadataValue.text(published.manifest_sha256),
-        "digest": dg.MetadataValue.text(manifest.data_version),
+        "run": manifest.run_id,
+        **({"reused_from": manifest.reused_from.run_id} if manifest.reused_from else {}),
+        "git_sha": manifest.git_sha + (" (dirty)" if manifest.git_dirty else ""),
+        "code_version": manifest.code_version,
+        "config_hash": manifest.config_hash,
+        "manifest_sha256": published.manifest_sha256,
+        "digest": manifest.data_version,
     }
-
-
-def _reuse_metadata(manifest: StepManifest) -> dict[str, dg.MetadataValue]:
-    if manifest.reused_from is None:
-        return {}
-    return {"reused_from": dg.MetadataValue.text(manifest.reused_from.run_id)}
-
-
-def _number(value: float) -> dg.MetadataValue:
-    return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(value)

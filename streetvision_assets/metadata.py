@@ -21,12 +21,12 @@ import dagster as dg
 from streetvision_core.escape import for_markdown
 from streetvision_core.eval.metrics import NO_ANSWERS
 from streetvision_core.training.config import PROBE
-from streetvision_core.training.report import EpochReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streetvision_core.report.figures import Range
+    from streetvision_core.report.report import PolicyReport
     from streetvision_core.training.out_of_fold.record import Figure
     from streetvision_core.training.report import EpochReport
 
@@ -37,13 +37,9 @@ def picture(data: bytes) -> dg.MetadataValue:
     return dg.MetadataValue.md(f"![](data:image/{kind};base64,{base64.b64encode(data).decode()})")
 
 
-def markdown(content: object) -> dg.MetadataValue:
-    """Return Markdown, or the bytes of a Markdown file, as metadata that the UI renders.
-
-    What comes from data in it has gone through ``for_markdown``.
-    """
-    assert isinstance(content, str | bytes)
-    return dg.MetadataValue.md(content if isinstance(content, str) else content.decode())
+def markdown(content: str) -> dg.MetadataValue:
+    """Return Markdown as metadata that the UI renders; what comes from data went through ``for_markdown``."""
+    return dg.MetadataValue.md(content)
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
@@ -64,6 +60,11 @@ def with_interval(value: float | None, interval: Range | Figure | None) -> str:
     if interval is None:
         return f"{value:.3f} (interval over groups not recorded)"
     return f"{value:.3f} (95 %, over groups: {interval.low:.3f} to {interval.high:.3f})"
+
+
+def reached_mcc(policy: PolicyReport) -> str:
+    """Return the MCC of a policy in a report, with its interval."""
+    return with_interval(policy.metric("mcc"), policy.interval("mcc"))
 
 
 def _cell(value: object) -> str:

@@ -13,11 +13,13 @@ them too, and so that a source that was taken from the store is the one that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import dagster as dg
+from pydantic import BaseModel
 
 from streetvision_assets.code_version import code_has_changed
 from streetvision_assets.conventions import BODIES
@@ -25,7 +27,7 @@ from streetvision_assets.remembered import drawn_before
 from streetvision_assets.resources import StoreResource, store_run_id
 from streetvision_core.data.splits import digests_of_role
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
-from streetvision_core.graph import LOOKS
+from streetvision_core.graph import LOGITS, LOOKS, STEPS
 from streetvision_core.history.text import IMAGES, source_of
 from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
 from streetvision_core.io.chain import require_one_chain
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from streetvision_core.io.ledger import Share
 
 COMMIT, DIRTY, SOURCE = "commit", "dirty", "source"
-# The tags of the code of the run that this process is at, by its id.
-_CODE: dict[str, dict[str, str]] = {}
 
 
 def tag_run(context: dg.AssetExecutionContext, images_config: Mapping[str, Any] | None) -> None:
@@ -62,19 +62,16 @@ def tag_run(context: dg.AssetExecutionContext, images_config: Mapping[str, Any] 
     context.instance.add_run_tags(context.run.run_id, tags)
 
 
-def _code_of(run_id: str) -> dict[str, str]:
-    """Return the tags of the code as it was at the first step of a run; git takes its time."""
-    if run_id not in _CODE:
-        state = git_state()
-        _CODE.clear()
-        _CODE[run_id] = {COMMIT: state.sha[:12], DIRTY: str(state.dirty).lower()}
-    return _CODE[run_id]
+@lru_cache(maxsize=1)  # git takes its time
+def _code_of(run_id: str) -> Mapping[str, str]:  # noqa: ARG001 - the code may be another in the next run
+    """Return the tags of the code as it was at the first step of a run."""
+    state = git_state()
+    return {COMMIT: state.sha[:12], DIRTY: str(state.dirty).lower()}
 
 
 R = TypeVar("R")
 # The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
 EDITED = "edited while it ran"
-# Nor of what was made without some of its input.
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Step:
     resume: Path
     config: Mapping[str, Any]
     private: PrivateRecord | None
-    inputs: Mapping[str, InputArtifact]
+    inputs: Mapping[str, PublishedArtifact]
     roles: tuple[str, ...]
     started: datetime
     instance: dg.DagsterInstance
@@ -126,9 +123,9 @@ class Step:
         cls,
         context: dg.AssetExecutionContext,
         store: StoreResource,
-        config: dg.Config | None,
+        config: BaseModel | None,
         *inputs: PublishedArtifact,
-        roles: tuple[str, ...] = (),
+        roles: tuple[str, ...] | None = None,
         reusable: bool = True,
         anonymous: bool = False,
     ) -> Step:
@@ -139,7 +136,7 @@ class Step:
             store: The store.
             config: The asset's configuration; None where it has none.
             inputs: The artifacts that it reads.
-            roles: The roles of the images that it opens.
+            roles: The roles of the images that it opens; by default those of the table where it reads images.
             reusable: Whether code, configuration and inputs are all that decides the result.
             anonymous: Whether nothing of this machine shall be recorded.
 
@@ -147,11 +144,12 @@ class Step:
             IntegrityError: the inputs were not made from each other.
         """
         run_id, name = store_run_id(context.instance, context.run.run_id), context.asset_key.path[-1]
-        require_one_chain({given.manifest.step_name: given for given in inputs}, step=name)
+        given = {artifact.manifest.step_name: artifact for artifact in inputs}
+        require_one_chain(given, step=name)
         opened = store.open()
         code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
         settings = recipe_of(config) if config else {}
-        tag_run(context, settings if name == IMAGES else _config_of_images(inputs))
+        tag_run(context, settings if name == IMAGES else given[IMAGES].config() if IMAGES in given else None)
         declared = local_paths(config) if config else frozenset()
         recipe, paths = part_config(settings, declared=declared)
         # The key does not see what is hidden. Of declared paths the caller knows whether they decide.
@@ -160,7 +158,7 @@ class Step:
             step=name,
             code_version=code_version,
             config_hash=json_digest(recipe),
-            inputs={given.manifest.step_name: given.manifest.data_version for given in inputs},
+            inputs={step: artifact.manifest.data_version for step, artifact in given.items()},
         )
         step = cls(
             name=name,
@@ -171,8 +169,8 @@ class Step:
             resume=opened.resume_directory(name, key),
             config=recipe,
             private=None if anonymous else PrivateRecord.of_this_machine(paths),
-            inputs={given.manifest.step_name: given.reference for given in inputs},
-            roles=roles,
+            inputs=given,
+            roles=(STEPS[name].roles if IMAGES in given else ()) if roles is None else roles,
             started=utc_now(),
             instance=context.instance,
             log=context.log,
@@ -183,40 +181,43 @@ class Step:
             return step
         return replace(step, origin=_take_over(opened, step.directory, key, context.log))
 
-    def look(
-        self, images: PublishedArtifact, splits: PublishedArtifact, *, share: Share | None = None
-    ) -> Step:
+    @property
+    def references(self) -> Mapping[str, InputArtifact]:
+        """Its inputs as its manifest names them."""
+        return {name: given.reference for name, given in self.inputs.items()}
+
+    def look(self, *, share: Share | None = None) -> Step:
         """Record in the ledger that this step looks at its role, before it does; also where it is reused.
 
         Args:
-            images: The index.
-            splits: The splits that say which images are of the role.
             share: The share of delta that a certificate takes.
 
         Raises:
             ConfigError: the budget of looks is used up.
             StreetVisionError: the ledger is damaged, or cannot be written.
         """
-        versions = {name: given.data_version for name, given in self.inputs.items()}
+        versions = {name: given.manifest.data_version for name, given in self.inputs.items()}
         looked = record_look(
             self.store,
             subject(self.name, versions, config_hash=json_digest(self.config)),
-            digests_of_role(images, splits, LOOKS[self.name]),
+            self._digests(LOOKS[self.name]),
             run_id=self.run_id,
             share=share,
         )
         return replace(self, looked=looked.metrics)
 
-    def look_by(self, logits: PublishedArtifact, *, share: Share | None = None) -> Step:
-        """Record the look at the images of these logits, as :meth:`look` does, before the logits are read."""
-        images, splits = (self.store.input_of(logits, name) for name in (IMAGES, "splits"))
-        return self.look(images, splits, share=share)
-
-    def count_looks(self, images: PublishedArtifact, splits: PublishedArtifact) -> Step:
+    def count_looks(self) -> Step:
         """Note how often each role that judges was looked at, where this step itself does not look."""
-        roles = {role: digests_of_role(images, splits, role) for role in LOOKS.values()}
-        counts = {f"{role}_looks": count_looks(self.store, digests) for role, digests in roles.items()}
+        counts = {f"{role}_looks": count_looks(self.store, self._digests(role)) for role in LOOKS.values()}
         return replace(self, looked={name: count for name, count in counts.items() if count})
+
+    def _digests(self, role: str) -> list[str]:
+        """Return the digests of the images of a role, also where the step reads nothing but their logits."""
+        images, splits = (
+            self.inputs.get(name) or self.store.input_of(self.inputs[LOGITS], name)
+            for name in (IMAGES, "splits")
+        )
+        return digests_of_role(images, splits, role)
 
     def reused(self, read: Callable[[PublishedArtifact], R]) -> R | None:
         """Return what was taken over, read back as the record that the core computes; None if nothing was."""
@@ -281,11 +282,6 @@ class StepOutput:
     device: str
     seed: int | None
     renamed: frozenset[str] = frozenset()
-
-
-def _config_of_images(inputs: Iterable[PublishedArtifact]) -> Mapping[str, Any] | None:
-    """Return the whole configuration of the images that a step reads; None where it reads none."""
-    return next((given.config() for given in inputs if given.manifest.step_name == IMAGES), None)
 
 
 def previous_artifact(

@@ -5,13 +5,16 @@ that holds only the roles it asked for, its manifest records them, and :func:`ro
 record against the table. Data may have been seen by another step first, so the inputs count as well: an
 artifact carries what its images said (the decisions on val_test are in evaluation), and a forbidden input
 would be a way around the roles.
+
+Every step reads this file, and a row more must not recompute all of them. So the code version of a step
+counts of this file what its functions and classes do, and of the tables :func:`rows_behind`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,12 +23,13 @@ ROLES = ("train", "val_select", "val_calib", "val_test")
 CHECKPOINT, LOGITS, EVALUATION, BUNDLE = "phase1_checkpoint", "val_calib_logits", "evaluation", "bundle"
 CROSS_VALIDATION = "cross_validation"
 CONDITIONS = "conditions"
-POLICY_PREFIX = "policy/"
 
 
 @dataclass(frozen=True)
 class PolicyKind:
     """A kind of policy: the step that fits it, and the file of that step which a bundle ships."""
+
+    PREFIX: ClassVar[str] = "policy/"
 
     step: str
     file: str
@@ -33,7 +37,7 @@ class PolicyKind:
     @property
     def path(self) -> str:
         """The path of the step's file in a bundle."""
-        return f"{POLICY_PREFIX}{self.file}"
+        return f"{self.PREFIX}{self.file}"
 
 
 # The first that exists is the headline of a report.
@@ -58,6 +62,11 @@ class Step:
     added: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Every step that it may be made from."""
+        return self.inputs + self.added + self.optional
 
 
 STEPS: Mapping[str, Step] = MappingProxyType(
@@ -102,16 +111,24 @@ LOOKS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def steps_behind(step: str, *, added: bool = False) -> tuple[str, ...]:
+def steps_behind(step: str, *, added: bool = False, optional: bool = False) -> tuple[str, ...]:
     """Return every step that ``step`` must be made from, directly or not, and itself, which is the last.
 
-    With `added` those that older versions did without are among them: what a new one is made from.
+    With `added` those that older versions did without are among them: what a new one is made from. With
+    `optional` those that it may be made from besides are.
     """
     steps: dict[str, None] = {}
     rule = STEPS.get(step, Step())
-    for name in rule.inputs + (rule.added if added else ()):
-        steps |= dict.fromkeys(steps_behind(name, added=added))
+    for name in rule.inputs + rule.added * added + rule.optional * optional:
+        steps |= dict.fromkeys(steps_behind(name, added=added, optional=optional))
     return (*steps, step)
+
+
+def rows_behind(step: str) -> tuple[object, ...]:
+    """Return what the tables say of a step and of each that it may be made from, for its code version."""
+    steps = steps_behind(step, added=True, optional=True)
+    kinds = [(name, kind) for name, kind in POLICIES.items() if kind.step in steps]
+    return (ROLES, kinds, [(name, STEPS.get(name), LOOKS.get(name)) for name in steps])
 
 
 def role_violations(step: str, roles: Iterable[str], inputs: Iterable[str] = ()) -> list[str]:
@@ -120,8 +137,7 @@ def role_violations(step: str, roles: Iterable[str], inputs: Iterable[str] = ())
     may = f"it may read {' and '.join(rule.roles)}" if rule.roles else "it may read no images of a role"
     problems = [f"{step} read {role}, but {may}" for role in roles if role not in rule.roles]
     if step in STEPS:
-        takes = rule.inputs + rule.added + rule.optional
         problems += [
-            f"{step} was made from {name}, which it may not be" for name in inputs if name not in takes
+            f"{step} was made from {name}, which it may not be" for name in inputs if name not in rule.takes
         ]
     return problems

@@ -4,7 +4,6 @@ from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import standard_checks
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import markdown, table
 from streetvision_assets.resources import StoreResource
@@ -13,24 +12,17 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
-from streetvision_core.graph import STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone, prepare_backbone
 from streetvision_core.models.config import SEED, BackboneConfig
 from streetvision_core.models.licences import export_obstacle
 from streetvision_core.training.ssl.explora import adapt_backbone, used_device
 
-ROLES = STEPS["backbone"].roles
-
-
-class BackboneStep(BackboneConfig, dg.Config):
-    """Configuration of ``backbone``."""
-
 
 @stage_asset(group="model", kinds={"timm", "pytorch"}, phase=4)
 def backbone(
     context: dg.AssetExecutionContext,
-    config: BackboneStep,
+    config: BackboneConfig,
     store: StoreResource,
     images: PublishedArtifact,
     splits: PublishedArtifact,
@@ -38,8 +30,7 @@ def backbone(
     """The starting weights: a timm model from the hub, from a local file, or random; adapted, when asked."""
     # What is not adapted reads no image, and so is the same whatever the images and the splits are.
     read = (images, splits) if config.is_adapted else ()
-    roles_read = ROLES if read else ()
-    step = Step.begin(context, store, config, *read, roles=roles_read, reusable=config.is_decisive)
+    step = Step.begin(context, store, config, *read, reusable=config.is_decisive)
     made = step.reused(Backbone.from_artifact) or prepare_backbone(config, directory=step.directory)
     if read and made.adaptation is None:
         roles = Splits.from_artifact(splits)
@@ -76,6 +67,3 @@ def _show_adaptation(made: Backbone) -> dict[str, dg.MetadataValue]:
         "adaptation": markdown(for_markdown(made.adaptation["sentence"], limit=PARAGRAPH)),
         "adaptation_losses": table(losses),
     }
-
-
-CHECKS = standard_checks("backbone")

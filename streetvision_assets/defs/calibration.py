@@ -5,7 +5,7 @@ from functools import partial
 import dagster as dg
 import numpy as np
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.checks import InputOf, Verdict, policy_check, proof
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
@@ -14,19 +14,12 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.eval.metrics import compute_mcc
-from streetvision_core.graph import LOGITS, STEPS
 from streetvision_core.inference.logits import Logits, drift_problems, predict_role
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import ThresholdsConfig
-from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy, verify_thresholds
+from streetvision_core.policies.threshold import Thresholds, fit_threshold_policy
 from streetvision_core.report.plots import plot_mcc_curve, plot_risk_coverage
 from streetvision_core.training.checkpoint import Checkpoint, logits_problems
-
-ROLES = STEPS[LOGITS].roles
-
-
-class ThresholdsStep(ThresholdsConfig, dg.Config):
-    """Configuration of ``thresholds``."""
 
 
 @stage_asset(group="calibration", kinds={"pytorch"}, phase=2)
@@ -39,8 +32,7 @@ def val_calib_logits(
     conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """Logits [N, 2], labels [N] and ids of val_calib, and what new images are compared with."""
-    step = Step.begin(context, store, None, images, splits, phase1_checkpoint, conditions, roles=ROLES)
-    step = step.look(images, splits)
+    step = Step.begin(context, store, None, images, splits, phase1_checkpoint, conditions).look()
     roles = Splits.from_artifact(splits)
     logits = step.reused(Logits.from_artifact) or predict_role(
         Checkpoint.from_artifact(phase1_checkpoint),
@@ -62,14 +54,13 @@ def _show_quality(logits: Logits) -> dict[str, Metric]:
 @stage_asset(group="calibration", kinds={"numpy"}, phase=2)
 def thresholds(
     context: dg.AssetExecutionContext,
-    config: ThresholdsStep,
+    config: ThresholdsConfig,
     store: StoreResource,
     phase1_checkpoint: PublishedArtifact,
     val_calib_logits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The exact best threshold after temperature scaling, and the selective sweep."""
-    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
-    step = step.look_by(val_calib_logits, share=config.share)
+    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits).look(share=config.share)
     logits = Logits.from_artifact(val_calib_logits)
     fitted = step.reused(Thresholds.from_artifact) or fit_threshold_policy(
         Checkpoint.from_artifact(phase1_checkpoint).val_select,
@@ -104,13 +95,10 @@ def _show_thresholds(fitted: Thresholds, logits: Logits) -> dict[str, dg.Metadat
     }
 
 
-@proof(
-    "val_calib_logits",
-    description="The logits are finite, and their ids are exactly the images of val_calib.",
-)
-def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Hold the published logits against the role."""
-    splits = Splits.from_artifact(store.open().input_of(val_calib_logits, "splits"))
+@proof("val_calib_logits")
+def complete_logits(val_calib_logits: PublishedArtifact, input_of: InputOf) -> Verdict:
+    """The logits are finite, and their ids are exactly the images of val_calib."""
+    splits = Splits.from_artifact(input_of("splits"))
     logits = Logits.from_artifact(val_calib_logits)
     problems = logits_problems(logits, role="val_calib", names=splits.roles["val_calib"])
     problems += drift_problems(val_calib_logits)
@@ -118,21 +106,9 @@ def complete_logits(val_calib_logits: PublishedArtifact, store: StoreResource) -
     return Verdict(problems, good=good, counts={"images": len(logits.ids)})
 
 
-@proof(
-    "thresholds",
-    description="Temperature, threshold and sweep come out the same when fitted again on the same logits.",
+recomputed = policy_check(
+    "threshold",
+    name="recomputed",
+    proves="Temperature, threshold and sweep come out the same when fitted again on the same logits.",
+    good="fitted again, the same",
 )
-def recomputed(thresholds: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Fit again on what it was fitted on, and compare."""
-    opened = store.open()
-    logits = Logits.from_artifact(opened.input_of(thresholds, "val_calib_logits"))
-    problems = verify_thresholds(
-        Thresholds.from_artifact(thresholds),
-        Checkpoint.from_artifact(opened.input_of(thresholds, "phase1_checkpoint")).val_select,
-        logits,
-        groups_known=logits.groups_known,
-    )
-    return Verdict(problems, good="fitted again, the same", counts={"images": len(logits.ids)})
-
-
-CHECKS = [*standard_checks("val_calib_logits", "thresholds"), complete_logits, recomputed]

@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.checks import InputOf, Verdict, proof
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import observed_epochs, picture, table
 from streetvision_assets.resources import StoreResource
@@ -12,7 +12,6 @@ from streetvision_assets.step import Metric, Step, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
-from streetvision_core.graph import CHECKPOINT, STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.models.backbone import Backbone
 from streetvision_core.report.plots import plot_training_curve
@@ -21,17 +20,11 @@ from streetvision_core.training.config import TrainingConfig
 from streetvision_core.training.fit import TrainingFolders, fit_classifier
 from streetvision_core.training.throughput import limited_by
 
-ROLES = STEPS[CHECKPOINT].roles
-
-
-class TrainingStep(TrainingConfig, dg.Config):
-    """Configuration of ``phase1_checkpoint``."""
-
 
 @stage_asset(group="model", kinds={"pytorch", "lightning"}, phase=1)
 def phase1_checkpoint(
     context: dg.AssetExecutionContext,
-    config: TrainingStep,
+    config: TrainingConfig,
     store: StoreResource,
     images: PublishedArtifact,
     splits: PublishedArtifact,
@@ -39,7 +32,7 @@ def phase1_checkpoint(
     conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The classifier, trained on train; its best epoch is chosen by MCC on val_select."""
-    step = Step.begin(context, store, config, images, splits, backbone, conditions, roles=ROLES)
+    step = Step.begin(context, store, config, images, splits, backbone, conditions)
     roles, opened = Splits.from_artifact(splits), store.open()
     epochs = observed_epochs(context)
     checkpoint = step.reused(Checkpoint.from_artifact) or fit_classifier(
@@ -85,17 +78,11 @@ def _show_epochs(checkpoint: Checkpoint) -> dict[str, dg.MetadataValue]:
     }
 
 
-@proof(
-    "phase1_checkpoint",
-    description="The weights load, are finite, and beat the majority class on val_select.",
-)
-def usable_model(phase1_checkpoint: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Load the checkpoint and judge what it recorded."""
-    splits = Splits.from_artifact(store.open().input_of(phase1_checkpoint, "splits"))
+@proof("phase1_checkpoint")
+def usable_model(phase1_checkpoint: PublishedArtifact, input_of: InputOf) -> Verdict:
+    """The weights load, are finite, and beat the majority class on val_select."""
+    splits = Splits.from_artifact(input_of("splits"))
     checkpoint = Checkpoint.from_artifact(phase1_checkpoint)
     problems = checkpoint_problems(checkpoint, names=splits.roles["val_select"])
     counts = {"images": len(checkpoint.val_select.ids), "val_mcc": checkpoint.metrics["val_mcc"]}
     return Verdict(problems, good="the weights load, are finite and beat the majority class", counts=counts)
-
-
-CHECKS = [*standard_checks("phase1_checkpoint"), usable_model]

@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.checks import InputOf, Verdict, proof
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table, with_interval
 from streetvision_assets.resources import StoreResource
@@ -23,14 +23,10 @@ from streetvision_core.training.out_of_fold.cross_validation import CrossValidat
 from streetvision_core.training.out_of_fold.record import CrossValidation, cross_validation_problems
 
 
-class CrossValidationStep(CrossValidationConfig, dg.Config):
-    """Configuration of ``cross_validation``."""
-
-
 @stage_asset(group="report", kinds={"pytorch", "scikitlearn"})
 def cross_validation(
     context: dg.AssetExecutionContext,
-    config: CrossValidationStep,
+    config: CrossValidationConfig,
     store: StoreResource,
     images: PublishedArtifact,
     splits: PublishedArtifact,
@@ -42,7 +38,7 @@ def cross_validation(
     inputs = (images, splits, backbone, phase1_checkpoint, conditions)
     step = Step.begin(context, store, config, *inputs, roles=config.names_of_roles)
     if LOOKS[step.name] in step.roles:
-        step = step.look(images, splits)
+        step = step.look()
     index, roles = ImageIndex.from_artifact(images), Splits.from_artifact(splits)
     result = step.reused(CrossValidation.from_artifact) or cross_validate(
         Backbone.from_artifact(backbone),
@@ -77,21 +73,14 @@ def _show_sizes(result: CrossValidation, index: ImageIndex) -> dict[str, dg.Meta
     }
 
 
-@proof(
-    "cross_validation",
-    description="No group is in two folds, and the figures follow from the recorded logits.",
-)
-def out_of_fold(cross_validation: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Count again from the published logits; no network runs."""
-    opened = store.open()
-    splits = Splits.from_artifact(opened.input_of(cross_validation, "splits"))
+@proof("cross_validation")
+def out_of_fold(cross_validation: PublishedArtifact, input_of: InputOf) -> Verdict:
+    """No group is in two folds, and the figures follow from the recorded logits."""
+    splits = Splits.from_artifact(input_of("splits"))
     names = sorted(name for role in cross_validation.manifest.roles for name in splits.roles[role])
-    labels = labels_of(names, ImageIndex.from_artifact(opened.input_of(cross_validation, "images")))
+    labels = labels_of(names, ImageIndex.from_artifact(input_of("images")))
     return Verdict(
         cross_validation_problems(cross_validation, names=names, labels=labels),
         good="no group is in two folds; counted again, the same",
         counts={"images": len(names)},
     )
-
-
-CHECKS = [*standard_checks("cross_validation"), out_of_fold]

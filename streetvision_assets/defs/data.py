@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.checks import InputOf, Verdict, proof
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
@@ -34,21 +34,9 @@ from streetvision_core.history.text import source_lines
 from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
-class ImagesStep(ImagesConfig, dg.Config):
-    """Configuration of ``images``: one source, or none, to take that of the store's images again."""
-
-
-class SplitsStep(SplitsConfig, dg.Config):
-    """Configuration of ``splits``."""
-
-
-class ConditionsStep(ConditionsConfig, dg.Config):
-    """Configuration of ``conditions``."""
-
-
 @stage_asset(group="data", kinds={"parquet", "pillow"})
 def images(
-    context: dg.AssetExecutionContext, config: ImagesStep, store: StoreResource
+    context: dg.AssetExecutionContext, config: ImagesConfig, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
     """The index of the labelled images; what could not be used is quarantined with its reason."""
     config = config if config.names_source else _with_source_of_store(context, config, store.open())
@@ -63,8 +51,8 @@ def images(
 
 
 def _with_source_of_store(
-    context: dg.AssetExecutionContext, config: ImagesStep, store: ArtifactStore
-) -> ImagesStep:
+    context: dg.AssetExecutionContext, config: ImagesConfig, store: ArtifactStore
+) -> ImagesConfig:
     """Return the configuration with the source that the store's images were indexed from.
 
     What the run itself names counts. Dagster hands over defaults like named settings, and only the run's own
@@ -80,7 +68,7 @@ def _with_source_of_store(
         published.manifest.run_id,
         source_lines(before, {}),
     )
-    return ImagesStep(**(before | named))
+    return ImagesConfig(**(before | named))
 
 
 def _show_images(indexed: IndexedImages) -> dict[str, dg.MetadataValue]:
@@ -104,7 +92,7 @@ def _show_counts() -> dict[str, Metric]:
 
 @stage_asset(group="data", kinds={"json"})
 def splits(
-    context: dg.AssetExecutionContext, config: SplitsStep, store: StoreResource, images: PublishedArtifact
+    context: dg.AssetExecutionContext, config: SplitsConfig, store: StoreResource, images: PublishedArtifact
 ) -> dg.MaterializeResult[StepOutput]:
     """Four roles for the images: groups and near-duplicates whole, both classes in each."""
     step = Step.begin(context, store, config, images)
@@ -130,7 +118,7 @@ def _show_sizes(assigned: Splits, index: ImageIndex) -> dict[str, str | float | 
 
 @stage_asset(group="data", kinds={"pillow"})
 def conditions(
-    context: dg.AssetExecutionContext, config: ConditionsStep, store: StoreResource
+    context: dg.AssetExecutionContext, config: ConditionsConfig, store: StoreResource
 ) -> dg.MaterializeResult[StepOutput]:
     """The way of an image to the model in use: a named profile with levels."""
     step = Step.begin(context, store, config)
@@ -146,13 +134,10 @@ def conditions(
     )
 
 
-@proof(
-    "splits",
-    description="No image, group or near-duplicate is in two roles; each role has both classes.",
-)
-def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Hold the published splits against the index they were made from."""
-    index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
+@proof("splits")
+def no_leakage(splits: PublishedArtifact, input_of: InputOf) -> Verdict:
+    """No image, group or near-duplicate is in two roles; each role has both classes."""
+    index = ImageIndex.from_artifact(input_of("images"))
     assigned = Splits.from_artifact(splits)
     problems = verify_splits(index, assigned) or verify_renamed(splits, index)
     counts = {
@@ -163,13 +148,10 @@ def no_leakage(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     return Verdict(problems, good="every image, group and near-duplicate has one role", counts=counts)
 
 
-@proof(
-    "splits",
-    description="Share, prevalence, groups of each class and largest group of each role are within bounds.",
-)
-def balanced(splits: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Count what each role holds; where that is out of bounds, warn."""
-    index = ImageIndex.from_artifact(store.open().input_of(splits, "images"))
+@proof("splits")
+def balanced(splits: PublishedArtifact, input_of: InputOf) -> Verdict:
+    """Share, prevalence, groups of each class and largest group of each role are within bounds."""
+    index = ImageIndex.from_artifact(input_of("images"))
     assigned = Splits.from_artifact(splits)
     balances = balance_roles(index, assigned)
     numbers = {
@@ -183,12 +165,9 @@ def balanced(splits: PublishedArtifact, store: StoreResource) -> Verdict:
     )
 
 
-@proof(
-    "images",
-    description="The label cannot be told from size, format, brightness, camera or source alone.",
-)
-def no_shortcut(images: PublishedArtifact) -> Verdict:
-    """Look for features that tell the label without the street; warn where there is one."""
+@proof("images")
+def no_shortcut(images: PublishedArtifact, _: InputOf) -> Verdict:
+    """The label cannot be told from size, format, brightness, camera or source alone."""
     index = ImageIndex.from_artifact(images)
     shortcuts = find_shortcuts(index)
     return Verdict(
@@ -199,12 +178,9 @@ def no_shortcut(images: PublishedArtifact) -> Verdict:
     )
 
 
-@proof(
-    "images",
-    description="Images without a group do not look like frames of one recording.",
-)
-def groups_plausible(images: PublishedArtifact) -> Verdict:
-    """Look for frames that nobody grouped; a warning, because only people know what belongs together."""
+@proof("images")
+def groups_plausible(images: PublishedArtifact, _: InputOf) -> Verdict:
+    """Images without a group do not look like frames of one recording."""
     index = ImageIndex.from_artifact(images)
     frames = ungrouped_frames(index.pictures)
     known = groups_known(index.pictures)
@@ -215,12 +191,3 @@ def groups_plausible(images: PublishedArtifact) -> Verdict:
         counts={"ungrouped": sum(image.group == image.name for image in index.pictures)},
         severity=dg.AssetCheckSeverity.WARN,
     )
-
-
-CHECKS = [
-    *standard_checks("images", "splits", "conditions"),
-    no_leakage,
-    balanced,
-    no_shortcut,
-    groups_plausible,
-]

@@ -4,16 +4,16 @@ from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
-from streetvision_assets.conventions import optional_inputs, stage_asset
-from streetvision_assets.metadata import markdown, picture, table, with_interval
+from streetvision_assets.checks import InputOf, Verdict, proof
+from streetvision_assets.conventions import inputs_of, stage_asset
+from streetvision_assets.metadata import markdown, picture, reached_mcc, table
 from streetvision_assets.resources import StoreResource
 from streetvision_assets.step import Step, StepOutput
 from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
-from streetvision_core.graph import EVALUATION, POLICY_STEPS, STEPS
+from streetvision_core.graph import EVALUATION
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.registry import judged_policies
 from streetvision_core.report.conditions import level_rows
@@ -24,10 +24,8 @@ from streetvision_core.report.recount import recount_problems
 from streetvision_core.report.report import Report
 from streetvision_core.training.checkpoint import Checkpoint
 
-ROLES = STEPS[EVALUATION].roles
 
-
-@stage_asset(group="report", kinds={"pytorch", "matplotlib"}, ins=optional_inputs(*POLICY_STEPS))
+@stage_asset(group="report", kinds={"pytorch", "matplotlib"}, ins=inputs_of(EVALUATION))
 def evaluation(
     context: dg.AssetExecutionContext,
     store: StoreResource,
@@ -47,8 +45,7 @@ def evaluation(
     judged = judged_policies(required, policies)
     for sentence in judged.left_out:
         context.log.info(sentence)
-    step = Step.begin(context, store, None, *required.values(), *judged.published.values(), roles=ROLES)
-    step = step.look(images, splits)
+    step = Step.begin(context, store, None, *required.values(), *judged.published.values()).look()
     roles = Splits.from_artifact(splits)
     report = step.reused(Evaluation.from_artifact) or evaluate(
         Checkpoint.from_artifact(phase1_checkpoint),
@@ -63,8 +60,7 @@ def evaluation(
 def _show_reached(evaluation: Evaluation) -> dict[str, str]:
     """Return the MCC of each policy with its interval over groups."""
     return {
-        f"MCC on val_test, {kind}": with_interval(one.metric("mcc"), one.interval("mcc"))
-        for kind, one in evaluation.report.policies.items()
+        f"MCC on val_test, {kind}": reached_mcc(one) for kind, one in evaluation.report.policies.items()
     } | {"groups": evaluation.report.reading_of(evaluation.report.lead), **_show_worst(evaluation.report)}
 
 
@@ -96,22 +92,15 @@ def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
     }
 
 
-@proof(
-    "evaluation",
-    description="Decisions and figures come out the same from the recorded logits.",
-)
-def recounted(evaluation: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Count again from the published decisions."""
-    opened = store.open()
-    splits = Splits.from_artifact(opened.input_of(evaluation, "splits"))
+@proof("evaluation")
+def recounted(evaluation: PublishedArtifact, input_of: InputOf) -> Verdict:
+    """Decisions and figures come out the same from the recorded logits."""
+    splits = Splits.from_artifact(input_of("splits"))
     report = Evaluation.from_artifact(evaluation)
     problems = recount_problems(
         report,
         names=splits.roles["val_test"],
-        index=ImageIndex.from_artifact(opened.input_of(evaluation, "images")),
+        index=ImageIndex.from_artifact(input_of("images")),
     )
     counts = {"images": len(report.tested), "policies": len(report.report.policies)}
     return Verdict(problems, good="decided and counted again, the same", counts=counts)
-
-
-CHECKS = [*standard_checks("evaluation"), recounted]

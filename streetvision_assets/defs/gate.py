@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.checks import InputOf, Verdict, proof
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import markdown, table
 from streetvision_assets.resources import StoreResource
@@ -13,24 +13,17 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.escape import PARAGRAPH, for_markdown
-from streetvision_core.graph import STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import GateConfig
 from streetvision_core.policies.gate import Gate
 from streetvision_core.policies.gate_fit import is_fully_recorded, train_gate, verify_gate
 from streetvision_core.training.checkpoint import Checkpoint
 
-ROLES = STEPS["gate"].roles
-
-
-class GateStep(GateConfig, dg.Config):
-    """Configuration of ``gate``."""
-
 
 @stage_asset(group="calibration", kinds={"pytorch", "scikitlearn"}, phase=3)
 def gate(
     context: dg.AssetExecutionContext,
-    config: GateStep,
+    config: GateConfig,
     store: StoreResource,
     images: PublishedArtifact,
     splits: PublishedArtifact,
@@ -38,7 +31,7 @@ def gate(
     conditions: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The images to defer: by a learned head where that proves better than the margin, else by margin."""
-    step = Step.begin(context, store, config, images, splits, phase1_checkpoint, conditions, roles=ROLES)
+    step = Step.begin(context, store, config, images, splits, phase1_checkpoint, conditions)
     roles = Splits.from_artifact(splits)
     fitted = step.reused(Gate.from_artifact) or train_gate(
         Checkpoint.from_artifact(phase1_checkpoint),
@@ -63,10 +56,10 @@ def _show_gate(fitted: Gate) -> dict[str, dg.MetadataValue]:
     }
 
 
-@proof("gate", description="The gate comes out the same when it is fitted again from recorded numbers.")
-def refitted(gate: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Fit again on what it was fitted on, and compare; no network runs."""
-    select = Checkpoint.from_artifact(store.open().input_of(gate, "phase1_checkpoint")).val_select
+@proof("gate")
+def refitted(gate: PublishedArtifact, input_of: InputOf) -> Verdict:
+    """The gate comes out the same when it is fitted again from recorded numbers."""
+    select = Checkpoint.from_artifact(input_of("phase1_checkpoint")).val_select
     published = Gate.from_artifact(gate)
     return Verdict(
         verify_gate(published, select),
@@ -79,4 +72,3 @@ _NOT_RECORDED = (
     "the feature distances were not recorded by the version that wrote it; what does without them is fitted"
     " again, the same"
 )
-CHECKS = [*standard_checks("gate"), refitted]

@@ -5,7 +5,7 @@ from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.checks import InputOf, Verdict, proof
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
@@ -15,12 +15,10 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.overview import image_sheet
 from streetvision_core.data.splits import Splits
-from streetvision_core.graph import STEPS
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.training.out_of_fold.label_audit import REVIEW_NAME, LabelAudit, audit_labels
 from streetvision_core.training.out_of_fold.record import CrossValidation
 
-ROLES = STEPS["label_audit"].roles
 _DRAWN, _LISTED = 24, 50
 
 
@@ -33,7 +31,7 @@ def label_audit(
     cross_validation: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The images of train and val_select whose label is most surprising, to be reviewed."""
-    step = Step.begin(context, store, None, images, splits, cross_validation, roles=ROLES)
+    step = Step.begin(context, store, None, images, splits, cross_validation)
     index, roles = ImageIndex.from_artifact(images), Splits.from_artifact(splits)
     audit = step.reused(LabelAudit.from_artifact) or audit_labels(
         CrossValidation.from_artifact(cross_validation), index=index, splits=roles
@@ -62,18 +60,14 @@ def _show_surprising(
     }
 
 
-@proof("label_audit", description="The images to review follow from the recorded out-of-fold logits.")
-def audited_again(label_audit: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Audit again from the published logits; no network runs."""
-    opened = store.open()
+@proof("label_audit")
+def audited_again(label_audit: PublishedArtifact, input_of: InputOf) -> Verdict:
+    """The images to review follow from the recorded out-of-fold logits."""
     audit = LabelAudit.from_artifact(label_audit)
     again = audit_labels(
-        CrossValidation.from_artifact(opened.input_of(label_audit, "cross_validation")),
-        index=ImageIndex.from_artifact(opened.input_of(label_audit, "images")),
-        splits=Splits.from_artifact(opened.input_of(label_audit, "splits")),
+        CrossValidation.from_artifact(input_of("cross_validation")),
+        index=ImageIndex.from_artifact(input_of("images")),
+        splits=Splits.from_artifact(input_of("splits")),
     )
     problems = [] if audit == again else [f"{REVIEW_NAME} lists other images when audited again"]
     return Verdict(problems, good="audited again, the same", counts={"images to review": len(audit.doubts)})
-
-
-CHECKS = [*standard_checks("label_audit"), audited_again]

@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from streetvision_assets.checks import Verdict, proof, standard_checks
+from streetvision_assets.checks import policy_check
 from streetvision_assets.conventions import stage_asset
 from streetvision_assets.metadata import picture, table
 from streetvision_assets.resources import StoreResource
@@ -13,26 +13,23 @@ from streetvision_core.inference.logits import Logits
 from streetvision_core.io import PublishedArtifact
 from streetvision_core.policies.config import ScrcConfig
 from streetvision_core.policies.scrc import Scrc, share_of
-from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, size_table, verify_scrc
+from streetvision_core.policies.scrc_fit import fit_scrc, sequence_table, size_table
 from streetvision_core.report.report_plots import plot_certificates
 from streetvision_core.training.checkpoint import Checkpoint
-
-
-class ScrcStep(ScrcConfig, dg.Config):
-    """Configuration of ``scrc``."""
 
 
 @stage_asset(group="calibration", kinds={"numpy", "scipy"}, phase=5)
 def scrc(
     context: dg.AssetExecutionContext,
-    config: ScrcStep,
+    config: ScrcConfig,
     store: StoreResource,
     phase1_checkpoint: PublishedArtifact,
     val_calib_logits: PublishedArtifact,
 ) -> dg.MaterializeResult[StepOutput]:
     """The images that may be answered so that the error among the answers stays within its promise."""
-    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits)
-    step = step.look_by(val_calib_logits, share=share_of(config))
+    step = Step.begin(context, store, config, phase1_checkpoint, val_calib_logits).look(
+        share=share_of(config)
+    )
     logits = Logits.from_artifact(val_calib_logits)
     fitted = step.reused(Scrc.from_artifact) or fit_scrc(
         Checkpoint.from_artifact(phase1_checkpoint).val_select,
@@ -58,21 +55,9 @@ def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:
     }
 
 
-@proof(
+recertified = policy_check(
     "scrc",
-    description="Calibrator, thresholds and certificate come out the same on the same logits.",
+    name="recertified",
+    proves="Calibrator, thresholds and certificate come out the same on the same logits.",
+    good="frozen and certified again, the same",
 )
-def recertified(scrc: PublishedArtifact, store: StoreResource) -> Verdict:
-    """Freeze and certify again on what it was fitted on, and compare."""
-    opened = store.open()
-    logits = Logits.from_artifact(opened.input_of(scrc, "val_calib_logits"))
-    problems = verify_scrc(
-        Scrc.from_artifact(scrc),
-        Checkpoint.from_artifact(opened.input_of(scrc, "phase1_checkpoint")).val_select,
-        logits,
-        groups_known=logits.groups_known,
-    )
-    return Verdict(problems, good="frozen and certified again, the same", counts={"images": len(logits.ids)})
-
-
-CHECKS = [*standard_checks("scrc"), recertified]

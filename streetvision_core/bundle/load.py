@@ -52,7 +52,7 @@ from streetvision_core.data.conditions import Conditions
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError, as_bundle_error
 from streetvision_core.eval.use.drift import DRIFT_NAME, Reference
-from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, POLICY_PREFIX, PolicyKind
+from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, PolicyKind
 from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
 from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
@@ -267,7 +267,7 @@ def _check_record(record: BundleRecord, contents: Contents) -> PolicyKind:
     kind = POLICIES.get(record.policy.type)
     if kind is None:
         _refuse(f"a policy of {', '.join(POLICIES)}", repr(record.policy.type), where)
-    present = sorted(name for name in contents.files if name.startswith(POLICY_PREFIX))
+    present = sorted(name for name in contents.files if name.startswith(PolicyKind.PREFIX))
     if present != [kind.path] or record.policy.path != kind.path:
         _refuse(f"exactly one policy, in {kind.path}", ", ".join(present) or "none", where)
     return kind

@@ -22,21 +22,17 @@ def _without_waiting_for_the_disk(connection, _):
     connection.execute("PRAGMA synchronous=OFF")
 
 
-def _takes(step):
-    rule = graph.STEPS[step]
-    return rule.inputs + rule.added + rule.optional
+def behind(step):
+    """A step and all that it may be made from."""
+    return graph.steps_behind(step, added=True, optional=True)
 
 
 def _depth(step):
-    return 1 + max(map(_depth, _takes(step)), default=0)
-
-
-def _behind(step):
-    return {step}.union(*map(_behind, _takes(step)))
+    return 1 + max(map(_depth, graph.STEPS[step].takes), default=0)
 
 
 # The way to the bundle as Dagster runs it: what may follow the same steps, by name.
-STEPS = tuple(sorted(_behind("bundle"), key=lambda step: (_depth(step), step)))
+STEPS = tuple(sorted(behind(graph.BUNDLE), key=lambda step: (_depth(step), step)))
 # Steps beside that way.
 BESIDE = tuple(step for step in graph.STEPS if step not in STEPS)
 

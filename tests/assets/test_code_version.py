@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 import streetvision_core
 from streetvision_assets import code_version as module
 from streetvision_assets.code_version import code_version, modules_behind
-from streetvision_core.graph import STEPS
+from streetvision_assets.conventions import BODIES
+from streetvision_core import graph
+from streetvision_core.graph import CHECKPOINT, POLICIES, STEPS, PolicyKind, Step
 
 FILES = {
     "__init__": "",
@@ -46,7 +49,7 @@ def version_with(tmp_path, monkeypatch):
         for name, text in (FILES | changed).items():
             (tmp_path / "sample_package" / f"{name}.py").write_text(text)
         clear()
-        return code_version(function(body))
+        return code_version(function(body), step="sample")
 
     def clear():
         for cached in (module._read_module, module._modules):
@@ -143,6 +146,73 @@ def test_the_version_is_the_same_in_every_process():
         for seed in ("1", "2")
     }
     assert len(found) == 1
+
+
+TABLE = Path(graph.__file__).read_text().replace("streetvision_core", "sample_package")
+ROW = '        "images": Step(),\n'
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "counts"),
+    [
+        (ROW, ROW + '        "never": Step(("images",)),\n', False),
+        ("BUNDLE = ", 'NEVER = "never"\nBUNDLE = ', False),
+        ("role not in rule.roles", "role in rule.roles", True),
+        ('= "policy/"', '= "policies/"', True),
+    ],
+)
+def test_of_the_table_only_its_functions_and_records_count_as_code(was, becomes, counts, version_with):
+    def version(table):
+        return version_with(train="from sample_package.graph import STEPS\n", graph=table)
+
+    assert was in TABLE
+    assert (version(TABLE.replace(was, becomes)) != version(TABLE)) == counts
+
+
+def changed_by(monkeypatch, **tables):
+    """Return the steps whose version is another with other tables."""
+    import streetvision_assets.definitions  # noqa: F401 - every asset has a body from then on
+
+    before = {step: code_version(body, step=step) for step, body in BODIES.items()}
+    for name, rows in tables.items():
+        monkeypatch.setattr(graph, name, rows)
+    return {step for step, body in BODIES.items() if code_version(body, step=step) != before[step]}
+
+
+def test_a_new_policy_changes_the_version_of_the_steps_that_take_it_and_of_no_other(monkeypatch):
+    taking = {
+        step: replace(rule, optional=(*rule.optional, "never"))
+        for step, rule in STEPS.items()
+        if step in {"evaluation", "bundle"}
+    }
+    steps = {**STEPS, **taking, "never": Step((CHECKPOINT,))}
+    policies = {**POLICIES, "never": PolicyKind("never", "never.json")}
+    assert changed_by(monkeypatch, STEPS=steps, POLICIES=policies) == taking.keys()
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "changed"),
+    [
+        ("STEPS", {"side": Step(("images", "bundle"))}, set()),
+        ("STEPS", {"label_audit": Step(("images", "splits"))}, {"label_audit"}),
+        ("STEPS", {"gate": replace(STEPS["gate"], roles=("train",))}, {"gate", "evaluation", "bundle"}),
+        ("STEPS", {"scrc": replace(STEPS["scrc"], optional=("images",))}, {"scrc", "evaluation", "bundle"}),
+        ("POLICIES", {"gate": PolicyKind("gate", "door.json")}, {"gate", "evaluation", "bundle"}),
+        ("LOOKS", {"label_audit": "train"}, {"label_audit"}),
+        ("STEPS", {CHECKPOINT: Step(("images", "splits", "backbone"))}, {
+            CHECKPOINT, "val_calib_logits", "thresholds", "gate", "scrc", "evaluation", "bundle",
+            "cross_validation", "label_audit",
+        }),
+    ],
+)  # fmt: skip
+def test_a_row_changes_the_version_of_its_step_and_of_what_may_be_made_from_that(
+    table, row, changed, monkeypatch
+):
+    assert changed_by(monkeypatch, **{table: {**getattr(graph, table), **row}}) == changed
+
+
+def test_another_role_changes_every_version(monkeypatch):
+    assert changed_by(monkeypatch, ROLES=(*graph.ROLES, "val_extra")) == STEPS.keys()
 
 
 def modules_of(step):

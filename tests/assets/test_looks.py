@@ -1,10 +1,11 @@
 """Looks in the real graph: what looks is counted, what is taken over is not, and no content depends on it."""
 
 from streetvision_core.bundle import verify_bundle
+from streetvision_core.graph import LOOKS
 from streetvision_core.io.ledger import ledger_problems, read_looks
-from tests.assets.graph import paragraph
+from tests.assets.graph import STEPS, paragraph
 
-LOOKING = ("val_calib_logits", "thresholds", "scrc", "evaluation")
+LOOKING = [step for step in LOOKS if step in STEPS]
 
 
 def metrics(graph, step):

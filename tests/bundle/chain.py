@@ -17,7 +17,7 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits, SplitsConfig, assign_splits
 from streetvision_core.errors import StreetVisionError
-from streetvision_core.graph import STEPS
+from streetvision_core.graph import POLICIES, STEPS
 from streetvision_core.io import (
     Artifact,
     ArtifactStore,
@@ -43,13 +43,11 @@ SHARES = SplitsConfig(seed=4)
 
 # What every step that looks at images is made from.
 SEEN = ("images", "splits", "conditions")
-ROLES = {
-    "phase1_checkpoint": ("train", "val_select"),
-    "val_calib_logits": ("val_calib",),
-    "gate": ("train", "val_select"),
-    "evaluation": ("val_test",),
-    "bundle": ("val_test",),
-}
+
+
+def _roles(step):
+    """The roles that a step opens; the backbone is not adapted here."""
+    return () if step == "backbone" else STEPS[step].roles
 
 
 def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=None, anonymous=False):
@@ -68,7 +66,7 @@ def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=Non
             config=config,
             inputs={name: one.reference for name, one in inputs.items()},
             outputs=outputs,
-            roles=ROLES.get(step, ()) if roles is None else roles,
+            roles=_roles(step) if roles is None else roles,
             metrics=artifact.metrics,
             started=now,
             finished=now,
@@ -116,8 +114,10 @@ class Chain:
             self.upstream["images"], self.splits, roles=roles, conditions=self.upstream["conditions"]
         )
 
-    def publish(self, step, artifact, *, inputs, **options):
-        chosen = {name: self.upstream[name] for name in inputs}
+    def publish(self, step, artifact, *, inputs=None, **options):
+        """Publish a step, made from all that it must be made from unless `inputs` say otherwise."""
+        names = STEPS[step].inputs + STEPS[step].added if inputs is None else inputs
+        chosen = {name: self.upstream[name] for name in names}
         self.upstream[step] = publish(self.store, step, artifact, inputs=chosen, **options)
         return self.upstream[step]
 
@@ -166,29 +166,24 @@ def make_chain(root, *, training, seed=0, per_class=60, splits_config=SHARES) ->
     config = ImagesConfig(folder={"path": str(root / "pictures")})
     images = index_images(config, directory=store.stage(RUN, "images"))
     chain = Chain(store, {})
-    chain.publish("images", images.to_artifact(), inputs=(), config=config.model_dump())
-    chain.publish(
-        "splits", assign_splits(images.index, splits_config).to_artifact(), inputs=("images",),
-        config=splits_config.model_dump(),
-    )  # fmt: skip
-    chain.publish("conditions", ConditionsConfig().conditions().to_artifact(), inputs=())
+    chain.publish("images", images.to_artifact(), config=config.model_dump())
+    splits = assign_splits(images.index, splits_config)
+    chain.publish("splits", splits.to_artifact(), config=splits_config.model_dump())
+    chain.publish("conditions", ConditionsConfig().conditions().to_artifact())
     backbone_config = BackboneConfig(architecture="test_resnet", weights="random", input_size=48)
     backbone = prepare_backbone(backbone_config, directory=store.stage(RUN, "backbone"))
-    chain.publish("backbone", backbone.to_artifact(), inputs=(), config=backbone_config.model_dump())
+    chain.publish("backbone", backbone.to_artifact(), config=backbone_config.model_dump())
     checkpoint = fit_classifier(
         backbone=backbone, index=chain.index, splits=chain.splits,
         images=chain.pictures("train", "val_select"), config=training,
         folders=TrainingFolders(store.stage(RUN, "phase1_checkpoint")), on_epoch=lambda _: None,
     )  # fmt: skip
-    chain.publish(
-        "phase1_checkpoint", checkpoint.to_artifact(), inputs=(*SEEN, "backbone"),
-        config=training.model_dump(mode="json"),
-    )  # fmt: skip
+    chain.publish("phase1_checkpoint", checkpoint.to_artifact(), config=training.model_dump(mode="json"))
     logits = predict_role(
         checkpoint, chain.splits.roles["val_calib"], index=chain.index,
         images=chain.pictures("val_calib"), projected=True,
     )  # fmt: skip
-    chain.publish("val_calib_logits", logits.to_artifact(), inputs=(*SEEN, "phase1_checkpoint"))
+    chain.publish("val_calib_logits", logits.to_artifact())
     decide_and_evaluate(chain)
     return chain
 
@@ -199,30 +194,43 @@ CERTIFIED = RecordedScrc(alpha=0.4, delta=0.2, steps=1)
 
 def decide_and_evaluate(chain, *, run_id=RUN):
     """Run the steps behind the logits, as they are in ``chain`` now."""
+    for kind, policy in POLICIES.items():
+        fitted, config = FITS[kind](chain)
+        chain.publish(policy.step, fitted.to_artifact(), run_id=run_id, config=config.model_dump())
+    evaluate_again(chain, run_id=run_id)
+
+
+def _fit_threshold(chain):
+    _, given = fitted_on(chain)
+    thresholds = fit_threshold_policy(**given)
+    return thresholds, thresholds.policy.chosen_by
+
+
+def _fit_gate(chain):
     from streetvision_core.policies.gate_fit import train_gate
 
     checkpoint, given = fitted_on(chain)
-    thresholds = fit_threshold_policy(**given)
-    inputs = ("phase1_checkpoint", "val_calib_logits")
-    settings = thresholds.policy.chosen_by.model_dump()
-    chain.publish("thresholds", thresholds.to_artifact(), inputs=inputs, run_id=run_id, config=settings)
-    certify(chain, CERTIFIED, run_id=run_id)
     config = RecordedGate(coverage=0.7)
     gate = train_gate(
         checkpoint, index=chain.index, splits=chain.splits, images=chain.pictures("train", "val_select"),
         config=config, checkpoint_version=given["checkpoint_version"],
     )  # fmt: skip
-    inputs = (*SEEN, "phase1_checkpoint")
-    chain.publish("gate", gate.to_artifact(), inputs=inputs, run_id=run_id, config=config.model_dump())
-    evaluate_again(chain, run_id=run_id)
+    return gate, config
 
 
-def certify(chain, config, *, run_id=RUN):
-    """Fit and publish scrc as ``config`` says."""
+def _fit_scrc(chain, config=CERTIFIED):
     _, given = fitted_on(chain)
-    scrc = fit_scrc(**given, config=config)
-    inputs = ("phase1_checkpoint", "val_calib_logits")
-    chain.publish("scrc", scrc.to_artifact(), inputs=inputs, run_id=run_id, config=config.model_dump())
+    return fit_scrc(**given, config=config), config
+
+
+# Each kind of policy as it is fitted on a chain, and the settings that its manifest records.
+FITS = {"threshold": _fit_threshold, "gate": _fit_gate, "scrc": _fit_scrc}
+
+
+def certify(chain, config):
+    """Fit and publish scrc as ``config`` says."""
+    scrc, _ = _fit_scrc(chain, config)
+    chain.publish("scrc", scrc.to_artifact(), config=config.model_dump())
     return scrc.policy
 
 
@@ -260,9 +268,7 @@ def evaluate_again(chain, *, run_id=RUN):
         index=chain.index,
         images=chain.pictures("val_test"),
     )
-    rule = STEPS["evaluation"]
-    takes = rule.inputs + rule.added + rule.optional
-    inputs = [step for step in takes if step in chain.upstream]
+    inputs = [step for step in STEPS["evaluation"].takes if step in chain.upstream]
     chain.publish("evaluation", evaluation.to_artifact(), inputs=inputs, run_id=run_id)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from streetvision_core.bundle import Predictor
+from streetvision_core.graph import POLICIES
 from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
 from tests.bundle.chain import build_predictor
 
@@ -19,7 +20,7 @@ def alone_problems(predictor, recorded, images):
     ]
 
 
-@pytest.mark.parametrize("kind", ["threshold", "gate", "scrc"])
+@pytest.mark.parametrize("kind", list(POLICIES))
 def test_every_policy_decides_an_image_alone_as_it_does_in_a_batch(chain, kind):
     predictor = build_predictor(chain, kind)
     roles = ("val_calib", "val_test")  # what was certified on, and what was judged on

@@ -7,6 +7,8 @@ from streetvision_core.graph import POLICIES, STEPS
 from streetvision_core.io.records import Record
 from streetvision_core.policies import registry
 from streetvision_core.policies.registry import AnyPolicy
+from tests.bundle.chain import FITS
+from tests.bundle.made import make_policies
 
 
 class Holder(Record):
@@ -16,6 +18,11 @@ class Holder(Record):
 def test_every_kind_of_the_table_is_read_here_and_fitted_by_a_step():
     assert registry._KINDS.keys() == POLICIES.keys()
     assert {kind.step for kind in POLICIES.values()} <= STEPS.keys()
+
+
+def test_every_kind_is_fitted_for_the_tests_of_reports_and_bundles():
+    assert FITS.keys() == POLICIES.keys(), "tests/bundle/chain.py fits each kind on a chain"
+    assert make_policies().keys() == POLICIES.keys(), "tests/bundle/made.py fits each kind on drawn logits"
 
 
 @pytest.mark.parametrize(

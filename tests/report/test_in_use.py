@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 
+from streetvision_core.graph import POLICIES
 from streetvision_core.report.in_use import expected_rows, tabulate_use
 from streetvision_core.report.report import report_of
 from tests.bundle.made import decide_all, make_policies, make_tested
@@ -37,5 +38,5 @@ def test_both_curves_are_tables_with_a_row_a_policy_and_point(reported):
     rows = {name: list(csv.DictReader(io.StringIO(data.decode()))) for name, data in files.items()}
     assert set(rows) == {"curves/prevalence.csv", "curves/net_benefit.csv"}
     for own in rows.values():
-        assert {row["policy"] for row in own} == {"threshold", "gate", "scrc"}
+        assert {row["policy"] for row in own} == POLICIES.keys()
     assert len(rows["curves/net_benefit.csv"]) == 3 * 99

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from streetvision_core.bundle import Evaluation
+from streetvision_core.graph import POLICIES
 from streetvision_core.report.recount import recount_problems
 
 
@@ -21,7 +22,7 @@ def test_what_was_evaluated_counts_to_the_same(evaluation, chain):
     assert recount(evaluation, chain) == []
 
 
-@pytest.mark.parametrize("kind", ["threshold", "gate", "scrc"])
+@pytest.mark.parametrize("kind", list(POLICIES))
 def test_one_changed_decision_is_found(evaluation, chain, kind):
     first = evaluation.tested[0]
     other = {"none": "roadwork", "roadwork": "defer", "defer": "none"}[first.decisions[kind]]
@@ -55,7 +56,7 @@ def test_an_embellished_metric_is_found(evaluation, chain):
     assert any("of threshold, metrics" in one for one in recount(replace(evaluation, report=claimed), chain))
 
 
-@pytest.mark.parametrize("kind", ["threshold", "gate", "scrc"])
+@pytest.mark.parametrize("kind", list(POLICIES))
 @pytest.mark.parametrize("part", ["coverage", "intervals", "ranking", "calibration", "slices"])
 def test_every_other_figure_that_was_embellished_is_found(evaluation, chain, kind, part):
     policies = evaluation.report.policies

@@ -16,6 +16,7 @@ from sklearn.metrics import (
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.intervals import rate_interval
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
+from streetvision_core.graph import POLICIES
 from streetvision_core.io import json_bytes
 from streetvision_core.io.records import read_record
 from streetvision_core.report.figures import Groups, intervals_of, ranking_of
@@ -23,7 +24,7 @@ from streetvision_core.report.report import MOST_SLICES, Report, report_of
 from streetvision_core.report.slices import SMALLEST_SLICE
 from tests.bundle.made import decide_all, make_policies, make_tested
 
-KINDS = ("threshold", "gate", "scrc")
+KINDS = tuple(POLICIES)
 SIZES = (1, 1, 2, 3, 5, 6, 7, 20, 21, 60, 90, 84)
 GROUPS = [f"group {number}" for number, size in enumerate(SIZES) for _ in range(size)]
 N = len(GROUPS)
@@ -266,7 +267,7 @@ def test_a_policy_whose_answers_are_all_the_same_is_called_degenerate(report, te
     one = report_of(tested, {**decided, "scrc": replace(scrc, decisions=kept)}).of("scrc")
     assert len(one.degeneracies()) == 1
     assert "image of val_test roadwork" in one.degeneracies()[0]
-    assert [report.of(kind).degeneracies() for kind in KINDS] == [[], [], []]
+    assert [report.of(kind).degeneracies() for kind in KINDS] == [[] for _ in KINDS]
 
 
 @pytest.mark.parametrize("label", [True, False])
