@@ -20,7 +20,7 @@ from streetvision_core.errors import BundleError
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import POLICIES
 from streetvision_core.inference.predictor import ImageClassifier
-from streetvision_core.io import read_tensors
+from streetvision_core.io.tensors import read_tensors
 from streetvision_core.policies import registry
 from streetvision_core.policies.config import RecordedGate, RecordedScrc
 from streetvision_core.policies.gate import Gate, GatePolicy

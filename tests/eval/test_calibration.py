@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import TEMPERATURE_BOUNDS, fit_temperature, negative_log_likelihood
+from streetvision_core.eval.calibration import TEMPERATURE_BOUNDS, fit_temperature, negative_log_likelihood
 
 
 def drawn(*, pictures, temperature, seed):

@@ -11,18 +11,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import (
-    Confusion,
+from streetvision_core.eval.intervals import (
     Interval,
     clopper_pearson_interval,
-    confusion_by_group,
-    count_confusion,
+    difference_interval,
     mcc_group_interval,
     mcc_interval,
-    mcc_of_counts,
     rate_interval,
 )
-from streetvision_core.eval.intervals import difference_interval
+from streetvision_core.eval.metrics import Confusion, confusion_by_group, count_confusion, mcc_of_counts
 
 RATES = st.integers(1, 400).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
 COUNT = st.integers(0, 500)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.eval import count_confusion
+from streetvision_core.eval.metrics import count_confusion
 from streetvision_core.eval.objectives import Cost, FBeta, Mcc, RecallAtLeast
 from streetvision_core.eval.thresholds import scan_margins, scan_thresholds
 

@@ -12,17 +12,14 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import (
-    auroc,
-    average_precision,
+from streetvision_core.eval.ranking import auroc, average_precision, risk_coverage_curve
+from streetvision_core.eval.reliability import (
     brier_score,
     expected_calibration_error,
     maximum_calibration_error,
     reliability_bins,
-    risk_coverage_curve,
-    selective_sweep,
 )
-from streetvision_core.eval.selective import margin_confidence
+from streetvision_core.eval.selective import margin_confidence, selective_sweep
 
 SCORES = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1))
 SAMPLES = st.lists(st.tuples(SCORES, st.integers(0, 1)), min_size=1, max_size=60)

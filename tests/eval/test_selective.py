@@ -10,13 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import (
-    COVERAGES,
-    SweepRow,
-    margin_confidence,
-    positive_probability,
-    selective_sweep,
-)
+from streetvision_core.eval.selective import COVERAGES, SweepRow, margin_confidence, selective_sweep
+from streetvision_core.eval.thresholds import positive_probability
 
 SAMPLES = st.lists(
     st.tuples(st.one_of(st.sampled_from([0.0, 0.2, 0.5, 0.8, 1.0]), st.floats(0, 1)), st.integers(0, 1)),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.eval import count_confusion
+from streetvision_core.eval.metrics import count_confusion
 from streetvision_core.eval.objectives import AtPrevalence, Cost, FBeta, Mcc
 from streetvision_core.eval.thresholds import scan_margins
 from streetvision_core.eval.use.net_benefit import decision_curve

@@ -12,10 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval import scan_margins
 from streetvision_core.eval.bootstrap import compare_augrc
 from streetvision_core.eval.decisions import Policy, answers, freeze_operating_point
 from streetvision_core.eval.ranking import risk_coverage_curve
+from streetvision_core.eval.thresholds import scan_margins
 from streetvision_core.policies import gate_crossfit, gate_fit
 from streetvision_core.policies.config import RecordedGate
 from streetvision_core.policies.gate import GATE_NAME, Gate, GatePolicy
