@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
 from streetvision_core.graph import CROSS_VALIDATION, LOOKS
-from streetvision_core.history.scan import (
-    Place,
-    all_places,
-    champion_files,
-    latest_files,
-    places,
-    read_pointers,
-    run_ids,
-)
+from streetvision_core.history import scan
 from streetvision_core.history.text import (
     IMAGES,
     code_text,
@@ -47,7 +39,6 @@ from streetvision_core.io.private import HIDDEN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from streetvision_core.history.scan import Key
     from streetvision_core.io import ArtifactStore
 
 # The metrics that tell runs apart, in the order in which a run finds them, by their short heads: the name,
@@ -229,19 +220,19 @@ def list_runs(
     """
     wanted = set(steps)
     _require_known(store, wanted)
-    pointers, faults = read_pointers(latest_files(store.root))
-    winners, lost = read_pointers(champion_files(store.root))
+    pointers, faults = scan.read_pointers(scan.latest_files(store.root))
+    winners, lost = scan.read_pointers(scan.champion_files(store.root))
     current = {pointer.key for pointer in pointers}
     champions = {pointer.run_id: pointer.step for pointer in winners}
     source = cache(partial(_source, store))
     runs: list[RunEntry] = []
-    ids = run_ids(store.root)[::-1]
+    ids = scan.run_ids(store.root)[::-1]
     looked_at = 0
     for run_id in ids:
         if limit is not None and len(runs) == limit:
             break
         looked_at += 1
-        steps_of_run = places(store.root, run_id)
+        steps_of_run = scan.places(store.root, run_id)
         if not wanted or wanted & {place.step for place in steps_of_run}:
             entry = _entry(run_id, steps_of_run, current=current, source=source)
             runs.append(replace(entry, champion=champions.get(run_id, "")))
@@ -249,7 +240,9 @@ def list_runs(
 
 
 def _require_known(store: ArtifactStore, steps: set[str]) -> None:
-    known = {place.step for found in all_places(store.root).values() for place in found} if steps else set()
+    known = (
+        {place.step for found in scan.all_places(store.root).values() for place in found} if steps else set()
+    )
     if unknown := sorted(steps - known):
         raise MissingArtifactError(
             "a step that some run has begun",
@@ -260,7 +253,7 @@ def _require_known(store: ArtifactStore, steps: set[str]) -> None:
 
 
 def _entry(
-    run_id: str, found: Sequence[Place], *, current: set[Key], source: Callable[[str], str]
+    run_id: str, found: Sequence[scan.Place], *, current: set[scan.Key], source: Callable[[str], str]
 ) -> RunEntry:
     steps, damaged, unfinished = {}, [], {}
     for place in found:

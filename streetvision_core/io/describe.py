@@ -14,28 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import ConfigError, SchemaError
+from streetvision_core.io import private
 from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import json_bytes, json_digest
 from streetvision_core.io.manifest import OPEN_VERSION, InputArtifact, Origin, OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME, check_portable, check_relative_name, check_segment
 from streetvision_core.io.plain import plain_mapping, plain_scalar
-from streetvision_core.io.private import (
-    callers_state,
-    environment,
-    git_state,
-    iso_utc,
-    own_code,
-    process_run_id,
-    utc_now,
-)
 from streetvision_core.io.published import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import torch
-
-    from streetvision_core.io.private import GitState
 
 
 _MOST_SECONDS = 100 * 366 * 86400
@@ -97,13 +87,13 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
     inputs = _input_names(_paths(input_paths, "input_paths"))
     (directory,), metrics_of = _paths([output_dir], "output_dir"), f"the metrics of {step_name}"
     outputs = _outputs(_paths(output_paths, "output_paths"), directory)
-    run_id = process_run_id() if run_id is None else run_id
-    finished, seconds = utc_now(), _seconds(duration_seconds, where=f"the step {step_name}")
+    run_id = private.process_run_id() if run_id is None else run_id
+    finished, seconds = private.utc_now(), _seconds(duration_seconds, where=f"the step {step_name}")
     described = describe_step(
         StepRun(
             step_name=_segment(step_name, "step_name"),
             run_id=_segment(run_id, "run_id"),
-            code_version=own_code(),
+            code_version=private.own_code(),
             config=plain_mapping(config, where=f"the config of {step_name}"),
             inputs={
                 name: InputArtifact(data_version=compute_file_sha256(path)) for name, path in inputs.items()
@@ -115,10 +105,10 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
             device=_device(device),
             seed=_seed(seed),
         ),
-        code=callers_state(directory),
+        code=private.callers_state(directory),
     )
     # One file is what this was asked for, so it names the machine itself.
-    machine = environment()
+    machine = private.environment()
     named = {"hostname": machine.hostname, "platform": machine.platform}
     return described.model_copy(update={"schema_version": OPEN_VERSION, **named})
 
@@ -243,7 +233,7 @@ class StepRun:
     private_sha256: str | None = None
 
 
-def describe_step(run: StepRun, *, code: GitState | None = None) -> StepManifest:
+def describe_step(run: StepRun, *, code: private.GitState | None = None) -> StepManifest:
     """Build the manifest of a step, adding the derived digests, the versions and the code's commit.
 
     The commit is that of this package's source, unless `code` gives another.
@@ -260,7 +250,7 @@ def describe_step(run: StepRun, *, code: GitState | None = None) -> StepManifest
         expected = "a configuration and metrics of JSON values, all numbers finite"
         action = "Turn paths into text, and leave out a metric that is not a number."
         raise ConfigError(expected, str(error), run.step_name, action) from error
-    code, machine = code or git_state(), environment()
+    code, machine = code or private.git_state(), private.environment()
     return StepManifest(
         run_id=run.run_id,
         dagster_run_id=run.dagster_run_id,
@@ -273,8 +263,8 @@ def describe_step(run: StepRun, *, code: GitState | None = None) -> StepManifest
         roles=sorted(run.roles),
         output_artifacts=dict(run.outputs),
         metrics=metrics,
-        started_at=iso_utc(run.started),
-        finished_at=iso_utc(run.finished),
+        started_at=private.iso_utc(run.started),
+        finished_at=private.iso_utc(run.finished),
         private_sha256=run.private_sha256,
         device=run.device,
         python_version=machine.python_version,

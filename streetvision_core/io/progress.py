@@ -13,15 +13,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
+from streetvision_core.io import claims
 from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.claims import (
-    is_claim,
-    refuse_links,
-    remove_held,
-    remove_if_empty,
-    remove_own,
-    try_lock,
-)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,8 +39,8 @@ def refuse_foreign_progress(directory: Path) -> None:
         StoreError: it is a link, or somebody's.
         OSError: it cannot be read.
     """
-    refuse_links(directory, root=directory.parent)
-    if not directory.exists() or is_claim(directory / PROGRESS_LOCK):
+    claims.refuse_links(directory, root=directory.parent)
+    if not directory.exists() or claims.is_claim(directory / PROGRESS_LOCK):
         return
     names = sorted(path.name for path in directory.iterdir())
     if names:
@@ -64,7 +57,7 @@ def forget_progress(directory: Path, *, root: Path) -> None:
         root: Below which no link is followed; that of the store.
     """
     try:
-        refuse_links(directory, root=root)
+        claims.refuse_links(directory, root=root)
         if directory.is_dir():
             refuse_foreign_progress(directory)
             _forget(directory, root=root)
@@ -76,7 +69,7 @@ def forget_progress(directory: Path, *, root: Path) -> None:
 
 def _forget(directory: Path, *, root: Path) -> None:
     lock = progress_lock(directory)
-    if not try_lock(lock):
+    if not claims.try_lock(lock):
         return
     try:
         names = sorted(
@@ -88,11 +81,11 @@ def _forget(directory: Path, *, root: Path) -> None:
         # record rather than a damaged one. The lock last: who waits for a removed lock takes the next one of
         # that name.
         for name in names:
-            remove_own(directory / name, root=root)
-        remove_held(directory / PROGRESS_LOCK, root=root)
+            claims.remove_own(directory / name, root=root)
+        claims.remove_held(directory / PROGRESS_LOCK, root=root)
     finally:
         lock.release()
-    remove_if_empty(directory, root=root)  # else somebody has begun anew
+    claims.remove_if_empty(directory, root=root)  # else somebody has begun anew
 
 
 def _is_ours(path: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streetvision_core.eval import risk_control
 from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
 from streetvision_core.eval.calibrator_choice import FITS, CalibratorChoice, CrossValidated, choose_calibrator
 from streetvision_core.eval.calibrators import RETIRED, calibrator_from_json
@@ -20,18 +21,6 @@ from streetvision_core.eval.decisions import answers, differences, freeze_operat
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import clopper_pearson_interval
 from streetvision_core.eval.ranking import rising_p_value
-from streetvision_core.eval.risk_control import (
-    BETWEEN,
-    MIDDLE,
-    certify_selective_risk,
-    control_expected_risk,
-    count_accepted,
-    no_certificate,
-    one_per_group,
-    risk_bound,
-    risk_grid,
-    risk_p_value,
-)
 from streetvision_core.policies.config import EveryImage, ImageUnit, RecordedScrc, ScrcConfig, as_recorded
 from streetvision_core.policies.guarantee import FIRST_SCHEMA, SCHEMA, Schema, words_of
 from streetvision_core.policies.scrc import (
@@ -55,7 +44,6 @@ if TYPE_CHECKING:
     from streetvision_core.eval.calibrators import Calibrator
     from streetvision_core.eval.decisions import LabelledLogits, OperatingPoint
     from streetvision_core.eval.inputs import Bools, Floats, Values
-    from streetvision_core.eval.risk_control import Certificate
 
 DEFAULTS = ScrcConfig()
 # How far a minimum that a search has found may lie from the one that it finds on another machine.
@@ -113,7 +101,7 @@ def _freeze_and_certify(
     groups_known: bool | None,
     schema: Schema = SCHEMA,
 ) -> ScrcPolicy:
-    between = MIDDLE if schema == FIRST_SCHEMA else BETWEEN
+    between = risk_control.MIDDLE if schema == FIRST_SCHEMA else risk_control.BETWEEN
     point = freeze_operating_point(select, between=between)
     units = _units(calib, config, groups_known)
     seen = _side(select, point, chosen.calibrator, folded=False)
@@ -211,16 +199,16 @@ def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, 
     rows: list[dict[str, object]] = []
     for one in policy.certificates:
         chosen = has_answer(roadwork, one.answers)
-        counted = count_accepted(sure[chosen], wrong[chosen], np.array(one.thresholds))
+        counted = risk_control.count_accepted(sure[chosen], wrong[chosen], np.array(one.thresholds))
         for threshold, m, k in zip(one.thresholds, *(part.tolist() for part in counted), strict=True):
-            p_value = None if one.delta is None else float(risk_p_value(k, m, alpha=one.alpha))
+            p_value = None if one.delta is None else float(risk_control.risk_p_value(k, m, alpha=one.alpha))
             rows.append(
                 {
                     "answers": " or ".join(one.answers),
                     "confidence": threshold,
                     "accepted": m,
                     "wrong": k,
-                    "upper_bound": risk_bound(k, m, images=one.n, delta=one.delta),
+                    "upper_bound": risk_control.risk_bound(k, m, images=one.n, delta=one.delta),
                     "alpha": one.alpha,
                     "p_value": "" if p_value is None else p_value,
                     "certified": "yes" if threshold == one.threshold else "",
@@ -236,7 +224,7 @@ def size_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, obje
     `risk_of_all` is the share of wrong answers if none were deferred.
     """
     sizes = np.unique(np.asarray(calib.groups), return_inverse=True, return_counts=True)[1:]
-    chosen = one_per_group(calib.groups, seed=policy.chosen_by.seed)
+    chosen = risk_control.one_per_group(calib.groups, seed=policy.chosen_by.seed)
     size, images = sizes[1][sizes[0]][chosen], np.asarray(calib.labels)[chosen] == 1
     margins = _folded(calib.logits[chosen], policy.point)
     answered, wrong = np.array(policy.decide(margins)) != "defer", answers(margins) != images
@@ -285,7 +273,7 @@ def _units(calib: LabelledLogits, config: RecordedScrc, groups_known: bool | Non
         return _Units(calib.logits, calib.labels)
     # Where no groups are known every image is a group, and thinning would only lose some.
     cap = config.unit.cap if isinstance(config.unit, ImageUnit) and groups_known is not False else 1
-    chosen = one_per_group(calib.groups, seed=config.seed, cap=cap)
+    chosen = risk_control.one_per_group(calib.groups, seed=config.seed, cap=cap)
     return _Units(calib.logits[chosen], calib.labels[chosen])
 
 
@@ -339,7 +327,7 @@ def _certify(
     expected = max(1, round(calib[0].size * float(frozen.mean())))
     grid: tuple[float, ...] = (1.0,)
     if frozen.any():
-        grid = risk_grid(
+        grid = risk_control.risk_grid(
             select[1][frozen],
             calibration_size=expected,
             alpha=alpha,
@@ -370,9 +358,9 @@ def _certify(
 
 def _certificate(
     sure: Floats, wrong: Bools, grid: tuple[float, ...], *, alpha: float, delta: float | None
-) -> Certificate:
+) -> risk_control.Certificate:
     if not sure.size:
-        return no_certificate(images=0, alpha=alpha, delta=delta, tested=0)
+        return risk_control.no_certificate(images=0, alpha=alpha, delta=delta, tested=0)
     if delta is None:
-        return control_expected_risk(sure, wrong, thresholds=grid, alpha=alpha)
-    return certify_selective_risk(sure, wrong, thresholds=grid, alpha=alpha, delta=delta)
+        return risk_control.control_expected_risk(sure, wrong, thresholds=grid, alpha=alpha)
+    return risk_control.certify_selective_risk(sure, wrong, thresholds=grid, alpha=alpha, delta=delta)
