@@ -1,7 +1,7 @@
 """The export of a bundle: prove the chain, build the predictor, record the answers that it must give.
 
 1. Every step behind the policy is there, and their manifests form one chain (`lineage.py`); an evaluation
-   is there where one judged this policy (`parts.py`).
+   is there where one judged this policy (`lineage.py`).
 2. What the policy and the evaluation say about themselves agrees with that chain, and the policy comes
    out the same when it is fitted again on the same logits.
 3. What the licence of the starting weights demands is done, or the weights are refused (`licences.py`).
@@ -88,7 +88,7 @@ def export_bundle(
     """Make the bundle of everything in ``upstream``.
 
     Args:
-        upstream: What each step behind the bundle published, by the name of the step (`parts.choose_parts`).
+        upstream: What each step behind the bundle published, by the name of the step (`lineage.choose_parts`).
         config: The bundle's settings.
         images: Reads the images of val_test, under the conditions in ``upstream`` where there are any.
         directory: Where the large file of the weights is staged.

@@ -7,8 +7,8 @@ temperature  sigmoid(m / T)                     one number
 platt        sigmoid(slope m + intercept)       two
 isotonic     a rising line through points       as many as the images call for
 
-All of them keep the ranking of the margins, the last one up to ties. `calibration` fits them, and
-`calibrator_choice` chooses among them. `calibrator_from_json(to_json(c), where=...) == c`, and content
+All of them keep the ranking of the margins, the last one up to ties. `calibration` fits them and
+chooses among them. `calibrator_from_json(to_json(c), where=...) == c`, and content
 that no calibrator could have written is refused. Earlier versions also knew beta and Venn-Abers calibration;
 `require_known_method` says of a record with one of them what to do.
 

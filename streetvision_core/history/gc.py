@@ -44,10 +44,15 @@ from streetvision_core.history.scan import (
 )
 from streetvision_core.history.text import columns, count_text, size_text
 from streetvision_core.inference.feature_sets import KEY_NAME, is_feature_set, is_open
-from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.claims import abandoned, is_claim, is_claimed, try_lock
-from streetvision_core.io.names import CHAMPION, CURVE_NAME, MANIFEST_NAME
-from streetvision_core.io.progress import PROGRESS_LOCK, progress_lock
+from streetvision_core.io.claims import (
+    PROGRESS_LOCK,
+    abandoned,
+    is_claim,
+    is_claimed,
+    progress_lock,
+    try_lock,
+)
+from streetvision_core.io.names import CHAMPION, CURVE_NAME, MANIFEST_NAME, is_partial
 from streetvision_core.io.root import RUN_ID, refuse_linked_places
 
 if TYPE_CHECKING:

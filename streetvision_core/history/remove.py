@@ -25,9 +25,9 @@ from streetvision_core.history.scan import run_ids
 from streetvision_core.history.text import depths
 from streetvision_core.inference.feature_sets import remove_features
 from streetvision_core.io import claims
+from streetvision_core.io.claims import forget_progress
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
-from streetvision_core.io.progress import forget_progress
 from streetvision_core.io.store import is_half_made
 from streetvision_core.io.system import open_directory
 

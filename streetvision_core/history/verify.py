@@ -25,8 +25,8 @@ from streetvision_core.errors import StoreError, StreetVisionError
 from streetvision_core.history import scan
 from streetvision_core.history.text import count_text, size_text
 from streetvision_core.io import PublishedArtifact, compute_file_sha256, content_digest, read_artifact
-from streetvision_core.io.chain import disagreements
 from streetvision_core.io.ledger import ledger_problems
+from streetvision_core.io.published import disagreements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

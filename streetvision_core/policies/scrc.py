@@ -76,7 +76,7 @@ _Level = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 
 
 class Judged(Record):
-    """A method of calibration and its cross-validated NLL in nats on val_select; see `calibrator_choice`."""
+    """A method of calibration and its cross-validated NLL in nats on val_select; see `eval.calibration`."""
 
     method: str
     nll: FiniteFloat

@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streetvision_core.eval import risk_control
-from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
-from streetvision_core.eval.calibrator_choice import FITS, CalibratorChoice, CrossValidated, choose_calibrator
+from streetvision_core.eval.calibration import (
+    FITS,
+    CalibratorChoice,
+    CrossValidated,
+    choose_calibrator,
+    fit_temperature_scaling,
+    negative_log_likelihood,
+)
 from streetvision_core.eval.calibrators import RETIRED, calibrator_from_json
 from streetvision_core.eval.curves import curve_files, curve_problems
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point

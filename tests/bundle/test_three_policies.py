@@ -14,7 +14,7 @@ from streetvision_core.bundle import (
     load_bundle,
     verify_bundle,
 )
-from streetvision_core.bundle.recheck import moved_bundle_problems
+from streetvision_core.bundle.verify import moved_bundle_problems
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
 from streetvision_core.escape import PARAGRAPH, for_markdown

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval.calibration import TEMPERATURE_BOUNDS, fit_temperature
-from streetvision_core.eval.calibrator_choice import FITS
+from streetvision_core.eval.calibration import FITS, TEMPERATURE_BOUNDS, fit_temperature
 from streetvision_core.eval.calibrators import (
     METHODS,
     Isotonic,

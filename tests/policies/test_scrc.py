@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta, binom
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval.calibrator_choice import choose_calibrator
+from streetvision_core.eval.calibration import choose_calibrator
 from streetvision_core.eval.calibrators import METHODS, calibrator_from_json
 from streetvision_core.eval.decisions import Policy, freeze_operating_point
 from streetvision_core.eval.risk_control import BETWEEN, one_per_group
