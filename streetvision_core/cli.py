@@ -81,9 +81,7 @@ def _add_runs(commands: shared.Commands) -> None:
     runs.add_argument("--limit", metavar="N", type=_count, default=20, help="at most N runs (default: 20)")
     runs.add_argument("--all", action="store_true", help="all runs")
     runs.add_argument(
-        "--val-test",
-        action="store_true",
-        help="also their MCC on val_calib and val_test; choose by neither",
+        "--val-test", action="store_true", help="also their MCC on val_calib and val_test; choose by neither"
     )
     runs.add_argument("--json", action="store_true", help="everything, for programs")
 

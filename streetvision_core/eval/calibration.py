@@ -205,12 +205,7 @@ class CalibratorChoice:
 
 
 def choose_calibrator(
-    logits: Values,
-    labels: Values,
-    *,
-    groups: Sequence[str] | None = None,
-    folds: int = 5,
-    seed: int = 0,
+    logits: Values, labels: Values, *, groups: Sequence[str] | None = None, folds: int = 5, seed: int = 0
 ) -> CalibratorChoice:
     """Choose and fit a calibrator for logits [N, 2] or [N] and labels [N].
 

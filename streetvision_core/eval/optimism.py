@@ -115,11 +115,7 @@ def choose_margin(
         choice = scan(order, objective=objective)
     else:
         choice = choice_of(order, float(np.median(drawn.thresholds)), objective=objective)
-    return ChosenMargin(
-        choice=choice,
-        optimism=drawn.optimism,
-        resamples=drawn.thresholds.size,
-    )
+    return ChosenMargin(choice=choice, optimism=drawn.optimism, resamples=drawn.thresholds.size)
 
 
 def choice_of(order: Order, threshold: float, *, objective: Objective) -> ThresholdChoice:
@@ -136,12 +132,7 @@ def choice_of(order: Order, threshold: float, *, objective: Objective) -> Thresh
 
 
 def resample_thresholds(
-    order: Order,
-    *,
-    objective: Objective,
-    resamples: int,
-    seed: int,
-    groups: Sequence[str] | None = None,
+    order: Order, *, objective: Objective, resamples: int, seed: int, groups: Sequence[str] | None = None
 ) -> Resamples:
     """Choose a threshold on each resample of ordered images.
 

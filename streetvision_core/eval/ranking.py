@@ -89,9 +89,7 @@ class RiskCoverageCurve:
     @property
     def augrc(self) -> float:
         """Area under the generalized risk over coverage, in [0, 1/2]."""
-        return float(
-            np.trapezoid(np.append(0.0, self.generalized_risk), np.append(0.0, self.coverage)),
-        )
+        return float(np.trapezoid(np.append(0.0, self.generalized_risk), np.append(0.0, self.coverage)))
 
 
 def risk_coverage_curve(confidence: Values, wrong: Values) -> RiskCoverageCurve:

@@ -45,10 +45,7 @@ if TYPE_CHECKING:
 # and the steps that report it. Other steps have metrics of these names too, of other images.
 SHOWN_METRICS = {"val_mcc": ("val_mcc", ("phase1_checkpoint",))}
 # Those of the roles that judge, on request: of 30 runs the best by val_test is .05 better there than it is.
-JUDGING_METRICS = {
-    "calib_mcc": ("val_calib_mcc", ("thresholds",)),
-    "mcc": ("mcc", ("evaluation", "bundle")),
-}
+JUDGING_METRICS = {"calib_mcc": ("val_calib_mcc", ("thresholds",)), "mcc": ("mcc", ("evaluation", "bundle"))}
 _MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)-")
 
 Fields = Mapping[str, Any]

@@ -15,23 +15,13 @@ from streetvision_core.io.describe import (
     manifest_problems,
     step_key,
 )
-from streetvision_core.io.encode import (
-    bytes_digest,
-    csv_bytes,
-    json_bytes,
-    json_digest,
-    read_csv,
-)
+from streetvision_core.io.encode import bytes_digest, csv_bytes, json_bytes, json_digest, read_csv
 from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
 from streetvision_core.io.private import PrivateRecord
 from streetvision_core.io.published import Artifact, PublishedArtifact, content_digest, read_artifact
 from streetvision_core.io.store import ArtifactStore, default_store
 from streetvision_core.io.tensors import tensors_bytes
-from streetvision_core.io.writers import (
-    write_checkpoint_atomic,
-    write_json_atomic,
-    write_tensors_atomic,
-)
+from streetvision_core.io.writers import write_checkpoint_atomic, write_json_atomic, write_tensors_atomic
 
 __all__ = [
     "Artifact",

@@ -175,12 +175,7 @@ def look_text(metrics: Mapping[str, float]) -> str:
 
 
 def record_look(
-    store: ArtifactStore,
-    subject: Subject,
-    images: Iterable[str],
-    *,
-    run_id: str,
-    share: Share | None = None,
+    store: ArtifactStore, subject: Subject, images: Iterable[str], *, run_id: str, share: Share | None = None
 ) -> Counted:
     """Write down, for good, that somebody looks; return which look that is. To be called before looking.
 

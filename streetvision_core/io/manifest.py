@@ -21,14 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
 from pydantic_core import from_json
 
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError, field_faults

@@ -51,10 +51,7 @@ def parse_unambiguous(data: bytes, *, where: str) -> Any:
         check_nesting(value)
     except (ValueError, RecursionError) as error:
         raise BundleError(
-            "unambiguous JSON in UTF-8",
-            str(error) or type(error).__name__,
-            where,
-            _ACTION,
+            "unambiguous JSON in UTF-8", str(error) or type(error).__name__, where, _ACTION
         ) from error
     return value
 

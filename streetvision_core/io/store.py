@@ -389,10 +389,7 @@ class ArtifactStore:
 
     def _pointer_to(self, published: PublishedArtifact) -> dict[str, str]:
         manifest = published.directory / names.MANIFEST_NAME
-        return {
-            "manifest": manifest.relative_to(self.root).as_posix(),
-            "sha256": published.manifest_sha256,
-        }
+        return {"manifest": manifest.relative_to(self.root).as_posix(), "sha256": published.manifest_sha256}
 
     def _pointer(self, step: str) -> Path:
         return self.root / "latest" / f"{names.check_segment(step, kind='step name')}.json"

@@ -58,12 +58,7 @@ from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.policies.adoption import Adoption, at_default, choose_threshold, hold_against_default
-from streetvision_core.policies.config import (
-    EnoughRecall,
-    RecordedThresholds,
-    ThresholdsConfig,
-    as_recorded,
-)
+from streetvision_core.policies.config import EnoughRecall, RecordedThresholds, ThresholdsConfig, as_recorded
 from streetvision_core.policies.promised_recall import PromisedRecall, promised_recall
 from streetvision_core.recorded import from_recorded
 
@@ -368,11 +363,7 @@ def fit_threshold_policy(
 
 
 def verify_thresholds(
-    thresholds: Thresholds,
-    select: LabelledLogits,
-    calib: LabelledLogits,
-    *,
-    groups_known: bool | None = None,
+    thresholds: Thresholds, select: LabelledLogits, calib: LabelledLogits, *, groups_known: bool | None = None
 ) -> list[str]:
     """Fit again on the same logits and return what differs: one sentence a difference, none when equal.
 

@@ -148,10 +148,7 @@ def specify(config: Mapping[str, Any], policy: Policy, *, weights_sha256: str) -
         shape=("batch", *((views.count,) if views else ()), 3, height, width),
         views=Cells(grid=views.grid, overlap=views.overlap) if views else None,
         resize=Resize(
-            mode="fill" if fills else mode,
-            height=scaled[0],
-            width=scaled[1],
-            filter=given["interpolation"],
+            mode="fill" if fills else mode, height=scaled[0], width=scaled[1], filter=given["interpolation"]
         ),
         crop=Crop(height=height, width=width, fill=(red, green, blue) if mode == "fit" else None),
         mean=tuple(map(float, given["mean"])),
