@@ -37,7 +37,6 @@ from streetvision_core.io import (
     Artifact,
     StagedFile,
     bytes_digest,
-    json_bytes,
     write_checkpoint_atomic,
     write_file_atomic,
 )
@@ -165,7 +164,7 @@ def _as_published(
 def _release(facts: CardFacts) -> bytes:
     report = facts.evaluation.report if facts.evaluation else None
     verdict = judge(facts.config.release, report, facts.policy.type, degenerate=bool(facts.degenerate))
-    return json_bytes(verdict.model_dump(mode="json"))
+    return verdict.to_bytes()
 
 
 def _golden(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from streetvision_core import graph
 from streetvision_core.bundle import layout
@@ -43,7 +43,7 @@ from streetvision_core.io import StepManifest, bytes_digest
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import read_private
 from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX, PROVENANCE
-from streetvision_core.io.records import parse_canonical, parse_unambiguous, read_record
+from streetvision_core.io.records import Record, parse_canonical, parse_unambiguous, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
 from streetvision_core.policies.registry import parse_policy
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import PrivateRecord
 
 _MOST_TOLD = 5
+_R = TypeVar("_R", bound=Record)
 _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 
 
@@ -184,29 +185,23 @@ def _read_records(contents: Contents) -> Records:
     expected = _read_golden(contents, tested)
     config = _json(contents, layout.CONFIG)
     _check_config(config, record, where=where)
-    card = read_record(ModelCard, contents.files[layout.CARD], where=f"{where}/{layout.CARD}")
+    card = _record(ModelCard, contents, layout.CARD)
     seen = _read_conditions(contents, evaluation)
-    drift, release, onnx = (
-        contents.files.get(name) for name in (DRIFT_NAME, RELEASE_NAME, layout.ONNX_RECORD)
-    )
     return Records(
-        contents,
-        documents,
-        record,
-        config,
-        card,
-        policy,
-        splits,
-        evaluation,
-        own,
-        expected,
-        seen,
-        None if drift is None else read_record(Reference, drift, where=f"{where}/{DRIFT_NAME}"),
-        None if release is None else read_record(Release, release, where=f"{where}/{RELEASE_NAME}"),
-        None if onnx is None else read_record(OnnxRecord, onnx, where=f"{where}/{layout.ONNX_RECORD}"),
-        lineage,
-        private,
-    )
+        contents, documents, record, config, card, policy, splits, evaluation, own, expected, seen,
+        _optional(Reference, contents, DRIFT_NAME),
+        _optional(Release, contents, RELEASE_NAME),
+        _optional(OnnxRecord, contents, layout.ONNX_RECORD),
+        lineage, private,
+    )  # fmt: skip
+
+
+def _record(kind: type[_R], contents: Contents, name: str) -> _R:
+    return read_record(kind, contents.files[name], where=f"{contents.path}/{name}")
+
+
+def _optional(kind: type[_R], contents: Contents, name: str) -> _R | None:
+    return _record(kind, contents, name) if name in contents.files else None
 
 
 def _read_documents(contents: Contents, record: layout.BundleRecord) -> dict[str, Any]:
@@ -324,19 +319,17 @@ def _check_origins(
         layout.CONFIG: (graph.CHECKPOINT, "config.json"),
         kind.path: (kind.step, kind.file),
     }
-    if layout.EVALUATION in contents.files or graph.EVALUATION in lineage:
-        origins[layout.EVALUATION] = (graph.EVALUATION, "evaluation.json")
-    if layout.TENSORS in {*lineage[graph.CHECKPOINT].output_artifacts, *contents.files}:
-        origins[layout.TENSORS] = (graph.CHECKPOINT, layout.TENSORS)
-    if layout.CONDITIONS in contents.files or graph.CONDITIONS in lineage:
-        origins[layout.CONDITIONS] = (graph.CONDITIONS, layout.CONDITIONS)
-    if DRIFT_NAME in {
-        *(lineage[graph.LOGITS].output_artifacts if graph.LOGITS in lineage else ()),
-        *contents.files,
-    }:
-        origins[DRIFT_NAME] = (graph.LOGITS, DRIFT_NAME)
-    if TEXT_NAME in {*lineage["backbone"].output_artifacts, *contents.files}:
-        origins[TEXT_NAME] = ("backbone", TEXT_NAME)
+    # Older versions of a step did not make these, and what was made is shipped.
+    for name, step, always in (
+        (layout.EVALUATION, graph.EVALUATION, True),
+        (layout.CONDITIONS, graph.CONDITIONS, True),
+        (layout.TENSORS, graph.CHECKPOINT, False),
+        (DRIFT_NAME, graph.LOGITS, False),
+        (TEXT_NAME, "backbone", False),
+    ):
+        made = step in lineage and (always or name in lineage[step].output_artifacts)
+        if made or name in contents.files:
+            origins[name] = (step, name)
     for name, (step, published) in origins.items():
         listed = lineage[step].output_artifacts.get(published) if step in lineage else None
         shipped = contents.manifest.output_artifacts.get(name)
@@ -366,7 +359,7 @@ def _read_evaluation(
     if graph.EVALUATION not in lineage:
         return None
     where = f"{contents.path}/{layout.EVALUATION}"
-    report = read_record(Report, contents.files[layout.EVALUATION], where=where)
+    report = _record(Report, contents, layout.EVALUATION)
     own = report.of(policy.type)
     if own.policy != policy:
         _refuse("an evaluation of the policy in this bundle", "one of another policy", where)
@@ -377,12 +370,10 @@ def _read_evaluation(
 
 def _read_conditions(contents: Contents, evaluation: Report | None) -> Conditions | None:
     """Read the conditions, which must be those that the evaluation tells of."""
-    if layout.CONDITIONS not in contents.files:
-        return None
-    where = f"{contents.path}/{layout.CONDITIONS}"
-    seen = read_record(Conditions, contents.files[layout.CONDITIONS], where=where)
+    seen = _optional(Conditions, contents, layout.CONDITIONS)
     told = evaluation.conditions if evaluation else None
-    if told is not None and (told.profile, told.tuned) != (seen.reported.title, not seen.is_as_is):
+    if seen and told and (told.profile, told.tuned) != (seen.reported.title, not seen.is_as_is):
+        where = f"{contents.path}/{layout.CONDITIONS}"
         _refuse("the conditions that the evaluation tells of", f"those of {seen.reported.title}", where)
     return seen
 
@@ -409,7 +400,7 @@ def _read_splits(contents: Contents) -> Splits:
 
 def _read_golden(contents: Contents, tested: Collection[str]) -> Expected:
     where = f"{contents.path}/{layout.EXPECTED}"
-    expected = read_record(Expected, contents.files[layout.EXPECTED], where=where)
+    expected = _record(Expected, contents, layout.EXPECTED)
     strangers = [one.name for one in expected.pictures if one.name not in tested]
     problems = listing_problems(expected, contents.files) or [
         f"{name!r} is not in val_test" for name in strangers

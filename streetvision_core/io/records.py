@@ -21,6 +21,10 @@ _ACTION = "The file is damaged or was made to deceive; take a whole copy of the 
 class Record(BaseModel, frozen=True, extra="forbid", strict=True):
     """A record on disk: no unknown field, no silent conversion."""
 
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON of the record."""
+        return json_bytes(self.model_dump(mode="json"))
+
 
 _R = TypeVar("_R", bound=Record)
 

@@ -49,7 +49,7 @@ from streetvision_core.eval.decisions import (
 )
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.risk_control import certificate_of
-from streetvision_core.io import Artifact, json_bytes, json_digest
+from streetvision_core.io import Artifact, bytes_digest, json_digest
 from streetvision_core.io.ledger import Share
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
@@ -445,7 +445,7 @@ class Scrc:
         parts = self.policy.certificates
         units = sum(one.n for one in parts)
         return Artifact(
-            files={SCRC_NAME: json_bytes(self.policy.model_dump(mode="json")), **self.curves},
+            files={SCRC_NAME: self.policy.to_bytes(), **self.curves},
             metrics={
                 "certified": int(not self.policy.infeasible()),
                 "units": units,
@@ -467,7 +467,7 @@ class Scrc:
 def digests(point: OperatingPoint, calibrator: dict[str, Any], certificates: tuple[Certified, ...]) -> Frozen:
     """Return the digests of what is frozen before val_calib is looked at."""
     return Frozen(
-        point=json_digest(point.model_dump(mode="json")),
+        point=bytes_digest(point.to_bytes()),
         calibrator=json_digest(calibrator),
         sequences=json_digest([list(one.thresholds) for one in certificates]),
     )

@@ -19,7 +19,6 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from streetvision_core.bundle.layout import LABELS
-from streetvision_core.io import json_bytes
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.models.views import find_views
@@ -103,10 +102,6 @@ class Specification(Record):
     std: tuple[FiniteFloat, ...]
     answers: Answers | None
 
-    def to_bytes(self) -> bytes:
-        """Return the canonical JSON of it, as it stands in the metadata."""
-        return json_bytes(self.model_dump(mode="json"))
-
 
 class Parity(Record):
     """The largest differences between ONNX Runtime and the predictor, on so many images of val_test.
@@ -128,10 +123,6 @@ class OnnxRecord(Record):
     specification: Specification
     parity: Parity
     made_with: dict[str, str]
-
-    def to_bytes(self) -> bytes:
-        """Return the canonical JSON of it."""
-        return json_bytes(self.model_dump(mode="json"))
 
 
 def specify(config: Mapping[str, Any], policy: Policy, *, weights_sha256: str) -> Specification:

@@ -20,7 +20,6 @@ from pydantic import Field, model_validator
 
 from streetvision_core.errors import DataError
 from streetvision_core.eval.risk_control import one_per_group
-from streetvision_core.io import json_bytes
 from streetvision_core.io.records import Record
 
 if TYPE_CHECKING:
@@ -73,10 +72,6 @@ class Reference(Record):
         sample = np.array(self.sample, dtype=np.float64)
         sample[:, 0] = sample[:, 0] / point.temperature - point.shift
         return sample
-
-    def to_bytes(self) -> bytes:
-        """Return the canonical bytes of the record."""
-        return json_bytes(self.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)
