@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError
 from streetvision_core.eval.calibrators import METHODS, Isotonic, Platt, Temperature
 from streetvision_core.eval.folds import split_folds
 from streetvision_core.eval.inputs import (
@@ -58,15 +57,7 @@ def negative_log_likelihood(logits: Values, labels: Values, temperature: float =
 
     Raises:
         DataError: shapes that do not fit, nothing, or logits that are not finite.
-        ConfigError: a temperature that is not a positive finite number.
     """
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ConfigError(
-            "a positive finite temperature",
-            f"{temperature}",
-            "softmax(logits / T)",
-            "Use 1 to change nothing.",
-        )
     return float(np.logaddexp(0.0, -_signed_margins(logits, labels) / temperature).mean())
 
 

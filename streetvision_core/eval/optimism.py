@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import require_equal_length
 from streetvision_core.eval.thresholds import (
     MCC,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from streetvision_core.eval.objectives import Objective
     from streetvision_core.eval.thresholds import Order
 
-PLACES = ("midpoint", "bootstrap_median")
 # Cells of a slice of resamples, so that a slice stays in a processor's cache.
 _CELLS = 1 << 16
 
@@ -103,12 +102,7 @@ def choose_margin(
 
     Raises:
         DataError: as `scan_margins`, or groups of another length, or resamples of one class only.
-        ConfigError: another place than those, or no resamples.
     """
-    if at not in PLACES:
-        raise ConfigError(
-            f"one of {', '.join(PLACES)}", repr(at), "at, the place of the threshold", "Choose one of them."
-        )
     order = ordered_margins(logits, labels)
     drawn = resample_thresholds(order, objective=objective, resamples=resamples, seed=seed, groups=groups)
     if at == "midpoint":
@@ -138,10 +132,7 @@ def resample_thresholds(
 
     Raises:
         DataError: groups of another length, or no resample with both classes.
-        ConfigError: no resamples.
     """
-    if resamples < 1:
-        raise ConfigError("at least one resample", f"{resamples}", "the bootstrap", "Draw 200, say.")
     score_on_all = objective.score(**count_steps(order).counts())
     parts = [
         _scan_resamples(order, weights, score_on_all, objective=objective)

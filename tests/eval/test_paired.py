@@ -165,9 +165,7 @@ def test_what_does_not_fit_is_a_paragraph(change, message):
         compare_decisions(**(whole | change), seed=0)
 
 
-def test_a_level_or_a_count_that_means_nothing_is_refused():
+def test_a_level_that_means_nothing_is_refused():
     labels, a, b, groups = experiment()
     with pytest.raises(ConfigError, match="level"):
         compare_decisions(labels, a, b, groups, seed=0, level=1.0)
-    with pytest.raises(ConfigError, match="exchange"):
-        compare_decisions(labels, a, b, groups, seed=0, swaps=0)

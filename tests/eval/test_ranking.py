@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.errors import DataError
 from streetvision_core.eval.ranking import auroc, average_precision, risk_coverage_curve
 from streetvision_core.eval.reliability import (
     brier_score,
@@ -175,11 +175,6 @@ def test_too_sure_is_a_calibration_error_of_how_much_too_sure():
     bins = reliability_bins(np.full(1000, 0.9), labels)
     assert expected_calibration_error(bins) == pytest.approx(0.2)
     assert maximum_calibration_error(bins) == pytest.approx(0.2)
-
-
-def test_no_bins_are_refused():
-    with pytest.raises(ConfigError, match="at least one bin"):
-        reliability_bins([0.5], [1], bins=0)
 
 
 @pytest.mark.parametrize("figure", [auroc, average_precision, risk_coverage_curve])
