@@ -4,6 +4,8 @@
 images again: that the bundle still computes, here, what it computed when it was exported.
 
 It is also used as its receiver would, elsewhere, and held against the report that it was shipped with.
+
+The predictor of a bundle: `inference.Predictor`, loaded from a folder that is verified first.
 """
 
 from __future__ import annotations
@@ -11,16 +13,16 @@ from __future__ import annotations
 import shutil
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from streetvision_core.bundle.golden import golden_problems
 from streetvision_core.bundle.layout import EVALUATION, RECORD, TENSORS, WEIGHTS, BundleRecord
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.onnx.parity import prove_shipped
-from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.weights import trained_problems
 from streetvision_core.errors import BundleError
 from streetvision_core.graph import LOOKS, ROLES
+from streetvision_core.inference.predictor import Predictor as UnverifiedPredictor
 from streetvision_core.io.ledger import look_text
 from streetvision_core.io.names import SIGNATURE_NAME
 from streetvision_core.io.private import machine_of
@@ -229,3 +231,24 @@ def release_of(published: PublishedArtifact) -> Release:
     report = read_record(Report, published.read_bytes(EVALUATION), where=where) if judged else None
     rules = ReleaseRules.model_validate(published.manifest.config.get("release", {}))
     return judge(rules, report, record.policy.type, degenerate=bool(record.degenerate))
+
+
+class Predictor(UnverifiedPredictor):
+    """A classifier with its policy folded in, as a bundle ships it."""
+
+    @classmethod
+    def load(
+        cls,
+        bundle_path: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str] | None = None,
+        *,
+        manifest_sha256: str | None = None,
+        key: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Load a bundle as `load_bundle` does; every byte is verified before anything is loaded.
+
+        Raises:
+            BundleError: the folder is no bundle, or is not to be trusted.
+        """
+        bundle = load_bundle(bundle_path, output_dir, manifest_sha256=manifest_sha256, key=key)
+        return cls(bundle.model, config=bundle.config, policy=bundle.policy)

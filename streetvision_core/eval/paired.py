@@ -35,7 +35,6 @@ from streetvision_core.eval.intervals import (
     fewest_groups,
     mcc_group_interval,
     mcc_influence,
-    require_level,
     student_quantile,
     typical_size,
 )
@@ -137,12 +136,10 @@ def compare_decisions(
 
     Raises:
         DataError: another word, lengths that differ, or no images.
-        ConfigError: a level outside (0, 1).
     """
     truth = binary_vector(labels, name="labels")
     said_a, said_b, group = _codes(a, name="a"), _codes(b, name="b"), np.asarray(groups)
     require_equal_length(labels=truth, a=said_a, b=said_b, groups=group)
-    require_level(level)
     answers_a, answers_b = said_a != 2, said_b != 2
     both = answers_a & answers_b
     cell = (truth * 4 + said_a * 2 + said_b)[both]

@@ -37,7 +37,7 @@ from streetvision_core.eval.inputs import (
     require_both_classes,
     require_equal_length,
 )
-from streetvision_core.eval.intervals import LEVEL, Interval, require_level
+from streetvision_core.eval.intervals import LEVEL, Interval, student_quantile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -238,10 +238,7 @@ def auroc_interval(
 
     Raises:
         DataError: shapes that do not fit, scores that are not finite, or a class in fewer than two groups.
-        ConfigError: a level outside (0, 1).
     """
-    from scipy.stats import t
-
     score, truth = finite_vector(scores, name="scores"), binary_vector(labels, name="labels")
     require_equal_length(scores=score, labels=truth, groups=groups)
     require_both_classes(truth, purpose="measure an AUROC")
@@ -255,7 +252,7 @@ def auroc_interval(
         )
     area = auroc(score, truth)
     centre, deviation = _padded(_placements(score, truth), truth, groups)
-    half = float(t.ppf((1 + require_level(level)) / 2, units - 1)) * deviation
+    half = student_quantile(units, level) * deviation
     return Interval(
         max(0.0, min(centre - half, area)), min(1.0, max(centre + half, area)), level, "obuchowski"
     )

@@ -135,17 +135,10 @@ def compare_samples(reference: Floats, new: Floats, *, level: float = LEVEL) -> 
     """Compare two samples, [n, 1 + k] and [m, 1 + k]: the margin first, then the projections.
 
     Raises:
-        DataError: fewer than `LEAST` images in either, or other columns.
+        DataError: fewer than `LEAST` images in either.
     """
     from scipy.stats import ks_2samp
 
-    if reference.ndim != 2 or new.ndim != 2 or reference.shape[1] != new.shape[1]:
-        raise DataError(
-            f"as many columns as the reference has, {reference.shape[1:]}",
-            f"{new.shape[1:]}",
-            "drift",
-            "Measure both with the same bundle.",
-        )
     if min(len(reference), len(new)) < LEAST:
         few = "images of more groups" if len(new) < LEAST else "a bundle whose val_calib has more groups"
         raise DataError(
