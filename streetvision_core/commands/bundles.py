@@ -58,6 +58,13 @@ def _verify_bundle(path: str, *, deep: bool, **origin: str | None) -> int:
     return shared.GOOD
 
 
+def _folder(parsed: argparse.Namespace) -> Path:
+    """Return the folder that is named, or that of the current bundle."""
+    from streetvision_core.history.find import find_published
+
+    return Path(parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory)
+
+
 def add_sign(commands: shared.Commands) -> None:
     """Add `sign`."""
     sign = shared.add_to_store(commands, _sign)
@@ -74,9 +81,8 @@ def _sign(parsed: argparse.Namespace) -> int:
     """
     from streetvision_core.bundle import verify_bundle
     from streetvision_core.bundle.origin.signature import sign_files
-    from streetvision_core.history.find import find_published
 
-    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    path = _folder(parsed)
     contents = verify_bundle(path, deep=True).bundle.contents
     key = None if parsed.sigstore else Path(parsed.key)
     signer = sign_files(contents.digests, contents.path, key=key)
@@ -105,9 +111,8 @@ def _publish(parsed: argparse.Namespace) -> int:
     'hf auth login'.
     """
     from streetvision_core.bundle.hub.publish import plan, publish
-    from streetvision_core.history.find import find_published
 
-    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    path = _folder(parsed)
     publication = plan(path, parsed.repository, revision=parsed.revision, private=parsed.private)
     shared.print_text(publication.text())
     if not parsed.dry_run:
@@ -157,9 +162,8 @@ def _export(parsed: argparse.Namespace) -> int:
     """
     from streetvision_core.bundle import load_bundle
     from streetvision_core.bundle.onnx.export import write_onnx
-    from streetvision_core.history.find import find_published
 
-    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    path = _folder(parsed)
     shared.check_outside(parsed.output, path)
     shared.print_text(write_onnx(load_bundle(path, **shared.origin_of(parsed)), parsed.output))
     return shared.GOOD

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
+from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.graph import CROSS_VALIDATION, LOOKS
 from streetvision_core.history import scan
 from streetvision_core.history.text import (
@@ -297,9 +297,4 @@ def _source(store: ArtifactStore, run_id: str) -> str:
 
 
 def _read(path: str) -> Fields:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - of thousands; half the time of Path.open
-            data = file.read()
-    except OSError as error:
-        raise StoreError("a readable manifest", f"the error '{error.strerror}'", path, "Check it.") from error
-    return read_fields(data, where=path)
+    return read_fields(scan.read_bytes(path, expected="a readable manifest"), where=path)

@@ -38,7 +38,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.errors import MissingArtifactError, StoreError
+from streetvision_core.errors import MissingArtifactError, StoreError, os_errors_as
 from streetvision_core.io import claims, names
 from streetvision_core.io.atomic import (
     StagedFile,
@@ -73,6 +73,7 @@ from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from streetvision_core.io.private import PrivateRecord
 
@@ -399,17 +400,9 @@ class ArtifactStore:
         return self.root / "keys" / names.check_segment(step, kind="step name") / name
 
 
-@contextmanager
-def _writing(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            "a store that can be written",
-            f"the error '{error.strerror}'",
-            where,
-            "Check STREETVISION_STORE or DAGSTER_HOME, its free space and its permissions.",
-        ) from error
+def _writing(where: Path) -> AbstractContextManager[None]:
+    action = "Check STREETVISION_STORE or DAGSTER_HOME, its free space and its permissions."
+    return os_errors_as(StoreError, "a store that can be written", where, action)
 
 
 def _link(source: Path, target: Path, *, sha256: str) -> None:

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
 
 SCRC_NAME = "scrcparams.json"
+FOLLOWING = ("upper_bound", "coverage_low", "coverage_high", "needed")  # from the counts of a certificate
 RISING = 0.05  # at most this p-value is said
 Units: TypeAlias = Literal["groups", "images", "pictures"]
 UNITS: Mapping[str, Units] = {"group": "groups", "image": "images", "every_image": "pictures"}
@@ -180,7 +181,7 @@ class Certified(Record):
             delta=self.delta,
             tested=self.tested,
         )
-        for name in ("upper_bound", "coverage_low", "coverage_high", "needed"):
+        for name in FOLLOWING:
             recorded, found = getattr(self, name), getattr(again, name)
             if abs(recorded - found) > ROUNDING:
                 raise ValueError(

@@ -30,6 +30,7 @@ from streetvision_core.eval.ranking import rising_p_value
 from streetvision_core.policies.config import EveryImage, ImageUnit, RecordedScrc, ScrcConfig, as_recorded
 from streetvision_core.policies.guarantee import FIRST_SCHEMA, SCHEMA, Schema, words_of
 from streetvision_core.policies.scrc import (
+    FOLLOWING,
     SCRC_NAME,
     UNITS,
     CalibUnits,
@@ -354,11 +355,8 @@ def _certify(
         n=certificate.pictures,
         m=certificate.accepted,
         k=certificate.errors,
-        upper_bound=certificate.upper_bound,
-        coverage_low=certificate.coverage_low,
-        coverage_high=certificate.coverage_high,
+        **{name: getattr(certificate, name) for name in FOLLOWING},
         tested=certificate.tested,
-        needed=certificate.needed,
     )
 
 
