@@ -17,18 +17,7 @@ from typing import TYPE_CHECKING, Any
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.graph import CROSS_VALIDATION, LOOKS
 from streetvision_core.history import scan
-from streetvision_core.history.text import (
-    IMAGES,
-    code_text,
-    columns,
-    count_text,
-    in_order,
-    moment_text,
-    source_of,
-    source_text,
-    trim,
-    wrap,
-)
+from streetvision_core.history import text as words
 from streetvision_core.io import read_artifact
 from streetvision_core.io.claims import abandoned
 from streetvision_core.io.ledger import NUMBER, look_text
@@ -78,7 +67,7 @@ class RunEntry:
     def code(self) -> list[str]:
         """The commits that the run computed with, or took over what was computed with."""
         made = self._computed() or list(self.steps.values())
-        return sorted({code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
+        return sorted({words.code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
 
     def metric(self, name: str, steps: Sequence[str]) -> float | None:
         """Return the metric of this name that the first of these steps in the run reports."""
@@ -103,7 +92,7 @@ class RunEntry:
         """Return the cells of the table, with a column for each metric that is ``shown``."""
         numbers = [self._with_interval(name, steps) for name, steps in shown.values()]
         code = self.code[0] if len(self.code) == 1 else "several" if self.code else ""
-        return [self.run_id, moment_text(self.began)[:16], *numbers, code, self.source]
+        return [self.run_id, words.moment_text(self.began)[:16], *numbers, code, self.source]
 
     def below(self) -> Iterator[str]:
         """Yield the lines below the row: what was computed, reused, left unfinished, or is damaged."""
@@ -115,10 +104,10 @@ class RunEntry:
             "interrupted": [step for step, busy in self.unfinished.items() if not busy],
         }
         for label, steps in groups.items():
-            yield from wrap(label, map(self._marked, steps))
-        yield from wrap("looked", self._looks().split())
+            yield from words.wrap(label, map(self._marked, steps))
+        yield from words.wrap("looked", self._looks().split())
         for fault in self.damaged:
-            yield from wrap("DAMAGED", [fault])
+            yield from words.wrap("DAMAGED", [fault])
         if not any(groups.values()) and not self.damaged:
             yield "  nothing published"
 
@@ -191,10 +180,10 @@ class RunList:
         """Return a table, each run with its steps below its row."""
         shown = {**SHOWN_METRICS, **(JUDGING_METRICS if self.judged else {})}
         names = ("run", "when (UTC)", *shown, "code", "images")
-        head, *rows = columns([names, *(run.row(shown) for run in self.runs)])
+        head, *rows = words.columns([names, *(run.row(shown) for run in self.runs)])
         lines = [head]
         for run, row in zip(self.runs, rows, strict=True):
-            lines += [trim(row), *run.below()]
+            lines += [words.trim(row), *run.below()]
         notes = [
             "* is current; a + after the code means uncommitted changes; intervals are at 95 %, over groups."
         ]
@@ -204,7 +193,7 @@ class RunList:
                 "val_mcc is of val_select, to choose by; --val-test shows val_calib and val_test too."
             )
         if self.left_out:
-            notes.append(f"{count_text(self.left_out, 'older run')} left out (--all shows them).")
+            notes.append(f"{words.count_text(self.left_out, 'older run')} left out (--all shows them).")
         return "\n".join([*lines, "", *notes, *(f"DAMAGED {fault}" for fault in self.faults)])
 
 
@@ -262,7 +251,7 @@ def _entry(
             steps[place.step] = _read(f"{place.location}/{MANIFEST_NAME}")
         except StreetVisionError as error:
             damaged.append(str(error))
-    order = in_order({step: fields["input_artifacts"] for step, fields in steps.items()})
+    order = words.in_order({step: fields["input_artifacts"] for step, fields in steps.items()})
     return RunEntry(
         run_id,
         {step: steps[step] for step in order},
@@ -275,25 +264,25 @@ def _entry(
 
 def _reader(run_id: str, steps: Mapping[str, Fields]) -> str:
     """Return the run that read the images of these steps; empty where there is none, or several."""
-    if IMAGES in steps:
+    if words.IMAGES in steps:
         return run_id
     inputs = [fields["input_artifacts"] for fields in steps.values()]
-    readers = {given[IMAGES]["run_id"] for given in inputs if IMAGES in given}
+    readers = {given[words.IMAGES]["run_id"] for given in inputs if words.IMAGES in given}
     return readers.pop() if len(readers) == 1 else ""
 
 
 def _source(store: ArtifactStore, run_id: str) -> str:
     """Return the images that a run read, in words: a hint, so a damaged manifest only leaves it out."""
-    directory = store.directory(run_id, IMAGES)
+    directory = store.directory(run_id, words.IMAGES)
     try:
         images = _read(os.fspath(directory / MANIFEST_NAME))
     except StreetVisionError:
         return ""
     config = images["config"]
-    if HIDDEN in source_of(config)[1].values():
+    if HIDDEN in words.source_of(config)[1].values():
         with suppress(StreetVisionError):  # without the name of the folder where that is lost
             config = read_artifact(directory).config()
-    return source_text(config, images["metrics"])
+    return words.source_text(config, images["metrics"])
 
 
 def _read(path: str) -> Fields:
