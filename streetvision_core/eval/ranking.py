@@ -140,8 +140,7 @@ def roc_curve(scores: Values, labels: Values) -> tuple[Floats, Floats]:
     Raises:
         DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
     """
-    require_both_classes(binary_vector(labels, name="labels"), purpose="draw or measure a ROC curve")
-    _, hits, alarms = falling_steps(scores, labels, scores="scores", flags="labels")
+    _, hits, alarms = class_steps(scores, labels)
     return np.append(0, alarms) / alarms[-1], np.append(0, hits) / hits[-1]
 
 
@@ -154,8 +153,7 @@ def precision_recall_curve(scores: Values, labels: Values) -> tuple[Floats, Floa
     Raises:
         DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
     """
-    require_both_classes(binary_vector(labels, name="labels"), purpose="draw or measure a precision curve")
-    _, hits, alarms = falling_steps(scores, labels, scores="scores", flags="labels")
+    _, hits, alarms = class_steps(scores, labels)
     return hits / hits[-1], hits / (hits + alarms)
 
 
@@ -197,6 +195,18 @@ def _explained_by_rising(errors: npt.NDArray[np.int64], sizes: npt.NDArray[np.in
     fitted = np.where(before, -np.inf, least).max(axis=1)
     explained: Floats = ((fitted - errors[0].sum() / sizes.sum()) ** 2) @ sizes
     return explained
+
+
+def class_steps(
+    scores: Values, labels: Values
+) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return `falling_steps` of scores [N] and labels [N] of both classes: scores, hits and false alarms.
+
+    Raises:
+        DataError: what `falling_steps` refuses, or one class only.
+    """
+    require_both_classes(binary_vector(labels, name="labels"), purpose="measure how scores rank them")
+    return falling_steps(scores, labels, scores="scores", flags="labels")
 
 
 def falling_steps(

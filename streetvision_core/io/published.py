@@ -122,14 +122,16 @@ class PublishedArtifact:
             MissingArtifactError: the manifest lists no such file.
             IntegrityError: the file is gone, or is not what was published.
         """
-        listed, path = self._listed(name), self.directory / name
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise damaged(path, f"the error '{error.strerror}'") from error
+        listed, data = self._listed(name), self._read(name)
         if bytes_digest(data) != listed.sha256:
-            raise damaged(path, "other content")
+            raise damaged(self.directory / name, "other content")
         return data
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.directory / name).read_bytes()
+        except OSError as error:
+            raise damaged(self.directory / name, f"the error '{error.strerror}'") from error
 
     def read_json(self, name: str) -> Any:
         """Return the verified, decoded JSON file ``name``; errors as for :meth:`read_bytes`.
@@ -156,14 +158,9 @@ class PublishedArtifact:
             IntegrityError: the side file is gone, or is not the one that was published.
             SchemaError: it is no such file.
         """
-        path = self.directory / PRIVATE_NAME
         if self.manifest.private_sha256 is None:
             return None
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise damaged(path, f"the error '{error.strerror}'") from error
-        return read_private(data, self.manifest, where=path)
+        return read_private(self._read(PRIVATE_NAME), self.manifest, where=self.directory / PRIVATE_NAME)
 
     def config(self) -> dict[str, Any]:
         """Return the whole configuration, the paths included; raises as :meth:`private` does."""

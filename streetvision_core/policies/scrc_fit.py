@@ -27,24 +27,9 @@ from streetvision_core.eval.decisions import answers, differences, freeze_operat
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import clopper_pearson_interval
 from streetvision_core.eval.ranking import rising_p_value
+from streetvision_core.policies import scrc as record
 from streetvision_core.policies.config import EveryImage, ImageUnit, RecordedScrc, ScrcConfig, as_recorded
 from streetvision_core.policies.guarantee import FIRST_SCHEMA, SCHEMA, Schema, words_of
-from streetvision_core.policies.scrc import (
-    FOLLOWING,
-    SCRC_NAME,
-    UNITS,
-    CalibUnits,
-    Certified,
-    Judged,
-    Scrc,
-    ScrcPolicy,
-    SelectFreeze,
-    Side,
-    digests,
-    has_answer,
-    sides_of,
-    unfold,
-)
 from streetvision_core.policies.threshold import FittedOn
 
 if TYPE_CHECKING:
@@ -71,7 +56,7 @@ def fit_scrc(
     logits_version: str,
     config: ScrcConfig | RecordedScrc = DEFAULTS,
     groups_known: bool | None = None,
-) -> Scrc:
+) -> record.Scrc:
     """Freeze on val_select, then certify on val_calib.
 
     Args:
@@ -95,7 +80,7 @@ def fit_scrc(
         config=recipe,
         groups_known=groups_known,
     )
-    return Scrc(policy, _curves(policy, calib))
+    return record.Scrc(policy, _curves(policy, calib))
 
 
 def _freeze_and_certify(
@@ -107,28 +92,30 @@ def _freeze_and_certify(
     config: RecordedScrc,
     groups_known: bool | None,
     schema: Schema = SCHEMA,
-) -> ScrcPolicy:
+) -> record.ScrcPolicy:
     between = risk_control.MIDDLE if schema == FIRST_SCHEMA else risk_control.BETWEEN
     point = freeze_operating_point(select, between=between)
     units = _units(calib, config, groups_known)
     seen = _side(select, point, chosen.calibrator, folded=False)
     new = _side(units, point, chosen.calibrator, folded=schema > FIRST_SCHEMA)
-    certificates = tuple(_certify(side, seen, new, config, between=between) for side in sides_of(config))
+    certificates = tuple(
+        _certify(side, seen, new, config, between=between) for side in record.sides_of(config)
+    )
     calibrator = chosen.calibrator.to_json()
-    return ScrcPolicy(
+    return record.ScrcPolicy(
         schema_version=schema,
         promised=config.promise.kind,
         point=point,
         calibrator=calibrator,
         certificates=certificates,
-        units=UNITS[config.unit.kind],
-        frozen=digests(point, calibrator, certificates),
+        units=record.UNITS[config.unit.kind],
+        frozen=record.digests(point, calibrator, certificates),
         chosen_by=config,
         fitted_on=fitted_on,
-        val_select=SelectFreeze(
+        val_select=record.SelectFreeze(
             n=len(select.labels),
             nll_before=negative_log_likelihood(select.logits, select.labels),
-            judged=tuple(Judged(**vars(one)) for one in chosen.judged),
+            judged=tuple(record.Judged(**vars(one)) for one in chosen.judged),
         ),
         val_calib=None if schema == FIRST_SCHEMA else _count_units(calib, units, new, config),
         groups_known=groups_known,
@@ -137,7 +124,7 @@ def _freeze_and_certify(
 
 
 def verify_scrc(
-    scrc: Scrc, select: LabelledLogits, calib: LabelledLogits, *, groups_known: bool | None = None
+    scrc: record.Scrc, select: LabelledLogits, calib: LabelledLogits, *, groups_known: bool | None = None
 ) -> list[str]:
     """Freeze and certify again on the same logits; return what differs, one sentence a difference.
 
@@ -155,7 +142,7 @@ def verify_scrc(
     )
     if policy.frozen != fitted.frozen:
         # Digests tell last digits apart, which another machine rounds otherwise; they must fit their record.
-        own = digests(policy.point, policy.calibrator, policy.certificates)
+        own = record.digests(policy.point, policy.calibrator, policy.certificates)
         fitted = fitted.model_copy(update={"frozen": own})
     return [
         *differences(policy, fitted, tolerance=REFITTED),
@@ -163,7 +150,7 @@ def verify_scrc(
     ]
 
 
-def _choose_again(policy: ScrcPolicy, select: LabelledLogits) -> CalibratorChoice:
+def _choose_again(policy: record.ScrcPolicy, select: LabelledLogits) -> CalibratorChoice:
     """Choose a calibrator again, among the methods that the record judged.
 
     Of a method that only earlier versions compute the likelihood is taken from the record, and then the
@@ -186,26 +173,26 @@ def _choose_again(policy: ScrcPolicy, select: LabelledLogits) -> CalibratorChoic
     return CalibratorChoice(FITS[simplest](select.logits, select.labels), judged)
 
 
-def _curves(policy: ScrcPolicy, calib: LabelledLogits) -> dict[str, bytes]:
+def _curves(policy: record.ScrcPolicy, calib: LabelledLogits) -> dict[str, bytes]:
     curves = {"risk_by_confidence": sequence_table(policy, calib)}
     if policy.schema_version > FIRST_SCHEMA:
         curves["risk_by_group_size"] = size_table(policy, calib)
     return curve_files(curves)
 
 
-def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
+def sequence_table(policy: record.ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
     """Return a row for each threshold of the sequences: its counts on val_calib, and how far it holds.
 
     `p_value` is that of the hypothesis that the risk is above alpha, None for a promise in expectation;
     certified is the last row before the first that does not hold.
     """
     units = _units(calib, policy.chosen_by, policy.groups_known)
-    calibrator = calibrator_from_json(policy.calibrator, where=SCRC_NAME)
+    calibrator = calibrator_from_json(policy.calibrator, where=record.SCRC_NAME)
     folded = policy.schema_version > FIRST_SCHEMA
     roadwork, sure, wrong = _side(units, policy.point, calibrator, folded=folded)
     rows: list[dict[str, object]] = []
     for one in policy.certificates:
-        chosen = has_answer(roadwork, one.answers)
+        chosen = record.has_answer(roadwork, one.answers)
         counted = risk_control.count_accepted(sure[chosen], wrong[chosen], np.array(one.thresholds))
         for threshold, m, k in zip(one.thresholds, *(part.tolist() for part in counted), strict=True):
             p_value = None if one.delta is None else float(risk_control.risk_p_value(k, m, alpha=one.alpha))
@@ -224,7 +211,7 @@ def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, 
     return rows
 
 
-def size_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
+def size_table(policy: record.ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
     """Return a row for each class of group sizes: how often its answers are wrong, one image of each group.
 
     `low` and `high` hold the risk of an answered image of such a group with 95 % confidence, and
@@ -286,8 +273,8 @@ def _units(calib: LabelledLogits, config: RecordedScrc, groups_known: bool | Non
 
 def _count_units(
     calib: LabelledLogits, units: _Units, side: tuple[Bools, Floats, Bools], config: RecordedScrc
-) -> CalibUnits:
-    return CalibUnits(
+) -> record.CalibUnits:
+    return record.CalibUnits(
         groups=len(set(calib.groups)),
         units=len(units.labels),
         roadwork=int(np.count_nonzero(units.labels == 1)),
@@ -314,22 +301,22 @@ def _side(
     roadwork = answers(point.fold(images.logits))
     if folded:
         margins = _folded(images.logits, point)
-        roadwork, margins = answers(margins), unfold(point, margins)
+        roadwork, margins = answers(margins), record.unfold(point, margins)
     p = calibrator.apply(margins)
     return roadwork, np.where(roadwork, p, 1 - p), roadwork != (np.asarray(images.labels) == 1)
 
 
 def _certify(
-    side: Side,
+    side: record.Side,
     select: tuple[Bools, Floats, Bools],
     calib: tuple[Bools, Floats, Bools],
     config: RecordedScrc,
     *,
     between: float,
-) -> Certified:
+) -> record.Certified:
     """Freeze the sequence on val_select, then certify on the units of val_calib."""
     alpha, delta = side.alpha, side.delta
-    frozen = has_answer(select[0], side.answers)
+    frozen = record.has_answer(select[0], side.answers)
     # How many units will have these answers is told by val_select: val_calib is not looked at yet.
     expected = max(1, round(calib[0].size * float(frozen.mean())))
     grid: tuple[float, ...] = (1.0,)
@@ -342,9 +329,9 @@ def _certify(
             steps=config.steps,
             between=between,
         )
-    chosen = has_answer(calib[0], side.answers)
+    chosen = record.has_answer(calib[0], side.answers)
     certificate = _certificate(calib[1][chosen], calib[2][chosen], grid, alpha=alpha, delta=delta)
-    return Certified(
+    return record.Certified(
         answers=side.answers,
         alpha=alpha,
         delta=delta,
@@ -355,7 +342,7 @@ def _certify(
         n=certificate.pictures,
         m=certificate.accepted,
         k=certificate.errors,
-        **{name: getattr(certificate, name) for name in FOLLOWING},
+        **{name: getattr(certificate, name) for name in record.FOLLOWING},
         tested=certificate.tested,
     )
 
