@@ -8,8 +8,9 @@ import time
 import numpy as np
 from _common import machine_line, megabytes, peak_bytes, print_table, time_calls
 
-from streetvision_core.eval import compute_all_metrics, selective_sweep
+from streetvision_core.eval import compute_all_metrics
 from streetvision_core.eval.metrics import confusion_by_group
+from streetvision_core.eval.selective import selective_sweep
 from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.report.figures import calibrations_of, intervals_of, ranking_of
 

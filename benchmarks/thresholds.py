@@ -17,13 +17,10 @@ from itertools import product
 import numpy as np
 from _common import machine_line, megabytes, peak_bytes, print_table, time_calls
 
-from streetvision_core.eval import (
-    choose_margin,
-    compute_mcc,
-    mcc_from_counts,
-    positive_probability,
-    select_threshold_max_mcc,
-)
+from streetvision_core.eval import compute_mcc, select_threshold_max_mcc
+from streetvision_core.eval.metrics import mcc_from_counts
+from streetvision_core.eval.optimism import choose_margin
+from streetvision_core.eval.thresholds import positive_probability
 
 GRID = 5000
 SIZES = (10_000, 100_000, 1_000_000)

@@ -22,8 +22,8 @@ from streetvision_core.io import (
     describe_reuse,
     describe_step,
 )
+from streetvision_core.io.claims import forget_progress
 from streetvision_core.io.private import utc_now
-from streetvision_core.io.progress import forget_progress
 
 # What Dagster reports when the upstream was not made by the run that reads it.
 _OUTSIDE_THE_RUN = "__EPHEMERAL_RUN_ID"

@@ -30,10 +30,10 @@ from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.graph import LOGITS, LOOKS, STEPS
 from streetvision_core.history.text import IMAGES, source_of
 from streetvision_core.io import Artifact, PrivateRecord, json_digest, step_key
-from streetvision_core.io.chain import require_one_chain
+from streetvision_core.io.claims import forget_progress
 from streetvision_core.io.ledger import count_looks, look_text, record_look, subject
 from streetvision_core.io.private import git_state, local_paths, part_config, utc_now
-from streetvision_core.io.progress import forget_progress
+from streetvision_core.io.published import require_one_chain
 from streetvision_core.training.config import recipe_of
 
 if TYPE_CHECKING:

@@ -14,25 +14,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.commands import bundles, predict, promote
-from streetvision_core.commands.shared import (
-    BAD,
-    GOES_ON,
-    GOOD,
-    INTERRUPTED,
-    Parser,
-    add_to_store,
-    complain,
-    print_text,
-    show,
-    tell,
-)
+from streetvision_core.commands import bundles, predict, promote, shared
 from streetvision_core.errors import StoreError, StreetVisionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from streetvision_core.commands.shared import Commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,17 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = parsed.command(parsed)
         sys.stdout.flush()
     except StreetVisionError as error:
-        complain(error)
-        return BAD
+        shared.complain(error)
+        return shared.BAD
     except KeyboardInterrupt:
-        print(GOES_ON, file=sys.stderr)
-        return INTERRUPTED
+        print(shared.GOES_ON, file=sys.stderr)
+        return shared.INTERRUPTED
     except BrokenPipeError:
         # Whoever reads has enough, as `head` has. What Python still holds has to go somewhere when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return GOOD
+        return shared.GOOD
     except OSError as error:
-        complain(
+        shared.complain(
             StoreError(
                 "files that can be read",
                 f"the error '{error.strerror}'",
@@ -62,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "Check the path and its permissions.",
             )
         )
-        return BAD
+        return shared.BAD
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="streetvision", description="Look at what StreetVision made.")
+    parser = shared.Parser(prog="streetvision", description="Look at what StreetVision made.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
         _add_runs,
@@ -89,15 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_runs(commands: Commands) -> None:
-    runs = add_to_store(commands, _runs)
+def _add_runs(commands: shared.Commands) -> None:
+    runs = shared.add_to_store(commands, _runs)
     runs.add_argument("steps", metavar="STEP", nargs="*", help="only runs that began one of these steps")
     runs.add_argument("--limit", metavar="N", type=_count, default=20, help="at most N runs (default: 20)")
     runs.add_argument("--all", action="store_true", help="all runs")
     runs.add_argument(
-        "--val-test",
-        action="store_true",
-        help="also their MCC on val_calib and val_test; choose by neither",
+        "--val-test", action="store_true", help="also their MCC on val_calib and val_test; choose by neither"
     )
     runs.add_argument("--json", action="store_true", help="everything, for programs")
 
@@ -112,13 +96,13 @@ def _runs(parsed: argparse.Namespace) -> int:
 
     limit = None if parsed.all else parsed.limit
     store = open_store(parsed.store)
-    return show(
+    return shared.show(
         list_runs(store, steps=parsed.steps, limit=limit, judged=parsed.val_test), as_json=parsed.json
     )
 
 
-def _add_lineage(commands: Commands) -> None:
-    lineage = add_to_store(commands, _lineage)
+def _add_lineage(commands: shared.Commands) -> None:
+    lineage = shared.add_to_store(commands, _lineage)
     lineage.add_argument("name", metavar="ASSET|BUNDLE", help="a step, or the folder of a bundle (./NAME)")
     lineage.add_argument("--run", metavar="RUN", help="as this run made it (default: what is current)")
     form = lineage.add_mutually_exclusive_group()
@@ -144,13 +128,13 @@ def _lineage(parsed: argparse.Namespace) -> int:
     if parsed.mermaid:
         from streetvision_core.history.lineage import mermaid_text
 
-        print_text(mermaid_text(chain))
-        return GOOD if chain.good else BAD
-    return show(chain, as_json=parsed.json)
+        shared.print_text(mermaid_text(chain))
+        return shared.GOOD if chain.good else shared.BAD
+    return shared.show(chain, as_json=parsed.json)
 
 
-def _add_diff(commands: Commands) -> None:
-    diff = add_to_store(commands, _diff)
+def _add_diff(commands: shared.Commands) -> None:
+    diff = shared.add_to_store(commands, _diff)
     meaning = "a run (its id, a beginning or an end of it), 'current', or the folder of a bundle"
     diff.add_argument("a", metavar="RUN_A", help=meaning)
     diff.add_argument("b", metavar="RUN_B", help="the same")
@@ -166,11 +150,11 @@ def _diff(parsed: argparse.Namespace) -> int:
     from streetvision_core.history.find import find_made
 
     a, b = (find_made(name, store_path=parsed.store) for name in (parsed.a, parsed.b))
-    return show(compare(a, b), as_json=parsed.json)
+    return shared.show(compare(a, b), as_json=parsed.json)
 
 
-def _add_path(commands: Commands) -> None:
-    path = add_to_store(commands, _path)
+def _add_path(commands: shared.Commands) -> None:
+    path = shared.add_to_store(commands, _path)
     path.add_argument(
         "step", metavar="STEP", nargs="?", default="bundle", help="a step, or champion (default: bundle)"
     )
@@ -190,14 +174,14 @@ def _path(parsed: argparse.Namespace) -> int:
         if parsed.run:
             parsed.parser.error("--run is for a step; there is one champion")
         print(find_champion(open_store(parsed.store)).directory.absolute())
-        return GOOD
+        return shared.GOOD
     # Not by _print: another program gets the path, and must get it as it is.
     print(find_published(parsed.step, run=parsed.run, store_path=parsed.store).directory.absolute())
-    return GOOD
+    return shared.GOOD
 
 
-def _add_report(commands: Commands) -> None:
-    report = add_to_store(commands, _report)
+def _add_report(commands: shared.Commands) -> None:
+    report = shared.add_to_store(commands, _report)
     report.add_argument("--run", metavar="RUN", help="of this run (default: what is current)")
     report.add_argument("--open", action="store_true", help="open it in the browser as well")
 
@@ -216,10 +200,10 @@ def _report(parsed: argparse.Namespace) -> int:
     page = evaluation.path(PAGE_NAME).absolute()
     print(page)
     # Not in the page: its bytes are content, and content is the same however often it was looked at.
-    tell(f"val_test: {look_text(evaluation.manifest.metrics)}.")
+    shared.tell(f"val_test: {look_text(evaluation.manifest.metrics)}.")
     if parsed.open:
         _open(page)
-    return GOOD
+    return shared.GOOD
 
 
 def _open(page: Path) -> None:
@@ -229,8 +213,8 @@ def _open(page: Path) -> None:
         raise StoreError("a browser on this machine", "none", page, "Open the file where there is one.")
 
 
-def _add_gc(commands: Commands) -> None:
-    gc = add_to_store(commands, _gc)
+def _add_gc(commands: shared.Commands) -> None:
+    gc = shared.add_to_store(commands, _gc)
     gc.add_argument(
         "--keep-runs", metavar="N", type=_count, default=5, help="newest runs to keep (default: 5)"
     )
@@ -263,7 +247,7 @@ def _gc(parsed: argparse.Namespace) -> int:
 
     features_bytes = int(parsed.features_gib * 2**30)
     found = answer(store, keep_runs=parsed.keep_runs, features_bytes=features_bytes)
-    return show(found, as_json=parsed.json)
+    return shared.show(found, as_json=parsed.json)
 
 
 def _count(text: str) -> int:

@@ -71,6 +71,17 @@ def _dotted(place: Sequence[int | str]) -> str:
     return ".".join(map(str, place))
 
 
+@contextmanager
+def os_errors_as(
+    kind: type[StreetVisionError], expected: str, where: str | Path, action: str
+) -> Iterator[None]:
+    """Raise an OSError during the block as one of ours, which says what the system said."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(expected, f"the error '{error.strerror or error}'", where, action) from error
+
+
 class DataError(StreetVisionError, ValueError):
     """The images, labels or groups cannot be used as they are."""
 

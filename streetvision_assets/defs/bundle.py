@@ -25,7 +25,7 @@ from streetvision_core.bundle.layout import (
 )
 from streetvision_core.bundle.leaving import what_leaves
 from streetvision_core.bundle.lineage import choose_parts
-from streetvision_core.bundle.recheck import moved_bundle_problems, release_of
+from streetvision_core.bundle.verify import moved_bundle_problems, release_of
 from streetvision_core.data.opening import open_images
 from streetvision_core.data.splits import Splits
 from streetvision_core.graph import BUNDLE, CONDITIONS, STEPS

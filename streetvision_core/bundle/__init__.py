@@ -3,8 +3,7 @@
 from streetvision_core.bundle.config import BundleConfig
 from streetvision_core.bundle.export import export_bundle
 from streetvision_core.bundle.load import Bundle, load_bundle
-from streetvision_core.bundle.predictor import Predictor
-from streetvision_core.bundle.verify import Verification, verify_bundle
+from streetvision_core.bundle.verify import Predictor, Verification, verify_bundle
 from streetvision_core.inference.predictor import Prediction
 from streetvision_core.report.evaluation import Evaluation, TestedImage, decision_problems, evaluate
 

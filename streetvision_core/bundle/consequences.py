@@ -12,19 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from streetvision_core import graph
+from streetvision_core.bundle import layout
 from streetvision_core.bundle.agreement import disagreements
 from streetvision_core.bundle.golden import answer_problems
 from streetvision_core.bundle.hub.front_matter import front_matter_problems
-from streetvision_core.bundle.layout import (
-    CARD,
-    EVALUATION,
-    LICENSE,
-    ONNX,
-    ONNX_RECORD,
-    README,
-    SPLITS,
-    WEIGHTS,
-)
 from streetvision_core.bundle.onnx.reading import read_onnx
 from streetvision_core.bundle.onnx.specification import METADATA, specify
 from streetvision_core.bundle.origin.provenance import provenance
@@ -33,8 +25,6 @@ from streetvision_core.errors import field_faults
 from streetvision_core.escape import one_line
 from streetvision_core.eval.decisions import same_numbers
 from streetvision_core.eval.metrics import COUNTS, Confusion
-from streetvision_core.graph import BUNDLE, POLICIES, POLICY_STEPS, role_violations
-from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import bytes_digest, json_bytes, manifest_problems
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.published import LINEAGE_PREFIX, PROVENANCE
@@ -58,12 +48,12 @@ _NO_LICENCE, _OWN_LICENCE = "none", "MIT"
 
 def contradictions(records: Records) -> Iterator[str]:
     """Compare and compute again everything that the records of a bundle say of each other."""
-    manifests = {**records.lineage, BUNDLE: records.contents.manifest}
+    manifests = {**records.lineage, graph.BUNDLE: records.contents.manifest}
     for manifest in manifests.values():
         yield from manifest_problems(manifest)
         yield from _run_problems(manifest)
-    yield from role_violations(
-        BUNDLE, records.contents.manifest.roles, records.contents.manifest.input_artifacts
+    yield from graph.role_violations(
+        graph.BUNDLE, records.contents.manifest.roles, records.contents.manifest.input_artifacts
     )
     yield from _reference_problems(records)
     yield from splits_problems(records.splits)
@@ -118,29 +108,29 @@ def _total_problems(records: Records) -> Iterator[str]:
     for name in ("pictures", "roadwork", "none"):
         total = sum(getattr(count, name) for count in counts)
         if shown.get(name, total) != total:
-            yield f"{SPLITS} has {total} {name} in all roles, and the manifest of images {shown[name]}"
+            yield f"{layout.SPLITS} has {total} {name} in all roles, and the manifest of images {shown[name]}"
     known = records.lineage["splits"].metrics.get("groups_known", records.splits.groups_known)
     # Where groups are named by digests nobody can tell.
     if not records.record.is_redacted and bool(known) != records.splits.groups_known:
         told = "known" if known else "not known"
-        yield f"the manifest of splits says that groups are {told}, and {SPLITS} tells otherwise"
+        yield f"the manifest of splits says that groups are {told}, and {layout.SPLITS} tells otherwise"
 
 
 def _judged_problems(records: Records) -> Iterator[str]:
     """Hold the policies in the report against those that its step was given, each as it was published."""
     assert records.evaluation is not None
-    made, judged = records.lineage[EVALUATION_STEP], records.evaluation.policies
-    given = sorted(step for step in made.input_artifacts if step in POLICY_STEPS)
-    named = sorted(POLICIES[kind].step for kind in judged)
+    made, judged = records.lineage[graph.EVALUATION], records.evaluation.policies
+    given = sorted(step for step in made.input_artifacts if step in graph.POLICY_STEPS)
+    named = sorted(graph.POLICIES[kind].step for kind in judged)
     if given != named:
-        yield f"{EVALUATION} judges {', '.join(named)}, and its step was given {', '.join(given)}"
+        yield f"{layout.EVALUATION} judges {', '.join(named)}, and its step was given {', '.join(given)}"
         return
     for kind in judged:
-        step, file = records.lineage[POLICIES[kind].step], POLICIES[kind].file
-        content = json_bytes(records.documents[EVALUATION]["policies"][kind]["policy"])
+        step, file = records.lineage[graph.POLICIES[kind].step], graph.POLICIES[kind].file
+        content = json_bytes(records.documents[layout.EVALUATION]["policies"][kind]["policy"])
         # Another version may have spelled the same policy in another way.
         if _code_of(step) == _code_of(made) and bytes_digest(content) != step.output_artifacts[file].sha256:
-            yield f"{EVALUATION} judges another policy {kind} than {step.step_name} published"
+            yield f"{layout.EVALUATION} judges another policy {kind} than {step.step_name} published"
 
 
 def _code_of(manifest: StepManifest) -> tuple[object, ...]:
@@ -176,39 +166,44 @@ def _shown_problems(records: Records) -> Iterator[str]:
     claims: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = [
         (f"{LINEAGE_PREFIX}{step}.json", records.lineage[step].metrics, metrics_of(policy))
         for policy in policies
-        for step in (POLICIES[policy.type].step,)
+        for step in (graph.POLICIES[policy.type].step,)
     ]
     if report is not None:
-        step = records.lineage[EVALUATION_STEP]
+        step = records.lineage[graph.EVALUATION]
         figures = {**report.lead.metrics, **report.figures()}
-        claims.append((f"{LINEAGE_PREFIX}{EVALUATION_STEP}.json", step.metrics, figures))
+        claims.append((f"{LINEAGE_PREFIX}{graph.EVALUATION}.json", step.metrics, figures))
     # All metrics: an older version showed those of no answers as well.
     shown = {"coverage": tested.coverage.share, **tested.metrics, **tested.figures()} if tested else {}
-    claims += [(MANIFEST_NAME, records.contents.manifest.metrics, shown), (CARD, records.card.metrics, shown)]
+    claims += [
+        (MANIFEST_NAME, records.contents.manifest.metrics, shown),
+        (layout.CARD, records.card.metrics, shown),
+    ]
     for where, recorded, found in claims:
         for name in sorted(recorded.keys() & found.keys()):
             if not same_numbers(float(recorded[name]), float(found[name])):
                 yield f"{where} shows {name} {recorded[name]}, and its record gives {found[name]}"
     if strange := sorted(records.card.metrics.keys() - shown.keys()):
-        yield f"{CARD} shows {', '.join(strange)}, which nothing here gives"
+        yield f"{layout.CARD} shows {', '.join(strange)}, which nothing here gives"
 
 
 def _text_problems(records: Records) -> Iterator[str]:
     """Hold the figures and the licence that people read against the records."""
     files = records.contents.files
-    readme, text = (files[name].decode(errors="replace") for name in (README, LICENSE))
+    readme, text = (files[name].decode(errors="replace") for name in (layout.README, layout.LICENSE))
     metrics = records.tested.metrics if records.tested else {}
     for name, shown in _ROW.findall(readme):
         if name in metrics and shown != f"{metrics[name]:.3f}":
-            yield f"{README} shows {name} {shown}, and {EVALUATION} has {metrics[name]:.3f}"
+            yield f"{layout.README} shows {name} {shown}, and {layout.EVALUATION} has {metrics[name]:.3f}"
     for shown in _ANSWERED.findall(readme):
         if metrics and shown != tuple(str(metrics[name]) for name in ("tp", "fn", "fp")):
-            yield f"{README} tells of other hits, misses or false alarms than {EVALUATION}"
-    yield from front_matter_problems(files[README], licence=records.card.license, tested=records.tested)
+            yield f"{layout.README} tells of other hits, misses or false alarms than {layout.EVALUATION}"
+    yield from front_matter_problems(
+        files[layout.README], licence=records.card.license, tested=records.tested
+    )
     stated, inherited = _LICENCE.match(text), _INHERITED.search(text)
     licence = one_line(records.card.license)
     if stated is None or inherited is None or stated[1] != licence:
-        yield f"{CARD} has the licence {licence!r}, and {LICENSE} says otherwise"
+        yield f"{layout.CARD} has the licence {licence!r}, and {layout.LICENSE} says otherwise"
         return
     started_from = _OWN_LICENCE if inherited[1] == _NO_LICENCE else inherited[1]
     if licence != one_line(records.contents.manifest.config.get("license") or started_from):
@@ -243,7 +238,7 @@ def _release_problems(records: Records) -> Iterator[str]:
     for name in type(verdict).model_fields:
         told, follows = getattr(verdict, name), getattr(again, name)
         if told != follows:
-            yield f"{RELEASE_NAME} says {name} {told}, and its rules and {EVALUATION} give {follows}"
+            yield f"{RELEASE_NAME} says {name} {told}, and its rules and {layout.EVALUATION} give {follows}"
 
 
 def _provenance_problems(records: Records) -> Iterator[str]:
@@ -259,15 +254,16 @@ def _onnx_problems(records: Records) -> Iterator[str]:
     """Hold the ONNX file and its record against each other, and both against config, policy and weights."""
     files, record = records.contents.files, records.onnx
     asked = records.contents.manifest.config.get("onnx", False)
-    if not asked == (ONNX in files) == (record is not None):
-        yield f"{ONNX} and {ONNX_RECORD} belong together, and where {MANIFEST_NAME} asks for them"
-    if ONNX not in files or record is None:
+    if not asked == (layout.ONNX in files) == (record is not None):
+        both = f"{layout.ONNX} and {layout.ONNX_RECORD}"
+        yield f"{both} belong together, and where {MANIFEST_NAME} asks for them"
+    if layout.ONNX not in files or record is None:
         return
-    weights = bytes_digest(files[WEIGHTS])
+    weights = bytes_digest(files[layout.WEIGHTS])
     if record.specification != specify(records.config, records.policy, weights_sha256=weights):
-        yield f"{ONNX_RECORD} does not specify the weights, preprocessing and policy of this bundle"
-    file = read_onnx(files[ONNX], where=str(records.contents.path))
+        yield f"{layout.ONNX_RECORD} does not specify the weights, preprocessing and policy of this bundle"
+    file = read_onnx(files[layout.ONNX], where=str(records.contents.path))
     if file.metadata != {METADATA: record.specification.to_bytes().decode()}:
-        yield f"{ONNX} says something else of itself than {ONNX_RECORD}"
+        yield f"{layout.ONNX} says something else of itself than {layout.ONNX_RECORD}"
     if file.opset != record.opset:
-        yield f"{ONNX} is of opset {file.opset}, and {ONNX_RECORD} says {record.opset}"
+        yield f"{layout.ONNX} is of opset {file.opset}, and {layout.ONNX_RECORD} says {record.opset}"

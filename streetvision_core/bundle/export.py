@@ -21,27 +21,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from streetvision_core import graph
+from streetvision_core.bundle import layout
 from streetvision_core.bundle.card import CardFacts, license_text, model_card, readme
 from streetvision_core.bundle.golden import evaluated_candidates, golden_files, measured_candidates
-from streetvision_core.bundle.layout import (
-    CARD,
-    CONDITIONS,
-    CONFIG,
-    EVALUATION,
-    LABELS,
-    LICENSE,
-    ONNX,
-    ONNX_RECORD,
-    README,
-    RECORD,
-    REDACTED,
-    SPLITS,
-    TENSORS,
-    WEIGHTS,
-    BundleRecord,
-    FoldedPoint,
-    PolicyEntry,
-)
 from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.origin.provenance import with_provenance
 from streetvision_core.bundle.weights import check_costs
@@ -49,15 +32,11 @@ from streetvision_core.data.index import ImageIndex
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits, is_unsafe
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.use.drift import DRIFT_NAME
-from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, steps_behind
-from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
-from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.inference.predictor import Predictor
 from streetvision_core.io import (
     Artifact,
     StagedFile,
     bytes_digest,
-    json_bytes,
     write_checkpoint_atomic,
     write_file_atomic,
 )
@@ -76,7 +55,6 @@ if TYPE_CHECKING:
     from streetvision_core.bundle.config import BundleConfig
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.eval.decisions import Policy
-    from streetvision_core.graph import PolicyKind
     from streetvision_core.io import PublishedArtifact, StepManifest
     from streetvision_core.report.report import PolicyReport
     from streetvision_core.training.checkpoint import Checkpoint
@@ -100,11 +78,7 @@ class _Parts:
 
 
 def export_bundle(
-    upstream: Mapping[str, PublishedArtifact],
-    *,
-    config: BundleConfig,
-    images: ImageReader,
-    directory: Path,
+    upstream: Mapping[str, PublishedArtifact], *, config: BundleConfig, images: ImageReader, directory: Path
 ) -> Artifact:
     """Make the bundle of everything in ``upstream``.
 
@@ -121,7 +95,7 @@ def export_bundle(
         BundleError: a part is missing, the parts come from different chains, the licence of the starting
             weights is in the way, or the policy is degenerate.
     """
-    kind, redacted = POLICIES[config.policy], config.lineage == REDACTED
+    kind, redacted = graph.POLICIES[config.policy], config.lineage == layout.REDACTED
     _require_chain(upstream, kind)
     lineage = _lineage(upstream, redacted=redacted)
     parts = _read_parts(upstream, config.policy)
@@ -146,21 +120,21 @@ def export_bundle(
     )
     weights = _stage_weights(predictor, directory)
     files: dict[str, bytes | StagedFile] = {
-        WEIGHTS: weights,
+        layout.WEIGHTS: weights,
         **(_onnx(predictor, parts, weights, images) if config.onnx else {}),
-        SPLITS: upstream["splits"].read_bytes(BY_SHA256 if redacted else NAMED),
+        layout.SPLITS: upstream["splits"].read_bytes(BY_SHA256 if redacted else NAMED),
         **_as_published(upstream, parts, conditioned=images.conditions is not None),
-        CARD: model_card(facts),
-        README: readme(facts),
-        LICENSE: license_text(facts),
+        layout.CARD: model_card(facts),
+        layout.README: readme(facts),
+        layout.LICENSE: license_text(facts),
         RELEASE_NAME: _release(facts),
         kind.path: upstream[kind.step].read_bytes(kind.file),
         **_golden(predictor, parts, upstream, config=config, images=images),
     }
-    record = _describe(files, facts, PolicyEntry(type=config.policy, path=kind.path))
+    record = _describe(files, facts, layout.PolicyEntry(type=config.policy, path=kind.path))
     tested = parts.tested
     return Artifact(
-        with_provenance({**files, RECORD: record.to_bytes(), **lineage}, _manifests(upstream)),
+        with_provenance({**files, layout.RECORD: record.to_bytes(), **lineage}, _manifests(upstream)),
         metrics={"coverage": tested.coverage.share, **tested.figures()} if tested else {},
     )
 
@@ -169,13 +143,18 @@ def _as_published(
     upstream: Mapping[str, PublishedArtifact], parts: _Parts, *, conditioned: bool
 ) -> dict[str, bytes]:
     """Return what a bundle takes over byte for byte, of what there is."""
-    logits = upstream.get(LOGITS)  # a gate needs none
+    logits = upstream.get(graph.LOGITS)  # a gate needs none
     sources = (
-        (CONFIG, CHECKPOINT, CONFIG, True),
-        (TENSORS, CHECKPOINT, TENSORS, bool(parts.checkpoint.tensors)),
-        (EVALUATION, EVALUATION_STEP, EVALUATION_NAME, parts.evaluation is not None),
-        (CONDITIONS, CONDITIONS_STEP, CONDITIONS, conditioned),
-        (DRIFT_NAME, LOGITS, DRIFT_NAME, bool(logits and DRIFT_NAME in logits.manifest.output_artifacts)),
+        (layout.CONFIG, graph.CHECKPOINT, layout.CONFIG, True),
+        (layout.TENSORS, graph.CHECKPOINT, layout.TENSORS, bool(parts.checkpoint.tensors)),
+        (layout.EVALUATION, graph.EVALUATION, EVALUATION_NAME, parts.evaluation is not None),
+        (layout.CONDITIONS, graph.CONDITIONS, layout.CONDITIONS, conditioned),
+        (
+            DRIFT_NAME,
+            graph.LOGITS,
+            DRIFT_NAME,
+            bool(logits and DRIFT_NAME in logits.manifest.output_artifacts),
+        ),
     )
     files = {name: upstream[step].read_bytes(file) for name, step, file, there in sources if there}
     licence = {TEXT_NAME: parts.licence_text.encode()} if parts.licence_text else {}
@@ -185,7 +164,7 @@ def _as_published(
 def _release(facts: CardFacts) -> bytes:
     report = facts.evaluation.report if facts.evaluation else None
     verdict = judge(facts.config.release, report, facts.policy.type, degenerate=bool(facts.degenerate))
-    return json_bytes(verdict.model_dump(mode="json"))
+    return verdict.to_bytes()
 
 
 def _golden(
@@ -204,7 +183,7 @@ def _golden(
         index = ImageIndex.from_artifact(upstream["images"])
         tested = [image for image in index.pictures if image.name in names]
         chosen = measured_candidates(predictor, tested, count=count, images=images)
-    return golden_files(predictor, chosen, images=images, by_sha256=config.lineage == REDACTED)
+    return golden_files(predictor, chosen, images=images, by_sha256=config.lineage == layout.REDACTED)
 
 
 def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, PublishedArtifact]) -> Artifact:
@@ -216,12 +195,16 @@ def adopt_bundle(published: PublishedArtifact, *, upstream: Mapping[str, Publish
         BundleError: a part is missing, or the parts come from different chains, or cannot be redacted.
         IntegrityError: the published bundle is damaged.
     """
-    record = BundleRecord.from_bytes(published.read_bytes(RECORD), where=str(published.directory))
-    kind = POLICIES[record.policy.type]
+    record = layout.BundleRecord.from_bytes(
+        published.read_bytes(layout.RECORD), where=str(published.directory)
+    )
+    kind = graph.POLICIES[record.policy.type]
     _require_chain(upstream, kind)
     lineage = _lineage(upstream, redacted=record.is_redacted)
     files = {
-        name: published_file(published, name) if name in (WEIGHTS, ONNX) else published.read_bytes(name)
+        name: published_file(published, name)
+        if name in (layout.WEIGHTS, layout.ONNX)
+        else published.read_bytes(name)
         for name in published.content
     }
     whole = with_provenance({**files, **lineage}, _manifests(upstream))
@@ -258,8 +241,8 @@ def _require_redactable(upstream: Mapping[str, PublishedArtifact]) -> None:
         )
 
 
-def _require_chain(upstream: Mapping[str, PublishedArtifact], kind: PolicyKind) -> None:
-    for step in steps_behind(kind.step):
+def _require_chain(upstream: Mapping[str, PublishedArtifact], kind: graph.PolicyKind) -> None:
+    for step in graph.steps_behind(kind.step):
         if step not in upstream:
             _refuse("every step behind the bundle", f"no {step}", step)
     if kind.file not in upstream[kind.step].manifest.output_artifacts:
@@ -273,10 +256,10 @@ def _read_parts(upstream: Mapping[str, PublishedArtifact], policy_type: str) -> 
     """Read the records, and refuse those which contradict the chain that their manifests form."""
     from streetvision_core.training.checkpoint import Checkpoint
 
-    kind = POLICIES[policy_type]
+    kind = graph.POLICIES[policy_type]
     published = upstream[kind.step]
     policy = parse_policy(policy_type, published.read_json(kind.file), where=str(published.path(kind.file)))
-    checkpoint = Checkpoint.from_artifact(upstream[CHECKPOINT])
+    checkpoint = Checkpoint.from_artifact(upstream[graph.CHECKPOINT])
     splits = Splits.from_artifact(upstream["splits"])
     _require_own_policy(policy, upstream)
     if problems := refit_problems(policy_type, upstream, select=checkpoint.val_select):
@@ -291,13 +274,13 @@ def _read_parts(upstream: Mapping[str, PublishedArtifact], policy_type: str) -> 
 def _read_evaluation(
     upstream: Mapping[str, PublishedArtifact], policy: Policy, splits: Splits
 ) -> Evaluation | None:
-    if EVALUATION_STEP not in upstream:
+    if graph.EVALUATION not in upstream:
         return None
-    evaluation = Evaluation.from_artifact(upstream[EVALUATION_STEP])
+    evaluation = Evaluation.from_artifact(upstream[graph.EVALUATION])
     if evaluation.report.of(policy.type).policy != policy:
-        _refuse("an evaluation of this policy", "one of another policy", EVALUATION_STEP)
+        _refuse("an evaluation of this policy", "one of another policy", graph.EVALUATION)
     if sorted(one.name for one in evaluation.tested) != sorted(splits.roles["val_test"]):
-        _refuse("an evaluation of all of val_test", "other images", EVALUATION_STEP)
+        _refuse("an evaluation of all of val_test", "other images", graph.EVALUATION)
     return evaluation
 
 
@@ -343,7 +326,7 @@ def _require_relative(names: Iterable[str], *, role: str) -> None:
 
 
 def _stage_weights(predictor: Predictor, directory: Path) -> StagedFile:
-    path = directory / WEIGHTS
+    path = directory / layout.WEIGHTS
     return StagedFile.at(path, write_checkpoint_atomic(path, predictor.model))
 
 
@@ -355,24 +338,29 @@ def _onnx(
 
     of_val_test = (images.image(name) for name in parts.splits.roles["val_test"])
     data, record = export_onnx(predictor, of_val_test, weights_sha256=weights.sha256)
-    path = weights.path.with_name(ONNX)
-    return {ONNX: StagedFile.at(path, write_file_atomic(path, data)), ONNX_RECORD: record.to_bytes()}
+    path = weights.path.with_name(layout.ONNX)
+    return {
+        layout.ONNX: StagedFile.at(path, write_file_atomic(path, data)),
+        layout.ONNX_RECORD: record.to_bytes(),
+    }
 
 
-def _describe(files: Mapping[str, bytes | StagedFile], facts: CardFacts, policy: PolicyEntry) -> BundleRecord:
-    return BundleRecord(
-        model_checkpoint=WEIGHTS,
+def _describe(
+    files: Mapping[str, bytes | StagedFile], facts: CardFacts, policy: layout.PolicyEntry
+) -> layout.BundleRecord:
+    return layout.BundleRecord(
+        model_checkpoint=layout.WEIGHTS,
         policy_file=policy.path,
-        splits_json=SPLITS,
+        splits_json=layout.SPLITS,
         backbone_id=facts.backbone["architecture"],
-        num_classes=len(LABELS),
+        num_classes=len(layout.LABELS),
         architecture=facts.backbone["architecture"],
-        label_names=LABELS,
+        label_names=layout.LABELS,
         preprocessing=dict(facts.preprocessing),
         policy=policy,
-        operating_point=FoldedPoint(**facts.policy.point.model_dump()),
+        operating_point=layout.FoldedPoint(**facts.policy.point.model_dump()),
         degenerate=tuple(facts.degenerate),
-        lineage=REDACTED if facts.config.lineage == REDACTED else None,
+        lineage=layout.REDACTED if facts.config.lineage == layout.REDACTED else None,
         checksums={
             name: content.sha256 if isinstance(content, StagedFile) else bytes_digest(content)
             for name, content in files.items()

@@ -25,7 +25,7 @@ from streetvision_core.eval.decisions import Decision, decisions
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.inference.reproduce import TOLERANCE, Recorded, reproduction_problems
-from streetvision_core.io import bytes_digest, json_bytes
+from streetvision_core.io import bytes_digest
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.report.evaluation import in_use
@@ -157,7 +157,7 @@ def golden_files(
         )
         for name, image, answer in zip(names, chosen, answers, strict=True)
     )  # fmt: skip
-    return {**files, EXPECTED: json_bytes(Expected(pictures=records).model_dump(mode="json"))}
+    return {**files, EXPECTED: Expected(pictures=records).to_bytes()}
 
 
 def pixels_alone(image: Image) -> bytes:

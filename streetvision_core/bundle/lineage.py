@@ -12,8 +12,14 @@ were when it did. An evaluation of another checkpoint or policy is left out.
 Each manifest also records which roles of images its step opened; a step that opened one it may not
 (`graph`) breaks the chain as well.
 
-A link is compared by data version and not by run (`io/chain.py`). The manifests that lie in a bundle are
+A link is compared by data version and not by run (`io/published.py`). The manifests that lie in a bundle are
 themselves pinned by their SHA-256, in the manifest of the bundle.
+
+The published artifacts that a bundle is made from: its policy's chain, and the evaluation that fits it.
+
+A bundle needs its own policy and what that was made from, and nothing else. An evaluation goes along where it
+judged this very policy on this chain; then the other policies that it judged are part of the lineage, as they
+were when it did. An evaluation of another checkpoint or policy is left out, unless the release asks for one.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from streetvision_core.errors import BundleError, IntegrityError, SchemaError, StoreError
 from streetvision_core.graph import EVALUATION, POLICIES, STEPS, role_violations, steps_behind
-from streetvision_core.io.chain import belonging, disagreements, require_one_chain
+from streetvision_core.io.published import belonging, disagreements, require_one_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -24,26 +24,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from streetvision_core import graph
+from streetvision_core.bundle import layout
 from streetvision_core.bundle.consequences import contradictions
 from streetvision_core.bundle.folder import Contents, read_folder
 from streetvision_core.bundle.golden import Expected, listing_problems
-from streetvision_core.bundle.layout import (
-    CARD,
-    CONDITIONS,
-    CONFIG,
-    EVALUATION,
-    EXPECTED,
-    FIXED,
-    LABELS,
-    ONNX_RECORD,
-    RECORD,
-    SPLITS,
-    TENSORS,
-    WEIGHTS,
-    BundleRecord,
-)
 from streetvision_core.bundle.lineage import chain_problems
 from streetvision_core.bundle.model_card import ModelCard
 from streetvision_core.bundle.onnx.specification import OnnxRecord
@@ -52,14 +39,11 @@ from streetvision_core.data.conditions import Conditions
 from streetvision_core.data.splits import BY_SHA256, NAMED, Splits
 from streetvision_core.errors import BundleError, as_bundle_error
 from streetvision_core.eval.use.drift import DRIFT_NAME, Reference
-from streetvision_core.graph import CHECKPOINT, LOGITS, POLICIES, PolicyKind
-from streetvision_core.graph import CONDITIONS as CONDITIONS_STEP
-from streetvision_core.graph import EVALUATION as EVALUATION_STEP
 from streetvision_core.io import StepManifest, bytes_digest
 from streetvision_core.io.names import MANIFEST_NAME
 from streetvision_core.io.private import read_private
 from streetvision_core.io.published import LINEAGE_PREFIX, PRIVATE_PREFIX, PROVENANCE
-from streetvision_core.io.records import parse_canonical, parse_unambiguous, read_record
+from streetvision_core.io.records import Record, parse_canonical, parse_unambiguous, read_record
 from streetvision_core.io.system import open_regular
 from streetvision_core.models.licences import TEXT_NAME
 from streetvision_core.policies.registry import parse_policy
@@ -77,6 +61,7 @@ if TYPE_CHECKING:
     from streetvision_core.io import PrivateRecord
 
 _MOST_TOLD = 5
+_R = TypeVar("_R", bound=Record)
 _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 
 
@@ -95,7 +80,7 @@ class Records:
 
     contents: Contents
     documents: Mapping[str, Any]
-    record: BundleRecord
+    record: layout.BundleRecord
     config: Mapping[str, Any]
     card: ModelCard
     policy: Policy
@@ -120,7 +105,7 @@ class Bundle(Records):
     @property
     def model_checkpoint(self) -> str:
         """The path of the weights, relative to the folder of the bundle."""
-        return WEIGHTS
+        return layout.WEIGHTS
 
     @property
     def policy_file(self) -> str:
@@ -130,7 +115,7 @@ class Bundle(Records):
     @property
     def splits_json(self) -> str:
         """The path of the roles of the images, relative to the folder of the bundle."""
-        return SPLITS
+        return layout.SPLITS
 
     @property
     def backbone_id(self) -> str:
@@ -175,17 +160,17 @@ def load_bundle(
     where = str(contents.path)
     if problems := list(islice(contradictions(records), _MOST_TOLD)):
         _refuse("a bundle that does not contradict itself", "; ".join(problems), where)
-    model = load_weights(contents.files[WEIGHTS], config=records.config, where=where)
+    model = load_weights(contents.files[layout.WEIGHTS], config=records.config, where=where)
     return Bundle(**vars(records), model=model)
 
 
 def _read_records(contents: Contents) -> Records:
     """Read every record but the weights, each of which must be sound and belong to the others."""
     where = str(contents.path)
-    for name in FIXED:
+    for name in layout.FIXED:
         if name not in contents.files:
             _refuse(f"{name} in a bundle", "none", where)
-    record = BundleRecord.from_bytes(contents.files[RECORD], where=f"{where}/{RECORD}")
+    record = layout.BundleRecord.from_bytes(contents.files[layout.RECORD], where=f"{where}/{layout.RECORD}")
     kind = _check_record(record, contents)
     documents = _read_documents(contents, record)
     lineage = _read_lineage(contents, kind)
@@ -198,82 +183,81 @@ def _read_records(contents: Contents) -> Records:
     own = evaluation.of(policy.type) if evaluation else None
     _check_degenerate(record, policy, own, where=where)
     expected = _read_golden(contents, tested)
-    config = _json(contents, CONFIG)
+    config = _json(contents, layout.CONFIG)
     _check_config(config, record, where=where)
-    card = read_record(ModelCard, contents.files[CARD], where=f"{where}/{CARD}")
+    card = _record(ModelCard, contents, layout.CARD)
     seen = _read_conditions(contents, evaluation)
-    drift, release, onnx = (contents.files.get(name) for name in (DRIFT_NAME, RELEASE_NAME, ONNX_RECORD))
     return Records(
-        contents,
-        documents,
-        record,
-        config,
-        card,
-        policy,
-        splits,
-        evaluation,
-        own,
-        expected,
-        seen,
-        None if drift is None else read_record(Reference, drift, where=f"{where}/{DRIFT_NAME}"),
-        None if release is None else read_record(Release, release, where=f"{where}/{RELEASE_NAME}"),
-        None if onnx is None else read_record(OnnxRecord, onnx, where=f"{where}/{ONNX_RECORD}"),
-        lineage,
-        private,
-    )
+        contents, documents, record, config, card, policy, splits, evaluation, own, expected, seen,
+        _optional(Reference, contents, DRIFT_NAME),
+        _optional(Release, contents, RELEASE_NAME),
+        _optional(OnnxRecord, contents, layout.ONNX_RECORD),
+        lineage, private,
+    )  # fmt: skip
 
 
-def _read_documents(contents: Contents, record: BundleRecord) -> dict[str, Any]:
+def _record(kind: type[_R], contents: Contents, name: str) -> _R:
+    return read_record(kind, contents.files[name], where=f"{contents.path}/{name}")
+
+
+def _optional(kind: type[_R], contents: Contents, name: str) -> _R | None:
+    return _record(kind, contents, name) if name in contents.files else None
+
+
+def _read_documents(contents: Contents, record: layout.BundleRecord) -> dict[str, Any]:
     """Decode every record, each in its canonical bytes; what `bundle.json` leaves out has its meaning."""
     names = sorted(name for name in contents.files if name.endswith(".json"))
     documents = {
         name: parse_canonical(contents.files[name], where=f"{contents.path}/{name}") for name in names
     }
     documents[MANIFEST_NAME] = contents.manifest.model_dump(mode="json")
-    documents[RECORD] = {**documents[RECORD], "lineage": record.lineage or "full"}
+    documents[layout.RECORD] = {**documents[layout.RECORD], "lineage": record.lineage or "full"}
     return documents
 
 
 def _read_contents(bundle_path: Path, output_dir: Path | None, read: Callable[[Path], Contents]) -> Contents:
     """Read the folder of a bundle; where its ``bundle.json`` was named, it must be the one in the folder."""
-    if bundle_path.is_dir() or (output_dir is None and bundle_path.name != RECORD):
+    if bundle_path.is_dir() or (output_dir is None and bundle_path.name != layout.RECORD):
         if output_dir is not None and output_dir.resolve() != bundle_path.resolve():
-            _refuse(f"the path of {RECORD} beside an output_dir", "another folder", str(bundle_path))
+            _refuse(f"the path of {layout.RECORD} beside an output_dir", "another folder", str(bundle_path))
         return read(bundle_path)
     folder = bundle_path.parent if output_dir is None else output_dir
     contents = read(folder)
     try:
         with open_regular(bundle_path) as file:
-            data = file.read(len(contents.files.get(RECORD, b"")) + 1)
+            data = file.read(len(contents.files.get(layout.RECORD, b"")) + 1)
     except OSError as error:
         raise BundleError(
-            f"a {RECORD} that can be read", f"the error '{error.strerror}'", bundle_path, "Check the path."
+            f"a {layout.RECORD} that can be read",
+            f"the error '{error.strerror}'",
+            bundle_path,
+            "Check the path.",
         ) from error
-    if data != contents.files.get(RECORD):
-        _refuse(f"the {RECORD} of the bundle in {contents.path}", "another one", str(bundle_path))
+    if data != contents.files.get(layout.RECORD):
+        _refuse(f"the {layout.RECORD} of the bundle in {contents.path}", "another one", str(bundle_path))
     return contents
 
 
-def _check_record(record: BundleRecord, contents: Contents) -> PolicyKind:
-    where = f"{contents.path}/{RECORD}"
+def _check_record(record: layout.BundleRecord, contents: Contents) -> graph.PolicyKind:
+    where = f"{contents.path}/{layout.RECORD}"
     listed = {
         name: file.sha256
         for name, file in contents.manifest.output_artifacts.items()
-        if name != RECORD and not name.startswith(LINEAGE_PREFIX)
+        if name != layout.RECORD and not name.startswith(LINEAGE_PREFIX)
     }
     if record.checksums != listed:
         differing = sorted(dict(record.checksums.items() ^ listed.items()))
         _refuse("the checksums of the manifest", f"others for {', '.join(differing)}", where)
-    kind = POLICIES.get(record.policy.type)
+    kind = graph.POLICIES.get(record.policy.type)
     if kind is None:
-        _refuse(f"a policy of {', '.join(POLICIES)}", repr(record.policy.type), where)
-    present = sorted(name for name in contents.files if name.startswith(PolicyKind.PREFIX))
+        _refuse(f"a policy of {', '.join(graph.POLICIES)}", repr(record.policy.type), where)
+    present = sorted(name for name in contents.files if name.startswith(graph.PolicyKind.PREFIX))
     if present != [kind.path] or record.policy.path != kind.path:
         _refuse(f"exactly one policy, in {kind.path}", ", ".join(present) or "none", where)
     return kind
 
 
-def _read_lineage(contents: Contents, kind: PolicyKind) -> dict[str, StepManifest]:
+def _read_lineage(contents: Contents, kind: graph.PolicyKind) -> dict[str, StepManifest]:
     """Read the upstream's manifests, each pinned by the bundle's manifest, and prove the chain."""
     where = f"{contents.path}/{LINEAGE_PREFIX}"
     inputs = contents.manifest.input_artifacts
@@ -327,24 +311,25 @@ def _parse_private(contents: Contents, manifest: StepManifest) -> PrivateRecord:
 
 
 def _check_origins(
-    contents: Contents, lineage: Mapping[str, StepManifest], kind: PolicyKind, *, redacted: bool
+    contents: Contents, lineage: Mapping[str, StepManifest], kind: graph.PolicyKind, *, redacted: bool
 ) -> None:
     """Prove that what is shipped byte for byte is what its step published."""
     origins = {
-        SPLITS: ("splits", BY_SHA256 if redacted else NAMED),
-        CONFIG: (CHECKPOINT, "config.json"),
+        layout.SPLITS: ("splits", BY_SHA256 if redacted else NAMED),
+        layout.CONFIG: (graph.CHECKPOINT, "config.json"),
         kind.path: (kind.step, kind.file),
     }
-    if EVALUATION in contents.files or EVALUATION_STEP in lineage:
-        origins[EVALUATION] = (EVALUATION_STEP, "evaluation.json")
-    if TENSORS in {*lineage[CHECKPOINT].output_artifacts, *contents.files}:
-        origins[TENSORS] = (CHECKPOINT, TENSORS)
-    if CONDITIONS in contents.files or CONDITIONS_STEP in lineage:
-        origins[CONDITIONS] = (CONDITIONS_STEP, CONDITIONS)
-    if DRIFT_NAME in {*(lineage[LOGITS].output_artifacts if LOGITS in lineage else ()), *contents.files}:
-        origins[DRIFT_NAME] = (LOGITS, DRIFT_NAME)
-    if TEXT_NAME in {*lineage["backbone"].output_artifacts, *contents.files}:
-        origins[TEXT_NAME] = ("backbone", TEXT_NAME)
+    # Older versions of a step did not make these, and what was made is shipped.
+    for name, step, always in (
+        (layout.EVALUATION, graph.EVALUATION, True),
+        (layout.CONDITIONS, graph.CONDITIONS, True),
+        (layout.TENSORS, graph.CHECKPOINT, False),
+        (DRIFT_NAME, graph.LOGITS, False),
+        (TEXT_NAME, "backbone", False),
+    ):
+        made = step in lineage and (always or name in lineage[step].output_artifacts)
+        if made or name in contents.files:
+            origins[name] = (step, name)
     for name, (step, published) in origins.items():
         listed = lineage[step].output_artifacts.get(published) if step in lineage else None
         shipped = contents.manifest.output_artifacts.get(name)
@@ -352,7 +337,9 @@ def _check_origins(
             _refuse(f"{name} as the step {step} published it", "another file", str(contents.path))
 
 
-def _read_policy(record: BundleRecord, contents: Contents, lineage: Mapping[str, StepManifest]) -> Policy:
+def _read_policy(
+    record: layout.BundleRecord, contents: Contents, lineage: Mapping[str, StepManifest]
+) -> Policy:
     name = record.policy.path
     where = f"{contents.path}/{name}"
     with as_bundle_error():
@@ -369,10 +356,10 @@ def _read_policy(record: BundleRecord, contents: Contents, lineage: Mapping[str,
 def _read_evaluation(
     contents: Contents, lineage: Mapping[str, StepManifest], policy: Policy, *, tested: int
 ) -> Report | None:
-    if EVALUATION_STEP not in lineage:
+    if graph.EVALUATION not in lineage:
         return None
-    where = f"{contents.path}/{EVALUATION}"
-    report = read_record(Report, contents.files[EVALUATION], where=where)
+    where = f"{contents.path}/{layout.EVALUATION}"
+    report = _record(Report, contents, layout.EVALUATION)
     own = report.of(policy.type)
     if own.policy != policy:
         _refuse("an evaluation of the policy in this bundle", "one of another policy", where)
@@ -383,18 +370,16 @@ def _read_evaluation(
 
 def _read_conditions(contents: Contents, evaluation: Report | None) -> Conditions | None:
     """Read the conditions, which must be those that the evaluation tells of."""
-    if CONDITIONS not in contents.files:
-        return None
-    where = f"{contents.path}/{CONDITIONS}"
-    seen = read_record(Conditions, contents.files[CONDITIONS], where=where)
+    seen = _optional(Conditions, contents, layout.CONDITIONS)
     told = evaluation.conditions if evaluation else None
-    if told is not None and (told.profile, told.tuned) != (seen.reported.title, not seen.is_as_is):
+    if seen and told and (told.profile, told.tuned) != (seen.reported.title, not seen.is_as_is):
+        where = f"{contents.path}/{layout.CONDITIONS}"
         _refuse("the conditions that the evaluation tells of", f"those of {seen.reported.title}", where)
     return seen
 
 
 def _check_degenerate(
-    record: BundleRecord, policy: Policy, tested: PolicyReport | None, *, where: str
+    record: layout.BundleRecord, policy: Policy, tested: PolicyReport | None, *, where: str
 ) -> None:
     reasons = (*policy.degeneracies(), *(tested.degeneracies() if tested else ()))
     if [reworded(reason) for reason in record.degenerate] != [reworded(reason) for reason in reasons]:
@@ -403,10 +388,10 @@ def _check_degenerate(
 
 def _read_splits(contents: Contents) -> Splits:
     """Read the roles; images are named, or given by their SHA-256, of which equal images have the same."""
-    where = f"{contents.path}/{SPLITS}"
+    where = f"{contents.path}/{layout.SPLITS}"
     try:
         with as_bundle_error():
-            return Splits.from_json(_json(contents, SPLITS), where=where)
+            return Splits.from_json(_json(contents, layout.SPLITS), where=where)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, BundleError):
             raise
@@ -414,8 +399,8 @@ def _read_splits(contents: Contents) -> Splits:
 
 
 def _read_golden(contents: Contents, tested: Collection[str]) -> Expected:
-    where = f"{contents.path}/{EXPECTED}"
-    expected = read_record(Expected, contents.files[EXPECTED], where=where)
+    where = f"{contents.path}/{layout.EXPECTED}"
+    expected = _record(Expected, contents, layout.EXPECTED)
     strangers = [one.name for one in expected.pictures if one.name not in tested]
     problems = listing_problems(expected, contents.files) or [
         f"{name!r} is not in val_test" for name in strangers
@@ -425,13 +410,15 @@ def _read_golden(contents: Contents, tested: Collection[str]) -> Expected:
     return expected
 
 
-def _check_config(config: Any, record: BundleRecord, *, where: str) -> None:
+def _check_config(config: Any, record: layout.BundleRecord, *, where: str) -> None:
     if not isinstance(config, dict):
-        _refuse(f"an object in {CONFIG}", type(config).__name__, where)
+        _refuse(f"an object in {layout.CONFIG}", type(config).__name__, where)
     claimed = (record.architecture, record.label_names, record.preprocessing)
-    found = (config.get("architecture"), LABELS, config.get("pretrained_cfg"))
+    found = (config.get("architecture"), layout.LABELS, config.get("pretrained_cfg"))
     if claimed != found:
-        _refuse(f"architecture, labels and preprocessing of {CONFIG}", f"others in {RECORD}", where)
+        _refuse(
+            f"architecture, labels and preprocessing of {layout.CONFIG}", f"others in {layout.RECORD}", where
+        )
 
 
 def _json(contents: Contents, name: str) -> Any:

@@ -2,29 +2,45 @@
 
 `load_bundle` verifies everything that bytes can tell. The deep verification also answers the golden
 images again: that the bundle still computes, here, what it computed when it was exported.
+
+It is also used as its receiver would, elsewhere, and held against the report that it was shipped with.
+
+The predictor of a bundle: `inference.Predictor`, loaded from a folder that is verified first.
 """
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from streetvision_core.bundle.golden import golden_problems
-from streetvision_core.bundle.layout import TENSORS, WEIGHTS
+from streetvision_core.bundle.layout import EVALUATION, RECORD, TENSORS, WEIGHTS, BundleRecord
 from streetvision_core.bundle.load import Bundle, load_bundle
 from streetvision_core.bundle.onnx.parity import prove_shipped
-from streetvision_core.bundle.predictor import Predictor
 from streetvision_core.bundle.weights import trained_problems
 from streetvision_core.errors import BundleError
 from streetvision_core.graph import LOOKS, ROLES
+from streetvision_core.inference.predictor import Predictor as UnverifiedPredictor
 from streetvision_core.io.ledger import look_text
 from streetvision_core.io.names import SIGNATURE_NAME
 from streetvision_core.io.private import machine_of
+from streetvision_core.io.records import read_record
+from streetvision_core.io.system import room_for, temporary_directory
 from streetvision_core.models.views import find_views
+from streetvision_core.report.evaluation import decision_problems
+from streetvision_core.report.release import ReleaseRules, judge
+from streetvision_core.report.report import Report
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
+
+    from streetvision_core.data.decoding.decode import ImageReader
+    from streetvision_core.io import PublishedArtifact
+    from streetvision_core.report.evaluation import Evaluation
+    from streetvision_core.report.release import Release
 
 
 @dataclass(frozen=True)
@@ -161,3 +177,71 @@ def verify_bundle(
         )
     onnx = prove_shipped(bundle, predictor)
     return Verification(bundle, golden=len(bundle.expected.pictures), onnx=onnx)
+
+
+def moved_bundle_problems(
+    directory: Path,
+    *,
+    deep: bool = True,
+    evaluation: Evaluation | None = None,
+    images: ImageReader | None = None,
+) -> list[str]:
+    """Copy the bundle elsewhere, verify it there, and decide every image of its report again.
+
+    Args:
+        directory: The published bundle.
+        deep: Whether it answers its golden images again.
+        evaluation: The report that the bundle was made with, if there is one.
+        images: Reads the images of the report.
+
+    Returns:
+        What is wrong, one sentence a fault; none when the bundle does what was reported.
+    """
+    with temporary_directory("a copy of the bundle") as elsewhere:
+        moved = elsewhere / "bundle"
+        with room_for("a copy of the bundle"):
+            shutil.copytree(directory, moved, symlinks=True)
+        try:
+            bundle = verify_bundle(moved, deep=deep).bundle
+        except BundleError as error:
+            return [str(error)]
+        if evaluation is None or images is None:
+            return []
+        predictor = Predictor(bundle.model, config=bundle.config, policy=bundle.policy)
+        return decision_problems(predictor, evaluation, images=images)
+
+
+def release_of(published: PublishedArtifact) -> Release:
+    """Judge a published bundle by its own release rules, or by the defaults where it is older than they are.
+
+    Raises:
+        IntegrityError: its files are not what was published.
+        BundleError: they are none of a bundle.
+    """
+    where = str(published.directory)
+    record = BundleRecord.from_bytes(published.read_bytes(RECORD), where=where)
+    judged = EVALUATION in published.manifest.output_artifacts
+    report = read_record(Report, published.read_bytes(EVALUATION), where=where) if judged else None
+    rules = ReleaseRules.model_validate(published.manifest.config.get("release", {}))
+    return judge(rules, report, record.policy.type, degenerate=bool(record.degenerate))
+
+
+class Predictor(UnverifiedPredictor):
+    """A classifier with its policy folded in, as a bundle ships it."""
+
+    @classmethod
+    def load(
+        cls,
+        bundle_path: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str] | None = None,
+        *,
+        manifest_sha256: str | None = None,
+        key: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Load a bundle as `load_bundle` does; every byte is verified before anything is loaded.
+
+        Raises:
+            BundleError: the folder is no bundle, or is not to be trusted.
+        """
+        bundle = load_bundle(bundle_path, output_dir, manifest_sha256=manifest_sha256, key=key)
+        return cls(bundle.model, config=bundle.config, policy=bundle.policy)

@@ -11,36 +11,62 @@ Settings that would make a network or an image of any size are refused besides (
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from streetvision_core.bundle import bounds
 from streetvision_core.bundle.layout import CONFIG, TENSORS, WEIGHTS
-from streetvision_core.errors import BundleError, ConfigError, StreetVisionError
+from streetvision_core.errors import BundleError, ConfigError, StreetVisionError, field_faults
 from streetvision_core.inference.predictor import BATCH_SIZE
 from streetvision_core.io import StagedFile
-from streetvision_core.io.records import parse_unambiguous
+from streetvision_core.io.records import Record, parse_unambiguous
 from streetvision_core.io.tensors import read_layout, tensor_digests
 from streetvision_core.models.config import CROP_MODES, LARGEST_HEAD
 from streetvision_core.models.views import find_views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import torch
 
+_Side = Annotated[int, Field(ge=bounds.SIDES.start, lt=bounds.SIDES.stop)]
+_Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+_Std = Annotated[float, Field(ge=1e-6, le=1e3)]
+_LOWEST, _HIGHEST = bounds.CROP_SHARES
+_ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
+
+
 # timm passes model_args on to the model's constructor, where checkpoint_path would open a pickle, and asks
 # the network for what a pretrained_cfg names: only settings of shape and preprocessing are taken.
-_ARGUMENTS = frozenset({"img_size"})
-_PREPROCESSING = frozenset(
-    {
-        "classifier", "crop_mode", "crop_pct", "custom_load", "first_conv", "fixed_input_size", "input_size",
-        "interpolation", "mean", "num_classes", "std",
-    }
-)  # fmt: skip
-_INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest")
-_ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
+class _Arguments(Record):
+    img_size: _Side | tuple[_Side, _Side] = bounds.SIDES.start
+
+
+class _Preprocessing(Record):
+    """Settings at which a network looks at something, and not at more than fits into the memory."""
+
+    input_size: tuple[Literal[3], _Side, _Side]
+    crop_pct: Annotated[float, Field(ge=_LOWEST, le=_HIGHEST)]
+    crop_mode: Literal[*CROP_MODES]  # type: ignore[valid-type]  # the list of models is the one list
+    interpolation: Literal["bicubic", "bilinear", "box", "hamming", "lanczos", "nearest"]
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Std, _Std, _Std]
+    classifier: Any = None
+    custom_load: Any = None
+    first_conv: Any = None
+    fixed_input_size: Any = None
+    num_classes: Any = None
+
+
+class _Settings(BaseModel, extra="ignore", strict=True):
+    architecture: str
+    pretrained_cfg: _Preprocessing
+    model_args: _Arguments = _Arguments()
+    head_hidden: Annotated[int, Field(ge=0, le=LARGEST_HEAD)] = 0
 
 
 def check_layout(file: BinaryIO, *, size_bytes: int, config: bytes, where: str) -> None:
@@ -155,67 +181,31 @@ def _check_config(config: Any, *, where: str) -> str:
     """Return the architecture; refuse every config.json but one that StreetVision writes for it."""
     import timm
 
-    settings = config if isinstance(config, dict) else {}
-    architecture, arguments = settings.get("architecture"), settings.get("model_args", {})
-    if not isinstance(architecture, str) or not timm.is_model(architecture) or {*architecture} & {":", "/"}:
-        raise BundleError(f"an architecture of timm in {CONFIG}", repr(architecture), where, _ACTION)
-    preprocessing = settings.get("pretrained_cfg")
-    if not isinstance(preprocessing, dict) or not isinstance(arguments, dict):
-        raise BundleError(f"preprocessing in {CONFIG}", repr(preprocessing), where, _ACTION)
-    _check_numbers(preprocessing, arguments, where=where)
-    hidden = settings.get("head_hidden", 0)
-    if type(hidden) is not int or not 0 <= hidden <= LARGEST_HEAD:
-        raise BundleError(f"head_hidden up to {LARGEST_HEAD} in {CONFIG}", repr(hidden), where, _ACTION)
-    unknown = {*preprocessing} - _PREPROCESSING | {*arguments} - _ARGUMENTS
     try:
-        written = _as_written(settings, arguments, preprocessing)
+        # As JSON, where a list may be read as a tuple however strictly.
+        architecture = _Settings.model_validate_json(json.dumps(config)).architecture
+    except ValidationError as error:
+        raise BundleError(f"usable settings in {CONFIG}", field_faults(error), where, _ACTION) from error
+    if not timm.is_model(architecture) or {*architecture} & {":", "/"}:
+        raise BundleError(f"an architecture of timm in {CONFIG}", repr(architecture), where, _ACTION)
+    try:
+        written = _as_written(config)
     except ConfigError as error:
         raise BundleError(error.expected, error.found, where, _ACTION) from error
-    if unknown or settings != written:
-        found = f"the settings {', '.join(map(repr, sorted(unknown)))}" if unknown else "other settings"
-        raise BundleError(f"{CONFIG} as StreetVision writes it", found, where, _ACTION)
-    _check_batch(settings, where=where, action=_ACTION)
+    if config != written:
+        raise BundleError(f"{CONFIG} as StreetVision writes it", "other settings", where, _ACTION)
+    _check_batch(config, where=where, action=_ACTION)
     return architecture
 
 
-def _check_numbers(preprocessing: Mapping[str, Any], arguments: Mapping[str, Any], *, where: str) -> None:
-    """Refuse settings at which no network looks at anything, or at more than fits into the memory."""
-    size, image = preprocessing.get("input_size"), arguments.get("img_size", bounds.SIDES[0])
-    mean, std = preprocessing.get("mean"), preprocessing.get("std")
-    lowest, highest = bounds.CROP_SHARES
-    is_good = {
-        "input_size": isinstance(size, list) and len(size) == 3 and _are_sides(size[1:]) and size[0] == 3,
-        "crop_pct": _are_numbers([preprocessing.get("crop_pct")], lowest, highest),
-        "crop_mode": preprocessing.get("crop_mode") in CROP_MODES,
-        "interpolation": preprocessing.get("interpolation") in _INTERPOLATIONS,
-        "mean": isinstance(mean, list) and len(mean) == 3 and _are_numbers(mean, -1e3, 1e3),
-        "std": isinstance(std, list) and len(std) == 3 and _are_numbers(std, 1e-6, 1e3),
-        "img_size": _are_sides(image if isinstance(image, list) and len(image) == 2 else [image]),
-    }
-    for name, good in is_good.items():
-        if not good:
-            value = arguments.get(name) if name == "img_size" else preprocessing.get(name)
-            raise BundleError(f"a usable {name} in {CONFIG}", repr(value)[:100], where, _ACTION)
-
-
-def _are_sides(values: Iterable[Any]) -> bool:
-    return all(type(value) is int and value in bounds.SIDES for value in values)
-
-
-def _are_numbers(values: Iterable[Any], lowest: float, highest: float) -> bool:
-    return all(type(value) in (int, float) and lowest <= value <= highest for value in values)
-
-
-def _as_written(
-    settings: Mapping[str, Any], arguments: Mapping[str, Any], preprocessing: Mapping[str, Any]
-) -> dict[str, Any]:
+def _as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
     from streetvision_core.models.backbone import Backbone
     from streetvision_core.models.classifier import hub_config
 
     backbone = Backbone(
         architecture=settings["architecture"],
-        model_args=arguments,
-        pretrained_cfg=preprocessing,
+        model_args=settings.get("model_args", {}),
+        pretrained_cfg=settings["pretrained_cfg"],
         num_features=settings.get("num_features", 0),
         licence="",
         source="",

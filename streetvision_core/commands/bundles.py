@@ -5,35 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.commands.shared import (
-    BAD,
-    GOOD,
-    WRONG_USAGE,
-    add,
-    add_origin,
-    add_to_store,
-    check_outside,
-    complain,
-    origin_of,
-    print_text,
-    show,
-)
+from streetvision_core.commands import shared
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.io.names import SIGNATURE_NAME
 
 if TYPE_CHECKING:
     import argparse
 
-    from streetvision_core.commands.shared import Commands
 
-
-def add_verify(commands: Commands) -> None:
+def add_verify(commands: shared.Commands) -> None:
     """Add `verify`."""
-    verify = add_to_store(commands, _verify)
+    verify = shared.add_to_store(commands, _verify)
     what = verify.add_mutually_exclusive_group()
     what.add_argument("name", metavar="RUN|BUNDLE", nargs="?", help="a run, or the folder of a bundle")
     what.add_argument("--all", action="store_true", help="everything published, and every pointer")
-    add_origin(verify)
+    shared.add_origin(verify)
     verify.add_argument("--deep", action="store_true", help="also answer a bundle's golden images again")
 
 
@@ -46,8 +32,8 @@ def _verify(parsed: argparse.Namespace) -> int:
     from streetvision_core.history.find import find_run, names_folder, open_store
 
     if parsed.name and names_folder(parsed.name):
-        return _verify_bundle(parsed.name, deep=parsed.deep, **origin_of(parsed))
-    if any(value is not None for value in origin_of(parsed).values()):
+        return _verify_bundle(parsed.name, deep=parsed.deep, **shared.origin_of(parsed))
+    if any(value is not None for value in shared.origin_of(parsed).values()):
         parsed.parser.error("--manifest-sha256 and --key are for the folder of a bundle (./NAME)")
     from streetvision_core.history.verify import verify_current, verify_everything, verify_run
 
@@ -56,25 +42,32 @@ def _verify(parsed: argparse.Namespace) -> int:
         found = verify_everything(store)
     else:
         found = verify_run(store, find_run(store, parsed.name)) if parsed.name else verify_current(store)
-    print_text(found.text())
+    shared.print_text(found.text())
     if not found.good:
-        return BAD
+        return shared.BAD
     if parsed.deep:
         for bundle in (one for one in found.checked if one.step == "bundle"):
             _verify_bundle(str(store.directory(bundle.run_id, bundle.step)), deep=True)
-    return GOOD
+    return shared.GOOD
 
 
 def _verify_bundle(path: str, *, deep: bool, **origin: str | None) -> int:
     from streetvision_core.bundle import verify_bundle
 
-    print_text(verify_bundle(path, deep=deep, **origin).summary())
-    return GOOD
+    shared.print_text(verify_bundle(path, deep=deep, **origin).summary())
+    return shared.GOOD
 
 
-def add_sign(commands: Commands) -> None:
+def _folder(parsed: argparse.Namespace) -> Path:
+    """Return the folder that is named, or that of the current bundle."""
+    from streetvision_core.history.find import find_published
+
+    return Path(parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory)
+
+
+def add_sign(commands: shared.Commands) -> None:
     """Add `sign`."""
-    sign = add_to_store(commands, _sign)
+    sign = shared.add_to_store(commands, _sign)
     sign.add_argument("path", metavar="BUNDLE", nargs="?", help="its folder (default: the current one)")
     how = sign.add_mutually_exclusive_group(required=True)
     how.add_argument("--key", metavar="PRIVATE.pem", help="an elliptic curve key without a passphrase")
@@ -88,23 +81,22 @@ def _sign(parsed: argparse.Namespace) -> int:
     """
     from streetvision_core.bundle import verify_bundle
     from streetvision_core.bundle.origin.signature import sign_files
-    from streetvision_core.history.find import find_published
 
-    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    path = _folder(parsed)
     contents = verify_bundle(path, deep=True).bundle.contents
     key = None if parsed.sigstore else Path(parsed.key)
     signer = sign_files(contents.digests, contents.path, key=key)
-    print_text(
+    shared.print_text(
         f"signed     {contents.path / SIGNATURE_NAME}\n"
         f"by         {f'the key of SHA-256 {signer}' if signer else 'Sigstore'}\n"
         f"manifest   {contents.manifest_sha256}"
     )
-    return GOOD
+    return shared.GOOD
 
 
-def add_publish(commands: Commands) -> None:
+def add_publish(commands: shared.Commands) -> None:
     """Add `publish`."""
-    publish = add_to_store(commands, _publish)
+    publish = shared.add_to_store(commands, _publish)
     publish.add_argument("repository", metavar="REPO", help="OWNER/NAME on the hub")
     publish.add_argument("path", metavar="BUNDLE", nargs="?", help="its folder (default: the current one)")
     publish.add_argument("--revision", metavar="NAME", default="main", help="a branch (default: main)")
@@ -119,24 +111,25 @@ def _publish(parsed: argparse.Namespace) -> int:
     'hf auth login'.
     """
     from streetvision_core.bundle.hub.publish import plan, publish
-    from streetvision_core.history.find import find_published
 
-    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
+    path = _folder(parsed)
     publication = plan(path, parsed.repository, revision=parsed.revision, private=parsed.private)
-    print_text(publication.text())
+    shared.print_text(publication.text())
     if not parsed.dry_run:
         commit = publish(publication)
-        print_text(f"published  {parsed.repository} at {commit}\nmanifest   {publication.manifest_sha256}")
-    return GOOD
+        shared.print_text(
+            f"published  {parsed.repository} at {commit}\nmanifest   {publication.manifest_sha256}"
+        )
+    return shared.GOOD
 
 
-def add_fetch(commands: Commands) -> None:
+def add_fetch(commands: shared.Commands) -> None:
     """Add `fetch`."""
-    fetch = add(commands, _fetch)
+    fetch = shared.add(commands, _fetch)
     fetch.add_argument("repository", metavar="REPO", help="OWNER/NAME on the hub")
     fetch.add_argument("directory", metavar="DIR", help="a new or an empty folder")
     fetch.add_argument("--revision", metavar="NAME", default="main", help="a branch, a tag or a commit")
-    add_origin(fetch)
+    shared.add_origin(fetch)
 
 
 def _fetch(parsed: argparse.Namespace) -> int:
@@ -146,19 +139,19 @@ def _fetch(parsed: argparse.Namespace) -> int:
     """
     from streetvision_core.bundle.hub.fetch import fetch
 
-    origin = origin_of(parsed)
+    origin = shared.origin_of(parsed)
     verification, commit = fetch(parsed.repository, parsed.directory, revision=parsed.revision, **origin)
-    print_text(f"{verification.summary()}\nfrom       {parsed.repository} at {commit}")
-    return GOOD
+    shared.print_text(f"{verification.summary()}\nfrom       {parsed.repository} at {commit}")
+    return shared.GOOD
 
 
-def add_export(commands: Commands) -> None:
+def add_export(commands: shared.Commands) -> None:
     """Add `export`."""
-    export = add_to_store(commands, _export)
+    export = shared.add_to_store(commands, _export)
     export.add_argument("format", metavar="FORMAT", choices=["onnx"], help="onnx")
     export.add_argument("path", metavar="BUNDLE", nargs="?", help="its folder (default: the current one)")
     export.add_argument("--output", metavar="FILE", type=Path, required=True, help="the file to write")
-    add_origin(export)
+    shared.add_origin(export)
 
 
 def _export(parsed: argparse.Namespace) -> int:
@@ -169,20 +162,19 @@ def _export(parsed: argparse.Namespace) -> int:
     """
     from streetvision_core.bundle import load_bundle
     from streetvision_core.bundle.onnx.export import write_onnx
-    from streetvision_core.history.find import find_published
 
-    path = parsed.path or find_published("bundle", run=None, store_path=parsed.store).directory
-    check_outside(parsed.output, path)
-    print_text(write_onnx(load_bundle(path, **origin_of(parsed)), parsed.output))
-    return GOOD
+    path = _folder(parsed)
+    shared.check_outside(parsed.output, path)
+    shared.print_text(write_onnx(load_bundle(path, **shared.origin_of(parsed)), parsed.output))
+    return shared.GOOD
 
 
-def add_drift(commands: Commands) -> None:
+def add_drift(commands: shared.Commands) -> None:
     """Add `drift`."""
-    drift = add(commands, _drift)
+    drift = shared.add(commands, _drift)
     drift.add_argument("path", metavar="BUNDLE", help="the folder of the bundle")
     drift.add_argument("folder", metavar="FOLDER", help="new images, in it and below it")
-    add_origin(drift)
+    shared.add_origin(drift)
     drift.add_argument(
         "--group-pattern",
         metavar="REGEX",
@@ -201,7 +193,7 @@ def _drift(parsed: argparse.Namespace) -> int:
     from streetvision_core.bundle import Predictor, load_bundle
     from streetvision_core.inference.drift import compare_folder
 
-    bundle = load_bundle(parsed.path, **origin_of(parsed))
+    bundle = load_bundle(parsed.path, **shared.origin_of(parsed))
     try:
         answer = compare_folder(
             Predictor(bundle.model, config=bundle.config, policy=bundle.policy),
@@ -209,9 +201,9 @@ def _drift(parsed: argparse.Namespace) -> int:
             reference=bundle.drift,
             conditions=bundle.conditions,
             pattern=parsed.group_pattern,
-            on_error=lambda _, error: complain(error),
+            on_error=lambda _, error: shared.complain(error),
         )
     except (ConfigError, DataError) as error:
-        complain(error)
-        return WRONG_USAGE
-    return show(answer, as_json=parsed.json)
+        shared.complain(error)
+        return shared.WRONG_USAGE
+    return shared.show(answer, as_json=parsed.json)

@@ -10,24 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.commands.shared import (
-    BAD,
-    GOOD,
-    WRONG_USAGE,
-    add,
-    add_origin,
-    check_outside,
-    complain,
-    origin_of,
-    tell,
-)
+from streetvision_core.commands import shared
 from streetvision_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streetvision_core.bundle import Bundle, Prediction
-    from streetvision_core.commands.shared import Commands
     from streetvision_core.inference.answers import Failure, Images
     from streetvision_core.inference.listing import Listing
 
@@ -35,11 +24,11 @@ _MOST_THREADS = 8
 _MOST_IN_BATCH = 4096
 
 
-def add_predict(commands: Commands) -> None:
+def add_predict(commands: shared.Commands) -> None:
     """Add `predict`."""
-    predict = add(commands, _predict)
+    predict = shared.add(commands, _predict)
     predict.add_argument("path", metavar="BUNDLE", help="the folder of the bundle")
-    add_origin(predict)
+    shared.add_origin(predict)
     predict.add_argument(
         "images",
         metavar="IMAGE",
@@ -80,16 +69,16 @@ def _predict(parsed: argparse.Namespace) -> int:
         reading = Reading(parsed.column, parsed.root, null=parsed.null)
         listing = list_images(parsed.images, reading, names=sys.stdin.buffer)
         with _no_collection():
-            bundle = load_bundle(parsed.path, **origin_of(parsed))
+            bundle = load_bundle(parsed.path, **shared.origin_of(parsed))
         if additions := str(bundle.contents.additions):
-            tell(f"Beside the bundle: {additions}.")
+            shared.tell(f"Beside the bundle: {additions}.")
         failed, count = (_to_file if parsed.output else _to_standard_output)(parsed, bundle, listing)
     except ConfigError as error:
-        complain(error)
-        return WRONG_USAGE
+        shared.complain(error)
+        return shared.WRONG_USAGE
     if failed and count > 1:
-        tell(f"{failed} of {count} images could not be read.")
-    return BAD if failed else GOOD
+        shared.tell(f"{failed} of {count} images could not be read.")
+    return shared.BAD if failed else shared.GOOD
 
 
 def _check_usage(parsed: argparse.Namespace) -> None:
@@ -97,7 +86,7 @@ def _check_usage(parsed: argparse.Namespace) -> None:
     if parsed.overwrite and not parsed.output:
         parsed.parser.error("--overwrite is for the file of --output")
     if parsed.output:
-        check_outside(parsed.output, parsed.path)
+        shared.check_outside(parsed.output, parsed.path)
     if parsed.output and os.path.realpath(parsed.output) in map(os.path.realpath, parsed.images):
         action = "Its content would be lost: name another."
         raise ConfigError("a file of answers", "an image or a list that is named", parsed.output, action)
@@ -147,7 +136,7 @@ def _to_file(parsed: argparse.Namespace, bundle: Bundle, listing: Listing) -> tu
     ) as file:
         images = file.go_on(listing.images)
         if file.done:
-            tell(f"{file.done} images were answered before.")
+            shared.tell(f"{file.done} images were answered before.")
         failed, count = _answer(parsed, bundle, images, file.write, count=listing.count, done=file.done)
     return file.failed + failed, file.done + count
 
@@ -179,7 +168,7 @@ def _answer(
 
         def note(name: str, error: Any) -> None:
             bar.clear()
-            complain(error)
+            shared.complain(error)
             order.fail(name, error)
 
         order = InOrder(images, give=give)

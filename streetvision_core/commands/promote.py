@@ -56,7 +56,7 @@ def promote(store: ArtifactStore, challenger: PublishedArtifact) -> Promotion:
         StreetVisionError: the champion is damaged, or the store cannot be written.
     """
     from streetvision_core.bundle import verify_bundle
-    from streetvision_core.bundle.recheck import release_of
+    from streetvision_core.bundle.verify import release_of
     from streetvision_core.graph import EVALUATION
     from streetvision_core.history.champion import move_champion, read_champion
     from streetvision_core.io.ledger import look_text

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import binary_vector, finite_vector, require_equal_length
-from streetvision_core.eval.intervals import LEVEL, Interval, require_level
+from streetvision_core.eval.intervals import LEVEL, Interval
 from streetvision_core.eval.ranking import risk_coverage_curve
 
 if TYPE_CHECKING:
@@ -72,15 +71,12 @@ def compare_augrc(
     """Compare two confidences [N] in answers that are `wrong` [N] or right, by a bootstrap over groups [N].
 
     Raises:
-        DataError: shapes that do not fit, a confidence that is not finite, or fewer than two groups.
-        ConfigError: a level outside (0, 1).
+        DataError: shapes that do not fit, a confidence that is not finite.
     """
     flags = binary_vector(wrong, name="wrong")
     scores = [finite_vector(one, name="confidence") for one in (challenger, baseline)]
     unit = np.unique(np.asarray(groups), return_inverse=True)[1]
     require_equal_length(wrong=flags, groups=unit, challenger=scores[0], baseline=scores[1])
-    _require_two(int(unit.max()) + 1)
-    require_level(level)
     first, second = (_Ranking.of(score, flags) for score in scores)
     drawn = np.concatenate(
         [
@@ -132,13 +128,3 @@ def _resampled_weights(unit: npt.NDArray[np.intp], *, resamples: int, seed: int)
         rows = min(at_once, resamples - start)
         cells = random.integers(0, units, (rows, units)) + units * np.arange(rows)[:, None]
         yield np.bincount(cells.ravel(), minlength=rows * units).reshape(rows, units)[:, unit]
-
-
-def _require_two(units: int) -> None:
-    if units < 2:
-        raise DataError(
-            "at least two images or groups to resample",
-            f"{units}",
-            "the comparison of two confidences",
-            "One group says nothing about how groups differ; use more images.",
-        )

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from streetvision_core.eval.decisions import same_numbers
-from streetvision_core.eval.inputs import binary_vector, require_both_classes
-from streetvision_core.eval.ranking import falling_steps, risk_coverage_curve
+from streetvision_core.eval.ranking import class_steps, risk_coverage_curve
 from streetvision_core.eval.reliability import reliability_bins
 from streetvision_core.eval.thresholds import mcc_curve
 from streetvision_core.io import csv_bytes, read_csv
@@ -76,7 +75,7 @@ def roc_rows(scores: Values, labels: Values) -> list[dict[str, object]]:
     Raises:
         DataError: what `roc_curve` refuses, one class only among it.
     """
-    score, hits, alarms = _counts(scores, labels)
+    score, hits, alarms = class_steps(scores, labels)
     rate, recall = alarms / alarms[-1], hits / hits[-1]
     kept = thin_positions(rate, recall)
     return _rows(score=score[kept], false_positive_rate=rate[kept], recall=recall[kept])
@@ -88,7 +87,7 @@ def precision_recall_rows(scores: Values, labels: Values) -> list[dict[str, obje
     Raises:
         DataError: what `precision_recall_curve` refuses, one class only among it.
     """
-    score, hits, alarms = _counts(scores, labels)
+    score, hits, alarms = class_steps(scores, labels)
     recall, precision = hits / hits[-1], hits / (hits + alarms)
     kept = thin_positions(recall, precision)
     return _rows(score=score[kept], recall=recall[kept], precision=precision[kept])
@@ -154,13 +153,6 @@ def thin_positions(x: Floats, y: Floats) -> npt.NDArray[np.intp]:
     last = np.append(first[1:], x.size) - 1
     by_height = np.lexsort((y, column))
     return np.unique(np.concatenate([first, last, by_height[first], by_height[last]]))
-
-
-def _counts(
-    scores: Values, labels: Values
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    require_both_classes(binary_vector(labels, name="labels"), purpose="measure how scores rank them")
-    return falling_steps(scores, labels, scores="scores", flags="labels")
 
 
 def _rows(**columns: npt.NDArray[np.generic]) -> list[dict[str, object]]:

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.errors import DataError
 from streetvision_core.eval.metrics import COUNTS, mcc_from_counts
 from streetvision_core.eval.risk_control import upper_risk_bound
 
@@ -73,10 +73,9 @@ def clopper_pearson_interval(events: float, trials: float, *, level: float = LEV
 
     Raises:
         DataError: counts that are negative, or more events than trials.
-        ConfigError: a level outside (0, 1).
     """
     _require_counts(events, trials)
-    side = (1 - require_level(level)) / 2
+    side = (1 - level) / 2
     low = 1 - float(upper_risk_bound(trials - events, trials, delta=side))
     return Interval(low, float(upper_risk_bound(events, trials, delta=side)), level, "clopper-pearson")
 
@@ -88,14 +87,13 @@ def rate_interval(events: npt.ArrayLike, trials: npt.ArrayLike, *, level: float 
 
     Raises:
         DataError: counts that are negative, or more events than trials.
-        ConfigError: a level outside (0, 1).
     """
     kept = np.asarray(trials) != 0
     found, sizes = (np.asarray(counts, np.float64)[kept] for counts in (events, trials))
     if ((found < 0) | (found > sizes)).any():
         _require_counts(*next((e, n) for e, n in zip(found, sizes, strict=True) if not 0 <= e <= n))
     if sizes.size < 2:
-        return Interval(0.0, 1.0, require_level(level), "korn-graubard")
+        return Interval(0.0, 1.0, level, "korn-graubard")
     if sizes.max() == 1:
         return clopper_pearson_interval(float(found.sum()), float(sizes.sum()), level=level)
     effect = _rate_effect(found, sizes) * _few_groups_factor(sizes.size, level)
@@ -108,7 +106,6 @@ def mcc_interval(confusion: Confusion, *, level: float = LEVEL) -> Interval:
 
     Raises:
         DataError: no images were counted.
-        ConfigError: a level outside (0, 1).
     """
     return _fisher_z(np.array([confusion.tp, confusion.tn, confusion.fp, confusion.fn], np.float64), level)
 
@@ -118,14 +115,12 @@ def mcc_group_interval(counts: npt.ArrayLike, *, level: float = LEVEL) -> Interv
 
     Where either label is in one group only, or in none, the interval is [-1, 1].
 
-    Raises:
-        ConfigError: a level outside (0, 1).
     """
     table = np.asarray(counts, np.float64)
     table = table[table.any(axis=1)]
     total, groups, method = table.sum(axis=0), fewest_groups(table), "fisher-z-groups"
     if groups < 2:
-        return Interval(-1.0, 1.0, require_level(level), method)
+        return Interval(-1.0, 1.0, level, method)
     if table.sum(axis=1).max() == 1:
         return _fisher_z(total, level)
     effect = _mcc_effect(table) * _few_groups_factor(groups, level)
@@ -195,36 +190,15 @@ def typical_size(sizes: npt.NDArray[Any]) -> float:
 
 
 def student_quantile(groups: int, level: float) -> float:
-    """Return the two-sided quantile of Student's t for a figure over so many groups, at least two.
-
-    Raises:
-        ConfigError: a level outside (0, 1).
-    """
+    """Return the two-sided quantile of Student's t for a figure over so many groups, at least two."""
     from scipy.stats import t
 
-    return float(t.ppf((1 + require_level(level)) / 2, groups - 1))
+    return float(t.ppf((1 + level) / 2, groups - 1))
 
 
 def normal_quantile(level: float) -> float:
-    """Return the z with P(-z <= Z <= z) = level for a standard normal Z.
-
-    Raises:
-        ConfigError: a level outside (0, 1).
-    """
-    return NormalDist().inv_cdf((1 + require_level(level)) / 2)
-
-
-def require_level(level: float) -> float:
-    """Return the level of an interval, or refuse it.
-
-    Raises:
-        ConfigError: it is not strictly between 0 and 1.
-    """
-    if not 0 < level < 1:
-        raise ConfigError(
-            "a level strictly between 0 and 1", f"{level}", "a confidence interval", "Give 0.95, for example."
-        )
-    return level
+    """Return the z with P(-z <= Z <= z) = level for a standard normal Z."""
+    return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def _rate_effect(events: Floats, sizes: Floats) -> float:

@@ -12,17 +12,17 @@ fewest false alarms, hence with the best precision and MCC.
 Ties are compared exactly. MCC, F-beta and recall of equal counts are equal; costs of different counts
 that are equal on paper may differ by rounding where the prices are not whole numbers, and so may anything at
 another prevalence.
+
+What cannot be meant (a price of 0, a recall above 1) is refused by the settings that make an objective.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError
 from streetvision_core.eval.metrics import mcc_from_counts
 from streetvision_core.eval.use.prevalence import weigh_classes
 from streetvision_core.eval.use.recall import allowed_misses
@@ -61,9 +61,6 @@ class FBeta(Objective):
 
     beta: float = 1.0
 
-    def __post_init__(self) -> None:
-        _require_positive("beta", self.beta)
-
     def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:  # noqa: ARG002 - one signature for every objective
         """Return (1 + beta^2) tp / ((1 + beta^2) tp + beta^2 fn + fp)."""
         squared = self.beta**2
@@ -81,10 +78,6 @@ class Cost(Objective):
 
     miss: float = 1.0
     false_alarm: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require_positive("miss", self.miss)
-        _require_positive("false_alarm", self.false_alarm)
 
     def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
         """Return -(miss fn + false_alarm fp) / n."""
@@ -104,19 +97,6 @@ class RecallAtLeast:
 
     recall: float = 0.95
     delta: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.recall <= 1:
-            raise ConfigError(
-                "a recall above 0 and at most 1", f"{self.recall}", "recall_at_least", "Give 0.95, say."
-            )
-        if self.delta is not None and not (0 < self.delta < 1 and self.recall < 1):
-            raise ConfigError(
-                "a recall below 1, and a delta strictly between 0 and 1",
-                f"a recall of {self.recall:g} with delta {self.delta:g}",
-                "recall_at_least",
-                "No number of images proves a recall of 1; give a recall of 0.95 and a delta of 0.1, say.",
-            )
 
     def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:  # noqa: ARG002 - one signature for every objective
         """Return the recall tp / (tp + fn)."""
@@ -144,15 +124,6 @@ class AtPrevalence(Objective):
     objective: Objective
     prevalence: float
 
-    def __post_init__(self) -> None:
-        if not 0 < self.prevalence < 1:
-            raise ConfigError(
-                "a prevalence strictly between 0 and 1",
-                f"{self.prevalence}",
-                "the threshold",
-                "Give 0.05, say.",
-            )
-
     def score(self, *, tp: Counts, tn: Counts, fp: Counts, fn: Counts) -> Floats:
         """Return the objective's score of the weighed counts."""
         return self.objective.score(**weigh_classes(self.prevalence, tp=tp, tn=tn, fp=fp, fn=fn))
@@ -165,13 +136,3 @@ class AtPrevalence(Objective):
 def _share(part: Floats, whole: Floats) -> Floats:
     share: Floats = np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
     return share
-
-
-def _require_positive(name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        raise ConfigError(
-            f"{name} to be a positive finite number",
-            f"{value}",
-            "the objective of the threshold",
-            "Give a number such as 1; only ratios matter for prices.",
-        )

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import require_equal_length
 from streetvision_core.eval.thresholds import (
     MCC,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from streetvision_core.eval.objectives import Objective
     from streetvision_core.eval.thresholds import Order
 
-PLACES = ("midpoint", "bootstrap_median")
 # Cells of a slice of resamples, so that a slice stays in a processor's cache.
 _CELLS = 1 << 16
 
@@ -103,23 +102,14 @@ def choose_margin(
 
     Raises:
         DataError: as `scan_margins`, or groups of another length, or resamples of one class only.
-        ConfigError: another place than those, or no resamples.
     """
-    if at not in PLACES:
-        raise ConfigError(
-            f"one of {', '.join(PLACES)}", repr(at), "at, the place of the threshold", "Choose one of them."
-        )
     order = ordered_margins(logits, labels)
     drawn = resample_thresholds(order, objective=objective, resamples=resamples, seed=seed, groups=groups)
     if at == "midpoint":
         choice = scan(order, objective=objective)
     else:
         choice = choice_of(order, float(np.median(drawn.thresholds)), objective=objective)
-    return ChosenMargin(
-        choice=choice,
-        optimism=drawn.optimism,
-        resamples=drawn.thresholds.size,
-    )
+    return ChosenMargin(choice=choice, optimism=drawn.optimism, resamples=drawn.thresholds.size)
 
 
 def choice_of(order: Order, threshold: float, *, objective: Objective) -> ThresholdChoice:
@@ -136,21 +126,13 @@ def choice_of(order: Order, threshold: float, *, objective: Objective) -> Thresh
 
 
 def resample_thresholds(
-    order: Order,
-    *,
-    objective: Objective,
-    resamples: int,
-    seed: int,
-    groups: Sequence[str] | None = None,
+    order: Order, *, objective: Objective, resamples: int, seed: int, groups: Sequence[str] | None = None
 ) -> Resamples:
     """Choose a threshold on each resample of ordered images.
 
     Raises:
         DataError: groups of another length, or no resample with both classes.
-        ConfigError: no resamples.
     """
-    if resamples < 1:
-        raise ConfigError("at least one resample", f"{resamples}", "the bootstrap", "Draw 200, say.")
     score_on_all = objective.score(**count_steps(order).counts())
     parts = [
         _scan_resamples(order, weights, score_on_all, objective=objective)

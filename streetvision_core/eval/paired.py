@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import binary_vector, require_equal_length
 from streetvision_core.eval.intervals import (
     ADDED,
@@ -35,7 +35,6 @@ from streetvision_core.eval.intervals import (
     fewest_groups,
     mcc_group_interval,
     mcc_influence,
-    require_level,
     student_quantile,
     typical_size,
 )
@@ -137,12 +136,10 @@ def compare_decisions(
 
     Raises:
         DataError: another word, lengths that differ, or no images.
-        ConfigError: no exchanges, or a level outside (0, 1).
     """
     truth = binary_vector(labels, name="labels")
     said_a, said_b, group = _codes(a, name="a"), _codes(b, name="b"), np.asarray(groups)
     require_equal_length(labels=truth, a=said_a, b=said_b, groups=group)
-    require_level(level)
     answers_a, answers_b = said_a != 2, said_b != 2
     both = answers_a & answers_b
     cell = (truth * 4 + said_a * 2 + said_b)[both]
@@ -170,13 +167,7 @@ def compare_decisions(
 
 
 def exchange_p_value(a: Integers, b: Integers, *, seed: int, swaps: int = SWAPS) -> float:
-    """Two-sided p-value of equal MCCs, by exchanging tables [G, 4] of tp, tn, fp and fn of whole groups.
-
-    Raises:
-        ConfigError: no exchanges.
-    """
-    if swaps < 1:
-        raise ConfigError("at least one exchange", f"{swaps}", "the comparison", f"The default is {SWAPS}.")
+    """Two-sided p-value of equal MCCs, by exchanging tables [G, 4] of tp, tn, fp and fn of whole groups."""
     total_a, total_b = a.sum(axis=0), b.sum(axis=0)
     change = (b - a)[(a != b).any(axis=1)]
     # What differs only by rounding is no smaller than what was seen.

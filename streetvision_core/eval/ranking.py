@@ -37,7 +37,7 @@ from streetvision_core.eval.inputs import (
     require_both_classes,
     require_equal_length,
 )
-from streetvision_core.eval.intervals import LEVEL, Interval, require_level
+from streetvision_core.eval.intervals import LEVEL, Interval, student_quantile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,9 +89,7 @@ class RiskCoverageCurve:
     @property
     def augrc(self) -> float:
         """Area under the generalized risk over coverage, in [0, 1/2]."""
-        return float(
-            np.trapezoid(np.append(0.0, self.generalized_risk), np.append(0.0, self.coverage)),
-        )
+        return float(np.trapezoid(np.append(0.0, self.generalized_risk), np.append(0.0, self.coverage)))
 
 
 def risk_coverage_curve(confidence: Values, wrong: Values) -> RiskCoverageCurve:
@@ -142,8 +140,7 @@ def roc_curve(scores: Values, labels: Values) -> tuple[Floats, Floats]:
     Raises:
         DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
     """
-    require_both_classes(binary_vector(labels, name="labels"), purpose="draw or measure a ROC curve")
-    _, hits, alarms = falling_steps(scores, labels, scores="scores", flags="labels")
+    _, hits, alarms = class_steps(scores, labels)
     return np.append(0, alarms) / alarms[-1], np.append(0, hits) / hits[-1]
 
 
@@ -156,8 +153,7 @@ def precision_recall_curve(scores: Values, labels: Values) -> tuple[Floats, Floa
     Raises:
         DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
     """
-    require_both_classes(binary_vector(labels, name="labels"), purpose="draw or measure a precision curve")
-    _, hits, alarms = falling_steps(scores, labels, scores="scores", flags="labels")
+    _, hits, alarms = class_steps(scores, labels)
     return hits / hits[-1], hits / (hits + alarms)
 
 
@@ -201,6 +197,18 @@ def _explained_by_rising(errors: npt.NDArray[np.int64], sizes: npt.NDArray[np.in
     return explained
 
 
+def class_steps(
+    scores: Values, labels: Values
+) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return `falling_steps` of scores [N] and labels [N] of both classes: scores, hits and false alarms.
+
+    Raises:
+        DataError: what `falling_steps` refuses, or one class only.
+    """
+    require_both_classes(binary_vector(labels, name="labels"), purpose="measure how scores rank them")
+    return falling_steps(scores, labels, scores="scores", flags="labels")
+
+
 def falling_steps(
     values: Values, flagged: Values, *, scores: str, flags: str
 ) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -240,10 +248,7 @@ def auroc_interval(
 
     Raises:
         DataError: shapes that do not fit, scores that are not finite, or a class in fewer than two groups.
-        ConfigError: a level outside (0, 1).
     """
-    from scipy.stats import t
-
     score, truth = finite_vector(scores, name="scores"), binary_vector(labels, name="labels")
     require_equal_length(scores=score, labels=truth, groups=groups)
     require_both_classes(truth, purpose="measure an AUROC")
@@ -257,7 +262,7 @@ def auroc_interval(
         )
     area = auroc(score, truth)
     centre, deviation = _padded(_placements(score, truth), truth, groups)
-    half = float(t.ppf((1 + require_level(level)) / 2, units - 1)) * deviation
+    half = student_quantile(units, level) * deviation
     return Interval(
         max(0.0, min(centre - half, area)), min(1.0, max(centre + half, area)), level, "obuchowski"
     )

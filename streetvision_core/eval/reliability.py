@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError
 from streetvision_core.eval.inputs import binary_vector, probability_vector, require_equal_length
 
 if TYPE_CHECKING:
@@ -85,10 +84,7 @@ def reliability_bins(
 
     Raises:
         DataError: shapes that do not fit, nothing, or values outside [0, 1].
-        ConfigError: fewer than one bin.
     """
-    if bins < 1:
-        raise ConfigError("at least one bin", f"{bins}", "the calibration error", f"The default is {BINS}.")
     p, truth = _pair(probabilities, labels)
     place, low, high = (_equal_width if binning == "equal_width" else _equal_mass)(p, bins)
     full, size = np.unique(place, return_counts=True)

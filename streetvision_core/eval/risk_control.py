@@ -211,15 +211,8 @@ def risk_grid(
 
     Raises:
         DataError: confidence that is not [N] or not finite.
-        ConfigError: alpha or delta outside (0, 1), or no calibration images or steps.
+        ConfigError: alpha or delta outside (0, 1).
     """
-    if calibration_size < 1 or steps < 1:
-        raise ConfigError(
-            "at least one calibration image and one step",
-            f"{calibration_size} images and {steps} steps",
-            "the grid of risk control",
-            "Give both as positive numbers.",
-        )
     sure = finite_vector(confidence, name="confidence")
     needed = needed_without_error(alpha=alpha, delta=delta)
     # Twice outlives an early error. Of few images less is taken, two thirds of them, so that there is a

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from streetvision_core.errors import ConfigError
 from streetvision_core.eval.inputs import binary_vector, probability_vector, require_equal_length
 from streetvision_core.eval.metrics import Confusion
 from streetvision_core.eval.thresholds import positive_probability
@@ -98,15 +97,7 @@ def margin_confidence(probabilities: Values, *, threshold: float) -> Floats:
 
     Raises:
         DataError: probabilities not [N], empty, not finite or outside [0, 1].
-        ConfigError: a threshold not strictly between 0 and 1.
     """
-    if not 0 < threshold < 1:
-        raise ConfigError(
-            "an operating threshold strictly between 0 and 1",
-            f"{threshold}",
-            "the point confidence is measured from",
-            "A threshold at 0 or 1 answers one class only; choose it on data the model can separate.",
-        )
     scores = probability_vector(probabilities, name="probabilities")
     return np.abs(_logit(scores) - _logit(np.float64(threshold)))
 
@@ -120,12 +111,10 @@ def selective_sweep(
 
     Raises:
         DataError: as `margin_confidence`, or labels that do not fit.
-        ConfigError: a threshold not strictly between 0 and 1, or a coverage outside (0, 1].
     """
     scores = probability_vector(probabilities, name="probabilities")
     truth = binary_vector(labels, name="labels")
     require_equal_length(probabilities=scores, labels=truth)
-    _require_coverages(coverages)
     confidence = margin_confidence(scores, threshold=threshold)
     rows = _sweep(confidence, truth, scores > threshold, coverages=coverages)
     return tuple(_as_thresholds(row, threshold) for row in rows)
@@ -138,7 +127,6 @@ def threshold_sweep(probabilities: Values, labels: Values, *, threshold: float) 
 
     Raises:
         DataError: as `selective_sweep`.
-        ConfigError: a threshold not strictly between 0 and 1.
     """
     *rows, everything = selective_sweep(
         probabilities, labels, threshold=threshold, coverages=(*COVERAGES, 1.0)
@@ -191,14 +179,3 @@ def _as_thresholds(row: SweepRow, threshold: float) -> SweepRow:
 def _logit(probabilities: Floats | np.float64) -> Floats:
     inside = np.clip(probabilities, _SMALLEST, 1 - _SMALLEST)
     return np.asarray(np.log(inside) - np.log1p(-inside))
-
-
-def _require_coverages(coverages: Sequence[float]) -> None:
-    for coverage in coverages:
-        if not 0 < coverage <= 1:
-            raise ConfigError(
-                "every coverage in (0, 1]",
-                f"{coverage}",
-                "the coverages of the selective sweep",
-                "Give shares of the images to accept, such as 0.05 to 0.95.",
-            )

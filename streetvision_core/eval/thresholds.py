@@ -92,12 +92,7 @@ class Steps:
 
     def counts(self) -> dict[str, Ints]:
         """Return the four counts by name, as an objective takes them."""
-        return {
-            "tp": self.positives - self.fn,
-            "tn": self.tn,
-            "fp": self.negatives - self.tn,
-            "fn": self.fn,
-        }
+        return {"tp": self.positives - self.fn, "tn": self.tn, "fp": self.negatives - self.tn, "fn": self.fn}
 
 
 def order_scores(scores: Floats, labels: Bools, *, lowest: float, highest: float) -> Order:
@@ -288,11 +283,7 @@ def scan(order: Order, *, objective: Objective) -> ThresholdChoice:
     low, high = float(order.edges[first]), float(highs[last])
     threshold = float(middles(low, high))
     return choice_at(
-        steps,
-        int(step_of(order, threshold)),
-        threshold=threshold,
-        plateau=(low, high),
-        objective=objective,
+        steps, int(step_of(order, threshold)), threshold=threshold, plateau=(low, high), objective=objective
     )
 
 

@@ -29,31 +29,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import StoreError
+from streetvision_core.history import scan
 from streetvision_core.history.keep import kept_artifacts, live_runs
-from streetvision_core.history.scan import (
-    Place,
-    all_places,
-    champion_files,
-    directories,
-    files_below,
-    key_files,
-    latest_files,
-    read_pointer,
-    read_pointers,
-    strangers,
-)
 from streetvision_core.history.text import columns, count_text, size_text
 from streetvision_core.inference.feature_sets import KEY_NAME, is_feature_set, is_open
-from streetvision_core.io.atomic import is_partial
-from streetvision_core.io.claims import abandoned, is_claim, is_claimed, try_lock
-from streetvision_core.io.names import CHAMPION, CURVE_NAME, MANIFEST_NAME
-from streetvision_core.io.progress import PROGRESS_LOCK, progress_lock
+from streetvision_core.io.claims import (
+    PROGRESS_LOCK,
+    abandoned,
+    is_claim,
+    is_claimed,
+    progress_lock,
+    try_lock,
+)
+from streetvision_core.io.names import CHAMPION, CURVE_NAME, MANIFEST_NAME, is_partial
 from streetvision_core.io.root import RUN_ID, refuse_linked_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from streetvision_core.history.scan import Key
     from streetvision_core.io import ArtifactStore
 
 HOUR = 3600
@@ -80,8 +73,8 @@ class Plan:
     """
 
     kept: int
-    artifacts: Sequence[Place]
-    half_made: Sequence[Place]
+    artifacts: Sequence[scan.Place]
+    half_made: Sequence[scan.Place]
     leftovers: Mapping[str, Sequence[Path]]
     empty: Sequence[Path]
     strangers: Sequence[Path]
@@ -147,7 +140,7 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int, features_bytes: int
     """
     root = store.root
     refuse_linked_places(root)
-    runs, foreign = _without_foreign(root, all_places(root))
+    runs, foreign = _without_foreign(root, scan.all_places(root))
     live = live_runs(root, runs)
     kept = kept_artifacts(root, runs, keep_runs=keep_runs, live=live)
     places = [place for steps in runs.values() for place in steps]
@@ -171,7 +164,7 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int, features_bytes: int
         leftovers=leftovers,
         empty=[root / "runs" / run for run, steps in runs.items() if run not in live
                and _empties(root, run, steps, going=going)],
-        strangers=sorted([*strangers(root), *(place.path for place in foreign)]),
+        strangers=sorted([*scan.strangers(root), *(place.path for place in foreign)]),
         frees=_freed_bytes(
             [(place.run_id, place.path) for place in (*artifacts, *half_made)]
             + [(KINDS[kind], path) for kind, paths in leftovers.items() for path in paths]
@@ -196,14 +189,14 @@ def _statuses(path: Path) -> Iterator[os.stat_result]:
     """Yield the status of a file, or of all files below a directory; another collection may take it away."""
     with suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
-            yield from (file.stat(follow_symlinks=False) for file in files_below(path))
+            yield from (file.stat(follow_symlinks=False) for file in scan.files_below(path))
         else:
             yield path.lstat()
 
 
 def _without_foreign(
-    root: Path, runs: Mapping[str, Sequence[Place]]
-) -> tuple[dict[str, Sequence[Place]], set[Place]]:
+    root: Path, runs: Mapping[str, Sequence[scan.Place]]
+) -> tuple[dict[str, Sequence[scan.Place]], set[scan.Place]]:
     """Return the runs that may be this store's, and the published steps anywhere that are not its own.
 
     A damaged manifest in a run of ours is not its own either, so it does not go. It still is of that run: if
@@ -212,7 +205,9 @@ def _without_foreign(
     foreign = {
         place for places in runs.values() for place in places if place.published and not _is_ours(place)
     }
-    current = {read_pointer(path).run_id for path in (*latest_files(root), *champion_files(root))}
+    current = {
+        scan.read_pointer(path).run_id for path in (*scan.latest_files(root), *scan.champion_files(root))
+    }
     ours = {
         run_id: places
         for run_id, places in runs.items()
@@ -221,7 +216,7 @@ def _without_foreign(
     return ours, foreign
 
 
-def _is_ours(place: Place) -> bool:
+def _is_ours(place: scan.Place) -> bool:
     """Tell whether this store has made a directory with a ``manifest.json``; other tools write one too.
 
     Its manifest names the run and the step that it lies in, though it may be damaged; or there is a claim.
@@ -234,13 +229,13 @@ def _is_ours(place: Place) -> bool:
     return is_claimed(place.path) or all(name.encode() in text for name in names)
 
 
-def _was_left(place: Place) -> bool:
+def _was_left(place: scan.Place) -> bool:
     """Tell whether a killed process has left the directory: there is a claim, and nobody holds it."""
     with abandoned(place.path) as free:
         return free and is_claimed(place.path)
 
 
-def _empties(root: Path, run_id: str, places: Sequence[Place], *, going: set[Place]) -> bool:
+def _empties(root: Path, run_id: str, places: Sequence[scan.Place], *, going: set[scan.Place]) -> bool:
     """Tell whether nothing stays in a run.
 
     One that published nothing may have been made a moment ago, so it has to be old, and bear an id of ours.
@@ -251,13 +246,15 @@ def _empties(root: Path, run_id: str, places: Sequence[Place], *, going: set[Pla
     return going.issuperset(places) and (old or any(place.published for place in places))
 
 
-def _leftovers(root: Path, *, staying: set[Key], features_bytes: int) -> dict[str, list[Path]]:
+def _leftovers(root: Path, *, staying: set[scan.Key], features_bytes: int) -> dict[str, list[Path]]:
     features = _spare_features(root, limit_bytes=features_bytes)
     partials = [path for top in ("latest", "keys", CHAMPION) for path in _partials(root / top)]
     for path in sorted(set(_feature_sets(root)) - set(features)):
         partials += [] if is_open(path) else sorted(_partials(path))
     return {
-        "pointers": [one.path for one in read_pointers(key_files(root))[0] if one.key not in staying],
+        "pointers": [
+            one.path for one in scan.read_pointers(scan.key_files(root))[0] if one.key not in staying
+        ],
         "partials": partials,
         "resume": _stale_states(root),
         "features": features,
@@ -266,7 +263,7 @@ def _leftovers(root: Path, *, staying: set[Key], features_bytes: int) -> dict[st
 
 
 def _partials(directory: Path) -> list[Path]:
-    return [Path(entry.path) for entry in files_below(directory) if is_partial(entry.name)]
+    return [Path(entry.path) for entry in scan.files_below(directory) if is_partial(entry.name)]
 
 
 def _stale_states(root: Path) -> list[Path]:
@@ -304,7 +301,7 @@ def _spare_features(root: Path, *, limit_bytes: int) -> list[Path]:
 
 
 def _feature_sets(root: Path) -> list[Path]:
-    paths = [Path(entry.path) for entry in directories(root / "features")]
+    paths = [Path(entry.path) for entry in scan.directories(root / "features")]
     return [path for path in paths if is_feature_set(path)]
 
 
@@ -320,7 +317,7 @@ def _orphaned_curves(root: Path) -> list[Path]:
         curves
         for step, curves in _below(root / "tensorboard")
         if not os.path.lexists(root / "runs" / curves.name / step)
-        and (files := list(files_below(curves)))
+        and (files := list(scan.files_below(curves)))
         and all(file.name == CURVE_NAME and file.is_file(follow_symlinks=False) for file in files)
         and _age(curves) > HOUR
     )
@@ -328,8 +325,8 @@ def _orphaned_curves(root: Path) -> list[Path]:
 
 def _below(top: Path) -> Iterator[tuple[str, Path]]:
     """Yield the directories two levels below ``top``, each with the name of its parent, a step."""
-    for step in directories(top):
-        yield from ((step.name, Path(entry.path)) for entry in directories(Path(step.path)))
+    for step in scan.directories(top):
+        yield from ((step.name, Path(entry.path)) for entry in scan.directories(Path(step.path)))
 
 
 def _age(directory: Path) -> float:

@@ -16,17 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.escape import for_mermaid
+from streetvision_core.history import text as words
 from streetvision_core.history.find import Sealed, read_chain
-from streetvision_core.history.text import (
-    IMAGES,
-    WIDTH,
-    code_text,
-    depths,
-    in_order,
-    moment_text,
-    short,
-    source_lines,
-)
 from streetvision_core.io import read_artifact
 from streetvision_core.io.private import HIDDEN, config_of, machine_of
 
@@ -101,7 +92,7 @@ class Chain:
         An input that was drawn further up is only referred to. The deepest input of a step comes first, so
         that the chain reads downwards from the decision to the images.
         """
-        deep = depths({key: node.inputs.values() for key, node in self.nodes.items()})
+        deep = words.depths({key: node.inputs.values() for key, node in self.nodes.items()})
         return "\n".join(_draw(self, self.top.manifest_sha256, deep=deep, drawn=set()))
 
 
@@ -154,7 +145,7 @@ def _follow(top: Sealed, read: Read) -> Chain:
         for name, given in sorted(manifest.input_artifacts.items()):
             inputs[name] = _input(name, given, read, nodes=nodes, waiting=waiting)
         nodes[digest] = Node(manifest.step_name, manifest.run_id, digest, manifest, inputs, private=private)
-    order = in_order({digest: node.inputs.values() for digest, node in nodes.items()})
+    order = words.in_order({digest: node.inputs.values() for digest, node in nodes.items()})
     return Chain({digest: nodes[digest] for digest in order})
 
 
@@ -222,21 +213,21 @@ def _reference(chain: Chain, key: str) -> str:
 def _details(node: Node) -> Iterator[str]:
     """Yield the lines below a step in the tree."""
     if node.fault:
-        yield from textwrap.wrap(f"BROKEN: {node.fault}", WIDTH - 24)
+        yield from textwrap.wrap(f"BROKEN: {node.fault}", words.WIDTH - 24)
     elif node.manifest is None:
-        yield f"a file with SHA-256 {short(node.manifest_sha256)}"
+        yield f"a file with SHA-256 {words.short(node.manifest_sha256)}"
     else:
         data, code, configuration, *images = _facts(node, node.manifest)
-        yield f"{data}, manifest {short(node.manifest_sha256)}"
+        yield f"{data}, manifest {words.short(node.manifest_sha256)}"
         yield f"{code}, {configuration}"
         yield from _making(node.manifest, hostname=node.hostname)
-        yield from (line for text in images for line in textwrap.wrap(text, WIDTH - 30))
+        yield from (line for text in images for line in textwrap.wrap(text, words.WIDTH - 30))
 
 
 def _making(manifest: StepManifest, *, hostname: str) -> Iterator[str]:
     machine = "a machine that is redacted" if hostname == HIDDEN else hostname
     where = f"{machine} ({manifest.device}), {manifest.duration_seconds:.1f} s"
-    computed = f"computed {moment_text(manifest.started_at)} UTC on {where}"
+    computed = f"computed {words.moment_text(manifest.started_at)} UTC on {where}"
     reused = manifest.reused_from
     yield from (f"reused from run {reused.run_id},", f"  {computed}") if reused else (computed,)
 
@@ -255,11 +246,11 @@ def _labels(node: Node) -> Iterator[str]:
 
 def _facts(node: Node, manifest: StepManifest) -> list[str]:
     """Return data, code and configuration, and of the step that read them the images."""
-    commit = code_text(manifest.git_sha, dirty=manifest.git_dirty)
+    commit = words.code_text(manifest.git_sha, dirty=manifest.git_dirty)
     version = f" version {manifest.code_version}" if manifest.code_version else ""
     return [
-        f"data {short(manifest.data_version)}",
+        f"data {words.short(manifest.data_version)}",
         f"code {commit}{version}",
-        f"configuration {short(manifest.config_hash)}",
-        *([source_lines(node.config, manifest.metrics)] if node.step == IMAGES else []),
+        f"configuration {words.short(manifest.config_hash)}",
+        *([words.source_lines(node.config, manifest.metrics)] if node.step == words.IMAGES else []),
     ]

@@ -24,17 +24,10 @@ from streetvision_core.history.gc import FEATURES_BYTES, Plan, plan_collection
 from streetvision_core.history.scan import run_ids
 from streetvision_core.history.text import depths
 from streetvision_core.inference.feature_sets import remove_features
-from streetvision_core.io.claims import (
-    abandoned,
-    clear_abandoned,
-    leave_claim,
-    refuse_links,
-    remove_if_empty,
-    remove_own,
-)
+from streetvision_core.io import claims
+from streetvision_core.io.claims import forget_progress
 from streetvision_core.io.manifest import read_fields
 from streetvision_core.io.names import MANIFEST_NAME
-from streetvision_core.io.progress import forget_progress
 from streetvision_core.io.store import is_half_made
 from streetvision_core.io.system import open_directory
 
@@ -71,31 +64,31 @@ def collect(store: ArtifactStore, *, keep_runs: int, features_bytes: int = FEATU
 
 def _remove(plan: Plan, *, root: Path) -> None:
     for place in plan.artifacts:
-        refuse_links(place.path, root=root)
-        leave_claim(place.path)
+        claims.refuse_links(place.path, root=root)
+        claims.leave_claim(place.path)
     _flush({place.path.parent for place in plan.artifacts})
     _unlink([*plan.leftovers["pointers"], *plan.leftovers["partials"]], root=root)
     for places in _deepest_first(plan.artifacts):
         _unlink([place.path / MANIFEST_NAME for place in places], root=root)
     for place in (*plan.artifacts, *plan.half_made):
-        with abandoned(place.path) as free:
+        with claims.abandoned(place.path) as free:
             if free and is_half_made(place.path):
-                remove_own(place.path, root=root)
-    removers = {"resume": forget_progress, "features": remove_features, "curves": remove_own}
+                claims.remove_own(place.path, root=root)
+    removers = {"resume": forget_progress, "features": remove_features, "curves": claims.remove_own}
     for kind, remove in removers.items():
         for path in plan.leftovers[kind]:
             remove(path, root=root)
     for run_id in run_ids(root):
-        clear_abandoned(root / "runs" / run_id, root=root, keep=is_half_made)
+        claims.clear_abandoned(root / "runs" / run_id, root=root, keep=is_half_made)
     for run in plan.empty:
-        remove_if_empty(run, root=root)
+        claims.remove_if_empty(run, root=root)
 
 
 def _unlink(paths: Iterable[Path], *, root: Path) -> None:
     """Remove the names, and return when that is on the disk."""
     touched = set()
     for path in paths:
-        remove_own(path, root=root)
+        claims.remove_own(path, root=root)
         touched.add(path.parent)
     _flush(touched)
 

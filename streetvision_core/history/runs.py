@@ -14,29 +14,10 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.errors import MissingArtifactError, StoreError, StreetVisionError
+from streetvision_core.errors import MissingArtifactError, StreetVisionError
 from streetvision_core.graph import CROSS_VALIDATION, LOOKS
-from streetvision_core.history.scan import (
-    Place,
-    all_places,
-    champion_files,
-    latest_files,
-    places,
-    read_pointers,
-    run_ids,
-)
-from streetvision_core.history.text import (
-    IMAGES,
-    code_text,
-    columns,
-    count_text,
-    in_order,
-    moment_text,
-    source_of,
-    source_text,
-    trim,
-    wrap,
-)
+from streetvision_core.history import scan
+from streetvision_core.history import text as words
 from streetvision_core.io import read_artifact
 from streetvision_core.io.claims import abandoned
 from streetvision_core.io.ledger import NUMBER, look_text
@@ -47,17 +28,13 @@ from streetvision_core.io.private import HIDDEN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from streetvision_core.history.scan import Key
     from streetvision_core.io import ArtifactStore
 
 # The metrics that tell runs apart, in the order in which a run finds them, by their short heads: the name,
 # and the steps that report it. Other steps have metrics of these names too, of other images.
 SHOWN_METRICS = {"val_mcc": ("val_mcc", ("phase1_checkpoint",))}
 # Those of the roles that judge, on request: of 30 runs the best by val_test is .05 better there than it is.
-JUDGING_METRICS = {
-    "calib_mcc": ("val_calib_mcc", ("thresholds",)),
-    "mcc": ("mcc", ("evaluation", "bundle")),
-}
+JUDGING_METRICS = {"calib_mcc": ("val_calib_mcc", ("thresholds",)), "mcc": ("mcc", ("evaluation", "bundle"))}
 _MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)-")
 
 Fields = Mapping[str, Any]
@@ -90,7 +67,7 @@ class RunEntry:
     def code(self) -> list[str]:
         """The commits that the run computed with, or took over what was computed with."""
         made = self._computed() or list(self.steps.values())
-        return sorted({code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
+        return sorted({words.code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
 
     def facts(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -110,7 +87,7 @@ class RunEntry:
         """Return the cells of the table, with a column for each metric that is ``shown``."""
         numbers = [self._with_interval(name, steps) for name, steps in shown.values()]
         code = self.code[0] if len(self.code) == 1 else "several" if self.code else ""
-        return [self.run_id, moment_text(self.began)[:16], *numbers, code, self.source]
+        return [self.run_id, words.moment_text(self.began)[:16], *numbers, code, self.source]
 
     def below(self) -> Iterator[str]:
         """Yield the lines below the row: what was computed, reused, left unfinished, or is damaged."""
@@ -122,10 +99,10 @@ class RunEntry:
             "interrupted": [step for step, busy in self.unfinished.items() if not busy],
         }
         for label, steps in groups.items():
-            yield from wrap(label, map(self._marked, steps))
-        yield from wrap("looked", self._looks().split())
+            yield from words.wrap(label, map(self._marked, steps))
+        yield from words.wrap("looked", self._looks().split())
         for fault in self.damaged:
-            yield from wrap("DAMAGED", [fault])
+            yield from words.wrap("DAMAGED", [fault])
         if not any(groups.values()) and not self.damaged:
             yield "  nothing published"
 
@@ -201,10 +178,10 @@ class RunList:
         """Return a table, each run with its steps below its row."""
         shown = {**SHOWN_METRICS, **(JUDGING_METRICS if self.judged else {})}
         names = ("run", "when (UTC)", *shown, "code", "images")
-        head, *rows = columns([names, *(run.row(shown) for run in self.runs)])
+        head, *rows = words.columns([names, *(run.row(shown) for run in self.runs)])
         lines = [head]
         for run, row in zip(self.runs, rows, strict=True):
-            lines += [trim(row), *run.below()]
+            lines += [words.trim(row), *run.below()]
         notes = [
             "* is current; a + after the code means uncommitted changes; intervals are at 95 %, over groups."
         ]
@@ -214,7 +191,7 @@ class RunList:
                 "val_mcc is of val_select, to choose by; --val-test shows val_calib and val_test too."
             )
         if self.left_out:
-            notes.append(f"{count_text(self.left_out, 'older run')} left out (--all shows them).")
+            notes.append(f"{words.count_text(self.left_out, 'older run')} left out (--all shows them).")
         return "\n".join([*lines, "", *notes, *(f"DAMAGED {fault}" for fault in self.faults)])
 
 
@@ -227,19 +204,19 @@ def list_runs(
     """
     wanted = set(steps)
     _require_known(store, wanted)
-    pointers, faults = read_pointers(latest_files(store.root))
-    winners, lost = read_pointers(champion_files(store.root))
+    pointers, faults = scan.read_pointers(scan.latest_files(store.root))
+    winners, lost = scan.read_pointers(scan.champion_files(store.root))
     current = {pointer.key for pointer in pointers}
     champions = {pointer.run_id: pointer.step for pointer in winners}
     source = cache(partial(_source, store))
     runs: list[RunEntry] = []
-    ids = run_ids(store.root)[::-1]
+    ids = scan.run_ids(store.root)[::-1]
     looked_at = 0
     for run_id in ids:
         if limit is not None and len(runs) == limit:
             break
         looked_at += 1
-        steps_of_run = places(store.root, run_id)
+        steps_of_run = scan.places(store.root, run_id)
         if not wanted or wanted & {place.step for place in steps_of_run}:
             entry = _entry(run_id, steps_of_run, current=current, source=source)
             runs.append(replace(entry, champion=champions.get(run_id, "")))
@@ -247,7 +224,9 @@ def list_runs(
 
 
 def _require_known(store: ArtifactStore, steps: set[str]) -> None:
-    known = {place.step for found in all_places(store.root).values() for place in found} if steps else set()
+    known = (
+        {place.step for found in scan.all_places(store.root).values() for place in found} if steps else set()
+    )
     if unknown := sorted(steps - known):
         raise MissingArtifactError(
             "a step that some run has begun",
@@ -258,7 +237,7 @@ def _require_known(store: ArtifactStore, steps: set[str]) -> None:
 
 
 def _entry(
-    run_id: str, found: Sequence[Place], *, current: set[Key], source: Callable[[str], str]
+    run_id: str, found: Sequence[scan.Place], *, current: set[scan.Key], source: Callable[[str], str]
 ) -> RunEntry:
     steps, damaged, unfinished = {}, [], {}
     for place in found:
@@ -270,7 +249,7 @@ def _entry(
             steps[place.step] = _read(f"{place.location}/{MANIFEST_NAME}")
         except StreetVisionError as error:
             damaged.append(str(error))
-    order = in_order({step: fields["input_artifacts"] for step, fields in steps.items()})
+    order = words.in_order({step: fields["input_artifacts"] for step, fields in steps.items()})
     return RunEntry(
         run_id,
         {step: steps[step] for step in order},
@@ -283,31 +262,26 @@ def _entry(
 
 def _reader(run_id: str, steps: Mapping[str, Fields]) -> str:
     """Return the run that read the images of these steps; empty where there is none, or several."""
-    if IMAGES in steps:
+    if words.IMAGES in steps:
         return run_id
     inputs = [fields["input_artifacts"] for fields in steps.values()]
-    readers = {given[IMAGES]["run_id"] for given in inputs if IMAGES in given}
+    readers = {given[words.IMAGES]["run_id"] for given in inputs if words.IMAGES in given}
     return readers.pop() if len(readers) == 1 else ""
 
 
 def _source(store: ArtifactStore, run_id: str) -> str:
     """Return the images that a run read, in words: a hint, so a damaged manifest only leaves it out."""
-    directory = store.directory(run_id, IMAGES)
+    directory = store.directory(run_id, words.IMAGES)
     try:
         images = _read(os.fspath(directory / MANIFEST_NAME))
     except StreetVisionError:
         return ""
     config = images["config"]
-    if HIDDEN in source_of(config)[1].values():
+    if HIDDEN in words.source_of(config)[1].values():
         with suppress(StreetVisionError):  # without the name of the folder where that is lost
             config = read_artifact(directory).config()
-    return source_text(config, images["metrics"])
+    return words.source_text(config, images["metrics"])
 
 
 def _read(path: str) -> Fields:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - of thousands; half the time of Path.open
-            data = file.read()
-    except OSError as error:
-        raise StoreError("a readable manifest", f"the error '{error.strerror}'", path, "Check it.") from error
-    return read_fields(data, where=path)
+    return read_fields(scan.read_bytes(path, expected="a readable manifest"), where=path)

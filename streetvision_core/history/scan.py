@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.errors import SchemaError, StoreError
+from streetvision_core.errors import SchemaError, StoreError, os_errors_as
 from streetvision_core.io.claims import is_claimed
 from streetvision_core.io.names import CHAMPION, MANIFEST_NAME, check_segment, parse_pointer
 
@@ -150,6 +150,15 @@ def _pointer_files(directory: Path) -> list[Path]:
     return [directory / name for name in sorted(names) if name.endswith(".json") and not name.startswith(".")]
 
 
+def read_bytes(path: Path | str, *, expected: str) -> bytes:
+    """Return the bytes of a file; raises StoreError where it cannot be read."""
+    with (
+        os_errors_as(StoreError, expected, path, "Check the permissions."),
+        open(path, "rb") as file,  # noqa: PTH123 - of thousands; half the time of Path.open
+    ):
+        return file.read()
+
+
 def read_pointer(path: Path) -> Pointer:
     """Read the pointer at ``path``.
 
@@ -157,13 +166,7 @@ def read_pointer(path: Path) -> Pointer:
         SchemaError: it is none, or names something that is not the manifest of a step of a run.
         StoreError: it cannot be read.
     """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - of thousands; half the time of Path.open
-            data = file.read()
-    except OSError as error:
-        raise StoreError(
-            "a pointer that can be read", f"the error '{error.strerror}'", path, "Check the permissions."
-        ) from error
+    data = read_bytes(path, expected="a pointer that can be read")
     manifest, digest, floor = parse_pointer(data, where=path)
     match manifest.split("/"):
         case ["runs", run_id, step, name] if name == MANIFEST_NAME:

@@ -22,26 +22,16 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError, StreetVisionError
-from streetvision_core.history.scan import (
-    Pointer,
-    all_places,
-    champion_files,
-    key_files,
-    latest_files,
-    places,
-    read_pointers,
-    strangers,
-)
+from streetvision_core.history import scan
 from streetvision_core.history.text import count_text, size_text
 from streetvision_core.io import PublishedArtifact, compute_file_sha256, content_digest, read_artifact
-from streetvision_core.io.chain import disagreements
 from streetvision_core.io.ledger import ledger_problems
+from streetvision_core.io.published import disagreements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from streetvision_core.history.scan import Key
     from streetvision_core.io import ArtifactStore, InputArtifact
 
     Opened = PublishedArtifact | StreetVisionError
@@ -129,7 +119,7 @@ class InodeDigests:
 
 def verify_current(store: ArtifactStore) -> StoreVerification:
     """Verify everything that is current in the store, and its champion."""
-    pointers, faults = read_pointers([*latest_files(store.root), *champion_files(store.root)])
+    pointers, faults = scan.read_pointers([*scan.latest_files(store.root), *scan.champion_files(store.root)])
     faults += _not_pointed_to(store)
     keys = dict.fromkeys(pointer.key for pointer in pointers)
     found = _verify(store, keys, pointers=pointers, faults=faults)
@@ -144,7 +134,7 @@ def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerifica
     the UI.
     """
     manifests = {}
-    for pointer in read_pointers(latest_files(store.root))[0]:
+    for pointer in scan.read_pointers(scan.latest_files(store.root))[0]:
         with suppress(StreetVisionError):  # it is a fault of the artifact, which is told already
             manifests[pointer.step] = read_artifact(store.directory(*pointer.key)).manifest
     clashes = disagreements(manifests)
@@ -156,7 +146,7 @@ def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerifica
 def _not_pointed_to(store: ArtifactStore) -> list[str]:
     """Return a sentence for each published step that has no pointer in ``latest/``, or for an empty store."""
     published = {
-        place.step for found in all_places(store.root).values() for place in found if place.published
+        place.step for found in scan.all_places(store.root).values() for place in found if place.published
     }
     if not published:
         return ["nothing was published here"]
@@ -170,7 +160,7 @@ def verify_run(store: ArtifactStore, run_id: str) -> StoreVerification:
     Raises:
         StoreError: it has published nothing.
     """
-    keys = [place.key for place in places(store.root, run_id) if place.published]
+    keys = [place.key for place in scan.places(store.root, run_id) if place.published]
     if not keys:
         raise StoreError(
             "a run that has published something",
@@ -183,16 +173,20 @@ def verify_run(store: ArtifactStore, run_id: str) -> StoreVerification:
 
 def verify_everything(store: ArtifactStore) -> StoreVerification:
     """Verify every published artifact and every pointer of the store."""
-    keys = [place.key for found in all_places(store.root).values() for place in found if place.published]
-    files = (*latest_files(store.root), *champion_files(store.root), *key_files(store.root))
-    pointers, faults = read_pointers(files)
+    keys = [place.key for found in scan.all_places(store.root).values() for place in found if place.published]
+    files = (*scan.latest_files(store.root), *scan.champion_files(store.root), *scan.key_files(store.root))
+    pointers, faults = scan.read_pointers(files)
     faults += _not_pointed_to(store)
-    faults += [f"{path} is no directory of the store's own" for path in strangers(store.root)]
+    faults += [f"{path} is no directory of the store's own" for path in scan.strangers(store.root)]
     return _with_chain(_verify(store, keys, pointers=pointers, faults=faults), store)
 
 
 def _verify(
-    store: ArtifactStore, keys: Iterable[Key], *, pointers: Sequence[Pointer] = (), faults: Sequence[str] = ()
+    store: ArtifactStore,
+    keys: Iterable[scan.Key],
+    *,
+    pointers: Sequence[scan.Pointer] = (),
+    faults: Sequence[str] = (),
 ) -> StoreVerification:
     # Imported before the clock runs, and here because the package of the rule loads NumPy.
     from streetvision_core.graph import role_violations
@@ -200,13 +194,13 @@ def _verify(
     digests, begun = InodeDigests(), time.perf_counter()
 
     @cache
-    def opened(key: Key) -> Opened:
+    def opened(key: scan.Key) -> Opened:
         try:
             return read_artifact(store.directory(*key))
         except StreetVisionError as error:
             return error
 
-    def check(key: Key) -> Checked:
+    def check(key: scan.Key) -> Checked:
         artifact = opened(key)
         if isinstance(artifact, StreetVisionError):
             return Checked(*key, 0, [str(artifact)])
@@ -228,7 +222,7 @@ def _verify(
     return StoreVerification(checked, [*faults, *wrong], len(pointers), digests.hashed_bytes, seconds)
 
 
-def _content_faults(artifact: PublishedArtifact, key: Key, digests: InodeDigests) -> list[str]:
+def _content_faults(artifact: PublishedArtifact, key: scan.Key, digests: InodeDigests) -> list[str]:
     manifest = artifact.manifest
     try:
         faults = artifact.problems(digest=digests)
@@ -250,7 +244,7 @@ def _input_faults(name: str, given: InputArtifact, artifact: Opened) -> list[str
     return []
 
 
-def _pointer_faults(pointer: Pointer, artifact: Opened) -> list[str]:
+def _pointer_faults(pointer: scan.Pointer, artifact: Opened) -> list[str]:
     """Return what is wrong with a pointer; a damaged manifest is a fault of the artifact alone."""
     if isinstance(artifact, StoreError):
         return [f"{pointer.path} names {pointer.step} of run {pointer.run_id}, which is missing"]

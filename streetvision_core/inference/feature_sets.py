@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import StoreError
-from streetvision_core.io.atomic import is_partial, make_directory, sweep_partials, write_file_atomic
+from streetvision_core.io.atomic import make_directory, sweep_partials, write_file_atomic
 from streetvision_core.io.claims import (
     CLAIM_FILES,
     abandoned,
@@ -26,6 +26,7 @@ from streetvision_core.io.claims import (
     refuse_links,
     remove_own,
 )
+from streetvision_core.io.names import is_partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

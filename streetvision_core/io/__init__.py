@@ -15,31 +15,18 @@ from streetvision_core.io.describe import (
     manifest_problems,
     step_key,
 )
-from streetvision_core.io.encode import (
-    bytes_digest,
-    csv_bytes,
-    json_bytes,
-    json_digest,
-    read_csv,
-)
-from streetvision_core.io.manifest import InputArtifact, Origin, OutputFile, StepManifest
-from streetvision_core.io.private import Environment, GitState, PrivateRecord, environment, git_state
+from streetvision_core.io.encode import bytes_digest, csv_bytes, json_bytes, json_digest, read_csv
+from streetvision_core.io.manifest import InputArtifact, OutputFile, StepManifest
+from streetvision_core.io.private import PrivateRecord
 from streetvision_core.io.published import Artifact, PublishedArtifact, content_digest, read_artifact
 from streetvision_core.io.store import ArtifactStore, default_store
-from streetvision_core.io.tensors import read_tensors, tensors_bytes
-from streetvision_core.io.writers import (
-    write_checkpoint_atomic,
-    write_json_atomic,
-    write_tensors_atomic,
-)
+from streetvision_core.io.tensors import tensors_bytes
+from streetvision_core.io.writers import write_checkpoint_atomic, write_json_atomic, write_tensors_atomic
 
 __all__ = [
     "Artifact",
     "ArtifactStore",
-    "Environment",
-    "GitState",
     "InputArtifact",
-    "Origin",
     "OutputFile",
     "PrivateRecord",
     "PublishedArtifact",
@@ -55,15 +42,12 @@ __all__ = [
     "default_store",
     "describe_reuse",
     "describe_step",
-    "environment",
-    "git_state",
     "json_bytes",
     "json_digest",
     "make_directory",
     "manifest_problems",
     "read_artifact",
     "read_csv",
-    "read_tensors",
     "step_key",
     "tensors_bytes",
     "write_checkpoint_atomic",

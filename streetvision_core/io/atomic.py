@@ -28,7 +28,6 @@ import errno
 import hashlib
 import logging
 import os
-import re
 import secrets
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +37,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from streetvision_core.errors import StoreError
 from streetvision_core.io.claims import refuse_links, remove_own
+from streetvision_core.io.names import is_partial
 from streetvision_core.io.system import open_directory
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PIECE_BYTES = 4 * 2**20
-_PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
 # How file systems say that they have no hard links, or none to this file. EINVAL is FAT under Windows.
 _NO_LINKS = {
     errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL
@@ -292,11 +291,6 @@ def make_directory(path: Path) -> None:
         directory.mkdir(exist_ok=True)
         with open_directory(directory.parent) as parent:
             parent.flush()
-
-
-def is_partial(name: str) -> bool:
-    """Tell whether ``name`` is that of a writer's temporary file."""
-    return _PARTIAL.fullmatch(name) is not None
 
 
 def sweep_partials(directory: Path, *, root: Path | None = None) -> None:

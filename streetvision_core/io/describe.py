@@ -14,28 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streetvision_core.errors import ConfigError, SchemaError
+from streetvision_core.io import private
 from streetvision_core.io.atomic import compute_file_sha256
 from streetvision_core.io.encode import json_bytes, json_digest
 from streetvision_core.io.manifest import OPEN_VERSION, InputArtifact, Origin, OutputFile, StepManifest
 from streetvision_core.io.names import MANIFEST_NAME, check_portable, check_relative_name, check_segment
 from streetvision_core.io.plain import plain_mapping, plain_scalar
-from streetvision_core.io.private import (
-    callers_state,
-    environment,
-    git_state,
-    iso_utc,
-    own_code,
-    process_run_id,
-    utc_now,
-)
 from streetvision_core.io.published import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import torch
-
-    from streetvision_core.io.private import GitState
 
 
 _MOST_SECONDS = 100 * 366 * 86400
@@ -97,13 +87,13 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
     inputs = _input_names(_paths(input_paths, "input_paths"))
     (directory,), metrics_of = _paths([output_dir], "output_dir"), f"the metrics of {step_name}"
     outputs = _outputs(_paths(output_paths, "output_paths"), directory)
-    run_id = process_run_id() if run_id is None else run_id
-    finished, seconds = utc_now(), _seconds(duration_seconds, where=f"the step {step_name}")
+    run_id = private.process_run_id() if run_id is None else run_id
+    finished, seconds = private.utc_now(), _seconds(duration_seconds, where=f"the step {step_name}")
     described = describe_step(
         StepRun(
             step_name=_segment(step_name, "step_name"),
             run_id=_segment(run_id, "run_id"),
-            code_version=own_code(),
+            code_version=private.own_code(),
             config=plain_mapping(config, where=f"the config of {step_name}"),
             inputs={
                 name: InputArtifact(data_version=compute_file_sha256(path)) for name, path in inputs.items()
@@ -115,10 +105,10 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
             device=_device(device),
             seed=_seed(seed),
         ),
-        code=callers_state(directory),
+        code=private.callers_state(directory),
     )
     # One file is what this was asked for, so it names the machine itself.
-    machine = environment()
+    machine = private.environment()
     named = {"hostname": machine.hostname, "platform": machine.platform}
     return described.model_copy(update={"schema_version": OPEN_VERSION, **named})
 
@@ -172,13 +162,10 @@ def _outputs(paths: Iterable[Path], directory: Path) -> dict[str, OutputFile]:
         if name in outputs:
             raise SchemaError("each output once", f"{name} twice", directory, "Name each output once.")
         if name.casefold() == MANIFEST_NAME:
-            raise SchemaError(
-                "outputs besides the manifest, which is written last and cannot hold its own digest",
-                f"{name} as an output",
-                directory,
-                f"Leave {MANIFEST_NAME} out of output_paths.",
-            )
-        outputs[name] = _output_file(path)
+            expected = "outputs besides the manifest, which is written last and cannot hold its own digest"
+            action = f"Leave {MANIFEST_NAME} out of output_paths."
+            raise SchemaError(expected, f"{name} as an output", directory, action)
+        outputs[name] = OutputFile(sha256=compute_file_sha256(path), size_bytes=path.stat().st_size)
     return outputs
 
 
@@ -186,20 +173,16 @@ def _segment(name: object, what: str) -> str:
     try:
         return check_segment(name if isinstance(name, str) else "", kind=what)
     except SchemaError as error:
-        raise ConfigError(
-            error.expected, f"{name!r}", what, f"Choose another {what}: it becomes the name of a directory."
-        ) from error
+        action = f"Choose another {what}: it becomes the name of a directory."
+        raise ConfigError(error.expected, f"{name!r}", what, action) from error
 
 
 def _numbers(metrics: Mapping[str, Any], *, where: str) -> Mapping[str, float]:
     for name, value in metrics.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(
-                "a finite number for each metric",
-                f"{name!r}, a {type(value).__qualname__}",
-                where,
-                "Leave it out, or record it in the configuration.",
-            )
+            action = "Leave it out, or record it in the configuration."
+            found = f"{name!r}, a {type(value).__qualname__}"
+            raise ConfigError("a finite number for each metric", found, where, action)
     return metrics
 
 
@@ -207,12 +190,8 @@ def _seconds(value: object, *, where: str) -> float:
     number = plain_scalar(value)
     real = isinstance(number, (int, float)) and not isinstance(number, bool)
     if not real or not 0 <= number <= _MOST_SECONDS:
-        raise ConfigError(
-            "duration_seconds as a number of seconds, at least 0 and at most a hundred years",
-            f"{value!r}",
-            where,
-            "Pass the difference of two time.monotonic().",
-        )
+        expected = "duration_seconds as a number of seconds, at least 0 and at most a hundred years"
+        raise ConfigError(expected, f"{value!r}", where, "Pass the difference of two time.monotonic().")
     return float(number)
 
 
@@ -254,7 +233,7 @@ class StepRun:
     private_sha256: str | None = None
 
 
-def describe_step(run: StepRun, *, code: GitState | None = None) -> StepManifest:
+def describe_step(run: StepRun, *, code: private.GitState | None = None) -> StepManifest:
     """Build the manifest of a step, adding the derived digests, the versions and the code's commit.
 
     The commit is that of this package's source, unless `code` gives another.
@@ -268,14 +247,10 @@ def describe_step(run: StepRun, *, code: GitState | None = None) -> StepManifest
         # A round trip through JSON, so that the record in memory is the one that will be read back.
         config, metrics = json.loads(json_bytes(run.config)), json.loads(json_bytes(run.metrics))
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            "a configuration and metrics of JSON values, all numbers finite",
-            str(error),
-            run.step_name,
-            "Turn paths into text, and leave out a metric that is not a number.",
-        ) from error
-    code, machine, config_hash = code or git_state(), environment(), json_digest(config)
-    versions = {name: given.data_version for name, given in run.inputs.items()}
+        expected = "a configuration and metrics of JSON values, all numbers finite"
+        action = "Turn paths into text, and leave out a metric that is not a number."
+        raise ConfigError(expected, str(error), run.step_name, action) from error
+    code, machine = code or private.git_state(), private.environment()
     return StepManifest(
         run_id=run.run_id,
         dagster_run_id=run.dagster_run_id,
@@ -284,24 +259,33 @@ def describe_step(run: StepRun, *, code: GitState | None = None) -> StepManifest
         git_dirty=code.dirty,
         code_version=run.code_version,
         config=config,
-        config_hash=config_hash,
-        step_key=step_key(
-            step=run.step_name, code_version=run.code_version, config_hash=config_hash, inputs=versions
-        ),
         input_artifacts=dict(run.inputs),
         roles=sorted(run.roles),
         output_artifacts=dict(run.outputs),
-        data_version=content_digest({name: file.sha256 for name, file in run.outputs.items()}),
         metrics=metrics,
-        started_at=iso_utc(run.started),
-        finished_at=iso_utc(run.finished),
-        duration_seconds=round((run.finished - run.started).total_seconds(), 6),
+        started_at=private.iso_utc(run.started),
+        finished_at=private.iso_utc(run.finished),
         private_sha256=run.private_sha256,
         device=run.device,
         python_version=machine.python_version,
         packages=machine.packages,
         seed=run.seed,
+        **_derived(run, config),
     )
+
+
+def _derived(run: StepRun, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a manifest that follow from the others."""
+    config_hash = json_digest(config)
+    versions = {name: given.data_version for name, given in run.inputs.items()}
+    return {
+        "data_version": content_digest({name: file.sha256 for name, file in run.outputs.items()}),
+        "config_hash": config_hash,
+        "step_key": step_key(
+            step=run.step_name, code_version=run.code_version, config_hash=config_hash, inputs=versions
+        ),
+        "duration_seconds": round((run.finished - run.started).total_seconds(), 6),
+    }
 
 
 def manifest_problems(manifest: StepManifest) -> list[str]:
@@ -309,25 +293,15 @@ def manifest_problems(manifest: StepManifest) -> list[str]:
 
     That a step ended after it began is not asked for: clocks are put right while it runs.
     """
-    versions = {name: given.data_version for name, given in manifest.input_artifacts.items()}
     started, finished = map(datetime.fromisoformat, (manifest.started_at, manifest.finished_at))
-    again = {
-        "data_version": content_digest(
-            {name: file.sha256 for name, file in manifest.output_artifacts.items()}
-        ),
-        "config_hash": json_digest(manifest.config),
-        "step_key": step_key(
-            step=manifest.step_name,
-            code_version=manifest.code_version,
-            config_hash=manifest.config_hash,
-            inputs=versions,
-        ),
-        "duration_seconds": round((finished - started).total_seconds(), 6),
-    }
+    version, inputs, outputs = manifest.code_version, manifest.input_artifacts, manifest.output_artifacts
+    run = StepRun(
+        manifest.step_name, manifest.run_id, outputs, started, finished, code_version=version, inputs=inputs
+    )
     return [
         f"the manifest of {manifest.step_name} says {name} {getattr(manifest, name)}, and {value} follows"
         " from the rest of it"
-        for name, value in again.items()
+        for name, value in _derived(run, manifest.config).items()
         if getattr(manifest, name) != value
     ]
 
@@ -358,16 +332,17 @@ def describe_reuse(
     computed = origin.reused_from or Origin(
         run_id=origin.run_id, dagster_run_id=origin.dagster_run_id, manifest_sha256=manifest_sha256
     )
-    changes = {
-        "schema_version": max(origin.schema_version, _REUSED_VERSION),
-        "run_id": run_id,
-        "dagster_run_id": dagster_run_id,
-        "input_artifacts": dict(inputs),
-        "output_artifacts": dict(outputs),
-        "metrics": {**origin.metrics, **(metrics or {})},
-        "reused_from": computed,
-    }
-    return origin.model_copy(update=changes)
+    return origin.model_copy(
+        update={
+            "schema_version": max(origin.schema_version, _REUSED_VERSION),
+            "run_id": run_id,
+            "dagster_run_id": dagster_run_id,
+            "input_artifacts": dict(inputs),
+            "output_artifacts": dict(outputs),
+            "metrics": {**origin.metrics, **(metrics or {})},
+            "reused_from": computed,
+        }
+    )
 
 
 def _relative_name(path: Path, directory: Path) -> str:
@@ -377,7 +352,3 @@ def _relative_name(path: Path, directory: Path) -> str:
         raise SchemaError(
             "every output below the output directory", str(path), directory, "Write outputs below output_dir."
         ) from error
-
-
-def _output_file(path: Path) -> OutputFile:
-    return OutputFile(sha256=compute_file_sha256(path), size_bytes=path.stat().st_size)

@@ -40,10 +40,11 @@ from pydantic import Field, FiniteFloat, StringConstraints, ValidationError
 
 from streetvision_core.errors import ConfigError, IntegrityError, SchemaError, StoreError, field_faults
 from streetvision_core.graph import CHECKPOINT, POLICY_STEPS
-from streetvision_core.io.atomic import is_partial, write_file_atomic
+from streetvision_core.io.atomic import write_file_atomic
 from streetvision_core.io.claims import refuse_links
 from streetvision_core.io.encode import bytes_digest, json_bytes, json_digest, parse_json
 from streetvision_core.io.manifest import Sha256, StepName
+from streetvision_core.io.names import is_partial
 from streetvision_core.io.records import Record
 from streetvision_core.io.system import open_directory
 
@@ -174,12 +175,7 @@ def look_text(metrics: Mapping[str, float]) -> str:
 
 
 def record_look(
-    store: ArtifactStore,
-    subject: Subject,
-    images: Iterable[str],
-    *,
-    run_id: str,
-    share: Share | None = None,
+    store: ArtifactStore, subject: Subject, images: Iterable[str], *, run_id: str, share: Share | None = None
 ) -> Counted:
     """Write down, for good, that somebody looks; return which look that is. To be called before looking.
 

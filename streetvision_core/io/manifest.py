@@ -21,17 +21,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
 from pydantic_core import from_json
 
-from streetvision_core.errors import IntegrityError, SchemaError, StoreError, field_faults
+from streetvision_core.errors import IntegrityError, SchemaError, StoreError, field_faults, os_errors_as
 from streetvision_core.io.atomic import write_file_atomic
 from streetvision_core.io.encode import bytes_digest, check_nesting, json_bytes, json_digest
 from streetvision_core.io.names import check_relative_name, check_segment
@@ -157,15 +150,9 @@ class StepManifest(Record):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the manifest at ``path`` strictly; see :meth:`from_bytes`."""
-        try:
+        action = "Check the path and its permissions."
+        with os_errors_as(StoreError, "a readable manifest", path, action):
             data = Path(path).read_bytes()
-        except OSError as error:
-            raise StoreError(
-                "a readable manifest",
-                f"the error '{error.strerror}'",
-                path,
-                "Check the path and its permissions.",
-            ) from error
         return cls.from_bytes(data, where=path)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 # Devices of Windows, with any ending; and a dot at the end, which Windows leaves out.
 _NOT_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
+_PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
 MANIFEST_NAME = "manifest.json"
 PRIVATE_NAME = "private.json"
 CHAMPION = "champion"  # the folder of the pointers to what won
@@ -76,6 +77,11 @@ def check_portable(names: Iterable[str]) -> None:
                 name,
                 "Name the file otherwise.",
             )
+
+
+def is_partial(name: str) -> bool:
+    """Tell whether ``name`` is that of a writer's temporary file."""
+    return _PARTIAL.fullmatch(name) is not None
 
 
 def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str, float | None]:

@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
-import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -23,16 +21,31 @@ from types import SimpleNamespace
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import to_jsonable_python
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.io.encode import MAX_NESTING, is_text, json_bytes
+from streetvision_core.io.encode import MAX_NESTING, json_bytes
 
-_MOST_BITS = 14_000  # Python writes no number of more than 4300 digits
 _BINARY = (bytes, bytearray, memoryview)
 # A configuration is the second level of its manifest, whose own is the first.
 _DEEPEST = MAX_NESTING - 2
 _ACTION = "Pass a mapping of text, numbers, lists and mappings; turn what is none of these into text."
+
+
+class _Refusal(Exception):  # noqa: N818 - it becomes a ConfigError once its place is known
+    """A refused value: what is said around its name, which the keys above it make on the way out."""
+
+    def __init__(
+        self, expected: str, after: str, *, before: str = "", path: Sequence[str] = (), action: str = _ACTION
+    ) -> None:
+        super().__init__(expected)
+        self.expected, self.before, self.after, self.action = expected, before, after, action
+        self.path = list(path)
+
+    @property
+    def found(self) -> str:
+        name = f"the value {'.'.join(self.path)!r}" if self.path else "a value"
+        return f"{self.before}{name}{self.after}"
 
 
 def plain_mapping(value: object, *, where: str) -> dict[str, Any]:
@@ -45,14 +58,13 @@ def plain_mapping(value: object, *, where: str) -> dict[str, Any]:
     Raises:
         ConfigError: it is none of these, holds itself, or holds a value that is not JSON; the value is named.
     """
-    plain = {} if value is None else _plain(value, where=where, path=(), above=())
+    try:
+        plain = {} if value is None else _plain(value, levels=_DEEPEST)
+    except _Refusal as refusal:
+        raise ConfigError(refusal.expected, refusal.found, where, refusal.action) from refusal
     if not isinstance(plain, dict):
-        raise ConfigError(
-            "a mapping, a pydantic model, a dataclass or a namespace",
-            f"a {type(value).__qualname__}",
-            where,
-            _ACTION,
-        )
+        expected = "a mapping, a pydantic model, a dataclass or a namespace"
+        raise ConfigError(expected, f"a {type(value).__qualname__}", where, _ACTION)
     return plain
 
 
@@ -63,33 +75,30 @@ def plain_scalar(value: Any) -> Any:
     return value.item() if scalar and getattr(value.dtype, "kind", "") not in {"m", "M"} else value
 
 
-def _plain(value: Any, *, where: str, path: tuple[str, ...], above: tuple[int, ...]) -> Any:
+def _plain(value: Any, *, levels: int) -> Any:
     if isinstance(value, enum.Enum):
         value = value.value
-    if id(value) in above:
-        raise ConfigError("a tree of values", f"{_named(path)}, which holds itself", where, _ACTION)
-    parts = _read(_parts, value, where=where, path=path)
+    parts = _call(_parts, value)
     if parts is None:
-        return _leaf(value, where=where, path=path)
-    if len(path) > _DEEPEST:
-        raise ConfigError(
-            f"values nested at most {_DEEPEST} deep, which is what a manifest can be read back with",
-            f"{_named(path[:5])} and deeper ones inside it",
-            where,
-            "Pass a flatter configuration.",
-        )
+        return _leaf(value)
+    if levels < 0:
+        expected = f"values nested at most {_DEEPEST} deep, which is what a manifest can be read back with"
+        raise _Refusal(expected, ", which is deeper or holds itself", action="Pass a flatter configuration.")
     keys, get = parts
-    texts = [_key(key, where=where, path=path) for key in keys]
-    _refuse_twice(texts, where=where, path=path)
-    plain = {
-        text: _plain(
-            _read(get, key, where=where, path=(*path, text)),
-            where=where,
-            path=(*path, text),
-            above=(*above, id(value)),
-        )
-        for text, key in zip(texts, keys, strict=True)
-    }
+    plain: dict[str, Any] = {}
+    for key in keys:
+        text = _key(key)
+        if text in plain:
+            expected, after = (
+                "keys that differ as text, which JSON makes of them",
+                " more than once (as 1 and '1')",
+            )
+            raise _Refusal(expected, after, path=[text], action="Rename one of them.")
+        try:
+            plain[text] = _plain(_call(get, key), levels=levels - 1)
+        except _Refusal as refusal:
+            refusal.path.insert(0, text)
+            raise
     if isinstance(value, AbstractSet):
         return sorted(plain.values(), key=json_bytes)
     return list(plain.values()) if isinstance(value, Sequence) else plain
@@ -113,73 +122,37 @@ def _parts(value: Any) -> tuple[Sequence[Any], Callable[[Any], Any]] | None:
     return None
 
 
-def _read(call: Callable[..., Any], *arguments: Any, where: str, path: tuple[str, ...]) -> Any:
-    """Call what runs somebody else's code, which may raise anything, and name the value it was asked for."""
+def _call(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what runs somebody else's code, which may raise anything."""
     try:
         return call(*arguments)
     except Exception as error:
-        raise ConfigError(
-            "values that can be read",
-            f"{_named(path)}, which raises {type(error).__qualname__}: {error}",
-            where,
-            "Fill in or resolve this value before the configuration is passed on.",
-        ) from error
+        action = "Fill in or resolve this value before the configuration is passed on."
+        raises = f", which raises {type(error).__qualname__}: {error}"
+        raise _Refusal("values that can be read", raises, action=action) from error
 
 
-def _key(key: Any, *, where: str, path: tuple[str, ...]) -> str:
+def _key(key: Any) -> str:
     """Return the text of a key."""
     plain = plain_scalar(key.value if isinstance(key, enum.Enum) else key)
-    if isinstance(plain, os.PathLike):
-        plain = os.fspath(plain)
+    plain = os.fspath(plain) if isinstance(plain, os.PathLike) else plain
     if plain is None or isinstance(plain, (str, int, float)):
         return str(plain)
-    raise ConfigError(
-        "keys of text or numbers", f"{key!r}, a {type(key).__qualname__}, in {_named(path)}", where, _ACTION
-    )
+    before = f"{key!r}, a {type(key).__qualname__}, in "
+    raise _Refusal("keys of text or numbers", "", before=before)
 
 
-def _refuse_twice(texts: Sequence[str], *, where: str, path: tuple[str, ...]) -> None:
-    twice = next((text for text, times in Counter(texts).items() if times > 1), None)
-    if twice is not None:
-        raise ConfigError(
-            "keys that differ as text, which JSON makes of them",
-            f"the key {'.'.join((*path, twice))!r} more than once (as 1 and '1' are)",
-            where,
-            "Rename one of them.",
-        )
-
-
-def _leaf(value: Any, *, where: str, path: tuple[str, ...]) -> Any:
+def _leaf(value: Any) -> Any:
     value = plain_scalar(value)
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    refused = ConfigError(
-        "a configuration of JSON values, all numbers finite",
-        f"{_named(path)}, a {type(value).__qualname__}{_shown(value)}",
-        where,
-        _ACTION,
-    )
-    # Pydantic would make text of these by a guess, and would use an iterator up.
-    if isinstance(value, (complex, Iterator, *_BINARY)) or not _is_writable(value):
-        raise refused
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
     try:
-        return to_jsonable_python(value)
-    except (PydanticSerializationError, ValueError) as error:
-        raise refused from error
-
-
-def _is_writable(value: Any) -> bool:
-    """Tell whether JSON and UTF-8 can hold a number or a text; of other values the encoder tells."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, int):
-        return value.bit_length() < _MOST_BITS
-    return not isinstance(value, str) or value.isascii() or is_text(value)
-
-
-def _shown(value: Any) -> str:
-    return f" of {value!r}" if isinstance(value, (float, complex, str)) else ""
-
-
-def _named(path: tuple[str, ...]) -> str:
-    return f"the value {'.'.join(path)!r}" if path else "a value"
+        # Pydantic would make text of these by a guess, and would use an iterator up.
+        plain = None if isinstance(value, (complex, Iterator, *_BINARY)) else to_jsonable_python(value)
+        json_bytes(plain)
+    except (TypeError, ValueError):  # pydantic's, and what JSON and UTF-8 cannot hold
+        plain = None
+    if plain is None and value is not None:
+        shown = f" of {value!r}" if isinstance(value, (float, complex, str)) else ""
+        after = f", a {type(value).__qualname__}{shown}"
+        raise _Refusal("a configuration of JSON values, all numbers finite", after)
+    return plain

@@ -35,8 +35,9 @@ from pydantic import BaseModel
 from pydantic_core import from_json
 
 from streetvision_core.errors import IntegrityError, SchemaError
-from streetvision_core.io.encode import bytes_digest, json_bytes
+from streetvision_core.io.encode import bytes_digest
 from streetvision_core.io.manifest import Sha256, StepManifest
+from streetvision_core.io.records import Record
 
 UNKNOWN = "unknown"
 # What can change a number: the rest of the environment is pinned by requirements.txt.
@@ -152,7 +153,7 @@ HIDDEN = "<private>"
 _MARK = "local_path"
 
 
-class PrivateRecord(BaseModel, frozen=True, extra="forbid", strict=True):
+class PrivateRecord(Record):
     """``private.json``: the machine, and the paths in the configuration by dotted name.
 
     ``salt`` is 32 random bytes in hex.
@@ -173,10 +174,6 @@ class PrivateRecord(BaseModel, frozen=True, extra="forbid", strict=True):
             platform=machine.platform,
             paths=dict(paths),
         )
-
-    def to_bytes(self) -> bytes:
-        """Return the canonical bytes of the record."""
-        return json_bytes(self.model_dump())
 
     def restore(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return a public configuration with the paths in their places."""

@@ -21,6 +21,10 @@ _ACTION = "The file is damaged or was made to deceive; take a whole copy of the 
 class Record(BaseModel, frozen=True, extra="forbid", strict=True):
     """A record on disk: no unknown field, no silent conversion."""
 
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON of the record."""
+        return json_bytes(self.model_dump(mode="json"))
+
 
 _R = TypeVar("_R", bound=Record)
 
@@ -51,10 +55,7 @@ def parse_unambiguous(data: bytes, *, where: str) -> Any:
         check_nesting(value)
     except (ValueError, RecursionError) as error:
         raise BundleError(
-            "unambiguous JSON in UTF-8",
-            str(error) or type(error).__name__,
-            where,
-            _ACTION,
+            "unambiguous JSON in UTF-8", str(error) or type(error).__name__, where, _ACTION
         ) from error
     return value
 

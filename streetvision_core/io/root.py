@@ -25,10 +25,9 @@ import re
 from pathlib import Path
 
 from streetvision_core.errors import StoreError, StreetVisionError
-from streetvision_core.io.atomic import is_partial
 from streetvision_core.io.claims import CLAIM_FILES, is_claim, refuse_links, remove_own
 from streetvision_core.io.manifest import read_fields
-from streetvision_core.io.names import CHAMPION, MANIFEST_NAME, parse_pointer
+from streetvision_core.io.names import CHAMPION, MANIFEST_NAME, is_partial, parse_pointer
 from streetvision_core.io.published import unreadable
 from streetvision_core.io.writers import write_json_atomic
 

@@ -38,7 +38,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streetvision_core.errors import MissingArtifactError, StoreError
+from streetvision_core.errors import MissingArtifactError, StoreError, os_errors_as
+from streetvision_core.io import claims, names
 from streetvision_core.io.atomic import (
     StagedFile,
     compute_file_sha256,
@@ -47,29 +48,9 @@ from streetvision_core.io.atomic import (
     sweep_partials,
     write_file_atomic,
 )
-from streetvision_core.io.claims import (
-    abandoned,
-    claim,
-    claim_if_free,
-    clear_abandoned,
-    is_claimed,
-    refuse_links,
-    release,
-    remove_or_tell,
-    remove_own,
-)
 from streetvision_core.io.encode import bytes_digest
 from streetvision_core.io.ledger import LEDGER
 from streetvision_core.io.manifest import OutputFile, StepManifest
-from streetvision_core.io.names import (
-    CHAMPION,
-    FLOOR,
-    MANIFEST_NAME,
-    PRIVATE_NAME,
-    check_relative_name,
-    check_segment,
-    parse_pointer,
-)
 from streetvision_core.io.published import (
     Artifact,
     PublishedArtifact,
@@ -92,6 +73,7 @@ from streetvision_core.io.writers import write_json_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from streetvision_core.io.private import PrivateRecord
 
@@ -112,7 +94,10 @@ class ArtifactStore:
     def directory(self, run_id: str, step: str) -> Path:
         """Return where ``step`` of ``run_id`` stages and publishes its files."""
         return (
-            self.root / "runs" / check_segment(run_id, kind="run id") / check_segment(step, kind="step name")
+            self.root
+            / "runs"
+            / names.check_segment(run_id, kind="run id")
+            / names.check_segment(step, kind="step name")
         )
 
     def resume_directory(self, step: str, step_key: str) -> Path:
@@ -123,8 +108,8 @@ class ArtifactStore:
         Raises:
             StoreError: a link leads there, or the store cannot be written.
         """
-        name = check_segment(step_key, kind="step key")
-        return self._to_write(self.root / "resume" / check_segment(step, kind="step name") / name)
+        name = names.check_segment(step_key, kind="step key")
+        return self._to_write(self.root / "resume" / names.check_segment(step, kind="step name") / name)
 
     def features_directory(self) -> Path:
         """Return where features of images are kept, for all runs (``inference/feature_cache.py``)."""
@@ -132,8 +117,8 @@ class ArtifactStore:
 
     def tensorboard_directory(self, run_id: str, step: str) -> Path:
         """Return where ``step`` of ``run_id`` writes its learning curve (``training/report.py``)."""
-        name = check_segment(run_id, kind="run id")
-        return self._to_write(self.root / "tensorboard" / check_segment(step, kind="step name") / name)
+        name = names.check_segment(run_id, kind="run id")
+        return self._to_write(self.root / "tensorboard" / names.check_segment(step, kind="step name") / name)
 
     def _to_write(self, directory: Path) -> Path:
         """Return ``directory``, to which no link leads, when the store is marked."""
@@ -142,7 +127,7 @@ class ArtifactStore:
                 pass
         with _writing(directory):
             refuse_linked_places(self.root)
-            refuse_links(directory, root=self.root)
+            claims.refuse_links(directory, root=self.root)
         return directory
 
     def stage(self, run_id: str, step: str) -> Path:
@@ -163,9 +148,9 @@ class ArtifactStore:
                 self._sweep_or_tell()
                 make_directory(directory.parent)
             _refuse_stranger(directory)
-            claim_if_free(directory.parent)
-            claim(directory)
-            remove_own(directory, root=self.root)
+            claims.claim_if_free(directory.parent)
+            claims.claim(directory)
+            claims.remove_own(directory, root=self.root)
             make_directory(directory)
         return directory
 
@@ -181,7 +166,7 @@ class ArtifactStore:
         with _writing(self._to_write(directory)):
             _refuse_published(directory)
             for name, content in sorted(artifact.files.items()):
-                path = directory / check_relative_name(name)
+                path = directory / names.check_relative_name(name)
                 size = _adopt(path, content) if isinstance(content, StagedFile) else _write(path, content)
                 written[name] = OutputFile(sha256=file_digest(content), size_bytes=size)
         return written
@@ -196,7 +181,7 @@ class ArtifactStore:
         data = record.to_bytes()
         with _writing(self._to_write(directory)):
             _refuse_published(directory)
-            _write(directory / PRIVATE_NAME, data)
+            _write(directory / names.PRIVATE_NAME, data)
         return bytes_digest(data)
 
     def take_over(self, directory: Path, *, step_key: str) -> PublishedArtifact | None:
@@ -224,10 +209,10 @@ class ArtifactStore:
             for name, file in origin.content.items():
                 _link(origin.directory / name, directory / name, sha256=file.sha256)
             if digest := origin.manifest.private_sha256:
-                _link(origin.directory / PRIVATE_NAME, directory / PRIVATE_NAME, sha256=digest)
+                _link(origin.directory / names.PRIVATE_NAME, directory / names.PRIVATE_NAME, sha256=digest)
         except BaseException:
             with _writing(directory):
-                remove_own(directory, root=self.root)
+                claims.remove_own(directory, root=self.root)
                 make_directory(directory)
             raise
         return origin
@@ -245,7 +230,7 @@ class ArtifactStore:
         """
         with _writing(self._to_write(directory)):
             _check_complete(directory, manifest)
-            path = directory / MANIFEST_NAME
+            path = directory / names.MANIFEST_NAME
             if not path.exists():
                 manifest.save(path)
             published = read_artifact(directory)
@@ -255,7 +240,7 @@ class ArtifactStore:
             with self.exclusive():
                 write_json_atomic(self._pointer(step), pointer)
                 write_json_atomic(self._key_pointer(step, manifest.step_key), pointer)
-            release(directory, root=self.root)
+            claims.release(directory, root=self.root)
         return published
 
     def crown(
@@ -272,13 +257,13 @@ class ArtifactStore:
             MissingArtifactError: what won was removed meanwhile.
             StoreError: the file system refused.
         """
-        pointer = self.root / CHAMPION / f"{published.manifest.step_name}.json"
+        pointer = self.root / names.CHAMPION / f"{published.manifest.step_name}.json"
         with _writing(self._to_write(pointer.parent)), self.exclusive():
             if not is_due():
                 return False
             # A collection may have been here since it was read.
             read_artifact(published.directory, manifest_sha256=published.manifest_sha256)
-            more = {} if floor is None else {FLOOR: floor}
+            more = {} if floor is None else {names.FLOOR: floor}
             write_json_atomic(pointer, {**self._pointer_to(published), **more})
         return True
 
@@ -322,7 +307,7 @@ class ArtifactStore:
 
     def find_run(self, dagster_run_id: str, step: str) -> str | None:
         """Return the store's run id of ``step`` in a Dagster run, or None if it published none here."""
-        pattern = f"*-{check_segment(dagster_run_id[:8], kind='run id')}/{step}/{MANIFEST_NAME}"
+        pattern = f"*-{names.check_segment(dagster_run_id[:8], kind='run id')}/{step}/{names.MANIFEST_NAME}"
         for manifest in sorted((self.root / "runs").glob(pattern)):
             if read_artifact(manifest.parent).manifest.dagster_run_id == dagster_run_id:
                 return manifest.parent.parent.name
@@ -330,7 +315,7 @@ class ArtifactStore:
 
     def has_any(self, step: str) -> bool:
         """Tell whether any run has published something of the step here, current or not."""
-        pattern = f"*/{check_segment(step, kind='step')}/{MANIFEST_NAME}"
+        pattern = f"*/{names.check_segment(step, kind='step')}/{names.MANIFEST_NAME}"
         return step in self.current_steps() or any((self.root / "runs").glob(pattern))
 
     def current_steps(self) -> list[str]:
@@ -350,16 +335,16 @@ class ArtifactStore:
         refuse_linked_places(self.root)
         runs = _directories(self.root / "runs")
         for directory in (step for run in runs for step in _directories(run)):
-            with abandoned(directory) as free:
+            with claims.abandoned(directory) as free:
                 # Asked under the claim: whoever held it may have published meanwhile.
                 if free and is_half_made(directory):
-                    remove_or_tell(directory, root=self.root)
-        clear_abandoned(self.root / "runs", root=self.root)
+                    claims.remove_or_tell(directory, root=self.root)
+        claims.clear_abandoned(self.root / "runs", root=self.root)
         for run in runs:
-            clear_abandoned(run, root=self.root, keep=is_half_made)
+            claims.clear_abandoned(run, root=self.root, keep=is_half_made)
         with self.exclusive():
             sweep_root(self.root)
-            for name in ("latest", "keys", LEDGER, CHAMPION):
+            for name in ("latest", "keys", LEDGER, names.CHAMPION):
                 sweep_partials(self.root / name, root=self.root)
 
     def _sweep_or_tell(self) -> None:
@@ -400,35 +385,24 @@ class ArtifactStore:
             raise
         except OSError as error:
             raise unreadable(pointer, error) from error
-        manifest, digest, _ = parse_pointer(data, where=pointer)
+        manifest, digest, _ = names.parse_pointer(data, where=pointer)
         return read_artifact((self.root / manifest).parent, manifest_sha256=digest)
 
     def _pointer_to(self, published: PublishedArtifact) -> dict[str, str]:
-        manifest = published.directory / MANIFEST_NAME
-        return {
-            "manifest": manifest.relative_to(self.root).as_posix(),
-            "sha256": published.manifest_sha256,
-        }
+        manifest = published.directory / names.MANIFEST_NAME
+        return {"manifest": manifest.relative_to(self.root).as_posix(), "sha256": published.manifest_sha256}
 
     def _pointer(self, step: str) -> Path:
-        return self.root / "latest" / f"{check_segment(step, kind='step name')}.json"
+        return self.root / "latest" / f"{names.check_segment(step, kind='step name')}.json"
 
     def _key_pointer(self, step: str, step_key: str) -> Path:
-        name = f"{check_segment(step_key, kind='step key')}.json"
-        return self.root / "keys" / check_segment(step, kind="step name") / name
+        name = f"{names.check_segment(step_key, kind='step key')}.json"
+        return self.root / "keys" / names.check_segment(step, kind="step name") / name
 
 
-@contextmanager
-def _writing(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            "a store that can be written",
-            f"the error '{error.strerror}'",
-            where,
-            "Check STREETVISION_STORE or DAGSTER_HOME, its free space and its permissions.",
-        ) from error
+def _writing(where: Path) -> AbstractContextManager[None]:
+    action = "Check STREETVISION_STORE or DAGSTER_HOME, its free space and its permissions."
+    return os_errors_as(StoreError, "a store that can be written", where, action)
 
 
 def _link(source: Path, target: Path, *, sha256: str) -> None:
@@ -452,7 +426,7 @@ def _adopt(path: Path, staged: StagedFile) -> int:
 
 
 def _refuse_published(directory: Path) -> None:
-    if (directory / MANIFEST_NAME).exists():
+    if (directory / names.MANIFEST_NAME).exists():
         raise StoreError(
             "a run to publish a step once",
             "that it has been published",
@@ -463,11 +437,15 @@ def _refuse_published(directory: Path) -> None:
 
 def is_half_made(directory: Path) -> bool:
     """Tell whether a step's directory was made by this store, which a claim says, and never published."""
-    return is_claimed(directory) and directory.is_dir() and not os.path.lexists(directory / MANIFEST_NAME)
+    return (
+        claims.is_claimed(directory)
+        and directory.is_dir()
+        and not os.path.lexists(directory / names.MANIFEST_NAME)
+    )
 
 
 def _refuse_stranger(directory: Path) -> None:
-    if directory.exists() and not is_claimed(directory):
+    if directory.exists() and not claims.is_claimed(directory):
         raise StoreError(
             "a directory that this store made, to empty it for the step",
             "one beside which no claim lies",
@@ -494,7 +472,7 @@ def _check_complete(directory: Path, manifest: StepManifest) -> None:
     sweep_partials(directory)
     listed = expected_names(manifest)
     if manifest.private_sha256 is not None:
-        _check_private(directory / PRIVATE_NAME, manifest)
+        _check_private(directory / names.PRIVATE_NAME, manifest)
     found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
     if found - listed:
         raise StoreError(

@@ -18,7 +18,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from streetvision_core.eval.decisions import ROUNDING, OperatingPoint, decisions, read_policy
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.thresholds import positive_probability
-from streetvision_core.io import Artifact, json_bytes
+from streetvision_core.io import Artifact
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record, read_record
 from streetvision_core.policies.config import LEAST_ERRORS, RecordedGate
@@ -244,7 +244,7 @@ class Gate:
         if policy.compared is not None:
             metrics["augrc_difference"] = policy.compared.difference
         records = {GATE_NAME: policy, MEASURED_NAME: self.measured}
-        files = {name: json_bytes(record.model_dump()) for name, record in records.items() if record}
+        files = {name: record.to_bytes() for name, record in records.items() if record}
         return Artifact(files, metrics)
 
     @classmethod

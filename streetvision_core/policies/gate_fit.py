@@ -4,7 +4,7 @@ The margin is hard to beat, so the head has to prove itself:
 
 1. Temperature and threshold are frozen (`freeze_operating_point`).
 2. Fewer than `min_errors` errors: no head is trained.
-3. Else the head is cross-fitted (`gate_crossfit`), and its AUGRC is compared with the margin's on the same
+3. Else the head is cross-fitted (`gate_head`), and its AUGRC is compared with the margin's on the same
    out-of-fold errors, by a paired bootstrap over groups. It is adopted only if the whole interval of the
    difference lies below 0; where nothing can be compared, it is not.
 4. The bound is set so that the wished share of val_select is answered, by cross-fitted confidences where
@@ -40,8 +40,7 @@ from streetvision_core.policies.gate import (
     GatePolicy,
     GateSelect,
 )
-from streetvision_core.policies.gate_crossfit import cross_fit
-from streetvision_core.policies.gate_head import FeatureReference, GateHead
+from streetvision_core.policies.gate_head import FeatureReference, GateHead, cross_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     from streetvision_core.eval.decisions import LabelledLogits, OperatingPoint
     from streetvision_core.eval.inputs import Bools, Floats
     from streetvision_core.inference.logits import TrainedClassifier
-    from streetvision_core.policies.gate_crossfit import CrossFit
+    from streetvision_core.policies.gate_head import CrossFit
 
 DEFAULTS = RecordedGate()
 # What an older gate can be held against where its measurements were not recorded.

@@ -15,7 +15,7 @@ from pydantic import PlainSerializer, PlainValidator, SerializationInfo
 from streetvision_core.errors import BundleError, SchemaError
 from streetvision_core.eval.decisions import Policy
 from streetvision_core.graph import LOGITS, POLICIES
-from streetvision_core.io.chain import belonging, require_one_chain
+from streetvision_core.io.published import belonging, require_one_chain
 from streetvision_core.policies.gate import Gate, GatePolicy
 from streetvision_core.policies.gate_fit import verify_gate
 from streetvision_core.policies.scrc import Scrc, ScrcPolicy

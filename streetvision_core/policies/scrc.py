@@ -49,7 +49,7 @@ from streetvision_core.eval.decisions import (
 )
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.risk_control import certificate_of
-from streetvision_core.io import Artifact, json_bytes, json_digest
+from streetvision_core.io import Artifact, bytes_digest, json_digest
 from streetvision_core.io.ledger import Share
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
 
 SCRC_NAME = "scrcparams.json"
+FOLLOWING = ("upper_bound", "coverage_low", "coverage_high", "needed")  # from the counts of a certificate
 RISING = 0.05  # at most this p-value is said
 Units: TypeAlias = Literal["groups", "images", "pictures"]
 UNITS: Mapping[str, Units] = {"group": "groups", "image": "images", "every_image": "pictures"}
@@ -76,7 +77,7 @@ _Level = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 
 
 class Judged(Record):
-    """A method of calibration and its cross-validated NLL in nats on val_select; see `calibrator_choice`."""
+    """A method of calibration and its cross-validated NLL in nats on val_select; see `eval.calibration`."""
 
     method: str
     nll: FiniteFloat
@@ -180,7 +181,7 @@ class Certified(Record):
             delta=self.delta,
             tested=self.tested,
         )
-        for name in ("upper_bound", "coverage_low", "coverage_high", "needed"):
+        for name in FOLLOWING:
             recorded, found = getattr(self, name), getattr(again, name)
             if abs(recorded - found) > ROUNDING:
                 raise ValueError(
@@ -445,7 +446,7 @@ class Scrc:
         parts = self.policy.certificates
         units = sum(one.n for one in parts)
         return Artifact(
-            files={SCRC_NAME: json_bytes(self.policy.model_dump(mode="json")), **self.curves},
+            files={SCRC_NAME: self.policy.to_bytes(), **self.curves},
             metrics={
                 "certified": int(not self.policy.infeasible()),
                 "units": units,
@@ -467,7 +468,7 @@ class Scrc:
 def digests(point: OperatingPoint, calibrator: dict[str, Any], certificates: tuple[Certified, ...]) -> Frozen:
     """Return the digests of what is frozen before val_calib is looked at."""
     return Frozen(
-        point=json_digest(point.model_dump(mode="json")),
+        point=bytes_digest(point.to_bytes()),
         calibrator=json_digest(calibrator),
         sequences=json_digest([list(one.thresholds) for one in certificates]),
     )

@@ -12,50 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streetvision_core.eval.calibration import fit_temperature_scaling, negative_log_likelihood
-from streetvision_core.eval.calibrator_choice import FITS, CalibratorChoice, CrossValidated, choose_calibrator
+from streetvision_core.eval import risk_control
+from streetvision_core.eval.calibration import (
+    FITS,
+    CalibratorChoice,
+    CrossValidated,
+    choose_calibrator,
+    fit_temperature_scaling,
+    negative_log_likelihood,
+)
 from streetvision_core.eval.calibrators import RETIRED, calibrator_from_json
 from streetvision_core.eval.curves import curve_files, curve_problems
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import clopper_pearson_interval
 from streetvision_core.eval.ranking import rising_p_value
-from streetvision_core.eval.risk_control import (
-    BETWEEN,
-    MIDDLE,
-    certify_selective_risk,
-    control_expected_risk,
-    count_accepted,
-    no_certificate,
-    one_per_group,
-    risk_bound,
-    risk_grid,
-    risk_p_value,
-)
+from streetvision_core.policies import scrc as record
 from streetvision_core.policies.config import EveryImage, ImageUnit, RecordedScrc, ScrcConfig, as_recorded
 from streetvision_core.policies.guarantee import FIRST_SCHEMA, SCHEMA, Schema, words_of
-from streetvision_core.policies.scrc import (
-    SCRC_NAME,
-    UNITS,
-    CalibUnits,
-    Certified,
-    Judged,
-    Scrc,
-    ScrcPolicy,
-    SelectFreeze,
-    Side,
-    digests,
-    has_answer,
-    sides_of,
-    unfold,
-)
 from streetvision_core.policies.threshold import FittedOn
 
 if TYPE_CHECKING:
     from streetvision_core.eval.calibrators import Calibrator
     from streetvision_core.eval.decisions import LabelledLogits, OperatingPoint
     from streetvision_core.eval.inputs import Bools, Floats, Values
-    from streetvision_core.eval.risk_control import Certificate
 
 DEFAULTS = ScrcConfig()
 # How far a minimum that a search has found may lie from the one that it finds on another machine.
@@ -76,7 +56,7 @@ def fit_scrc(
     logits_version: str,
     config: ScrcConfig | RecordedScrc = DEFAULTS,
     groups_known: bool | None = None,
-) -> Scrc:
+) -> record.Scrc:
     """Freeze on val_select, then certify on val_calib.
 
     Args:
@@ -100,7 +80,7 @@ def fit_scrc(
         config=recipe,
         groups_known=groups_known,
     )
-    return Scrc(policy, _curves(policy, calib))
+    return record.Scrc(policy, _curves(policy, calib))
 
 
 def _freeze_and_certify(
@@ -112,28 +92,30 @@ def _freeze_and_certify(
     config: RecordedScrc,
     groups_known: bool | None,
     schema: Schema = SCHEMA,
-) -> ScrcPolicy:
-    between = MIDDLE if schema == FIRST_SCHEMA else BETWEEN
+) -> record.ScrcPolicy:
+    between = risk_control.MIDDLE if schema == FIRST_SCHEMA else risk_control.BETWEEN
     point = freeze_operating_point(select, between=between)
     units = _units(calib, config, groups_known)
     seen = _side(select, point, chosen.calibrator, folded=False)
     new = _side(units, point, chosen.calibrator, folded=schema > FIRST_SCHEMA)
-    certificates = tuple(_certify(side, seen, new, config, between=between) for side in sides_of(config))
+    certificates = tuple(
+        _certify(side, seen, new, config, between=between) for side in record.sides_of(config)
+    )
     calibrator = chosen.calibrator.to_json()
-    return ScrcPolicy(
+    return record.ScrcPolicy(
         schema_version=schema,
         promised=config.promise.kind,
         point=point,
         calibrator=calibrator,
         certificates=certificates,
-        units=UNITS[config.unit.kind],
-        frozen=digests(point, calibrator, certificates),
+        units=record.UNITS[config.unit.kind],
+        frozen=record.digests(point, calibrator, certificates),
         chosen_by=config,
         fitted_on=fitted_on,
-        val_select=SelectFreeze(
+        val_select=record.SelectFreeze(
             n=len(select.labels),
             nll_before=negative_log_likelihood(select.logits, select.labels),
-            judged=tuple(Judged(**vars(one)) for one in chosen.judged),
+            judged=tuple(record.Judged(**vars(one)) for one in chosen.judged),
         ),
         val_calib=None if schema == FIRST_SCHEMA else _count_units(calib, units, new, config),
         groups_known=groups_known,
@@ -142,7 +124,7 @@ def _freeze_and_certify(
 
 
 def verify_scrc(
-    scrc: Scrc, select: LabelledLogits, calib: LabelledLogits, *, groups_known: bool | None = None
+    scrc: record.Scrc, select: LabelledLogits, calib: LabelledLogits, *, groups_known: bool | None = None
 ) -> list[str]:
     """Freeze and certify again on the same logits; return what differs, one sentence a difference.
 
@@ -160,7 +142,7 @@ def verify_scrc(
     )
     if policy.frozen != fitted.frozen:
         # Digests tell last digits apart, which another machine rounds otherwise; they must fit their record.
-        own = digests(policy.point, policy.calibrator, policy.certificates)
+        own = record.digests(policy.point, policy.calibrator, policy.certificates)
         fitted = fitted.model_copy(update={"frozen": own})
     return [
         *differences(policy, fitted, tolerance=REFITTED),
@@ -168,7 +150,7 @@ def verify_scrc(
     ]
 
 
-def _choose_again(policy: ScrcPolicy, select: LabelledLogits) -> CalibratorChoice:
+def _choose_again(policy: record.ScrcPolicy, select: LabelledLogits) -> CalibratorChoice:
     """Choose a calibrator again, among the methods that the record judged.
 
     Of a method that only earlier versions compute the likelihood is taken from the record, and then the
@@ -191,36 +173,36 @@ def _choose_again(policy: ScrcPolicy, select: LabelledLogits) -> CalibratorChoic
     return CalibratorChoice(FITS[simplest](select.logits, select.labels), judged)
 
 
-def _curves(policy: ScrcPolicy, calib: LabelledLogits) -> dict[str, bytes]:
+def _curves(policy: record.ScrcPolicy, calib: LabelledLogits) -> dict[str, bytes]:
     curves = {"risk_by_confidence": sequence_table(policy, calib)}
     if policy.schema_version > FIRST_SCHEMA:
         curves["risk_by_group_size"] = size_table(policy, calib)
     return curve_files(curves)
 
 
-def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
+def sequence_table(policy: record.ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
     """Return a row for each threshold of the sequences: its counts on val_calib, and how far it holds.
 
     `p_value` is that of the hypothesis that the risk is above alpha, None for a promise in expectation;
     certified is the last row before the first that does not hold.
     """
     units = _units(calib, policy.chosen_by, policy.groups_known)
-    calibrator = calibrator_from_json(policy.calibrator, where=SCRC_NAME)
+    calibrator = calibrator_from_json(policy.calibrator, where=record.SCRC_NAME)
     folded = policy.schema_version > FIRST_SCHEMA
     roadwork, sure, wrong = _side(units, policy.point, calibrator, folded=folded)
     rows: list[dict[str, object]] = []
     for one in policy.certificates:
-        chosen = has_answer(roadwork, one.answers)
-        counted = count_accepted(sure[chosen], wrong[chosen], np.array(one.thresholds))
+        chosen = record.has_answer(roadwork, one.answers)
+        counted = risk_control.count_accepted(sure[chosen], wrong[chosen], np.array(one.thresholds))
         for threshold, m, k in zip(one.thresholds, *(part.tolist() for part in counted), strict=True):
-            p_value = None if one.delta is None else float(risk_p_value(k, m, alpha=one.alpha))
+            p_value = None if one.delta is None else float(risk_control.risk_p_value(k, m, alpha=one.alpha))
             rows.append(
                 {
                     "answers": " or ".join(one.answers),
                     "confidence": threshold,
                     "accepted": m,
                     "wrong": k,
-                    "upper_bound": risk_bound(k, m, images=one.n, delta=one.delta),
+                    "upper_bound": risk_control.risk_bound(k, m, images=one.n, delta=one.delta),
                     "alpha": one.alpha,
                     "p_value": "" if p_value is None else p_value,
                     "certified": "yes" if threshold == one.threshold else "",
@@ -229,14 +211,14 @@ def sequence_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, 
     return rows
 
 
-def size_table(policy: ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
+def size_table(policy: record.ScrcPolicy, calib: LabelledLogits) -> list[dict[str, object]]:
     """Return a row for each class of group sizes: how often its answers are wrong, one image of each group.
 
     `low` and `high` hold the risk of an answered image of such a group with 95 % confidence, and
     `risk_of_all` is the share of wrong answers if none were deferred.
     """
     sizes = np.unique(np.asarray(calib.groups), return_inverse=True, return_counts=True)[1:]
-    chosen = one_per_group(calib.groups, seed=policy.chosen_by.seed)
+    chosen = risk_control.one_per_group(calib.groups, seed=policy.chosen_by.seed)
     size, images = sizes[1][sizes[0]][chosen], np.asarray(calib.labels)[chosen] == 1
     margins = _folded(calib.logits[chosen], policy.point)
     answered, wrong = np.array(policy.decide(margins)) != "defer", answers(margins) != images
@@ -285,14 +267,14 @@ def _units(calib: LabelledLogits, config: RecordedScrc, groups_known: bool | Non
         return _Units(calib.logits, calib.labels)
     # Where no groups are known every image is a group, and thinning would only lose some.
     cap = config.unit.cap if isinstance(config.unit, ImageUnit) and groups_known is not False else 1
-    chosen = one_per_group(calib.groups, seed=config.seed, cap=cap)
+    chosen = risk_control.one_per_group(calib.groups, seed=config.seed, cap=cap)
     return _Units(calib.logits[chosen], calib.labels[chosen])
 
 
 def _count_units(
     calib: LabelledLogits, units: _Units, side: tuple[Bools, Floats, Bools], config: RecordedScrc
-) -> CalibUnits:
-    return CalibUnits(
+) -> record.CalibUnits:
+    return record.CalibUnits(
         groups=len(set(calib.groups)),
         units=len(units.labels),
         roadwork=int(np.count_nonzero(units.labels == 1)),
@@ -319,27 +301,27 @@ def _side(
     roadwork = answers(point.fold(images.logits))
     if folded:
         margins = _folded(images.logits, point)
-        roadwork, margins = answers(margins), unfold(point, margins)
+        roadwork, margins = answers(margins), record.unfold(point, margins)
     p = calibrator.apply(margins)
     return roadwork, np.where(roadwork, p, 1 - p), roadwork != (np.asarray(images.labels) == 1)
 
 
 def _certify(
-    side: Side,
+    side: record.Side,
     select: tuple[Bools, Floats, Bools],
     calib: tuple[Bools, Floats, Bools],
     config: RecordedScrc,
     *,
     between: float,
-) -> Certified:
+) -> record.Certified:
     """Freeze the sequence on val_select, then certify on the units of val_calib."""
     alpha, delta = side.alpha, side.delta
-    frozen = has_answer(select[0], side.answers)
+    frozen = record.has_answer(select[0], side.answers)
     # How many units will have these answers is told by val_select: val_calib is not looked at yet.
     expected = max(1, round(calib[0].size * float(frozen.mean())))
     grid: tuple[float, ...] = (1.0,)
     if frozen.any():
-        grid = risk_grid(
+        grid = risk_control.risk_grid(
             select[1][frozen],
             calibration_size=expected,
             alpha=alpha,
@@ -347,9 +329,9 @@ def _certify(
             steps=config.steps,
             between=between,
         )
-    chosen = has_answer(calib[0], side.answers)
+    chosen = record.has_answer(calib[0], side.answers)
     certificate = _certificate(calib[1][chosen], calib[2][chosen], grid, alpha=alpha, delta=delta)
-    return Certified(
+    return record.Certified(
         answers=side.answers,
         alpha=alpha,
         delta=delta,
@@ -360,19 +342,16 @@ def _certify(
         n=certificate.pictures,
         m=certificate.accepted,
         k=certificate.errors,
-        upper_bound=certificate.upper_bound,
-        coverage_low=certificate.coverage_low,
-        coverage_high=certificate.coverage_high,
+        **{name: getattr(certificate, name) for name in record.FOLLOWING},
         tested=certificate.tested,
-        needed=certificate.needed,
     )
 
 
 def _certificate(
     sure: Floats, wrong: Bools, grid: tuple[float, ...], *, alpha: float, delta: float | None
-) -> Certificate:
+) -> risk_control.Certificate:
     if not sure.size:
-        return no_certificate(images=0, alpha=alpha, delta=delta, tested=0)
+        return risk_control.no_certificate(images=0, alpha=alpha, delta=delta, tested=0)
     if delta is None:
-        return control_expected_risk(sure, wrong, thresholds=grid, alpha=alpha)
-    return certify_selective_risk(sure, wrong, thresholds=grid, alpha=alpha, delta=delta)
+        return risk_control.control_expected_risk(sure, wrong, thresholds=grid, alpha=alpha)
+    return risk_control.certify_selective_risk(sure, wrong, thresholds=grid, alpha=alpha, delta=delta)

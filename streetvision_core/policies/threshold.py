@@ -54,16 +54,11 @@ from streetvision_core.eval.selective import (
     threshold_sweep,
 )
 from streetvision_core.eval.thresholds import positive_probability
-from streetvision_core.io import Artifact, csv_bytes, json_bytes, read_csv
+from streetvision_core.io import Artifact, csv_bytes, read_csv
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.policies.adoption import Adoption, at_default, choose_threshold, hold_against_default
-from streetvision_core.policies.config import (
-    EnoughRecall,
-    RecordedThresholds,
-    ThresholdsConfig,
-    as_recorded,
-)
+from streetvision_core.policies.config import EnoughRecall, RecordedThresholds, ThresholdsConfig, as_recorded
 from streetvision_core.policies.promised_recall import PromisedRecall, promised_recall
 from streetvision_core.recorded import from_recorded
 
@@ -275,7 +270,7 @@ class Thresholds:
         rows = [row.to_csv_row() for row in self.sweep]
         return Artifact(
             files={
-                THRESHOLDS_NAME: json_bytes(self.policy.model_dump()),
+                THRESHOLDS_NAME: self.policy.to_bytes(),
                 SWEEP_NAME: csv_bytes(rows, columns=SWEEP_COLUMNS),
                 **self.curves,
             },
@@ -368,11 +363,7 @@ def fit_threshold_policy(
 
 
 def verify_thresholds(
-    thresholds: Thresholds,
-    select: LabelledLogits,
-    calib: LabelledLogits,
-    *,
-    groups_known: bool | None = None,
+    thresholds: Thresholds, select: LabelledLogits, calib: LabelledLogits, *, groups_known: bool | None = None
 ) -> list[str]:
     """Fit again on the same logits and return what differs: one sentence a difference, none when equal.
 

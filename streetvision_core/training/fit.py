@@ -71,7 +71,7 @@ class TrainingFolders:
     Attributes:
         staging: Where the best weights are staged.
         resume: Where the state after each epoch is saved, so that a killed training goes on in the next
-            run; a directory of this training alone, for `io.progress.forget_progress` once it is
+            run; a directory of this training alone, for `io.claims.forget_progress` once it is
             published. None saves nothing.
         features: The cache of features, which all trainings share. None takes a temporary one.
         tensorboard: Where the learning curve of this run is written for TensorBoard, epoch by epoch. None

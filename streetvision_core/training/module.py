@@ -25,7 +25,8 @@ from timm.utils.model_ema import ModelEmaV3
 from torchvision.transforms import v2
 
 from streetvision_core.errors import StreetVisionError, TrainingError
-from streetvision_core.eval import compute_mcc, negative_log_likelihood
+from streetvision_core.eval import compute_mcc
+from streetvision_core.eval.calibration import negative_log_likelihood
 from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.recorded import warmup_of

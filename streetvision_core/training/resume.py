@@ -36,9 +36,8 @@ from streetvision_core.io import (
     write_json_atomic,
 )
 from streetvision_core.io.atomic import link_file_durably, sweep_partials
-from streetvision_core.io.claims import remove_own
+from streetvision_core.io.claims import progress_lock, refuse_foreign_progress, remove_own
 from streetvision_core.io.encode import parse_json
-from streetvision_core.io.progress import progress_lock, refuse_foreign_progress
 from streetvision_core.training.report import CandidateRow, EpochRow, best_of
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from streetvision_core.history.remove import collect
 from streetvision_core.history.verify import verify_everything
 from streetvision_core.inference.feature_sets import claim_features, remove_features
 from streetvision_core.io import ArtifactStore
-from streetvision_core.io.claims import release, remove_own
-from streetvision_core.io.progress import forget_progress
+from streetvision_core.io.claims import forget_progress, release, remove_own
 from tests.history.made import CHAIN, leave, make, make_run, snapshot
 from tests.io.test_store import publish
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from streetvision_assets.commands import stale_runs
 from streetvision_assets.commands.preflight import DATABASES, prepare
-from streetvision_core.bundle.recheck import moved_bundle_problems
+from streetvision_core.bundle.verify import moved_bundle_problems
 from streetvision_core.commands.shared import GOES_ON
 from streetvision_core.errors import StoreError
 from streetvision_core.io import claims as claim_files

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streetvision_core.bundle import Evaluation, Predictor, load_bundle, verify_bundle
-from streetvision_core.bundle.recheck import moved_bundle_problems
+from streetvision_core.bundle.verify import moved_bundle_problems
 from streetvision_core.data.conditions import Conditions, ConditionsConfig
 from streetvision_core.data.decoding.decode import decode
 from streetvision_core.errors import BundleError

@@ -7,7 +7,7 @@ import pytest
 
 from streetvision_assets.definitions import defs
 from streetvision_core.bundle import load_bundle
-from streetvision_core.bundle.recheck import release_of
+from streetvision_core.bundle.verify import release_of
 from streetvision_core.cli import main
 from streetvision_core.commands.promote import promote
 from streetvision_core.data.splits import SplitsConfig

@@ -16,13 +16,13 @@ from streetvision_core.bundle import (
     verify_bundle,
 )
 from streetvision_core.bundle.layout import CARD
-from streetvision_core.bundle.recheck import moved_bundle_problems
+from streetvision_core.bundle.verify import moved_bundle_problems
 from streetvision_core.cli import main
 from streetvision_core.errors import BundleError
 from streetvision_core.escape import PARAGRAPH, for_markdown
 from streetvision_core.graph import POLICIES
 from streetvision_core.inference.predictor import ImageClassifier
-from streetvision_core.io import read_tensors
+from streetvision_core.io.tensors import read_tensors
 from streetvision_core.policies import registry
 from streetvision_core.policies.config import RecordedGate, RecordedScrc
 from streetvision_core.policies.gate import Gate, GatePolicy

@@ -11,7 +11,7 @@ from streetvision_core.bundle import Predictor, load_bundle, verify_bundle
 from streetvision_core.bundle.weights import load_weights
 from streetvision_core.errors import BundleError
 from streetvision_core.inference.predict import predict_logits
-from streetvision_core.io import read_tensors
+from streetvision_core.io.tensors import read_tensors
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.models.views import Views
 from streetvision_core.models.weights import read_state
@@ -151,7 +151,7 @@ def test_timm_opens_the_folder_and_sees_the_whole_image(bundle, config, images):
 def test_the_pipeline_of_transformers_opens_it_and_sees_the_whole_image(bundle, config, images):
     from transformers import pipeline
 
-    from streetvision_core.eval import positive_probability
+    from streetvision_core.eval.thresholds import positive_probability
 
     classify = pipeline("image-classification", model=str(bundle), device="cpu")
     whole = predict_logits(load_bundle(bundle).model, images, hub_transform(config).whole)

@@ -7,8 +7,7 @@ images, against the true log-odds. Seeds are fixed.
 import numpy as np
 import pytest
 
-from streetvision_core.eval.calibration import fit_temperature
-from streetvision_core.eval.calibrator_choice import FITS, choose_calibrator
+from streetvision_core.eval.calibration import FITS, choose_calibrator, fit_temperature
 
 DISTORTIONS = {
     "temperature": lambda true: 2.5 * true,

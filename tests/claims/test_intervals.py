@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from streetvision_core.eval import (
-    Confusion,
+from streetvision_core.eval.intervals import (
     clopper_pearson_interval,
+    difference_interval,
     mcc_group_interval,
     mcc_interval,
-    mcc_of_counts,
     rate_interval,
 )
-from streetvision_core.eval.intervals import difference_interval
+from streetvision_core.eval.metrics import Confusion, mcc_of_counts
 from streetvision_core.eval.paired import compare_decisions
 from streetvision_core.eval.reliability import (
     expected_calibration_error,

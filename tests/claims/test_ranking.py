@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from streetvision_core.eval import risk_coverage_curve
+from streetvision_core.eval.ranking import risk_coverage_curve
 from streetvision_core.eval.thresholds import positive_probability
 
 

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from streetvision_core.eval.calibrator_choice import FITS, CalibratorChoice
+from streetvision_core.eval.calibration import FITS, CalibratorChoice
 from streetvision_core.eval.ranking import rising_p_value
 from streetvision_core.eval.risk_control import one_per_group
 from streetvision_core.policies import scrc_fit

@@ -11,10 +11,10 @@ from streetvision_core.eval import (
     certify_selective_risk,
     compute_all_metrics,
     compute_mcc,
-    risk_grid,
     select_threshold_max_mcc,
 )
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
+from streetvision_core.eval.risk_control import risk_grid
 
 LABELS, DECISIONS = [1, 0, 1, 1, 0, 0, 1, 0], [1, 0, 0, 1, 1, 0, 1, 0]
 KINDS = {

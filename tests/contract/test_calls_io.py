@@ -31,12 +31,12 @@ from streetvision_core.io import (
     StepManifest,
     compute_file_sha256,
     create_step_manifest,
-    git_state,
     write_checkpoint_atomic,
     write_json_atomic,
     write_tensors_atomic,
 )
 from streetvision_core.io.atomic import AtomicStream
+from streetvision_core.io.private import git_state
 
 TORCH_ENDINGS = (".pth", ".pt", ".ckpt")
 

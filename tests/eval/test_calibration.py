@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import TEMPERATURE_BOUNDS, fit_temperature, negative_log_likelihood
+from streetvision_core.errors import DataError
+from streetvision_core.eval.calibration import TEMPERATURE_BOUNDS, fit_temperature, negative_log_likelihood
 
 
 def drawn(*, pictures, temperature, seed):
@@ -90,9 +90,3 @@ def test_what_has_no_temperature_is_refused(logits, labels, fragment):
     with pytest.raises(DataError) as caught:
         fit_temperature(logits, labels)
     assert fragment in str(caught.value)
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    with pytest.raises(ConfigError, match="positive finite temperature"):
-        negative_log_likelihood([1.0, -1.0], [1, 0], temperature)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import calibrator_choice
-from streetvision_core.eval.calibrator_choice import FITS, choose_calibrator
+from streetvision_core.eval import calibration
+from streetvision_core.eval.calibration import FITS, choose_calibrator
 from streetvision_core.eval.calibrators import METHODS
 
 
@@ -53,14 +53,14 @@ def test_no_group_is_in_two_folds(monkeypatch):
     margins, labels = draw(n=90)
     groups = np.array([f"g{i // 3}" for i in range(90)])
     seen = []
-    original = calibrator_choice.split_folds
+    original = calibration.split_folds
 
     def watched(*args, **settings):
         for fitting, judging in original(*args, **settings):
             seen.append((set(groups[fitting]), set(groups[judging])))
             yield fitting, judging
 
-    monkeypatch.setattr(calibrator_choice, "split_folds", watched)
+    monkeypatch.setattr(calibration, "split_folds", watched)
     choose_calibrator(margins, labels, groups=groups)
     assert len(seen) == 5
     assert all(not fitting & judging for fitting, judging in seen)
@@ -69,9 +69,9 @@ def test_no_group_is_in_two_folds(monkeypatch):
 
 def test_the_standard_error_is_that_of_the_mean_of_independent_groups():
     values = np.random.default_rng(0).normal(5, 2, 300)
-    alone = calibrator_choice._standard_error(values, np.arange(300))
+    alone = calibration._standard_error(values, np.arange(300))
     assert alone == pytest.approx(values.std(ddof=1) / np.sqrt(300))
-    copies = calibrator_choice._standard_error(np.repeat(values, 4), np.repeat(np.arange(300), 4))
+    copies = calibration._standard_error(np.repeat(values, 4), np.repeat(np.arange(300), 4))
     assert copies == pytest.approx(alone)
 
 

@@ -10,19 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import (
-    Confusion,
+from streetvision_core.errors import DataError
+from streetvision_core.eval.intervals import (
     Interval,
     clopper_pearson_interval,
-    confusion_by_group,
-    count_confusion,
+    difference_interval,
     mcc_group_interval,
     mcc_interval,
-    mcc_of_counts,
     rate_interval,
 )
-from streetvision_core.eval.intervals import difference_interval
+from streetvision_core.eval.metrics import Confusion, confusion_by_group, count_confusion, mcc_of_counts
 
 RATES = st.integers(1, 400).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
 COUNT = st.integers(0, 500)
@@ -190,21 +187,6 @@ def test_groups_are_counted_whole_and_every_image_once():
     assert Confusion(*counted.sum(axis=0).tolist()) == count_confusion(labels, decisions)
     assert confusion_by_group(labels, decisions).shape == (labels.size, 4)
     assert mcc_of_counts(counted.sum(axis=0)) == count_confusion(labels, decisions).mcc
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 95, float("nan")])
-def test_a_level_outside_its_range_is_refused(level):
-    counts = confusion_by_group(*sample())
-    for interval in (
-        lambda: clopper_pearson_interval(1, 9, level=level),
-        lambda: mcc_interval(Confusion(5, 5, 1, 1), level=level),
-        lambda: mcc_group_interval(counts, level=level),
-        lambda: mcc_group_interval(counts[:1], level=level),
-        lambda: rate_interval([1, 2], [9, 9], level=level),
-        lambda: rate_interval([1], [9], level=level),
-    ):
-        with pytest.raises(ConfigError, match="a level strictly between 0 and 1"):
-            interval()
 
 
 def test_groups_that_are_not_one_an_image_are_refused():

@@ -11,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streetvision_core.errors import DataError
-from streetvision_core.eval import (
-    Confusion,
-    compute_all_metrics,
-    compute_mcc,
-    count_confusion,
-    mcc_from_counts,
-)
+from streetvision_core.eval import compute_all_metrics, compute_mcc
+from streetvision_core.eval.metrics import Confusion, count_confusion, mcc_from_counts
 
 PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
 

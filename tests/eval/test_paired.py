@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from streetvision_core.errors import ConfigError, DataError
+from streetvision_core.errors import DataError
 from streetvision_core.eval.metrics import compute_mcc
 from streetvision_core.eval.paired import compare_decisions
 
@@ -163,11 +163,3 @@ def test_what_does_not_fit_is_a_paragraph(change, message):
     whole = {"labels": [0, 1], "a": ["none", "defer"], "b": ["none", "none"], "groups": ["x", "y"]}
     with pytest.raises(DataError, match=message):
         compare_decisions(**(whole | change), seed=0)
-
-
-def test_a_level_or_a_count_that_means_nothing_is_refused():
-    labels, a, b, groups = experiment()
-    with pytest.raises(ConfigError, match="level"):
-        compare_decisions(labels, a, b, groups, seed=0, level=1.0)
-    with pytest.raises(ConfigError, match="exchange"):
-        compare_decisions(labels, a, b, groups, seed=0, swaps=0)

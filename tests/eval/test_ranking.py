@@ -11,18 +11,15 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import (
-    auroc,
-    average_precision,
+from streetvision_core.errors import DataError
+from streetvision_core.eval.ranking import auroc, average_precision, risk_coverage_curve
+from streetvision_core.eval.reliability import (
     brier_score,
     expected_calibration_error,
     maximum_calibration_error,
     reliability_bins,
-    risk_coverage_curve,
-    selective_sweep,
 )
-from streetvision_core.eval.selective import margin_confidence
+from streetvision_core.eval.selective import margin_confidence, selective_sweep
 
 SCORES = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1))
 SAMPLES = st.lists(st.tuples(SCORES, st.integers(0, 1)), min_size=1, max_size=60)
@@ -178,11 +175,6 @@ def test_too_sure_is_a_calibration_error_of_how_much_too_sure():
     bins = reliability_bins(np.full(1000, 0.9), labels)
     assert expected_calibration_error(bins) == pytest.approx(0.2)
     assert maximum_calibration_error(bins) == pytest.approx(0.2)
-
-
-def test_no_bins_are_refused():
-    with pytest.raises(ConfigError, match="at least one bin"):
-        reliability_bins([0.5], [1], bins=0)
 
 
 @pytest.mark.parametrize("figure", [auroc, average_precision, risk_coverage_curve])

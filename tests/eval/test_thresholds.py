@@ -11,15 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from streetvision_core.errors import ConfigError, DataError
-from streetvision_core.eval import (
-    compute_mcc,
-    count_confusion,
-    mcc_curve,
-    positive_probability,
-    scan_grid,
-    scan_thresholds,
-    select_threshold_max_mcc,
-)
+from streetvision_core.eval import compute_mcc, select_threshold_max_mcc
+from streetvision_core.eval.metrics import count_confusion
+from streetvision_core.eval.thresholds import mcc_curve, positive_probability, scan_grid, scan_thresholds
 
 # Few values, so that scores repeat; neighbouring floats; and everything between.
 SCORES = st.one_of(

@@ -8,7 +8,8 @@ import pytest
 
 from streetvision_core.cli import main
 from streetvision_core.history.lineage import chain_in_store, chain_of_folder, mermaid_text
-from streetvision_core.io import StepManifest, environment
+from streetvision_core.io import StepManifest
+from streetvision_core.io.private import environment
 from tests.history.conftest import FIRST, SECOND
 from tests.history.made import CHAIN, damage, make
 

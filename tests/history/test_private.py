@@ -8,7 +8,7 @@ import pytest
 from streetvision_core.cli import main
 from streetvision_core.history.remove import collect
 from streetvision_core.history.verify import verify_everything
-from streetvision_core.io import environment
+from streetvision_core.io.private import environment
 from tests.history.conftest import FIRST
 from tests.history.made import make
 

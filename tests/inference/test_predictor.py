@@ -11,7 +11,7 @@ from streetvision_core.bundle import Predictor
 from streetvision_core.errors import BundleError, DataError
 from streetvision_core.inference.predictor import BATCH_SIZE
 from streetvision_core.inference.reproduce import TOLERANCE
-from streetvision_core.io import read_tensors
+from streetvision_core.io.tensors import read_tensors
 from tests.bundle.chain import copy, read_thresholds
 
 

@@ -11,8 +11,7 @@ import pytest
 from streetvision_core.errors import StoreError
 from streetvision_core.history.scan import run_ids
 from streetvision_core.io import ArtifactStore, write_file_atomic
-from streetvision_core.io.claims import abandoned, claim, clear_abandoned, release
-from streetvision_core.io.progress import forget_progress
+from streetvision_core.io.claims import abandoned, claim, clear_abandoned, forget_progress, release
 from tests.io.test_store import FILES, publish
 
 STAGES = """

@@ -12,9 +12,16 @@ from pydantic import Field
 
 from streetvision_core.data.config import SourceConfig
 from streetvision_core.errors import IntegrityError, SchemaError, StoreError
-from streetvision_core.io import ArtifactStore, PrivateRecord, bytes_digest, environment
+from streetvision_core.io import ArtifactStore, PrivateRecord, bytes_digest
 from streetvision_core.io.manifest import StepManifest, read_fields
-from streetvision_core.io.private import HIDDEN, local_path, local_paths, part_config, read_private
+from streetvision_core.io.private import (
+    HIDDEN,
+    environment,
+    local_path,
+    local_paths,
+    part_config,
+    read_private,
+)
 from streetvision_core.models.config import BackboneConfig
 from tests.io.test_store import publish
 from tests.io.test_take_over import take_over

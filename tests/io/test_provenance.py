@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from streetvision_core.io import GitState, environment, git_state
+from streetvision_core.io.private import GitState, environment, git_state
 
 
 def _git(directory, *arguments):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from safetensors import safe_open
 
-from streetvision_core.io import read_tensors, tensors_bytes, write_tensors_atomic
+from streetvision_core.io import tensors_bytes, write_tensors_atomic
+from streetvision_core.io.tensors import read_tensors
 
 DTYPES = [np.bool_, np.uint8, np.int8, np.int16, np.float16, np.int32, np.float32, np.int64, np.float64]
 ARRAYS = st.sampled_from(DTYPES).flatmap(

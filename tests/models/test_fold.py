@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.eval import positive_probability
+from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.models import fold_operating_point
 
 ARCHITECTURES = ("mobilenetv3_small_050", "test_vit", "test_resnet")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from streetvision_core.eval import positive_probability
+from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.inference.predict import predict_logits
 from streetvision_core.models import LABEL_NAMES, build_classifier, hub_config, load_classifier
 from streetvision_core.models.preprocessing import eval_transform

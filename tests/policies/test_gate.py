@@ -12,11 +12,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval import scan_margins
 from streetvision_core.eval.bootstrap import compare_augrc
 from streetvision_core.eval.decisions import Policy, answers, freeze_operating_point
 from streetvision_core.eval.ranking import risk_coverage_curve
-from streetvision_core.policies import gate_crossfit, gate_fit
+from streetvision_core.eval.thresholds import scan_margins
+from streetvision_core.policies import gate_fit, gate_head
 from streetvision_core.policies.config import RecordedGate
 from streetvision_core.policies.gate import GATE_NAME, Gate, GatePolicy
 from streetvision_core.policies.gate_fit import (
@@ -209,13 +209,13 @@ def test_both_augrcs_are_those_of_the_curve_over_a_cross_fit_in_plain_loops(tell
 def test_no_group_is_in_two_folds(monkeypatch):
     select, extras, reference = draw(together=3)
     groups, dealt = np.array(select.groups), []
-    original = gate_crossfit.deal_folds
+    original = gate_head.deal_folds
 
     def watched(*args, **settings):
         dealt.append(original(*args, **settings))
         return dealt[-1]
 
-    monkeypatch.setattr(gate_crossfit, "deal_folds", watched)
+    monkeypatch.setattr(gate_head, "deal_folds", watched)
     fit(select, extras, reference)
     (fold,) = dealt
     assert np.unique(fold).tolist() == list(range(5))

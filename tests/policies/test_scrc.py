@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta, binom
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval.calibrator_choice import choose_calibrator
+from streetvision_core.eval.calibration import choose_calibrator
 from streetvision_core.eval.calibrators import METHODS, calibrator_from_json
 from streetvision_core.eval.decisions import Policy, freeze_operating_point
 from streetvision_core.eval.risk_control import BETWEEN, one_per_group
@@ -643,7 +643,7 @@ def test_a_calibrator_that_is_none_is_refused_even_with_its_own_digest(certified
     content["calibrator"] = {"method": "temperature", "temperature": -1.0}
     changed = digests(certified.point, content["calibrator"], certified.certificates)
     content["frozen"] = changed.model_dump()
-    with pytest.raises(SchemaError, match="positive temperature"):
+    with pytest.raises(SchemaError, match="temperature: Input should be greater than 0"):
         ScrcPolicy.from_json(content, where="here")
 
 

@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 from streetvision_core.errors import DataError, SchemaError
-from streetvision_core.eval import (
-    compute_mcc,
-    fit_temperature,
-    positive_probability,
-    select_threshold_max_mcc,
-)
+from streetvision_core.eval import compute_mcc, select_threshold_max_mcc
+from streetvision_core.eval.calibration import fit_temperature
 from streetvision_core.eval.decisions import decisions
-from streetvision_core.eval.thresholds import scan_margins
+from streetvision_core.eval.thresholds import positive_probability, scan_margins
 from streetvision_core.io import ArtifactStore
 from streetvision_core.policies.config import RecordedThresholds
 from streetvision_core.policies.threshold import (

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from streetvision_core.errors import DataError
-from streetvision_core.eval import Confusion, positive_probability, selective_sweep
+from streetvision_core.eval.metrics import Confusion
+from streetvision_core.eval.selective import selective_sweep
+from streetvision_core.eval.thresholds import positive_probability
 from streetvision_core.report.plots import (
     plot_confusion_matrix,
     plot_mcc_curve,

@@ -12,7 +12,8 @@ import torch
 from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import DataError, IntegrityError, TrainingError
-from streetvision_core.eval import compute_mcc, negative_log_likelihood
+from streetvision_core.eval import compute_mcc
+from streetvision_core.eval.calibration import negative_log_likelihood
 from streetvision_core.models.weights import read_state
 from streetvision_core.training import Checkpoint, loop, pixels, predict_role
 from tests.training.toy import fit, make_backbone, make_toy, publish, stage

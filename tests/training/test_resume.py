@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from streetvision_core.io.progress import forget_progress
+from streetvision_core.io.claims import forget_progress
 from streetvision_core.training import loop, module, pixels
 from streetvision_core.training.data import EpochBatches
 from streetvision_core.training.loop import BestEpoch
@@ -232,7 +232,7 @@ def test_a_run_that_waits_survives_that_the_directory_is_forgotten(resume, notic
 
 def test_forgetting_loads_neither_torch_nor_lightning():
     code = (
-        "import sys; from streetvision_core.io.progress import forget_progress;"
+        "import sys; from streetvision_core.io.claims import forget_progress;"
         "print(*{'torch', 'lightning', 'timm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,22 +10,13 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from streetvision_core.bundle.onnx.specification import (
-    DECISION,
-    LOGITS,
-    METADATA,
-    OPSET,
-    PIXELS,
-    PROBABILITY,
-    Answers,
-)
+from streetvision_core.bundle.onnx import specification as spec
 from streetvision_core.errors import BundleError
 from streetvision_core.models.views import MAX, TOP_K
 
 if TYPE_CHECKING:
     import torch
 
-    from streetvision_core.bundle.onnx.specification import Specification
     from streetvision_core.inference.predictor import Predictor
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.models.views import Views
@@ -33,7 +24,7 @@ if TYPE_CHECKING:
 _BESIDE = ("metadata_props", "doc_string")  # where torch writes of the source code
 
 
-def onnx_bytes(predictor: Predictor, specification: Specification) -> bytes:
+def onnx_bytes(predictor: Predictor, specification: spec.Specification) -> bytes:
     """Return `model.onnx` for a predictor; needs the extra `onnx`.
 
     Raises:
@@ -42,17 +33,17 @@ def onnx_bytes(predictor: Predictor, specification: Specification) -> bytes:
     import torch
 
     network = _network(predictor, specification.answers)
-    outputs = [LOGITS, PROBABILITY, *([DECISION] if specification.answers else [])]
+    outputs = [spec.LOGITS, spec.PROBABILITY, *([spec.DECISION] if specification.answers else [])]
     # Two images: of one torch would take the number for a constant.
     example = torch.zeros((2, *map(int, specification.shape[1:])), dtype=torch.uint8)
     try:
         program = torch.onnx.export(
             network,
             (example,),
-            input_names=[PIXELS],
+            input_names=[spec.PIXELS],
             output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
+            opset_version=spec.OPSET,
             verbose=False,
         )
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
@@ -67,7 +58,7 @@ def onnx_bytes(predictor: Predictor, specification: Specification) -> bytes:
     _strip(model.graph)
     for each in _BESIDE:
         model.ClearField(each)
-    model.metadata_props.add(key=METADATA, value=specification.to_bytes().decode())
+    model.metadata_props.add(key=spec.METADATA, value=specification.to_bytes().decode())
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -90,7 +81,7 @@ def _strip(graph: Any) -> None:
                 _strip(attribute.g)
 
 
-def _network(predictor: Predictor, answers: Answers | None) -> torch.nn.Module:
+def _network(predictor: Predictor, answers: spec.Answers | None) -> torch.nn.Module:
     import torch
 
     from streetvision_core.models.classifier import classifier_name
@@ -137,7 +128,7 @@ def _pool(logits: torch.Tensor, features: torch.Tensor, views: Views | None) -> 
     return (logits * (before < number)[:, :, None]).sum(dim=1) / number
 
 
-def _decide(margins: torch.Tensor, answers: Answers) -> torch.Tensor:
+def _decide(margins: torch.Tensor, answers: spec.Answers) -> torch.Tensor:
     """Return 0 (none), 1 (roadwork) or 2 (deferred) for margins [N]."""
     import torch
 

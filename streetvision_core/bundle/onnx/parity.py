@@ -11,14 +11,7 @@ import numpy as np
 from streetvision_core.bundle.golden import golden_images
 from streetvision_core.bundle.layout import ONNX
 from streetvision_core.bundle.onnx.extra import has_runtime
-from streetvision_core.bundle.onnx.specification import (
-    DECISION,
-    LOGITS,
-    PARITY,
-    PIXELS,
-    PROBABILITY,
-    Parity,
-)
+from streetvision_core.bundle.onnx.specification import DECISION, LOGITS, PARITY, PIXELS, PROBABILITY, Parity
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.decisions import DECISIONS
 from streetvision_core.eval.thresholds import positive_probability

@@ -19,7 +19,6 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from streetvision_core.bundle.layout import LABELS
-from streetvision_core.io import json_bytes
 from streetvision_core.io.manifest import Sha256
 from streetvision_core.io.records import Record
 from streetvision_core.models.views import find_views
@@ -103,10 +102,6 @@ class Specification(Record):
     std: tuple[FiniteFloat, ...]
     answers: Answers | None
 
-    def to_bytes(self) -> bytes:
-        """Return the canonical JSON of it, as it stands in the metadata."""
-        return json_bytes(self.model_dump(mode="json"))
-
 
 class Parity(Record):
     """The largest differences between ONNX Runtime and the predictor, on so many images of val_test.
@@ -129,10 +124,6 @@ class OnnxRecord(Record):
     parity: Parity
     made_with: dict[str, str]
 
-    def to_bytes(self) -> bytes:
-        """Return the canonical JSON of it."""
-        return json_bytes(self.model_dump(mode="json"))
-
 
 def specify(config: Mapping[str, Any], policy: Policy, *, weights_sha256: str) -> Specification:
     """Return the specification of a bundle's `config`, its policy and its weights."""
@@ -148,10 +139,7 @@ def specify(config: Mapping[str, Any], policy: Policy, *, weights_sha256: str) -
         shape=("batch", *((views.count,) if views else ()), 3, height, width),
         views=Cells(grid=views.grid, overlap=views.overlap) if views else None,
         resize=Resize(
-            mode="fill" if fills else mode,
-            height=scaled[0],
-            width=scaled[1],
-            filter=given["interpolation"],
+            mode="fill" if fills else mode, height=scaled[0], width=scaled[1], filter=given["interpolation"]
         ),
         crop=Crop(height=height, width=width, fill=(red, green, blue) if mode == "fit" else None),
         mean=tuple(map(float, given["mean"])),

@@ -20,7 +20,6 @@ from pydantic import Field, model_validator
 
 from streetvision_core.errors import DataError
 from streetvision_core.eval.risk_control import one_per_group
-from streetvision_core.io import json_bytes
 from streetvision_core.io.records import Record
 
 if TYPE_CHECKING:
@@ -73,10 +72,6 @@ class Reference(Record):
         sample = np.array(self.sample, dtype=np.float64)
         sample[:, 0] = sample[:, 0] / point.temperature - point.shift
         return sample
-
-    def to_bytes(self) -> bytes:
-        """Return the canonical bytes of the record."""
-        return json_bytes(self.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)
@@ -140,17 +135,10 @@ def compare_samples(reference: Floats, new: Floats, *, level: float = LEVEL) -> 
     """Compare two samples, [n, 1 + k] and [m, 1 + k]: the margin first, then the projections.
 
     Raises:
-        DataError: fewer than `LEAST` images in either, or other columns.
+        DataError: fewer than `LEAST` images in either.
     """
     from scipy.stats import ks_2samp
 
-    if reference.ndim != 2 or new.ndim != 2 or reference.shape[1] != new.shape[1]:
-        raise DataError(
-            f"as many columns as the reference has, {reference.shape[1:]}",
-            f"{new.shape[1:]}",
-            "drift",
-            "Measure both with the same bundle.",
-        )
     if min(len(reference), len(new)) < LEAST:
         few = "images of more groups" if len(new) < LEAST else "a bundle whose val_calib has more groups"
         raise DataError(

@@ -1,6 +1,6 @@
 """The folds that a killed cross-validation had judged, so that the next run does not train them again.
 
-They lie in the directory of progress of the step (`io/progress.py`), which belongs to one step key, under its
+They lie in the directory of progress of the step (`io/claims.py`), which belongs to one step key, under its
 lock: `<training>-<sha256>.safetensors`, named by the images that were trained on and judged, and by its own
 bytes. A file of other bytes than its name says is not used.
 """
