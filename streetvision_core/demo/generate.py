@@ -44,16 +44,11 @@ def draw_images(config: Drawing, *, workers: int = 2) -> Iterator[DemoImage]:
     """
     plan = list(enumerate(plan_sequences(config.pictures, seed=config.seed)))
     batches = [plan[start : start + _BATCH] for start in range(0, len(plan), _BATCH)]
-    if workers == 1 or len(batches) == 1:
-        for batch in batches:
-            yield from _draw_batch(batch, seed=config.seed, size=config.size)
-        return
     from joblib import Parallel, delayed
 
-    parallel = Parallel(n_jobs=workers, return_as="generator")
-    for images in parallel(
-        delayed(_draw_batch)(batch, seed=config.seed, size=config.size) for batch in batches
-    ):
+    parallel = Parallel(n_jobs=min(workers, len(batches)), return_as="generator")
+    draw = delayed(_draw_batch)
+    for images in parallel(draw(batch, seed=config.seed, size=config.size) for batch in batches):
         yield from images
 
 
