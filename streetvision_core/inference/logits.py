@@ -196,15 +196,6 @@ def groups_of(names: Sequence[str], index: ImageIndex) -> tuple[str, ...]:
     return tuple(image.group for image in _images_of(names, index))
 
 
-def digests_of(names: Sequence[str], index: ImageIndex) -> list[str]:
-    """Return the SHA-256 (hex) of each named image's bytes.
-
-    Raises:
-        DataError: the index does not hold an image.
-    """
-    return [image.sha256 for image in _images_of(names, index)]
-
-
 def predict_role(
     checkpoint: TrainedClassifier,
     names: Sequence[str],
@@ -220,7 +211,7 @@ def predict_role(
     Args:
         checkpoint: The classifier.
         names: The images, in the order of the result.
-        index: Holds their labels, groups and digests.
+        index: Holds their labels and groups.
         images: Reads them; under its conditions they are seen.
         device: Another device.
         cache: Where features of images are kept (`cached_features`): one that is there is not computed
@@ -234,16 +225,8 @@ def predict_role(
     from streetvision_core.inference.cached_features import gives_features, measure_images
 
     labels, groups = labels_of(names, index), groups_of(names, index)
-    measured = measure_images(
-        checkpoint,
-        names,
-        digests=digests_of(names, index),
-        read=images.read,
-        cache=cache,
-        features=projected and gives_features(checkpoint),
-        conditions=images.conditions,
-        device=device,
-    )
+    wanted = projected and gives_features(checkpoint)
+    measured = measure_images(checkpoint, names, images, cache=cache, features=wanted, device=device)
     rows = measured.extras.get("features")
     projections = None if rows is None else project(rows, seed=SEED)
     return Logits(tuple(names), measured.logits, np.array(labels, dtype=np.int64), groups, projections)

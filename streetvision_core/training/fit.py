@@ -138,7 +138,6 @@ def fit_classifier(
             names=splits.roles,
             labels=labels,
             groups=groups_of(splits.roles["val_select"], index),
-            digests={image.name: image.sha256 for image in index.pictures},
             reader=images,
             config=recipe,
             directory=folders.staging,
@@ -156,7 +155,6 @@ class _Task:
     names: Mapping[str, Sequence[str]]
     labels: Mapping[str, list[int]]
     groups: tuple[str, ...]
-    digests: Mapping[str, str]
     reader: ImageReader
     config: TrainingConfig
     directory: Path
@@ -221,13 +219,7 @@ def _fit_probe(task: _Task, saving: Saving) -> Checkpoint:
 def _freeze(task: _Task) -> FrozenBackbone:
     from streetvision_core.training.frozen import FrozenBackbone
 
-    return FrozenBackbone(
-        task.backbone,
-        config=task.config,
-        reader=task.reader,
-        digests=task.digests,
-        cache=task.features,
-    )
+    return FrozenBackbone(task.backbone, config=task.config, reader=task.reader, cache=task.features)
 
 
 def _train_probe(

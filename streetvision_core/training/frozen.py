@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import ConfigError
-from streetvision_core.inference.cached_features import (
-    NamedImages,
-    conditioned_crop,
-    conditioned_view,
-    feature_key,
-    image_features,
-)
+from streetvision_core.inference.cached_features import feature_key, image_features
 from streetvision_core.models import build_classifier, hub_config
 from streetvision_core.models.classifier import classifier_name
 from streetvision_core.models.head import head_layers
@@ -20,7 +13,7 @@ from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.models.views import make_views
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from streetvision_core.data.decoding.decode import ImageReader
@@ -39,32 +32,23 @@ class FrozenBackbone:
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        *,
-        config: TrainingConfig,
-        reader: ImageReader,
-        digests: Mapping[str, str],
-        cache: Path,
+        self, backbone: Backbone, *, config: TrainingConfig, reader: ImageReader, cache: Path
     ) -> None:
         self._model = build_classifier(backbone)
         self.classifier = classifier_name(self._model)
         layers = head_layers(self._model.get_classifier())
         if not layers:
-            raise ConfigError(
-                "an architecture whose classifier is a linear layer",
-                f"a {type(self._model.get_classifier()).__name__}",
-                backbone.architecture,
-                "Choose another architecture for a probe, or train it with method: finetune.",
-            )
+            raise _no_features(f"a {type(self._model.get_classifier()).__name__}", backbone)
         width = layers[0].in_features
         self.views = make_views(config.views, attention=(0.0,) * (width + 1))
         self._transform = eval_transform(backbone.pretrained_cfg, views=self.views)
         self._reader = reader
-        self._digests = digests
         self._cache = cache
         # Once for all roles and views: it hashes the weights.
-        self._key = feature_key(self._model, self._transform, config=hub_config(backbone))
+        key = feature_key(self._model, self._transform, config=hub_config(backbone))
+        if key is None:
+            raise _no_features("one whose features are not all that its logits are made of", backbone)
+        self._key = key
 
     def features(self, names: Sequence[str], *, draw: int = 0) -> Features:
         """Return the features of images in their order; of many views [V, D] an image, else [D].
@@ -73,14 +57,14 @@ class FrozenBackbone:
             names: The images.
             draw: Which draw of each under the conditions.
         """
-        conditions, transform = self._reader.conditions, self._transform
         return image_features(
             self._model,
-            NamedImages(names, [self._digests[name] for name in names], self._reader.read),
-            transform=transform,
-            key=replace(self._key, view=conditioned_view(conditions, draw=draw)),
-            crop=conditioned_crop(transform, conditions, draw=draw),
+            names,
+            self._reader,
+            transform=self._transform,
+            key=self._key,
             cache=self._cache,
+            draw=draw,
         )
 
     def train_views(self, names: Sequence[str]) -> list[Features]:
@@ -88,3 +72,12 @@ class FrozenBackbone:
         conditions = self._reader.conditions
         drawn = conditions is not None and not conditions.is_as_is
         return [self.features(names, draw=draw) for draw in (range(1, TRAIN_DRAWS + 1) if drawn else [0])]
+
+
+def _no_features(found: str, backbone: Backbone) -> ConfigError:
+    return ConfigError(
+        "an architecture whose classifier is a linear layer",
+        found,
+        backbone.architecture,
+        "Choose another architecture for a probe, or train it with method: finetune.",
+    )

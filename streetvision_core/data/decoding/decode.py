@@ -306,17 +306,21 @@ class ImageReader:
             DataError: the index has no such image, or it can no longer be read.
             IntegrityError: its bytes are not those that were indexed.
         """
-        if name not in self._digests:
-            raise DataError(
-                "an image of the index", "a name it does not hold", name, "Materialize images again."
-            )
-        data = self._source.read(name)
+        indexed, data = self.sha256(name), self._source.read(name)
         digest = hashlib.sha256(data).hexdigest()
-        if digest != self._digests[name]:
+        if digest != indexed:
             raise IntegrityError(
-                f"the image {name} with SHA-256 {self._digests[name]}",
+                f"the image {name} with SHA-256 {indexed}",
                 f"other bytes, with SHA-256 {digest}",
                 self._source.describe(),
                 "Restore the image, or materialize images and all after it with reuse: false.",
             )
         return data
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 (hex) that one image was indexed with; raises DataError where it was not."""
+        if name not in self._digests:
+            raise DataError(
+                "an image of the index", "a name it does not hold", name, "Materialize images again."
+            )
+        return self._digests[name]
