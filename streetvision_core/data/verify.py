@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from streetvision_core.data.corrections import not_to_be_corrected
 from streetvision_core.data.duplicates import near_duplicates
 from streetvision_core.data.labels import LABEL_NAMES
-from streetvision_core.data.splits import BY_SHA256, CLASSES, NAMED, Splits, renamed
+from streetvision_core.data.splits import BY_SHA256, CLASSES, NAMED, Splits, SplitsConfig, renamed
 from streetvision_core.graph import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from streetvision_core.data.index import ImageIndex
-    from streetvision_core.data.splits import SplitsConfig
     from streetvision_core.io import PublishedArtifact
 
 
@@ -86,10 +85,7 @@ def _wrong_corrections(index: ImageIndex, splits: Splits) -> Iterator[str]:
 
 
 def _crossings(
-    index: ImageIndex,
-    roles_of: Mapping[str, list[str]],
-    group_of: Mapping[str, str],
-    max_distance: int,
+    index: ImageIndex, roles_of: Mapping[str, list[str]], group_of: Mapping[str, str], max_distance: int
 ) -> Iterator[str]:
     images = index.pictures
     groups = [one.group for one in images]

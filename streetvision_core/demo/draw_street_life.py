@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from streetvision_core.demo.dice import colours
+from streetvision_core.demo.dice import Colour, colours
 from streetvision_core.demo.draw_works import BLACK, RUBBER, stand_of
 
 if TYPE_CHECKING:
     from streetvision_core.demo.canvas import Canvas
-    from streetvision_core.demo.dice import Colour
     from streetvision_core.demo.scene import Thing
 
 SKINS = colours("e0b292 b07a58 764e3a eec8ac")

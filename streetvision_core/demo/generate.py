@@ -1,19 +1,28 @@
-"""All demo images, drawn by several processes, handed over in the order of their names.
+"""All demo images, drawn by several processes, and the file of them in the hub's image layout.
 
 Sequences are dealt out in small batches. Each depends on the seed and its own number alone, so the
 bytes do not depend on how many workers there are or on who finishes first.
+
+The file is one Parquet file, so that the demo goes the way of real data. Columns: `image` struct<bytes,
+path>, `label` int64 (1 is Roadwork), `video_info` struct<vid_id>, then the attributes as strings. Rows are
+written as they are drawn, so memory stays small. The bytes are JPEGs already, therefore nothing is
+compressed. The same configuration and the same pyarrow give the same file. It is not written atomically: the
+caller hands over a path nobody reads yet.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streetvision_core.demo.sequence import DemoImage, draw_sequence, plan_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-_BATCH = 24
+ATTRIBUTES = ("time_of_day", "weather", "ambiguous")
+_BATCH, _ROW_GROUP = 24, 256
 
 
 class Drawing(Protocol):
@@ -56,3 +65,31 @@ def _draw_batch(batch: Sequence[tuple[int, int]], *, seed: int, size: int) -> li
     return [
         image for number, frames in batch for image in draw_sequence(number, frames, seed=seed, size=size)
     ]
+
+
+def write_demo(config: Drawing, path: str | Path, *, workers: int = 2) -> None:
+    """Draw the demo images into one Parquet file at exactly this path."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            ("label", pa.int64()),
+            ("video_info", pa.struct([("vid_id", pa.string())])),
+            *((attribute, pa.string()) for attribute in ATTRIBUTES),
+        ]
+    )
+    with pq.ParquetWriter(path, schema, compression="none", write_statistics=False) as writer:
+        images = draw_images(config, workers=workers)
+        while rows := [_row(image) for image in islice(images, _ROW_GROUP)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _row(image: DemoImage) -> dict[str, Any]:
+    return {
+        "image": {"bytes": image.jpeg, "path": image.name},
+        "label": image.label,
+        "video_info": {"vid_id": image.group},
+        **image.attributes,
+    }

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.demo.dice import colours
+from streetvision_core.demo.dice import Colour, Dice, colours
 from streetvision_core.demo.scene import GREENS, Road, Thing
 
 if TYPE_CHECKING:
     from streetvision_core.demo.canvas import Camera
-    from streetvision_core.demo.dice import Colour, Dice
 
 ORANGES = colours("f0681a e8561e f68022 de4a24")
 YELLOWS = colours("f0bc1e eaa822 e2c434")

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streetvision_core.demo.canvas import Camera
-from streetvision_core.demo.dice import colours
+from streetvision_core.demo.dice import Colour, Dice, colours
 
 if TYPE_CHECKING:
-    from streetvision_core.demo.dice import Colour, Dice
     from streetvision_core.demo.light import Light
 
 SETTINGS = ("residential", "residential", "city", "city", "country", "highway")

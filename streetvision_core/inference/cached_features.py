@@ -27,9 +27,9 @@ import torch
 
 from streetvision_core.data.decoding import decode as decoding
 from streetvision_core.data.decoding import jpeg
-from streetvision_core.data.decoding.decode import decode
+from streetvision_core.data.decoding.ahead import run_ahead
+from streetvision_core.data.decoding.decode import ImageReader, decode
 from streetvision_core.inference import features, predict
-from streetvision_core.inference.ahead import run_ahead
 from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 from streetvision_core.inference.features import batch_features, classify_features, find_row_shape
 from streetvision_core.inference.predict import (
@@ -44,7 +44,7 @@ from streetvision_core.inference.predict import (
 from streetvision_core.io.encode import bytes_digest, json_bytes
 from streetvision_core.models import pooling, preprocessing, views
 from streetvision_core.models.pooling import pool_features, pool_logits
-from streetvision_core.models.preprocessing import hub_transform
+from streetvision_core.models.preprocessing import Preprocessing, hub_transform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,9 +52,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.data.conditions import Conditions
-    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.inference.logits import TrainedClassifier
-    from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.models.views import Views
 
 FLOAT32 = "float32"

@@ -302,9 +302,5 @@ def _write_shard(directory: Path, rows: npt.NDArray[Any]) -> Path:
 
 
 def _no_row(directory: Path) -> MissingArtifactError:
-    return MissingArtifactError(
-        "features of every image that was asked for",
-        "some without",
-        directory,
-        "They were removed meanwhile; run the step again, it computes them.",
-    )
+    found, action = "some without", "They were removed meanwhile; run the step again, it computes them."
+    return MissingArtifactError("features of every image that was asked for", found, directory, action)

@@ -17,8 +17,8 @@ from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import mcc_group_interval
 from streetvision_core.eval.metrics import compute_all_metrics, confusion_by_group
-from streetvision_core.eval.use.drift import DRIFT_NAME, SEED, project, reference_of
-from streetvision_core.io import Artifact, json_bytes, tensors_bytes
+from streetvision_core.eval.use.drift import DRIFT_NAME, SEED, Reference, project, reference_of
+from streetvision_core.io import Artifact, PublishedArtifact, StagedFile, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from streetvision_core.data import ImageIndex
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import IndexedImage
-    from streetvision_core.eval.use.drift import Reference
-    from streetvision_core.io import PublishedArtifact, StagedFile
 
 TENSORS_NAME = "logits.safetensors"
 IDS_NAME = "ids.json"
@@ -236,10 +234,7 @@ def _images_of(names: Sequence[str], index: ImageIndex) -> list[IndexedImage]:
     known = {image.name: image for image in index.pictures}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise DataError(
-            "images of the index",
-            f"{len(unknown)} that it does not hold, {unknown[0]!r} for instance",
-            "the splits",
-            "Materialize splits again; they were made from another index.",
-        )
+        found = f"{len(unknown)} that it does not hold, {unknown[0]!r} for instance"
+        action = "Materialize splits again; they were made from another index."
+        raise DataError("images of the index", found, "the splits", action)
     return [known[name] for name in names]

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from streetvision_core.data.conditions import CAMERA, Conditions
+from streetvision_core.data.decoding.ahead import run_ahead
 from streetvision_core.data.decoding.decode import ImageReader, decode
 from streetvision_core.errors import IntegrityError
 from streetvision_core.eval.use.drift import DIRECTIONS
 from streetvision_core.inference import cached_features as features
 from streetvision_core.inference import features as model_features
-from streetvision_core.inference.ahead import run_ahead
 from streetvision_core.inference.cached_features import body_digest, measure_images
 from streetvision_core.inference.features import classify_features, find_row_shape
 from streetvision_core.inference.logits import predict_role
