@@ -61,7 +61,7 @@ def make_ours(pictures: list[bytes], crop_pct: float) -> Callable[[int], torch.T
     )
     names = [str(number) for number in range(len(pictures))]
     decoded = DecodedImages(Bytes(pictures), names, side=transform.resized_side, cache_bytes=0)
-    return lambda number: transform.pixels(decoded[number])
+    return lambda number: transform.pixels(decoded.load([number])[0])
 
 
 def make_theirs(pictures: list[bytes], crop_pct: float) -> Callable[[int], torch.Tensor]:

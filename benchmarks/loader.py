@@ -25,7 +25,8 @@ from PIL import Image
 from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, open_features
 from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training import TrainingConfig
-from streetvision_core.training.data import DecodedImages, EpochBatches, make_train_loader
+from streetvision_core.training.augmentation import make_augmentation
+from streetvision_core.training.data import AugmentedImages, DecodedImages, EpochBatches, make_loader
 from streetvision_core.training.probe import spread_of
 
 if TYPE_CHECKING:
@@ -77,12 +78,10 @@ def measure_loader(count: int) -> list[Row]:
     names = [f"video-{number // 100:06d}/frame-{number:09d}.jpg" for number in range(count)]
     labels = [number % 2 for number in range(count)]
     rows = [memory.row("loader: names and labels")]
-    config = TrainingConfig(batch_size=BATCH)
     decoded = DecodedImages(OnePicture(), names, side=64, cache_bytes=0)
     batches = EpochBatches(count, batch_size=BATCH, seed=0)
-    loader = make_train_loader(
-        decoded, labels, transform=eval_transform(CFG), config=config, batches=batches, workers=0
-    )
+    augment = make_augmentation(TrainingConfig().augmentation, transform=eval_transform(CFG))
+    loader = make_loader(AugmentedImages(decoded, labels, augment=augment, seed=0), batches, workers=0)
     for epoch in (0, 1):
         batches.set_epoch(epoch)
         take(iter(loader))

@@ -20,8 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.index import ImageIndex, contradicting
+from streetvision_core.data.index import ImageIndex, IndexedImage, contradicting
 from streetvision_core.data.labels import LABEL_NAMES, PANDAS_ADVICE, fold, label_meanings
+from streetvision_core.data.sources.rules import check_columns, columns_in_words
 from streetvision_core.data.sources.table import column_key, read_table
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.escape import from_csv
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from streetvision_core.data.index import IndexedImage
 
 NAME, LABEL, CORRECTED = "name", "label", "corrected_label"
 CONTRADICTED, BLIND = "corrections", "blind_corrections"
@@ -61,18 +61,13 @@ def read_corrections(path: Path, known: Mapping[str, IndexedImage]) -> Iterator[
     """
     where = str(path)
     if not path.is_file():
-        raise ConfigError(
-            "a CSV file of reviewed labels", "no file", where, "Correct the path, or leave it out."
-        )
+        action = "Correct the path, or leave it out."
+        raise ConfigError("a CSV file of reviewed labels", "no file", where, action)
     table = read_table(path, wanted=(NAME, LABEL, CORRECTED), where=where)
     places = {column_key(name): place for place, name in enumerate(table.header)}
-    if missing := [name for name in (NAME, LABEL, CORRECTED) if name not in places]:
-        raise DataError(
-            f"the columns {NAME}, {LABEL} and {CORRECTED}",
-            f"no column {missing[0]}",
-            where,
-            "Fill in the review.csv of label_audit, or write a file with these columns.",
-        )
+    missing = [name for name in (NAME, LABEL, CORRECTED) if name not in places]
+    action = "Fill in the review.csv of label_audit, or write a file with these columns."
+    check_columns((NAME, LABEL, CORRECTED), missing, columns_in_words(table.header), where, action=action)
     for line, row in zip(table.lines, table.rows, strict=True):
         name, listed, corrected = (row[places[column]] for column in (NAME, LABEL, CORRECTED))
         if not corrected.strip():
@@ -104,19 +99,14 @@ def apply_corrections(index: ImageIndex, files: Mapping[str, Path]) -> ImageInde
         for row in read_corrections(path, known):
             _check_listed(row, known[row.name].label, str(path))
             if seen.setdefault(row.name, row.label) != row.label:
-                raise DataError(
-                    "one corrected label for an image", f"both for {row.name}", str(path), "Keep one of them."
-                )
+                both = f"both for {row.name}"
+                raise DataError("one corrected label for an image", both, str(path), "Keep one of them.")
             if row.label != known[row.name].label:
                 corrected[row.name] = replace(known[row.name], label=row.label, corrected=review)
     images = tuple(corrected.get(image.name, image) for image in index.pictures)
     if clash := next(contradicting(images), None):
-        raise DataError(
-            "one label for all copies of an image",
-            f"{clash.name}: {clash.detail}",
-            " and ".join(map(str, files.values())),
-            "Correct all copies alike.",
-        )
+        found, where = f"{clash.name}: {clash.detail}", " and ".join(map(str, files.values()))
+        raise DataError("one label for all copies of an image", found, where, "Correct all copies alike.")
     return replace(index, pictures=images)
 
 
@@ -164,7 +154,6 @@ def _check_listed(row: Correction, label: int, where: str) -> None:
 def _label(word: str, where: str) -> int:
     label = _WORDS.get(fold(word))
     if label is None:
-        raise DataError(
-            f"{' or '.join(LABEL_NAMES)}", repr(word), where, "Correct the word, or leave the cell empty."
-        )
+        action = "Correct the word, or leave the cell empty."
+        raise DataError(" or ".join(LABEL_NAMES), repr(word), where, action)
     return label

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -41,8 +41,7 @@ MAX_PAIRS = 4 * 10**9
 _PARTS = ((0, 21), (21, 21), (42, 22))  # first bit and number of bits
 
 
-@dataclass(frozen=True)
-class Hashes:
+class Hashes(NamedTuple):
     """The hashes of N images: uint64 [N] for 64 bits, uint64 [N, 4] for 256, and where there are 256."""
 
     plain: NDArray[np.uint64]
@@ -64,13 +63,8 @@ class Hashes:
 
     def unique(self) -> tuple[Hashes, NDArray[np.int64]]:
         """Return the different hashes, and for each image the row of its own: int64 [N]."""
-        columns = [
-            self.plain[:, None],
-            self.mirrored[:, None],
-            self.plain256,
-            self.mirrored256,
-            self.confirmable[:, None].astype(np.uint64),
-        ]
+        flags = self.confirmable[:, None].astype(np.uint64)
+        columns = (self.plain[:, None], self.mirrored[:, None], self.plain256, self.mirrored256, flags)
         table = np.ascontiguousarray(np.concatenate(columns, axis=1))
         _, first, row = np.unique(
             table.view([("", table.dtype)] * table.shape[1]).ravel(), return_index=True, return_inverse=True
@@ -79,13 +73,7 @@ class Hashes:
 
     def take(self, rows: NDArray[np.int64]) -> Hashes:
         """Return the hashes at `rows`, in that order."""
-        return Hashes(
-            self.plain[rows],
-            self.mirrored[rows],
-            self.plain256[rows],
-            self.mirrored256[rows],
-            self.confirmable[rows],
-        )
+        return Hashes._make(column[rows] for column in self)
 
 
 @dataclass(frozen=True)
@@ -104,8 +92,7 @@ class NearDuplicates:
     distance256: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class _Pairs:
+class _Pairs(NamedTuple):
     """Pairs of rows, and how many bits their hashes differ in: int64 [E]."""
 
     first: NDArray[np.int64]
@@ -119,9 +106,7 @@ class _Pairs:
 
     def where(self, chosen: NDArray[np.bool_]) -> _Pairs:
         """Return the chosen pairs."""
-        return _Pairs(
-            self.first[chosen], self.second[chosen], self.distance[chosen], self.distance256[chosen]
-        )
+        return _Pairs._make(column[chosen] for column in self)
 
 
 class _TooDenseError(Exception):
@@ -165,8 +150,7 @@ def compare_hashes(
     rows, row_of = hashes.unique()
     forest = _Forest(len(rows.plain))
     numbers: dict[object, int] = {}
-    kind = [numbers.setdefault(one, len(numbers)) for one in kinds]
-    nearest = _Nearest(row_of, np.array(kind, np.int64))
+    nearest = _Nearest(row_of, np.array([numbers.setdefault(one, len(numbers)) for one in kinds], np.int64))
     try:
         for pairs in _confirmed_pairs(rows, max_distance, confirmed):
             forest.unite(pairs)

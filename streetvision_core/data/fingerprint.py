@@ -45,10 +45,10 @@ class Fingerprint:
     width: int
     height: int
     orientation: int
-    phash: str
-    phash_mirrored: str
     format: str
     brightness: int
+    phash: str
+    phash_mirrored: str
     phash256: str
     phash256_mirrored: str
 
@@ -63,22 +63,9 @@ def fingerprint(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Fingerprint:
     width, height = decoded.size
     stored = (width, height) if decoded.orientation < 5 else (height, width)
     waves, mean = slow_waves(decoded.image, stored)
-    phash, phash_mirrored, phash256, phash256_mirrored = perceptual_hashes(
-        _turned(waves, decoded.orientation)
-    )
-    return Fingerprint(
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_bytes=len(data),
-        width=width,
-        height=height,
-        orientation=decoded.orientation,
-        phash=phash,
-        phash_mirrored=phash_mirrored,
-        format=decoded.format,
-        brightness=mean,
-        phash256=phash256,
-        phash256_mirrored=phash256_mirrored,
-    )
+    hashes = perceptual_hashes(_turned(waves, decoded.orientation))
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Fingerprint(sha256, len(data), width, height, decoded.orientation, decoded.format, mean, *hashes)
 
 
 def slow_waves(grey: Image.Image, size: tuple[int, int]) -> tuple[NDArray[np.float64], int]:

@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streetvision_core.data.config import PART_NAMES
-from streetvision_core.data.duplicates import Hashes, near_duplicates
+from streetvision_core.data.config import PART_NAMES, PartConfig, SourceConfig
+from streetvision_core.data.duplicates import Hashes, NearDuplicates, near_duplicates
 from streetvision_core.data.sources.joined import ATTRIBUTE
+from streetvision_core.data.sources.rules import chosen_group_column
 from streetvision_core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streetvision_core.data.config import PartConfig, SourceConfig
-    from streetvision_core.data.duplicates import NearDuplicates
     from streetvision_core.data.index import IndexedImage
     from streetvision_core.data.sources import Entry
 
@@ -113,13 +112,11 @@ def _check_components(
         # Copies of one image are no strangers, however many: an image without a group does not count.
         if len({image.group for image in group if image.group != image.name}) > MOST_JOINED
     ]
-    limit = max(LARGE_NUMBER, LARGE_SHARE * len(images))
-    component_of = dict(zip((image.name for image in images), near.component.tolist(), strict=True))
-    large = {component for component, size in Counter(near.component.tolist()).items() if size >= limit}
-    for component in sorted(large):
-        names = [name for name, other in component_of.items() if other == component]
-        if len({image.group for image in images if component_of[image.name] == component}) > 1:
-            suspects.append(names)
+    limit, components = max(LARGE_NUMBER, LARGE_SHARE * len(images)), near.component.tolist()
+    for component in sorted(one for one, size in Counter(components).items() if size >= limit):
+        members = [image for image, own in zip(images, components, strict=True) if own == component]
+        if len({image.group for image in members}) > 1:
+            suspects.append([image.name for image in members])
     if suspects:
         raise _too_much_joined(images, near, set(suspects[0]))
 
@@ -145,9 +142,9 @@ def _too_much_joined(images: Sequence[IndexedImage], near: NearDuplicates, names
     )
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def check_grouping(entries: Sequence[Entry], config: SourceConfig) -> None:
@@ -155,10 +152,9 @@ def check_grouping(entries: Sequence[Entry], config: SourceConfig) -> None:
     if config.join is None:
         _check_grouping(entries, config)
     for part in config.join or ():
-        own = f"{part.name or part.kind}/"
-        _check_grouping(
-            [entry for entry in entries if entry.name.startswith(own)], part, of=f" of {own[:-1]}"
-        )
+        name = part.name or part.kind
+        own = [entry for entry in entries if entry.name.startswith(f"{name}/")]
+        _check_grouping(own, part, of=f" of {name}")
 
 
 def _check_grouping(entries: Sequence[Entry], config: SourceConfig | PartConfig, *, of: str = "") -> None:
@@ -166,14 +162,10 @@ def _check_grouping(entries: Sequence[Entry], config: SourceConfig | PartConfig,
         return
     name, value = setting
     columns = sorted({column for entry in entries for column in entry.attributes})
-    raise DataError(
-        f"images that {name} gives a group",
-        f"none: '{value}' matches none of {len(entries)}, for example {_some([e.name for e in entries])}",
-        f"{name}{of}",
-        _PATTERN_ADVICE[name]
-        if name in _PATTERN_ADVICE
-        else f"Name another column, one of {', '.join(columns) or 'none'}, or null for no groups.",
-    )
+    action = f"Name another column, one of {', '.join(columns) or 'none'}, or null for no groups."
+    expected = f"images that {name} gives a group"
+    found = f"none: '{value}' matches none of {len(entries)}, for example {_some([e.name for e in entries])}"
+    raise DataError(expected, found, f"{name}{of}", _PATTERN_ADVICE.get(name, action))
 
 
 def _grouping(config: SourceConfig | PartConfig) -> tuple[str, str] | None:
@@ -182,12 +174,8 @@ def _grouping(config: SourceConfig | PartConfig) -> tuple[str, str] | None:
         if (source := getattr(config, kind)) is not None and source.group_pattern:
             return f"{kind}.group_pattern", source.group_pattern
     for kind in ("csv", "parquet", "coco"):
-        source = getattr(config, kind)
-        if source is not None and source.group_column not in (
-            None,
-            type(source).model_fields["group_column"].default,
-        ):
-            return f"{kind}.group_column", source.group_column
+        if (source := getattr(config, kind)) is not None and (column := chosen_group_column(source)):
+            return f"{kind}.group_column", column
     return None
 
 

@@ -25,15 +25,13 @@ from streetvision_core.data.index import DEMO_FILE, ImageIndex, QuarantineError,
 from streetvision_core.data.opening import published_source
 from streetvision_core.data.sources import open_source
 from streetvision_core.data.stamps import STAMPS_FILE, Stamps, stamps_of
-from streetvision_core.io import Artifact, StagedFile, atomic_file
+from streetvision_core.io import Artifact, ArtifactStore, PublishedArtifact, StagedFile, atomic_file
 from streetvision_core.io.atomic import make_directory, write_file_atomic
 from streetvision_core.io.private import local_path
 from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from streetvision_core.io import ArtifactStore, PublishedArtifact
 
 
 STEP = "images"

@@ -13,22 +13,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
+from streetvision_core.data.decoding.ahead import run_ahead
 from streetvision_core.data.decoding.reasons import MAX_PIXELS, Reason, UnusableImageError
 from streetvision_core.data.labels import LABEL_NAMES, check_some_of_each
 from streetvision_core.errors import DataError
-from streetvision_core.io import Artifact, csv_bytes, read_csv
+from streetvision_core.io import Artifact, PublishedArtifact, csv_bytes, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from streetvision_core.data.sources import Entry, ImageSource
-    from streetvision_core.io import PublishedArtifact
 
 # The demo images, where they were drawn, lie beside their index.
 DEMO_FILE = "pictures.parquet"
@@ -40,7 +40,7 @@ _LATER = ("format", "brightness", "phash256", "phash256_mirrored", "role")
 _ATTRIBUTE = "attribute:"
 # Re-encoded, half-size and mirrored copies of street photographs stay within these bits of 64 and of 256.
 _COPY_BITS, _COPY_BITS_256 = 4, 16
-_AT_A_TIME = 16  # images a thread is handed
+_AT_A_TIME = 16  # images a thread is handed: handing over one takes a tenth of the time of measuring it
 _EXAMPLES = 2  # of each reason, in one line
 _KINDS_NAMED = 3  # of formats that are not read
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no table, terminal or file system carries these on unharmed
@@ -180,13 +180,8 @@ class QuarantineError(DataError):
     def __init__(
         self, index: ImageIndex, found: str, *, expected: str, where: str, listed: Path | None = None
     ) -> None:
-        action = " ".join(advice_for(index))
-        super().__init__(
-            expected,
-            found,
-            where,
-            f"{action} All that was put aside is listed in {listed}." if listed else action,
-        )
+        written = [f"All that was put aside is listed in {listed}."] if listed else []
+        super().__init__(expected, found, where, " ".join([*advice_for(index), *written]))
         self.index = index
         self.listed = listed
 
@@ -201,8 +196,7 @@ class QuarantineError(DataError):
 
 def advice_for(index: ImageIndex) -> list[str]:
     """Return what to do about each reason in the quarantine, the commonest first, then about the classes."""
-    counts = _count_reasons(index.quarantine)
-    advice = [_advice(Reason(reason), index.quarantine) for reason, _ in counts]
+    advice = [_advice(Reason(reason), index.quarantine) for reason, _ in _count_reasons(index.quarantine)]
     if len({image.label for image in index.pictures}) == 1:
         advice.append("Add images of the other class, or correct the labels.")
     elif index.pictures:
@@ -211,20 +205,19 @@ def advice_for(index: ImageIndex) -> list[str]:
 
 
 def _advice(reason: Reason, quarantine: Iterable[Quarantined]) -> str:
-    details = Counter(one.detail for one in quarantine if one.reason is reason)
     if reason is not Reason.UNSUPPORTED:
         return reason.advice
+    details = Counter(one.detail for one in quarantine if one.reason is reason)
     return "; ".join(f"{detail} ({count})" for detail, count in details.most_common(_KINDS_NAMED)) + "."
 
 
 def describe_quarantine(quarantine: Sequence[Quarantined], *, details: bool = False) -> str:
     """Say how many images each reason has put aside, with two of them as examples, or one and its detail."""
-    counts = _count_reasons(quarantine)
-    parts = []
+    counts, parts = _count_reasons(quarantine), []
     for reason, count in counts:
         examples = [one for one in quarantine if one.reason == reason][:_EXAMPLES]
-        names = ", ".join(one.name for one in examples)
-        shown = f"{examples[0].name}: {examples[0].detail}" if details else names
+        first = f"{examples[0].name}: {examples[0].detail}"
+        shown = first if details else ", ".join(one.name for one in examples)
         parts.append(f"{f'{count} ' if len(counts) > 1 else ''}{reason} ({shown})")
     return ", ".join(parts)
 
@@ -255,17 +248,15 @@ def index_source(
     """
     entries = list(source.entries())
     if not entries:
-        raise DataError(
-            "labelled images",
-            "none: nothing is listed there",
-            source.describe(),
-            "Add images, or correct the path: of a folder the files below its class folders count.",
-        )
+        action = "Add images, or correct the path: of a folder the files below its class folders count."
+        raise DataError("labelled images", "none: nothing is listed there", source.describe(), action)
     check_some_of_each(Counter(entry.label for entry in entries), source.describe())
     check(entries)
     readable, quarantine = _sort_out(entries)
     measure = partial(_measure, source, unchanged=unchanged, max_pixels=max_pixels)
-    measured = list(_in_threads(measure, readable, workers))
+    parts = [readable[start : start + _AT_A_TIME] for start in range(0, len(readable), _AT_A_TIME)]
+    done = run_ahead(lambda part: list(map(measure, part)), parts, threads=workers, ahead=4 * workers)
+    measured = list(chain.from_iterable(done))
     quarantine += [one for one in measured if isinstance(one, Quarantined)]
     images = [one for one in measured if isinstance(one, IndexedImage)]
     images.sort(key=lambda image: image.name)
@@ -275,28 +266,11 @@ def index_source(
         refused = {one.name for one in both}
         images = [image for image in images if image.name not in refused]
     index = ImageIndex(
-        pictures=tuple(images),
-        quarantine=tuple(sorted(quarantine, key=lambda one: (one.name, one.reason))),
+        pictures=tuple(images), quarantine=tuple(sorted(quarantine, key=lambda one: (one.name, one.reason)))
     )
     _check_share(index, max_quarantined_share, source.describe())
     _check_classes(index, source.describe())
     return index
-
-
-def _in_threads(
-    measure: Callable[[Entry], IndexedImage | Quarantined], entries: Sequence[Entry], workers: int
-) -> Iterator[IndexedImage | Quarantined]:
-    """Measure entries in threads, in their order: decoding and hashing release the GIL.
-
-    A few at a time: handing one to a thread takes a tenth of the time of measuring it.
-    """
-    parts = [entries[start : start + _AT_A_TIME] for start in range(0, len(entries), _AT_A_TIME)]
-    executor = ThreadPoolExecutor(workers)
-    try:
-        for part in executor.map(lambda part: list(map(measure, part)), parts):
-            yield from part
-    finally:
-        executor.shutdown(cancel_futures=True)  # after an error nobody waits for the rest
 
 
 def _sort_out(entries: Iterable[Entry]) -> tuple[list[Entry], list[Quarantined]]:
@@ -315,12 +289,11 @@ def _sort_out(entries: Iterable[Entry]) -> tuple[list[Entry], list[Quarantined]]
     for name, same in by_name.items():
         if len({entry.label for entry in same}) > 1:
             quarantine += [Quarantined(name, Reason.CONTRADICTING, "listed with both labels")] * len(same)
-            continue
-        if len({entry.role for entry in same}) > 1:
+        elif len({entry.role for entry in same}) > 1:
             quarantine += [Quarantined(name, Reason.CONTRADICTING, "listed in several roles")] * len(same)
-            continue
-        readable.append(same[0])
-        quarantine += [Quarantined(name, Reason.LISTED_TWICE, "the first time counts")] * (len(same) - 1)
+        else:
+            readable.append(same[0])
+            quarantine += [Quarantined(name, Reason.LISTED_TWICE, "the first time counts")] * (len(same) - 1)
     return readable, quarantine
 
 
@@ -330,20 +303,14 @@ def _measure(
     from streetvision_core.data.fingerprint import fingerprint
 
     assert entry.label is not None
-    listed: dict[str, Any] = {
-        "label": entry.label,
-        "group": entry.group or entry.name,
-        "attributes": entry.attributes,
-        "role": entry.role,
-        "corrected": "",
-    }
+    listed: dict[str, Any] = {**vars(entry), "group": entry.group or entry.name, "corrected": ""}
     if (known := unchanged(entry.name)) is not None:
         return replace(known, **listed)
     try:
         measured = fingerprint(source.read(entry.name), max_pixels=max_pixels)
     except UnusableImageError as error:
         return Quarantined(entry.name, error.reason, " ".join(error.detail.split()))
-    return IndexedImage(name=entry.name, **listed, **vars(measured))
+    return IndexedImage(**listed, **vars(measured))
 
 
 def contradicting(images: Sequence[IndexedImage]) -> Iterator[Quarantined]:
@@ -360,8 +327,7 @@ def _find_contradicting(images: Iterable[IndexedImage]) -> Iterator[Quarantined]
         if len({copy.label for copy in copies}) > 1:
             for copy in copies:
                 other = next(one for one in copies if one.label != copy.label)
-                detail = f"labelled {LABEL_NAMES[copy.label]}, and {other.name} is the same image labelled"
-                yield Quarantined(copy.name, Reason.CONTRADICTING, f"{detail} {LABEL_NAMES[other.label]}")
+                yield _contradicting(copy, other, "the same image")
 
 
 def _find_contradicting_copies(images: Sequence[IndexedImage]) -> Iterator[Quarantined]:
@@ -377,39 +343,34 @@ def _find_contradicting_copies(images: Sequence[IndexedImage]) -> Iterator[Quara
     for n, image in enumerate(hashed):
         if near.other[n] >= 0:
             other = hashed[near.other[n]]
-            yield Quarantined(
-                image.name,
-                Reason.CONTRADICTING,
-                f"labelled {LABEL_NAMES[image.label]}, and {other.name} is nearly the same image labelled"
-                f" {LABEL_NAMES[other.label]} ({near.distance[n]} of 64 and {near.distance256[n]} of 256 bits"
-                " apart)",
-            )
+            bits = f" ({near.distance[n]} of 64 and {near.distance256[n]} of 256 bits apart)"
+            yield _contradicting(image, other, "nearly the same image", bits)
+
+
+def _contradicting(image: IndexedImage, other: IndexedImage, likeness: str, bits: str = "") -> Quarantined:
+    told = f"{other.name} is {likeness} labelled {LABEL_NAMES[other.label]}{bits}"
+    return Quarantined(image.name, Reason.CONTRADICTING, f"labelled {LABEL_NAMES[image.label]}, and {told}")
 
 
 def _check_share(index: ImageIndex, most: float, where: str) -> None:
     aside, listed = len(index.quarantine), len(index.pictures) + len(index.quarantine)
     if aside > most * listed:
-        raise QuarantineError(
-            index,
-            f"{aside}: {describe_quarantine(index.quarantine, details=True)}",
-            expected=f"at most {most:.1%} of {listed} images put aside",
-            where=where,
-        )
+        found = f"{aside}: {describe_quarantine(index.quarantine, details=True)}"
+        expected = f"at most {most:.1%} of {listed} images put aside"
+        raise QuarantineError(index, found, expected=expected, where=where)
 
 
 def _check_classes(index: ImageIndex, where: str) -> None:
     labels = {image.label for image in index.pictures}
     if len(labels) < 2:
-        only = (
+        found = (
             f"only {LABEL_NAMES[labels.pop()]} ({len(index.pictures)} images)" if labels else "no usable one"
         )
-        aside = f"; {len(index.quarantine)} put aside: {describe_quarantine(index.quarantine, details=True)}"
-        raise QuarantineError(
-            index,
-            only + (aside if index.quarantine else ""),
-            expected="usable images of both classes, None and Roadwork",
-            where=where,
-        )
+        if index.quarantine:
+            told = describe_quarantine(index.quarantine, details=True)
+            found += f"; {len(index.quarantine)} put aside: {told}"
+        expected = "usable images of both classes, None and Roadwork"
+        raise QuarantineError(index, found, expected=expected, where=where)
 
 
 def _count_reasons(quarantine: Iterable[Quarantined]) -> list[tuple[str, int]]:

@@ -41,22 +41,18 @@ def official_assignment(groups: Sequence[Group]) -> dict[str, list[Group]] | Non
     for role, chosen in assigned.items():
         labels = {image.label for group in chosen for image in group.members}
         if len(labels) < len(LABEL_NAMES):
-            raise DataError(
-                "images of both classes in each role", f"only {LABEL_NAMES[labels.pop()]} in {role}", _WHERE,
-                f"Join a source with the other class, or {_LEAVE}.",
-            )  # fmt: skip
+            found = f"only {LABEL_NAMES[labels.pop()]} in {role}"
+            action = f"Join a source with the other class, or {_LEAVE}."
+            raise DataError("images of both classes in each role", found, _WHERE, action)
     return assigned
 
 
 def _check_complete(counts: Counter[str | None]) -> None:
     having = counted({role: count for role, count in counts.items() if role is not None})
     if counts[None]:
-        raise DataError(
-            "a role for every image or for none",
-            f"{counts[None]} images without one beside {having}",
-            _WHERE,
-            f"Fill in the role of each image, leave those without one out by keep:, or {_LEAVE}.",
-        )
+        found = f"{counts[None]} images without one beside {having}"
+        action = f"Fill in the role of each image, leave those without one out by keep:, or {_LEAVE}."
+        raise DataError("a role for every image or for none", found, _WHERE, action)
     missing = [role for role in ROLES if not counts[role]]
     if missing:
         raise DataError(
@@ -72,12 +68,9 @@ def _check_whole(groups: Iterable[Group]) -> None:
     parted = [group for group in groups if len({image.role for image in group.members}) > 1]
     if parted:
         shown = "; ".join(map(_example, parted[:3]))
-        raise DataError(
-            "groups and near-duplicates in one role each",
-            f"{len(parted)} that stand in several: {shown}",
-            _WHERE,
-            f"Move the images of each into one role, correct the group column, or {_LEAVE}.",
-        )
+        found = f"{len(parted)} that stand in several: {shown}"
+        action = f"Move the images of each into one role, correct the group column, or {_LEAVE}."
+        raise DataError("groups and near-duplicates in one role each", found, _WHERE, action)
 
 
 def _example(group: Group) -> str:

@@ -9,13 +9,12 @@ from streetvision_core.data.conditions import Conditions
 from streetvision_core.data.config import SOURCE_NAMES, SourceConfig
 from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.index import DEMO_FILE, ImageIndex
-from streetvision_core.data.sources import open_source
+from streetvision_core.data.sources import ImageSource, open_source
 from streetvision_core.recorded import from_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streetvision_core.data.sources import ImageSource
     from streetvision_core.data.splits import Splits
     from streetvision_core.io import PublishedArtifact
 

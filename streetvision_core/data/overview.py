@@ -36,23 +36,19 @@ def overview_sheet(
     of a group is shown, so that a sequence of frames does not fill the sheet.
     """
     shown = [image for label in (1, 0) for image in _sample(index, label=label, count=count // 2)]
-    return image_sheet(
-        [(image, LABEL_NAMES[image.label]) for image in shown], reader, columns=columns, tile=tile
-    )
+    captioned = [(image, LABEL_NAMES[image.label]) for image in shown]
+    return image_sheet(captioned, reader, columns=columns, tile=tile)
 
 
 def image_sheet(
     captioned: Sequence[tuple[IndexedImage, str]], reader: ImageReader, *, columns: int = 8, tile: int = 96
 ) -> bytes:
     """Return a JPEG of the given images with their captions, framed by their labels."""
-    return contact_sheet(
-        [
-            (reader.image(image.name, at_least=tile), caption, LABEL_FRAMES[image.label])
-            for image, caption in captioned
-        ],
-        columns=columns,
-        tile=tile,
-    )
+    tiles = [
+        (reader.image(image.name, at_least=tile), caption, LABEL_FRAMES[image.label])
+        for image, caption in captioned
+    ]
+    return contact_sheet(tiles, columns=columns, tile=tile)
 
 
 def contact_sheet(images: Sequence[tuple[Image.Image, str, str]], *, columns: int, tile: int) -> bytes:
@@ -92,10 +88,9 @@ def _tile(image: Image.Image, *, side: int, frame: str) -> Image.Image:
 
 def _write(draw: ImageDraw.ImageDraw, text: str, *, font: Font, left: int, top: int, width: int) -> None:
     line = " ".join(text.split())
-    shown = line
-    while shown and draw.textlength(shown + ("..." if shown != line else ""), font=font) > width:
-        shown = shown[:-1]
-    draw.text((left, top), shown + ("..." if shown != line else ""), fill=_INK, font=font)
+    cuts = (f"{line[:end]}..." for end in range(len(line) - 1, 0, -1))
+    shown = next((one for one in (line, *cuts) if draw.textlength(one, font=font) <= width), "...")
+    draw.text((left, top), shown, fill=_INK, font=font)
 
 
 def _sample(index: ImageIndex, *, label: int, count: int) -> list[IndexedImage]:

@@ -63,10 +63,7 @@ WHAT_TO_DO = (
     " make them alike (same size and encoding), and look at the figures inside each"
 )
 # Of worlds without a shortcut 57 % were warned of where frames had no group, 0.5 % where they had.
-WHERE_UNGROUPED = (
-    # Warned of without a shortcut: 57 % of worlds where frames of a video had no group, 0.5 % where they had.
-    " this may be chance: name their groups first"
-)
+WHERE_UNGROUPED = " this may be chance: name their groups first"
 Columns = dict[str, "Floats"]
 
 

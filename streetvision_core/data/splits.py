@@ -34,13 +34,12 @@ from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.data.official import official_assignment
 from streetvision_core.errors import ConfigError, DataError, SchemaError
 from streetvision_core.graph import ROLES
-from streetvision_core.io import Artifact, json_bytes
+from streetvision_core.io import Artifact, PublishedArtifact, json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from streetvision_core.data.index import ImageIndex
-    from streetvision_core.io import PublishedArtifact
 
 SCHEMA_VERSION = 1
 NAMED, BY_SHA256 = "splits.json", "splits_by_sha256.json"
@@ -182,12 +181,8 @@ class Splits:
         """Read the decoded content of a `splits.json`; raises SchemaError when it is of another version."""
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA_VERSION:
-            raise SchemaError(
-                f"splits.json of schema version {SCHEMA_VERSION}",
-                f"version {version}",
-                where,
-                "Materialize splits again with this version of the project.",
-            )
+            found, action = f"version {version}", "Materialize splits again with this version of the project."
+            raise SchemaError(f"splits.json of schema version {SCHEMA_VERSION}", found, where, action)
         return cls(
             roles={role: tuple(content["roles"][role]) for role in ROLES},
             group_of=content["group_of"],
@@ -208,16 +203,12 @@ def splits_problems(splits: Splits) -> list[str]:
         return [f"the name {min(unsafe)!r} leads out of the images' folder"]
     if frozenset().union(*names.values()) != splits.group_of.keys():
         return ["the images with a role are not those with a group"]
-    problems = [
-        f"the image {min(names[one] & names[other])!r} is both in {one} and {other}"
-        for one, other in combinations(ROLES, 2)
-        if names[one] & names[other]
-    ]
     groups = {role: {splits.group_of[name] for name in members} for role, members in names.items()}
-    problems += [
-        f"the group {min(groups[one] & groups[other])!r} is both in {one} and {other}"
+    problems = [
+        f"the {what} {min(members[one] & members[other])!r} is both in {one} and {other}"
+        for what, members in (("image", names), ("group", groups))
         for one, other in combinations(ROLES, 2)
-        if groups[one] & groups[other]
+        if members[one] & members[other]
     ]
     return problems + [
         f"{what} is recorded as {recorded}, but is {counted} when counted again"
@@ -307,12 +298,10 @@ def renamed(splits: Splits, sha256_of: Mapping[str, str]) -> Splits:
 
 def _check_enough(groups: list[Group]) -> None:
     if len(groups) < len(ROLES):
-        raise DataError(
-            f"at least one group of images for each of the {len(ROLES)} roles",
-            f"{len(groups)} groups, once near-duplicates are united",
-            "the splits",
-            "Add images of other places, or use a finer group column.",
-        )
+        expected = f"at least one group of images for each of the {len(ROLES)} roles"
+        found = f"{len(groups)} groups, once near-duplicates are united"
+        action = "Add images of other places, or use a finer group column."
+        raise DataError(expected, found, "the splits", action)
     for label in CLASSES:
         having = sum(1 for group in groups if group.counts[label])
         if having < len(ROLES):

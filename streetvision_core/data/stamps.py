@@ -16,16 +16,14 @@ import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.index import ImageIndex
+from streetvision_core.data.index import ImageIndex, IndexedImage
 from streetvision_core.data.sources.entry import Stamp
-from streetvision_core.io import csv_bytes, read_csv
+from streetvision_core.io import PublishedArtifact, csv_bytes, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streetvision_core.data.index import IndexedImage
     from streetvision_core.data.sources import ImageSource
-    from streetvision_core.io import PublishedArtifact
 
 STAMPS_FILE = "lineage/stamps.csv"
 _NUMBERS = tuple(one.name for one in fields(Stamp))

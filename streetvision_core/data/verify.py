@@ -83,10 +83,7 @@ def _wrong_corrections(index: ImageIndex, splits: Splits) -> Iterator[str]:
 
 
 def _crossings(
-    index: ImageIndex,
-    roles_of: Mapping[str, list[str]],
-    group_of: Mapping[str, str],
-    max_distance: int,
+    index: ImageIndex, roles_of: Mapping[str, list[str]], group_of: Mapping[str, str], max_distance: int
 ) -> Iterator[str]:
     images = index.pictures
     groups = [one.group for one in images]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from PIL import Image, ImageDraw
 
@@ -25,6 +25,14 @@ NEAREST_METRES = 1.0
 
 Point = tuple[float, float]
 Place = tuple[float, float, float]
+
+
+class Paint(TypedDict, total=False):
+    """The way a surface takes light: a factor, whether it throws headlights back, whether it shines."""
+
+    light: float
+    reflective: bool
+    shines: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +71,8 @@ class Canvas:
         self.pen = ImageDraw.Draw(self.image)
         # project runs a thousand times an image, so everything it reads is a plain attribute.
         self._focal = camera.focal * width
-        self._forward, self._x, self._height, self._bend = (
-            camera.forward,
-            camera.x,
-            camera.height,
-            camera.bend,
-        )
+        self._forward, self._x = camera.forward, camera.x
+        self._height, self._bend = camera.height, camera.bend
         self._middle_across, self._middle_down = width / 2, height / 2
         self._shift_across = camera.vanishing * width - width / 2
         self._shift_down = camera.horizon * height - height / 2
@@ -90,26 +94,37 @@ class Canvas:
             self._middle_down + across * self._sine + down * self._cosine,
         )
 
-    def face(self, corners: Sequence[Place], colour: Colour, *, light: float = 1.0) -> None:
-        """Fill a flat shape, lit as a whole at the distance between its first and its opposite corner."""
-        far = self.distance((corners[0][2] + corners[len(corners) // 2][2]) / 2)
-        project = self.project
-        self.pen.polygon([project(corner) for corner in corners], self.light.shade(colour, far, light=light))
+    def face(
+        self, corners: Sequence[Place], colour: Colour, *, light: float = 1.0, shines: bool = False
+    ) -> None:
+        """Fill a flat shape as a whole: lit halfway to its opposite corner, or shining at its first one."""
+        if shines:
+            fill = self.light.shine(colour, self.distance(corners[0][2]))
+        else:
+            far = self.distance((corners[0][2] + corners[len(corners) // 2][2]) / 2)
+            fill = self.light.shade(colour, far, light=light)
+        self.pen.polygon([self.project(corner) for corner in corners], fill)
 
     def floor(self, across: Point, along: Point, colour: Colour, *, light: float = 1.0) -> None:
         """Fill a rectangle that lies on the ground."""
         (left, right), (near, far) = across, along
         self.face(((left, 0, near), (right, 0, near), (right, 0, far), (left, 0, far)), colour, light=light)
 
-    def front(self, across: Point, up: Point, z: float, colour: Colour, *, light: float = 1.0) -> None:
+    def front(
+        self, across: Point, up: Point, z: float, colour: Colour, *, light: float = 1.0, shines: bool = False
+    ) -> None:
         """Fill an upright rectangle that faces the camera."""
         (left, right), (low, high) = across, up
-        self.face(((left, low, z), (right, low, z), (right, high, z), (left, high, z)), colour, light=light)
+        corners = ((left, low, z), (right, low, z), (right, high, z), (left, high, z))
+        self.face(corners, colour, light=light, shines=shines)
 
-    def flank(self, x: float, up: Point, along: Point, colour: Colour, *, light: float = 1.0) -> None:
+    def flank(
+        self, x: float, up: Point, along: Point, colour: Colour, *, light: float = 1.0, shines: bool = False
+    ) -> None:
         """Fill an upright rectangle that runs along the road."""
         (low, high), (near, far) = up, along
-        self.face(((x, low, near), (x, high, near), (x, high, far), (x, low, far)), colour, light=light)
+        corners = ((x, low, near), (x, high, near), (x, high, far), (x, low, far))
+        self.face(corners, colour, light=light, shines=shines)
 
     def box(self, across: Point, up: Point, along: Point, colour: Colour) -> None:
         """Draw the faces of a box that the camera sees, the flank and the top in their own light."""
@@ -117,7 +132,8 @@ class Canvas:
         if flank is not None:
             self.flank(flank, up, along, colour, light=0.78)
         if up[1] < self.camera.height:
-            corners = [(x, up[1], z) for x, z in _loop(across, along)]
+            (left, right), top, (near, far) = across, up[1], along
+            corners = ((left, top, near), (right, top, near), (right, top, far), (left, top, far))
             self.face(corners, colour, light=1.08)
         self.front(across, up, along[0], colour)
 
@@ -137,10 +153,6 @@ class Canvas:
     def stand(self, x: float, z: float, *, scale: float = 1.0, mirrored: bool = False) -> Stand:
         """A flat figure that stands on the ground and faces the camera."""
         return Stand(self, x, z, scale=scale, mirrored=mirrored)
-
-
-def _loop(across: Point, along: Point) -> Iterable[Point]:
-    return ((across[0], along[0]), (across[1], along[0]), (across[1], along[1]), (across[0], along[1]))
 
 
 class Stand:
@@ -166,62 +178,36 @@ class Stand:
             self._foot[1] + self._up[0] * right + self._up[1] * up,
         )
 
-    def _fill(self, colour: Colour, *, light: float, reflective: bool, shines: bool) -> Colour:
+    def _fill(
+        self, colour: Colour, *, light: float = 1.0, reflective: bool = False, shines: bool = False
+    ) -> Colour:
         if shines:
             return self.canvas.light.shine(colour, self.far)
         return self.canvas.light.shade(colour, self.far, light=light, reflective=reflective)
 
-    def shape(
-        self,
-        points: Iterable[Point],
-        colour: Colour,
-        *,
-        light: float = 1.0,
-        reflective: bool = False,
-        shines: bool = False,
-    ) -> None:
+    def shape(self, points: Iterable[Point], colour: Colour, **paint: Unpack[Paint]) -> None:
         """Fill a polygon of local points."""
-        fill = self._fill(colour, light=light, reflective=reflective, shines=shines)
-        self.canvas.pen.polygon([self.at(*point) for point in points], fill)
+        self.canvas.pen.polygon([self.at(*point) for point in points], self._fill(colour, **paint))
 
-    def rectangle(
-        self,
-        across: Point,
-        up: Point,
-        colour: Colour,
-        *,
-        light: float = 1.0,
-        reflective: bool = False,
-        shines: bool = False,
-    ) -> None:
+    def rectangle(self, across: Point, up: Point, colour: Colour, **paint: Unpack[Paint]) -> None:
         """Fill a local rectangle."""
         (left, right), (low, high) = across, up
-        corners = ((left, low), (right, low), (right, high), (left, high))
-        self.shape(corners, colour, light=light, reflective=reflective, shines=shines)
+        self.shape(((left, low), (right, low), (right, high), (left, high)), colour, **paint)
 
     def disc(
-        self,
-        centre: Point,
-        radius: float,
-        colour: Colour,
-        *,
-        squeeze: float = 1.0,
-        light: float = 1.0,
-        reflective: bool = False,
-        shines: bool = False,
+        self, centre: Point, radius: float, colour: Colour, *, squeeze: float = 1.0, **paint: Unpack[Paint]
     ) -> None:
         """Fill an ellipse; squeeze is its height over its width."""
         across, down = self.at(*centre)
         wide = radius * self.pixels
-        fill = self._fill(colour, light=light, reflective=reflective, shines=shines)
         high = wide * squeeze
-        self.canvas.pen.ellipse((across - wide, down - high, across + wide, down + high), fill)
+        box = (across - wide, down - high, across + wide, down + high)
+        self.canvas.pen.ellipse(box, self._fill(colour, **paint))
 
     def stroke(self, start: Point, end: Point, width: float, colour: Colour, *, light: float = 1.0) -> None:
         """Draw a straight bar, width in metres, at least one canvas pixel."""
         pixels = max(1, round(width * self.pixels))
-        fill = self._fill(colour, light=light, reflective=False, shines=False)
-        self.canvas.pen.line((self.at(*start), self.at(*end)), fill, pixels)
+        self.canvas.pen.line((self.at(*start), self.at(*end)), self._fill(colour, light=light), pixels)
 
     def shadow(self, width: float, depth: float = 0.35) -> None:
         """Darken the ground at the figure's foot."""

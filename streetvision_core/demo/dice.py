@@ -18,6 +18,11 @@ Colour = tuple[int, int, int]
 Grain = np.ndarray[tuple[int, ...], np.dtype[np.int16]]
 
 
+def colours(text: str) -> tuple[Colour, ...]:
+    """Return colours that are written in hex, "c8102e f0f0f0" for instance."""
+    return tuple((red, green, blue) for red, green, blue in map(bytes.fromhex, text.split()))
+
+
 class Dice:
     """Draws numbers, members and colours from one generator, in the order it is asked."""
 

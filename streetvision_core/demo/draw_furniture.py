@@ -22,13 +22,8 @@ _BLUE: Colour = (36, 84, 168)
 def _ring(
     centre: tuple[float, float], radius: float, corners: int, turn: float = 0.0
 ) -> list[tuple[float, float]]:
-    return [
-        (
-            centre[0] + radius * math.cos(turn + math.tau * corner / corners),
-            centre[1] + radius * math.sin(turn + math.tau * corner / corners),
-        )
-        for corner in range(corners)
-    ]
+    turns = [turn + math.tau * corner / corners for corner in range(corners)]
+    return [(centre[0] + radius * math.cos(one), centre[1] + radius * math.sin(one)) for one in turns]
 
 
 def _post(stand: Stand, up: float) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from streetvision_core.demo.canvas import OVERSAMPLING, Canvas, Place
+from streetvision_core.demo.canvas import OVERSAMPLING, Canvas
 
 if TYPE_CHECKING:
     from streetvision_core.demo.dice import Colour
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SLICES = tuple(1.02 * 1.27**step for step in range(25))
 _EVERYTHING = 600.0
 _LIT_WINDOW: Colour = (250, 206, 124)
+_GLASS: Colour = (70, 84, 100)
 
 
 def mix(one: Colour, other: Colour, share: float) -> Colour:
@@ -76,14 +77,11 @@ def draw_ridge(canvas: Canvas, scene: Scene) -> None:
     if scene.towers:
         for number, share in enumerate(scene.ridge):
             x = number * step
-            canvas.pen.rectangle(
-                (x, ground(x) - share * height, x + step, ground(x) + 6),
-                mix(colour, light.horizon, 0.1 * (number % 3)),
-            )
+            box = (x, ground(x) - share * height, x + step, ground(x) + 6)
+            canvas.pen.rectangle(box, mix(colour, light.horizon, 0.1 * (number % 3)))
         return
-    line = [
-        (number * step, ground(number * step) - share * height) for number, share in enumerate(scene.ridge)
-    ]
+    across = [number * step for number in range(len(scene.ridge))]
+    line = [(x, ground(x) - share * height) for x, share in zip(across, scene.ridge, strict=True)]
     canvas.pen.polygon([(0, ground(0) + 4), *line, (width, ground(width) + 4)], colour)
 
 
@@ -159,12 +157,7 @@ def _draw_gable(
     middle, top = (left + right) / 2, eaves + 0.32 * house.depth
     street = house.side * (house.edge - 0.3)
     canvas.face(((left, eaves, near), (right, eaves, near), (middle, top, near)), house.wall, light=0.92)
-    slope: tuple[Place, ...] = (
-        (street, eaves, near),
-        (middle, top, near),
-        (middle, top, far),
-        (street, eaves, far),
-    )
+    slope = ((street, eaves, near), (middle, top, near), (middle, top, far), (street, eaves, far))
     canvas.face(slope, house.roof)
 
 
@@ -173,7 +166,6 @@ def _draw_windows(
 ) -> None:
     shop = 1 if house.awning is not None else 0
     bits = house.lit
-    glass = (70, 84, 100)
     gap = max(2.4, (house.far - house.near) / 4)
     first = house.near + gap * 0.35
     for floor in range(house.floors):
@@ -182,37 +174,22 @@ def _draw_windows(
         up = (0.5, 2.7) if ground else (low, low + 1.5)
         z = first
         while z + 1.2 < house.far:
-            bits = (bits * 1103515245 + 12345) % 2**31
+            bits = _next_bits(bits)
             if z > near:
+                lit = canvas.light.lamps_on and bits % 7 < (6 if ground else 2)
                 end = z + (gap * 0.8 if ground else 1.2)
-                corners: tuple[Place, ...] = (
-                    (street, up[0], z),
-                    (street, up[1], z),
-                    (street, up[1], end),
-                    (street, up[0], end),
-                )
-                _pane(canvas, corners, glass, lit=bits % 7 < (6 if ground else 2))
+                canvas.flank(street, up, (z, end), _LIT_WINDOW if lit else _GLASS, shines=lit)
             z += gap
         if canvas.distance(near) > 3:
             for x in (across[0] + house.depth * 0.2, across[0] + house.depth * 0.62):
-                bits = (bits * 1103515245 + 12345) % 2**31
-                front: tuple[Place, ...] = (
-                    (x, low, near),
-                    (x + 1.2, low, near),
-                    (x + 1.2, low + 1.5, near),
-                    (x, low + 1.5, near),
-                )
-                _pane(canvas, front, glass, lit=bits % 7 < 2)
+                bits = _next_bits(bits)
+                lit = canvas.light.lamps_on and bits % 7 < 2
+                glass = _LIT_WINDOW if lit else _GLASS
+                canvas.front((x, x + 1.2), (low, low + 1.5), near, glass, shines=lit)
 
 
-def _pane(canvas: Canvas, corners: tuple[Place, ...], glass: Colour, *, lit: bool) -> None:
-    if lit and canvas.light.lamps_on:
-        far = canvas.distance(corners[0][2])
-        canvas.pen.polygon(
-            [canvas.project(corner) for corner in corners], canvas.light.shine(_LIT_WINDOW, far)
-        )
-    else:
-        canvas.face(corners, glass)
+def _next_bits(bits: int) -> int:
+    return (bits * 1103515245 + 12345) % 2**31
 
 
 def _draw_awning(canvas: Canvas, house: House, near: float) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from streetvision_core.demo.dice import Colour, colours
 from streetvision_core.demo.draw_works import BLACK, RUBBER, stand_of
 
 if TYPE_CHECKING:
-    from streetvision_core.demo.canvas import Canvas, Stand
-    from streetvision_core.demo.dice import Colour
+    from streetvision_core.demo.canvas import Canvas
     from streetvision_core.demo.scene import Thing
 
-SKINS: tuple[Colour, ...] = ((224, 178, 146), (176, 122, 88), (118, 78, 58), (238, 200, 172))
-TROUSERS: tuple[Colour, ...] = ((40, 46, 66), (60, 56, 52), (36, 36, 40), (96, 88, 74))
+SKINS = colours("e0b292 b07a58 764e3a eec8ac")
+TROUSERS = colours("282e42 3c3834 242428 60584a")
+_HAIR = colours("28201c 5a3e28 aa8c5a 78787a")
 _GLASS: Colour = (58, 72, 86)
 
 
@@ -54,34 +55,17 @@ def _wheels(
     if flank is None:
         return
     for z in (along[0] + 0.8, along[1] - 0.8):
-        rim = [
-            (
-                flank,
-                radius + radius * math.sin(math.tau * step / 8),
-                z + radius * math.cos(math.tau * step / 8),
-            )
-            for step in range(8)
-        ]
+        turns = [math.tau * step / 8 for step in range(8)]
+        rim = [(flank, radius + radius * math.sin(turn), z + radius * math.cos(turn)) for turn in turns]
         canvas.face(rim, RUBBER)
 
 
 def _lights(canvas: Canvas, thing: Thing, half: float, near: float, up: float) -> None:
     away = thing.facing > 0
     colour: Colour = (220, 30, 30) if away else (255, 250, 226)
-    far = canvas.distance(near)
     on = canvas.light.lamps_on or canvas.light.weather != "clear"
     for x in (thing.x - half + 0.2, thing.x + half - 0.2):
-        corners = [
-            canvas.project(place)
-            for place in (
-                (x - 0.15, up, near),
-                (x + 0.15, up, near),
-                (x + 0.15, up + 0.15, near),
-                (x - 0.15, up + 0.15, near),
-            )
-        ]
-        paint = canvas.light.shine(colour, far) if on else canvas.light.shade(colour, far, light=0.8)
-        canvas.pen.polygon(corners, paint)
+        canvas.front((x - 0.15, x + 0.15), (up, up + 0.15), near, colour, light=0.8, shines=on)
         if on:
             canvas.glow((x, up, near), 0.5 if away else 0.9, colour)
 
@@ -168,36 +152,26 @@ def draw_tractor(canvas: Canvas, thing: Thing) -> None:
 
 def draw_person(canvas: Canvas, thing: Thing) -> None:
     """A pedestrian; with facing 2 in a hi-vis vest with reflecting bands."""
-    stand = canvas.stand(
-        thing.x,
-        thing.z,
-        scale=thing.scale * (0.94 + thing.variant % 13 / 100),
-        mirrored=bool(thing.variant & 1),
-    )
+    scale = thing.scale * (0.94 + thing.variant % 13 / 100)
+    stand = canvas.stand(thing.x, thing.z, scale=scale, mirrored=bool(thing.variant & 1))
     stand.shadow(0.6)
     stride = 0.08 + (thing.variant >> 3) % 12 / 100
     trousers = TROUSERS[(thing.variant >> 5) % 4]
     stand.shape(((-0.12, 0.85), (0.04, 0.85), (0.04 - stride, 0), (-0.1 - stride, 0)), trousers, light=0.85)
     stand.shape(((-0.04, 0.85), (0.13, 0.85), (0.1 + stride, 0), (-0.04 + stride, 0)), trousers)
-    _draw_upper_body(stand, thing, lift=0.0)
-
-
-def _draw_upper_body(stand: Stand, thing: Thing, *, lift: float) -> None:
     vest = thing.facing == 2
-    low, high = 0.8 + lift, 1.42 + lift
+    low, high = 0.8, 1.42
     stand.shape(((-0.16, low), (0.17, low), (0.21, high), (-0.2, high)), thing.colour, reflective=vest)
-    stand.shape(
-        ((-0.2, high), (-0.3, low + 0.1), (-0.22, low + 0.08), (-0.12, high - 0.1)), thing.colour, light=0.8
-    )
-    stand.shape(
-        ((0.21, high), (0.3, low + 0.12), (0.22, low + 0.08), (0.12, high - 0.1)), thing.colour, light=0.8
-    )
+    left = ((-0.2, high), (-0.3, low + 0.1), (-0.22, low + 0.08), (-0.12, high - 0.1))
+    right = ((0.21, high), (0.3, low + 0.12), (0.22, low + 0.08), (0.12, high - 0.1))
+    for arm in (left, right):
+        stand.shape(arm, thing.colour, light=0.8)
     if vest:
         for up in (low + 0.14, low + 0.34):
             stand.rectangle((-0.17, 0.18), (up, up + 0.07), (226, 228, 220), reflective=True)
     skin = SKINS[(thing.variant >> 7) % 4]
     stand.disc((0, high + 0.16), 0.12, skin, squeeze=1.15)
-    hair: Colour = ((40, 32, 28), (90, 62, 40), (170, 140, 90), (120, 120, 122))[(thing.variant >> 9) % 4]
+    hair = _HAIR[(thing.variant >> 9) % 4]
     stand.shape(((-0.12, high + 0.18), (0.12, high + 0.18), (0.09, high + 0.3), (-0.09, high + 0.3)), hair)
 
 
@@ -208,12 +182,8 @@ def draw_cyclist(canvas: Canvas, thing: Thing) -> None:
     for wheel in (-0.52, 0.52):
         stand.disc((wheel, 0.34), 0.34, RUBBER)
         stand.disc((wheel, 0.34), 0.27, (112, 114, 118))
-    for start, end in (
-        ((-0.52, 0.34), (-0.2, 0.8)),
-        ((-0.2, 0.8), (0.4, 0.8)),
-        ((0.4, 0.95), (0.52, 0.34)),
-        ((-0.1, 0.36), (0.4, 0.8)),
-    ):
+    wheels = ((-0.52, 0.34), (-0.2, 0.8)), ((0.4, 0.95), (0.52, 0.34))
+    for start, end in (wheels[0], ((-0.2, 0.8), (0.4, 0.8)), wheels[1], ((-0.1, 0.36), (0.4, 0.8))):
         stand.stroke(start, end, 0.05, BLACK)
     stand.stroke((-0.15, 0.95), (0.05, 0.4), 0.14, TROUSERS[thing.variant % 4])
     stand.shape(

@@ -108,13 +108,11 @@ def draw_works_sign(canvas: Canvas, thing: Thing) -> None:
         stand.stroke((foot, 0), (0, 0.8), 0.06, (120, 120, 122))
     diamond = thing.colour[2] < 120
     if diamond:
-        _polygon_sign(
-            stand, ((0, 0.45), (0.72, 1.17), (0, 1.89), (-0.72, 1.17)), (0, 1.17), (BLACK, thing.colour)
-        )
+        corners = ((0, 0.45), (0.72, 1.17), (0, 1.89), (-0.72, 1.17))
+        _polygon_sign(stand, corners, (0, 1.17), (BLACK, thing.colour))
     else:
-        _polygon_sign(
-            stand, ((-0.75, 0.6), (0.75, 0.6), (0, 1.9)), (0, 1.03), ((206, 34, 32), (244, 214, 70))
-        )
+        triangle = ((-0.75, 0.6), (0.75, 0.6), (0, 1.9))
+        _polygon_sign(stand, triangle, (0, 1.03), ((206, 34, 32), (244, 214, 70)))
     middle = 1.12 if diamond else 0.98
     stand.disc((0.02, middle + 0.27), 0.08, BLACK)
     stand.shape(
@@ -184,15 +182,8 @@ def draw_arrow_board(canvas: Canvas, thing: Thing) -> None:
     _striped_board(stand, (-1.1, 1.1), (0.4, 0.72), ((206, 34, 32), thing.accent))
     stand.rectangle((-1.2, 1.2), (1.15, 2.75), BLACK)
     stand.stroke((0, 0.9), (0, 1.15), 0.14, (120, 120, 122))
-    for right, up in (
-        (-0.9, 1.95),
-        (-0.5, 1.95),
-        (-0.1, 1.95),
-        (0.3, 1.95),
-        (0.7, 1.95),
-        (0.35, 2.35),
-        (0.35, 1.55),
-    ):
+    shaft = [(right, 1.95) for right in (-0.9, -0.5, -0.1, 0.3, 0.7)]
+    for right, up in (*shaft, (0.35, 2.35), (0.35, 1.55)):
         stand.disc((right, up), 0.14, AMBER, shines=True)
     stand.glow(0.2, 1.95, 1.3, AMBER)
 

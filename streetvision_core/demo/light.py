@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streetvision_core.demo.dice import colours
+
 if TYPE_CHECKING:
     from streetvision_core.demo.dice import Colour, Dice
 
@@ -68,29 +70,20 @@ class Light:
         return red, green, blue
 
 
-_SKIES: dict[str, tuple[tuple[Colour, Colour], ...]] = {
-    "day": (
-        ((74, 138, 216), (196, 222, 243)),
-        ((104, 166, 226), (226, 234, 238)),
-        ((58, 120, 190), (238, 226, 200)),
-        ((150, 172, 196), (214, 220, 226)),
-    ),
-    "dusk": (
-        ((58, 66, 128), (246, 158, 102)),
-        ((84, 74, 136), (232, 132, 128)),
-        ((46, 72, 120), (222, 176, 140)),
-        ((70, 60, 96), (196, 120, 92)),
-    ),
-    "night": (
-        ((10, 14, 38), (42, 46, 74)),
-        ((6, 8, 20), (58, 48, 50)),
-        ((16, 22, 44), (30, 40, 66)),
-    ),
+def _skies(text: str) -> tuple[tuple[Colour, ...], ...]:
+    return tuple(colours(sky) for sky in text.split(", "))
+
+
+# Zenith and horizon of each sky.
+_SKIES = {
+    "day": _skies("4a8ad8 c4def3, 68a6e2 e2eaee, 3a78be eee2c8, 96acc4 d6dce2"),
+    "dusk": _skies("3a4280 f69e66, 544a88 e88480, 2e4878 deb08c, 463c60 c4785c"),
+    "night": _skies("0a0e26 2a2e4a, 060814 3a3032, 10162c 1e2842"),
 }
-_GREYS: dict[str, tuple[Colour, Colour]] = {
-    "day": ((128, 138, 150), (186, 191, 196)),
-    "dusk": ((76, 76, 98), (168, 140, 138)),
-    "night": ((14, 16, 26), (48, 50, 62)),
+_GREYS = {
+    "day": colours("808a96 babfc4"),
+    "dusk": colours("4c4c62 a88c8a"),
+    "night": colours("0e101a 30323e"),
 }
 _AMBIENT: dict[str, tuple[float, float, float]] = {
     "day": (1.0, 0.99, 0.97),

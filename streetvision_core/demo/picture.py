@@ -8,6 +8,7 @@ grain). The result is encoded as a JPEG.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -52,30 +53,13 @@ def draw_frame(scene: Scene, dice: Dice, *, camera: Camera, frame: int, size: tu
 
 def _draw_objects(canvas: Canvas, scene: Scene, frame: int) -> None:
     # A house is sorted by its far end: things in front of any part of it are drawn later.
-    depths: list[tuple[float, int, House | Thing]] = []
-    for house in scene.houses:
-        depths.append((house.far, len(depths), house))
-    for thing in scene.things:
-        depths.append((thing.z + thing.drift * frame, len(depths), thing))
-    for z, _, member in sorted(depths, key=lambda entry: (-entry[0], entry[1])):
+    members: list[tuple[float, House | Thing]] = [(house.far, house) for house in scene.houses]
+    members += [(thing.z + thing.drift * frame, thing) for thing in scene.things]
+    for z, member in sorted(members, key=lambda entry: -entry[0]):
         if isinstance(member, House):
             draw_house(canvas, member)
         elif z > canvas.camera.forward + 2.2:
-            moved = member if not member.drift else _moved(member, z)
-            DRAWERS[moved.kind](canvas, moved)
-
-
-def _moved(thing: Thing, z: float) -> Thing:
-    return Thing(
-        kind=thing.kind,
-        x=thing.x,
-        z=z,
-        scale=thing.scale,
-        colour=thing.colour,
-        accent=thing.accent,
-        variant=thing.variant,
-        facing=thing.facing,
-    )
+            DRAWERS[member.kind](canvas, replace(member, z=z))
 
 
 def _add_air(picture: Image.Image, canvas: Canvas, dice: Dice) -> Image.Image:
@@ -94,10 +78,9 @@ def _reflect(picture: Image.Image, horizon: float) -> Image.Image:
     width, height = picture.size
     line = int(horizon * height)
     below = picture.crop((0, line, width, height))
-    above = picture.crop((0, max(0, 2 * line - height), width, line)).transpose(
-        Image.Transpose.FLIP_TOP_BOTTOM
-    )
-    mirror = above.resize(below.size).filter(ImageFilter.BoxBlur(2))
+    above = picture.crop((0, max(0, 2 * line - height), width, line))
+    mirrored = above.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    mirror = mirrored.resize(below.size).filter(ImageFilter.BoxBlur(2))
     picture.paste(Image.blend(below, mirror, 0.25), (0, line))
     return picture
 
@@ -111,11 +94,8 @@ def _shine(picture: Image.Image, canvas: Canvas) -> Image.Image:
     spread = 1.0 if canvas.light.weather == "clear" else 1.5
     strength = 0.5 if canvas.light.time_of_day == "night" else 0.28
     for halo in canvas.halos:
-        x, y, radius = (
-            halo.centre[0] / shrink,
-            halo.centre[1] / shrink,
-            max(0.5, spread * halo.radius / shrink),
-        )
+        x, y = halo.centre[0] / shrink, halo.centre[1] / shrink
+        radius = max(0.5, spread * halo.radius / shrink)
         red, green, blue = (int(level * strength) for level in halo.colour)
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), (red, green, blue))
     layer = layer.filter(ImageFilter.BoxBlur(1)).filter(ImageFilter.BoxBlur(1))

@@ -7,27 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streetvision_core.demo.dice import Colour, Dice, colours
 from streetvision_core.demo.scene import GREENS, Road, Thing
 
 if TYPE_CHECKING:
     from streetvision_core.demo.canvas import Camera
-    from streetvision_core.demo.dice import Colour, Dice
 
-ORANGES: tuple[Colour, ...] = ((240, 104, 26), (232, 86, 30), (246, 128, 34), (222, 74, 36))
-YELLOWS: tuple[Colour, ...] = ((240, 188, 30), (234, 168, 34), (226, 196, 52))
-HI_VIS: tuple[Colour, ...] = ((216, 232, 50), (244, 108, 28), (236, 96, 34))
+ORANGES = colours("f0681a e8561e f68022 de4a24")
+YELLOWS = colours("f0bc1e eaa822 e2c434")
+HI_VIS = colours("d8e832 f46c1c ec6022")
 WHITE: Colour = (236, 236, 232)
 RED: Colour = (206, 34, 32)
-COATS: tuple[Colour, ...] = (
-    (60, 70, 96),
-    (44, 44, 50),
-    (130, 44, 50),
-    (98, 110, 92),
-    (180, 168, 150),
-    (70, 110, 140),
-    (150, 120, 160),
-)
-LEAVES: tuple[Colour, ...] = (*GREENS, *GREENS, (206, 112, 40), (190, 88, 40), (212, 150, 50))
+COATS = colours("3c4660 2c2c32 822c32 626e5c b4a896 466e8c 9678a0")
+LEAVES = (*GREENS, *GREENS, *colours("ce7028 be5828 d49632"))
 
 
 class Placer:

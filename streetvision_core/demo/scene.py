@@ -12,41 +12,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streetvision_core.demo.canvas import Camera
+from streetvision_core.demo.dice import Colour, Dice, colours
 
 if TYPE_CHECKING:
-    from streetvision_core.demo.dice import Colour, Dice
     from streetvision_core.demo.light import Light
 
 SETTINGS = ("residential", "residential", "city", "city", "country", "highway")
 
-CAR_PAINTS: tuple[Colour, ...] = (
-    (226, 226, 228),
-    (40, 42, 48),
-    (126, 130, 136),
-    (176, 180, 186),
-    (40, 66, 120),
-    (70, 110, 160),
-    (150, 30, 34),
-    (44, 84, 62),
-    (196, 186, 160),
-    (92, 66, 50),
-)
-WALLS: tuple[Colour, ...] = (
-    (214, 202, 180),
-    (190, 178, 164),
-    (176, 116, 92),
-    (150, 88, 72),
-    (226, 220, 208),
-    (168, 174, 178),
-    (206, 180, 136),
-    (142, 148, 140),
-    (186, 198, 204),
-    (222, 196, 180),
-    (120, 104, 98),
-)
-ROOFS: tuple[Colour, ...] = ((126, 66, 52), (92, 84, 82), (70, 72, 80), (150, 84, 60), (104, 76, 60))
-GREENS: tuple[Colour, ...] = ((70, 112, 56), (92, 128, 62), (58, 96, 60), (112, 136, 66), (80, 120, 80))
-VERGES: tuple[Colour, ...] = ((104, 132, 74), (128, 140, 84), (150, 140, 108), (92, 120, 72), (142, 146, 120))
+CAR_PAINTS = colours("e2e2e4 282a30 7e8288 b0b4ba 284278 466ea0 961e22 2c543e c4baa0 5c4232")
+WALLS = colours("d6cab4 beb2a4 b0745c 965848 e2dcd0 a8aeb2 ceb488 8e948c bac6cc dec4b4 786862")
+ROOFS = colours("7e4234 5c5452 464850 96543c 684c3c")
+GREENS = colours("467038 5c803e 3a603c 708842 507850")
+VERGES = colours("68844a 808c54 968c6c 5c7848 8e9278")
+
+_AWNINGS = colours("c42824 ec781e 286054 3c508c ecaa28")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +128,7 @@ def sample_road(dice: Dice, setting: str) -> Road:
     patch = (side * dice.between(0.1, 0.5), near, near + dice.between(1.5, 7), dice.between(0.2, 0.45))
     return Road(
         half_width=half_width,
-        lanes={"residential": 2, "city": dice.pick((2, 2, 3, 4)), "country": 2, "highway": dice.pick((3, 4))}[
-            setting
-        ],
+        lanes={"city": dice.pick((2, 2, 3, 4)), "highway": dice.pick((3, 4))}.get(setting, 2),
         pavement={"residential": dice.between(1.4, 2.6), "city": dice.between(2.2, 4.5)}.get(setting, 0.5),
         surface=dice.tint((grey, grey, grey + 4), 5),
         verge=dice.tint(dice.pick(VERGES)),
@@ -210,15 +187,10 @@ def sample_houses(dice: Dice, setting: str, road: Road) -> tuple[House, ...]:
 
 def _sample_house(dice: Dice, setting: str, *, side: int, edge: float, along: tuple[float, float]) -> House:
     floors = dice.whole(*{"city": (2, 9), "residential": (1, 3)}.get(setting, (1, 2)))
-    shop = setting == "city" and dice.chance(0.45)
     awning = None
-    if shop:
-        awning = (
-            dice.tint(
-                dice.pick(((196, 40, 36), (236, 120, 30), (40, 96, 84), (60, 80, 140), (236, 170, 40)))
-            ),
-            dice.pick(((236, 232, 226), (236, 232, 226), (120, 40, 40))),
-        )
+    if setting == "city" and dice.chance(0.45):
+        stripe = dice.tint(dice.pick(_AWNINGS))
+        awning = (stripe, dice.pick(((236, 232, 226), (236, 232, 226), (120, 40, 40))))
     return House(
         side=side,
         edge=edge + dice.between(0, 1.2),

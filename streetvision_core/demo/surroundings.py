@@ -14,25 +14,16 @@ from streetvision_core.demo.scene import CAR_PAINTS, GREENS, Thing
 if TYPE_CHECKING:
     from streetvision_core.demo.dice import Colour
 
+# As often as they are named.
 CONFUSERS = (
-    "orange_vehicle",
-    "orange_vehicle",
-    "orange_vehicle",
-    "hi_vis_person",
-    "hi_vis_person",
-    "red_white_sign",
-    "red_white_sign",
-    "diamond_sign",
-    "traffic_light",
-    "planter",
-    "bin",
-    "parasol",
-    "billboard",
-    "bollards",
-    "banner",
-    "autumn_tree",
-    "tractor",
+    *("orange_vehicle",) * 3,
+    *("hi_vis_person",) * 2,
+    *("red_white_sign",) * 2,
+    *("diamond_sign", "traffic_light", "planter", "bin", "parasol", "billboard", "bollards", "banner"),
+    *("autumn_tree", "tractor"),
 )
+_VEHICLES = ("car", "car", "car", "van", "truck", "bus")
+_DARK: Colour = (40, 46, 56)
 
 
 def sample_confusers(placer: Placer, count: int, *, clear_until: float) -> list[Thing]:
@@ -43,13 +34,8 @@ def sample_confusers(placer: Placer, count: int, *, clear_until: float) -> list[
 def _sample_confuser(placer: Placer, kind: str, clear_until: float) -> Thing:
     dice, road = placer.dice, placer.road
     if kind in {"orange_vehicle", "tractor"}:
-        return _vehicle_at(
-            placer,
-            dice.pick((*ORANGES, *ORANGES, *YELLOWS, RED)),
-            kind=kind,
-            near=clear_until,
-            far=max(20, clear_until + 8),
-        )
+        paint = dice.pick((*ORANGES, *ORANGES, *YELLOWS, RED))
+        return _vehicle_at(placer, paint, kind=kind, near=clear_until, far=max(20, clear_until + 8))
     if kind == "hi_vis_person":
         x, z = placer.spot(0, road.half_width + road.pavement + 0.5, near=6, far=16)
         return placer.thing(dice.pick(("person", "cyclist")), x, z, colour=dice.pick(HI_VIS), facing=2)
@@ -71,21 +57,14 @@ def _sample_confuser(placer: Placer, kind: str, clear_until: float) -> Thing:
 
 def _vehicle_at(placer: Placer, paint: Colour, *, kind: str, near: float, far: float) -> Thing:
     dice, road = placer.dice, placer.road
-    vehicle = dice.pick(("car", "car", "car", "van", "truck", "bus")) if kind != "tractor" else kind
+    vehicle = dice.pick(_VEHICLES) if kind != "tractor" else kind
     if dice.chance(0.25):
         x, z = placer.spot(0, road.half_width, near=near + 1, far=far + 4)
-        return placer.thing("car_across", x, z, colour=paint, accent=(40, 46, 56))
+        return placer.thing("car_across", x, z, colour=paint, accent=_DARK)
     x, z = placer.spot(road.half_width * 0.35, road.half_width * 0.9, near=near, far=far)
     facing = 1 if x > 0 else -1
-    return placer.thing(
-        vehicle,
-        x,
-        z,
-        colour=paint,
-        accent=(40, 46, 56),
-        facing=facing,
-        drift=facing * dice.between(-0.2, 0.6),
-    )
+    drift = facing * dice.between(-0.2, 0.6)
+    return placer.thing(vehicle, x, z, colour=paint, accent=_DARK, facing=facing, drift=drift)
 
 
 def sample_traffic(placer: Placer, setting: str, *, clear_until: float) -> list[Thing]:
@@ -95,26 +74,15 @@ def sample_traffic(placer: Placer, setting: str, *, clear_until: float) -> list[
     for _ in range(dice.pick((0, 1, 1, 2, 3))):
         x = dice.side() * road.half_width * dice.pick((0.4, 0.5, 0.8))
         facing = 1 if x > 0 else -1
-        kind = dice.pick(("car", "car", "car", "van", "truck", "bus"))
+        kind = dice.pick(_VEHICLES)
         z = clear_until + dice.between(2, 40)
-        things.append(
-            placer.thing(
-                kind,
-                x,
-                z,
-                colour=dice.pick(CAR_PAINTS),
-                accent=(40, 46, 56),
-                facing=facing,
-                drift=facing * 0.5,
-            )
-        )
+        paint, drift = dice.pick(CAR_PAINTS), facing * 0.5
+        things.append(placer.thing(kind, x, z, colour=paint, accent=_DARK, facing=facing, drift=drift))
     for _ in range(dice.whole(0, 4) if setting in {"residential", "city"} else 0):
         side = dice.side()
         z = dice.between(5, 50)
-        x = side * (road.half_width + 0.3)
-        things.append(
-            placer.thing("car", x, z, colour=dice.pick(CAR_PAINTS), accent=(40, 46, 56), facing=side)
-        )
+        paint, x = dice.pick(CAR_PAINTS), side * (road.half_width + 0.3)
+        things.append(placer.thing("car", x, z, colour=paint, accent=_DARK, facing=side))
     for _ in range(dice.pick((0, 0, 1, 2, 3)) if setting != "highway" else 0):
         x = dice.side() * (road.half_width + dice.between(0.3, max(0.6, road.pavement)))
         things.append(placer.thing("person", x, dice.between(6, 30), colour=dice.pick(COATS), facing=1))
@@ -133,15 +101,11 @@ def sample_green(placer: Placer, setting: str) -> list[Thing]:
         things.append(placer.thing(kind, x, dice.between(7, 80), colour=leaves, scale=dice.between(0.6, 1.5)))
     if dice.chance(0.6):
         side, first, gap = dice.side(), dice.between(5, 12), dice.between(14, 24)
-        things += [
-            placer.thing(
-                "lamp", side * (road.half_width + 0.6), first + gap * step, colour=(96, 98, 102), facing=-side
-            )
-            for step in range(4)
-        ]
+        x, grey = side * (road.half_width + 0.6), (96, 98, 102)
+        along = [first + gap * step for step in range(4)]
+        things += [placer.thing("lamp", x, z, colour=grey, facing=-side) for z in along]
     if dice.chance(0.3):
         x, z = placer.spot(road.half_width + 0.4, road.half_width + 1.2, near=8, far=30)
-        things.append(
-            placer.thing(dice.pick(("blue_sign", "traffic_light", "red_white_sign")), x, z, colour=RED)
-        )
+        sign = dice.pick(("blue_sign", "traffic_light", "red_white_sign"))
+        things.append(placer.thing(sign, x, z, colour=RED))
     return things

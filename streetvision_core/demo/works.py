@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from streetvision_core.demo.placer import HI_VIS, ORANGES, RED, WHITE, YELLOWS, Placer
 
 if TYPE_CHECKING:
+    from streetvision_core.demo.dice import Colour
     from streetvision_core.demo.scene import Thing
+
+_EARTH: Colour = (132, 102, 74)
 
 
 def sample_works(placer: Placer) -> list[Thing]:
@@ -24,39 +27,27 @@ def sample_works(placer: Placer) -> list[Thing]:
     things = site(placer, side, x, z)
     edge = side * (road.half_width + 0.5)
     if dice.chance(0.55):
-        things.append(
-            placer.thing("works_sign", edge, z + dice.between(-2, 3), colour=dice.pick((*ORANGES, WHITE)))
-        )
-    things += [
-        placer.thing(
-            "person", x + dice.between(-1.5, 1.5), z + dice.between(1, 5), colour=dice.pick(HI_VIS), facing=2
-        )
-        for _ in range(dice.pick((0, 0, 1, 2)))
-    ]
+        along = z + dice.between(-2, 3)
+        things.append(placer.thing("works_sign", edge, along, colour=dice.pick((*ORANGES, WHITE))))
+    for _ in range(dice.pick((0, 0, 1, 2))):
+        across, along = x + dice.between(-1.5, 1.5), z + dice.between(1, 5)
+        things.append(placer.thing("person", across, along, colour=dice.pick(HI_VIS), facing=2))
     if dice.chance(0.3):
-        things.append(
-            placer.thing(
-                "mound", x, z + dice.between(2, 6), colour=(132, 102, 74), scale=dice.between(0.7, 1.5)
-            )
-        )
+        along, scale = z + dice.between(2, 6), dice.between(0.7, 1.5)
+        things.append(placer.thing("mound", x, along, colour=_EARTH, scale=scale))
     return things
 
 
 def _row(
     placer: Placer, kind: str, start: tuple[float, float], end: tuple[float, float], count: int
 ) -> list[Thing]:
-    colour = placer.dice.pick(ORANGES)
-    steps = [step / max(1, count - 1) for step in range(count)]
-    return [
-        placer.thing(
-            kind,
-            start[0] + (end[0] - start[0]) * step + placer.dice.between(-0.1, 0.1),
-            start[1] + (end[1] - start[1]) * step,
-            colour=colour,
-            scale=placer.dice.between(0.95, 1.1),
-        )
-        for step in steps
-    ]
+    colour, things = placer.dice.pick(ORANGES), []
+    for step in range(count):
+        share = step / max(1, count - 1)
+        x = start[0] + (end[0] - start[0]) * share + placer.dice.between(-0.1, 0.1)
+        z = start[1] + (end[1] - start[1]) * share
+        things.append(placer.thing(kind, x, z, colour=colour, scale=placer.dice.between(0.95, 1.1)))
+    return things
 
 
 def _taper(placer: Placer, side: int, x: float, z: float) -> list[Thing]:
@@ -68,16 +59,10 @@ def _taper(placer: Placer, side: int, x: float, z: float) -> list[Thing]:
 
 def _closed_lane(placer: Placer, side: int, x: float, z: float) -> list[Thing]:
     dice = placer.dice
-    count = dice.whole(1, 3)
-    things = [
-        placer.thing(
-            "barrier",
-            x + side * (step - (count - 1) / 2) * 2.0,
-            z + 0.2 * step,
-            colour=dice.pick((RED, RED, ORANGES[0])),
-        )
-        for step in range(count)
-    ]
+    count, things = dice.whole(1, 3), []
+    for step in range(count):
+        across, paint = x + side * (step - (count - 1) / 2) * 2.0, dice.pick((RED, RED, ORANGES[0]))
+        things.append(placer.thing("barrier", across, z + 0.2 * step, colour=paint))
     if dice.chance(0.6):
         kind = dice.pick(("cone", "barrel"))
         things += _row(placer, kind, (x - side * 1.2, z + 1.5), (x - side * 1.4, z + 14), dice.whole(3, 6))
@@ -86,9 +71,8 @@ def _closed_lane(placer: Placer, side: int, x: float, z: float) -> list[Thing]:
 
 def _dig(placer: Placer, side: int, x: float, z: float) -> list[Thing]:
     dice = placer.dice
-    machine = placer.thing(
-        "digger", x, z + 3, colour=dice.pick((*YELLOWS, *ORANGES[:2])), scale=dice.between(0.8, 1.15)
-    )
+    paint, scale = dice.pick((*YELLOWS, *ORANGES[:2])), dice.between(0.8, 1.15)
+    machine = placer.thing("digger", x, z + 3, colour=paint, scale=scale)
     things = [machine, placer.thing("trench", x, z + 1, colour=(96, 76, 60))]
     guard = dice.pick(("cone", "barrier", "fence"))
     if guard == "cone":
@@ -96,7 +80,7 @@ def _dig(placer: Placer, side: int, x: float, z: float) -> list[Thing]:
     else:
         things += [placer.thing(guard, x + shift, z, colour=RED) for shift in (-1.1, 1.1)]
     if dice.chance(0.5):
-        things.append(placer.thing("mound", x + side * 2.4, z + 3, colour=(132, 102, 74)))
+        things.append(placer.thing("mound", x + side * 2.4, z + 3, colour=_EARTH))
     return things
 
 

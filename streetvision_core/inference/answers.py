@@ -23,15 +23,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self
 
 from streetvision_core.errors import ConfigError, DataError, StoreError
 from streetvision_core.escape import for_csv, for_json_text, one_line
-from streetvision_core.inference.predictor import NamedImage, name_of
+from streetvision_core.inference.predictor import NamedImage, Prediction, name_of
 from streetvision_core.io.encode import read_csv
 from streetvision_core.io.system import lock_file, open_to_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
-
-    from streetvision_core.inference.predictor import Prediction
 
     Images = Iterable[str | NamedImage]
 

@@ -15,10 +15,7 @@ number of threads does not.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
-import weakref
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -30,10 +27,9 @@ import torch
 
 from streetvision_core.data.decoding import decode as decoding
 from streetvision_core.data.decoding import jpeg
-from streetvision_core.data.decoding.decode import decode
-from streetvision_core.errors import ConfigError, IntegrityError
+from streetvision_core.data.decoding.ahead import run_ahead
+from streetvision_core.data.decoding.decode import ImageReader, decode
 from streetvision_core.inference import features, predict
-from streetvision_core.inference.ahead import run_ahead
 from streetvision_core.inference.feature_cache import SHARD_ROWS, FeatureKey, FeatureSet, open_features
 from streetvision_core.inference.features import batch_features, classify_features, find_row_shape
 from streetvision_core.inference.predict import (
@@ -45,25 +41,19 @@ from streetvision_core.inference.predict import (
     measure_pixels,
     prepared_batches,
 )
-from streetvision_core.io.claims import remove_or_tell
 from streetvision_core.io.encode import bytes_digest, json_bytes
-from streetvision_core.io.system import room_for
 from streetvision_core.models import pooling, preprocessing, views
 from streetvision_core.models.pooling import pool_features, pool_logits
-from streetvision_core.models.preprocessing import hub_transform
+from streetvision_core.models.preprocessing import Preprocessing, hub_transform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
-    from PIL.Image import Image
 
     from streetvision_core.data.conditions import Conditions
     from streetvision_core.inference.logits import TrainedClassifier
-    from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.models.views import Views
-
-    Crop = Callable[[Image, str], torch.Tensor]
 
 FLOAT32 = "float32"
 PLAIN = "plain"
@@ -100,12 +90,10 @@ def gives_features(checkpoint: TrainedClassifier) -> bool:
 def measure_images(
     checkpoint: TrainedClassifier,
     names: Sequence[str],
+    images: ImageReader,
     *,
-    digests: Sequence[str],
-    read: Callable[[str], bytes],
     cache: Path | None,
     features: bool = False,
-    conditions: Conditions | None = None,
     device: str | torch.device | None = None,
 ) -> Measured:
     """Return the checkpoint's logits of named images, and on request what goes into its classifier layer.
@@ -116,11 +104,9 @@ def measure_images(
     Args:
         checkpoint: The classifier.
         names: The images, [N].
-        digests: SHA-256 (hex) of their bytes, in the same order.
-        read: Returns the bytes of a named image.
+        images: Reads and proves them; under its conditions they are seen.
         cache: The directory of all feature sets; None computes and keeps nothing.
         features: Whether the extra "features" [N, D] is wanted, of many views pooled.
-        conditions: The conditions under which the images are seen; None leaves them as they are.
         device: By default the first GPU where there is one.
 
     Raises:
@@ -130,22 +116,12 @@ def measure_images(
     """
     model, transform = checkpoint.load_model(), hub_transform(checkpoint.config)
     where = choose_device() if device is None else device
-    shape = None if cache is None else find_row_shape(model, transform)
-    if shape is None:
+    key = None if cache is None else feature_key(model, transform, config=checkpoint.config, device=where)
+    if cache is None or key is None:
         extras = (FEATURES,) if features else ()
-        see = conditioned_crop(transform, conditions)
-        pixels = (see(decode(read(name)), sha256) for name, sha256 in zip(names, digests, strict=True))
+        pixels = (transform.pixels(images.image(name)) for name in names)
         return join(measure_pixels(model, pixels, transform, device=where, extras=extras))
-    key = _make_key(model, transform, config=checkpoint.config, device=where, shape=shape)
-    rows = image_features(
-        model,
-        NamedImages(names, digests, read),
-        transform=transform,
-        key=replace(key, view=conditioned_view(conditions)),
-        cache=cache,
-        crop=conditioned_crop(transform, conditions),
-        device=where,
-    )
+    rows = image_features(model, names, images, transform=transform, key=key, cache=cache, device=where)
     logits = feature_logits(model, rows, views=transform.views)
     if not features:
         return Measured(logits)
@@ -159,7 +135,7 @@ def feature_key(
     *,
     config: Mapping[str, Any],
     device: str | torch.device | None = None,
-) -> FeatureKey:
+) -> FeatureKey | None:
     """Describe the features of a model in the plain view: what goes into its classifier layer, float32 [D].
 
     Args:
@@ -168,28 +144,12 @@ def feature_key(
         config: Its config.json, of which `architecture` and `model_args` count.
         device: Where it will be computed; by default on the first GPU where there is one.
 
-    Raises:
-        ConfigError: the model's logits are not made of one vector of features.
+    Returns:
+        The key; None where the model's logits are not made of one vector of features.
     """
     shape = find_row_shape(model, transform)
     if shape is None:
-        raise ConfigError(
-            "a classifier of one layer that takes features [N, D] and gives the logits",
-            str(config["architecture"]),
-            "the features of images",
-            "Choose another architecture.",
-        )
-    return _make_key(model, transform, config=config, device=device, shape=shape)
-
-
-def _make_key(
-    model: Any,
-    transform: Preprocessing,
-    *,
-    config: Mapping[str, Any],
-    device: str | torch.device | None,
-    shape: tuple[int, ...],
-) -> FeatureKey:
+        return None
     return FeatureKey(
         weights=body_digest(model),
         architecture=str(config["architecture"]),
@@ -206,56 +166,41 @@ def _make_key(
     )
 
 
-@dataclass(frozen=True)
-class NamedImages:
-    """Images by name, [N], the SHA-256 (hex) of their bytes in the same order, and the way to their bytes."""
-
-    names: Sequence[str]
-    digests: Sequence[str]
-    read: Callable[[str], bytes]
-
-    def decoded(self, position: int) -> Image:
-        """Return one of them, its bytes proved to be those of its digest."""
-        name, digest = self.names[position], self.digests[position]
-        return decode(_proven(self.read, name, digest))
-
-
 def image_features(
     model: Any,
-    images: NamedImages,
+    names: Sequence[str],
+    images: ImageReader,
     *,
     transform: Preprocessing,
     key: FeatureKey,
-    cache: Path | None,
-    crop: Crop | None = None,
+    cache: Path,
+    draw: int = 0,
     device: str | torch.device | None = None,
 ) -> FeatureSet:
     """Return what goes into the model's classifier layer, float32 [D], for each named image.
 
     Args:
         model: A timm classifier; it is moved to `device` and set to evaluation mode.
-        images: The images, [N].
+        names: The images, [N].
+        images: Reads and proves them; under its conditions they are seen.
         transform: The model's preprocessing.
-        key: That of `feature_key`. Whoever gives a `crop` names the view in it, with all that decides it.
-        cache: The directory of all feature sets; None computes into a temporary one, which goes with the
-            result.
-        crop: Turns an image and its SHA-256 into uint8 [3, H, W], in place of `transform.pixels`; called by
-            several threads.
+        key: That of `feature_key`.
+        cache: The directory of all feature sets.
+        draw: Which draw of each image under the conditions.
         device: By default the first GPU where there is one.
 
     Raises:
         DataError: an image cannot be read.
-        IntegrityError: an image's bytes are not those of its digest.
+        IntegrityError: an image's bytes are not those that were indexed.
         StoreError: the cache cannot be written.
     """
-    place = _Temporary() if cache is None else cache
-    where = place.path if isinstance(place, _Temporary) else place
-    features = open_features(where, key, images.digests, owner=place)
+    key = replace(key, view=conditioned_view(images.conditions, draw=draw))
+    features = open_features(cache, key, list(map(images.sha256, names)))
     missing = features.missing
-    see = crop or plain_crop(transform)
 
     def load(position: int) -> torch.Tensor:
-        return see(images.decoded(position), images.digests[position])
+        name = names[position]
+        return transform.pixels(images.see(decode(images.read(name)), name, draw=draw))
 
     writer = _Writer(features)
     try:
@@ -294,20 +239,8 @@ def feature_logits(model: Any, features: Features, *, views: Views | None) -> np
     return np.concatenate(found)
 
 
-def plain_crop(transform: Preprocessing) -> Crop:
-    """Return the crop of every prediction."""
-    return lambda image, _: transform.pixels(image)
-
-
-def conditioned_crop(transform: Preprocessing, conditions: Conditions | None, *, draw: int = 0) -> Crop:
-    """Return the crop of every prediction under conditions, at a draw of each image."""
-    if conditions is None or conditions.is_as_is:
-        return plain_crop(transform)
-    return lambda image, sha256: transform.pixels(conditions.see(image, sha256, draw=draw))
-
-
 def conditioned_view(conditions: Conditions | None, *, draw: int = 0) -> str:
-    """Return the name of the view of `conditioned_crop`: the profile, the seed and our code that draws."""
+    """Return the name of the view under conditions: of the profile, the seed and our code that draws."""
     if conditions is None or conditions.is_as_is:
         return PLAIN
     from streetvision_core.data.conditions import draw as drawing
@@ -329,20 +262,6 @@ def describe_preprocessing(transform: Preprocessing) -> dict[str, Any]:
         "interpolation": transform.interpolation,
         **({"grid": views.grid, "overlap": views.overlap} if views else {}),
     }
-
-
-class _Temporary:
-    """A directory that goes with the last object that holds this one."""
-
-    def __init__(self) -> None:
-        with room_for("features of images"):
-            self.path = Path(tempfile.mkdtemp(prefix="streetvision-"))
-        weakref.finalize(self, _remove, self.path, os.getpid())
-
-
-def _remove(path: Path, pid: int) -> None:
-    if os.getpid() == pid:  # a forked worker has a copy of the object, and the directory is not its own
-        remove_or_tell(path, root=path.parent)
 
 
 @dataclass
@@ -369,20 +288,6 @@ class _Writer:
         self.positions.clear()
         self.rows.clear()
         self.published = time.monotonic()
-
-
-def _proven(read: Callable[[str], bytes], name: str, sha256: str) -> bytes:
-    """Read an image; what stays in the cache under its digest is of these bytes and no others."""
-    data = read(name)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise IntegrityError(
-            f"the image {name} with SHA-256 {sha256}",
-            f"other bytes, with SHA-256 {found}",
-            "the features of images",
-            "Restore the image, or materialize images and all after it with reuse: false.",
-        )
-    return data
 
 
 @cache

@@ -16,15 +16,10 @@ import numpy as np
 
 from streetvision_core.data.config import check_pattern
 from streetvision_core.data.sources.files import find_images, group_by
-from streetvision_core.errors import ConfigError
+from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.risk_control import one_per_group
-from streetvision_core.eval.use.drift import (
-    DRIFT_NAME,
-    compare_samples,
-    farthest,
-    project,
-)
+from streetvision_core.eval.use.drift import DRIFT_NAME, Drift, Reference, compare_samples, farthest, project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.data.conditions import Conditions
-    from streetvision_core.errors import DataError
     from streetvision_core.eval.inputs import Floats
-    from streetvision_core.eval.use.drift import Drift, Reference
     from streetvision_core.inference.predictor import Predictor
 
 SHOWN = 5
@@ -105,7 +98,10 @@ def compare_folder(
         DataError: too few images, or one cannot be read and there is no `on_error`.
     """
     if reference is None:
-        raise _nothing_to_compare_with()
+        expected = f"a bundle with {DRIFT_NAME}, which new images are compared with"
+        found = "none, as in bundles of an older version and of a policy that took nothing from val_calib"
+        action = "Materialize val_calib_logits and what follows from it with this version, and export again."
+        raise ConfigError(expected, found, "drift", action)
     check_pattern(pattern)
     compiled = None if pattern is None else re.compile(pattern)
     paths = {str(Path(folder, name)): name for name in find_images(folder)}
@@ -121,15 +117,6 @@ def compare_folder(
         farthest=tuple(names[position] for position in chosen[farthest(known, new, SHOWN)]),
         assumed=_assumption(reference, alone=groups.count(None)),
         seen=f"under {conditions.profile.title}" if conditions and not conditions.is_as_is else "as they are",
-    )
-
-
-def _nothing_to_compare_with() -> ConfigError:
-    return ConfigError(
-        f"a bundle with {DRIFT_NAME}, which new images are compared with",
-        "none, as in bundles of an older version and of a policy that took nothing from val_calib",
-        "drift",
-        "Materialize val_calib_logits and what follows from it with this version, and export again.",
     )
 
 

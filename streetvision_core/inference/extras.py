@@ -32,9 +32,7 @@ def mirror_disagreement(
     return disagreement
 
 
-def image_quality(
-    pixels: npt.NDArray[np.uint8],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def image_quality(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return sharpness and brightness of uint8 [B, 3, H, W], [B] each."""
     grey = np.einsum("c,bchw->bhw", _GREY, pixels.astype(np.int32))
     across = grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]

@@ -120,18 +120,10 @@ class FeatureSet:
     while the object lives: no collection removes it.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        key: FeatureKey,
-        digests: Sequence[str],
-        *,
-        owner: object = None,
-    ) -> None:
+    def __init__(self, directory: Path, key: FeatureKey, digests: Sequence[str]) -> None:
         self.directory = directory
         self.key = key
         self._row_dtype = key.row_dtype
-        self._owner = owner  # what has to live as long as the set: a temporary directory
         asked = np.frombuffer(bytes.fromhex("".join(digests)), dtype="S32")
         images, of = np.unique(asked, return_inverse=True)
         self._images: npt.NDArray[np.bytes_] = images
@@ -226,25 +218,18 @@ class FeatureSet:
         return records["value"][back]
 
 
-def open_features(
-    features: Path,
-    key: FeatureKey,
-    digests: Sequence[str],
-    *,
-    owner: object = None,
-) -> FeatureSet:
+def open_features(features: Path, key: FeatureKey, digests: Sequence[str]) -> FeatureSet:
     """Open the set of `key` below the directory `features` for these images; it is made where it is not.
 
     Args:
         features: The directory of all sets.
         key: What computes the features.
         digests: SHA-256 (hex) of the bytes of each image, [N]; copies may occur.
-        owner: Kept alive as long as the set.
 
     Raises:
         StoreError: the file system refused.
     """
-    return FeatureSet(features / key.digest, key, digests, owner=owner)
+    return FeatureSet(features / key.digest, key, digests)
 
 
 def _release(token: Path, pid: int) -> None:
@@ -317,9 +302,5 @@ def _write_shard(directory: Path, rows: npt.NDArray[Any]) -> Path:
 
 
 def _no_row(directory: Path) -> MissingArtifactError:
-    return MissingArtifactError(
-        "features of every image that was asked for",
-        "some without",
-        directory,
-        "They were removed meanwhile; run the step again, it computes them.",
-    )
+    found, action = "some without", "They were removed meanwhile; run the step again, it computes them."
+    return MissingArtifactError("features of every image that was asked for", found, directory, action)

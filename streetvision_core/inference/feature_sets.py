@@ -128,9 +128,5 @@ def _writing(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            "a directory of features that can be written",
-            f"the error '{error.strerror}'",
-            where,
-            "Check the store's free space and permissions.",
-        ) from error
+        found, action = f"the error '{error.strerror}'", "Check the store's free space and permissions."
+        raise StoreError("a directory of features that can be written", found, where, action) from error

@@ -17,8 +17,8 @@ from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import mcc_group_interval
 from streetvision_core.eval.metrics import compute_all_metrics, confusion_by_group
-from streetvision_core.eval.use.drift import DRIFT_NAME, SEED, project, reference_of
-from streetvision_core.io import Artifact, json_bytes, tensors_bytes
+from streetvision_core.eval.use.drift import DRIFT_NAME, SEED, Reference, project, reference_of
+from streetvision_core.io import Artifact, PublishedArtifact, StagedFile, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from streetvision_core.data import ImageIndex
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.data.index import IndexedImage
-    from streetvision_core.eval.use.drift import Reference
-    from streetvision_core.io import PublishedArtifact, StagedFile
 
 TENSORS_NAME = "logits.safetensors"
 IDS_NAME = "ids.json"
@@ -196,15 +194,6 @@ def groups_of(names: Sequence[str], index: ImageIndex) -> tuple[str, ...]:
     return tuple(image.group for image in _images_of(names, index))
 
 
-def digests_of(names: Sequence[str], index: ImageIndex) -> list[str]:
-    """Return the SHA-256 (hex) of each named image's bytes.
-
-    Raises:
-        DataError: the index does not hold an image.
-    """
-    return [image.sha256 for image in _images_of(names, index)]
-
-
 def predict_role(
     checkpoint: TrainedClassifier,
     names: Sequence[str],
@@ -220,7 +209,7 @@ def predict_role(
     Args:
         checkpoint: The classifier.
         names: The images, in the order of the result.
-        index: Holds their labels, groups and digests.
+        index: Holds their labels and groups.
         images: Reads them; under its conditions they are seen.
         device: Another device.
         cache: Where features of images are kept (`cached_features`): one that is there is not computed
@@ -234,16 +223,8 @@ def predict_role(
     from streetvision_core.inference.cached_features import gives_features, measure_images
 
     labels, groups = labels_of(names, index), groups_of(names, index)
-    measured = measure_images(
-        checkpoint,
-        names,
-        digests=digests_of(names, index),
-        read=images.read,
-        cache=cache,
-        features=projected and gives_features(checkpoint),
-        conditions=images.conditions,
-        device=device,
-    )
+    wanted = projected and gives_features(checkpoint)
+    measured = measure_images(checkpoint, names, images, cache=cache, features=wanted, device=device)
     rows = measured.extras.get("features")
     projections = None if rows is None else project(rows, seed=SEED)
     return Logits(tuple(names), measured.logits, np.array(labels, dtype=np.int64), groups, projections)
@@ -253,10 +234,7 @@ def _images_of(names: Sequence[str], index: ImageIndex) -> list[IndexedImage]:
     known = {image.name: image for image in index.pictures}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise DataError(
-            "images of the index",
-            f"{len(unknown)} that it does not hold, {unknown[0]!r} for instance",
-            "the splits",
-            "Materialize splits again; they were made from another index.",
-        )
+        found = f"{len(unknown)} that it does not hold, {unknown[0]!r} for instance"
+        action = "Materialize splits again; they were made from another index."
+        raise DataError("images of the index", found, "the splits", action)
     return [known[name] for name in names]

@@ -273,9 +273,6 @@ def only_features(seen: list[torch.Tensor], *, passes: int = 1) -> torch.Tensor:
 
 
 def _no_features(found: str) -> ConfigError:
-    return ConfigError(
-        "a classifier of one layer that takes features [N, D]",
-        found,
-        "the features of the gate",
-        "Choose another architecture, or leave the gate to the margin.",
-    )
+    expected = "a classifier of one layer that takes features [N, D]"
+    action = "Choose another architecture, or leave the gate to the margin."
+    return ConfigError(expected, found, "the features of the gate", action)

@@ -112,7 +112,11 @@ class ImageClassifier:
             size = self._size_of_one if alone else batch_size
             pixels = torch.stack([seen for _, seen in batch]).to(self.device)
             measured = measure_batch(self.model, pixels, self._transform, batch_size=size, extras=extras)
-            yield [name for name, _ in batch], measured
+            yield [name for name, _ in batch], self._finished(measured)
+
+    def _finished(self, measured: Measured) -> Measured:
+        """Return what was measured as it is given."""
+        return measured
 
     @property
     def _size_of_one(self) -> int:
@@ -126,7 +130,7 @@ class ImageClassifier:
         numbered = enumerate(images, start=1)
         if not threads:
             return map(self._attempt, numbered)
-        from streetvision_core.inference.ahead import run_ahead
+        from streetvision_core.data.decoding.ahead import run_ahead
 
         return run_ahead(self._attempt, numbered, threads=threads, ahead=ahead)
 
@@ -215,28 +219,10 @@ class Predictor(ImageClassifier):
         for names, measured in batches:
             probabilities = positive_probability(measured.logits).tolist()
             decided = self.policy.decide(measured.logits, measured.extras)
-            for name, probability, decision, (none, roadwork) in zip(
-                names, probabilities, decided, measured.logits.tolist(), strict=True
-            ):
-                yield Prediction(name, probability, decision, (none, roadwork))
+            pairs = map(tuple, measured.logits.tolist())
+            yield from map(Prediction, names, probabilities, decided, pairs)
 
-    def measure(
-        self,
-        images: Iterable[ImageLike],
-        *,
-        extras: Collection[str] = (),
-        on_error: Callable[[str, DataError], None] | None = None,
-        batch_size: int = BATCH_SIZE,
-        threads: int = 0,
-    ) -> Iterator[tuple[list[str], Measured]]:
-        """Give names, folded logits and extras; the disagreement is that of the checkpoint's own logits."""
-        batches = super().measure(
-            images, extras=extras, on_error=on_error, batch_size=batch_size, threads=threads
-        )
-        for names, measured in batches:
-            yield names, self._unscaled(measured)
-
-    def _unscaled(self, measured: Measured) -> Measured:
+    def _finished(self, measured: Measured) -> Measured:
         """Return the disagreement in the checkpoint's logits; folded ones are divided by the temperature."""
         if "disagreement" not in measured.extras:
             return measured

@@ -107,12 +107,8 @@ def fuse_qkv(model: Any) -> None:
         TrainingError: adapters are still on it.
     """
     if any(_adapter_layers(model)):
-        raise TrainingError(
-            "a model whose adapters are merged",
-            "adapters on it",
-            type(model).__name__,
-            "Call merge_adapters, which fuses as well.",
-        )
+        found, action = "adapters on it", "Call merge_adapters, which fuses as well."
+        raise TrainingError("a model whose adapters are merged", found, type(model).__name__, action)
     for attention in _attentions(model):
         if isinstance(attention.qkv, SplitQKV):
             if attention.qkv.bias_was_separate is not None:
@@ -121,12 +117,7 @@ def fuse_qkv(model: Any) -> None:
 
 
 def add_adapters(
-    model: Any,
-    *,
-    rank: int,
-    alpha: int,
-    seed: int = 0,
-    skip_blocks: Collection[int] = (),
+    model: Any, *, rank: int, alpha: int, seed: int = 0, skip_blocks: Collection[int] = ()
 ) -> Adapters:
     """Put adapters on the queries and values of a model, in place, and freeze everything else.
 
@@ -148,18 +139,12 @@ def add_adapters(
     blocks = range(block_count(model))
     adapted = sorted(set(blocks) - set(skip_blocks))
     if not adapted or not set(skip_blocks) <= set(blocks):
-        raise ConfigError(
-            f"blocks to skip among the {len(blocks)} of the model, and at least one left",
-            f"{sorted(skip_blocks)}",
-            "the adapters' configuration",
-            "Skip fewer blocks, or choose a deeper architecture.",
-        )
+        expected = f"blocks to skip among the {len(blocks)} of the model, and at least one left"
+        action = "Skip fewer blocks, or choose a deeper architecture."
+        raise ConfigError(expected, f"{sorted(skip_blocks)}", "the adapters' configuration", action)
     split_qkv(model)
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        target_modules="|".join(map(re.escape, _targets(model, adapted))),
-    )
+    targets = "|".join(map(re.escape, _targets(model, adapted)))
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         inject_adapter_in_model(config, model)
@@ -227,9 +212,7 @@ def parity_gap(adapted: Any, merged: Any, pixels: torch.Tensor) -> float:
         pixels: What both are given, float32 [N, 3, H, W], normalised.
     """
     with torch.inference_mode(), torch.autocast(pixels.device.type, enabled=False):
-        expected, found = (model.eval()(pixels).double() for model in (adapted, merged))
-    gap, largest = float((expected - found).abs().max()), float(expected.abs().max())
-    return gap / largest if largest else gap
+        return _relative_gap(*(model.eval()(pixels) for model in (adapted, merged)))
 
 
 def require_parity(adapted: Any, merged: Any, pixels: torch.Tensor) -> float:
@@ -241,12 +224,9 @@ def require_parity(adapted: Any, merged: Any, pixels: torch.Tensor) -> float:
     gap = parity_gap(adapted, merged, pixels)
     if gap <= PARITY:
         return gap
-    raise TrainingError(
-        f"the same outputs before and after merging, to {PARITY:g} of the largest",
-        f"a difference of {gap:g}",
-        "merging the adapters",
-        "Train in float32, or with a smaller alpha; report it where that does not help.",
-    )
+    expected = f"the same outputs before and after merging, to {PARITY:g} of the largest"
+    action = "Train in float32, or with a smaller alpha; report it where that does not help."
+    raise TrainingError(expected, f"a difference of {gap:g}", "merging the adapters", action)
 
 
 def weights_gap(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> float:
@@ -256,10 +236,10 @@ def weights_gap(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.
     """
     if find_mismatches(expected, found):
         return float("inf")
-    return max(_tensor_gap(tensor, found[name]) for name, tensor in expected.items())
+    return max(_relative_gap(tensor, found[name]) for name, tensor in expected.items())
 
 
-def _tensor_gap(expected: torch.Tensor, found: torch.Tensor) -> float:
+def _relative_gap(expected: torch.Tensor, found: torch.Tensor) -> float:
     was, is_now = expected.detach().cpu().double(), found.detach().cpu().double()
     if not was.numel():
         return 0.0
@@ -280,12 +260,9 @@ def load_adapter_state(model: Any, state: Mapping[str, torch.Tensor]) -> None:
     """
     tensors = _adapter_tensors(model)
     if faults := find_mismatches(tensors, state):
-        raise ConfigError(
-            "adapters that fit the model tensor by tensor",
-            "; ".join(faults),
-            type(model).__name__,
-            "Add adapters with the rank and the blocks that these were trained with.",
-        )
+        found = "; ".join(faults)
+        action = "Add adapters with the rank and the blocks that these were trained with."
+        raise ConfigError("adapters that fit the model tensor by tensor", found, type(model).__name__, action)
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(state[name])

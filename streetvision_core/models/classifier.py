@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import ConfigError
-from streetvision_core.models.views import KEY, find_views
+from streetvision_core.models.views import KEY, Views, find_views
 from streetvision_core.models.zoo import create_model, load_exactly, without_head
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import torch
 
     from streetvision_core.models.backbone import Backbone
-    from streetvision_core.models.views import Views
 
 
 def build_classifier(backbone: Backbone, *, head_hidden: int = 0, seed: int = 0) -> Any:
@@ -88,11 +87,7 @@ def hub_config(backbone: Backbone, *, head_hidden: int = 0, views: Views | None 
         "label_names": list(LABEL_NAMES),
         **({"model_args": dict(backbone.model_args)} if backbone.model_args else {}),
         **({"head_hidden": head_hidden} if head_hidden else opens),
-        "pretrained_cfg": {
-            **backbone.pretrained_cfg,
-            "num_classes": len(LABEL_NAMES),
-            "custom_load": False,
-        },
+        "pretrained_cfg": {**backbone.pretrained_cfg, "num_classes": len(LABEL_NAMES), "custom_load": False},
         **({KEY: views.to_config()} if views else {}),
     }
 

@@ -61,19 +61,14 @@ def last_linear(model: Any) -> nn.Linear:
     layer = head[-1] if isinstance(head, nn.Sequential) and len(head) else head
     if isinstance(layer, nn.Linear) and hasattr(layer.bias, "shape") and len(layer.bias) == len(LABEL_NAMES):
         return layer
-    raise ConfigError(
-        f"a classifier that ends in one linear layer with a bias and {len(LABEL_NAMES)} outputs",
-        f"one that ends in {type(layer).__name__}",
-        type(model).__name__,
-        "Choose an architecture with a linear head; the operating point cannot be folded into this one.",
-    )
+    expected = f"a classifier that ends in one linear layer with a bias and {len(LABEL_NAMES)} outputs"
+    action = "Choose an architecture with a linear head; the operating point cannot be folded into this one."
+    raise ConfigError(expected, f"one that ends in {type(layer).__name__}", type(model).__name__, action)
 
 
 def _check_operating_point(temperature: float, threshold: float) -> None:
     if not (temperature > 0 and math.isfinite(temperature) and 0 < threshold < 1):
-        raise ConfigError(
-            "a positive, finite temperature and a threshold inside (0, 1)",
-            f"temperature {temperature} and threshold {threshold}",
-            "the operating point",
-            "A threshold of 0 or 1 decides the same for every image; fit the policy again.",
-        )
+        expected = "a positive, finite temperature and a threshold inside (0, 1)"
+        found = f"temperature {temperature} and threshold {threshold}"
+        action = "A threshold of 0 or 1 decides the same for every image; fit the policy again."
+        raise ConfigError(expected, found, "the operating point", action)

@@ -45,12 +45,9 @@ def deepen_head(model: Any, *, name: str, hidden: int, seed: int = 0) -> None:
     """
     classifier = model.get_submodule(name)
     if not isinstance(classifier, nn.Linear):
-        raise ConfigError(
-            "an architecture that ends in one linear layer",
-            f"a {type(classifier).__name__}",
-            type(model).__name__,
-            "Leave head_hidden at 0, or choose another architecture.",
-        )
+        expected = "an architecture that ends in one linear layer"
+        action = "Leave head_hidden at 0, or choose another architecture."
+        raise ConfigError(expected, f"a {type(classifier).__name__}", type(model).__name__, action)
     parent, _, last = name.rpartition(".")
     head = make_head(classifier.in_features, hidden=hidden, seed=seed)
     setattr(model.get_submodule(parent), last, head)

@@ -77,13 +77,11 @@ def _locate(described: Mapping[str, Any]) -> tuple[str, str, str]:
     name = str(described.get("hf_hub_filename") or FILE_NAME)
     if not repository or not name.endswith(".safetensors"):
         found = f"the file {name}" if repository else described.get("url") or "no weights that timm knows"
-        raise ConfigError(
-            "pretrained weights that the hub holds as safetensors",
-            str(found),
-            WHERE,
+        action = (
             "Other formats can run code when they are opened. Choose another tag of the architecture, convert"
-            " the file to safetensors and give its path as weights, or set weights: random.",
+            " the file to safetensors and give its path as weights, or set weights: random."
         )
+        raise ConfigError("pretrained weights that the hub holds as safetensors", str(found), WHERE, action)
     return repository, name, revision
 
 

@@ -19,13 +19,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from streetvision_core.errors import BundleError, ConfigError
-from streetvision_core.models.config import NO_LICENCE
+from streetvision_core.models.config import NO_LICENCE, BackboneConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from streetvision_core.io import PublishedArtifact
-    from streetvision_core.models.config import BackboneConfig
 
 TEXT_NAME = "LICENSE-weights.txt"
 UNKNOWN = "unknown"
@@ -120,12 +119,9 @@ def licence_of_hub(described: Mapping[str, Any], config: BackboneConfig) -> Lice
     if stated in _UNSTATED:
         return licence_of_file(config)
     if config.license and not _same(config.license, stated):
-        raise ConfigError(
-            f"the licence that timm states for {config.architecture}, {stated}",
-            repr(config.license),
-            "license of the backbone",
-            "Leave it empty. If timm is wrong, give the weights as a local file and state their licence.",
-        )
+        expected = f"the licence that timm states for {config.architecture}, {stated}"
+        action = "Leave it empty. If timm is wrong, give the weights as a local file and state their licence."
+        raise ConfigError(expected, repr(config.license), "license of the backbone", action)
     return Licence(stated, "timm", _text(stated, config))
 
 
@@ -187,12 +183,8 @@ def export_obstacle(licence: str, *, text: str, chosen: str = "") -> BundleError
             "Save it from where the weights come from, and give its path as license_file of the backbone.",
         )
     if chosen and not _same(chosen, licence) and (terms is None or not terms.is_free):
-        return BundleError(
-            f"the weights of the bundle under the licence of those they started from, {licence}",
-            f"license: {chosen}",
-            where,
-            "Leave license of the bundle empty.",
-        )
+        expected = f"the weights of the bundle under the licence of those they started from, {licence}"
+        return BundleError(expected, f"license: {chosen}", where, "Leave license of the bundle empty.")
     return None
 
 

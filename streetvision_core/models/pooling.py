@@ -75,12 +75,9 @@ def check_attention(views: Views | None, classifier: nn.Module) -> None:
     layers = head_layers(classifier)
     width = layers[0].in_features if layers else None
     if width != len(views.attention) - 1:
-        raise ConfigError(
-            f"an attention over the {width} features of the classifier",
-            f"one over {len(views.attention) - 1}",
-            "views in config.json",
-            "Take the config.json that belongs to these weights.",
-        )
+        expected = f"an attention over the {width} features of the classifier"
+        action = "Take the config.json that belongs to these weights."
+        raise ConfigError(expected, f"one over {len(views.attention) - 1}", "views in config.json", action)
 
 
 class ViewPooling(nn.Module):

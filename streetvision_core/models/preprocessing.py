@@ -20,14 +20,12 @@ from timm.data.transforms_factory import create_transform
 
 from streetvision_core.data.decoding.decode import WHOLE_PIXELS
 from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
-from streetvision_core.models.views import find_views
+from streetvision_core.models.views import Views, find_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from PIL.Image import Image
-
-    from streetvision_core.models.views import Views
 
 
 @dataclass(frozen=True)

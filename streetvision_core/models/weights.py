@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streetvision_core.errors import MissingArtifactError
-from streetvision_core.io import StagedFile, bytes_digest
+from streetvision_core.io import PublishedArtifact, StagedFile, bytes_digest
 from streetvision_core.io.published import damaged
 
 if TYPE_CHECKING:
     import torch
-
-    from streetvision_core.io import PublishedArtifact
 
 
 def published_file(published: PublishedArtifact, name: str) -> StagedFile:

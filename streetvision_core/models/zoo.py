@@ -31,22 +31,16 @@ def find_pretrained_cfg(architecture: str) -> dict[str, Any]:
     base, _, tag = architecture.partition(".")
     if not timm.is_model(base):
         close = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
-        raise ConfigError(
-            "the name of a timm model",
-            f"the unknown {base!r}",
-            "architecture of the backbone",
-            f"Did you mean {' or '.join(close)}?" if close else "timm.list_models() gives all names.",
-        )
+        found = f"the unknown {base!r}"
+        action = f"Did you mean {' or '.join(close)}?" if close else "timm.list_models() gives all names."
+        raise ConfigError("the name of a timm model", found, "architecture of the backbone", action)
     cfgs = timm.models.get_arch_pretrained_cfgs(base)
     names = [name for name in cfgs if name.partition(".")[2] == tag] if tag else []
     if tag and not names:
         tags = sorted(name.partition(".")[2] for name in cfgs)
-        raise ConfigError(
-            f"weights of {base} that timm knows",
-            f"the unknown tag {tag!r}",
-            "architecture of the backbone",
-            f"Choose one of {', '.join(filter(None, tags)) or 'no tag'}.",
-        )
+        found = f"the unknown tag {tag!r}"
+        action = f"Choose one of {', '.join(filter(None, tags)) or 'no tag'}."
+        raise ConfigError(f"weights of {base} that timm knows", found, "architecture of the backbone", action)
     cfg = timm.models.get_pretrained_cfg(architecture)
     return dict(vars(cfg)) if cfg is not None else {}
 
@@ -73,12 +67,10 @@ def create_model(architecture: str, *, seed: int, **arguments: Any) -> Any:
         try:
             return timm.create_model(architecture, **arguments)
         except (AssertionError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"arguments that {architecture} takes",
-                f"{arguments}: {_first_line(error)}",
-                "the backbone's configuration",
-                "Correct input_size, or choose another architecture.",
-            ) from error
+            expected = f"arguments that {architecture} takes"
+            found = f"{arguments}: {_first_line(error)}"
+            action = "Correct input_size, or choose another architecture."
+            raise ConfigError(expected, found, "the backbone's configuration", action) from error
 
 
 def load_exactly(model: Any, state: Mapping[str, torch.Tensor], *, where: str) -> None:
@@ -89,12 +81,8 @@ def load_exactly(model: Any, state: Mapping[str, torch.Tensor], *, where: str) -
     """
     faults = find_mismatches(model.state_dict(), state)
     if faults:
-        raise ConfigError(
-            "weights that fit the model tensor by tensor",
-            "; ".join(faults),
-            where,
-            "Check that architecture and input_size are those of the weights.",
-        )
+        action = "Check that architecture and input_size are those of the weights."
+        raise ConfigError("weights that fit the model tensor by tensor", "; ".join(faults), where, action)
     model.load_state_dict(dict(state))
 
 

@@ -30,7 +30,7 @@ from streetvision_core.eval.bootstrap import compare_augrc
 from streetvision_core.eval.decisions import answers, differences, freeze_operating_point
 from streetvision_core.eval.folds import TooThinError
 from streetvision_core.eval.inputs import binary_vector, margin_vector
-from streetvision_core.inference.logits import digests_of, labels_of
+from streetvision_core.inference.logits import labels_of
 from streetvision_core.policies.config import GateConfig, RecordedGate, as_recorded
 from streetvision_core.policies.gate import (
     AugrcComparison,
@@ -113,15 +113,7 @@ def train_gate(
 
         train = splits.roles["train"]
         names = [*train, *select.ids]
-        features = measure_images(
-            checkpoint,
-            names,
-            digests=digests_of(names, index),
-            read=images.read,
-            cache=cache,
-            conditions=images.conditions,
-            features=True,
-        ).extras["features"]
+        features = measure_images(checkpoint, names, images, cache=cache, features=True).extras["features"]
         measured = measure_gate(features[: len(train)], labels_of(train, index), features[len(train) :])
     return fit_gate(select, checkpoint_version=checkpoint_version, config=config, measured=measured)
 

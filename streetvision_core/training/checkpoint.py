@@ -22,7 +22,7 @@ import numpy as np
 from streetvision_core.errors import StreetVisionError
 from streetvision_core.eval.metrics import compute_mcc
 from streetvision_core.inference.logits import Logits
-from streetvision_core.io import Artifact, StagedFile, csv_bytes, json_bytes, read_csv
+from streetvision_core.io import Artifact, PublishedArtifact, StagedFile, csv_bytes, json_bytes, read_csv
 from streetvision_core.models import load_classifier
 from streetvision_core.models.weights import published_file, read_state
 from streetvision_core.training.report import (
@@ -36,7 +36,6 @@ from streetvision_core.training.report import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streetvision_core.io import PublishedArtifact
 
 WEIGHTS_NAME = "model_best.safetensors"
 CONFIG_NAME = "config.json"
@@ -85,7 +84,7 @@ class Checkpoint:
 
     def to_artifact(self) -> Artifact:
         """Return the files: seven, and those of the parts."""
-        rows = [row.to_csv_row() for row in self.epochs]
+        rows, sweep = ([row.to_csv_row() for row in of] for of in (self.epochs, self.candidates))
         files: dict[str, bytes | StagedFile] = {
             WEIGHTS_NAME: self.weights,
             CONFIG_NAME: json_bytes(self.config),
@@ -96,7 +95,6 @@ class Checkpoint:
         if self.tensors:
             files[TENSORS_NAME] = json_bytes(self.tensors)
         if self.candidates:
-            sweep = [row.to_csv_row() for row in self.candidates]
             files[CANDIDATES_NAME] = csv_bytes(sweep, columns=CANDIDATE_COLUMNS)
         return Artifact(files, self.metrics)
 
@@ -106,15 +104,14 @@ class Checkpoint:
         rows = read_csv(published.read_bytes(METRICS_NAME))
         names = published.manifest.output_artifacts
         sweep = read_csv(published.read_bytes(CANDIDATES_NAME)) if CANDIDATES_NAME in names else []
+        parts = [name for name in (PROBE_NAME, ADAPTERS_NAME) if name in names]
         return cls(
             weights=published_file(published, WEIGHTS_NAME),
             config=published.read_json(CONFIG_NAME),
             epochs=tuple(EpochRow.from_csv_row(row) for row in rows),
             val_select=Logits.from_files(published, prefix=VAL_SELECT),
             candidates=tuple(CandidateRow.from_csv_row(row) for row in sweep),
-            parts={
-                name: published_file(published, name) for name in (PROBE_NAME, ADAPTERS_NAME) if name in names
-            },
+            parts={name: published_file(published, name) for name in parts},
             tensors=published.read_json(TENSORS_NAME) if TENSORS_NAME in names else {},
             metrics=published.manifest.metrics,
             device=published.manifest.device,

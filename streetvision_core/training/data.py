@@ -24,18 +24,17 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from streetvision_core.data.decoding.decode import decode
+from streetvision_core.data.decoding.decode import ImageReader, decode
 from streetvision_core.errors import StreetVisionError, TrainingError
 from streetvision_core.inference.cached_features import READERS
 from streetvision_core.io.system import usable_cores
-from streetvision_core.training.augmentation import make_augmentation, smallest_share
+from streetvision_core.training.augmentation import smallest_share
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from streetvision_core.data.conditions import Conditions
-    from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
 
@@ -64,15 +63,11 @@ class DecodedImages:
         self.names = names
         self._reader = reader
         self._side = side
-        self._kept: list[Image.Image | None] = []
+        self._kept: dict[int, Image.Image] = {}
         self._fill(cache_bytes)
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def __getitem__(self, position: int) -> Image.Image:
-        kept = self._kept[position] if position < len(self._kept) else None
-        return self._decode(self.names[position]) if kept is None else kept
 
     def see(self, position: int, image: Image.Image, *, draw: int) -> Image.Image:
         """Return an image of `load` as it arrives in use at a draw."""
@@ -84,37 +79,30 @@ class DecodedImages:
         A worker process is one of many already and decodes one after the other.
         """
         threads = READERS if get_worker_info() is None else 1
-        if threads == 1 or all(self._is_kept(position) for position in positions):
+        if threads == 1 or all(position in self._kept for position in positions):
             return [self._attempt(position) for position in positions]
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(self._attempt, positions))
 
-    def _is_kept(self, position: int) -> bool:
-        return position < len(self._kept) and self._kept[position] is not None
-
     def _attempt(self, position: int) -> Image.Image | StreetVisionError:
-        kept = self._kept[position] if self._is_kept(position) else None
-        return self._try(self.names[position]) if kept is None else kept
+        try:
+            return self._kept.get(position) or self._decode(self.names[position])
+        except StreetVisionError as error:
+            return error
 
     def _fill(self, cache_bytes: int) -> None:
         """Decode ahead in threads, a chunk at a time, until the names or the memory end."""
         chunk = 16 * READERS
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(self.names), chunk):
-                for image in pool.map(self._try, self.names[start : start + chunk]):
+                positions = range(len(self.names))[start : start + chunk]
+                for position, image in zip(positions, pool.map(self._attempt, positions), strict=True):
                     if isinstance(image, StreetVisionError):
-                        self._kept.append(None)  # it is told of in the epoch that needs it
-                        continue
+                        continue  # it is told of in the epoch that needs it
                     cache_bytes -= image.width * image.height * _BYTES_A_PIXEL
                     if cache_bytes < 0:
                         return
-                    self._kept.append(image)
-
-    def _try(self, name: str) -> Image.Image | StreetVisionError:
-        try:
-            return self._decode(name)
-        except StreetVisionError as error:
-            return error
+                    self._kept[position] = image
 
     def _decode(self, name: str) -> Image.Image:
         image = decode(self._reader.read(name), at_least=self._side)
@@ -169,12 +157,8 @@ class EpochBatches(Sampler[list[Look]]):
         whole = min(batch_size, images)
         self._batch_size = whole - whole % shares
         if not self._batch_size:
-            raise TrainingError(
-                f"at least {shares} images of train",
-                str(images),
-                "the splits",
-                "Lower accumulate or devices, or train on more images.",
-            )
+            action = "Lower accumulate or devices, or train on more images."
+            raise TrainingError(f"at least {shares} images of train", str(images), "the splits", action)
         self.steps = images // self._batch_size
         self.images_per_epoch = self.steps * self._batch_size
         self._images = images
@@ -280,25 +264,6 @@ def choose_workers(wanted: int, *, device: str, processes: int = 1) -> int:
         return wanted
     cores = usable_cores()
     return 0 if device == "cpu" else min(MOST_WORKERS, max(1, (cores - 1) // processes))
-
-
-def make_train_loader(
-    images: DecodedImages,
-    labels: Sequence[int],
-    *,
-    transform: Preprocessing,
-    config: TrainingConfig,
-    batches: EpochBatches,
-    workers: int,
-) -> DataLoader[Any]:
-    """Return the loader of training batches, made in so many worker processes; 0 makes them in this one."""
-    dataset = AugmentedImages(
-        images,
-        labels,
-        augment=make_augmentation(config.augmentation, transform=transform),
-        seed=config.seed,
-    )
-    return make_loader(dataset, batches, workers=workers)
 
 
 def make_loader(dataset: Dataset[Any], batches: EpochBatches, *, workers: int) -> DataLoader[Any]:

@@ -39,7 +39,7 @@ from tqdm import tqdm
 from streetvision_core.inference.predict import choose_device
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.training.processes import ONE, Environment, Processes
-from streetvision_core.training.report import Timing
+from streetvision_core.training.report import EpochRow, Timing
 from streetvision_core.training.throughput import MIB, Meter, Throughput, peak_memory_mb, share_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     from streetvision_core.training.data import EpochBatches
     from streetvision_core.training.module import LoopModule, TrainingModule
-    from streetvision_core.training.report import EpochRow
     from streetvision_core.training.resume import ResumeState, SavedTraining
 
 # The learning rate falls to the last epoch, so a shorter patience would judge the middle of a training.
@@ -60,12 +59,7 @@ class Progress(Callback):
     """Reports epochs and draws the bar; `throughput` is that of this run so far."""
 
     def __init__(
-        self,
-        *,
-        epochs: int,
-        batches_per_epoch: int,
-        images_per_epoch: int,
-        on_epoch: Callable[[Any], None],
+        self, *, epochs: int, batches_per_epoch: int, images_per_epoch: int, on_epoch: Callable[[Any], None]
     ) -> None:
         self._epochs = epochs
         self._batches = batches_per_epoch
@@ -211,11 +205,7 @@ class SaveEpoch(Callback):
         trainer.save_checkpoint(self._state.epoch_path(epoch), weights_only=False)
         if not trainer.is_global_zero:  # saving takes all processes, and the first one writes
             return
-        best = None
-        if self._best is not None:
-            assert self._best.row is not None
-            assert self._best.weights is not None
-            best = (self._best.row.epoch, self._best.weights)
+        best = self._best.told if self._best else None
         self._state.record(epoch=epoch, epoch_sha256=self._io.sha256, best=best)
 
 
@@ -226,6 +216,13 @@ class BestEpoch(Callback):
         self.path = path
         self.row: EpochRow | None = None
         self.weights: StagedFile | None = None
+
+    @property
+    def told(self) -> tuple[int, StagedFile]:
+        """The number of the best epoch, and its weights."""
+        assert self.row is not None
+        assert self.weights is not None
+        return self.row.epoch, self.weights
 
     def restore(self, row: EpochRow, weights: StagedFile) -> None:
         """Take the best epoch of an earlier run, whose weights are staged at `path`."""

@@ -52,12 +52,7 @@ def trainable_classifier(
     if head:
         load_exactly(model, {**model.state_dict(), **head}, where="the head of the probe")
     if isinstance(config.method, Lora):
-        add_adapters(
-            model,
-            rank=config.method.rank,
-            alpha=LORA_ALPHA,
-            seed=config.seed,
-        )
+        add_adapters(model, rank=config.method.rank, alpha=LORA_ALPHA, seed=config.seed)
         model.get_classifier().requires_grad_(requires_grad=True)
     return model
 

@@ -30,10 +30,10 @@ from streetvision_core.eval.calibration import negative_log_likelihood
 from streetvision_core.inference.predict import forward_batch, memory_format
 from streetvision_core.models.adapters import require_live_adapters
 from streetvision_core.recorded import warmup_of
-from streetvision_core.training.config import FINETUNE, LORA, LP_FT
+from streetvision_core.training.config import FINETUNE, LORA, LP_FT, TrainingConfig
 from streetvision_core.training.losses import CLASSES, LABEL_SMOOTHING, image_losses, soft_targets
 from streetvision_core.training.processes import gather_in_order
-from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow, best_of
+from streetvision_core.training.report import CandidateRow, EpochReport, EpochRow, Timing, best_of
 from streetvision_core.training.seeds import Purpose, derive_seed
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from streetvision_core.models.preprocessing import Preprocessing
-    from streetvision_core.training.config import TrainingConfig
     from streetvision_core.training.data import Batch
-    from streetvision_core.training.report import Timing
 
 _log = logging.getLogger(__name__)
 
@@ -116,8 +114,7 @@ def scheduled_adamw(
     """Return AdamW with the schedule by step, as Lightning takes it."""
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: learning_rate_factor(step, warmup_steps=warmup_steps, total_steps=total_steps),
+        optimizer, lambda step: learning_rate_factor(step, warmup_steps=warmup_steps, total_steps=total_steps)
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -245,11 +242,7 @@ class TrainingModule(LoopModule):
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
 
     def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Step, then average: once for each step of the optimizer, however many batches it took."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -311,12 +304,7 @@ class ClassifierModule(TrainingModule):
     """A classifier that learns from pixels: all of its weights, or those that require a gradient."""
 
     def __init__(
-        self,
-        model: Any,
-        *,
-        transform: Preprocessing,
-        validation_batch_size: int,
-        **common: Any,
+        self, model: Any, *, transform: Preprocessing, validation_batch_size: int, **common: Any
     ) -> None:
         super().__init__(model.to(memory_format=memory_format(model)), **common)
         self._transform = transform

@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from streetvision_core.eval import compute_mcc
 from streetvision_core.inference.predict import BATCH_SIZE, choose_device, predict_logits, predict_pixels
-from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.models.preprocessing import Preprocessing, eval_transform
 from streetvision_core.models.views import make_views
+from streetvision_core.training.augmentation import make_augmentation
 from streetvision_core.training.data import (
     CACHE_BYTES,
+    AugmentedImages,
     DecodedImages,
     EpochBatches,
     EvaluationBatches,
     choose_workers,
     decoded_side,
-    make_train_loader,
+    make_loader,
 )
-from streetvision_core.training.loop import Plan, run_training
+from streetvision_core.training.loop import BestEpoch, Plan, Saving, run_training
 from streetvision_core.training.losses import class_weights
 from streetvision_core.training.module import ClassifierModule
 from streetvision_core.training.processes import ONE, Processes, group_of
@@ -44,9 +46,7 @@ if TYPE_CHECKING:
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.inference.logits import Logits
     from streetvision_core.models.backbone import Backbone
-    from streetvision_core.models.preprocessing import Preprocessing
     from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.loop import BestEpoch, Saving
     from streetvision_core.training.report import EpochReport
     from streetvision_core.training.throughput import Throughput
 
@@ -173,15 +173,9 @@ def _make_loader(
     workers = choose_workers(
         config.hardware.num_workers, device=choose_device().type, processes=processes.count
     )
-    loader = make_train_loader(
-        decoded,
-        training.train.labels,
-        transform=transform,
-        config=config,
-        batches=batches,
-        workers=workers,
-    )
-    return loader, batches.steps
+    augment = make_augmentation(config.augmentation, transform=transform)
+    dataset = AugmentedImages(decoded, training.train.labels, augment=augment, seed=config.seed)
+    return make_loader(dataset, batches, workers=workers), batches.steps
 
 
 def _half_cache(processes: Processes) -> int:

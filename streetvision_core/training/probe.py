@@ -1,5 +1,7 @@
 """The probe: heads on features of a backbone that stays as it is, many at once.
 
+`FrozenBackbone` gives the features, which are computed once and cached.
+
 One head for each pair of a learning rate and a weight decay, all of one shape, trained in one pass on the
 same batches; each has a loss, gradients and averaged weights of its own, as if it were alone. The epoch's
 row is that of the head which does best on val_select, and the best epoch's best head is the result.
@@ -15,7 +17,6 @@ the backbone's own features. So is the attention's score.
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -24,28 +25,32 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from streetvision_core.errors import ConfigError
+from streetvision_core.inference.cached_features import Features, feature_key, image_features
+from streetvision_core.models import build_classifier, hub_config
+from streetvision_core.models.classifier import classifier_name
 from streetvision_core.models.head import head_layers, make_head
 from streetvision_core.models.pooling import ViewPooling
-from streetvision_core.training.config import PROBE
-from streetvision_core.training.data import Batch, EpochBatches, Look
-from streetvision_core.training.loop import Plan, run_training
+from streetvision_core.models.preprocessing import eval_transform
+from streetvision_core.models.views import Views, make_views
+from streetvision_core.training.config import PROBE, TrainingConfig
+from streetvision_core.training.data import Batch, EpochBatches, Look, make_loader
+from streetvision_core.training.loop import BestEpoch, Plan, Saving, run_training
 from streetvision_core.training.losses import LABEL_SMOOTHING, class_weights, image_losses, soft_targets
 from streetvision_core.training.module import TrainingModule
-from streetvision_core.training.report import CandidateRow
+from streetvision_core.training.report import CandidateRow, EpochReport
 from streetvision_core.training.seeds import torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
-    from streetvision_core.inference.cached_features import Features
-    from streetvision_core.models.views import Views
-    from streetvision_core.training.config import TrainingConfig
-    from streetvision_core.training.loop import BestEpoch, Saving
-    from streetvision_core.training.report import EpochReport
+    from streetvision_core.data.decoding.decode import ImageReader
+    from streetvision_core.models.backbone import Backbone
     from streetvision_core.training.throughput import Throughput
 
 ROWS = 4096
@@ -56,6 +61,63 @@ WEIGHT_DECAYS = (0.0, 0.05, 0.5)
 # Before the names of the attention's tensors, which are no part of the classifier.
 POOLING_PREFIX = "views."
 _SMALLEST_SPREAD = 1e-3
+# Draws of each image of train under conditions that a probe takes in turn.
+TRAIN_DRAWS = 4
+
+
+class FrozenBackbone:
+    """Gives features of named images; `classifier` is the name of the head that would take them.
+
+    `views` says how many views an image is; a pooling by attention has parameters of zero in it.
+    """
+
+    def __init__(
+        self, backbone: Backbone, *, config: TrainingConfig, reader: ImageReader, cache: Path
+    ) -> None:
+        self._model = build_classifier(backbone)
+        self.classifier = classifier_name(self._model)
+        layers = head_layers(self._model.get_classifier())
+        if not layers:
+            raise _no_features(f"a {type(self._model.get_classifier()).__name__}", backbone)
+        width = layers[0].in_features
+        self.views = make_views(config.views, attention=(0.0,) * (width + 1))
+        self._transform = eval_transform(backbone.pretrained_cfg, views=self.views)
+        self._reader = reader
+        self._cache = cache
+        # Once for all roles and views: it hashes the weights.
+        key = feature_key(self._model, self._transform, config=hub_config(backbone))
+        if key is None:
+            raise _no_features("one whose features are not all that its logits are made of", backbone)
+        self._key = key
+
+    def features(self, names: Sequence[str], *, draw: int = 0) -> Features:
+        """Return the features of images in their order; of many views [V, D] an image, else [D].
+
+        Args:
+            names: The images.
+            draw: Which draw of each under the conditions.
+        """
+        return image_features(
+            self._model,
+            names,
+            self._reader,
+            transform=self._transform,
+            key=self._key,
+            cache=self._cache,
+            draw=draw,
+        )
+
+    def train_views(self, names: Sequence[str]) -> list[Features]:
+        """Return the views of train that epochs take in turn: one, or under conditions several draws."""
+        conditions = self._reader.conditions
+        drawn = conditions is not None and not conditions.is_as_is
+        return [self.features(names, draw=draw) for draw in (range(1, TRAIN_DRAWS + 1) if drawn else [0])]
+
+
+def _no_features(found: str, backbone: Backbone) -> ConfigError:
+    expected = "an architecture whose classifier is a linear layer"
+    action = "Choose another architecture for a probe, or train it with method: finetune."
+    return ConfigError(expected, found, backbone.architecture, action)
 
 
 class Heads(nn.Module):
@@ -126,25 +188,17 @@ class ProbeModule(TrainingModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return a group for the weights of each head in their order, then one for the biases of each."""
-        heads = [head_layers(head) for head in self.model.heads]
-        if self.model.poolings:
-            heads = [
-                layers + head_layers(pooling)
-                for layers, pooling in zip(heads, self.model.poolings, strict=True)
-            ]
-        weights = [
-            {
-                "params": [layer.weight for layer in layers],
-                "lr": one.learning_rate,
-                "weight_decay": one.weight_decay,
-            }
-            for layers, one in zip(heads, self.candidates, strict=True)
-        ]
-        biases = [
-            {"params": [layer.bias for layer in layers], "lr": one.learning_rate, "weight_decay": 0.0}
-            for layers, one in zip(heads, self.candidates, strict=True)
-        ]
-        return weights + biases
+        learned = [head_layers(head) for head in self.model.heads]
+        for layers, pooling in zip(learned, self.model.poolings, strict=False):  # or there are no poolings
+            layers.extend(head_layers(pooling))
+
+        def group(part: str, number: int, weight_decay: float) -> dict[str, Any]:
+            parameters = [getattr(layer, part) for layer in learned[number]]
+            rate = self.candidates[number].learning_rate
+            return {"params": parameters, "lr": rate, "weight_decay": weight_decay}
+
+        weights = [group("weight", number, one.weight_decay) for number, one in enumerate(self.candidates)]
+        return weights + [group("bias", number, 0.0) for number in range(len(learned))]
 
     def learning_rates(self) -> list[float]:
         """Return the learning rate of each head at the last step."""
@@ -213,14 +267,8 @@ def train_probe(
     mean, std = spread_of(data.views)
     batches = EpochBatches(len(data.labels), batch_size=config.batch_size, seed=config.seed)
     known = saving.saved
-    heads = Heads(
-        len(new_candidates()),
-        mean=mean,
-        std=std,
-        hidden=config.head_hidden,
-        seed=config.seed,
-        views=pooling,
-    )
+    number, hidden = len(new_candidates()), config.head_hidden
+    heads = Heads(number, mean=mean, std=std, hidden=hidden, seed=config.seed, views=pooling)
     module = ProbeModule(
         heads,
         classifier=classifier,
@@ -230,12 +278,7 @@ def train_probe(
         rows=known.rows if known else (),
         candidates=known.candidates if known else (),
     )
-    loader = DataLoader(
-        _FeatureBatches(data.views, data.labels),
-        batch_size=None,
-        sampler=batches,
-        generator=torch.Generator(),
-    )
+    loader = make_loader(_FeatureBatches(data.views, data.labels), batches, workers=0)
     # On so little work a second thread costs more than it does, far more where the cores are busy.
     with torch_threads(1):
         speed = run_training(
@@ -256,11 +299,7 @@ def spread_of(views: Sequence[Features]) -> tuple[torch.Tensor, torch.Tensor]:
     A feature that hardly varies counts as if it varied a thousandth as much as the others do.
     """
     total = number = 0
-    chunks = [
-        (view, range(start, min(start + ROWS, len(view))))
-        for view in views
-        for start in range(0, len(view), ROWS)
-    ]
+    chunks = [(view, rows) for view in views for rows in _chunks(view)]
     for view, rows in chunks:
         values = _flat(view[rows])
         total, number = total + values.sum(0), number + len(values)
@@ -269,6 +308,11 @@ def spread_of(views: Sequence[Features]) -> tuple[torch.Tensor, torch.Tensor]:
     std = np.sqrt(squares / number)
     floor = _SMALLEST_SPREAD * float(np.sqrt(np.mean(std**2))) or 1.0
     return torch.from_numpy(mean), torch.from_numpy(np.maximum(std, floor))
+
+
+def _chunks(features: Features) -> list[range]:
+    positions = range(len(features))
+    return [positions[start : start + ROWS] for start in positions[::ROWS]]
 
 
 def _flat(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -293,13 +337,12 @@ class _Chunks:
     """All features in their order, as batches of at most `ROWS`."""
 
     def __init__(self, features: Features, labels: Sequence[int]) -> None:
-        self._features = features
+        self._features, self._rows = features, _chunks(features)
         self._labels = torch.tensor(labels, dtype=torch.int64)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._features) / ROWS)
+        return len(self._rows)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self._features), ROWS):
-            rows = range(start, min(start + ROWS, len(self._features)))
+        for rows in self._rows:
             yield Batch(torch.from_numpy(self._features[rows]), self._labels[rows.start : rows.stop])

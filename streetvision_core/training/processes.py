@@ -76,12 +76,8 @@ def count_devices(wanted: int) -> int:
     """
     there = torch.cuda.device_count()
     if there and wanted > there:
-        raise ConfigError(
-            f"devices up to the {there} GPUs of this machine",
-            str(wanted),
-            "devices of the training",
-            "Lower it.",
-        )
+        expected = f"devices up to the {there} GPUs of this machine"
+        raise ConfigError(expected, str(wanted), "devices of the training", "Lower it.")
     return wanted
 
 
@@ -170,12 +166,8 @@ def companions(count: int, work: Callable[..., object], **arguments: Any) -> Ite
             # When another process dies, this one fails to talk to it; theirs is the error that explains it.
             if isinstance(error, StreetVisionError) or not (told := _told(heard)):
                 raise
-            raise TrainingError(
-                "every process to train its share",
-                told,
-                "training on several devices",
-                "Mend that, and run again.",
-            ) from error
+            expected, action = "every process to train its share", "Mend that, and run again."
+            raise TrainingError(expected, told, "training on several devices", action) from error
         else:
             for other in others:
                 other.join(_JOIN_SECONDS)

@@ -12,31 +12,46 @@ goes on.
 
 `SummaryWriter` of torch is not used: a thread of it writes, prints a traceback of its own when the disk is
 full, and is alive while the loader forks its workers; and its import takes half a second where the records
-alone take a tenth. A record is its length, its bytes, and a checksum of each.
+alone take a tenth.
 """
 
 from __future__ import annotations
 
 import logging
-import struct
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from streetvision_core.io.names import CURVE_NAME
-from streetvision_core.training.config import FINETUNE
+from streetvision_core.training.config import FINETUNE, TrainingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from streetvision_core.training.config import TrainingConfig
+    from tensorboard.compat.proto.event_pb2 import Event
+
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row of a CSV file: the number of an epoch, and numbers."""
+
+    def to_csv_row(self) -> dict[str, float]:
+        """Return the row by column name."""
+        return asdict(self)
+
+    @classmethod
+    def from_csv_row(cls, row: Mapping[str, str]) -> Self:
+        """Read back what `to_csv_row` gave, from text."""
+        names = [one.name for one in fields(cls)]
+        return cls(**{name: int(row[name]) if name == "epoch" else float(row[name]) for name in names})
+
+
 @dataclass(frozen=True, order=True)
-class EpochRow:
+class EpochRow(_Row):
     """One epoch, counted from 1.
 
     `train_loss` is the mean of what was minimised (weighted, smoothed, augmented images), `val_loss`
@@ -54,21 +69,12 @@ class EpochRow:
         """Tell whether this epoch has the higher MCC, or the same at a lower loss."""
         return other is None or (self.val_mcc, -self.val_loss) > (other.val_mcc, -other.val_loss)
 
-    def to_csv_row(self) -> dict[str, float]:
-        """Return the row by column name."""
-        return asdict(self)
-
-    @classmethod
-    def from_csv_row(cls, row: Mapping[str, str]) -> Self:
-        """Read back what `to_csv_row` gave, from text."""
-        return cls(int(row["epoch"]), **{name: float(row[name]) for name in EPOCH_COLUMNS if name != "epoch"})
-
 
 EPOCH_COLUMNS = tuple(field.name for field in fields(EpochRow))
 
 
 @dataclass(frozen=True)
-class CandidateRow:
+class CandidateRow(_Row):
     """One of the heads that a probe trains at once, at its best epoch so far; at epoch 0 not judged yet."""
 
     learning_rate: float
@@ -82,16 +88,6 @@ class CandidateRow:
         if self.epoch and (self.val_mcc, -self.val_loss) >= (row.val_mcc, -row.val_loss):
             return self
         return replace(self, epoch=row.epoch, val_loss=row.val_loss, val_mcc=row.val_mcc)
-
-    def to_csv_row(self) -> dict[str, float]:
-        """Return the row by column name."""
-        return asdict(self)
-
-    @classmethod
-    def from_csv_row(cls, row: Mapping[str, str]) -> Self:
-        """Read back what `to_csv_row` gave, from text."""
-        numbers = {name: float(row[name]) for name in CANDIDATE_COLUMNS if name != "epoch"}
-        return cls(epoch=int(row["epoch"]), **numbers)
 
 
 CANDIDATE_COLUMNS = tuple(field.name for field in fields(CandidateRow))
@@ -107,7 +103,7 @@ def best_of(rows: Sequence[EpochRow]) -> EpochRow:
 
 @dataclass(frozen=True)
 class Timing:
-    """The times of an epoch, for any method: the fields that `EpochReport` has by the same names."""
+    """The times of an epoch, for any method; memory is in MiB and at its peak so far (`throughput`)."""
 
     epochs: int
     pictures_per_second: float
@@ -128,44 +124,27 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class EpochReport:
+class EpochReport(Timing, EpochRow):
     """An epoch while it is trained; times in seconds, speed and share of waiting without the validation.
 
-    `phase` says which training it belongs to where one follows the other, else it is empty. Memory is in MiB
-    and at its peak so far (`throughput`).
+    `phase` says which training it belongs to where one follows the other, else it is empty.
     """
 
-    epoch: int
-    epochs: int
-    train_loss: float
-    val_loss: float
-    val_mcc: float
-    learning_rate: float
-    pictures_per_second: float
-    seconds: float
-    seconds_left: float
-    data_wait_share: float
-    peak_memory_mb: float
-    gpu_peak_memory_mb: float | None = None
     phase: str = ""
 
     def __str__(self) -> str:
-        timing = Timing(**{one.name: getattr(self, one.name) for one in fields(Timing)})
         return (
             f"{f'{self.phase} epoch'.lstrip()} {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, "
-            f"val loss {self.val_loss:.4f}, val MCC {self.val_mcc:.3f}, {timing}"
+            f"val loss {self.val_loss:.4f}, val MCC {self.val_mcc:.3f}, {Timing.__str__(self)}"
         )
 
 
-# Attributes of a row, and of a report, and what TensorBoard calls them; the part before / makes a group.
-ROW_TAGS = {
+# Attributes of a row, then of a report, and what TensorBoard calls them; the part before / makes a group.
+TAGS = {
     "train_loss": "loss/train",
     "val_loss": "loss/val_select",
     "val_mcc": "mcc/val_select",
     "learning_rate": "learning_rate",
-}
-TAGS = {
-    **ROW_TAGS,
     "pictures_per_second": "speed/pictures_per_second",
     "data_wait_share": "speed/data_wait_share",
     "peak_memory_mb": "memory/peak_mb",
@@ -184,23 +163,24 @@ class Curves:
 
     def begin(self, rows: Sequence[EpochRow]) -> None:
         """Write the epochs that an earlier run has trained."""
-        events = [_scalars(row, ROW_TAGS) for row in rows]
-        if events:
-            self._write("", events)
+        if rows:
+            self._write("", list(map(_scalars, rows)))
 
     def before(self, on_epoch: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
         """Return what writes an epoch and then hands its report on."""
 
         def report(epoch: EpochReport) -> None:
-            self._write("" if epoch.phase == FINETUNE else epoch.phase, [_scalars(epoch, TAGS)])
+            self._write("" if epoch.phase == FINETUNE else epoch.phase, [_scalars(epoch)])
             on_epoch(epoch)
 
         return report
 
-    def _write(self, phase: str, events: Sequence[bytes]) -> None:
+    def _write(self, phase: str, events: Sequence[Event]) -> None:
         """Append events to the curve of a phase, which is new in this run when it comes first."""
         if self._directory is None:
             return
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
         path = self._directory / phase / CURVE_NAME
         first = path not in self._begun
         if first:
@@ -208,7 +188,9 @@ class Curves:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb" if first else "ab") as file:
-                file.write(b"".join(map(_record, events)))
+                writer = RecordWriter(file)
+                for event in events:
+                    writer.write(event.SerializeToString())
         except OSError as error:
             self._directory = None
             _log.warning(
@@ -219,25 +201,25 @@ class Curves:
         self._begun.add(path)
 
 
-def _header() -> bytes:
+def _header() -> Event:
     from tensorboard.compat.proto.event_pb2 import Event
 
-    return _serialized(Event(wall_time=time.time(), file_version="brain.Event:2"))
+    return Event(wall_time=time.time(), file_version="brain.Event:2")
 
 
-def _scalars(epoch: EpochRow | EpochReport, tags: Mapping[str, str]) -> bytes:
+def _scalars(epoch: EpochRow) -> Event:
     """Return the event of an epoch with those of its numbers that it has."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    numbers = {tag: getattr(epoch, name) for name, tag in tags.items()}
+    numbers = {tag: getattr(epoch, name, None) for name, tag in TAGS.items()}
     values = [
         Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items() if number is not None
     ]
-    return _serialized(Event(wall_time=time.time(), step=epoch.epoch, summary=Summary(value=values)))
+    return Event(wall_time=time.time(), step=epoch.epoch, summary=Summary(value=values))
 
 
-def _text(tag: str, markdown: str) -> bytes:
+def _text(tag: str, markdown: str) -> Event:
     """Return an event that TensorBoard shows as text."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -246,7 +228,7 @@ def _text(tag: str, markdown: str) -> bytes:
     shown = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
     tensor = TensorProto(dtype="DT_STRING", string_val=[markdown.encode()])
     value = Summary.Value(tag=tag, metadata=shown, tensor=tensor)
-    return _serialized(Event(wall_time=time.time(), summary=Summary(value=[value])))
+    return Event(wall_time=time.time(), summary=Summary(value=[value]))
 
 
 def _settings(config: TrainingConfig) -> str:
@@ -261,18 +243,3 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _serialized(event: Any) -> bytes:
-    data: bytes = event.SerializeToString()
-    return data
-
-
-def _record(data: bytes) -> bytes:
-    """Return a TFRecord: length as uint64, its masked CRC-32C as uint32, the data, its masked CRC-32C."""
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
-
-    length = struct.pack("<Q", len(data))
-    return b"".join(
-        (length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data)))
-    )

@@ -92,8 +92,7 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
         ahead: Callable[[], Callable[[], bool]] = lambda: lambda: False,
     ) -> None:
-        self.trained = self.waited = 0.0
-        self.trained_in_all = self.waited_in_all = 0.0
+        self.trained = self.waited = self.trained_in_all = self.waited_in_all = 0.0
         self._clock = clock
         self._ahead = ahead
         self._begun: float | None = None

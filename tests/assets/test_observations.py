@@ -88,7 +88,7 @@ def test_the_probe_before_a_training_is_a_curve_of_its_own(phase, name):
     context = type(
         "Context", (), {"log": dg.get_dagster_logger(), "log_event": logged.append, "asset_key": KEY}
     )
-    report = EpochReport(1, 2, 0.5, 0.6, 0.7, 0.1, 9.0, 1.0, 1.0, 0.2, 9.0, phase=phase)
+    report = EpochReport(1, 0.5, 0.6, 0.7, 0.1, 2, 9.0, 1.0, 1.0, 0.2, 9.0, phase=phase)
     observing._tell(context, report)
     assert numbers(logged[0])[name] == 0.7
     assert logged[0].tags == {}

@@ -105,7 +105,7 @@ def test_what_a_spreadsheet_makes_of_the_file_is_read(index, tmp_path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("name,label\np0000,None\n", "no column corrected_label"),
+        ("name,label\np0000,None\n", "no corrected_label among name, label"),
         ("name,label,corrected_label\nnobody,None,Roadwork\n", "line 2 of .*nobody|nobody.*line 2"),
         ("name,label,corrected_label\np0000,LISTED,perhaps\n", "'perhaps'"),
         ("name,label,corrected_label\np0000,,OTHER\n", "pandas"),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import replace
 
 from tests.training.runs import _CONTEXT
 from tests.training.toy import make_toy
@@ -28,21 +27,14 @@ def toy_of_the_cache():
 
 def fill(checkpoint, cache, names, toy, **settings):
     """The features of the named images as `predict_role` asks for them."""
-    from streetvision_core.inference.cached_features import NamedImages, feature_key, image_features
-    from streetvision_core.inference.logits import digests_of
+    from streetvision_core.inference.cached_features import feature_key, image_features
     from streetvision_core.models.preprocessing import eval_transform
 
-    given = {
-        "digests": digests_of(names, toy.index),
-        "read": toy.reader.read,
-        "transform": eval_transform(checkpoint.config["pretrained_cfg"]),
-        "device": "cpu",
-        **settings,
-    }
-    view, model = given.pop("view", "plain"), checkpoint.load_model()
-    key = feature_key(model, given["transform"], config=checkpoint.config, device="cpu")
-    images = NamedImages(names, given.pop("digests"), given.pop("read"))
-    return image_features(model, images, key=replace(key, view=view), cache=cache, **given)
+    transform = settings.pop("transform", None) or eval_transform(checkpoint.config["pretrained_cfg"])
+    images, model = settings.pop("images", toy.reader), checkpoint.load_model()
+    key = feature_key(model, transform, config=checkpoint.config, device="cpu")
+    given = {"transform": transform, "key": key, "cache": cache, "device": "cpu"}
+    return image_features(model, names, images, **given, **settings)
 
 
 def _fill(checkpoint, cache, *, role, reverse, kill_at_shard, begin):

@@ -1,6 +1,5 @@
 """Features through the cache: the very numbers of a prediction, each computed once."""
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from streetvision_core.data.decoding.decode import decode
+from streetvision_core.data.conditions import CAMERA, Conditions
+from streetvision_core.data.decoding.ahead import run_ahead
+from streetvision_core.data.decoding.decode import ImageReader, decode
 from streetvision_core.errors import IntegrityError
 from streetvision_core.eval.use.drift import DIRECTIONS
 from streetvision_core.inference import cached_features as features
 from streetvision_core.inference import features as model_features
-from streetvision_core.inference.ahead import run_ahead
 from streetvision_core.inference.cached_features import body_digest, measure_images
 from streetvision_core.inference.features import classify_features, find_row_shape
-from streetvision_core.inference.logits import digests_of, predict_role
+from streetvision_core.inference.logits import predict_role
 from streetvision_core.inference.predict import predict_logits
 from streetvision_core.io import StagedFile, write_checkpoint_atomic
 from streetvision_core.models.classifier import build_classifier, hub_config
@@ -25,7 +25,7 @@ from streetvision_core.models.preprocessing import eval_transform
 from streetvision_core.training.checkpoint import Checkpoint
 from tests.inference.filling import ROWS_A_SHARD, barrier, fill, start, toy_of_the_cache
 from tests.inference.test_measure import TwoHeads
-from tests.training.toy import make_backbone
+from tests.training.toy import Reader, make_backbone
 
 ARCHITECTURES = ("test_resnet", "test_vit", "mobilenetv3_small_050")
 
@@ -40,6 +40,16 @@ def make_checkpoint(architecture, directory):
     path = directory / "classifier.safetensors"
     staged = StagedFile.at(path, write_checkpoint_atomic(path, model))
     return Checkpoint(weights=staged, config=hub_config(backbone), epochs=(), val_select=None)
+
+
+class OfBytes:
+    """A source of images by name."""
+
+    def __init__(self, images):
+        self.read = images.__getitem__
+
+    def describe(self):
+        return "images in memory"
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +91,7 @@ def uncached(checkpoint, names, toy):
 
 
 def measure(checkpoint, names, toy, *, cache):
-    digests = digests_of(names, toy.index)
-    return measure_images(
-        checkpoint, names, digests=digests, read=toy.reader.read, cache=cache, features=True, device="cpu"
-    )
+    return measure_images(checkpoint, names, toy.reader, cache=cache, features=True, device="cpu")
 
 
 def names_of(toy, number=70):
@@ -140,28 +147,16 @@ def test_other_weights_pixels_and_views_are_computed_anew(checkpoint, toy, cache
     straight = fill(checkpoint, cache, names, toy)
     transform = eval_transform(checkpoint.config["pretrained_cfg"])
 
-    def mirror(image, _):
-        return transform.pixels(image).flip(-1)
-
-    mirrored = fill(checkpoint, cache, names, toy, view="mirrored", crop=mirror)
+    night = Conditions(profile=CAMERA, reported=CAMERA, seed=0)
+    conditioned = fill(checkpoint, cache, names, toy, images=Reader(toy.reader.pictures, night))
     darker = fill(checkpoint, cache, names, toy, transform=replace(transform, mean=(0.6, 0.6, 0.6)))
     (tmp_path / "other").mkdir()
     other = make_checkpoint("test_vit", tmp_path / "other")
     fill(other, cache, names, toy)
     assert passes == [4, 4, 4, 4]
     assert len(list(cache.iterdir())) == 4 + 1  # and the lock
-    for found in (mirrored, darker):
+    for found in (conditioned, darker):
         assert not np.array_equal(found[:], straight[:])
-
-
-def test_without_a_cache_nothing_is_left_behind(checkpoint, toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    names = names_of(toy, 5)
-    found = fill(checkpoint, None, names, toy)
-    assert np.array_equal(found[:], uncached(checkpoint, names, toy))
-    assert len(list(tmp_path.iterdir())) == 1
-    del found
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_bytes_that_are_not_those_of_the_index_never_enter_and_what_came_before_stays(
@@ -171,7 +166,7 @@ def test_bytes_that_are_not_those_of_the_index_never_enter_and_what_came_before_
     expected = uncached(checkpoint, names, toy)
     swapped = {**toy.reader.pictures, names[50]: toy.reader.pictures[names[0]]}
     with pytest.raises(IntegrityError, match=names[50]):
-        fill(checkpoint, cache, names, toy, read=swapped.__getitem__)
+        fill(checkpoint, cache, names, toy, images=ImageReader(OfBytes(swapped), toy.index))
     toy.reader.reads.clear()
     assert np.array_equal(fill(checkpoint, cache, names, toy)[:], expected)
     assert sorted(toy.reader.reads) == sorted(names[32:])

@@ -6,8 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from streetvision_core.io.names import CURVE_NAME
-from streetvision_core.training import report as curves
-from streetvision_core.training.report import ROW_TAGS, SETTINGS_TAG, TAGS
+from streetvision_core.training.report import EPOCH_COLUMNS, SETTINGS_TAG, TAGS
 from tests.training.interrupt import RECIPE, fit_until
 from tests.training.toy import fit
 
@@ -51,9 +50,9 @@ def test_every_method_writes_the_same_tags_of_every_epoch(method, toy, backbone,
 
 
 def test_what_lp_ft_trains_first_is_a_curve_of_its_own(toy, backbone, tmp_path, monkeypatch):
-    monkeypatch.setattr("streetvision_core.training.fit.PROBE_EPOCHS", 3)
+    monkeypatch.setattr("streetvision_core.training.fitting.PROBE_EPOCHS", 3)
     checkpoint = fit(backbone, toy, tmp_path / "out", method="lp_ft", tensorboard_to=tmp_path / "board")
-    mcc = ROW_TAGS["val_mcc"]
+    mcc = TAGS["val_mcc"]
     assert points(read(tmp_path / "board"), mcc) == expected(checkpoint.epochs, "val_mcc")
     assert [step for step, _ in points(read(tmp_path / "board/probe"), mcc)] == [1, 2, 3]
 
@@ -76,8 +75,8 @@ def test_a_training_that_goes_on_has_a_whole_curve(go_on, tmp_path, toy, backbon
     assert [step for step, _ in points(events, "loss/train")] == [1, 2, 3, 4]
     assert [step for step, _ in points(events, "speed/pictures_per_second")] == [3, 4]
     whole = fit(backbone, toy, tmp_path / "whole", on_epoch=rows.append, **RECIPE)
-    for name, tag in ROW_TAGS.items():
-        assert points(events, tag) == expected(whole.epochs, name)
+    for name in EPOCH_COLUMNS[1:]:
+        assert points(events, TAGS[name]) == expected(whole.epochs, name)
 
 
 def test_a_run_that_tries_again_begins_its_curve_anew(toy, backbone, tmp_path):
@@ -112,12 +111,3 @@ def test_a_curve_changes_nothing_of_the_result_and_can_be_left_out(toy, backbone
     assert not board.exists()
     on = fit(backbone, toy, tmp_path / "on", tensorboard_to=board, **RECIPE)
     assert off.to_artifact().digest == on.to_artifact().digest == undisturbed
-
-
-def test_each_record_is_what_tensorboards_own_writer_writes(tmp_path):
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    data = bytes(range(256))
-    with (tmp_path / "theirs").open("wb") as file:
-        RecordWriter(file).write(data)
-    assert (tmp_path / "theirs").read_bytes() == curves._record(data)

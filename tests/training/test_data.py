@@ -72,10 +72,10 @@ def test_images_are_the_same_whether_kept_or_decoded_again():
     part = decoded(toy, side=24, cache_bytes=5 * 24 * 24 * 4)
     reads = len(toy.reader.reads)
     for position in range(len(kept)):
-        expected = np.asarray(kept[position])
+        expected = np.asarray(kept.load([position])[0])
         assert expected.shape == (24, 24, 3)
-        assert np.array_equal(np.asarray(again[position]), expected)
-        assert np.array_equal(np.asarray(part[position]), expected)
+        assert np.array_equal(np.asarray(again.load([position])[0]), expected)
+        assert np.array_equal(np.asarray(part.load([position])[0]), expected)
     assert len(toy.reader.reads) - reads == 12 + (12 - 5)
 
 
@@ -125,8 +125,8 @@ def test_small_images_are_not_enlarged_and_shapes_are_kept():
     buffer = BytesIO()
     Image.new("RGB", (100, 50)).save(buffer, "PNG")
     toy.reader.pictures[name] = buffer.getvalue()
-    assert decoded(toy, side=128)[0].size == (100, 50)
-    assert decoded(toy, side=20)[0].size == (40, 20)
+    assert decoded(toy, side=128).load([0])[0].size == (100, 50)
+    assert decoded(toy, side=20).load([0])[0].size == (40, 20)
 
 
 def test_an_epoch_shows_each_image_at_most_once_in_an_order_of_its_own():

@@ -12,7 +12,7 @@ from streetvision_core.models import build_classifier, load_classifier
 from streetvision_core.models.preprocessing import hub_transform
 from streetvision_core.models.weights import read_state
 from streetvision_core.training import Checkpoint, probe
-from streetvision_core.training.fit import PROBE_EPOCHS
+from streetvision_core.training.fitting import PROBE_EPOCHS
 from streetvision_core.training.methods import trainable_classifier
 from streetvision_core.training.module import ClassifierModule
 from tests.training.toy import fit, make_backbone, make_toy, publish, recipe, stage

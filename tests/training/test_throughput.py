@@ -191,7 +191,7 @@ def test_both_phases_are_told_to_their_end():
 
 
 def test_lp_ft_says_which_of_its_trainings_an_epoch_belongs_to(toy, backbone, tmp_path, monkeypatch):
-    monkeypatch.setattr("streetvision_core.training.fit.PROBE_EPOCHS", 2)
+    monkeypatch.setattr("streetvision_core.training.fitting.PROBE_EPOCHS", 2)
     reports = []
     fit(backbone, toy, tmp_path, method="lp_ft", epochs=1, on_epoch=reports.append)
     assert [str(report).split(":")[0] for report in reports] == [

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from streetvision_core.data.conditions.bounds import BOUNDS
 from streetvision_core.data.conditions.operations import OPERATIONS, Drawn, crop_box, jpeg
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ def _operate(image: Image.Image, operation: Operation, drawn: Drawn, *, size: in
     if operation.name == CROP:
         box = crop_box(*image.size, (strengths[0], strengths[1]), drawn)
         return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    ranged = BOUNDS[operation.name][2]
-    strength = drawn.between(strengths[0], strengths[1]) if ranged else drawn.choose(strengths)
+    strength = drawn.between(*strengths) if operation.is_range else drawn.choose(strengths)
     return OPERATIONS[operation.name](image, strength, drawn)
 
 

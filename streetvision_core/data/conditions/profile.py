@@ -17,13 +17,27 @@ from typing import Self
 import pydantic
 from pydantic import Field
 
-from streetvision_core.data.conditions.bounds import BOUNDS
 from streetvision_core.errors import ConfigError
 
 # The level of the images as they are: no profile may call one of its own so.
 AS_IT_IS = "as_is"
 MOST_LEVELS, MOST_OPERATIONS, MOST_STRENGTHS = 24, 12, 16
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,39}$"
+# Of the constants of each operation: smallest, largest, and whether two of them are a range.
+BOUNDS = {
+    "rotate": (-180.0, 180.0, True),
+    "crop": (0.01, 1.0, True),
+    "gain": (0.0, 4.0, False),
+    "chroma": (0.0, 4.0, False),
+    "fog": (0.0, 8.0, False),
+    "rain": (0.0, 10.0, False),
+    "dirt": (0.0, 64.0, False),
+    "motion": (0.0, 0.25, False),
+    "blur": (0.0, 5.0, False),
+    "resample": (1.0, 16.0, False),
+    "noise": (0.0, 64.0, False),
+    "jpeg": (1.0, 95.0, False),
+}
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 
 
@@ -62,8 +76,13 @@ class Operation(Settings):
         """The strengths of which one is drawn, or the two ends of a range."""
         return tuple(getattr(self, self.name))
 
+    @property
+    def is_range(self) -> bool:
+        """True if the strengths are the two ends of a range."""
+        return BOUNDS[self.name][2]
+
     def __str__(self) -> str:
-        joint = " to " if BOUNDS[self.name][2] else ", "
+        joint = " to " if self.is_range else ", "
         return f"{self.name} {joint.join(f'{value:.4g}' for value in self.strengths)}"
 
     def _named(self) -> list[str]:
@@ -73,24 +92,16 @@ class Operation(Settings):
     def _check(self) -> Self:
         named = self._named()
         if len(named) != 1:
-            known = ", ".join(Operation.model_fields)
-            raise ConfigError(
-                f"exactly one operation out of {known}",
-                " and ".join(named) or "none",
-                "operations of a level",
-                "Write each as an entry of its own: [{gain: [0.3]}, {jpeg: [20, 30]}].",
-            )
+            expected = f"exactly one operation out of {', '.join(BOUNDS)}"
+            action = "Write each as an entry of its own: [{gain: [0.3]}, {jpeg: [20, 30]}]."
+            raise ConfigError(expected, " and ".join(named) or "none", "operations of a level", action)
         low, high, ranged = BOUNDS[named[0]]
         given = self.strengths
         count = len(given) == 2 and given[0] <= given[1] if ranged else 1 <= len(given) <= MOST_STRENGTHS
         if not count or not all(low <= value <= high for value in given):
             wanted = "two numbers in order" if ranged else f"1 to {MOST_STRENGTHS} numbers"
-            raise ConfigError(
-                f"{wanted} from {low:g} to {high:g}",
-                f"{list(given)[: MOST_STRENGTHS + 1]}",
-                f"{named[0]} of a level",
-                "Correct the strengths of this operation.",
-            )
+            found, action = f"{list(given)[: MOST_STRENGTHS + 1]}", "Correct the strengths of this operation."
+            raise ConfigError(f"{wanted} from {low:g} to {high:g}", found, f"{named[0]} of a level", action)
         return self
 
     @pydantic.model_serializer
@@ -160,10 +171,8 @@ class Profile(Settings):
         counts = Counter((AS_IT_IS, *self.names))
         repeated = [name for name, count in counts.items() if count > 1]
         if repeated or (self.levels and not sum(level.weight for level in self.levels)):
-            raise ConfigError(
-                "levels with names of their own, one of them at least with a weight above 0",
-                f"{repeated[0]!r} twice, the name as_is counted" if repeated else "no weight above 0",
-                f"levels of the conditions {self.name}",
-                "Rename one of them." if repeated else "Give one a weight.",
-            )
+            expected = "levels with names of their own, one of them at least with a weight above 0"
+            found = f"{repeated[0]!r} twice, the name as_is counted" if repeated else "no weight above 0"
+            action = "Rename one of them." if repeated else "Give one a weight."
+            raise ConfigError(expected, found, f"levels of the conditions {self.name}", action)
         return self

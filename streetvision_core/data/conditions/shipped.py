@@ -17,6 +17,13 @@ import math
 
 from streetvision_core.data.conditions.profile import Level, Operation, Profile
 
+
+def _level(name: str, **operations: list[float]) -> Level:
+    """Return a level of these operations, in this order."""
+    named = [Operation.model_validate({one: strengths}) for one, strengths in operations.items()]
+    return Level(name=name, operations=named)
+
+
 AS_IS = Profile(name="as_is", dated="2026-11-28")
 
 CAMERA = Profile(
@@ -26,28 +33,19 @@ CAMERA = Profile(
     quality=85,
     levels=[
         Level(name="day", weight=3),
-        Level(
-            name="night",
-            operations=[
-                Operation(gain=[0.2, 0.3, 0.45]),
-                Operation(chroma=[0.4, 0.6]),
-                Operation(noise=[4, 8]),
-            ],
-        ),
-        Level(
-            name="rain",
-            operations=[Operation(fog=[0.2, 0.4]), Operation(rain=[2, 4]), Operation(gain=[0.7, 0.85])],
-        ),
-        Level(name="fog", operations=[Operation(fog=[0.8, 1.4, 2.0])]),
-        Level(name="motion", operations=[Operation(motion=[0.02, 0.04, 0.06])]),
-        Level(name="dirt", operations=[Operation(dirt=[6, 12, 20])]),
-        Level(name="low_resolution", operations=[Operation(resample=[2, 3, 4])]),
-        Level(name="jpeg", operations=[Operation(jpeg=[8, 12, 20])]),
+        _level("night", gain=[0.2, 0.3, 0.45], chroma=[0.4, 0.6], noise=[4, 8]),
+        _level("rain", fog=[0.2, 0.4], rain=[2, 4], gain=[0.7, 0.85]),
+        _level("fog", fog=[0.8, 1.4, 2.0]),
+        _level("motion", motion=[0.02, 0.04, 0.06]),
+        _level("dirt", dirt=[6, 12, 20]),
+        _level("low_resolution", resample=[2, 3, 4]),
+        _level("jpeg", jpeg=[8, 12, 20]),
     ],
 )
 
-_CROPPED = [Operation(rotate=[-20, 20]), Operation(crop=[0.2, 1])]
+_CROPPED: dict[str, list[float]] = {"rotate": [-20, 20], "crop": [0.2, 1]}
 _NOISE = [math.sqrt(variance) * 255 * 255 / 219 for variance in (0.0, 0.001, 0.002)]
+_BLUR = [0, 7 / 6, 9 / 6]
 
 NATIX_CROPS_2025 = Profile(
     name="natix-crops-2025",
@@ -55,27 +53,17 @@ NATIX_CROPS_2025 = Profile(
     size=224,
     quality=75,
     levels=[
-        Level(name="level0", operations=[Operation(crop=[1, 1])]),
-        Level(name="level1", operations=_CROPPED),
-        Level(
-            name="level2",
-            operations=[
-                *_CROPPED,
-                Operation(chroma=[1, 0.4]),
-                Operation(gain=[1, 0.85]),
-                Operation(resample=[1, 2]),
-            ],
-        ),
-        Level(
-            name="level3",
-            operations=[
-                *_CROPPED,
-                Operation(chroma=[1, 0.4, 0.3]),
-                Operation(gain=[1, 0.85, 0.725]),
-                Operation(resample=[1, 2, 3]),
-                Operation(noise=_NOISE),
-                Operation(blur=[0, 7 / 6, 9 / 6]),
-            ],
+        _level("level0", crop=[1, 1]),
+        _level("level1", **_CROPPED),
+        _level("level2", **_CROPPED, chroma=[1, 0.4], gain=[1, 0.85], resample=[1, 2]),
+        _level(
+            "level3",
+            **_CROPPED,
+            chroma=[1, 0.4, 0.3],
+            gain=[1, 0.85, 0.725],
+            resample=[1, 2, 3],
+            noise=_NOISE,
+            blur=_BLUR,
         ),
     ],
 )

@@ -306,17 +306,18 @@ class ImageReader:
             DataError: the index has no such image, or it can no longer be read.
             IntegrityError: its bytes are not those that were indexed.
         """
-        if name not in self._digests:
-            raise DataError(
-                "an image of the index", "a name it does not hold", name, "Materialize images again."
-            )
-        data = self._source.read(name)
+        indexed, data = self.sha256(name), self._source.read(name)
         digest = hashlib.sha256(data).hexdigest()
-        if digest != self._digests[name]:
-            raise IntegrityError(
-                f"the image {name} with SHA-256 {self._digests[name]}",
-                f"other bytes, with SHA-256 {digest}",
-                self._source.describe(),
-                "Restore the image, or materialize images and all after it with reuse: false.",
-            )
+        if digest != indexed:
+            expected = f"the image {name} with SHA-256 {indexed}"
+            found = f"other bytes, with SHA-256 {digest}"
+            action = "Restore the image, or materialize images and all after it with reuse: false."
+            raise IntegrityError(expected, found, self._source.describe(), action)
         return data
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 (hex) that one image was indexed with; raises DataError where it was not."""
+        if name not in self._digests:
+            found, action = "a name it does not hold", "Materialize images again."
+            raise DataError("an image of the index", found, name, action)
+        return self._digests[name]

@@ -12,51 +12,41 @@ from dataclasses import dataclass
 from streetvision_core.data.decoding.reasons import Reason
 
 _READ = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-    b"II+\x00": "TIFF",
-    b"MM\x00+": "TIFF",
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
 }
 _BITMAP_HEADERS = {12, 40, 52, 56, 64, 108, 124}  # bytes of the header that follows the 14 of the file
 _OTHER_IMAGES = {
-    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
-    b"8BPS": "Photoshop",
-    b"\x00\x00\x01\x00": "ICO",
-    b"\x76\x2f\x31\x01": "OpenEXR",
-    b"#?RADIANCE": "Radiance HDR",
-    b"DDS ": "DDS",
-    b"FUJIFILMCCD-RAW": "a camera's raw file",
-    b"IIRO": "a camera's raw file",
-    b"IIU\x00": "a camera's raw file",
-    b"qoif": "QOI",
+    "JPEG 2000": (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51"),
+    "JPEG XL": (b"\x00\x00\x00\x0cJXL ", b"\xff\x0a"),
+    "Photoshop": (b"8BPS",),
+    "ICO": (b"\x00\x00\x01\x00",),
+    "OpenEXR": (b"\x76\x2f\x31\x01",),
+    "Radiance HDR": (b"#?RADIANCE",),
+    "DDS": (b"DDS ",),
+    "a camera's raw file": (b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\x00"),
+    "QOI": (b"qoif",),
 }
 _NO_IMAGES = {
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a ZIP archive, or a document that is one",
-    b"\x1f\x8b": "a gzip archive",
-    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
-    b"Rar!": "a RAR archive",
-    b"\x1aE\xdf\xa3": "a video (Matroska or WebM)",
-    b"\x00\x00\x01\xba": "a video (MPEG)",
-    b"\x00\x00\x01\xb3": "a video (MPEG)",
-    b"FLV\x01": "a video (Flash)",
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "a video (Windows Media)",
-    b"PAR1": "a Parquet file",
-    b"\x93NUMPY": "a NumPy array",
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
-    b"SQLite format 3": "a database (SQLite)",
-    b"\x7fELF": "a program",
-    b"MZ": "a program",
-    b"\x00\x05\x16\x07": "what macOS keeps beside a file (its name begins with ._)",
-    b"version https://git-lfs": "a Git LFS pointer: git lfs pull fetches the image",
-    b"data:image/": "a text, an image as a data: address",
+    "a PDF document": (b"%PDF",),
+    "a ZIP archive, or a document that is one": (b"PK\x03\x04",),
+    "a gzip archive": (b"\x1f\x8b",),
+    "a 7-Zip archive": (b"7z\xbc\xaf\x27\x1c",),
+    "a RAR archive": (b"Rar!",),
+    "a video (Matroska or WebM)": (b"\x1aE\xdf\xa3",),
+    "a video (MPEG)": (b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"),
+    "a video (Flash)": (b"FLV\x01",),
+    "a video (Windows Media)": (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",),
+    "a Parquet file": (b"PAR1",),
+    "a NumPy array": (b"\x93NUMPY",),
+    "an HDF5 file": (b"\x89HDF\r\n\x1a\n",),
+    "a database (SQLite)": (b"SQLite format 3",),
+    "a program": (b"\x7fELF", b"MZ"),
+    "what macOS keeps beside a file (its name begins with ._)": (b"\x00\x05\x16\x07",),
+    "a Git LFS pointer: git lfs pull fetches the image": (b"version https://git-lfs",),
+    "a text, an image as a data: address": (b"data:image/",),
 }
 _RIFF = {b"AVI ": "a video (AVI)", b"WAVE": "a sound (WAV)"}
 _NETPBM = re.compile(rb"P[1-7][\s#]")
@@ -140,5 +130,5 @@ def _text_kind(head: bytes) -> str:
     return "" if re.search(rb"[\x00-\x08\x0e-\x1a\x7f]", text) else "a text"
 
 
-def _beginning(names: dict[bytes, str], data: bytes) -> str:
-    return next((name for start, name in names.items() if data.startswith(start)), "")
+def _beginning(starts: dict[str, tuple[bytes, ...]], data: bytes) -> str:
+    return next((name for name, start in starts.items() if data.startswith(start)), "")

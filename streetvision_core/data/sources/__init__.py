@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streetvision_core.data.config import ParquetConfig, unnamed_source
+from streetvision_core.data.config import ParquetConfig, PartConfig, SourceConfig, unnamed_source
 from streetvision_core.data.sources.coco import CocoSource
 from streetvision_core.data.sources.entry import Entry, ImageSource
 from streetvision_core.data.sources.files import CsvSource, FolderSource
@@ -15,18 +15,8 @@ from streetvision_core.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streetvision_core.data.config import PartConfig, SourceConfig
 
-__all__ = [
-    "CocoSource",
-    "CsvSource",
-    "Entry",
-    "FolderSource",
-    "ImageSource",
-    "JoinedSource",
-    "ParquetSource",
-    "open_source",
-]
+__all__ = ["CsvSource", "Entry", "ImageSource", "open_source"]
 
 
 def open_source(config: SourceConfig, *, demo_file: Path | None = None) -> ImageSource:
@@ -47,12 +37,8 @@ def open_source(config: SourceConfig, *, demo_file: Path | None = None) -> Image
     if config.demo is None:
         raise unnamed_source("the source's configuration")
     if demo_file is None:
-        raise ConfigError(
-            "the file of the drawn demo images",
-            "none",
-            "the demo source",
-            "Draw them with write_demo first.",
-        )
+        action = "Draw them with write_demo first."
+        raise ConfigError("the file of the drawn demo images", "none", "the demo source", action)
     return ParquetSource(ParquetConfig(path=str(demo_file), none=0, roadwork=1))
 
 

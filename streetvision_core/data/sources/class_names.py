@@ -63,7 +63,6 @@ def _names(names: Any, column: str, where: str) -> tuple[str, ...]:
 
 
 def _refused(found: str, where: str) -> DataError:
-    return DataError(
-        "metadata `huggingface` as datasets writes it, with the names of classes", found, where,
-        "Write the file again with datasets, or without this metadata and with labels in words.",
-    )  # fmt: skip
+    expected = "metadata `huggingface` as datasets writes it, with the names of classes"
+    action = "Write the file again with datasets, or without this metadata and with labels in words."
+    return DataError(expected, found, where, action)

@@ -12,21 +12,26 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from streetvision_core.data.labels import counted, denies, fold, label_advice
-from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_text
-from streetvision_core.data.sources.files import existing, read_below, read_file
+from streetvision_core.data.sources.entry import Entry, keep_attributes, parse_text
+from streetvision_core.data.sources.files import FileSource, existing, read_file
 from streetvision_core.data.sources.paths import Roots
-from streetvision_core.data.sources.rules import RowRules, check_columns, named_columns
+from streetvision_core.data.sources.rules import (
+    RowRules,
+    check_columns,
+    chosen_group_column,
+    columns_in_words,
+    named_columns,
+)
 from streetvision_core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from streetvision_core.data.config import CocoConfig
 
@@ -35,20 +40,21 @@ _MOST_COLUMNS = 200
 _OWN = ("id", "file_name")
 
 
-class CocoSource:
+class CocoSource(FileSource):
     """The images of one JSON file; an image's name is its file name, normalised."""
 
     def __init__(self, config: CocoConfig) -> None:
         self._config = config
         path = existing(config.path, folder=False)
         root = path.parent if config.root is None else existing(config.root, folder=True, setting="root")
-        self._roots = Roots(root)
+        super().__init__(Roots(root))
         self._pattern = re.compile(config.group_pattern) if config.group_pattern else None
         self._images, self._categories = _read(path, config)
         columns = _columns(self._images)
         self._group = _group_column(config, columns)
-        wanted = [config.label_column, self._group, *named_columns(config)]
-        check_columns([name for name in wanted if name is not None], columns, config.path)
+        wanted = [*filter(None, (config.label_column, self._group)), *named_columns(config)]
+        missing = [name for name in wanted if name not in columns]
+        check_columns(wanted, missing, columns_in_words(columns), config.path)
         self._attributes = [name for name in columns if name not in {*wanted, *_OWN}]
         self._rules = self._begin()
 
@@ -82,14 +88,6 @@ class CocoSource:
             group=parse_text(group),
             attributes=keep_attributes({name: _text(_cell(image, name)) for name in self._attributes}),
         )
-
-    def read(self, name: str) -> bytes:
-        """Return the bytes of one image; raises UnusableImageError."""
-        return read_below(self._roots, name)
-
-    def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of one image's file."""
-        return Stamp.of(self._roots.path(name))
 
     def describe(self) -> str:
         """Say where the images come from and how they are grouped."""
@@ -149,9 +147,8 @@ def _annotate(of_image: dict[Any, set[str]], content: dict[str, Any], where: str
 def _records(content: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
     records = content.get(key)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise _refused(
-            f"{key}: a list of objects", "none" if records is None else type(records).__name__, where
-        )
+        found = "none" if records is None else type(records).__name__
+        raise _refused(f"{key}: a list of objects", found, where)
     return records
 
 
@@ -169,19 +166,13 @@ def _decide_by_categories(of_image: dict[Any, set[str]], config: CocoConfig) -> 
     images = Counter(name for names in of_image.values() for name in names)
     roadwork, none = ({fold(word) for word in words} for words in (config.roadwork, config.none))
     if strange := sorted((roadwork | none) - set(images)):
-        raise DataError(
-            "the names of categories under roadwork: and none:",
-            f"{', '.join(strange)}; the images are annotated with {counted(images)}",
-            config.path,
-            "Correct the words, or tell by label_column which field of an image is its label.",
-        )
+        found = f"{', '.join(strange)}; the images are annotated with {counted(images)}"
+        action = "Correct the words, or tell by label_column which field of an image is its label."
+        raise DataError("the names of categories under roadwork: and none:", found, config.path, action)
     if denying := [name for name in sorted(images) if denies(name) and not roadwork | none]:
-        raise DataError(
-            "categories that all mean roadwork, or the settings none: and roadwork:",
-            f"{', '.join(denying)} among the categories {counted(images)}",
-            config.path,
-            label_advice(sorted(images)),
-        )
+        expected = "categories that all mean roadwork, or the settings none: and roadwork:"
+        found = f"{', '.join(denying)} among the categories {counted(images)}"
+        raise DataError(expected, found, config.path, label_advice(sorted(images)))
     return frozenset(roadwork or set(images) - none)
 
 
@@ -212,14 +203,12 @@ def _text(cell: Any) -> Any:
 
 
 def _group_column(config: CocoConfig, columns: list[str]) -> str | None:
-    is_default = config.group_column == type(config).model_fields["group_column"].default
-    if config.group_pattern is not None or (is_default and config.group_column not in columns):
+    column = config.group_column
+    if config.group_pattern is not None or (chosen_group_column(config) is None and column not in columns):
         return None
     return config.group_column
 
 
 def _refused(expected: str, found: str, where: str) -> DataError:
-    return DataError(
-        expected, found, where,
-        "Name the JSON file of the images in the layout of COCO: images, annotations, categories.",
-    )  # fmt: skip
+    action = "Name the JSON file of the images in the layout of COCO: images, annotations, categories."
+    return DataError(expected, found, where, action)

@@ -16,7 +16,13 @@ from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
 from streetvision_core.data.labels import fold, label_advice, label_meanings
 from streetvision_core.data.sources.entry import Entry, Stamp, keep_attributes, parse_text
 from streetvision_core.data.sources.paths import IMAGE_SUFFIXES, Finder, Roots
-from streetvision_core.data.sources.rules import RowRules, named_columns
+from streetvision_core.data.sources.rules import (
+    RowRules,
+    check_columns,
+    chosen_group_column,
+    columns_in_words,
+    named_columns,
+)
 from streetvision_core.data.sources.table import SEPARATORS, Table, read_table
 from streetvision_core.errors import ConfigError, DataError
 from streetvision_core.io.system import NotRegularFileError, is_link, open_regular
@@ -67,7 +73,23 @@ def read_file(path: Path, *, name: str) -> bytes:
     return data
 
 
-class FolderSource:
+class FileSource:
+    """A source of files in folders: an image is read, and stamped, by its name."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+        self._hints: dict[str, str] = {}  # what to do about files that are not there, by name
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of one image; raises UnusableImageError."""
+        return read_below(self._roots, name, hint=self._hints.get(name, ""))
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of one image's file."""
+        return Stamp.of(self._roots.path(name))
+
+
+class FolderSource(FileSource):
     """A folder per class; an image's name is its path below the data folder.
 
     Class folders are searched with everything below them; what their names mean, `labels.py` says. Images
@@ -76,8 +98,8 @@ class FolderSource:
     """
 
     def __init__(self, config: FolderConfig) -> None:
+        super().__init__(_roots(existing(config.path, folder=True), config.further_roots))
         self._config = config
-        self._roots = _roots(existing(config.path, folder=True), config.further_roots)
         self._pattern = re.compile(config.group_pattern) if config.group_pattern else None
         self._labels = label_meanings(config.none, config.roadwork)
         self._rules = RowRules(config, f"folder {config.path}")
@@ -94,14 +116,6 @@ class FolderSource:
                 yield Entry(name, label, group_by(self._pattern, below))
         rules.check()
 
-    def read(self, name: str) -> bytes:
-        """Return the bytes of one image; raises UnusableImageError."""
-        return read_below(self._roots, name)
-
-    def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of one image's file."""
-        return Stamp.of(self._roots.path(name))
-
     def describe(self) -> str:
         """Say where the images come from and how they are grouped."""
         grouped = f"grouped by {self._pattern.pattern!r}" if self._pattern else "every image its own group"
@@ -114,28 +128,25 @@ def group_by(pattern: re.Pattern[str] | None, path: str) -> str | None:
     return parse_text(match.group(1)) if match else None
 
 
-class CsvSource:
+class CsvSource(FileSource):
     """A CSV that lists images; an image's name is that of its file, as `paths.py` gives it.
 
     A row that names no file is listed as `line N/`, which no file can be called, and read as missing.
     """
 
     def __init__(self, config: CsvConfig) -> None:
-        self._config = config
         path = existing(config.path, folder=False)
         root = path.parent if config.root is None else existing(config.root, folder=True, setting="root")
-        self._roots = _roots(root, config.further_roots, beside=path.parent)
-        group_is_default = config.group_column == type(config).model_fields["group_column"].default
-        wanted = [config.file_column, config.label_column]
-        if config.group_column is not None and not group_is_default:
-            wanted.append(config.group_column)
+        super().__init__(_roots(root, config.further_roots, beside=path.parent))
+        self._config = config
+        group = chosen_group_column(config)
+        wanted = [config.file_column, config.label_column, *([] if group is None else [group])]
         wanted += named_columns(config)
         self._table = read_table(path, wanted=wanted, where=config.path)
         self._columns = _find_columns(self._table, wanted, config.path)
         self._file, self._label = (self._columns[name] for name in wanted[:2])
         self._group = self._table.spelling(config.group_column) if config.group_column else None
         self._rules = self._begin()
-        self._hints: dict[str, str] = {}  # of the first files that are not there, by name
 
     def _begin(self) -> RowRules:
         return RowRules(self._config, f"CSV {self._config.path}")
@@ -174,14 +185,6 @@ class CsvSource:
             self._hints[name] = finder.hint(cell)
         return name
 
-    def read(self, name: str) -> bytes:
-        """Return the bytes of one image; raises UnusableImageError."""
-        return read_below(self._roots, name, hint=self._hints.get(name, ""))
-
-    def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of one image's file."""
-        return Stamp.of(self._roots.path(name))
-
     def describe(self) -> str:
         """Say where the images come from and how they are grouped."""
         grouped = f"grouped by {self._group!r}" if self._group else "every image its own group"
@@ -196,9 +199,8 @@ def resolve_source(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a ring before Python 3.13, and no home
-        raise ConfigError(
-            "a file or a folder", str(error), path, "Correct the path of the source."
-        ) from error
+        action = "Correct the path of the source."
+        raise ConfigError("a file or a folder", str(error), path, action) from error
 
 
 def find_images(folder: str) -> list[str]:
@@ -228,23 +230,16 @@ def existing(path: str, *, folder: bool, setting: str = "path") -> Path:
     kind = "folder" if folder else "file"
     resolved = resolve_source(path)
     if not (resolved.is_dir() if folder else resolved.is_file()):
-        raise ConfigError(
-            f"a {kind}",
-            "something else" if resolved.exists() else "nothing at this path",
-            path,
-            f"Correct the {setting} of the source; it is looked up from {Path.cwd()}.",
-        )
+        found = "something else" if resolved.exists() else "nothing at this path"
+        action = f"Correct the {setting} of the source; it is looked up from {Path.cwd()}."
+        raise ConfigError(f"a {kind}", found, path, action)
     return resolved
 
 
 def _refuse(error: OSError) -> NoReturn:
     """Raise for a folder or table that cannot be read: leaving it out would lose images unseen."""
-    raise DataError(
-        "files and folders that can be read",
-        error.strerror or str(error),
-        str(error.filename),
-        "Correct the permissions.",
-    ) from error
+    found, where = error.strerror or str(error), str(error.filename)
+    raise DataError("files and folders that can be read", found, where, "Correct the permissions.") from error
 
 
 def _walk(roots: Roots, top: Path, walked: set[Path]) -> Iterator[tuple[str, str]]:
@@ -280,12 +275,9 @@ def _check_class_folders(roots: Roots, labels: Mapping[str, int], config: Folder
     class_folders = [path for path in folders if fold(path.name) in labels]
     if not class_folders:
         names = [path.name for path in folders]
-        raise DataError(
-            f"class folders named {', '.join(sorted(labels))}",
-            f"only the folders {', '.join(names[:10])}" if names else "no folder at all",
-            config.path,
-            label_advice(names) if names else "Sort the images into two folders, None and Roadwork.",
-        )
+        found = f"only the folders {', '.join(names[:10])}" if names else "no folder at all"
+        action = label_advice(names) if names else "Sort the images into two folders, None and Roadwork."
+        raise DataError(f"class folders named {', '.join(sorted(labels))}", found, config.path, action)
     links = (path for path in class_folders if path.is_symlink())
     linked = next((path.name for path in links if not _is_in(path, roots.further)), None)
     if linked is not None:
@@ -300,16 +292,14 @@ def _check_class_folders(roots: Roots, labels: Mapping[str, int], config: Folder
 
 def _find_columns(table: Table, wanted: Sequence[str], where: str) -> dict[str, str]:
     """Return how the header spells each of the wanted columns."""
-    places = {name: table.spelling(name) for name in wanted}
-    missing = [name for name, place in places.items() if place is None]
-    if missing:
-        separator = SEPARATORS.get(table.separator, repr(table.separator))
-        raise DataError(
-            f"the columns {', '.join(wanted)}",
-            f"no {', '.join(missing)} among {', '.join(table.header[:20]) or 'no columns at all'}"
-            f" (separated by {separator})",
-            where,
-            "Name the columns in the configuration of the CSV source, correct the header, or name another"
-            " separator in a first line: sep=X.",
-        )
-    return {name: place for name, place in places.items() if place is not None}
+    spelled = {name: spelling for name in wanted if (spelling := table.spelling(name)) is not None}
+    separator = SEPARATORS.get(table.separator, repr(table.separator))
+    check_columns(
+        wanted,
+        [name for name in wanted if name not in spelled],
+        f"{columns_in_words(table.header)} (separated by {separator})",
+        where,
+        action="Name the columns in the configuration of the CSV source, correct the header, or name another"
+        " separator in a first line: sep=X.",
+    )
+    return spelled

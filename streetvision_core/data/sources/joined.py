@@ -42,10 +42,8 @@ class JoinedSource:
                     attributes={**entry.attributes, ATTRIBUTE: name},
                 )
             if not listed:
-                raise DataError(
-                    "images in each source that is joined", f"none in {name}",
-                    self._sources[name].describe(), "Correct its path, or leave it out.",
-                )  # fmt: skip
+                where, action = self._sources[name].describe(), "Correct its path, or leave it out."
+                raise DataError("images in each source that is joined", f"none in {name}", where, action)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one image; raises UnusableImageError."""

@@ -30,15 +30,16 @@ from typing import TYPE_CHECKING, Any
 from streetvision_core.data.decoding.reasons import Reason, UnusableImageError
 from streetvision_core.data.labels import fold, text_of
 from streetvision_core.data.sources.class_names import class_names
-from streetvision_core.data.sources.entry import (
-    MAX_TEXT,
-    Entry,
-    Stamp,
-    keep_attributes,
-    parse_text,
-)
+from streetvision_core.data.sources.entry import MAX_TEXT, Entry, Stamp, keep_attributes, parse_text
 from streetvision_core.data.sources.files import resolve_source
-from streetvision_core.data.sources.rules import RowRules, check_columns, named_columns, no_column
+from streetvision_core.data.sources.rules import (
+    RowRules,
+    check_columns,
+    chosen_group_column,
+    columns_in_words,
+    named_columns,
+    no_column,
+)
 from streetvision_core.data.sources.spill import Spill
 from streetvision_core.errors import ConfigError, DataError
 
@@ -140,28 +141,19 @@ class _Columns:
             _check_expansion(path, _claimed_bytes(file.metadata), _most_bytes(path))
         image = config.file_column
         leaf = image if _is_binary(_find(schema, image)) else f"{image}.bytes"
-        group_is_default = config.group_column == type(config).model_fields["group_column"].default
-        group = config.group_column
-        if group_is_default and group is not None and _find(schema, group) is None:
+        group, words = config.group_column, named_columns(config)
+        if group is not None and chosen_group_column(config) is None and _find(schema, group) is None:
             group = None
-        wanted = [leaf, config.label_column, *([group] if group is not None else [])]
+        wanted = [leaf, config.label_column, *([group] if group is not None else []), *words]
         missing = [name for name in wanted if _find(schema, name) is None]
-        if missing or not _is_binary(_find(schema, leaf)):
-            raise DataError(
-                f"the columns {', '.join(wanted)}, {leaf} being binary",
-                f"no {', '.join(missing) or 'bytes'} among {', '.join(schema.names[:20])}",
-                path.name,
-                "Name the columns in the configuration of the Parquet source.",
-            )
-        check_columns(words := named_columns(config), _Present(schema), path.name)
+        if not missing and not _is_binary(_find(schema, leaf)):
+            missing = [f"{leaf} being binary"]
+        check_columns(wanted, missing, columns_in_words(schema.names), path.name)
         kind = _find(schema, config.label_column)
         if not _is_plain(kind):
-            raise DataError(
-                "a column of labels that are words or numbers",
-                f"{config.label_column!r} of the type {kind}",
-                path.name,
-                "Name a column inside of it (label_column: label.name), or write one label a row.",
-            )
+            found = f"{config.label_column!r} of the type {kind}"
+            action = "Name a column inside of it (label_column: label.name), or write one label a row."
+            raise DataError("a column of labels that are words or numbers", found, path.name, action)
         used = {image, config.label_column, group, config.role_column}
         attributes = [name for name in schema.names if name not in used and _is_text(schema.field(name).type)]
         names = class_names(schema, [config.label_column, *words, *attributes], path.name)
@@ -220,22 +212,6 @@ def read_texts(path: Path, columns: Sequence[str]) -> Iterator[str]:
             yield from ("" if value is None else str(value) for value in _values(batch[leaf]))
 
 
-class _Present:
-    """The columns of a schema, those inside of structs too; what is listed are the names on top."""
-
-    def __init__(self, schema: Any) -> None:
-        self._schema = schema
-
-    def __contains__(self, name: object) -> bool:
-        return _find(self._schema, str(name)) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._schema.names)
-
-    def __len__(self) -> int:
-        return len(self._schema.names)
-
-
 def _one_meaning(
     names: Mapping[str, tuple[str, ...] | None], config: ParquetConfig
 ) -> tuple[str, ...] | None:
@@ -285,12 +261,8 @@ def row_name(file: str, row: int, *, rows: int) -> str:
 
 def _check_rows(rows: int, path: str) -> None:
     if rows > MAX_ROWS:
-        raise DataError(
-            f"at most {MAX_ROWS} images in one source",
-            f"{rows} rows",
-            path,
-            "Leave out some of the files.",
-        )
+        most = f"at most {MAX_ROWS} images in one source"
+        raise DataError(most, f"{rows} rows", path, "Leave out some of the files.")
 
 
 def _most_bytes(path: Path) -> int:
@@ -299,12 +271,9 @@ def _most_bytes(path: Path) -> int:
 
 def _check_expansion(path: Path, decoded: int, limit: int) -> None:
     if decoded > limit:
-        raise DataError(
-            f"a Parquet file that decodes to at most {limit} bytes, which its size lets expect",
-            f"{decoded} bytes or more",
-            path.name,
-            "It was made to fill the disk, or the same images are repeated in it: leave out the copies.",
-        )
+        expected = f"a Parquet file that decodes to at most {limit} bytes, which its size lets expect"
+        action = "It was made to fill the disk, or the same images are repeated in it: leave out the copies."
+        raise DataError(expected, f"{decoded} bytes or more", path.name, action)
 
 
 def _claimed_bytes(metadata: Any) -> int:
@@ -329,12 +298,9 @@ def _find_files(path: str) -> dict[str, Path]:
         )
     outside = next((file for file in found if not _lies_in(root, file)), None)
     if outside is not None:
-        raise DataError(
-            "Parquet files that lie in the data folder",
-            f"{outside.name}, a symbolic link that leads out of it",
-            path,
-            "Copy the files here (the hub's cache is made of links), or name one file as the path.",
-        )
+        expected = "Parquet files that lie in the data folder"
+        action = "Copy the files here (the hub's cache is made of links), or name one file as the path."
+        raise DataError(expected, f"{outside.name}, a symbolic link that leads out of it", path, action)
     irregular = next((file for file in found if not file.is_file()), None)  # reading a pipe would never end
     if irregular is not None:
         raise DataError(
@@ -368,9 +334,8 @@ def _lies_in(root: Path, file: Path) -> bool:
     try:
         return file.resolve().is_relative_to(root)
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a ring, before Python 3.13
-        raise DataError(
-            "Parquet files that can be found", f"{file.name}: {error}", str(root), "Remove the link."
-        ) from error
+        found = f"{file.name}: {error}"
+        raise DataError("Parquet files that can be found", found, str(root), "Remove the link.") from error
 
 
 @contextmanager
@@ -382,9 +347,8 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            "a readable Parquet file", reason, path.name, "Replace the file by an intact copy."
-        ) from error
+        action = "Replace the file by an intact copy."
+        raise DataError("a readable Parquet file", reason, path.name, action) from error
 
 
 def _batches(path: Path, leaves: list[str], *, rows: int) -> Iterator[dict[str, Any]]:

@@ -91,16 +91,14 @@ class Roots:
         if is_link:
             detail = "a link leads out of it; if that is meant, list the folder it leads to in further_roots"
         else:
-            kind = (
-                "absolute and not below it" if _is_absolute(name) else "written with .. and leads out of it"
-            )
+            written = "written with .. and leads out of it"
+            kind = "absolute and not below it" if _is_absolute(name) else written
             detail = (
                 f"its path is {kind}; set root to a folder that holds all of them,"
                 " or list the folder it leads to in further_roots"
             )
-        return UnusableImageError(
-            Reason.OUTSIDE, "; ".join(filter(None, (detail, hint))), self._searched(name)
-        )
+        detail = "; ".join(filter(None, (detail, hint)))
+        return UnusableImageError(Reason.OUTSIDE, detail, self._searched(name))
 
     def missing(self, name: str, hint: str = "") -> UnusableImageError:
         """Return the error of a name that no file has; `hint` is where such a file is."""

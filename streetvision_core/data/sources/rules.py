@@ -6,16 +6,18 @@ words and their counts known that an error has to show.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from streetvision_core.data.config import RowsConfig, role_meanings
 from streetvision_core.data.labels import LabelReader, WordReader, fold
 from streetvision_core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from streetvision_core.data.config import LabelledConfig
+    from streetvision_core.data.config import CocoConfig, CsvConfig, LabelledConfig, ParquetConfig
+
+    ColumnsConfig: TypeAlias = CsvConfig | ParquetConfig | CocoConfig
 
 
 class RowRules:
@@ -65,10 +67,8 @@ class RowRules:
         """
         if self._rows and not self._kept:
             values = "; ".join(f"{column}: {reader.told()}" for column, reader in self._keep.items())
-            raise DataError(
-                "rows that the setting keep: leaves", f"none of {self._rows} ({values})", self._where,
-                "Correct the values of keep:, or leave it out.",
-            )  # fmt: skip
+            found, action = f"none of {self._rows} ({values})", "Correct its values, or leave it out."
+            raise DataError("rows that the setting keep: leaves", found, self._where, action)
         self._labels.check(f"labels of {self._where}")
         if self._roles.unknown:
             raise DataError(
@@ -90,23 +90,33 @@ def named_columns(config: RowsConfig) -> list[str]:
     return [*config.keep, *([config.role_column] if config.role_column is not None else [])]
 
 
-def check_columns(wanted: Iterable[str], present: Collection[str], where: str) -> None:
-    """Raise DataError where a column that the settings name is not there."""
-    missing = [column for column in wanted if column not in present]
+def columns_in_words(columns: Iterable[str]) -> str:
+    """Return the names of columns in words, the first twenty of them."""
+    return ", ".join(list(columns)[:20]) or "no columns at all"
+
+
+def chosen_group_column(config: ColumnsConfig) -> str | None:
+    """Return the group column that somebody has named; the default one may be absent."""
+    default = type(config).model_fields["group_column"].default
+    return None if config.group_column == default else config.group_column
+
+
+def check_columns(
+    wanted: Iterable[str],
+    missing: Sequence[str],
+    among: str,
+    where: str,
+    *,
+    action: str = "Name the columns in the settings of the source.",
+) -> None:
+    """Raise DataError where some of the columns that the settings name are not there."""
     if missing:
-        raise DataError(
-            f"the columns {', '.join(wanted)}",
-            f"no {', '.join(missing)} among {', '.join(list(present)[:20]) or 'no columns at all'}",
-            where,
-            "Name the columns in the settings of the source.",
-        )
+        found = f"no {', '.join(missing)} among {among}"
+        raise DataError(f"the columns {', '.join(wanted)}", found, where, action)
 
 
 def no_column(expected: str, names: Sequence[str], present: Iterable[str], where: str) -> DataError:
     """Return the error of a list that has none of the columns by which it could be read."""
-    return DataError(
-        f"{expected} {' or '.join(names)}",
-        f"the columns {', '.join(list(present)[:20]) or '(none)'}",
-        where,
-        "Name the column that holds the paths by --column.",
-    )
+    found = f"the columns {', '.join(list(present)[:20]) or '(none)'}"
+    action = "Name the column that holds the paths by --column."
+    return DataError(f"{expected} {' or '.join(names)}", found, where, action)

@@ -18,14 +18,13 @@ import os
 import re
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from streetvision_core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from typing import TextIO
 
 MAX_TABLE_BYTES = 256 * 2**20  # some million rows
 MAX_TABLE_CELLS = 20_000_000  # rows times columns; a row of two bytes takes a cell of each column
@@ -90,9 +89,8 @@ def read_table(path: Path, *, wanted: Sequence[str], where: str) -> Table:
     except UnicodeDecodeError as error:
         raise _not_text(path, encoding, error, where) from error
     except OSError as error:
-        raise DataError(
-            "a table that can be read", error.strerror or str(error), where, "Correct the permissions."
-        ) from error
+        found = error.strerror or str(error)
+        raise DataError("a table that can be read", found, where, "Correct the permissions.") from error
     names = tuple(" ".join(cell.split()) for cell in header)
     return Table(names, [cells for _, cells in kept], [line for line, _ in kept], chosen)
 
@@ -102,12 +100,8 @@ def _encoding(path: Path, where: str) -> str:
         _check_size(os.fstat(file.fileno()).st_size, MAX_TABLE_BYTES, "bytes", where)
         start = file.read(4)
     if start in _WORKBOOKS:
-        raise DataError(
-            "a CSV file",
-            "a workbook of a spreadsheet",
-            where,
-            "Save the sheet as CSV in UTF-8, and name that.",
-        )
+        action = "Save the sheet as CSV in UTF-8, and name that."
+        raise DataError("a CSV file", "a workbook of a spreadsheet", where, action)
     return next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
 
 
@@ -184,21 +178,15 @@ def _without_quotes_after_blanks(cells: list[str], line: str, separator: str) ->
 
 def _check_header(header: Sequence[str], where: str) -> None:
     if any("\0" in cell for cell in header):
-        raise DataError(
-            "a CSV file in UTF-8, or in UTF-16 with a byte order mark",
-            "NUL characters in its header, as UTF-16 without a mark has them",
-            where,
-            "Save the table as CSV in UTF-8.",
-        )
+        found = "NUL characters in its header, as UTF-16 without a mark has them"
+        action = "Save the table as CSV in UTF-8."
+        raise DataError("a CSV file in UTF-8, or in UTF-16 with a byte order mark", found, where, action)
     written: dict[str, str] = {}
     for cell in filter(str.strip, header):  # columns without a name are no columns, however many there are
         if (key := column_key(cell)) in written:
-            raise DataError(
-                "a CSV file that names each column once, blanks around names and case ignored",
-                f"the column {cell.strip()!r} twice, first as {written[key].strip()!r}",
-                where,
-                "Rename one of them, or take it out.",
-            )
+            expected = "a CSV file that names each column once, blanks around names and case ignored"
+            found = f"the column {cell.strip()!r} twice, first as {written[key].strip()!r}"
+            raise DataError(expected, found, where, "Rename one of them, or take it out.")
         written[key] = cell
 
 
@@ -247,9 +235,5 @@ def _not_text(path: Path, encoding: str, error: UnicodeDecodeError, where: str) 
 
 def _check_size(number: int, most: int, unit: str, where: str) -> None:
     if number > most:
-        raise DataError(
-            f"a CSV file of at most {most} {unit}",
-            f"{number} or more",
-            where,
-            "Leave out columns, or put the images into several sources.",
-        )
+        action = "Leave out columns, or put the images into several sources."
+        raise DataError(f"a CSV file of at most {most} {unit}", f"{number} or more", where, action)

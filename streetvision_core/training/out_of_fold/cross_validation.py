@@ -27,7 +27,7 @@ from streetvision_core.eval.folds import deal_folds, units_of_classes
 from streetvision_core.inference.logits import labels_of, predict_role
 from streetvision_core.io.system import temporary_directory
 from streetvision_core.models.config import Settings
-from streetvision_core.training.config import PROBE
+from streetvision_core.training.config import PROBE, TrainingConfig
 from streetvision_core.training.fit import TrainingFolders, fit_classifier
 from streetvision_core.training.out_of_fold.judged import JudgedFolds, judged_folds
 from streetvision_core.training.out_of_fold.record import CrossValidation
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from streetvision_core.data.decoding.decode import ImageReader
     from streetvision_core.eval.inputs import Bools
     from streetvision_core.models.backbone import Backbone
-    from streetvision_core.training.config import TrainingConfig
 
     Positions = npt.NDArray[np.intp]
 

@@ -24,7 +24,7 @@ Round trip: `LabelAudit.from_artifact(published)` equals the one whose `to_artif
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from streetvision_core.data.labels import LABEL_NAMES
 from streetvision_core.errors import DataError
 from streetvision_core.eval.inputs import binary_vector, probability_vector, require_equal_length
 from streetvision_core.eval.thresholds import positive_probability
-from streetvision_core.io import Artifact, csv_bytes, read_csv
+from streetvision_core.io import Artifact, PublishedArtifact, csv_bytes, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from streetvision_core.data.index import ImageIndex, IndexedImage
     from streetvision_core.data.splits import Splits
     from streetvision_core.eval.inputs import Bools, Floats, Values
-    from streetvision_core.io import PublishedArtifact
     from streetvision_core.training.out_of_fold.record import CrossValidation
 
 REVIEW_NAME = "review.csv"
@@ -77,20 +76,8 @@ class LabelAudit:
     @classmethod
     def from_artifact(cls, published: PublishedArtifact) -> Self:
         """Read back what `to_artifact` gave."""
-        rows = read_csv(published.read_bytes(REVIEW_NAME))
-        return cls(
-            tuple(
-                Doubt(
-                    name=row[NAME],
-                    label=row[LABEL],
-                    model_says=row["model_says"],
-                    probability=float(row["probability"]),
-                    why=row["why"],
-                    corrected_label=row[CORRECTED],
-                )
-                for row in rows
-            )
-        )
+        rows: list[dict[str, Any]] = [*read_csv(published.read_bytes(REVIEW_NAME))]
+        return cls(tuple(Doubt(**row | {"probability": float(row["probability"])}) for row in rows))
 
 
 def suspected_labels(probability: Values, labels: Values) -> Bools:
@@ -103,10 +90,8 @@ def suspected_labels(probability: Values, labels: Values) -> Bools:
     Raises:
         DataError: shapes that do not fit, or a number outside [0, 1].
     """
-    roadwork, truth = (
-        probability_vector(probability, name="probability"),
-        binary_vector(labels, name="labels"),
-    )
+    roadwork = probability_vector(probability, name="probability")
+    truth = binary_vector(labels, name="labels")
     require_equal_length(probability=roadwork, labels=truth)
     sure_of = [
         own >= (own[members].mean() if members.any() else np.inf)
@@ -140,16 +125,11 @@ def audit_labels(result: CrossValidation, *, index: ImageIndex, splits: Splits) 
     doubts = []
     for place in np.argsort(own, kind="stable").tolist():
         image, other = images[place], near[place]
-        reasons = list(
-            _reasons(
-                image,
-                contradicted=own[place] < 0.5,
-                suspected=bool(suspected[place]),
-                neighbour=images[other] if other >= 0 else None,
-            )
-        )
-        if reasons:
-            doubts.append(_doubt(image, float(own[place]), "; ".join(reasons)))
+        neighbour, contradicted = images[other] if other >= 0 else None, own[place] < 0.5
+        suspect = bool(suspected[place])
+        why = "; ".join(_reasons(image, contradicted=contradicted, suspected=suspect, neighbour=neighbour))
+        if why:
+            doubts.append(_doubt(image, float(own[place]), why))
     return LabelAudit(tuple(doubts))
 
 
@@ -158,12 +138,9 @@ def _probabilities(result: CrossValidation, images: Sequence[IndexedImage]) -> F
     mean: Floats = np.mean([positive_probability(one) for one in result.logits], axis=0)
     probability_of: Mapping[str, float] = dict(zip(result.ids, mean.tolist(), strict=True))
     if missing := [image.name for image in images if image.name not in probability_of]:
-        raise DataError(
-            f"out-of-fold logits of every image of {' and '.join(TRAINED_ON)}",
-            f"none of {missing[0]}",
-            "cross_validation",
-            "Materialize cross_validation again on these images and splits.",
-        )
+        expected = f"out-of-fold logits of every image of {' and '.join(TRAINED_ON)}"
+        action = "Materialize cross_validation again on these images and splits."
+        raise DataError(expected, f"none of {missing[0]}", "cross_validation", action)
     return np.array([probability_of[image.name] for image in images])
 
 

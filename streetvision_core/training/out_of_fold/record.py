@@ -28,14 +28,13 @@ from streetvision_core.errors import SchemaError
 from streetvision_core.eval.inputs import margin_vector
 from streetvision_core.eval.intervals import mcc_group_interval
 from streetvision_core.eval.metrics import confusion_by_group, mcc_of_counts
-from streetvision_core.io import Artifact, json_bytes, tensors_bytes
+from streetvision_core.io import Artifact, PublishedArtifact, json_bytes, tensors_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
-    from streetvision_core.io import PublishedArtifact
 
 SCHEMA_VERSION = 1
 TENSORS_NAME, IDS_NAME, GROUPS_NAME = "out_of_fold.safetensors", "ids.json", "groups.json"
@@ -156,12 +155,10 @@ class CrossValidation:
         """
         record, tensors = published.read_json(RECORD_NAME), published.read_tensors(TENSORS_NAME)
         if record["schema_version"] != SCHEMA_VERSION:
-            raise SchemaError(
-                f"{RECORD_NAME} of schema version {SCHEMA_VERSION}",
-                f"version {record['schema_version']}",
-                str(published.directory),
-                "Materialize cross_validation again with this version of the project.",
-            )
+            expected = f"{RECORD_NAME} of schema version {SCHEMA_VERSION}"
+            found = f"version {record['schema_version']}"
+            action = "Materialize cross_validation again with this version of the project."
+            raise SchemaError(expected, found, str(published.directory), action)
         ids, groups = (tuple(published.read_json(name)) for name in (IDS_NAME, GROUPS_NAME))
         lists: dict[str, Any] = {name: tuple(record[name]) for name in ("shares", "trained_on", "roles")}
         arrays: dict[str, Any] = tensors

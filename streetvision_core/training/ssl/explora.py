@@ -35,9 +35,9 @@ from streetvision_core.errors import ConfigError, TrainingError
 from streetvision_core.graph import STEPS
 from streetvision_core.inference.logits import groups_of, labels_of
 from streetvision_core.io import StagedFile, json_digest, write_checkpoint_atomic
-from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME
+from streetvision_core.models.backbone import ADAPTERS_NAME, WEIGHTS_NAME, Backbone
 from streetvision_core.models.config import SEED, BackboneConfig, SimClr
-from streetvision_core.training.ssl.adaptation import Verdict
+from streetvision_core.training.ssl.adaptation import AdaptationEpoch, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,10 +47,7 @@ if TYPE_CHECKING:
 
     from streetvision_core.data import ImageIndex, Splits
     from streetvision_core.data.decoding.decode import ImageReader
-    from streetvision_core.models.backbone import Backbone
-    from streetvision_core.training.data import EvaluationBatches
     from streetvision_core.training.loop import Saving
-    from streetvision_core.training.ssl.adaptation import AdaptationEpoch
     from streetvision_core.training.ssl.learners import Adapted
 
 _log = logging.getLogger(__name__)
@@ -155,7 +152,7 @@ def _adapt_and_judge(
     import torch
 
     from streetvision_core.eval.paired import compare_decisions
-    from streetvision_core.inference.predict import BATCH_SIZE
+    from streetvision_core.inference.predict import BATCH_SIZE, choose_device, predict_pixels
     from streetvision_core.models.adapters import block_count
     from streetvision_core.models.preprocessing import eval_transform
     from streetvision_core.training.data import CACHE_BYTES, DecodedImages, EvaluationBatches
@@ -176,7 +173,10 @@ def _adapt_and_judge(
     }
 
     def decide(model: Any) -> list[Any]:
-        features = {role: _features(model, crops[role], backbone) for role in ROLES}
+        where = choose_device()
+        features = {
+            role: predict_pixels(model, crops[role].pixels(), transform, device=where) for role in ROLES
+        }
         return probe_decisions(features["train"], labels["train"], features["val_select"])
 
     before = decide(model)
@@ -233,14 +233,6 @@ def _build(backbone: Backbone) -> Any:
     model = create_model(backbone.architecture, seed=0, num_classes=0, **backbone.model_args)
     load_exactly(model, backbone.read_state(), where=f"the backbone {backbone.architecture}")
     return model
-
-
-def _features(model: Any, crops: EvaluationBatches, backbone: Backbone) -> npt.NDArray[np.float32]:
-    from streetvision_core.inference.predict import choose_device, predict_pixels
-    from streetvision_core.models.preprocessing import eval_transform
-
-    transform = eval_transform(backbone.pretrained_cfg)
-    return predict_pixels(model, crops.pixels(), transform, device=choose_device())
 
 
 def _stage(
@@ -313,9 +305,6 @@ def _recipe(config: BackboneConfig) -> dict[str, Any]:
 def _check_roles(labels: Mapping[str, Sequence[int]]) -> None:
     for role, needed in (("train", "images of both classes"), ("val_select", "images")):
         if len(set(labels[role])) < (2 if role == "train" else 1):
-            raise TrainingError(
-                f"{needed} in the role {role}",
-                f"{len(labels[role])} of one class" if labels[role] else "none",
-                "the splits",
-                "Materialize splits again, with more images or groups, or without adaptation.",
-            )
+            found = f"{len(labels[role])} of one class" if labels[role] else "none"
+            action = "Materialize splits again, with more images or groups, or without adaptation."
+            raise TrainingError(f"{needed} in the role {role}", found, "the splits", action)

@@ -38,9 +38,7 @@ def contrastive_loss(first: torch.Tensor, second: torch.Tensor, *, temperature: 
 
 
 def backward_in_parts(
-    encode: Callable[[int], torch.Tensor],
-    parts: int,
-    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    encode: Callable[[int], torch.Tensor], parts: int, loss_of: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
     """Add the gradient of the whole batch's loss to the model, a part at a time; return the loss.
 

@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.data.transforms_factory import create_transform
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from streetvision_core.errors import StreetVisionError
 from streetvision_core.inference.predict import choose_device
-from streetvision_core.training.data import EpochBatches, choose_workers, make_loader
+from streetvision_core.training.data import DecodedImages, EpochBatches, Look, choose_workers, make_loader
 from streetvision_core.training.seeds import Purpose, derive_seed, isolated_random, seed_transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from PIL.Image import Image
-    from torch.utils.data import DataLoader
 
     from streetvision_core.models.preprocessing import Preprocessing
-    from streetvision_core.training.data import DecodedImages, Look
 
 VIEWS = 2
 # Smallest share of the area that a view keeps, and the largest change of its colours.
@@ -42,19 +40,17 @@ class ViewPairs(Dataset[Any]):
         self._seed = seed
 
     def __getitem__(self, looks: Sequence[Look]) -> tuple[torch.Tensor, ...] | StreetVisionError:
-        try:
-            with isolated_random():
-                pairs = [self._pair(*look) for look in looks]
-        except StreetVisionError as error:
-            return error  # an error of ours does not survive the way out of a worker process
+        images, pairs = self._images.load([position for _, position in looks]), []
+        with isolated_random():
+            for look, image in zip(looks, images, strict=True):
+                if isinstance(image, StreetVisionError):
+                    return image
+                pairs.append([self._view(image, *look, view) for view in range(VIEWS)])
         return tuple(torch.stack(views) for views in zip(*pairs, strict=True))
 
-    def _pair(self, epoch: int, position: int) -> list[torch.Tensor]:
-        image, views = self._images[position], []
-        for view in range(VIEWS):
-            seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position, view))
-            views.append(self._augment(image))
-        return views
+    def _view(self, image: Image, epoch: int, position: int, view: int) -> torch.Tensor:
+        seed_transforms(derive_seed(self._seed, Purpose.AUGMENTATION, epoch, position, view))
+        return self._augment(image)
 
 
 def make_views(transform: Preprocessing) -> Callable[[Image], torch.Tensor]:

@@ -265,7 +265,7 @@ def test_an_adapter_that_is_not_reached_ends_the_adaptation_at_its_first_step(sq
 
 def test_what_cannot_be_adapted_is_refused_before_images_are_looked_at(squares, tmp_path, monkeypatch):
     reads = len(squares.toy.reader.reads)
-    monkeypatch.setattr("streetvision_core.training.ssl.explora._features", None)
+    monkeypatch.setattr("streetvision_core.inference.predict.predict_pixels", None)
     with pytest.raises(ConfigError, match="vision transformer"):
         adapt(make_backbone(tmp_path), squares.toy, tmp_path)
     assert len(squares.toy.reader.reads) == reads
