@@ -19,6 +19,7 @@ from tests.e2e.place import REPOSITORY
 from tests.training.interrupt import fit_until
 from tests.training.toy import fit, make_backbone, make_toy
 
+pytestmark = pytest.mark.long
 # A network without batch statistics: those of a part are not those of the batch.
 VIT = {"architecture": "test_vit", "input_size": 32}
 # Adam divides a gradient by its own size, so where it is zero but for rounding the step is noise of up to the
