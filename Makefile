@@ -25,11 +25,14 @@ ui: .venv/runtime ## open the graph in the browser, on loopback only
 # Tests write much and wait for the disk each time: they go to memory where 6 GB of it may hold programs.
 SCRATCH = $(shell findmnt -no OPTIONS /dev/shm 2>/dev/null | grep -qv noexec && test "$$(df -kP /dev/shm | awk 'END {print $$4}')" -gt 6000000 && echo /dev/shm)
 
-# Two processes that take a file each; one thread a process, or they fight for the cores. Then what needs quiet.
+# Two processes that take a file each; one thread a process, or they fight for the cores. Then what needs quiet, out of
+# the files that have some: to collect all the others takes longer than to run it.
+# Where Python may keep no compiled files, each process would read and rewrite every test anew.
 test: export PYTEST_DEBUG_TEMPROOT = $(SCRATCH)
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not alone' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m alone $$(grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 claims: .venv/dev ## put every statistical promise to many more trials than `make test` does
 	CLAIMS=long $(BIN)/python -m pytest tests/claims --timeout 3600

@@ -6,8 +6,8 @@ bytes do not depend on how many workers there are or on who finishes first.
 The file is one Parquet file, so that the demo goes the way of real data. Columns: `image` struct<bytes,
 path>, `label` int64 (1 is Roadwork), `video_info` struct<vid_id>, then the attributes as strings. Rows are
 written as they are drawn, so memory stays small. The bytes are JPEGs already, therefore nothing is
-compressed. The same number of images and the same pyarrow give the same file. It is not written atomically: the
-caller hands over a path nobody reads yet.
+compressed. The same number of images and the same pyarrow give the same file. It is not written atomically:
+the caller hands over a path nobody reads yet.
 """
 
 from __future__ import annotations

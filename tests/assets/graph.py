@@ -6,6 +6,10 @@ from functools import cache
 
 import dagster as dg
 import sqlalchemy
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from sqlalchemy.util import LRUCache
 
 from streetvision_assets.console import readable_error
 from streetvision_assets.definitions import defs
@@ -20,6 +24,25 @@ from tests.bundle.chain import draw_images
 def _without_waiting_for_the_disk(connection, _):
     """Dagster's own history need not outlive a power cut in tests: the disk took a third of a run."""
     connection.execute("PRAGMA synchronous=OFF")
+
+
+_make_engine = sqlite_event_log.create_engine
+_engines, _statements = {}, LRUCache(500)
+
+
+def _engine(url, **options):
+    """The engine of a database; it keeps no connection open, but what a statement compiles to.
+
+    Dagster makes an engine for each statement, and so compiles all of them anew: a third of a run.
+    """
+    if url not in _engines:
+        _engines[url] = _make_engine(url, **options)
+        _engines[url]._compiled_cache = _statements
+    return _engines[url]
+
+
+for _storage in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+    _storage.create_engine = _engine
 
 
 def behind(step):

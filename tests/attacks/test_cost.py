@@ -39,6 +39,7 @@ from tests.attacks.measuring import cost_of
 from tests.bundle.chain import copy, forge
 from tests.bundle.forging import forge_part, refused
 
+pytestmark = pytest.mark.long
 GIB = 2**30
 
 
@@ -397,10 +398,10 @@ def test_a_batch_of_images_of_phones_takes_the_memory_of_one(bundle, tmp_path):
     for number in range(3):
         paths.append(tmp_path / f"{number}.jpg")
         paths[-1].write_bytes(encode(street((8000, 6000), seed=number), quality=80))
-    cost = cost_of("predict", bundle, *(paths * 11)[:32])
+    cost = cost_of("predict", bundle, *paths * 4)
     logits, unreadable = json.loads(cost.answer)
-    assert (len(logits), unreadable) == (32, [])
-    assert cost.peak_mib < 1300, cost
+    assert (len(logits), unreadable) == (12, [])
+    assert cost.peak_mib < 1300, cost  # all of them decoded at once would take 1650 and what is loaded
 
 
 @pytest.mark.parametrize("size", [(1, 3_000_000), (3_000_000, 1), (1, 60_000), (60_000, 1)])

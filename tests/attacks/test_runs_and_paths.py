@@ -27,11 +27,11 @@ from streetvision_core.io import default_store
 from tests.assets.graph import paragraph
 from tests.bundle.chain import draw_images
 from tests.e2e.place import Place, activate_file, assert_one_paragraph
-from tests.e2e.test_ui import ask, serving
+from tests.e2e.serving import ask, serving
 from tests.faults import disk
 from tests.zygote import PATIENCE, REPOSITORY, zygote
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 MAKE = f"make -C {shlex.quote(str(REPOSITORY))} -o .venv/runtime bundle PRESET="
 MATERIALIZE = "dagster asset materialize --select '*phase1_checkpoint' -c "
 
@@ -123,6 +123,46 @@ def leave_killed_runs(place, count):
             (place.home / f"claims/.{run.run_id}.claim").touch()
 
 
+# Modules in the working directory that have the names of well-known ones
+
+NAMES = (
+    "streetvision_assets",
+    "streetvision_core",
+    "dagster",
+    "dagster_webserver",
+    "torch",
+    "numpy",
+    "yaml",
+    "joblib",
+)
+
+
+def foreign_modules(root):
+    """Make a folder of such modules and return it; whichever is imported leaves a trace."""
+    folder = root / "foreign"
+    folder.mkdir()
+    for name in NAMES:
+        trace = str(root / "imported" / name)
+        (folder / f"{name}.py").write_text(
+            f"import os\nos.makedirs({trace!r}, exist_ok=True)\nraise ImportError({name!r})\n"
+        )
+    return folder
+
+
+def imported(root):
+    return sorted(path.name for path in root.glob("imported/*"))
+
+
+@pytest.fixture(scope="module")
+def served(images, activate, tmp_path_factory):
+    """The UI in a folder of foreign modules, on a place where ten runs were killed before."""
+    root = tmp_path_factory.mktemp("served")
+    place = Place(root / "place", images, activate)
+    leave_killed_runs(place, 10)
+    with serving(place, cwd=foreign_modules(root)) as address:
+        yield place, address, root
+
+
 # Runs whose process is gone
 
 
@@ -150,19 +190,16 @@ LAUNCH = """mutation {{ launchRun(executionParams: {{
 }}) {{ __typename ... on LaunchRunSuccess {{ run {{ runId }} }} ... on PythonError {{ message }} }} }}"""
 
 
-def test_the_ui_starts_runs_though_ten_were_killed_before(place, tmp_path):
+def test_the_ui_starts_runs_though_ten_were_killed_before(served):
     """Ten runs in progress are as many as Dagster's queue lets be."""
-    leave_killed_runs(place, 10)
+    place, address, _ = served
     config = f'{{ops: {{images: {{config: {{folder: {{path: "{place.pictures}"}}}}}}}}}}'
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    with serving(place, cwd=elsewhere) as address:
-        launched = ask(address, LAUNCH.format(config=config))["launchRun"]
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        run, deadline = launched["run"]["runId"], time.monotonic() + 120
-        while statuses(place)[run] != "SUCCESS":
-            assert time.monotonic() < deadline, statuses(place)[run]
-            time.sleep(0.5)
+    launched = ask(address, LAUNCH.format(config=config))["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run, deadline = launched["run"]["runId"], time.monotonic() + 120
+    while statuses(place)[run] != "SUCCESS":
+        assert time.monotonic() < deadline, statuses(place)[run]
+        time.sleep(0.5)
     assert sorted(statuses(place).values()) == ["FAILURE"] * 10 + ["SUCCESS"]
 
 
@@ -333,7 +370,7 @@ def test_a_damaged_database_stops_the_ui_before_it_serves(place):
 @pytest.mark.parametrize("text", ["run_storage: [", "no_such_part: 1\n", "- a list\n"])
 def test_a_malformed_dagster_yaml_stops_the_ui_in_one_paragraph(place, text):
     (place.home / "dagster.yaml").write_text(text)
-    done = place.run("dagster", "dev", "--port", "0")
+    done = place.run_loaded("dagster", "dev", "--port", "0")
     assert_one_paragraph(done, str(place.home / "dagster.yaml"))
 
 
@@ -395,33 +432,10 @@ def test_a_home_of_dagsters_that_is_not_there_is_refused_in_a_sentence(place):
 
 # Modules in the working directory
 
-NAMES = (
-    "streetvision_assets",
-    "streetvision_core",
-    "dagster",
-    "dagster_webserver",
-    "torch",
-    "numpy",
-    "yaml",
-    "joblib",
-)
-
 
 @pytest.fixture
 def foreign(tmp_path):
-    """A working directory with modules of well-known names; whichever is imported leaves a trace."""
-    folder = tmp_path / "foreign"
-    folder.mkdir()
-    for name in NAMES:
-        trace = str(tmp_path / "imported" / name)
-        (folder / f"{name}.py").write_text(
-            f"import os\nos.makedirs({trace!r}, exist_ok=True)\nraise ImportError({name!r})\n"
-        )
-    return folder
-
-
-def imported(tmp_path):
-    return sorted(path.name for path in tmp_path.glob("imported/*"))
+    return foreign_modules(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -444,10 +458,10 @@ def test_a_module_in_the_working_directory_is_not_taken_for_ours(place, foreign,
     assert "ImportError" not in done.terminal
 
 
-def test_the_ui_imports_nothing_from_the_working_directory(place, foreign, tmp_path):
-    with serving(place, cwd=foreign) as address:
-        assert ask(address, "{ assetNodes { id } }")["assetNodes"]
-    assert imported(tmp_path) == []
+def test_the_ui_imports_nothing_from_the_working_directory(served):
+    _, address, root = served
+    assert ask(address, "{ assetNodes { id } }")["assetNodes"]
+    assert imported(root) == []
 
 
 # A full disk for temporary files
@@ -475,7 +489,7 @@ def test_no_temporary_folder_at_all_is_one_paragraph_whatever_tmpdir_names(monke
 def test_a_full_temporary_folder_is_one_paragraph(place, full):
     cramped = replace(place, overrides={"TMPDIR": str(full)})
     assert_one_paragraph(cramped.materialize("images"), "free for temporary files", str(full), "set TMPDIR")
-    assert_one_paragraph(cramped.run("dagster", "dev", "--port", "0"), "free for temporary files")
+    assert_one_paragraph(cramped.run_loaded("dagster", "dev", "--port", "0"), "free for temporary files")
 
 
 def test_a_temporary_folder_that_fills_up_during_a_run_is_one_paragraph(full, tmp_path, monkeypatch):

@@ -17,9 +17,9 @@ from streetvision_core.escape import JOINER
 from tests.assets.graph import Graph
 from tests.bundle.chain import draw_images
 from tests.e2e.place import Place, activate_file
-from tests.e2e.test_ui import ask, serving
+from tests.e2e.serving import ask, serving
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 BROWSER = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

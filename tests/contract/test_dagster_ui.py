@@ -11,12 +11,11 @@ import pytest
 import yaml
 
 from streetvision_core.io.private import git_state
-from tests.assets.graph import BESIDE, STEPS, Graph, paragraph, small_config
-from tests.bundle.chain import draw_images
+from tests.assets.graph import BESIDE, STEPS, copy_of, small_config
 from tests.e2e.place import PATIENCE, READABLE, REPOSITORY, Place, activate_file
-from tests.e2e.test_ui import serving
+from tests.e2e.serving import serving
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 CHECKS = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks {
     name canExecuteIndividually } } } } }"""
@@ -31,22 +30,27 @@ EVALUATIONS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnecti
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(whole_run, pictures, tmp_path_factory):
     """A place in which everything was materialized once."""
-    root, pictures = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("own")
-    draw_images(pictures)
-    graph = Graph(root)
-    result = graph.materialize(pictures)
-    assert result.success, paragraph(result)
-    graph.instance.dispose()
+    graph, _ = whole_run
+    root = tmp_path_factory.mktemp("place")
+    copy_of(graph, root).instance.dispose()
     return Place(root, pictures, activate_file(tmp_path_factory.mktemp("environment")))
 
 
 @pytest.fixture(scope="module")
-def server(made, tmp_path_factory):
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
+def elsewhere(tmp_path_factory):
+    """The working directory of the server, which has nothing to do with the repository."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def server(made, elsewhere):
     with serving(made, cwd=elsewhere) as address:
         yield address
+
+
+MADE = "{ assetNodes { assetKey { path } latest: assetMaterializations(limit: 1) { runId } } }"
 
 
 def ask(address, query, **variables):
@@ -123,6 +127,13 @@ def all_checks(address):
         for node in ask(address, CHECKS)["assetNodes"]
         for check in node["assetChecksOrError"]["checks"]
     }
+
+
+def test_the_page_knows_what_was_made_and_nothing_appears_in_the_working_directory(server, elsewhere):
+    nodes = ask(server, MADE)["assetNodes"]
+    made = {node["assetKey"]["path"][-1]: bool(node["latest"]) for node in nodes}
+    assert made == dict.fromkeys(STEPS, True) | dict.fromkeys(BESIDE, False)
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_every_check_offers_its_button(server):

@@ -11,10 +11,10 @@ import yaml
 from tests.e2e.place import REPOSITORY
 from tests.e2e.test_presets import config_models
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 README = (REPOSITORY / "README.md").read_text()
 COMMAND_BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-# What these run is tested elsewhere: by .ci/run itself, or by test_dagster.py and test_ui.py.
+# What these run is tested elsewhere: by .ci/run itself, test_dagster.py and contract/test_dagster_ui.py.
 RUN_ELSEWHERE = {
     "make bundle",
     "make verify",

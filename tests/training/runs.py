@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from tests.hearing import heard
 from tests.training.toy import fit, make_toy
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.training.runs", "streetvision_core.training.loop"])
+LOADED = multiprocessing.get_context("forkserver")
+LOADED.set_forkserver_preload(["tests.training.runs", "streetvision_core.training.loop"])
 WATCHED = ("link", "replace", "unlink")
 
 
@@ -25,7 +25,7 @@ class Run:
         self._log = directory / "events.jsonl"
         self._log.touch()
         arguments = {"resume": resume, "log": self._log, "kill_at_call": kill_at_call, "output": output}
-        self.process = _CONTEXT.Process(
+        self.process = LOADED.Process(
             target=_train, args=(backbone, directory), kwargs={**arguments, **changes}
         )
         self.process.start()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,8 +18,10 @@ from streetvision_core.training import loop
 from streetvision_core.training.processes import companions, gather_in_order, group_of
 from tests.e2e.place import REPOSITORY
 from tests.training.interrupt import fit_until
+from tests.training.runs import LOADED
 from tests.training.toy import fit, make_backbone, make_toy
 
+pytestmark = pytest.mark.long
 # A network without batch statistics: those of a part are not those of the batch.
 VIT = {"architecture": "test_vit", "input_size": 32}
 # Adam divides a gradient by its own size, so where it is zero but for rounding the step is noise of up to the
@@ -36,6 +39,13 @@ def vit(tmp_path_factory):
 def single(vit, tmp_path_factory):
     """One process, whole batches; classes are weighed, three quarters of the images are of one."""
     return fit(vit, unbalanced(), tmp_path_factory.mktemp("single"), **RECIPE)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Let other processes begin with everything loaded, where it is not about how they begin."""
+    context = SimpleNamespace(get_context=lambda _: LOADED)
+    monkeypatch.setattr("streetvision_core.training.processes.multiprocessing", context)
 
 
 def unbalanced():
@@ -96,6 +106,7 @@ class FailsElsewhere(type(make_toy().reader)):
         self.damaged = set(self.pictures)
 
 
+@pytest.mark.usefixtures("loaded")
 def test_an_error_in_another_process_is_told_in_its_words(vit, tmp_path):
     toy = unbalanced()
     toy.reader = FailsElsewhere(toy.reader.pictures)
@@ -104,6 +115,7 @@ def test_an_error_in_another_process_is_told_in_its_words(vit, tmp_path):
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.usefixtures("loaded")
 def test_an_error_here_is_not_hidden_by_what_it_does_to_others(vit, tmp_path):
     def full_disk(report):
         raise StoreError("room", "a full disk", "here", "Free some.")
@@ -134,6 +146,7 @@ def test_the_others_end_with_the_first_one_however_it_ends(tmp_path):
     other.wait(timeout=30)
 
 
+@pytest.mark.usefixtures("loaded")
 def test_nobody_else_can_reach_the_processes(tmp_path):
     """Whatever they listen on is the loopback interface, and where they meet only this user can enter."""
     with companions(2, tell_where_it_listens, place=tmp_path) as processes:

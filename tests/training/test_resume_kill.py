@@ -12,6 +12,7 @@ from streetvision_core.training.resume import open_state
 from tests.training.runs import Run
 from tests.training.toy import fit, make_backbone, make_toy
 
+pytestmark = pytest.mark.long
 RECIPE = {"epochs": 8, "mixup": 0.3, "ema_decay": 0.9}
 WAITING = "Another run is training exactly this; waiting for it."
 
