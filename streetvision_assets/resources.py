@@ -62,6 +62,9 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
             end_run(context.instance, context.run.run_id)
 
 
+_created: dict[str, datetime] = {}
+
+
 def store_run_id(instance: dg.DagsterInstance, dagster_run_id: str) -> str:
     """Return the store's id of a Dagster run: ``YYYYMMDDTHHMMSS-<first 8 of its id>``.
 
@@ -69,9 +72,11 @@ def store_run_id(instance: dg.DagsterInstance, dagster_run_id: str) -> str:
     process, arrives at the same id. A run that Dagster does not know (an asset called as a plain
     function) takes the time of the call.
     """
-    record = instance.get_run_record_by_id(dagster_run_id)
-    created = record.create_timestamp if record else datetime.now(tz=UTC)
-    return f"{created.astimezone(UTC):%Y%m%dT%H%M%S}-{dagster_run_id[:8]}"
+    # Every step and every check asks for each of its inputs, and Dagster's answer is a query.
+    created = _created.get(dagster_run_id)
+    if created is None and (record := instance.get_run_record_by_id(dagster_run_id)):
+        created = _created[dagster_run_id] = record.create_timestamp
+    return f"{(created or datetime.now(tz=UTC)).astimezone(UTC):%Y%m%dT%H%M%S}-{dagster_run_id[:8]}"
 
 
 def resolve_published(
