@@ -49,7 +49,7 @@ DESCRIPTION = "Tells images of streets with roadwork from images without."
 
 @dataclass(frozen=True)
 class CardFacts:
-    """Everything the texts of a bundle are made of; ``backbone`` is the content of backbone.json."""
+    """Everything the texts of a bundle are made of; `backbone` is the content of backbone.json."""
 
     config: BundleConfig
     policy: Policy

@@ -80,12 +80,12 @@ class _Parts:
 def export_bundle(
     upstream: Mapping[str, PublishedArtifact], *, config: BundleConfig, images: ImageReader, directory: Path
 ) -> Artifact:
-    """Make the bundle of everything in ``upstream``.
+    """Make the bundle of everything in `upstream`.
 
     Args:
         upstream: What each step behind the bundle published, by its name (`lineage.choose_parts`).
         config: The bundle's settings.
-        images: Reads the images of val_test, under the conditions in ``upstream`` where there are any.
+        images: Reads the images of val_test, under the conditions in `upstream` where there are any.
         directory: Where the large file of the weights is staged.
 
     Returns:

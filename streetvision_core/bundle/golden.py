@@ -51,7 +51,7 @@ _HAIR = 1e-6  # what float32 may lose
 class GoldenImage(Record):
     """One golden image: its file in the bundle, its name in the splits, and what it must give.
 
-    In a redacted bundle the name is the SHA-256 of the image that the pixels are of. ``sha256`` is that of
+    In a redacted bundle the name is the SHA-256 of the image that the pixels are of. `sha256` is that of
     the file.
     """
 
@@ -65,7 +65,7 @@ class GoldenImage(Record):
 
 
 class Expected(Record):
-    """``golden/expected.json``."""
+    """`golden/expected.json`."""
 
     tolerance: Annotated[FiniteFloat, Field(gt=0, le=LOOSEST)] = TOLERANCE
     pictures: tuple[GoldenImage, ...]
@@ -127,7 +127,7 @@ def measured_candidates(
 
 
 def choose_golden(candidates: Sequence[Candidate], *, count: int) -> list[Candidate]:
-    """Choose up to ``count`` images, half of each label, the clearly answered ones first."""
+    """Choose up to `count` images, half of each label, the clearly answered ones first."""
     ranked = sorted(candidates, key=lambda image: (_is_close(image.logits), image.sha256, image.name))
     per_label = {
         label: [image for image in ranked if image.label == label][: (count + label) // 2] for label in (0, 1)
@@ -138,7 +138,7 @@ def choose_golden(candidates: Sequence[Candidate], *, count: int) -> list[Candid
 def golden_files(
     predictor: Predictor, chosen: Sequence[Candidate], *, images: ImageReader, by_sha256: bool = False
 ) -> dict[str, bytes]:
-    """Return the files of ``golden/``: the pixels of the chosen images, and what ``predictor`` answers.
+    """Return the files of `golden/`: the pixels of the chosen images, and what `predictor` answers.
 
     Args:
         predictor: What the bundle answers with.
@@ -190,7 +190,7 @@ def golden_problems(expected: Expected, files: Mapping[str, bytes], predictor: P
 
 
 def listing_problems(expected: Expected, files: Mapping[str, bytes]) -> list[str]:
-    """Return where ``expected`` and the images beside it do not fit together, without predicting."""
+    """Return where `expected` and the images beside it do not fit together, without predicting."""
     listed = [one.file for one in expected.pictures]
     present = sorted(name for name in files if name.startswith(GOLDEN_PREFIX) and name != EXPECTED)
     if sorted(listed) != present:

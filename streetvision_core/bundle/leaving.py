@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def what_leaves(files: Files) -> str:
-    """Return what the files of a bundle tell of images and machines, and what ``lineage: redacted`` changes.
+    """Return what the files of a bundle tell of images and machines, and what `lineage: redacted` changes.
 
     Raises:
         BundleError: they are not those of a bundle.

@@ -1,9 +1,9 @@
 """The chain that a bundle stands on: policy <- logits <- checkpoint <- splits <- images, and the evaluation.
 
-It is chosen when a bundle is made (:func:`choose_parts`), and proved from the manifests wherever one is
+It is chosen when a bundle is made (`choose_parts`), and proved from the manifests wherever one is
 read. Every manifest names, with its data version, each input that its step read; a chain holds when each of
 these is the data version of the manifest that lies beside it, and when no link is left out. What records
-such as ``thresholds.json`` say about themselves is checked besides, and never instead.
+such as `thresholds.json` say about themselves is checked besides, and never instead.
 
 A bundle ships one policy and needs only what that policy was made from. Where an evaluation is shipped, it
 must have judged this policy; the other policies that it set beside it are part of the chain as well, as they

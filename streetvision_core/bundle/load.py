@@ -1,8 +1,8 @@
 """The loading of a bundle, which first verifies everything about it from its folder alone.
 
 1. Every file is there in the bytes that the manifest lists, and nothing besides (`folder.py`).
-2. ``bundle.json`` says the same of them as the manifest.
-3. The manifests in ``lineage/`` are those that the bundle's manifest names by SHA-256, and they form one
+2. `bundle.json` says the same of them as the manifest.
+3. The manifests in `lineage/` are those that the bundle's manifest names by SHA-256, and they form one
    chain from the policy to the images (`lineage.py`); what is shipped byte for byte has the digest under
    which its step published it. Each side file belongs to its manifest; a redacted bundle has none, and no
    manifest in it names a machine.
@@ -69,13 +69,13 @@ _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 class Records:
     """The content of the files of a bundle, but for the weights.
 
-    ``documents`` is the decoded JSON of every record by its file name. ``evaluation`` is the whole report,
-    ``tested`` that of the policy here, both None where the policy was shipped without one. ``conditions`` are
-    those under which the operating point was tuned, and ``drift`` is what new images are compared with, each
-    None where an older version did not record it, and ``drift`` also where nothing came from val_calib;
-    ``release`` is the verdict by the release rules, None in a bundle of before there were any;
-    ``onnx`` is what is said of ``model.onnx``, None where there is none;
-    ``private`` has the side files by step, none where the bundle is redacted.
+    `documents` is the decoded JSON of every record by its file name. `evaluation` is the whole report,
+    `tested` that of the policy here, both None where the policy was shipped without one. `conditions` are
+    those under which the operating point was tuned, and `drift` is what new images are compared with, each
+    None where an older version did not record it, and `drift` also where nothing came from val_calib;
+    `release` is the verdict by the release rules, None in a bundle of before there were any;
+    `onnx` is what is said of `model.onnx`, None where there is none;
+    `private` has the side files by step, none where the bundle is redacted.
     """
 
     contents: Contents
@@ -98,7 +98,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Bundle(Records):
-    """A verified bundle; ``model`` is in eval mode."""
+    """A verified bundle; `model` is in eval mode."""
 
     model: torch.nn.Module
 
@@ -143,10 +143,10 @@ def load_bundle(
     """Verify a bundle and return what was read from the verified bytes.
 
     Args:
-        bundle_path: The folder of the bundle, or the path of its ``bundle.json``.
-        output_dir: The folder that the relative paths in ``bundle.json`` start from; by default the one that
-            ``bundle_path`` names or lies in.
-        manifest_sha256: The SHA-256 (hex) that its ``manifest.json`` must have, from somebody who is trusted.
+        bundle_path: The folder of the bundle, or the path of its `bundle.json`.
+        output_dir: The folder that the relative paths in `bundle.json` start from; by default the one that
+            `bundle_path` names or lies in.
+        manifest_sha256: The SHA-256 (hex) that its `manifest.json` must have, from somebody who is trusted.
             Only this, or a signature, says who made it.
         key: The path of the public key (PEM) of somebody who is trusted, who must have signed it.
 
@@ -216,7 +216,7 @@ def _read_documents(contents: Contents, record: layout.BundleRecord) -> dict[str
 
 
 def _read_contents(bundle_path: Path, output_dir: Path | None, read: Callable[[Path], Contents]) -> Contents:
-    """Read the folder of a bundle; where its ``bundle.json`` was named, it must be the one in the folder."""
+    """Read the folder of a bundle; where its `bundle.json` was named, it must be the one in the folder."""
     if bundle_path.is_dir() or (output_dir is None and bundle_path.name != layout.RECORD):
         if output_dir is not None and output_dir.resolve() != bundle_path.resolve():
             _refuse(f"the path of {layout.RECORD} beside an output_dir", "another folder", str(bundle_path))

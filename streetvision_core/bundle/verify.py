@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """A verified bundle; ``golden`` counts the golden images that were reproduced, None if not tried.
+    """A verified bundle; `golden` counts the golden images that were reproduced, None if not tried.
 
-    ``onnx`` is true where ONNX Runtime answered them alike.
+    `onnx` is true where ONNX Runtime answered them alike.
     """
 
     bundle: Bundle
@@ -148,7 +148,7 @@ def verify_bundle(
     manifest_sha256: str | None = None,
     key: str | os.PathLike[str] | None = None,
 ) -> Verification:
-    """Verify a bundle, given as to `load_bundle`; with ``deep`` also that it still computes the same.
+    """Verify a bundle, given as to `load_bundle`; with `deep` also that it still computes the same.
 
     Raises:
         BundleError: the first thing that is wrong with it.

@@ -153,7 +153,7 @@ def _check_bytes(size: int, most: int, what: str, where: str, action: str) -> No
 
 
 def load_weights(data: bytes, *, config: Any, where: str) -> torch.nn.Module:
-    """Build the model of ``config`` (timm's hub format) with the weights in ``data``, in eval mode.
+    """Build the model of `config` (timm's hub format) with the weights in `data`, in eval mode.
 
     Raises:
         BundleError: the config is not one that StreetVision writes, or the weights do not fill it.

@@ -36,9 +36,9 @@ def kept_artifacts(
 
     Args:
         root: The store's directory.
-        runs: The directories of all its runs, the oldest run first (``scan.all_places``).
+        runs: The directories of all its runs, the oldest run first (`scan.all_places`).
         keep_runs: Number of the newest runs to keep whole.
-        live: The runs in which a process is at work (``live_runs``).
+        live: The runs in which a process is at work (`live_runs`).
 
     Raises:
         StoreError: the manifest of something to keep is damaged.

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 
 def collect(store: ArtifactStore, *, keep_runs: int, features_bytes: int = FEATURES_BYTES) -> Plan:
-    """Remove what ``plan_collection`` lets go, alone in the store, and return the plan.
+    """Remove what `plan_collection` lets go, alone in the store, and return the plan.
 
-    Arguments as for ``plan_collection``.
+    Arguments as for `plan_collection`.
 
     Raises:
         StoreError: something to keep is damaged, or the file system refused.

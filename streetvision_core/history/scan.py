@@ -1,7 +1,7 @@
 """The contents of a store, by walking it: runs, steps, pointers, and what is none of its own.
 
 No manifest is read here, and no link is followed. The store makes no links between directories. One that
-lies there may lead anywhere, so it is no run and no step; ``strangers`` names it.
+lies there may lead anywhere, so it is no run and no step; `strangers` names it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Key = tuple[str, str]  # run and step, by which manifests and pointers name an a
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """The directory of a step of a run; ``published`` when its manifest lies there."""
+    """The directory of a step of a run; `published` when its manifest lies there."""
 
     run_id: str
     step: str
@@ -98,7 +98,7 @@ def strangers(root: Path) -> list[Path]:
 
 
 def files_below(directory: Path | str) -> Iterator[os.DirEntry[str]]:
-    """Yield everything below ``directory`` that is no directory; a link is itself, not what it names."""
+    """Yield everything below `directory` that is no directory; a link is itself, not what it names."""
     for entry in entries(directory):
         if entry.is_dir(follow_symlinks=False):
             yield from files_below(entry.path)
@@ -107,12 +107,12 @@ def files_below(directory: Path | str) -> Iterator[os.DirEntry[str]]:
 
 
 def directories(directory: Path) -> list[os.DirEntry[str]]:
-    """Return the directories in ``directory`` whose names the store could have given them."""
+    """Return the directories in `directory` whose names the store could have given them."""
     return [entry for entry in entries(directory) if _is_ours(entry)]
 
 
 def entries(directory: Path | str) -> list[os.DirEntry[str]]:
-    """Return what lies in ``directory``; nothing when it is gone, as under a collection it may be."""
+    """Return what lies in `directory`; nothing when it is gone, as under a collection it may be."""
     try:
         with os.scandir(directory) as found:
             return list(found)
@@ -160,7 +160,7 @@ def read_bytes(path: Path | str, *, expected: str) -> bytes:
 
 
 def read_pointer(path: Path) -> Pointer:
-    """Read the pointer at ``path``.
+    """Read the pointer at `path`.
 
     Raises:
         SchemaError: it is none, or names something that is not the manifest of a step of a run.

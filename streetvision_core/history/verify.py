@@ -1,7 +1,7 @@
 """The verification that a store holds what was published.
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
-read only the roles it may (``graph.py``). A file with several names, as reuse makes them, is hashed
+read only the roles it may (`graph.py`). A file with several names, as reuse makes them, is hashed
 once. What is current must be of one checkpoint. The ledger is whole, and has the look of everything that says
 which look it comes from. Of the whole store also: every pointer names a manifest that
 is there, with the digest it vouches for, and no link or stray file lies among the runs.
@@ -97,7 +97,7 @@ class InodeDigests:
         self._lock = threading.Lock()
 
     def __call__(self, path: Path) -> str:
-        """Return the SHA-256 (hex) of the file at ``path``.
+        """Return the SHA-256 (hex) of the file at `path`.
 
         Raises:
             StoreError: it cannot be read.
@@ -144,7 +144,7 @@ def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerifica
 
 
 def _not_pointed_to(store: ArtifactStore) -> list[str]:
-    """Return a sentence for each published step that has no pointer in ``latest/``, or for an empty store."""
+    """Return a sentence for each published step that has no pointer in `latest/`, or for an empty store."""
     published = {
         place.step for found in scan.all_places(store.root).values() for place in found if place.published
     }

@@ -13,7 +13,7 @@ good, before the images are read: a threshold tuned or a certificate given on va
 
 The same look again is no new look. Two looks share images if their sets have one image in common, whatever
 roles they had: one image more or less starts no new count. The store is held alone while a look is counted
-and written, the set before the look, each durable (``atomic.py``). So two processes count twice where their
+and written, the set before the look, each durable (`atomic.py`). So two processes count twice where their
 looks differ, and a kill leaves a look that is counted, or none and a temporary file that is swept later.
 
 A certificate takes its share of delta. Under a budget of N looks that is delta / N (Bonferroni), and a look
@@ -74,10 +74,10 @@ _RESTORE = (
 
 
 class Subject(Record):
-    """The subject of a look: ``step`` judges ``checkpoint`` by ``policy``, under ``conditions``.
+    """The subject of a look: `step` judges `checkpoint` by `policy`, under `conditions`.
 
-    ``policy`` is the digest of what decides: of the configuration of the step, or of the policies that a
-    report judges. ``conditions`` is ``as_is``: under others another checkpoint is trained.
+    `policy` is the digest of what decides: of the configuration of the step, or of the policies that a
+    report judges. `conditions` is `as_is`: under others another checkpoint is trained.
     """
 
     step: StepName
@@ -87,7 +87,7 @@ class Subject(Record):
 
 
 class Share(Record):
-    """The share of ``delta`` that one certificate takes; ``budget`` is how many may, None where any may."""
+    """The share of `delta` that one certificate takes; `budget` is how many may, None where any may."""
 
     delta: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     budget: Annotated[int, Field(ge=1)] | None = None
@@ -101,7 +101,7 @@ class Share(Record):
 class Look(Record):
     """One look: its subject, the set of images by its digest, and what it was among those that share images.
 
-    ``number`` counts from 1, ``share`` is None where nothing was certified at a delta, ``run_id`` is the run
+    `number` counts from 1, `share` is None where nothing was certified at a delta, `run_id` is the run
     that looked first.
     """
 
@@ -124,7 +124,7 @@ class Look(Record):
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: Path) -> Self:
-        """Read a look strictly: in no other bytes than :meth:`to_bytes` gives, under no other name.
+        """Read a look strictly: in no other bytes than `to_bytes` gives, under no other name.
 
         Raises:
             SchemaError: a newer version wrote it, or it is damaged.
@@ -215,13 +215,13 @@ def count_looks(store: ArtifactStore, images: Iterable[str]) -> int:
     """Return how many looks share one of the images, given by their SHA-256 (hex); nothing is written.
 
     Raises:
-        SchemaError, IntegrityError, StoreError: as for :func:`record_look`.
+        SchemaError, IntegrityError, StoreError: as for `record_look`.
     """
     return len(_sharing(store.root, image_set(images)))
 
 
 def read_looks(root: Path) -> list[Look]:
-    """Return every look of the ledger in the store at ``root``, by name; none where there is no ledger.
+    """Return every look of the ledger in the store at `root`, by name; none where there is no ledger.
 
     Raises:
         SchemaError: one is damaged, or something else lies there.
@@ -231,7 +231,7 @@ def read_looks(root: Path) -> list[Look]:
 
 
 def ledger_problems(root: Path, manifests: Iterable[StepManifest] = ()) -> list[str]:
-    """Return what is wrong with the ledger at ``root``, one sentence a fault.
+    """Return what is wrong with the ledger at `root`, one sentence a fault.
 
     Args:
         root: The store.
@@ -272,10 +272,10 @@ def subject_of(manifest: StepManifest) -> Subject:
 
 
 def subject(step: str, inputs: Mapping[str, str], *, config_hash: str) -> Subject:
-    """Return the subject of a look of ``step`` at what it is made from.
+    """Return the subject of a look of `step` at what it is made from.
 
     Args:
-        step: A step that looks (``graph.LOOKS``).
+        step: A step that looks (`graph.LOOKS`).
         inputs: The data version of each of its inputs.
         config_hash: The digest of its configuration.
     """
@@ -304,7 +304,7 @@ def _key(subject: Subject, images: str) -> str:
 
 
 def _sharing(root: Path, own: bytes) -> list[Look]:
-    """Return the looks that share an image with the set ``own``."""
+    """Return the looks that share an image with the set `own`."""
     looks, mine = read_looks(root), frozenset(_rows(own))
     digest = bytes_digest(own)
     # A set that many looks share is read once; the same set is not read at all.
@@ -350,7 +350,7 @@ def _rows(data: bytes) -> Iterator[bytes]:
 
 @contextmanager
 def _reading(root: Path, *inside: str) -> Iterator[Directory | None]:
-    """Open the ledger, or the directory ``inside`` it, to which no link leads; None where there is none."""
+    """Open the ledger, or the directory `inside` it, to which no link leads; None where there is none."""
     path = root.joinpath(LEDGER, *inside)
     refuse_links(root / LEDGER / IMAGES, root=root)
     try:

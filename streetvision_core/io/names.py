@@ -31,7 +31,7 @@ CURVE_NAME = "events.out.tfevents.streetvision"
 
 
 def check_segment(name: str, *, kind: str) -> str:
-    """Return ``name`` if it can be one directory or file name: letters, digits, ``. _ + -``.
+    """Return `name` if it can be one directory or file name: letters, digits, `. _ + -`.
 
     Raises:
         SchemaError: it is empty, hidden, too long, or holds a separator.
@@ -47,10 +47,10 @@ def check_segment(name: str, *, kind: str) -> str:
 
 
 def check_relative_name(name: str) -> str:
-    """Return ``name`` if it is a relative POSIX path that stays inside its directory.
+    """Return `name` if it is a relative POSIX path that stays inside its directory.
 
     Raises:
-        SchemaError: it is absolute, empty, has ``..``, ``.``, a backslash or a hidden part.
+        SchemaError: it is absolute, empty, has `..`, `.`, a backslash or a hidden part.
     """
     for segment in name.split("/"):
         check_segment(segment, kind="file name")
@@ -80,7 +80,7 @@ def check_portable(names: Iterable[str]) -> None:
 
 
 def is_partial(name: str) -> bool:
-    """Tell whether ``name`` is that of a writer's temporary file."""
+    """Tell whether `name` is that of a writer's temporary file."""
     return _PARTIAL.fullmatch(name) is not None
 
 

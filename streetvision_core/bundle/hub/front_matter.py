@@ -49,7 +49,7 @@ HubId = Annotated[str, StringConstraints(pattern=f"^{HUB_ID}$", max_length=LONGE
 
 
 class Metric(Record):
-    """A figure; ``args`` is the place that the hub leaves for what belongs to it."""
+    """A figure; `args` is the place that the hub leaves for what belongs to it."""
 
     type: Slug
     value: FiniteFloat
@@ -81,7 +81,7 @@ class IndexedModel(Record):
 
 
 class FrontMatter(Record):
-    """The front matter of a README.md; ``license_name`` and ``license_link`` stand beside "other"."""
+    """The front matter of a README.md; `license_name` and `license_link` stand beside "other"."""
 
     license: Literal[*LICENCES, "other"]  # type: ignore[valid-type]  # the list above is the one list
     license_name: LicenceName | None = None

@@ -117,7 +117,7 @@ class Parity(Record):
 
 
 class OnnxRecord(Record):
-    """``onnx.json``: the specification, and the proof at export with the versions that it was made with."""
+    """`onnx.json`: the specification, and the proof at export with the versions that it was made with."""
 
     opset: int
     specification: Specification

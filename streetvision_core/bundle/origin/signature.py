@@ -1,9 +1,9 @@
-"""``model.sig``: the signature of a bundle, made and checked by OpenSSF's model-signing (extra ``sign``).
+"""`model.sig`: the signature of a bundle, made and checked by OpenSSF's model-signing (extra `sign`).
 
-It covers the name and the SHA-256 of every file of the bundle but itself, ``manifest.json`` and
-``private.json`` included. The manifest does not list it, so it can be made after the export, and be replaced.
-Whoever has model-signing alone can check it as well: ``model_signing verify key BUNDLE --signature
-BUNDLE/model.sig --public_key PUBLIC.pem``.
+It covers the name and the SHA-256 of every file of the bundle but itself, `manifest.json` and
+`private.json` included. The manifest does not list it, so it can be made after the export, and be replaced.
+Whoever has model-signing alone can check it as well: `model_signing verify key BUNDLE --signature
+BUNDLE/model.sig --public_key PUBLIC.pem`.
 
 It is checked against the digests of the very bytes that were read: model-signing never opens the bundle. The
 key has to come from somebody who is trusted, on another way than the bundle. What the signature says of its
