@@ -248,7 +248,7 @@ def _without(settings: dict[str, Any], place: str, value: Any) -> dict[str, Any]
         return {**settings, name: _without(settings[name], below, value)}
     if below or name not in settings or settings[name] != value:
         return settings
-    return {other: one for other, one in settings.items() if other != name}
+    return {other: kept for other, kept in settings.items() if other != name}
 
 
 def warmup_of(epochs: int) -> float:
@@ -286,7 +286,7 @@ def leave_out_unused(settings: dict[str, Any]) -> None:
     """Take what a probe does not use out of its settings."""
     for group, names in NOT_OF_A_PROBE.items():
         if group in settings:
-            settings[group] = {name: one for name, one in settings[group].items() if name not in names}
+            settings[group] = {name: kept for name, kept in settings[group].items() if name not in names}
     settings.pop("mixup", None)
     settings.pop("augmentation", None)
 

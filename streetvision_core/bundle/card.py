@@ -201,12 +201,12 @@ def _promise(facts: CardFacts) -> str:
     policy, seen = facts.policy, facts.conditions
     tuned = ""
     if seen is not None and not seen.is_as_is:
-        told = (
+        text = (
             f"It was trained, selected and tuned under the conditions {for_markdown(seen.profile.title)}"
             " (`conditions.json`), drawn for every image. What it promises, it promises there, and the images"
             " in `golden/` are as they arrive there."
         )
-        tuned = f"{fill(told, 110)}\n\n"
+        tuned = f"{fill(text, 110)}\n\n"
     deferring = (
         "Images that it does not answer it defers to a person. Only `streetvision` and"
         " `streetvision_core` do\nthat; other libraries open the weights, which answer every image.\n"

@@ -217,11 +217,13 @@ def _manifests(upstream: Mapping[str, PublishedArtifact]) -> dict[str, StepManif
 
 def _lineage(upstream: Mapping[str, PublishedArtifact], *, redacted: bool) -> dict[str, bytes]:
     """Return the manifests of everything upstream, and unless redacted what lies in their side files."""
-    manifests = {f"{LINEAGE_PREFIX}{step}.json": one.manifest.to_bytes() for step, one in upstream.items()}
+    manifests = {
+        f"{LINEAGE_PREFIX}{step}.json": manifest.to_bytes() for step, manifest in _manifests(upstream).items()
+    }
     if redacted:
         _require_redactable(upstream)
         return manifests
-    private = {step: one.private() for step, one in upstream.items()}
+    private = {step: artifact.private() for step, artifact in upstream.items()}
     return manifests | {
         f"{PRIVATE_PREFIX}{step}.json": record.to_bytes() for step, record in private.items() if record
     }
@@ -229,7 +231,7 @@ def _lineage(upstream: Mapping[str, PublishedArtifact], *, redacted: bool) -> di
 
 def _require_redactable(upstream: Mapping[str, PublishedArtifact]) -> None:
     """Refuse manifests that name machines and paths themselves: changed, they would prove nothing."""
-    telling = [step for step, one in upstream.items() if one.manifest.hostname is not None]
+    telling = [step for step, artifact in upstream.items() if artifact.manifest.hostname is not None]
     if BY_SHA256 not in upstream["splits"].manifest.output_artifacts:
         telling = ["splits", *(step for step in telling if step != "splits")]
     if telling:
@@ -279,17 +281,17 @@ def _read_evaluation(
     evaluation = Evaluation.from_artifact(upstream[graph.EVALUATION])
     if evaluation.report.of(policy.type).policy != policy:
         _refuse("an evaluation of this policy", "one of another policy", graph.EVALUATION)
-    if sorted(one.name for one in evaluation.tested) != sorted(splits.roles["val_test"]):
+    if sorted(image.name for image in evaluation.tested) != sorted(splits.roles["val_test"]):
         _refuse("an evaluation of all of val_test", "other images", graph.EVALUATION)
     return evaluation
 
 
 def _require_own_policy(policy: Policy, upstream: Mapping[str, PublishedArtifact]) -> None:
     for step, claimed in policy.fitted_on.model_dump().items():
-        found = upstream[step].manifest.data_version
-        if claimed != found:
+        version = upstream[step].manifest.data_version
+        if claimed != version:
             _refuse(
-                f"a policy that was fitted on this {step} ({found[:12]})",
+                f"a policy that was fitted on this {step} ({version[:12]})",
                 f"one that was fitted on another ({claimed[:12]})",
                 "the policy",
             )

@@ -176,29 +176,29 @@ def golden_images(expected: Expected, files: Mapping[str, bytes]) -> Iterator[Im
     """Decode the golden images."""
     from streetvision_core.data.decoding.decode import decode
 
-    return (decode(files[one.file]) for one in expected.pictures)
+    return (decode(files[image.file]) for image in expected.pictures)
 
 
 def golden_problems(expected: Expected, files: Mapping[str, bytes], predictor: Predictor) -> list[str]:
     """Answer the golden images again; return what differs, one sentence an image."""
     return reproduction_problems(
         predictor,
-        [Recorded(one.file, one.logits, one.decision) for one in expected.pictures],
-        (files[one.file] for one in expected.pictures),
+        [Recorded(image.file, image.logits, image.decision) for image in expected.pictures],
+        (files[image.file] for image in expected.pictures),
         tolerance=expected.tolerance,
     )
 
 
 def listing_problems(expected: Expected, files: Mapping[str, bytes]) -> list[str]:
     """Return where `expected` and the images beside it do not fit together, without predicting."""
-    listed = [one.file for one in expected.pictures]
+    listed = [image.file for image in expected.pictures]
     present = sorted(name for name in files if name.startswith(GOLDEN_PREFIX) and name != EXPECTED)
     if sorted(listed) != present:
         return [f"golden/expected.json lists {', '.join(listed)}, but there are {', '.join(present)}"]
     return [
-        f"{one.file} is not the image that golden/expected.json names"
-        for one in expected.pictures
-        if bytes_digest(files[one.file]) != one.sha256
+        f"{image.file} is not the image that golden/expected.json names"
+        for image in expected.pictures
+        if bytes_digest(files[image.file]) != image.sha256
     ]
 
 
@@ -209,7 +209,7 @@ def answer_problems(expected: Expected, policy: Policy) -> list[str]:
     """
     if not expected.pictures:
         return []
-    margins = margin_vector([one.logits for one in expected.pictures])
+    margins = margin_vector([image.logits for image in expected.pictures])
     reach = _HAIR * (1 + np.abs(margins))
     near = [
         policy.decide(margins + by * reach) if not policy.extras else decisions(margins + by * reach)
@@ -217,12 +217,12 @@ def answer_problems(expected: Expected, policy: Policy) -> list[str]:
     ]
     deferring: set[Decision] = {"defer"} if policy.extras else set()
     return [
-        f"{EXPECTED} has {one.file} decided {one.decision} with probability {one.probability:g}, and its"
-        f" logits give {probability:g}"
-        for one, probability, *possible in zip(
+        f"{EXPECTED} has {image.file} decided {image.decision} with probability {image.probability:g}, and"
+        f" its logits give {probability:g}"
+        for image, probability, *possible in zip(
             expected.pictures, positive_probability(margins).tolist(), *near, strict=True
         )
-        if abs(one.probability - probability) > _HAIR or one.decision not in {*possible, *deferring}
+        if abs(image.probability - probability) > _HAIR or image.decision not in {*possible, *deferring}
     ]
 
 

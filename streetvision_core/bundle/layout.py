@@ -1,7 +1,5 @@
 """The layout of a bundle: its file names, its steps, and the record `bundle.json`.
 
-::
-
     bundle.json                       the record below
     config.json, model.safetensors    timm hub format, the operating point folded into the last layer
     model.onnx, onnx.json             the same function for ONNX Runtime, and its proof; only where asked for

@@ -371,8 +371,8 @@ def _read_evaluation(
 def _read_conditions(contents: Contents, evaluation: Report | None) -> Conditions | None:
     """Read the conditions, which must be those that the evaluation tells of."""
     seen = _optional(Conditions, contents, layout.CONDITIONS)
-    told = evaluation.conditions if evaluation else None
-    if seen and told and (told.profile, told.tuned) != (seen.reported.title, not seen.is_as_is):
+    reported = evaluation.conditions if evaluation else None
+    if seen and reported and (reported.profile, reported.tuned) != (seen.reported.title, not seen.is_as_is):
         where = f"{contents.path}/{layout.CONDITIONS}"
         _refuse("the conditions that the evaluation tells of", f"those of {seen.reported.title}", where)
     return seen
@@ -401,7 +401,7 @@ def _read_splits(contents: Contents) -> Splits:
 def _read_golden(contents: Contents, tested: Collection[str]) -> Expected:
     where = f"{contents.path}/{layout.EXPECTED}"
     expected = _record(Expected, contents, layout.EXPECTED)
-    strangers = [one.name for one in expected.pictures if one.name not in tested]
+    strangers = [image.name for image in expected.pictures if image.name not in tested]
     problems = listing_problems(expected, contents.files) or [
         f"{name!r} is not in val_test" for name in strangers
     ]
@@ -414,8 +414,8 @@ def _check_config(config: Any, record: layout.BundleRecord, *, where: str) -> No
     if not isinstance(config, dict):
         _refuse(f"an object in {layout.CONFIG}", type(config).__name__, where)
     claimed = (record.architecture, record.label_names, record.preprocessing)
-    found = (config.get("architecture"), layout.LABELS, config.get("pretrained_cfg"))
-    if claimed != found:
+    in_config = (config.get("architecture"), layout.LABELS, config.get("pretrained_cfg"))
+    if claimed != in_config:
         _refuse(
             f"architecture, labels and preprocessing of {layout.CONFIG}", f"others in {layout.RECORD}", where
         )

@@ -108,13 +108,13 @@ class Verification:
 
     def _looks(self) -> dict[str, str]:
         """Return which look at its role each step says that it took, and how many the export counted."""
-        told = [
+        looks = [
             f"{step} {look_text(made.metrics)}" for step, made in self.bundle.lineage.items() if step in LOOKS
         ]
         metrics = self.bundle.contents.manifest.metrics
         counted = [f"{metrics[name]} at {role}" for role in ROLES if (name := f"{role}_looks") in metrics]
         return {
-            "looks": "; ".join([*told, f"when exported {' and '.join(counted)}" if counted else ""]).strip(
+            "looks": "; ".join([*looks, f"when exported {' and '.join(counted)}" if counted else ""]).strip(
                 "; "
             )
         }
@@ -124,7 +124,9 @@ class Verification:
             return "redacted: no machine, image or path of the configuration is named"
         manifests = [*self.bundle.lineage.values(), self.bundle.contents.manifest]
         private = self.bundle.private
-        machines = [machine_of(one, private.get(one.step_name))["hostname"] for one in manifests]
+        machines = [
+            machine_of(manifest, private.get(manifest.step_name))["hostname"] for manifest in manifests
+        ]
         return ", ".join(sorted(set(machines)))
 
     def _golden_text(self) -> str:

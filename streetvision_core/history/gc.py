@@ -253,7 +253,9 @@ def _leftovers(root: Path, *, staying: set[scan.Key], features_bytes: int) -> di
         partials += [] if is_open(path) else sorted(_partials(path))
     return {
         "pointers": [
-            one.path for one in scan.read_pointers(scan.key_files(root))[0] if one.key not in staying
+            pointer.path
+            for pointer in scan.read_pointers(scan.key_files(root))[0]
+            if pointer.key not in staying
         ],
         "partials": partials,
         "resume": _stale_states(root),

@@ -217,7 +217,7 @@ def _compare(
         return PairedEvaluations(obstacle="The two runs have no image of val_test in common.")
     rows_a, rows_b = [a[digest] for digest in common], [b[digest] for digest in common]
     labels = [int(row.label) for row in rows_a]
-    other = sum(one.label != two.label for one, two in zip(rows_a, rows_b, strict=True))
+    other = sum(row_a.label != row_b.label for row_a, row_b in zip(rows_a, rows_b, strict=True))
     if other:
         obstacle = (
             f"{other} of {count_text(len(common), 'common image')} had another label in B than in A:"
@@ -292,7 +292,7 @@ def _sentence(pair: PairedComparison) -> str:
 def _each(pair: PairedComparison) -> str:
     if not pair.n:
         return ""
-    ends = (f"{one.low:.3f} to {one.high:.3f}" for one in (pair.interval_a, pair.interval_b))
+    ends = (f"{interval.low:.3f} to {interval.high:.3f}" for interval in (pair.interval_a, pair.interval_b))
     return " MCC over groups, 95 %: A {}, B {}.".format(*ends)
 
 

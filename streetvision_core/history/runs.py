@@ -225,7 +225,9 @@ def list_runs(
 
 def _require_known(store: ArtifactStore, steps: set[str]) -> None:
     known = (
-        {place.step for found in scan.all_places(store.root).values() for place in found} if steps else set()
+        {place.step for places in scan.all_places(store.root).values() for place in places}
+        if steps
+        else set()
     )
     if unknown := sorted(steps - known):
         raise MissingArtifactError(
@@ -237,10 +239,10 @@ def _require_known(store: ArtifactStore, steps: set[str]) -> None:
 
 
 def _entry(
-    run_id: str, found: Sequence[scan.Place], *, current: set[scan.Key], source: Callable[[str], str]
+    run_id: str, places: Sequence[scan.Place], *, current: set[scan.Key], source: Callable[[str], str]
 ) -> RunEntry:
     steps, damaged, unfinished = {}, [], {}
-    for place in found:
+    for place in places:
         if not place.published:
             with abandoned(place.path) as free:
                 unfinished[place.step] = not free
@@ -253,7 +255,7 @@ def _entry(
     return RunEntry(
         run_id,
         {step: steps[step] for step in order},
-        frozenset(place.step for place in found if place.key in current),
+        frozenset(place.step for place in places if place.key in current),
         unfinished,
         damaged,
         source(reader) if (reader := _reader(run_id, steps)) else "",

@@ -90,8 +90,8 @@ def strangers(root: Path) -> list[Path]:
     # The claim first: a step that is published meanwhile has its manifest before it gives its claim back.
     unclaimed = [
         place.path
-        for found in all_places(root).values()
-        for place in found
+        for places in all_places(root).values()
+        for place in places
         if not is_claimed(place.path) and not os.path.lexists(f"{place.location}/{MANIFEST_NAME}")
     ]
     return sorted([*foreign, *(path for path in unclaimed if path.is_dir())])
@@ -114,8 +114,8 @@ def directories(directory: Path) -> list[os.DirEntry[str]]:
 def entries(directory: Path | str) -> list[os.DirEntry[str]]:
     """Return what lies in `directory`; nothing when it is gone, as under a collection it may be."""
     try:
-        with os.scandir(directory) as found:
-            return list(found)
+        with os.scandir(directory) as listing:
+            return list(listing)
     except FileNotFoundError:
         return []
 

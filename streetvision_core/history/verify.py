@@ -122,11 +122,11 @@ def verify_current(store: ArtifactStore) -> StoreVerification:
     pointers, faults = scan.read_pointers([*scan.latest_files(store.root), *scan.champion_files(store.root)])
     faults += _not_pointed_to(store)
     keys = dict.fromkeys(pointer.key for pointer in pointers)
-    found = _verify(store, keys, pointers=pointers, faults=faults)
-    return _with_chain(found, store)
+    verification = _verify(store, keys, pointers=pointers, faults=faults)
+    return _with_chain(verification, store)
 
 
-def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerification:
+def _with_chain(verification: StoreVerification, store: ArtifactStore) -> StoreVerification:
     """Add where what is current was not made from what is current.
 
     Two checkpoints are a fault: what is current does not describe one model. Whatever else has been made anew
@@ -140,13 +140,13 @@ def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerifica
     clashes = disagreements(manifests)
     faults = [f"two checkpoints are current: {clash}" for clash in clashes if clash.name == _CHECKPOINT]
     notes = [f"{clash}; materialize it again to follow" for clash in clashes if clash.name != _CHECKPOINT]
-    return replace(found, faults=[*found.faults, *faults], notes=notes)
+    return replace(verification, faults=[*verification.faults, *faults], notes=notes)
 
 
 def _not_pointed_to(store: ArtifactStore) -> list[str]:
     """Return a sentence for each published step that has no pointer in `latest/`, or for an empty store."""
     published = {
-        place.step for found in scan.all_places(store.root).values() for place in found if place.published
+        place.step for places in scan.all_places(store.root).values() for place in places if place.published
     }
     if not published:
         return ["nothing was published here"]
@@ -173,7 +173,9 @@ def verify_run(store: ArtifactStore, run_id: str) -> StoreVerification:
 
 def verify_everything(store: ArtifactStore) -> StoreVerification:
     """Verify every published artifact and every pointer of the store."""
-    keys = [place.key for found in scan.all_places(store.root).values() for place in found if place.published]
+    keys = [
+        place.key for places in scan.all_places(store.root).values() for place in places if place.published
+    ]
     files = (*scan.latest_files(store.root), *scan.champion_files(store.root), *scan.key_files(store.root))
     pointers, faults = scan.read_pointers(files)
     faults += _not_pointed_to(store)
@@ -215,7 +217,7 @@ def _verify(
     keys = list(keys)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter to other threads
         checked = list(pool.map(check, keys))
-    read = [one.manifest for one in map(opened, keys) if isinstance(one, PublishedArtifact)]
+    read = [artifact.manifest for artifact in map(opened, keys) if isinstance(artifact, PublishedArtifact)]
     faults = [*faults, *ledger_problems(store.root, read)]
     wrong = [fault for pointer in pointers for fault in _pointer_faults(pointer, opened(pointer.key))]
     seconds = time.perf_counter() - begun

@@ -53,15 +53,15 @@ def json_obstacle(value: object) -> str:
     waiting: list[tuple[str, Any]] = [("", value)]
     seen: set[int] = set()
     while waiting:
-        name, one = waiting.pop()
-        if not isinstance(one, (dict, list, tuple)):
-            if not _is_json(one):
-                return f"{name!r}, a {type(one).__qualname__}" + (
-                    f" of {one}" if isinstance(one, float) else ""
+        name, item = waiting.pop()
+        if not isinstance(item, (dict, list, tuple)):
+            if not _is_json(item):
+                return f"{name!r}, a {type(item).__qualname__}" + (
+                    f" of {item}" if isinstance(item, float) else ""
                 )
-        elif id(one) not in seen:
-            seen.add(id(one))
-            pairs = list(one.items() if isinstance(one, dict) else enumerate(one))
+        elif id(item) not in seen:
+            seen.add(id(item))
+            pairs = list(item.items() if isinstance(item, dict) else enumerate(item))
             if (wrong := next((key for key, _ in pairs if not _is_json({key: 0})), None)) is not None:
                 return f"the key {wrong!r}, a {type(wrong).__qualname__}, in {name!r}"
             waiting += [(f"{name}.{key}" if name else str(key), part) for key, part in reversed(pairs)]

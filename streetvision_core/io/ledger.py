@@ -4,8 +4,6 @@ Whoever certifies ten models on the same images and keeps the best has a promise
 says, and the best of many runs by val_test is better there than elsewhere. So each look is written down, for
 good, before the images are read: a threshold tuned or a certificate given on val_calib, a report on val_test.
 
-::
-
     ledger/<key>.json         one look, named by the digest of what it was: step, images, checkpoint, policy,
                               conditions. Written once, never changed, never removed
     ledger/images/<sha256>    the set of images: their SHA-256, 32 bytes each, sorted, each once. Named by the
@@ -254,13 +252,15 @@ def ledger_problems(root: Path, manifests: Iterable[StepManifest] = ()) -> list[
             problems.append(str(error))
     known = {look.subject for look in looks}
     lost = [
-        one
-        for one in manifests
-        if NUMBER in one.metrics and (CHECKPOINT not in one.input_artifacts or subject_of(one) not in known)
+        manifest
+        for manifest in manifests
+        if NUMBER in manifest.metrics
+        and (CHECKPOINT not in manifest.input_artifacts or subject_of(manifest) not in known)
     ]
     problems += [
-        f"{one.step_name} of run {one.run_id} is look number {one.metrics[NUMBER]}, which the ledger lacks"
-        for one in lost
+        f"{manifest.step_name} of run {manifest.run_id} is look number"
+        f" {manifest.metrics[NUMBER]}, which the ledger lacks"
+        for manifest in lost
     ]
     return problems
 
@@ -315,7 +315,7 @@ def _sharing(root: Path, own: bytes) -> list[Look]:
 
 def _require_left(share: Share, subject: Subject, sharing: Sequence[Look]) -> None:
     given = [look for look in sharing if look.share and look.subject.step == subject.step]
-    budgets = [one.delta for look in given if (one := look.share) and one.budget]
+    budgets = [look.share.delta for look in given if look.share and look.share.budget]
     if share.budget is None and not budgets:
         return
     delta = min([share.delta, *budgets])

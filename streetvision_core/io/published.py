@@ -181,15 +181,15 @@ class PublishedArtifact:
         large = sum(file.size_bytes for file in files.values()) > _WORTH_THREADS
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # it starts a thread with the first file it is given
             each = (pool.map if large else map)(faults, files, files.values())
-            found = [fault for some in each for fault in some]
+            problems = [fault for some in each for fault in some]
         listed = expected_names(self.manifest)
         if self.manifest.private_sha256 is not None:
-            found += self._private_faults()
+            problems += self._private_faults()
         for path in sorted(self.directory.rglob("*")):
             name = path.relative_to(self.directory).as_posix()
             if not path.is_dir() and name not in listed:
-                found.append(f"{name} is not listed in the manifest")
-        return found
+                problems.append(f"{name} is not listed in the manifest")
+        return problems
 
     def _faults(self, name: str, file: OutputFile, *, digest: Callable[[Path], str]) -> list[str]:
         path = self.directory / name

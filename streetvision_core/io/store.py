@@ -1,7 +1,5 @@
 """The artifact store: what every step has published, and which of it is current.
 
-::
-
     store.json                                        says that this directory is a store (`root.py`)
     runs/<run_id>/<step>/<files> ... manifest.json    run-isolated; the manifest is written last
     runs/<run_id>/<step>/private.json                 the machine and its paths; written before the manifest
@@ -457,10 +455,10 @@ def _refuse_stranger(directory: Path) -> None:
 def _directories(directory: Path) -> list[Path]:
     """Return the directories in a directory, which a collection may remove meanwhile; a link is none."""
     try:
-        found = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+        paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
         return []
-    return [path for path in found if path.is_dir() and not path.is_symlink()]
+    return [path for path in paths if path.is_dir() and not path.is_symlink()]
 
 
 def _check_complete(directory: Path, manifest: StepManifest) -> None:
@@ -473,11 +471,11 @@ def _check_complete(directory: Path, manifest: StepManifest) -> None:
     listed = expected_names(manifest)
     if manifest.private_sha256 is not None:
         _check_private(directory / names.PRIVATE_NAME, manifest)
-    found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
-    if found - listed:
+    present = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
+    if present - listed:
         raise StoreError(
             "only files that the manifest lists",
-            f"also {', '.join(sorted(found - listed)[:5])}",
+            f"also {', '.join(sorted(present - listed)[:5])}",
             directory,
             "Whatever wrote them must hand them over as part of the artifact.",
         )

@@ -160,7 +160,7 @@ def _obstacles(state: Any, metadata: Any) -> Iterator[str]:
     for name, value in state.items():
         yield _tensor_obstacle(name, value)
     for key, text in metadata.items():
-        wrong = next((one for one in (key, text) if not is_text(one)), None)
+        wrong = next((part for part in (key, text) if not is_text(part)), None)
         yield "" if wrong is None else f"{wrong!r}, a {_kind(wrong)}, in the metadata at {key!r}"
 
 

@@ -140,7 +140,7 @@ def front_matter_problems(readme: bytes, *, licence: str, tested: PolicyReport |
     stated = _licence(licence)
     if (matter.license, matter.license_name) != (stated["license"], stated.get("license_name")):
         yield f"README.md is filed under the licence {matter.license}, and model_card.json has {licence!r}"
-    given = {one.type: one for one in _metrics(tested)} if tested and tested.intervals else {}
+    given = {metric.type: metric for metric in _metrics(tested)} if tested and tested.intervals else {}
     results = [result for model in matter.model_index or () for result in model.results]
     for shown in (metric for result in results for metric in result.metrics):
         if shown.type not in given:
@@ -176,7 +176,7 @@ def _read(text: str) -> FrontMatter | None:
 
 
 def _same(shown: Metric, given: Metric) -> bool:
-    intervals = [one.args.model_dump() for one in (shown, given) if one.args]
+    intervals = [metric.args.model_dump() for metric in (shown, given) if metric.args]
     same = shown.name == given.name and same_numbers(shown.value, given.value)
     return same and (len(intervals) < 2 or same_numbers(*intervals))
 
@@ -215,7 +215,7 @@ def _data_set(report: Report) -> str:
 
 
 def _metrics(tested: PolicyReport) -> tuple[Metric, ...]:
-    coverage, known = tested.coverage, [one.name for one in METRICS if one.name in tested.metrics]
+    coverage, known = tested.coverage, [metric.name for metric in METRICS if metric.name in tested.metrics]
     figures = [
         (*_NAMED.get(name, (name, name.capitalize())), tested.metrics[name], tested.interval(name))
         for name in known
