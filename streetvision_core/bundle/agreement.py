@@ -1,8 +1,8 @@
 """The values that a bundle records twice: one table of pairs, which must be equal.
 
-A side of a pair is a file and the place of a value in its JSON, such as `splits.json counts.train.groups`.
-A value that an older version did not record agrees with everything, and so does a path that was hidden. Of
-two objects what both hold is compared.
+A side of a pair is a file and the place of a value in its JSON, such as `splits.json counts.train.groups`. A
+value that an older version did not record agrees with everything, and so does a path that was hidden. Two
+objects are compared by the names that both hold.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def license_text(facts: CardFacts) -> bytes:
 
 
 def _terms_of_start(facts: CardFacts) -> str:
-    """Return who states the licence of given weights, its terms and its text; nothing of random ones."""
+    """Return who states the licence of the starting weights, its terms and text; empty for random ones."""
     backbone = facts.backbone
     if "origin" not in backbone:
         return ""
@@ -177,7 +177,7 @@ Above 0.5 means roadwork{everywhere}: the temperature {point.temperature:.4g} an
 
 
 def _restrictions(facts: CardFacts) -> str:
-    """Return the line that a receiver should not miss, where the weights they started from are not free."""
+    """Return the warning for a receiver where the starting weights are not free; else an empty text."""
     licence, terms = for_markdown(facts.backbone["licence"]), terms_of(facts.backbone["licence"])
     if terms is not None and terms.is_free:
         return ""

@@ -73,7 +73,7 @@ def contradictions(records: Records) -> Iterator[str]:
 
 
 def _run_problems(manifest: StepManifest) -> Iterator[str]:
-    """Hold the store's name of a run against Dagster's; outside Dagster there is none."""
+    """Compare the store's name of a run with Dagster's; outside Dagster there is none."""
     origin = manifest.reused_from
     for run in (manifest, *([origin] if origin else ())):
         if run.dagster_run_id and not run.run_id.endswith(f"-{run.dagster_run_id[:8]}"):
@@ -86,7 +86,7 @@ def _run_problems(manifest: StepManifest) -> Iterator[str]:
 
 
 def _reference_problems(records: Records) -> Iterator[str]:
-    """Require that whoever names a step of a run names the same manifest and data version."""
+    """Require that all references to a step of a run name the same manifest and data version."""
     known: dict[tuple[str, str], tuple[str, str]] = {
         (step, manifest.run_id): (
             bytes_digest(records.contents.files[f"{LINEAGE_PREFIX}{step}.json"]), manifest.data_version
@@ -138,7 +138,7 @@ def _code_of(manifest: StepManifest) -> tuple[object, ...]:
 
 
 def _miscounted(name: str, document: Any, place: str = "") -> Iterator[str]:
-    """Compute every metric that stands beside its four counts again."""
+    """Compute again every metric that stands beside its four counts."""
     if isinstance(document, list):
         document = dict(enumerate(document))
     if all(type(document.get(count)) is int for count in COUNTS):
@@ -158,7 +158,7 @@ def _miscounted(name: str, document: Any, place: str = "") -> Iterator[str]:
 
 
 def _shown_problems(records: Records) -> Iterator[str]:
-    """Hold the numbers that manifests and the card show against the record that each shows them of."""
+    """Compare the numbers in manifests and on the card with the records that they come from."""
     tested, report = records.tested, records.evaluation
     policies: Iterable[Policy] = (
         [entry.policy for entry in report.policies.values()] if report else [records.policy]
@@ -222,7 +222,7 @@ def _golden_problems(records: Records) -> Iterator[str]:
 
 
 def _release_problems(records: Records) -> Iterator[str]:
-    """Judge again by the rules in the manifest; bundles of before there were any have neither."""
+    """Judge again by the rules in the manifest; an older bundle has neither rules nor verdict."""
     recorded, verdict = records.contents.manifest.config.get("release"), records.release
     if recorded is None or verdict is None:
         if recorded is not verdict:

@@ -12,8 +12,8 @@
 
 The content depends on the upstream's content and the configuration alone: no time, run or path. Beside it lie
 the manifests of the upstream with their side files, which tell of machines and paths; `lineage: redacted`
-leaves the side files out and names images by SHA-256. Manifests of a version that had no side files are
-refused then.
+leaves the side files out and names images by SHA-256. Then manifests of a version without side files are
+refused.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def export_bundle(
 def _as_published(
     upstream: Mapping[str, PublishedArtifact], parts: _Parts, *, conditioned: bool
 ) -> dict[str, bytes]:
-    """Return what a bundle takes over byte for byte, of what there is."""
+    """Return the published files that a bundle takes over byte for byte."""
     logits = upstream.get(graph.LOGITS)  # a gate needs none
     sources = (
         (layout.CONFIG, graph.CHECKPOINT, layout.CONFIG, True),
@@ -216,7 +216,7 @@ def _manifests(upstream: Mapping[str, PublishedArtifact]) -> dict[str, StepManif
 
 
 def _lineage(upstream: Mapping[str, PublishedArtifact], *, redacted: bool) -> dict[str, bytes]:
-    """Return the manifests of everything upstream, and unless redacted what lies in their side files."""
+    """Return the manifests of everything upstream, with their side files unless the bundle is redacted."""
     manifests = {
         f"{LINEAGE_PREFIX}{step}.json": manifest.to_bytes() for step, manifest in _manifests(upstream).items()
     }

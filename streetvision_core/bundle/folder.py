@@ -6,8 +6,8 @@
    walked (`io/system.py`), so that nothing can be exchanged between the look and the reading.
 3. `model.sig` is its signature, by its name alone; where a key is given, it must be one by that key, of
    these very bytes (`origin/signature.py`).
-4. A link, a special file, a file or directory that is not listed, a listed file that is missing, or
-   has another size or SHA-256 is refused; but for exactly what a hub adds (`hub/added.py`).
+4. Links, special files, files and directories that are not listed, and listed files that are missing or have
+   another size or SHA-256 are refused. The one exception is what a hub adds (`hub/added.py`).
 
 What comes back are the very bytes that were hashed: whoever loads them never opens the folder again.
 A file that is not listed is never read, and no more of a file than its listed size, which is held against

@@ -1,9 +1,9 @@
 """The golden images: the pixels of a few images of val_test, with the logits they must give.
 
 They prove on another machine, after any copy and with any version of a library, that the bundle still
-computes what it computed when it was exported. Both classes are there; the choice depends on the
-images' digests alone. An image whose margin another machine's rounding could turn is passed over
-where there are others.
+computes what it computed when it was exported. Both classes are there; the choice depends on the images'
+digests alone. An image is passed over, where there are others, if another machine's rounding could turn its
+margin.
 
 What a camera writes beside the pixels (position, serial number, time, comments) does not leave the machine:
 each image is decoded, reduced where it is large, and encoded anew; its logits are those of the bytes that

@@ -9,7 +9,8 @@
 4. There is exactly one policy; it was fitted on this chain, its numbers are the operating point, and a
    degenerate one is called so. Where it was evaluated, the evaluation is of this policy and all of val_test.
 5. The golden images are images of val_test, and those that are listed (`golden.py`).
-6. Nothing that is recorded twice differs, and what follows from something else does (`consequences.py`).
+6. Values that are recorded twice are equal, and values that follow from others are computed again
+   (`consequences.py`).
 7. The weights fill the architecture with finite numbers (`weights.py`).
 
 Everything is judged, and loaded, from the bytes that were hashed in the first step. It detects damage,
@@ -71,11 +72,10 @@ class Records:
 
     `documents` is the decoded JSON of every record by its file name. `evaluation` is the whole report,
     `tested` that of the policy here, both None where the policy was shipped without one. `conditions` are
-    those under which the operating point was tuned, and `drift` is what new images are compared with, each
-    None where an older version did not record it, and `drift` also where nothing came from val_calib;
-    `release` is the verdict by the release rules, None in a bundle of before there were any;
-    `onnx` is what is said of `model.onnx`, None where there is none;
-    `private` has the side files by step, none where the bundle is redacted.
+    those under which the operating point was tuned. `drift` is what new images are compared with, `release`
+    the verdict by the release rules, `onnx` the record of `model.onnx`. Each is None where the bundle has
+    none, as an older one may, `drift` also where nothing came from val_calib. `private` has the side files by
+    step, none where the bundle is redacted.
     """
 
     contents: Contents
@@ -205,7 +205,7 @@ def _optional(kind: type[_R], contents: Contents, name: str) -> _R | None:
 
 
 def _read_documents(contents: Contents, record: layout.BundleRecord) -> dict[str, Any]:
-    """Decode every record, each in its canonical bytes; what `bundle.json` leaves out has its meaning."""
+    """Decode every record, each in its canonical bytes; a missing lineage in `bundle.json` means "full"."""
     names = sorted(name for name in contents.files if name.endswith(".json"))
     documents = {
         name: parse_canonical(contents.files[name], where=f"{contents.path}/{name}") for name in names
@@ -387,7 +387,7 @@ def _check_degenerate(
 
 
 def _read_splits(contents: Contents) -> Splits:
-    """Read the roles; images are named, or given by their SHA-256, of which equal images have the same."""
+    """Read the roles of the images, which are given by name, or by SHA-256 in a redacted bundle."""
     where = f"{contents.path}/{layout.SPLITS}"
     try:
         with as_bundle_error():

@@ -1,11 +1,9 @@
 """The verification of a bundle, and its description in a few lines.
 
-`load_bundle` verifies everything that bytes can tell. The deep verification also answers the golden
-images again: that the bundle still computes, here, what it computed when it was exported.
-
-It is also used as its receiver would, elsewhere, and held against the report that it was shipped with.
-
-The predictor of a bundle: `inference.Predictor`, loaded from a folder that is verified first.
+`load_bundle` verifies everything that bytes can tell. The deep verification also answers the golden images
+again: the bundle must compute here what it computed when it was exported. `moved_bundle_problems` uses a copy
+elsewhere, as a receiver would, and compares its answers with the report. `Predictor` is
+`inference.Predictor`, loaded from a folder that is verified first.
 """
 
 from __future__ import annotations
@@ -107,7 +105,7 @@ class Verification:
         return f"MCC {tested.text('mcc')}, accuracy {tested.text('accuracy')}, {answered}"
 
     def _looks(self) -> dict[str, str]:
-        """Return which look at its role each step says that it took, and how many the export counted."""
+        """Return the look that each step recorded, and the looks that the export counted."""
         looks = [
             f"{step} {look_text(made.metrics)}" for step, made in self.bundle.lineage.items() if step in LOOKS
         ]
@@ -214,7 +212,7 @@ def moved_bundle_problems(
 
 
 def release_of(published: PublishedArtifact) -> Release:
-    """Judge a published bundle by its own release rules, or by the defaults where it is older than they are.
+    """Judge a published bundle by its own release rules, or by the defaults where it has none.
 
     Raises:
         IntegrityError: its files are not what was published.

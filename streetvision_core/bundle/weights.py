@@ -47,7 +47,7 @@ class _Arguments(Record):
 
 
 class _Preprocessing(Record):
-    """Settings at which a network looks at something, and not at more than fits into the memory."""
+    """Settings of preprocessing, in bounds: an image has pixels left, and fits into memory."""
 
     input_size: tuple[Literal[3], _Side, _Side]
     crop_pct: Annotated[float, Field(ge=_LOWEST, le=_HIGHEST)]

@@ -117,7 +117,7 @@ def find_run(store: ArtifactStore, name: str) -> str:
 
 
 def find_published(step: str, *, run: str | None, store_path: str | None) -> PublishedArtifact:
-    """Return what `step` published in the run that `run` names, or what is current of it.
+    """Return what `step` published in the run that `run` names, or its current artifact.
 
     Raises:
         StreetVisionError: there is no store, no such run, or nothing of the step; or its manifest is damaged.

@@ -173,7 +173,7 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int, features_bytes: int
 
 
 def _freed_bytes(going: Sequence[tuple[str, Path]]) -> dict[str, int]:
-    """Return the bytes by owner; those of a file are the owner's who has the last of its names to go."""
+    """Return the bytes by owner; a file counts for the owner of the last of its names to go."""
     frees = Counter[str]()
     names = Counter[tuple[int, int]]()
     for owner, path in going:
@@ -308,7 +308,7 @@ def _feature_sets(root: Path) -> list[Path]:
 
 
 def _last_use(features: Path) -> float:
-    """Return the moment of the last use; a set without a key, as a kill may leave it, tells by itself."""
+    """Return the moment of the last use: of the key, or of the set where a kill left none."""
     key = features / KEY_NAME
     return (key if key.is_file() else features).lstat().st_mtime
 

@@ -5,12 +5,12 @@ name or in which source they lay; of images with equal bytes in one run the firs
 or one of the runs was judged by another truth. Images that either run holds together in a group stay
 together in the exchanges. The seed is fixed: the same two runs give the same text.
 
-Of two bundles the policies that they ship are compared, whichever they are, and on the very same images only:
-one that was judged on fewer or other images is not comparable.
+For two bundles, the policies that they ship are compared, of whatever kind. They are comparable only if both
+were judged on the very same images.
 
 A sentence says what cannot be compared: an evaluation of another version, labels that differ, no common
-images. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has
-none, or where both have the same. A damaged file is an error. Only a comparison loads NumPy and SciPy.
+images. There is no comparison where a run has no evaluation with predictions, as a bundle's folder has none,
+or where both have the same. A damaged file is an error. Only a comparison loads NumPy and SciPy.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The runs of a store, the newest first, with the steps that each has made.
 
-A manifest is taken by its own digest (`read_fields`), so that a thousand runs are listed in a second. A
+A manifest is trusted by its own digest (`read_fields`), so that a thousand runs are listed in a second. A
 damaged one is a line of the answer, and the answer is then not good.
 """
 
@@ -65,7 +65,7 @@ class RunEntry:
 
     @property
     def code(self) -> list[str]:
-        """The commits that the run computed with, or took over what was computed with."""
+        """The commits that the run computed with; where it computed nothing, those of what it took over."""
         made = self._computed() or list(self.steps.values())
         return sorted({words.code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
 
@@ -198,7 +198,7 @@ class RunList:
 def list_runs(
     store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | None = None, judged: bool = False
 ) -> RunList:
-    """Return the newest `limit` runs of the store, or all; of `steps`, those that began one of them.
+    """Return the newest `limit` runs of the store, or all; with `steps`, those that began one of them.
 
     With `judged`, what they reach on val_calib and val_test is shown too.
     """

@@ -1,4 +1,4 @@
-"""The contents of a store, by walking it: runs, steps, pointers, and what is none of its own.
+"""The contents of a store, by walking it: runs, steps, pointers, and what is not its own.
 
 No manifest is read here, and no link is followed. The store makes no links between directories. One that
 lies there may lead anywhere, so it is no run and no step; `strangers` names it.
@@ -78,7 +78,7 @@ def all_places(root: Path) -> dict[str, list[Place]]:
 def strangers(root: Path) -> list[Path]:
     """Return what lies among the runs and steps and is no directory of the store's own.
 
-    That is also a directory of a step with neither a manifest nor a claim, which nobody here has begun.
+    Among them is a step's directory with neither a manifest nor a claim, which nobody here has begun.
     """
     above = [root / "runs", *(root / "runs" / run_id for run_id in run_ids(root))]
     foreign = [

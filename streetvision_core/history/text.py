@@ -59,7 +59,7 @@ def cut(text: str, width: int) -> str:
 
 
 def trim(line: str, width: int = WIDTH) -> str:
-    """Return the line of a table, what does not fit left out."""
+    """Return the line of a table, cut to the width."""
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 

@@ -1,10 +1,10 @@
 """The verification that a store holds what was published.
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
-read only the roles it may (`graph.py`). A file with several names, as reuse makes them, is hashed
-once. What is current must be of one checkpoint. The ledger is whole, and has the look of everything that says
-which look it comes from. Of the whole store also: every pointer names a manifest that
-is there, with the digest it vouches for, and no link or stray file lies among the runs.
+read only the roles it may (`graph.py`). A file with several names, as reuse makes them, is hashed once. What
+is current must be of one checkpoint. The ledger is whole, and has every look that a manifest names. In a
+verification of everything also: every pointer names a manifest that is there, with the digest it vouches for,
+and no link or stray file lies among the runs.
 
 A directory without a manifest was never published, so it is no fault where a claim says that a step was begun
 there.
@@ -127,10 +127,10 @@ def verify_current(store: ArtifactStore) -> StoreVerification:
 
 
 def _with_chain(verification: StoreVerification, store: ArtifactStore) -> StoreVerification:
-    """Add where what is current was not made from what is current.
+    """Add a fault or a note for each current artifact that was not made from the current ones.
 
-    Two checkpoints are a fault: what is current does not describe one model. Whatever else has been made anew
-    since, splits without a new checkpoint, or a report without a new bundle, is a note, as it is a warning in
+    Two checkpoints are a fault: the current artifacts do not describe one model. Anything else that was made
+    anew, splits without a new checkpoint or a report without a new bundle, is a note, as it is a warning in
     the UI.
     """
     manifests = {}

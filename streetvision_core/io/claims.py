@@ -6,22 +6,21 @@ file is removed when the work is done. One that a killed process has left beside
 directory was made here, and so may be removed; a directory without one may be anybody's. A claim is an empty
 regular file: what else bears such a name is not ours, and stays.
 
-The one way in which something is removed: below a root, and never through a link.
+Things are removed in one way only: below a root, and never through a link.
 
 Every component of the path below the root is opened as a directory that is no link, each in the one before;
 the last one is removed through the descriptor of its parent. So a directory that is swapped for a link at
 any moment leads nowhere, and a link inside a tree goes without what it names. `system.py` says what holds
 on Windows. The root itself may be a link: somebody has named it.
 
-This module knows how to remove. Whether a thing is the store's own its caller has to know, from a claim, a
+This module knows how to remove. Its caller has to know whether a thing is the store's own: from a claim, a
 manifest or a name that only this project gives.
 
 Not promised: a file system that is mounted below the root is no link, and what lies in it goes.
 
-The directory in which a long computation keeps how far it has come, so that a later run can go on.
-
-It belongs to exactly one computation, named by its step key. Who computes there holds the lock `.lock` in
-it, which dies with its process. When the result is published nobody needs the directory any more.
+A directory of progress is where a long computation keeps how far it has come, so that a later run can go on.
+It belongs to exactly one computation, named by its step key. Who computes there holds the lock `.lock` in it,
+which dies with its process. When the result is published nobody needs the directory any more.
 
 The lock is also what marks the directory as one of ours: it is the first file in it, so a directory that
 holds something else and no lock is somebody's, and is neither written to nor removed.

@@ -291,7 +291,7 @@ def _derived(run: StepRun, config: Mapping[str, Any]) -> dict[str, Any]:
 def manifest_problems(manifest: StepManifest) -> list[str]:
     """Compute again what follows from the rest of a manifest; one sentence for each contradiction.
 
-    That a step ended after it began is not asked for: clocks are put right while it runs.
+    A step may end before it began: clocks are put right while it runs.
     """
     started, finished = map(datetime.fromisoformat, (manifest.started_at, manifest.finished_at))
     version, inputs, outputs = manifest.code_version, manifest.input_artifacts, manifest.output_artifacts
@@ -318,7 +318,7 @@ def describe_reuse(
 ) -> StepManifest:
     """Build the manifest of a run that took over the content of another; `reused_from` names who computed.
 
-    So does its side file: it is the origin's.
+    Its side file is the origin's, too.
 
     Args:
         origin: The manifest that the content was published with.

@@ -48,7 +48,7 @@ def is_text(value: Any) -> bool:
 def json_obstacle(value: object) -> str:
     """Name the first value that `json_bytes` refuses, by its keys; empty where each alone can be written.
 
-    Without recursion, and each object once: what holds itself ends, too.
+    It does not recurse and looks at each object once, so that a value that holds itself ends, too.
     """
     waiting: list[tuple[str, Any]] = [("", value)]
     seen: set[int] = set()
@@ -128,8 +128,8 @@ def csv_bytes(rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -
     column is an error; a missing key is an empty cell.
 
     Text that a spreadsheet would take for a formula is escaped (`for_csv`) and reads back exactly. A file
-    that holds any has quotes around every cell: those of its header are how `read_csv` knows it from
-    what needs no escape, and from what was written before there was one.
+    that holds any has quotes around every cell. By those of the header `read_csv` tells it from a file
+    without escapes, and from one that an older version wrote.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(columns))

@@ -14,12 +14,11 @@ roles they had: one image more or less starts no new count. The store is held al
 and written, the set before the look, each durable (`atomic.py`). So two processes count twice where their
 looks differ, and a kill leaves a look that is counted, or none and a temporary file that is swept later.
 
-A certificate takes its share of delta. Under a budget of N looks that is delta / N (Bonferroni), and a look
-is refused with which the certificates that share its images would have taken more than the least of their
-deltas together. Nor is one given without a budget afterwards: the words of the earlier ones would not hold.
-Promises of different steps are of different kinds, and each kind has its own sum.
-Another checkpoint that was looked at without a certificate takes a share too: it might have been the one to
-certify.
+A certificate takes its share of delta. Under a budget of N looks that is delta / N (Bonferroni). A look is
+refused if with it the certificates that share its images would together take more than the least of their
+deltas. After a certificate with a budget none is given without one: the earlier promises would not hold.
+Promises of different steps are of different kinds, and each kind has its own sum. Another checkpoint that was
+looked at without a certificate takes a share too: it might have been the one to certify.
 
 What is damaged here is an error and never left out, for a look that is not counted makes a promise look
 better than it is. A store of a version that kept no ledger has none: its looks are not recorded.
@@ -85,7 +84,7 @@ class Subject(Record):
 
 
 class Share(Record):
-    """The share of `delta` that one certificate takes; `budget` is how many may, None where any may."""
+    """The share of `delta` that one certificate takes; `budget` is how many may, None for any number."""
 
     delta: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     budget: Annotated[int, Field(ge=1)] | None = None
@@ -112,7 +111,7 @@ class Look(Record):
 
     @property
     def key(self) -> str:
-        """The name of the look: the digest of what makes it another one."""
+        """The name of the look: the digest of what tells it from others."""
         return _key(self.subject, self.images)
 
     def to_bytes(self) -> bytes:
@@ -175,7 +174,7 @@ def look_text(metrics: Mapping[str, float]) -> str:
 def record_look(
     store: ArtifactStore, subject: Subject, images: Iterable[str], *, run_id: str, share: Share | None = None
 ) -> Counted:
-    """Write down, for good, that somebody looks; return which look that is. To be called before looking.
+    """Record a look for good, before it is taken; return its place among those that share images with it.
 
     The same look again, by whatever run, is not written again and keeps its number.
 
@@ -386,7 +385,7 @@ def _read_set(root: Path, digest: str) -> bytes:
 
 
 def _read(root: Path, *names: str, most_bytes: int) -> bytes:
-    """Return the bytes of a file of the ledger, no more than one beyond the most."""
+    """Return the bytes of a file of the ledger; one more than the most tells that it is too long."""
     *inside, name = names
     with _reading(root, *inside) as directory:
         assert directory is not None

@@ -157,10 +157,10 @@ class StepManifest(Record):
 
 
 def read_fields(data: bytes, *, where: str | Path) -> dict[str, Any]:
-    """Return the fields of a manifest in the very bytes that were written, for who looks at thousands.
+    """Return the fields of a manifest in the very bytes that were written, for a caller that reads thousands.
 
-    Its own digest and the names of its fields are checked, and not the value of each, which costs twice as
-    much: what this module has written it has validated.
+    Its own digest and the names of its fields are checked. The values are not, which would cost twice as
+    much: this module validated them when it wrote them.
 
     Raises:
         SchemaError: not a manifest, a newer schema, an unknown or missing field.
@@ -179,7 +179,7 @@ def read_fields(data: bytes, *, where: str | Path) -> dict[str, Any]:
 
 
 def _fits_schema(named: AbstractSet[str], schema_version: int) -> bool:
-    """Tell whether a manifest says of the machine what its schema asks for: itself, or by its side file."""
+    """Tell whether a manifest names the machine as its schema asks: itself, or in its side file."""
     return named == _OF_THE_MACHINE if schema_version < SCHEMA_VERSION else named <= {"private_sha256"}
 
 

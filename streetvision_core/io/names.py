@@ -2,7 +2,7 @@
 
 A name from a manifest, a pointer or a bundle is data from outside until it has passed here.
 
-A pointer: a small JSON file that names a manifest and vouches for its bytes.
+A pointer is a small JSON file that names a manifest and vouches for its bytes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def check_relative_name(name: str) -> str:
 def check_portable(names: Iterable[str]) -> None:
     """Refuse relative names that could not lie in one directory on Windows or macOS as well.
 
-    Only who writes asks: what an older version has written stays readable where it lies.
+    Only writers ask: what an older version has written stays readable where it lies.
 
     Raises:
         SchemaError: a part is the name of a Windows device or ends with a dot, or two names differ in case
@@ -85,7 +85,7 @@ def is_partial(name: str) -> bool:
 
 
 def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str, float | None]:
-    """Return the manifest's relative path, its SHA-256, and the floor of coverage that a champion's may have.
+    """Return the manifest's relative path, its SHA-256, and a champion's floor of coverage.
 
     Raises:
         SchemaError: it has another form than the one that is written.

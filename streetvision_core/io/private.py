@@ -3,15 +3,15 @@
 `git_state`, `process_run_id` and `environment` read the git commit of the code, the process, and the machine
 with its libraries.
 
-The side file is `private.json` beside `manifest.json`. It names the machine that a step ran on, and the
-paths where its inputs lay. The manifest holds the SHA-256 of its very bytes and, where the configuration
-names a path of this machine, only `<private>`. So a manifest can be handed on alone: whoever gets the side
-file as well can prove that it belongs to it, and who does not cannot guess what is in it, not even by trying
-every likely host name, because of the 32 random bytes of its salt.
+The side file is `private.json` beside `manifest.json`. It names the machine that a step ran on, and the paths
+where its inputs lay. The manifest holds the SHA-256 of its very bytes and, where the configuration names a
+path of this machine, only `<private>`. So a manifest can be handed on alone. Whoever gets the side file as
+well can prove that the two belong together. Whoever does not cannot guess its content, not even by trying
+every likely host name: its salt has 32 random bytes.
 
-Fields of a configuration declare which settings are paths (`local_path`). A value that is an absolute path
-all the same is taken for one too. Equal public configurations have equal keys (`describe.step_key`), so a
-result that depends on a private value must not be reused by its key.
+Fields of a configuration declare which settings are paths (`local_path`). Any other value that is an absolute
+path is taken for one too. Equal public configurations have equal keys (`describe.step_key`), so a result that
+depends on a private value must not be reused by its key.
 
 Round trip: where `public, paths = part_config(config, declared=...)`, a record with these paths restores
 `config` from `public`.

@@ -8,11 +8,10 @@ and are not content: they are left out of it.
 A `PublishedArtifact` is a directory whose manifest says, with digests, what lies in it. Every reader verifies
 the very bytes that it returns. `problems` hashes everything again.
 
-The test that artifacts belong together: each was made from the others as they are here.
-
-A manifest records the data version of every input. Artifacts form one chain where no two of them disagree
-about an input, neither with the artifact itself nor with what another one was made from. Runs do not
-matter: the same content published again by a later run is the same input.
+Artifacts belong together when each was made from the others as they are here. A manifest records the data
+version of every input. Artifacts form one chain where no two of them disagree about an input, neither with
+the artifact itself nor with what another one was made from. Runs do not matter: the same content published
+again by a later run is the same input.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Artifact:
 
     @property
     def lineage(self) -> Artifact:
-        """The part of it that says where its content came from."""
+        """The files below `lineage/`, which say where the content came from."""
         return Artifact(
             {name: content for name, content in self.files.items() if name.startswith(LINEAGE_PREFIX)}
         )

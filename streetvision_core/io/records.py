@@ -1,8 +1,8 @@
 """JSON from outside, read so that two readers cannot see two things in it.
 
-A name that occurs twice in one object, NaN, infinities, bytes that are no UTF-8 and anything behind the
-value are refused; so is nesting beyond `MAX_NESTING`. A record has, besides, no field that its class
-does not know, none missing, and none of another type.
+A name that occurs twice in one object, NaN, infinities, bytes that are no UTF-8 and anything behind the value
+are refused; so is nesting beyond `MAX_NESTING`. A record also has no field that its class does not know,
+lacks none that it asks for, and has none of another type.
 """
 
 from __future__ import annotations

@@ -4,17 +4,16 @@
 before anything else but the lock. A root that is neither empty nor marked is refused before anything in it
 is read, written or removed: it may be a project of somebody who mistyped a path.
 
-Empty is also what holds nothing but our own lock, a marker that a kill left unfinished, and what systems put
-on every disk (`lost+found`, `.DS_Store`).
+A root counts as empty, too, if it holds nothing but our own lock, a marker that a kill left unfinished, and
+what systems put on every disk (`lost+found`, `.DS_Store`).
 
 A store of the last version has no marker. It is recognised when nothing else lies in it but what that
 version made: its directories, runs with its ids, and in these a manifest, a pointer or a claim of ours. It
 can be read as it is, and is marked when it is written to for the first time.
 
-Directories that the environment names: one rule for STREETVISION_STORE, DAGSTER_HOME and the like.
-
-A directory is named by an absolute path, or by one below the home directory (`~/store`). A relative path
-would be another directory in every working directory, and an address is none at all: both are refused.
+One rule holds for STREETVISION_STORE, DAGSTER_HOME and the like (`directory_named`). A directory is named by
+an absolute path, or by one below the home directory (`~/store`). A relative path would be another directory
+in every working directory, and an address is none at all: both are refused.
 """
 
 from __future__ import annotations
@@ -128,7 +127,7 @@ def _is_marked(root: Path) -> bool:
 
 
 def _is_leftover(root: Path, name: str) -> bool:
-    """Tell whether `name` says nothing of whose directory this is."""
+    """Tell whether `name` may lie in any directory, and so says nothing of its owner."""
     path = root / name
     if path.is_symlink():
         return False

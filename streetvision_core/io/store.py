@@ -101,7 +101,7 @@ class ArtifactStore:
     def resume_directory(self, step: str, step_key: str) -> Path:
         """Return where the computation of `step` with this key may keep how far it has come.
 
-        As of the directories of features and curves: the store is marked, for whoever asks will write there.
+        The store is marked, for whoever asks will write there; so it is for features and curves.
 
         Raises:
             StoreError: a link leads there, or the store cannot be written.
@@ -346,7 +346,7 @@ class ArtifactStore:
                 sweep_partials(self.root / name, root=self.root)
 
     def _sweep_or_tell(self) -> None:
-        """Sweep; what cannot be cleared away costs room, and never a run."""
+        """Sweep; log what cannot be removed, which costs room but never a run."""
         try:
             self.sweep()
         except (OSError, StoreError) as error:

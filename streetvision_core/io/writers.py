@@ -1,12 +1,11 @@
 """Each format as a durable file: JSON, tensors, checkpoints. Each returns the file's SHA-256.
 
-Weights and whole training checkpoints as one durable file, in the format that its ending names.
-
-`.safetensors` holds tensors by name and nothing else. `.pth`, `.pt` and `.ckpt` are torch's archive,
-which holds nested plain values as well, as Lightning saves a training. Such an archive is a pickle, and who
-reads it safely (`torch.load(path, weights_only=True)`) is given tensors and plain values alone. So what
-could not be read that way is refused by its name, and the written file is opened that way before it is
-renamed onto its target: a checkpoint that nobody can load never replaces one that somebody can.
+Weights and whole training checkpoints are one file, in the format that its ending names. `.safetensors` holds
+tensors by name and nothing else. `.pth`, `.pt` and `.ckpt` are torch's archive, which holds nested plain
+values as well, as Lightning saves a training. Such an archive is a pickle, and who reads it safely
+(`torch.load(path, weights_only=True)`) is given tensors and plain values alone. So what could not be read
+that way is refused by its name, and the written file is opened that way before it is renamed onto its target:
+a checkpoint that nobody can load never replaces one that somebody can.
 
 Neither format takes a second copy in memory: both hand out the tensors' own memory, which is hashed while it
 is written. torch's writer of archives never goes back in its file, so the stream needs no `seek`.
@@ -125,7 +124,7 @@ def _foreign_values(state: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_made_again(value: Any) -> bool:
-    """Tell whether torch's safe reader makes a value without parts, as no subclass of a tensor is."""
+    """Tell whether torch's safe reader makes a value without parts; it makes no subclass of a tensor."""
     import torch
 
     tensors = (torch.Tensor, torch.nn.Parameter)

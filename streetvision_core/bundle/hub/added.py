@@ -4,10 +4,10 @@
 `.git/`                  what a clone is made of
 `.cache/huggingface/`    the notes of the hub's client on what it downloaded into this folder
 
-They stand at the top of the folder, are never read and count for nothing. Links are files nowhere but in the
-client's cache, `models--OWNER--NAME/snapshots/COMMIT/FILE -> ../../blobs/ETAG`: exactly that form leads to
-the regular file of that name in `blobs`, which is opened there without following a link, and is hashed as
-any other. It is the same file that the system finds, because every step before it is known to be no link.
+They stand at the top of the folder, are never read and count for nothing. Links count as files only in the
+client's cache, and only in the form `models--OWNER--NAME/snapshots/COMMIT/FILE -> ../../blobs/ETAG`. The
+regular file of that name in `blobs` is opened there without following a link, and hashed as any other. It is
+the file that the system would open, because no directory on the way to it is a link.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ HubId = Annotated[str, StringConstraints(pattern=f"^{HUB_ID}$", max_length=LONGE
 
 
 class Metric(Record):
-    """A figure; `args` is the place that the hub leaves for what belongs to it."""
+    """A figure; its interval lies in `args`, which the hub leaves to the author."""
 
     type: Slug
     value: FiniteFloat
@@ -129,7 +129,8 @@ def _spelled(matter: FrontMatter) -> str:
 def front_matter_problems(readme: bytes, *, licence: str, tested: PolicyReport | None) -> Iterator[str]:
     """Hold the front matter of a README.md against the card's licence and the report of its policy.
 
-    An older README.md has none. One that another program could read otherwise is told, and not compared.
+    An older README.md has none. Front matter that another program could read otherwise is reported, and not
+    compared.
     """
     if not (text := _matter_of(readme)):
         return
@@ -158,7 +159,7 @@ def _matter_of(readme: bytes) -> str:
 def _read(text: str) -> FrontMatter | None:
     """Return the record that a front matter spells; None where it spells none.
 
-    YAML that is long, refers to itself or nests deeply costs much to read, so that it is looked at before.
+    Long, deeply nested or self-referring YAML costs much to read, so it is refused before it is read.
     """
     import yaml
 

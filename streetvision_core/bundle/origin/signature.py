@@ -39,7 +39,7 @@ _MAKE_KEYS = (
 
 @dataclass(frozen=True)
 class _Hashed:
-    """The part of model-signing's hashing configuration that it asks: the digests are known already."""
+    """The part of model-signing's hashing configuration that it calls; the digests are known already."""
 
     digests: Mapping[str, str]
 
@@ -160,7 +160,7 @@ def _of_other_files(signed: Mapping[str, str], digests: Mapping[str, str], where
 
 
 def _parse(signature: bytes, where: Path) -> tuple[str, dict[str, str]]:
-    """Return the SHA-256 of the key that a signature names, and the digests that it is of, both unproven."""
+    """Return what a signature claims, unproven: the SHA-256 of its key, and the digests that it covers."""
     try:
         bundle = parse_json(signature)
         claimed = bundle["verificationMaterial"]["publicKey"]["hint"]
