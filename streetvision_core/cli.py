@@ -246,8 +246,8 @@ def _gc(parsed: argparse.Namespace) -> int:
         from streetvision_core.history.gc import plan_collection as answer
 
     features_bytes = int(parsed.features_gib * 2**30)
-    found = answer(store, keep_runs=parsed.keep_runs, features_bytes=features_bytes)
-    return shared.show(found, as_json=parsed.json)
+    collection = answer(store, keep_runs=parsed.keep_runs, features_bytes=features_bytes)
+    return shared.show(collection, as_json=parsed.json)
 
 
 def _count(text: str) -> int:

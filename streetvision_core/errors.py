@@ -103,7 +103,7 @@ class MissingArtifactError(StoreError, LookupError):
 
 
 class TrainingError(StreetVisionError, RuntimeError):
-    """Training cannot start, or went where no model can come back from."""
+    """Training cannot start, or failed or diverged on the way."""
 
 
 class BundleError(StreetVisionError, ValueError):

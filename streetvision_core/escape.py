@@ -2,7 +2,7 @@ r"""Text from data, made harmless for the place where it is shown: one function 
 
 Names, groups, attributes, licences, configurations and the words of an error come from whoever made the
 data. What is shown to a person stays readable: a line break becomes a space; a character that steers a
-terminal, or turns text around, or cannot be seen, is spelled out (``\x1b``, ``\u202e``); what is longer than
+terminal, or turns text around, or cannot be seen, is spelled out (`\x1b`, `\u202e`); what is longer than
 the limit is cut, and the number of characters that are left out stands there instead. Two different names
 can therefore look alike where they are shown. They never do in a record: CSV cells read back exactly.
 """
@@ -45,7 +45,7 @@ MAY_HOLD_FORMULA = re.compile(rf"(?:\A|[;\t\r\n,\"]){_FORMULA}")
 
 
 def one_line(text: object, *, limit: int = LIMIT) -> str:
-    """Return text on one line of at most about ``limit`` characters, whatever cannot be seen spelled out."""
+    """Return text on one line of at most about `limit` characters, whatever cannot be seen spelled out."""
     line = _BREAKS.sub(" ", str(text))
     left_out = len(line) - limit
     shown = "".join(map(_spell, line[:limit]))
@@ -61,7 +61,7 @@ def for_markdown(text: object, *, limit: int = LIMIT) -> str:
     """Return Markdown that is shown as this text alone: in a cell, an item, a heading or a paragraph.
 
     White space is one space, as in every rendering of it. An address keeps its letters and gets an invisible
-    ``JOINER``, so that it is no link.
+    `JOINER`, so that it is no link.
     """
     line = " ".join(one_line(text, limit=limit).split())
     line = _BEGINNING.sub(r"\g<0>\\", _MARKUP.sub(r"\\\g<0>", line))
@@ -69,7 +69,7 @@ def for_markdown(text: object, *, limit: int = LIMIT) -> str:
 
 
 def from_markdown(text: str) -> str:
-    """Return the words of what :func:`for_markdown` gave, for a place that is no page."""
+    """Return the words of what `for_markdown` gave, for a place that is no page."""
     return _ESCAPED.sub(r"\1", text).replace(JOINER, "")
 
 
@@ -81,7 +81,7 @@ def for_html(text: object, *, limit: int = PARAGRAPH) -> Markup:
 def for_mermaid(text: object) -> str:
     """Return a quoted label of Mermaid, without its quotes: what could end it or mean markup is a code.
 
-    A directive (``%%{init: ...}%%``) acts even inside of quotes, so all but the plainest letters are codes.
+    A directive (`%%{init: ...}%%`) acts even inside of quotes, so all but the plainest letters are codes.
     """
     return _PLAIN_IN_MERMAID.sub(lambda letter: f"#{ord(letter[0])};", one_line(text))
 
@@ -92,12 +92,12 @@ def for_json_text(text: str) -> str:
 
 
 def for_csv(text: str) -> str:
-    """Return the cell that no spreadsheet takes for a formula; :func:`from_csv` gives the text back."""
+    """Return the cell that no spreadsheet takes for a formula; `from_csv` gives the text back."""
     return text if _NUMBER.fullmatch(text) else _BEFORE_FORMULA.sub("'", text)
 
 
 def from_csv(cell: str) -> str:
-    """Return the text of which :func:`for_csv` made the cell."""
+    """Return the text of which `for_csv` made the cell."""
     return _GUARD.sub("", cell)
 
 

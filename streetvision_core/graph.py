@@ -1,13 +1,14 @@
 """The graph as one table: the steps, what each is made from, which roles of images it opens, its policy.
 
 Every list of steps, inputs, roles or policies in this tree is read here. A step opens images through a reader
-that holds only the roles it asked for, its manifest records them, and :func:`role_violations` holds the
+that holds only the roles it asked for, its manifest records them, and `role_violations` holds the
 record against the table. Data may have been seen by another step first, so the inputs count as well: an
 artifact carries what its images said (the decisions on val_test are in evaluation), and a forbidden input
 would be a way around the roles.
 
 Every step reads this file, and a row more must not recompute all of them. So the code version of a step
-counts of this file what its functions and classes do, and of the tables :func:`rows_behind`.
+covers the functions and classes of this file, and only those rows of the tables that the step stands on
+(`rows_behind`).
 """
 
 from __future__ import annotations
@@ -112,10 +113,10 @@ LOOKS: Mapping[str, str] = MappingProxyType(
 
 
 def steps_behind(step: str, *, added: bool = False, optional: bool = False) -> tuple[str, ...]:
-    """Return every step that ``step`` must be made from, directly or not, and itself, which is the last.
+    """Return every step that `step` must be made from, directly or not, and itself, which is the last.
 
-    With `added` those that older versions did without are among them: what a new one is made from. With
-    `optional` those that it may be made from besides are.
+    With `added`, inputs that older versions did without are among them. With `optional`, inputs that a step
+    may have besides are.
     """
     steps: dict[str, None] = {}
     rule = STEPS.get(step, Step())
@@ -132,7 +133,7 @@ def rows_behind(step: str) -> tuple[object, ...]:
 
 
 def role_violations(step: str, roles: Iterable[str], inputs: Iterable[str] = ()) -> list[str]:
-    """Return what ``step`` read or took though it may not, one sentence each; none when it kept the rule."""
+    """Return the roles and inputs that `step` took against the rule, one sentence each."""
     rule = STEPS.get(step, Step())
     may = f"it may read {' and '.join(rule.roles)}" if rule.roles else "it may read no images of a role"
     problems = [f"{step} read {role}, but {may}" for role in roles if role not in rule.roles]

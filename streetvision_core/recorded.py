@@ -1,9 +1,9 @@
 """Settings as this version writes them, whichever version recorded them.
 
 Older versions recorded the settings of a step flat: those of a choice beside the choice, all of them, whether
-they were used or not. What is there tells which it is: a choice that is a word is an old one. Settings that
-the recorded choice did not use, and those that are gone, are left out. Nothing is validated here, so that
-parts of a record can be read as well.
+they were used or not. A choice that is recorded as a word is an old one. Settings that the recorded choice
+did not use, and those that are gone, are left out. Nothing is validated here, so that parts of a record can
+be read as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CROPS = {name: name for name in ("scale_min", "hflip", "color_jitter")}
 
 @dataclass(frozen=True)
 class _Choice:
-    """For each kind, the default first, where its settings lay: the name inside it, and the flat one."""
+    """The old places of a choice's settings by kind, the default first: new name, and flat name."""
 
     kinds: Mapping[str, Mapping[str, str]]
     word: str = ""  # the flat name of the choice itself, where it was another one
@@ -235,7 +235,7 @@ def _nested(step: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_constants(settings: Mapping[str, Any], constants: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without those that say what is constant now."""
+    """Return settings without those that repeat what is constant now."""
     kept = dict(settings)
     for place, value in constants.items():
         kept = _without(kept, place, value)
@@ -248,7 +248,7 @@ def _without(settings: dict[str, Any], place: str, value: Any) -> dict[str, Any]
         return {**settings, name: _without(settings[name], below, value)}
     if below or name not in settings or settings[name] != value:
         return settings
-    return {other: one for other, one in settings.items() if other != name}
+    return {other: kept for other, kept in settings.items() if other != name}
 
 
 def warmup_of(epochs: int) -> float:
@@ -257,7 +257,7 @@ def warmup_of(epochs: int) -> float:
 
 
 def _without_warmup(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings without a warm-up that is today's."""
+    """Return settings without a warm-up that equals today's."""
     return _without(settings, "optimizer.warmup_epochs", warmup_of(settings.get("epochs", 1)))
 
 
@@ -286,7 +286,7 @@ def leave_out_unused(settings: dict[str, Any]) -> None:
     """Take what a probe does not use out of its settings."""
     for group, names in NOT_OF_A_PROBE.items():
         if group in settings:
-            settings[group] = {name: one for name, one in settings[group].items() if name not in names}
+            settings[group] = {name: kept for name, kept in settings[group].items() if name not in names}
     settings.pop("mixup", None)
     settings.pop("augmentation", None)
 

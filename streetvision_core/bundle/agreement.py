@@ -1,8 +1,8 @@
 """The values that a bundle records twice: one table of pairs, which must be equal.
 
-A side of a pair is a file and the place of a value in its JSON, such as ``splits.json counts.train.groups``.
-A value that an older version did not record agrees with everything, and so does a path that was hidden. Of
-two objects what both hold is compared.
+A side of a pair is a file and the place of a value in its JSON, such as `splits.json counts.train.groups`. A
+value that an older version did not record agrees with everything, and so does a path that was hidden. Two
+objects are compared by the names that both hold.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _OF_THE_CARD = ("model_name", "description", "version", "submitted_by", "submiss
 EQUAL: Pairs = (
     # Counts and sizes.
     *(
-        (f"{EVALUATION} counts.{one}", f"{SPLITS} counts.val_test.{other}")
-        for one, other in (("n", "pictures"), ("roadwork", "roadwork"), ("none", "none"))
+        (f"{EVALUATION} counts.{count}", f"{SPLITS} counts.val_test.{other}")
+        for count, other in (("n", "pictures"), ("roadwork", "roadwork"), ("none", "none"))
     ),
     (f"{ONNX_RECORD} parity.images", f"{SPLITS} counts.val_test.pictures"),
     *((f"{_SPLITS_STEP} metrics.{role}", f"{SPLITS} counts.{role}.pictures") for role in ROLES),
@@ -60,8 +60,8 @@ EQUAL: Pairs = (
         for place in _places_of(kind)
     ),
     *(
-        (f"{place}val_calib.{one}", f"{SPLITS} counts.val_calib.{other}")
-        for place, (one, other) in product(
+        (f"{place}val_calib.{count}", f"{SPLITS} counts.val_calib.{other}")
+        for place, (count, other) in product(
             _places_of("threshold"), (("n", "pictures"), ("roadwork", "roadwork"), ("none", "none"))
         )
     ),
@@ -101,13 +101,13 @@ def disagreements(documents: Mapping[str, Any]) -> Iterator[str]:
         documents: The decoded JSON of a bundle, by the names of its files.
     """
     for first, second in EQUAL:
-        one, other = value_at(documents, first), value_at(documents, second)
-        if not _agree(one, other):
-            yield f"{first} is {_brief(one)}, and {second} is {_brief(other)}"
+        value, other = value_at(documents, first), value_at(documents, second)
+        if not _agree(value, other):
+            yield f"{first} is {_brief(value)}, and {second} is {_brief(other)}"
     for first, second in AT_MOST:
-        one, other = value_at(documents, first), value_at(documents, second)
-        if isinstance(one, (int, float)) and isinstance(other, (int, float)) and one > other:
-            yield f"{first} is {_brief(one)}, and {second} is only {_brief(other)}"
+        value, other = value_at(documents, first), value_at(documents, second)
+        if isinstance(value, (int, float)) and isinstance(other, (int, float)) and value > other:
+            yield f"{first} is {_brief(value)}, and {second} is only {_brief(other)}"
 
 
 def value_at(documents: Mapping[str, Any], place: str) -> Any:
@@ -128,10 +128,10 @@ def _step_of(name: str, path: str) -> str:
     return ""
 
 
-def _agree(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return all(_agree(one[name], other[name]) for name in one.keys() & other.keys())
-    return any(side is ABSENT or side == HIDDEN for side in (one, other)) or same_numbers(one, other)
+def _agree(value: Any, other: Any) -> bool:
+    if isinstance(value, dict) and isinstance(other, dict):
+        return all(_agree(value[name], other[name]) for name in value.keys() & other.keys())
+    return any(side is ABSENT or side == HIDDEN for side in (value, other)) or same_numbers(value, other)
 
 
 def _brief(value: Any) -> str:

@@ -29,7 +29,7 @@ CROP_SHARES = (0.1, 1.0)  # crop_pct
 
 
 def most_bytes(name: str) -> int:
-    """Return how many bytes the file ``name`` of a bundle may have."""
+    """Return how many bytes the file `name` of a bundle may have."""
     if name == WEIGHTS:
         return WEIGHTS_BYTES
     if name == ONNX:

@@ -49,7 +49,7 @@ DESCRIPTION = "Tells images of streets with roadwork from images without."
 
 @dataclass(frozen=True)
 class CardFacts:
-    """Everything the texts of a bundle are made of; ``backbone`` is the content of backbone.json."""
+    """Everything the texts of a bundle are made of; `backbone` is the content of backbone.json."""
 
     config: BundleConfig
     policy: Policy
@@ -114,7 +114,7 @@ def license_text(facts: CardFacts) -> bytes:
 
 
 def _terms_of_start(facts: CardFacts) -> str:
-    """Return who states the licence of given weights, its terms and its text; nothing of random ones."""
+    """Return who states the licence of the starting weights, its terms and text; empty for random ones."""
     backbone = facts.backbone
     if "origin" not in backbone:
         return ""
@@ -177,7 +177,7 @@ Above 0.5 means roadwork{everywhere}: the temperature {point.temperature:.4g} an
 
 
 def _restrictions(facts: CardFacts) -> str:
-    """Return the line that a receiver should not miss, where the weights they started from are not free."""
+    """Return the warning for a receiver where the starting weights are not free; else an empty text."""
     licence, terms = for_markdown(facts.backbone["licence"]), terms_of(facts.backbone["licence"])
     if terms is not None and terms.is_free:
         return ""
@@ -201,12 +201,12 @@ def _promise(facts: CardFacts) -> str:
     policy, seen = facts.policy, facts.conditions
     tuned = ""
     if seen is not None and not seen.is_as_is:
-        told = (
+        text = (
             f"It was trained, selected and tuned under the conditions {for_markdown(seen.profile.title)}"
             " (`conditions.json`), drawn for every image. What it promises, it promises there, and the images"
             " in `golden/` are as they arrive there."
         )
-        tuned = f"{fill(told, 110)}\n\n"
+        tuned = f"{fill(text, 110)}\n\n"
     deferring = (
         "Images that it does not answer it defers to a person. Only `streetvision` and"
         " `streetvision_core` do\nthat; other libraries open the weights, which answer every image.\n"

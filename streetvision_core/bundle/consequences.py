@@ -73,7 +73,7 @@ def contradictions(records: Records) -> Iterator[str]:
 
 
 def _run_problems(manifest: StepManifest) -> Iterator[str]:
-    """Hold the store's name of a run against Dagster's; outside Dagster there is none."""
+    """Compare the store's name of a run with Dagster's; outside Dagster there is none."""
     origin = manifest.reused_from
     for run in (manifest, *([origin] if origin else ())):
         if run.dagster_run_id and not run.run_id.endswith(f"-{run.dagster_run_id[:8]}"):
@@ -86,12 +86,12 @@ def _run_problems(manifest: StepManifest) -> Iterator[str]:
 
 
 def _reference_problems(records: Records) -> Iterator[str]:
-    """Require that whoever names a step of a run names the same manifest and data version."""
+    """Require that all references to a step of a run name the same manifest and data version."""
     known: dict[tuple[str, str], tuple[str, str]] = {
-        (step, one.run_id): (
-            bytes_digest(records.contents.files[f"{LINEAGE_PREFIX}{step}.json"]), one.data_version
+        (step, manifest.run_id): (
+            bytes_digest(records.contents.files[f"{LINEAGE_PREFIX}{step}.json"]), manifest.data_version
         )
-        for step, one in records.lineage.items()
+        for step, manifest in records.lineage.items()
     }  # fmt: skip
     for reader in (*records.lineage.values(), records.contents.manifest):
         for step, given in reader.input_artifacts.items():
@@ -112,8 +112,8 @@ def _total_problems(records: Records) -> Iterator[str]:
     known = records.lineage["splits"].metrics.get("groups_known", records.splits.groups_known)
     # Where groups are named by digests nobody can tell.
     if not records.record.is_redacted and bool(known) != records.splits.groups_known:
-        told = "known" if known else "not known"
-        yield f"the manifest of splits says that groups are {told}, and {layout.SPLITS} tells otherwise"
+        claimed = "known" if known else "not known"
+        yield f"the manifest of splits says that groups are {claimed}, and {layout.SPLITS} tells otherwise"
 
 
 def _judged_problems(records: Records) -> Iterator[str]:
@@ -138,30 +138,30 @@ def _code_of(manifest: StepManifest) -> tuple[object, ...]:
 
 
 def _miscounted(name: str, document: Any, place: str = "") -> Iterator[str]:
-    """Compute every metric that stands beside its four counts again."""
+    """Compute again every metric that stands beside its four counts."""
     if isinstance(document, list):
         document = dict(enumerate(document))
     if all(type(document.get(count)) is int for count in COUNTS):
         counted = Confusion(**{count: document[count] for count in COUNTS})
         again = counted.metrics() if min(counted.tp, counted.tn, counted.fp, counted.fn) >= 0 else {}
         wrong = [
-            one
-            for one in again
-            if one in document and not same_numbers(float(document[one]), float(again[one]))
+            metric
+            for metric in again
+            if metric in document and not same_numbers(float(document[metric]), float(again[metric]))
         ]
         if wrong or not again:
-            told = ", ".join(wrong) or "metrics"
-            yield f"{name} has {told} at {place or 'its top'}, which {counted} does not give"
+            names = ", ".join(wrong) or "metrics"
+            yield f"{name} has {names} at {place or 'its top'}, which {counted} does not give"
     for key, value in document.items():
         if isinstance(value, (dict, list)):
             yield from _miscounted(name, value, f"{place}.{key}" if place else str(key))
 
 
 def _shown_problems(records: Records) -> Iterator[str]:
-    """Hold the numbers that manifests and the card show against the record that each shows them of."""
+    """Compare the numbers in manifests and on the card with the records that they come from."""
     tested, report = records.tested, records.evaluation
     policies: Iterable[Policy] = (
-        [one.policy for one in report.policies.values()] if report else [records.policy]
+        [entry.policy for entry in report.policies.values()] if report else [records.policy]
     )
     claims: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = [
         (f"{LINEAGE_PREFIX}{step}.json", records.lineage[step].metrics, metrics_of(policy))
@@ -178,10 +178,10 @@ def _shown_problems(records: Records) -> Iterator[str]:
         (MANIFEST_NAME, records.contents.manifest.metrics, shown),
         (layout.CARD, records.card.metrics, shown),
     ]
-    for where, recorded, found in claims:
-        for name in sorted(recorded.keys() & found.keys()):
-            if not same_numbers(float(recorded[name]), float(found[name])):
-                yield f"{where} shows {name} {recorded[name]}, and its record gives {found[name]}"
+    for where, recorded, given in claims:
+        for name in sorted(recorded.keys() & given.keys()):
+            if not same_numbers(float(recorded[name]), float(given[name])):
+                yield f"{where} shows {name} {recorded[name]}, and its record gives {given[name]}"
     if strange := sorted(records.card.metrics.keys() - shown.keys()):
         yield f"{layout.CARD} shows {', '.join(strange)}, which nothing here gives"
 
@@ -222,7 +222,7 @@ def _golden_problems(records: Records) -> Iterator[str]:
 
 
 def _release_problems(records: Records) -> Iterator[str]:
-    """Judge again by the rules in the manifest; bundles of before there were any have neither."""
+    """Judge again by the rules in the manifest; an older bundle has neither rules nor verdict."""
     recorded, verdict = records.contents.manifest.config.get("release"), records.release
     if recorded is None or verdict is None:
         if recorded is not verdict:
@@ -236,9 +236,9 @@ def _release_problems(records: Records) -> Iterator[str]:
     degenerate = bool(records.record.degenerate)
     again = judge(rules, records.evaluation, records.policy.type, degenerate=degenerate)
     for name in type(verdict).model_fields:
-        told, follows = getattr(verdict, name), getattr(again, name)
-        if told != follows:
-            yield f"{RELEASE_NAME} says {name} {told}, and its rules and {layout.EVALUATION} give {follows}"
+        stated, follows = getattr(verdict, name), getattr(again, name)
+        if stated != follows:
+            yield f"{RELEASE_NAME} says {name} {stated}, and its rules and {layout.EVALUATION} give {follows}"
 
 
 def _provenance_problems(records: Records) -> Iterator[str]:

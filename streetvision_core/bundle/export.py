@@ -12,8 +12,8 @@
 
 The content depends on the upstream's content and the configuration alone: no time, run or path. Beside it lie
 the manifests of the upstream with their side files, which tell of machines and paths; `lineage: redacted`
-leaves the side files out and names images by SHA-256. Manifests of a version that had no side files are
-refused then.
+leaves the side files out and names images by SHA-256. Then manifests of a version without side files are
+refused.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class _Parts:
 def export_bundle(
     upstream: Mapping[str, PublishedArtifact], *, config: BundleConfig, images: ImageReader, directory: Path
 ) -> Artifact:
-    """Make the bundle of everything in ``upstream``.
+    """Make the bundle of everything in `upstream`.
 
     Args:
         upstream: What each step behind the bundle published, by its name (`lineage.choose_parts`).
         config: The bundle's settings.
-        images: Reads the images of val_test, under the conditions in ``upstream`` where there are any.
+        images: Reads the images of val_test, under the conditions in `upstream` where there are any.
         directory: Where the large file of the weights is staged.
 
     Returns:
@@ -142,7 +142,7 @@ def export_bundle(
 def _as_published(
     upstream: Mapping[str, PublishedArtifact], parts: _Parts, *, conditioned: bool
 ) -> dict[str, bytes]:
-    """Return what a bundle takes over byte for byte, of what there is."""
+    """Return the published files that a bundle takes over byte for byte."""
     logits = upstream.get(graph.LOGITS)  # a gate needs none
     sources = (
         (layout.CONFIG, graph.CHECKPOINT, layout.CONFIG, True),
@@ -216,12 +216,14 @@ def _manifests(upstream: Mapping[str, PublishedArtifact]) -> dict[str, StepManif
 
 
 def _lineage(upstream: Mapping[str, PublishedArtifact], *, redacted: bool) -> dict[str, bytes]:
-    """Return the manifests of everything upstream, and unless redacted what lies in their side files."""
-    manifests = {f"{LINEAGE_PREFIX}{step}.json": one.manifest.to_bytes() for step, one in upstream.items()}
+    """Return the manifests of everything upstream, with their side files unless the bundle is redacted."""
+    manifests = {
+        f"{LINEAGE_PREFIX}{step}.json": manifest.to_bytes() for step, manifest in _manifests(upstream).items()
+    }
     if redacted:
         _require_redactable(upstream)
         return manifests
-    private = {step: one.private() for step, one in upstream.items()}
+    private = {step: artifact.private() for step, artifact in upstream.items()}
     return manifests | {
         f"{PRIVATE_PREFIX}{step}.json": record.to_bytes() for step, record in private.items() if record
     }
@@ -229,7 +231,7 @@ def _lineage(upstream: Mapping[str, PublishedArtifact], *, redacted: bool) -> di
 
 def _require_redactable(upstream: Mapping[str, PublishedArtifact]) -> None:
     """Refuse manifests that name machines and paths themselves: changed, they would prove nothing."""
-    telling = [step for step, one in upstream.items() if one.manifest.hostname is not None]
+    telling = [step for step, artifact in upstream.items() if artifact.manifest.hostname is not None]
     if BY_SHA256 not in upstream["splits"].manifest.output_artifacts:
         telling = ["splits", *(step for step in telling if step != "splits")]
     if telling:
@@ -279,17 +281,17 @@ def _read_evaluation(
     evaluation = Evaluation.from_artifact(upstream[graph.EVALUATION])
     if evaluation.report.of(policy.type).policy != policy:
         _refuse("an evaluation of this policy", "one of another policy", graph.EVALUATION)
-    if sorted(one.name for one in evaluation.tested) != sorted(splits.roles["val_test"]):
+    if sorted(image.name for image in evaluation.tested) != sorted(splits.roles["val_test"]):
         _refuse("an evaluation of all of val_test", "other images", graph.EVALUATION)
     return evaluation
 
 
 def _require_own_policy(policy: Policy, upstream: Mapping[str, PublishedArtifact]) -> None:
     for step, claimed in policy.fitted_on.model_dump().items():
-        found = upstream[step].manifest.data_version
-        if claimed != found:
+        version = upstream[step].manifest.data_version
+        if claimed != version:
             _refuse(
-                f"a policy that was fitted on this {step} ({found[:12]})",
+                f"a policy that was fitted on this {step} ({version[:12]})",
                 f"one that was fitted on another ({claimed[:12]})",
                 "the policy",
             )

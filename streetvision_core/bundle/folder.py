@@ -1,13 +1,13 @@
 """The bytes of a bundle's folder, read once and proved to be what its manifest lists.
 
-1. ``manifest.json`` is read and parsed strictly; its names cannot leave the folder. The side file, where it
+1. `manifest.json` is read and parsed strictly; its names cannot leave the folder. The side file, where it
    names one, must be there as well and have the digest that it names.
 2. The folder is walked without following a link, each file opened relative to the directory that was
-   walked (``io/system.py``), so that nothing can be exchanged between the look and the reading.
-3. ``model.sig`` is its signature, by its name alone; where a key is given, it must be one by that key, of
+   walked (`io/system.py`), so that nothing can be exchanged between the look and the reading.
+3. `model.sig` is its signature, by its name alone; where a key is given, it must be one by that key, of
    these very bytes (`origin/signature.py`).
-4. A link, a special file, a file or directory that is not listed, a listed file that is missing, or
-   has another size or SHA-256 is refused; but for exactly what a hub adds (`hub/added.py`).
+4. Links, special files, files and directories that are not listed, and listed files that are missing or have
+   another size or SHA-256 are refused. The one exception is what a hub adds (`hub/added.py`).
 
 What comes back are the very bytes that were hashed: whoever loads them never opens the folder again.
 A file that is not listed is never read, and no more of a file than its listed size, which is held against
@@ -51,8 +51,8 @@ _TAKE_WHOLE = "Do not use this folder; take a whole copy of the bundle."
 class Contents:
     """The verified files of a bundle by relative name, its manifest, and the manifest's SHA-256 (hex).
 
-    ``private`` is its own side file, None where the manifest names none; ``additions`` are what a hub added.
-    ``signature`` is the content of its signature file, and ``signed_by`` the SHA-256 (hex) of the key that it
+    `private` is its own side file, None where the manifest names none; `additions` are what a hub added.
+    `signature` is the content of its signature file, and `signed_by` the SHA-256 (hex) of the key that it
     was checked with; None where there is none, or no key was given.
     """
 
@@ -74,7 +74,7 @@ class Contents:
 def read_folder(
     path: Path, *, manifest_sha256: str | None = None, key: str | os.PathLike[str] | None = None
 ) -> Contents:
-    """Read and verify every byte of the bundle in the folder ``path``.
+    """Read and verify every byte of the bundle in the folder `path`.
 
     Args:
         path: The folder.
@@ -240,7 +240,7 @@ def _read_listed(path: Path, full: str, listed: OutputFile, *, directory: Direct
 
 
 def _read(path: Path, full: str, *, directory: Directory, limit: int) -> bytes:
-    """Read a regular file of at most ``limit`` bytes."""
+    """Read a regular file of at most `limit` bytes."""
     with _opened(path, full, directory=directory) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:

@@ -1,9 +1,9 @@
 """The golden images: the pixels of a few images of val_test, with the logits they must give.
 
 They prove on another machine, after any copy and with any version of a library, that the bundle still
-computes what it computed when it was exported. Both classes are there; the choice depends on the
-images' digests alone. An image whose margin another machine's rounding could turn is passed over
-where there are others.
+computes what it computed when it was exported. Both classes are there; the choice depends on the images'
+digests alone. An image is passed over, where there are others, if another machine's rounding could turn its
+margin.
 
 What a camera writes beside the pixels (position, serial number, time, comments) does not leave the machine:
 each image is decoded, reduced where it is large, and encoded anew; its logits are those of the bytes that
@@ -51,7 +51,7 @@ _HAIR = 1e-6  # what float32 may lose
 class GoldenImage(Record):
     """One golden image: its file in the bundle, its name in the splits, and what it must give.
 
-    In a redacted bundle the name is the SHA-256 of the image that the pixels are of. ``sha256`` is that of
+    In a redacted bundle the name is the SHA-256 of the image that the pixels are of. `sha256` is that of
     the file.
     """
 
@@ -65,7 +65,7 @@ class GoldenImage(Record):
 
 
 class Expected(Record):
-    """``golden/expected.json``."""
+    """`golden/expected.json`."""
 
     tolerance: Annotated[FiniteFloat, Field(gt=0, le=LOOSEST)] = TOLERANCE
     pictures: tuple[GoldenImage, ...]
@@ -127,7 +127,7 @@ def measured_candidates(
 
 
 def choose_golden(candidates: Sequence[Candidate], *, count: int) -> list[Candidate]:
-    """Choose up to ``count`` images, half of each label, the clearly answered ones first."""
+    """Choose up to `count` images, half of each label, the clearly answered ones first."""
     ranked = sorted(candidates, key=lambda image: (_is_close(image.logits), image.sha256, image.name))
     per_label = {
         label: [image for image in ranked if image.label == label][: (count + label) // 2] for label in (0, 1)
@@ -138,7 +138,7 @@ def choose_golden(candidates: Sequence[Candidate], *, count: int) -> list[Candid
 def golden_files(
     predictor: Predictor, chosen: Sequence[Candidate], *, images: ImageReader, by_sha256: bool = False
 ) -> dict[str, bytes]:
-    """Return the files of ``golden/``: the pixels of the chosen images, and what ``predictor`` answers.
+    """Return the files of `golden/`: the pixels of the chosen images, and what `predictor` answers.
 
     Args:
         predictor: What the bundle answers with.
@@ -176,29 +176,29 @@ def golden_images(expected: Expected, files: Mapping[str, bytes]) -> Iterator[Im
     """Decode the golden images."""
     from streetvision_core.data.decoding.decode import decode
 
-    return (decode(files[one.file]) for one in expected.pictures)
+    return (decode(files[image.file]) for image in expected.pictures)
 
 
 def golden_problems(expected: Expected, files: Mapping[str, bytes], predictor: Predictor) -> list[str]:
     """Answer the golden images again; return what differs, one sentence an image."""
     return reproduction_problems(
         predictor,
-        [Recorded(one.file, one.logits, one.decision) for one in expected.pictures],
-        (files[one.file] for one in expected.pictures),
+        [Recorded(image.file, image.logits, image.decision) for image in expected.pictures],
+        (files[image.file] for image in expected.pictures),
         tolerance=expected.tolerance,
     )
 
 
 def listing_problems(expected: Expected, files: Mapping[str, bytes]) -> list[str]:
-    """Return where ``expected`` and the images beside it do not fit together, without predicting."""
-    listed = [one.file for one in expected.pictures]
+    """Return where `expected` and the images beside it do not fit together, without predicting."""
+    listed = [image.file for image in expected.pictures]
     present = sorted(name for name in files if name.startswith(GOLDEN_PREFIX) and name != EXPECTED)
     if sorted(listed) != present:
         return [f"golden/expected.json lists {', '.join(listed)}, but there are {', '.join(present)}"]
     return [
-        f"{one.file} is not the image that golden/expected.json names"
-        for one in expected.pictures
-        if bytes_digest(files[one.file]) != one.sha256
+        f"{image.file} is not the image that golden/expected.json names"
+        for image in expected.pictures
+        if bytes_digest(files[image.file]) != image.sha256
     ]
 
 
@@ -209,7 +209,7 @@ def answer_problems(expected: Expected, policy: Policy) -> list[str]:
     """
     if not expected.pictures:
         return []
-    margins = margin_vector([one.logits for one in expected.pictures])
+    margins = margin_vector([image.logits for image in expected.pictures])
     reach = _HAIR * (1 + np.abs(margins))
     near = [
         policy.decide(margins + by * reach) if not policy.extras else decisions(margins + by * reach)
@@ -217,12 +217,12 @@ def answer_problems(expected: Expected, policy: Policy) -> list[str]:
     ]
     deferring: set[Decision] = {"defer"} if policy.extras else set()
     return [
-        f"{EXPECTED} has {one.file} decided {one.decision} with probability {one.probability:g}, and its"
-        f" logits give {probability:g}"
-        for one, probability, *possible in zip(
+        f"{EXPECTED} has {image.file} decided {image.decision} with probability {image.probability:g}, and"
+        f" its logits give {probability:g}"
+        for image, probability, *possible in zip(
             expected.pictures, positive_probability(margins).tolist(), *near, strict=True
         )
-        if abs(one.probability - probability) > _HAIR or one.decision not in {*possible, *deferring}
+        if abs(image.probability - probability) > _HAIR or image.decision not in {*possible, *deferring}
     ]
 
 

@@ -1,6 +1,4 @@
-"""The layout of a bundle: its file names, its steps, and the record ``bundle.json``.
-
-::
+"""The layout of a bundle: its file names, its steps, and the record `bundle.json`.
 
     bundle.json                       the record below
     config.json, model.safetensors    timm hub format, the operating point folded into the last layer
@@ -22,7 +20,7 @@
     manifest.json                     last
 
 A redacted bundle names no machine, no image and no path of the configuration: it has no side files, and
-``splits.json`` and ``golden/`` name images by SHA-256. ``bundle.json`` says so.
+`splits.json` and `golden/` name images by SHA-256. `bundle.json` says so.
 
 Nothing else may lie in a bundle: a file of any other name is refused, so that no weights, code or
 preprocessing can be slipped in which another library would pick up.
@@ -77,11 +75,11 @@ class FoldedPoint(OperatingPoint):
 
 
 class BundleRecord(Record):
-    """``bundle.json``; ``checksums`` holds every file but itself, the manifest and ``lineage/``.
+    """`bundle.json`; `checksums` holds every file but itself, the manifest and `lineage/`.
 
-    ``model_checkpoint``, ``policy_file`` and ``splits_json`` are relative to the folder of the bundle;
-    ``backbone_id`` is timm's name of the backbone, its weights' tag included. A record of schema 1 has none
-    of these. When a bundle was made stands in its ``manifest.json`` alone (``finished_at``), so that the same
+    `model_checkpoint`, `policy_file` and `splits_json` are relative to the folder of the bundle;
+    `backbone_id` is timm's name of the backbone, its weights' tag included. A record of schema 1 has none
+    of these. When a bundle was made stands in its `manifest.json` alone (`finished_at`), so that the same
     content has the same digest whenever it is made.
     """
 
@@ -124,7 +122,7 @@ class BundleRecord(Record):
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
-        """Read the record strictly; it is accepted only in the bytes that :meth:`to_bytes` gives.
+        """Read the record strictly; it is accepted only in the bytes that `to_bytes` gives.
 
         Raises:
             BundleError: a newer schema, an unknown or missing field, a wrong type, or another encoding.

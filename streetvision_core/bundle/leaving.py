@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def what_leaves(files: Files) -> str:
-    """Return what the files of a bundle tell of images and machines, and what ``lineage: redacted`` changes.
+    """Return what the files of a bundle tell of images and machines, and what `lineage: redacted` changes.
 
     Raises:
         BundleError: they are not those of a bundle.
@@ -30,12 +30,12 @@ def what_leaves(files: Files) -> str:
             f"the SHA-256 of images in {SPLITS} ({images})",
             "no host name, platform or image name, and no path of the configuration",
         )
-        told = [_golden(files), names, *_attributes(files), *_drift(files)]
-        return f"leaves with the bundle: {'; '.join(told)}. It is redacted: {end}"
-    told = [_golden(files), f"image names in {SPLITS} ({images})", *_attributes(files), *_drift(files)]
-    told += _machines(files)
+        facts = [_golden(files), names, *_attributes(files), *_drift(files)]
+        return f"leaves with the bundle: {'; '.join(facts)}. It is redacted: {end}"
+    facts = [_golden(files), f"image names in {SPLITS} ({images})", *_attributes(files), *_drift(files)]
+    facts += _machines(files)
     end = "lineage: redacted leaves host name, platform and paths out and names images by SHA-256"
-    return f"leaves with the bundle: {'; '.join(told)}. {end}"
+    return f"leaves with the bundle: {'; '.join(facts)}. {end}"
 
 
 def _golden(files: Files) -> str:

@@ -1,25 +1,19 @@
 """The chain that a bundle stands on: policy <- logits <- checkpoint <- splits <- images, and the evaluation.
 
-It is chosen when a bundle is made (:func:`choose_parts`), and proved from the manifests wherever one is
-read. Every manifest names, with its data version, each input that its step read; a chain holds when each of
-these is the data version of the manifest that lies beside it, and when no link is left out. What records
-such as ``thresholds.json`` say about themselves is checked besides, and never instead.
+It is chosen when a bundle is made (`choose_parts`), and proved from the manifests wherever one is read. Every
+manifest names, with its data version, each input that its step read; a chain holds when each of these is the
+data version of the manifest that lies beside it, and when no link is left out. What records such as
+`thresholds.json` say about themselves is checked besides, and never instead.
 
 A bundle ships one policy and needs only what that policy was made from. Where an evaluation is shipped, it
 must have judged this policy; the other policies that it set beside it are part of the chain as well, as they
-were when it did. An evaluation of another checkpoint or policy is left out.
+were when it did. An evaluation of another checkpoint or policy is left out, unless the release asks for one.
 
 Each manifest also records which roles of images its step opened; a step that opened one it may not
 (`graph`) breaks the chain as well.
 
 A link is compared by data version and not by run (`io/published.py`). The manifests that lie in a bundle are
 themselves pinned by their SHA-256, in the manifest of the bundle.
-
-The published artifacts that a bundle is made from: its policy's chain, and the evaluation that fits it.
-
-A bundle needs its own policy and what that was made from, and nothing else. An evaluation goes along where it
-judged this very policy on this chain; then the other policies that it judged are part of the lineage, as they
-were when it did. An evaluation of another checkpoint or policy is left out, unless the release asks for one.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """The loading of a bundle, which first verifies everything about it from its folder alone.
 
 1. Every file is there in the bytes that the manifest lists, and nothing besides (`folder.py`).
-2. ``bundle.json`` says the same of them as the manifest.
-3. The manifests in ``lineage/`` are those that the bundle's manifest names by SHA-256, and they form one
+2. `bundle.json` says the same of them as the manifest.
+3. The manifests in `lineage/` are those that the bundle's manifest names by SHA-256, and they form one
    chain from the policy to the images (`lineage.py`); what is shipped byte for byte has the digest under
    which its step published it. Each side file belongs to its manifest; a redacted bundle has none, and no
    manifest in it names a machine.
 4. There is exactly one policy; it was fitted on this chain, its numbers are the operating point, and a
    degenerate one is called so. Where it was evaluated, the evaluation is of this policy and all of val_test.
 5. The golden images are images of val_test, and those that are listed (`golden.py`).
-6. Nothing that is recorded twice differs, and what follows from something else does (`consequences.py`).
+6. Values that are recorded twice are equal, and values that follow from others are computed again
+   (`consequences.py`).
 7. The weights fill the architecture with finite numbers (`weights.py`).
 
 Everything is judged, and loaded, from the bytes that were hashed in the first step. It detects damage,
@@ -69,13 +70,12 @@ _ACTION = "Do not use this bundle; take a whole copy of it, or export it again."
 class Records:
     """The content of the files of a bundle, but for the weights.
 
-    ``documents`` is the decoded JSON of every record by its file name. ``evaluation`` is the whole report,
-    ``tested`` that of the policy here, both None where the policy was shipped without one. ``conditions`` are
-    those under which the operating point was tuned, and ``drift`` is what new images are compared with, each
-    None where an older version did not record it, and ``drift`` also where nothing came from val_calib;
-    ``release`` is the verdict by the release rules, None in a bundle of before there were any;
-    ``onnx`` is what is said of ``model.onnx``, None where there is none;
-    ``private`` has the side files by step, none where the bundle is redacted.
+    `documents` is the decoded JSON of every record by its file name. `evaluation` is the whole report,
+    `tested` that of the policy here, both None where the policy was shipped without one. `conditions` are
+    those under which the operating point was tuned. `drift` is what new images are compared with, `release`
+    the verdict by the release rules, `onnx` the record of `model.onnx`. Each is None where the bundle has
+    none, as an older one may, `drift` also where nothing came from val_calib. `private` has the side files by
+    step, none where the bundle is redacted.
     """
 
     contents: Contents
@@ -98,7 +98,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Bundle(Records):
-    """A verified bundle; ``model`` is in eval mode."""
+    """A verified bundle; `model` is in eval mode."""
 
     model: torch.nn.Module
 
@@ -143,10 +143,10 @@ def load_bundle(
     """Verify a bundle and return what was read from the verified bytes.
 
     Args:
-        bundle_path: The folder of the bundle, or the path of its ``bundle.json``.
-        output_dir: The folder that the relative paths in ``bundle.json`` start from; by default the one that
-            ``bundle_path`` names or lies in.
-        manifest_sha256: The SHA-256 (hex) that its ``manifest.json`` must have, from somebody who is trusted.
+        bundle_path: The folder of the bundle, or the path of its `bundle.json`.
+        output_dir: The folder that the relative paths in `bundle.json` start from; by default the one that
+            `bundle_path` names or lies in.
+        manifest_sha256: The SHA-256 (hex) that its `manifest.json` must have, from somebody who is trusted.
             Only this, or a signature, says who made it.
         key: The path of the public key (PEM) of somebody who is trusted, who must have signed it.
 
@@ -205,7 +205,7 @@ def _optional(kind: type[_R], contents: Contents, name: str) -> _R | None:
 
 
 def _read_documents(contents: Contents, record: layout.BundleRecord) -> dict[str, Any]:
-    """Decode every record, each in its canonical bytes; what `bundle.json` leaves out has its meaning."""
+    """Decode every record, each in its canonical bytes; a missing lineage in `bundle.json` means "full"."""
     names = sorted(name for name in contents.files if name.endswith(".json"))
     documents = {
         name: parse_canonical(contents.files[name], where=f"{contents.path}/{name}") for name in names
@@ -216,7 +216,7 @@ def _read_documents(contents: Contents, record: layout.BundleRecord) -> dict[str
 
 
 def _read_contents(bundle_path: Path, output_dir: Path | None, read: Callable[[Path], Contents]) -> Contents:
-    """Read the folder of a bundle; where its ``bundle.json`` was named, it must be the one in the folder."""
+    """Read the folder of a bundle; where its `bundle.json` was named, it must be the one in the folder."""
     if bundle_path.is_dir() or (output_dir is None and bundle_path.name != layout.RECORD):
         if output_dir is not None and output_dir.resolve() != bundle_path.resolve():
             _refuse(f"the path of {layout.RECORD} beside an output_dir", "another folder", str(bundle_path))
@@ -371,8 +371,8 @@ def _read_evaluation(
 def _read_conditions(contents: Contents, evaluation: Report | None) -> Conditions | None:
     """Read the conditions, which must be those that the evaluation tells of."""
     seen = _optional(Conditions, contents, layout.CONDITIONS)
-    told = evaluation.conditions if evaluation else None
-    if seen and told and (told.profile, told.tuned) != (seen.reported.title, not seen.is_as_is):
+    reported = evaluation.conditions if evaluation else None
+    if seen and reported and (reported.profile, reported.tuned) != (seen.reported.title, not seen.is_as_is):
         where = f"{contents.path}/{layout.CONDITIONS}"
         _refuse("the conditions that the evaluation tells of", f"those of {seen.reported.title}", where)
     return seen
@@ -387,7 +387,7 @@ def _check_degenerate(
 
 
 def _read_splits(contents: Contents) -> Splits:
-    """Read the roles; images are named, or given by their SHA-256, of which equal images have the same."""
+    """Read the roles of the images, which are given by name, or by SHA-256 in a redacted bundle."""
     where = f"{contents.path}/{layout.SPLITS}"
     try:
         with as_bundle_error():
@@ -401,7 +401,7 @@ def _read_splits(contents: Contents) -> Splits:
 def _read_golden(contents: Contents, tested: Collection[str]) -> Expected:
     where = f"{contents.path}/{layout.EXPECTED}"
     expected = _record(Expected, contents, layout.EXPECTED)
-    strangers = [one.name for one in expected.pictures if one.name not in tested]
+    strangers = [image.name for image in expected.pictures if image.name not in tested]
     problems = listing_problems(expected, contents.files) or [
         f"{name!r} is not in val_test" for name in strangers
     ]
@@ -414,8 +414,8 @@ def _check_config(config: Any, record: layout.BundleRecord, *, where: str) -> No
     if not isinstance(config, dict):
         _refuse(f"an object in {layout.CONFIG}", type(config).__name__, where)
     claimed = (record.architecture, record.label_names, record.preprocessing)
-    found = (config.get("architecture"), layout.LABELS, config.get("pretrained_cfg"))
-    if claimed != found:
+    in_config = (config.get("architecture"), layout.LABELS, config.get("pretrained_cfg"))
+    if claimed != in_config:
         _refuse(
             f"architecture, labels and preprocessing of {layout.CONFIG}", f"others in {layout.RECORD}", where
         )

@@ -1,4 +1,4 @@
-"""``model_card.json``, and the rules of its fields: version, time and address, each by its own format.
+"""`model_card.json`, and the rules of its fields: version, time and address, each by its own format.
 
 The time and the version of a card are checked wherever it is read. The address is checked when a bundle is
 exported: older versions took any text, and what they wrote is read.
@@ -74,7 +74,7 @@ def _checked_time(value: str | int) -> str | int:
 
 
 class ModelCard(Record):
-    """``model_card.json``: the five fields that the StreetVision subnet asks for, the licence and figures."""
+    """`model_card.json`: the five fields that the StreetVision subnet asks for, the licence and figures."""
 
     model_name: str
     description: str

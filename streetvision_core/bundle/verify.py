@@ -1,11 +1,9 @@
 """The verification of a bundle, and its description in a few lines.
 
-`load_bundle` verifies everything that bytes can tell. The deep verification also answers the golden
-images again: that the bundle still computes, here, what it computed when it was exported.
-
-It is also used as its receiver would, elsewhere, and held against the report that it was shipped with.
-
-The predictor of a bundle: `inference.Predictor`, loaded from a folder that is verified first.
+`load_bundle` verifies everything that bytes can tell. The deep verification also answers the golden images
+again: the bundle must compute here what it computed when it was exported. `moved_bundle_problems` uses a copy
+elsewhere, as a receiver would, and compares its answers with the report. `Predictor` is
+`inference.Predictor`, loaded from a folder that is verified first.
 """
 
 from __future__ import annotations
@@ -45,9 +43,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """A verified bundle; ``golden`` counts the golden images that were reproduced, None if not tried.
+    """A verified bundle; `golden` counts the golden images that were reproduced, None if not tried.
 
-    ``onnx`` is true where ONNX Runtime answered them alike.
+    `onnx` is true where ONNX Runtime answered them alike.
     """
 
     bundle: Bundle
@@ -107,14 +105,14 @@ class Verification:
         return f"MCC {tested.text('mcc')}, accuracy {tested.text('accuracy')}, {answered}"
 
     def _looks(self) -> dict[str, str]:
-        """Return which look at its role each step says that it took, and how many the export counted."""
-        told = [
+        """Return the look that each step recorded, and the looks that the export counted."""
+        looks = [
             f"{step} {look_text(made.metrics)}" for step, made in self.bundle.lineage.items() if step in LOOKS
         ]
         metrics = self.bundle.contents.manifest.metrics
         counted = [f"{metrics[name]} at {role}" for role in ROLES if (name := f"{role}_looks") in metrics]
         return {
-            "looks": "; ".join([*told, f"when exported {' and '.join(counted)}" if counted else ""]).strip(
+            "looks": "; ".join([*looks, f"when exported {' and '.join(counted)}" if counted else ""]).strip(
                 "; "
             )
         }
@@ -124,7 +122,9 @@ class Verification:
             return "redacted: no machine, image or path of the configuration is named"
         manifests = [*self.bundle.lineage.values(), self.bundle.contents.manifest]
         private = self.bundle.private
-        machines = [machine_of(one, private.get(one.step_name))["hostname"] for one in manifests]
+        machines = [
+            machine_of(manifest, private.get(manifest.step_name))["hostname"] for manifest in manifests
+        ]
         return ", ".join(sorted(set(machines)))
 
     def _golden_text(self) -> str:
@@ -148,7 +148,7 @@ def verify_bundle(
     manifest_sha256: str | None = None,
     key: str | os.PathLike[str] | None = None,
 ) -> Verification:
-    """Verify a bundle, given as to `load_bundle`; with ``deep`` also that it still computes the same.
+    """Verify a bundle, given as to `load_bundle`; with `deep` also that it still computes the same.
 
     Raises:
         BundleError: the first thing that is wrong with it.
@@ -212,7 +212,7 @@ def moved_bundle_problems(
 
 
 def release_of(published: PublishedArtifact) -> Release:
-    """Judge a published bundle by its own release rules, or by the defaults where it is older than they are.
+    """Judge a published bundle by its own release rules, or by the defaults where it has none.
 
     Raises:
         IntegrityError: its files are not what was published.

@@ -47,7 +47,7 @@ class _Arguments(Record):
 
 
 class _Preprocessing(Record):
-    """Settings at which a network looks at something, and not at more than fits into the memory."""
+    """Settings of preprocessing, in bounds: an image has pixels left, and fits into memory."""
 
     input_size: tuple[Literal[3], _Side, _Side]
     crop_pct: Annotated[float, Field(ge=_LOWEST, le=_HIGHEST)]
@@ -153,7 +153,7 @@ def _check_bytes(size: int, most: int, what: str, where: str, action: str) -> No
 
 
 def load_weights(data: bytes, *, config: Any, where: str) -> torch.nn.Module:
-    """Build the model of ``config`` (timm's hub format) with the weights in ``data``, in eval mode.
+    """Build the model of `config` (timm's hub format) with the weights in `data`, in eval mode.
 
     Raises:
         BundleError: the config is not one that StreetVision writes, or the weights do not fill it.

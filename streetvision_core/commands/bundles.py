@@ -39,15 +39,17 @@ def _verify(parsed: argparse.Namespace) -> int:
 
     store = open_store(parsed.store)
     if parsed.all:
-        found = verify_everything(store)
+        verification = verify_everything(store)
     else:
-        found = verify_run(store, find_run(store, parsed.name)) if parsed.name else verify_current(store)
-    shared.print_text(found.text())
-    if not found.good:
+        verification = (
+            verify_run(store, find_run(store, parsed.name)) if parsed.name else verify_current(store)
+        )
+    shared.print_text(verification.text())
+    if not verification.good:
         return shared.BAD
-    if parsed.deep:
-        for bundle in (one for one in found.checked if one.step == "bundle"):
-            _verify_bundle(str(store.directory(bundle.run_id, bundle.step)), deep=True)
+    for artifact in verification.checked if parsed.deep else ():
+        if artifact.step == "bundle":
+            _verify_bundle(str(store.directory(artifact.run_id, artifact.step)), deep=True)
     return shared.GOOD
 
 

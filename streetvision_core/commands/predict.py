@@ -152,7 +152,7 @@ def _answer(
 ) -> tuple[int, int]:
     """Write answers in the order of the images, a failure standing for one that cannot be read.
 
-    How far it is, is shown. Returned is how many could not be read, of how many.
+    Progress is shown. Return how many could not be read, of how many.
     """
     from tqdm import tqdm
 

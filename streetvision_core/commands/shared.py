@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add(commands: Commands, run: Run) -> argparse.ArgumentParser:
-    """Add the command that ``run`` carries out, with its name (without the underscore) and its docstring."""
+    """Add the command that `run` carries out, with its name (without the underscore) and its docstring."""
     text = " ".join((run.__doc__ or "-").split())  # Python leaves docstrings out with -OO
     summary = text.partition(".")[0]
     help_text = summary[0].lower() + summary[1:]

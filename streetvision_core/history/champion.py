@@ -1,6 +1,6 @@
 """The champion: the bundle of a store that won, and the pointer to it.
 
-``champion/bundle.json`` is a pointer like those of ``latest/``: it names the manifest of a bundle and vouches
+`champion/bundle.json` is a pointer like those of `latest/`: it names the manifest of a bundle and vouches
 for its bytes. It is written whole or not at all, alone in the store, and only while the champion is still the
 one that was beaten. Whoever loses that race compares again, with the new champion.
 """

@@ -68,7 +68,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """The differences between ``a`` and ``b``; ``everywhere`` holds for each step that both have."""
+    """The differences between `a` and `b`; `everywhere` holds for each step that both have."""
 
     a: Made
     b: Made
@@ -125,7 +125,7 @@ class Difference:
 
 
 def compare(a: Made, b: Made) -> Difference:
-    """Return the differences of ``b`` from ``a``.
+    """Return the differences of `b` from `a`.
 
     Raises:
         IntegrityError: the predictions of one are not what was published.

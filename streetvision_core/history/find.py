@@ -37,7 +37,7 @@ class Sealed(NamedTuple):
 
     @classmethod
     def of(cls, artifact: PublishedArtifact) -> Sealed:
-        """Return the manifest of a published artifact with its side file; raises as ``private()`` does."""
+        """Return the manifest of a published artifact with its side file; raises as `private()` does."""
         return cls(artifact.manifest, artifact.manifest_sha256, artifact.private())
 
 
@@ -55,7 +55,7 @@ class Made:
 
     @classmethod
     def of(cls, name: str, artifacts: Mapping[str, PublishedArtifact]) -> Made:
-        """Return what was published under ``name``, with its manifests and their side files."""
+        """Return what was published under `name`, with its manifests and their side files."""
         return cls(name, {step: Sealed.of(artifact) for step, artifact in artifacts.items()}, artifacts)
 
     @property
@@ -73,7 +73,7 @@ class Made:
 
 
 def open_store(path: str | None = None) -> ArtifactStore:
-    """Return the store at ``path``, or where the environment says.
+    """Return the store at `path`, or where the environment says.
 
     Raises:
         StoreError: there is none, the folder is somebody else's, or nothing says where.
@@ -91,12 +91,12 @@ def open_store(path: str | None = None) -> ArtifactStore:
 
 
 def names_folder(name: str) -> bool:
-    """Tell whether ``name`` is a path: it has a separator, or a folder of that name holds a manifest."""
+    """Tell whether `name` is a path: it has a separator, or a folder of that name holds a manifest."""
     return os.sep in name or (Path(name) / MANIFEST_NAME).is_file()
 
 
 def find_run(store: ArtifactStore, name: str) -> str:
-    """Return the id of the one run that ``name`` is the id, a beginning or an end of.
+    """Return the id of the one run that `name` is the id, a beginning or an end of.
 
     Raises:
         MissingArtifactError: it fits no run, or several.
@@ -117,7 +117,7 @@ def find_run(store: ArtifactStore, name: str) -> str:
 
 
 def find_published(step: str, *, run: str | None, store_path: str | None) -> PublishedArtifact:
-    """Return what ``step`` published in the run that ``run`` names, or what is current of it.
+    """Return what `step` published in the run that `run` names, or its current artifact.
 
     Raises:
         StreetVisionError: there is no store, no such run, or nothing of the step; or its manifest is damaged.
@@ -127,7 +127,7 @@ def find_published(step: str, *, run: str | None, store_path: str | None) -> Pub
 
 
 def find_made(name: str, *, store_path: str | None) -> Made:
-    """Return what was made in the run ``name``, what is ``current``, or what a bundle's folder tells.
+    """Return what was made in the run `name`, what is `current`, or what a bundle's folder tells.
 
     Raises:
         StreetVisionError: there is no such thing, or a manifest of it is damaged.
@@ -143,9 +143,9 @@ def find_made(name: str, *, store_path: str | None) -> Made:
 
 
 def read_chain(folder: Path) -> dict[str, Sealed]:
-    """Return the manifest of a bundle's folder and those below its ``lineage/``, each by its step.
+    """Return the manifest of a bundle's folder and those below its `lineage/`, each by its step.
 
-    A side file comes with its manifest where it lies below ``lineage/private/``.
+    A side file comes with its manifest where it lies below `lineage/private/`.
 
     Raises:
         MissingArtifactError: there is no manifest in the folder, or a listed one is gone.

@@ -2,7 +2,7 @@
 
 Free to go are
 
-- published artifacts that nothing keeps (``keep.py``), with the pointers of ``keys/`` to them;
+- published artifacts that nothing keeps (`keep.py`), with the pointers of `keys/` to them;
 - what killed processes left half-made, temporary files included;
 - the resume state of a training that is published, or was left alone for 30 days, unless somebody holds its
   lock;
@@ -14,7 +14,7 @@ Free to go are
 A file may have several names, in other runs for instance. Its bytes are free when its last name goes, and
 only then are they counted. No link is followed.
 
-Only what this store has made goes (``_is_ours``). Whatever else lies in it is a stranger's: it stays, and
+Only what this store has made goes (`_is_ours`). Whatever else lies in it is a stranger's: it stays, and
 where it lies among the runs the plan names it.
 """
 
@@ -64,12 +64,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of a store that a collection removes, or has ``deleted``.
+    """The parts of a store that a collection removes, or has `deleted`.
 
-    ``kept`` counts the artifacts that stay. ``artifacts`` and ``half_made`` are directories of steps,
-    ``leftovers`` paths outside of the runs by kind (``KINDS``), ``empty`` the directories of runs in which
-    nothing stays. ``strangers`` stay because this store did not make them. ``frees`` has the bytes by run,
-    and by the words for a kind of leftover.
+    `kept` counts the artifacts that stay. `artifacts` and `half_made` are directories of steps, `leftovers`
+    paths outside of the runs by kind (`KINDS`), `empty` the directories of runs in which nothing stays.
+    `strangers` stay because this store did not make them. `frees` has the bytes by run, and by the words for
+    a kind of leftover.
     """
 
     kept: int
@@ -173,7 +173,7 @@ def plan_collection(store: ArtifactStore, *, keep_runs: int, features_bytes: int
 
 
 def _freed_bytes(going: Sequence[tuple[str, Path]]) -> dict[str, int]:
-    """Return the bytes by owner; those of a file are the owner's who has the last of its names to go."""
+    """Return the bytes by owner; a file counts for the owner of the last of its names to go."""
     frees = Counter[str]()
     names = Counter[tuple[int, int]]()
     for owner, path in going:
@@ -217,7 +217,7 @@ def _without_foreign(
 
 
 def _is_ours(place: scan.Place) -> bool:
-    """Tell whether this store has made a directory with a ``manifest.json``; other tools write one too.
+    """Tell whether this store has made a directory with a `manifest.json`; other tools write one too.
 
     Its manifest names the run and the step that it lies in, though it may be damaged; or there is a claim.
     """
@@ -253,7 +253,9 @@ def _leftovers(root: Path, *, staying: set[scan.Key], features_bytes: int) -> di
         partials += [] if is_open(path) else sorted(_partials(path))
     return {
         "pointers": [
-            one.path for one in scan.read_pointers(scan.key_files(root))[0] if one.key not in staying
+            pointer.path
+            for pointer in scan.read_pointers(scan.key_files(root))[0]
+            if pointer.key not in staying
         ],
         "partials": partials,
         "resume": _stale_states(root),
@@ -306,7 +308,7 @@ def _feature_sets(root: Path) -> list[Path]:
 
 
 def _last_use(features: Path) -> float:
-    """Return the moment of the last use; a set without a key, as a kill may leave it, tells by itself."""
+    """Return the moment of the last use: of the key, or of the set where a kill left none."""
     key = features / KEY_NAME
     return (key if key.is_file() else features).lstat().st_mtime
 
@@ -324,7 +326,7 @@ def _orphaned_curves(root: Path) -> list[Path]:
 
 
 def _below(top: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the directories two levels below ``top``, each with the name of its parent, a step."""
+    """Yield the directories two levels below `top`, each with the name of its parent, a step."""
     for step in scan.directories(top):
         yield from ((step.name, Path(entry.path)) for entry in scan.directories(Path(step.path)))
 

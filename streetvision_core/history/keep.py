@@ -2,15 +2,15 @@
 
 - Everything that is current, and the champion.
 - The newest runs, whole, of those that have published something.
-- Whatever a run has published in which a process is at work.
-- Everything that one of these was made from, and so on down to the images. What an artifact took over
-  from another run is not among that: its files are names of its own.
+- Whatever was published by a run in which a process is at work.
+- Everything that one of these was made from, and so on down to the images. An artifact that took over the
+  files of another run does not keep that run: the files are its own links.
 
 What is kept is followed by its manifests. If one of these is damaged, nobody can know what it was made
 from, and there is no answer.
 
-Not promised: what a run that is at work reads from another run, and has not published anything of yet, is
-kept only as long as that is current or new.
+Not promised: an artifact that a run at work reads from another run. Until something made from it is
+published, it is kept only as long as it is current or new.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def kept_artifacts(
 
     Args:
         root: The store's directory.
-        runs: The directories of all its runs, the oldest run first (``scan.all_places``).
+        runs: The directories of all its runs, the oldest run first (`scan.all_places`).
         keep_runs: Number of the newest runs to keep whole.
-        live: The runs in which a process is at work (``live_runs``).
+        live: The runs in which a process is at work (`live_runs`).
 
     Raises:
         StoreError: the manifest of something to keep is damaged.

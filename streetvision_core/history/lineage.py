@@ -1,10 +1,10 @@
 """The chain of an artifact down to images, code and configuration.
 
-In a store, an input is the very manifest that the reader of it names, by run and SHA-256. A bundle that
-was carried away brings the manifests of its chain in ``lineage/``; there, an input is the manifest of that
-step with the data version that its reader names. What is missing or is another one is a node that says so.
+In a store, an input is the very manifest that its reader names, by run and SHA-256. A bundle that was carried
+away brings the manifests of its chain in `lineage/`; there, an input is the manifest of that step with the
+data version that its reader names. A missing or different input is a node that says so.
 
-Machines and paths come from the side files (``io/private.py``). A redacted bundle has none, so its chain
+Machines and paths come from the side files (`io/private.py`). A redacted bundle has none, so its chain
 tells everything else; in a store, a lost side file is a fault.
 """
 
@@ -53,7 +53,7 @@ class Node:
         return machine_of(self.manifest, self.private)["hostname"] if self.manifest else HIDDEN
 
     def facts(self) -> dict[str, Any]:
-        """Return everything as JSON values; ``inputs`` name other nodes by the SHA-256 of their manifest."""
+        """Return everything as JSON values; `inputs` name other nodes by the SHA-256 of their manifest."""
         manifest = self.manifest.model_dump(mode="json") if self.manifest else None
         return {
             "step": self.step,
@@ -97,7 +97,7 @@ class Chain:
 
 
 def chain_in_store(store: ArtifactStore, step: str, *, run_id: str | None = None) -> Chain:
-    """Return the chain of what is current of ``step``, or of what a run published.
+    """Return the chain of the current artifact of `step`, or of the one that a run published.
 
     Raises:
         StreetVisionError: there is no such artifact, or its own manifest is damaged.
@@ -134,7 +134,7 @@ def chain_of_folder(folder: Path) -> Chain:
 
 
 def _follow(top: Sealed, read: Read) -> Chain:
-    """Read what ``top`` was made from, each manifest once, and what that was made from."""
+    """Read everything that `top` was made from, directly or not, each manifest once."""
     nodes: dict[str, Node] = {}
     waiting = [top]
     while waiting:
@@ -245,7 +245,7 @@ def _labels(node: Node) -> Iterator[str]:
 
 
 def _facts(node: Node, manifest: StepManifest) -> list[str]:
-    """Return data, code and configuration, and of the step that read them the images."""
+    """Return data, code and configuration, and for the step that read them the images."""
     commit = words.code_text(manifest.git_sha, dirty=manifest.git_dirty)
     version = f" version {manifest.code_version}" if manifest.code_version else ""
     return [

@@ -5,12 +5,12 @@ name or in which source they lay; of images with equal bytes in one run the firs
 or one of the runs was judged by another truth. Images that either run holds together in a group stay
 together in the exchanges. The seed is fixed: the same two runs give the same text.
 
-Of two bundles the policies that they ship are compared, whichever they are, and on the very same images only:
-one that was judged on fewer or other images is not comparable.
+For two bundles, the policies that they ship are compared, of whatever kind. They are comparable only if both
+were judged on the very same images.
 
 A sentence says what cannot be compared: an evaluation of another version, labels that differ, no common
-images. Nothing at all is said where a run has no evaluation with predictions, as a bundle's folder has
-none, or where both have the same. A damaged file is an error. Only a comparison loads NumPy and SciPy.
+images. There is no comparison where a run has no evaluation with predictions, as a bundle's folder has none,
+or where both have the same. A damaged file is an error. Only a comparison loads NumPy and SciPy.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _compare(
         return PairedEvaluations(obstacle="The two runs have no image of val_test in common.")
     rows_a, rows_b = [a[digest] for digest in common], [b[digest] for digest in common]
     labels = [int(row.label) for row in rows_a]
-    other = sum(one.label != two.label for one, two in zip(rows_a, rows_b, strict=True))
+    other = sum(row_a.label != row_b.label for row_a, row_b in zip(rows_a, rows_b, strict=True))
     if other:
         obstacle = (
             f"{other} of {count_text(len(common), 'common image')} had another label in B than in A:"
@@ -292,7 +292,7 @@ def _sentence(pair: PairedComparison) -> str:
 def _each(pair: PairedComparison) -> str:
     if not pair.n:
         return ""
-    ends = (f"{one.low:.3f} to {one.high:.3f}" for one in (pair.interval_a, pair.interval_b))
+    ends = (f"{interval.low:.3f} to {interval.high:.3f}" for interval in (pair.interval_a, pair.interval_b))
     return " MCC over groups, 95 %: A {}, B {}.".format(*ends)
 
 

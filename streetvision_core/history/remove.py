@@ -7,9 +7,10 @@ It holds the store alone and decides again inside. Then, each step before the ne
 3. The manifests, those of later steps before what they were made from; after each depth of the chain the
    directories are flushed. From here on these directories are what a kill leaves half-made: nobody reads
    them, and the next run or collection clears them away.
-4. The files, and what was half-made before; sets of features, of which any part is whole; what is empty then.
+4. The files, and what was half-made before; sets of features, any part of which is still a set; directories
+   that are empty then.
 
-Whoever takes over an artifact at this moment either has links of his own or finds it missing and computes
+A run that takes over an artifact at this moment either has links of its own, or finds it missing and computes
 it again.
 """
 
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
 
 
 def collect(store: ArtifactStore, *, keep_runs: int, features_bytes: int = FEATURES_BYTES) -> Plan:
-    """Remove what ``plan_collection`` lets go, alone in the store, and return the plan.
+    """Remove what `plan_collection` lets go, alone in the store, and return the plan.
 
-    Arguments as for ``plan_collection``.
+    Arguments as for `plan_collection`.
 
     Raises:
         StoreError: something to keep is damaged, or the file system refused.

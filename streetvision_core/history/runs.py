@@ -1,6 +1,6 @@
 """The runs of a store, the newest first, with the steps that each has made.
 
-A manifest is taken by its own digest (``read_fields``), so that a thousand runs are listed in a second. A
+A manifest is trusted by its own digest (`read_fields`), so that a thousand runs are listed in a second. A
 damaged one is a line of the answer, and the answer is then not good.
 """
 
@@ -44,7 +44,7 @@ Fields = Mapping[str, Any]
 class RunEntry:
     """One run: the manifests of what it made, and what else lies in it; `champion` is the step that won.
 
-    ``unfinished`` has every step without a manifest, with whether a process is at work on it; ``damaged``
+    `unfinished` has every step without a manifest, with whether a process is at work on it; `damaged`
     one paragraph for each manifest that cannot be trusted.
     """
 
@@ -65,7 +65,7 @@ class RunEntry:
 
     @property
     def code(self) -> list[str]:
-        """The commits that the run computed with, or took over what was computed with."""
+        """The commits that the run computed with; where it computed nothing, those of what it took over."""
         made = self._computed() or list(self.steps.values())
         return sorted({words.code_text(fields["git_sha"], dirty=fields["git_dirty"]) for fields in made})
 
@@ -84,7 +84,7 @@ class RunEntry:
         }
 
     def row(self, shown: Mapping[str, tuple[str, tuple[str, ...]]]) -> list[str]:
-        """Return the cells of the table, with a column for each metric that is ``shown``."""
+        """Return the cells of the table, with a column for each metric that is `shown`."""
         numbers = [self._with_interval(name, steps) for name, steps in shown.values()]
         code = self.code[0] if len(self.code) == 1 else "several" if self.code else ""
         return [self.run_id, words.moment_text(self.began)[:16], *numbers, code, self.source]
@@ -153,7 +153,7 @@ class RunEntry:
 class RunList:
     """The runs that were asked for, and the pointers that cannot be read.
 
-    With ``judged`` the table shows what they reach on val_calib and val_test.
+    With `judged` the table shows what they reach on val_calib and val_test.
     """
 
     runs: Sequence[RunEntry]
@@ -198,9 +198,9 @@ class RunList:
 def list_runs(
     store: ArtifactStore, *, steps: Iterable[str] = (), limit: int | None = None, judged: bool = False
 ) -> RunList:
-    """Return the newest ``limit`` runs of the store, or all; of ``steps``, those that began one of them.
+    """Return the newest `limit` runs of the store, or all; with `steps`, those that began one of them.
 
-    With ``judged``, what they reach on val_calib and val_test is shown too.
+    With `judged`, what they reach on val_calib and val_test is shown too.
     """
     wanted = set(steps)
     _require_known(store, wanted)
@@ -225,7 +225,9 @@ def list_runs(
 
 def _require_known(store: ArtifactStore, steps: set[str]) -> None:
     known = (
-        {place.step for found in scan.all_places(store.root).values() for place in found} if steps else set()
+        {place.step for places in scan.all_places(store.root).values() for place in places}
+        if steps
+        else set()
     )
     if unknown := sorted(steps - known):
         raise MissingArtifactError(
@@ -237,10 +239,10 @@ def _require_known(store: ArtifactStore, steps: set[str]) -> None:
 
 
 def _entry(
-    run_id: str, found: Sequence[scan.Place], *, current: set[scan.Key], source: Callable[[str], str]
+    run_id: str, places: Sequence[scan.Place], *, current: set[scan.Key], source: Callable[[str], str]
 ) -> RunEntry:
     steps, damaged, unfinished = {}, [], {}
-    for place in found:
+    for place in places:
         if not place.published:
             with abandoned(place.path) as free:
                 unfinished[place.step] = not free
@@ -253,7 +255,7 @@ def _entry(
     return RunEntry(
         run_id,
         {step: steps[step] for step in order},
-        frozenset(place.step for place in found if place.key in current),
+        frozenset(place.step for place in places if place.key in current),
         unfinished,
         damaged,
         source(reader) if (reader := _reader(run_id, steps)) else "",

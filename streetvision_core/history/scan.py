@@ -1,7 +1,7 @@
-"""The contents of a store, by walking it: runs, steps, pointers, and what is none of its own.
+"""The contents of a store, by walking it: runs, steps, pointers, and what is not its own.
 
 No manifest is read here, and no link is followed. The store makes no links between directories. One that
-lies there may lead anywhere, so it is no run and no step; ``strangers`` names it.
+lies there may lead anywhere, so it is no run and no step; `strangers` names it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Key = tuple[str, str]  # run and step, by which manifests and pointers name an a
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """The directory of a step of a run; ``published`` when its manifest lies there."""
+    """The directory of a step of a run; `published` when its manifest lies there."""
 
     run_id: str
     step: str
@@ -78,7 +78,7 @@ def all_places(root: Path) -> dict[str, list[Place]]:
 def strangers(root: Path) -> list[Path]:
     """Return what lies among the runs and steps and is no directory of the store's own.
 
-    That is also a directory of a step with neither a manifest nor a claim, which nobody here has begun.
+    Among them is a step's directory with neither a manifest nor a claim, which nobody here has begun.
     """
     above = [root / "runs", *(root / "runs" / run_id for run_id in run_ids(root))]
     foreign = [
@@ -90,15 +90,15 @@ def strangers(root: Path) -> list[Path]:
     # The claim first: a step that is published meanwhile has its manifest before it gives its claim back.
     unclaimed = [
         place.path
-        for found in all_places(root).values()
-        for place in found
+        for places in all_places(root).values()
+        for place in places
         if not is_claimed(place.path) and not os.path.lexists(f"{place.location}/{MANIFEST_NAME}")
     ]
     return sorted([*foreign, *(path for path in unclaimed if path.is_dir())])
 
 
 def files_below(directory: Path | str) -> Iterator[os.DirEntry[str]]:
-    """Yield everything below ``directory`` that is no directory; a link is itself, not what it names."""
+    """Yield everything below `directory` that is no directory; a link is itself, not what it names."""
     for entry in entries(directory):
         if entry.is_dir(follow_symlinks=False):
             yield from files_below(entry.path)
@@ -107,15 +107,15 @@ def files_below(directory: Path | str) -> Iterator[os.DirEntry[str]]:
 
 
 def directories(directory: Path) -> list[os.DirEntry[str]]:
-    """Return the directories in ``directory`` whose names the store could have given them."""
+    """Return the directories in `directory` whose names the store could have given them."""
     return [entry for entry in entries(directory) if _is_ours(entry)]
 
 
 def entries(directory: Path | str) -> list[os.DirEntry[str]]:
-    """Return what lies in ``directory``; nothing when it is gone, as under a collection it may be."""
+    """Return what lies in `directory`; nothing when it is gone, as under a collection it may be."""
     try:
-        with os.scandir(directory) as found:
-            return list(found)
+        with os.scandir(directory) as listing:
+            return list(listing)
     except FileNotFoundError:
         return []
 
@@ -160,7 +160,7 @@ def read_bytes(path: Path | str, *, expected: str) -> bytes:
 
 
 def read_pointer(path: Path) -> Pointer:
-    """Read the pointer at ``path``.
+    """Read the pointer at `path`.
 
     Raises:
         SchemaError: it is none, or names something that is not the manifest of a step of a run.

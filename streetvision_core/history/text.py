@@ -27,14 +27,14 @@ def size_text(count: float) -> str:
 
 
 def count_text(number: int, noun: str) -> str:
-    """Return ``1 run``, ``2 runs``; ``1 directory``, ``2 directories``."""
+    """Return `1 run`, `2 runs`; `1 directory`, `2 directories`."""
     if number != 1:
         noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number} {noun}"
 
 
 def moment_text(iso: str) -> str:
-    """Return the moment of a manifest, ``2026-11-21T20:23:21.505728Z``, to the second."""
+    """Return the moment of a manifest, `2026-11-21T20:23:21.505728Z`, to the second."""
     return iso[:19].replace("T", " ")
 
 
@@ -54,17 +54,17 @@ def number_text(value: object) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """Return ``text`` on one line of at most ``width`` characters."""
+    """Return `text` on one line of at most `width` characters."""
     return trim(" ".join(text.split()), width)
 
 
 def trim(line: str, width: int = WIDTH) -> str:
-    """Return the line of a table, what does not fit left out."""
+    """Return the line of a table, cut to the width."""
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
 def wrap(label: str, words: Iterable[str], *, indent: int = 2, column: int = 14) -> list[str]:
-    """Return lines of ``words`` behind a label, the continuation lines below the first word."""
+    """Return lines of `words` behind a label, the continuation lines below the first word."""
     return textwrap.wrap(
         " ".join(words),
         WIDTH,
@@ -84,7 +84,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def source_text(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Return the kind of source, the last part of its path, and the number of images: ``folder x, 300``."""
+    """Return the kind of source, the last part of its path, and the number of images: `folder x, 300`."""
     kind, settings = source_of(config)
     path = str(settings.get("path", ""))
     name = "" if path == HIDDEN else PurePath(path).name
@@ -92,7 +92,7 @@ def source_text(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 
 def source_of(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Return the kind of source that the configuration of ``images`` names, and its settings."""
+    """Return the kind of source that the configuration of `images` names, and its settings."""
     given = {kind: settings for kind, settings in config.items() if isinstance(settings, dict)}
     if parts := config.get("join"):
         kinds = (source_of(part)[0] for part in parts)
@@ -120,9 +120,9 @@ def _shown(settings: Mapping[str, Any]) -> str:
 
 
 def in_order(inputs: Mapping[Key, Iterable[Key]]) -> list[Key]:
-    """Return the keys of ``inputs``, each after those of its inputs that are keys themselves.
+    """Return the keys of `inputs`, each after those of its inputs that are keys themselves.
 
-    Among those that could come next, the order of ``inputs`` decides. Manifests vouch for their inputs by
+    Among those that could come next, the order of `inputs` decides. Manifests vouch for their inputs by
     digest, so there is no circle; in a forged one, whoever is met first comes first.
     """
     ordered: dict[Key, None] = {}

@@ -1,10 +1,10 @@
 """The verification that a store holds what was published.
 
 Of each artifact: every byte is hashed again; its inputs are there, the very manifests it was made from; it
-read only the roles it may (``graph.py``). A file with several names, as reuse makes them, is hashed
-once. What is current must be of one checkpoint. The ledger is whole, and has the look of everything that says
-which look it comes from. Of the whole store also: every pointer names a manifest that
-is there, with the digest it vouches for, and no link or stray file lies among the runs.
+read only the roles it may (`graph.py`). A file with several names, as reuse makes them, is hashed once. What
+is current must be of one checkpoint. The ledger is whole, and has every look that a manifest names. In a
+verification of everything also: every pointer names a manifest that is there, with the digest it vouches for,
+and no link or stray file lies among the runs.
 
 A directory without a manifest was never published, so it is no fault where a claim says that a step was begun
 there.
@@ -97,7 +97,7 @@ class InodeDigests:
         self._lock = threading.Lock()
 
     def __call__(self, path: Path) -> str:
-        """Return the SHA-256 (hex) of the file at ``path``.
+        """Return the SHA-256 (hex) of the file at `path`.
 
         Raises:
             StoreError: it cannot be read.
@@ -122,15 +122,15 @@ def verify_current(store: ArtifactStore) -> StoreVerification:
     pointers, faults = scan.read_pointers([*scan.latest_files(store.root), *scan.champion_files(store.root)])
     faults += _not_pointed_to(store)
     keys = dict.fromkeys(pointer.key for pointer in pointers)
-    found = _verify(store, keys, pointers=pointers, faults=faults)
-    return _with_chain(found, store)
+    verification = _verify(store, keys, pointers=pointers, faults=faults)
+    return _with_chain(verification, store)
 
 
-def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerification:
-    """Add where what is current was not made from what is current.
+def _with_chain(verification: StoreVerification, store: ArtifactStore) -> StoreVerification:
+    """Add a fault or a note for each current artifact that was not made from the current ones.
 
-    Two checkpoints are a fault: what is current does not describe one model. Whatever else has been made anew
-    since, splits without a new checkpoint, or a report without a new bundle, is a note, as it is a warning in
+    Two checkpoints are a fault: the current artifacts do not describe one model. Anything else that was made
+    anew, splits without a new checkpoint or a report without a new bundle, is a note, as it is a warning in
     the UI.
     """
     manifests = {}
@@ -140,13 +140,13 @@ def _with_chain(found: StoreVerification, store: ArtifactStore) -> StoreVerifica
     clashes = disagreements(manifests)
     faults = [f"two checkpoints are current: {clash}" for clash in clashes if clash.name == _CHECKPOINT]
     notes = [f"{clash}; materialize it again to follow" for clash in clashes if clash.name != _CHECKPOINT]
-    return replace(found, faults=[*found.faults, *faults], notes=notes)
+    return replace(verification, faults=[*verification.faults, *faults], notes=notes)
 
 
 def _not_pointed_to(store: ArtifactStore) -> list[str]:
-    """Return a sentence for each published step that has no pointer in ``latest/``, or for an empty store."""
+    """Return a sentence for each published step that has no pointer in `latest/`, or for an empty store."""
     published = {
-        place.step for found in scan.all_places(store.root).values() for place in found if place.published
+        place.step for places in scan.all_places(store.root).values() for place in places if place.published
     }
     if not published:
         return ["nothing was published here"]
@@ -173,7 +173,9 @@ def verify_run(store: ArtifactStore, run_id: str) -> StoreVerification:
 
 def verify_everything(store: ArtifactStore) -> StoreVerification:
     """Verify every published artifact and every pointer of the store."""
-    keys = [place.key for found in scan.all_places(store.root).values() for place in found if place.published]
+    keys = [
+        place.key for places in scan.all_places(store.root).values() for place in places if place.published
+    ]
     files = (*scan.latest_files(store.root), *scan.champion_files(store.root), *scan.key_files(store.root))
     pointers, faults = scan.read_pointers(files)
     faults += _not_pointed_to(store)
@@ -215,7 +217,7 @@ def _verify(
     keys = list(keys)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter to other threads
         checked = list(pool.map(check, keys))
-    read = [one.manifest for one in map(opened, keys) if isinstance(one, PublishedArtifact)]
+    read = [artifact.manifest for artifact in map(opened, keys) if isinstance(artifact, PublishedArtifact)]
     faults = [*faults, *ledger_problems(store.root, read)]
     wrong = [fault for pointer in pointers for fault in _pointer_faults(pointer, opened(pointer.key))]
     seconds = time.perf_counter() - begun

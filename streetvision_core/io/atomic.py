@@ -1,9 +1,9 @@
 """The one write protocol of this project, which makes a file durable.
 
-1. A temporary file is created in the target's own directory (``O_CREAT | O_EXCL | O_NOFOLLOW``, mode
-   0666, so that the kernel applies the umask). It is named ``.NAME.RANDOM.partial``.
+1. A temporary file is created in the target's own directory (`O_CREAT | O_EXCL | O_NOFOLLOW`, mode
+   0666, so that the kernel applies the umask). It is named `.NAME.RANDOM.partial`.
 2. The content is written to it. Each piece is hashed while it is handed to the kernel.
-3. It is flushed to the disk (``fsync``).
+3. It is flushed to the disk (`fsync`).
 4. It is renamed onto the target, its temporary name must be gone, and the directory is flushed.
 
 A library that writes files by itself is given a path in a directory of that name instead, because some
@@ -14,11 +14,10 @@ When a writer returns, the new bytes survive a power cut. Until then a reader se
 nothing, or the new one; never a torn one. On any error the temporary file is removed, and the target is
 the old file; only where the last flush failed is it the new one, whole, which may not survive a power
 cut. A flush that failed is never tried again: the kernel may have forgotten what it could not write.
-A kill, or a disk that became read-only, may leave a ``*.partial``, which :func:`sweep_partials`
-recognises.
+A kill, or a disk that became read-only, may leave a `*.partial`, which `sweep_partials` recognises.
 
 Not promised: network file systems, disks that acknowledge a flush they have not done, and what
-``system.py`` says of Windows and macOS.
+`system.py` says of Windows and macOS.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ _NO_LINKS = {
 class StagedFile:
     """A durable file with the SHA-256 (hex) that it had when it was written.
 
-    ``signature`` (size in bytes, inode, modification time in ns) tells whether it has been touched since.
+    `signature` (size in bytes, inode, modification time in ns) tells whether it has been touched since.
     """
 
     path: Path
@@ -66,7 +65,7 @@ class StagedFile:
 
     @classmethod
     def at(cls, path: Path, sha256: str) -> StagedFile:
-        """Record the file at ``path``, which a writer of this module has just written.
+        """Record the file at `path`, which a writer of this module has just written.
 
         Raises:
             StoreError: it cannot be looked at.
@@ -95,14 +94,14 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
 
 @dataclass
 class AtomicFile:
-    """A file that is being written: ``temporary`` takes the bytes; ``sha256`` is known after the block."""
+    """A file that is being written: `temporary` takes the bytes; `sha256` is known after the block."""
 
     temporary: Path
     sha256: str = ""
 
 
 def compute_file_sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of the file at ``path``, streamed in constant memory.
+    """Return the SHA-256 (hex) of the file at `path`, streamed in constant memory.
 
     Raises:
         StoreError: the file cannot be read.
@@ -116,7 +115,7 @@ def compute_file_sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, failures: tuple[type[Exception], ...] = ()) -> Iterator[AtomicFile]:
-    """Give a library a temporary path to write to; make it durable at ``path`` when the block ends well.
+    """Give a library a temporary path to write to; make it durable at `path` when the block ends well.
 
     Args:
         path: The file to write.
@@ -157,9 +156,9 @@ def _seal(name: str, *, mode: int, directory: Directory) -> str:
 
 
 class AtomicStream:
-    """A file that is being written piece by piece at ``temporary``; ``sha256`` is known after the block.
+    """A file that is being written piece by piece at `temporary`; `sha256` is known after the block.
 
-    ``failure`` is what the file system said when it refused a piece. A library that was writing may raise
+    `failure` is what the file system said when it refused a piece. A library that was writing may raise
     something else in its place.
     """
 
@@ -193,7 +192,7 @@ class AtomicStream:
 
 @contextlib.contextmanager
 def atomic_stream(path: Path) -> Iterator[AtomicStream]:
-    """Give a stream to write to; what was written is durable at ``path`` when the block ends well.
+    """Give a stream to write to; what was written is durable at `path` when the block ends well.
 
     Raises:
         StoreError: the file could not be written; the error names it and the cause.
@@ -243,10 +242,10 @@ def _partial_name(path: Path) -> str:
 
 
 def link_file_durably(source: Path, target: Path) -> None:
-    """Give the durable file ``source`` a second name, ``target``; copy it where there are no hard links.
+    """Give the durable file `source` a second name, `target`; copy it where there are no hard links.
 
     Raises:
-        StoreError: ``target`` exists, or the file system refused; the error names it and the cause.
+        StoreError: `target` exists, or the file system refused; the error names it and the cause.
     """
     target = Path(target)
     with _directory_of(target) as directory, _os_errors_named(target):
@@ -273,12 +272,12 @@ def _write_all(file: BinaryIO, piece: memoryview) -> None:
 
 
 def write_file_atomic(path: Path, data: bytes) -> str:
-    """Write ``data`` to ``path`` durably and return its SHA-256 (hex)."""
+    """Write `data` to `path` durably and return its SHA-256 (hex)."""
     return write_chunks_atomic(path, [memoryview(data)])
 
 
 def make_directory(path: Path) -> None:
-    """Create ``path`` and its missing parents, each one durable in its parent.
+    """Create `path` and its missing parents, each one durable in its parent.
 
     A directory that exists is taken to be durable: the file systems we know write it down at the latest
     when a file in it is flushed.
@@ -294,13 +293,13 @@ def make_directory(path: Path) -> None:
 
 
 def sweep_partials(directory: Path, *, root: Path | None = None) -> None:
-    """Remove the temporary files that a killed writer left in ``directory`` and below it.
+    """Remove the temporary files that a killed writer left in `directory` and below it.
 
     Nobody may be writing there: a temporary file does not tell whether its writer lives. No link is followed.
 
     Args:
         directory: Where to look.
-        root: Below which neither ``directory`` nor what leads to it may be a link; by default ``directory``.
+        root: Below which neither `directory` nor what leads to it may be a link; by default `directory`.
 
     Raises:
         StoreError: one cannot be removed, or the way to it is a link.
@@ -314,7 +313,7 @@ def sweep_partials(directory: Path, *, root: Path | None = None) -> None:
 
 @contextlib.contextmanager
 def _directory_of(path: Path) -> Iterator[Directory]:
-    """Open the directory of ``path``, which is made if it is missing."""
+    """Open the directory of `path`, which is made if it is missing."""
     with contextlib.ExitStack() as stack:
         with _os_errors_named(path):
             make_directory(path.parent)

@@ -1,27 +1,26 @@
 """Claims: which process is at work in which directory, and which directories this project has made.
 
-A claim on ``DIRECTORY`` is a lock on the file ``.NAME.claim`` beside it. The operating system releases it
+A claim on `DIRECTORY` is a lock on the file `.NAME.claim` beside it. The operating system releases it
 when its process ends, however it ends; so a claim that can be had belongs to a process that is gone. The
 file is removed when the work is done. One that a killed process has left beside a directory says that the
 directory was made here, and so may be removed; a directory without one may be anybody's. A claim is an empty
 regular file: what else bears such a name is not ours, and stays.
 
-The one way in which something is removed: below a root, and never through a link.
+Things are removed in one way only: below a root, and never through a link.
 
 Every component of the path below the root is opened as a directory that is no link, each in the one before;
 the last one is removed through the descriptor of its parent. So a directory that is swapped for a link at
-any moment leads nowhere, and a link inside a tree goes without what it names. ``system.py`` says what holds
+any moment leads nowhere, and a link inside a tree goes without what it names. `system.py` says what holds
 on Windows. The root itself may be a link: somebody has named it.
 
-This module knows how to remove. Whether a thing is the store's own its caller has to know, from a claim, a
+This module knows how to remove. Its caller has to know whether a thing is the store's own: from a claim, a
 manifest or a name that only this project gives.
 
 Not promised: a file system that is mounted below the root is no link, and what lies in it goes.
 
-The directory in which a long computation keeps how far it has come, so that a later run can go on.
-
-It belongs to exactly one computation, named by its step key. Who computes there holds the lock `.lock` in
-it, which dies with its process. When the result is published nobody needs the directory any more.
+A directory of progress is where a long computation keeps how far it has come, so that a later run can go on.
+It belongs to exactly one computation, named by its step key. Who computes there holds the lock `.lock` in it,
+which dies with its process. When the result is published nobody needs the directory any more.
 
 The lock is also what marks the directory as one of ours: it is the first file in it, so a directory that
 holds something else and no lock is somebody's, and is neither written to nor removed.
@@ -50,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 def remove_own(path: Path, *, root: Path) -> None:
-    """Remove the file or directory ``path`` below ``root``; nothing when it is gone already.
+    """Remove the file or directory `path` below `root`; nothing when it is gone already.
 
     Raises:
         StoreError: a component of the path below the root is a link, or something could not be removed;
@@ -62,20 +61,20 @@ def remove_own(path: Path, *, root: Path) -> None:
 def remove_held(lock_file: Path, *, root: Path) -> None:
     """Remove the file of a lock that this process holds, before it lets go of it.
 
-    Windows removes no file that somebody has open; there the release of the lock removes it (``filelock``).
-    Arguments and errors as for :func:`remove_own`.
+    Windows removes no file that somebody has open; there the release of the lock removes it (`filelock`).
+    Arguments and errors as for `remove_own`.
     """
     if THIS_SYSTEM.is_posix:
         remove_own(lock_file, root=root)
 
 
 def remove_if_empty(path: Path, *, root: Path) -> None:
-    """Remove the directory ``path`` if nothing lies in it; arguments and errors as for :func:`remove_own`."""
+    """Remove the directory `path` if nothing lies in it; arguments and errors as for `remove_own`."""
     _remove(path, root=root, how=Directory.remove_if_empty)
 
 
 def remove_or_tell(path: Path, *, root: Path) -> None:
-    """Remove ``path`` as :func:`remove_own` does; log what stays, where that costs room and nothing else."""
+    """Remove `path` as `remove_own` does; log what stays, where that costs room and nothing else."""
     try:
         remove_own(path, root=root)
     except StoreError as error:
@@ -83,7 +82,7 @@ def remove_or_tell(path: Path, *, root: Path) -> None:
 
 
 def refuse_links(path: Path, *, root: Path) -> None:
-    """Make sure that ``path`` leads through no link below ``root``; what is missing is none.
+    """Make sure that `path` leads through no link below `root`; what is missing is none.
 
     Raises:
         StoreError: a component below the root, or the last one, is a link.
@@ -102,7 +101,7 @@ def refuse_links(path: Path, *, root: Path) -> None:
 
 
 def _remove(path: Path, *, root: Path, how: Callable[[Directory, str], None]) -> None:
-    """Call ``how`` with the parent of ``path`` and its name; make errors readable."""
+    """Call `how` with the parent of `path` and its name; make errors readable."""
     try:
         refuse_links(path, root=root)
         with ExitStack() as stack:
@@ -130,7 +129,7 @@ _held: dict[Path, BaseFileLock] = {}
 
 
 def claim(directory: Path) -> None:
-    """Claim ``directory`` for this process until :func:`release`; its parent must exist.
+    """Claim `directory` for this process until `release`; its parent must exist.
 
     Raises:
         StoreError: another process holds the claim.
@@ -149,17 +148,17 @@ def claim(directory: Path) -> None:
 
 
 def claim_if_free(directory: Path) -> None:
-    """Claim ``directory`` for as long as this process lives, unless another process has it already."""
+    """Claim `directory` for as long as this process lives, unless another process has it already."""
     if directory not in _held and try_lock(lock := _lock(directory), seconds=_PATIENCE):
         _held[directory] = lock
 
 
 def release(directory: Path, *, root: Path | None = None) -> None:
-    """Give up the claim on ``directory``, if this process holds it.
+    """Give up the claim on `directory`, if this process holds it.
 
     Args:
         directory: What was claimed.
-        root: Below which no link is followed; by default the parent of ``directory``.
+        root: Below which no link is followed; by default the parent of `directory`.
 
     Raises:
         StoreError: the claim file cannot be removed; nobody holds it any more.
@@ -174,7 +173,7 @@ def release(directory: Path, *, root: Path | None = None) -> None:
 
 @contextmanager
 def abandoned(directory: Path) -> Iterator[bool]:
-    """Tell whether nobody is at work in ``directory``, and keep it so during the block."""
+    """Tell whether nobody is at work in `directory`, and keep it so during the block."""
     if directory in _held:
         yield False
         return
@@ -196,12 +195,12 @@ def abandoned(directory: Path) -> Iterator[bool]:
 
 
 def is_claimed(directory: Path) -> bool:
-    """Tell whether a claim lies beside ``directory``, held or left: this project has made it."""
+    """Tell whether a claim lies beside `directory`, held or left: this project has made it."""
     return is_claim(_claim_file(directory))
 
 
 def is_claim(path: Path) -> bool:
-    """Tell whether the file ``path`` is what a claim is: empty, regular, no link."""
+    """Tell whether the file `path` is what a claim is: empty, regular, no link."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -210,13 +209,13 @@ def is_claim(path: Path) -> bool:
 
 
 def leave_claim(directory: Path) -> None:
-    """Leave a claim that nobody holds beside ``directory``: who finds it unfinished may remove it."""
+    """Leave a claim that nobody holds beside `directory`: who finds it unfinished may remove it."""
     with open_directory(directory.parent) as parent, suppress(FileExistsError):
         os.close(parent.create(_claim_file(directory).name))  # a link of that name is not followed
 
 
 def clear_abandoned(parent: Path, *, root: Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
-    """Remove the claim files in ``parent`` that killed processes have left.
+    """Remove the claim files in `parent` that killed processes have left.
 
     Args:
         parent: The directory.
@@ -267,7 +266,7 @@ def progress_lock(directory: Path) -> BaseFileLock:
 
 
 def refuse_foreign_progress(directory: Path) -> None:
-    """Make sure that ``directory`` is new, empty or one of progress.
+    """Make sure that `directory` is new, empty or one of progress.
 
     Raises:
         StoreError: it is a link, or somebody's.

@@ -68,21 +68,21 @@ def create_step_manifest(  # noqa: PLR0917 - the order in which it was asked for
         step_name: The name of the step.
         input_paths: Files that were read; recorded with their SHA-256 by file name, or, where two have the
             same, by as much of the path as tells them apart ("a:x.csv" for a/x.csv).
-        output_paths: Files that were written, all of them below ``output_dir``; not the manifest itself.
+        output_paths: Files that were written, all of them below `output_dir`; not the manifest itself.
         output_dir: The directory of the artifact; output names are relative to it.
         metrics: Finite numbers worth keeping.
         duration_seconds: How long the step took, in seconds.
         config: The resolved configuration: a mapping, a pydantic model, a dataclass, a namespace or
             OmegaConf's container, nested to any depth. Paths become text.
         run_id: The run it belongs to; without it, that of this process.
-        device: Where it ran, for instance ``cpu`` or ``cuda``, or a ``torch.device``.
+        device: Where it ran, for instance `cpu` or `cuda`, or a `torch.device`.
         seed: The seed it used, if any.
 
     Raises:
         StoreError: an input or output does not exist. Nothing is listed only "if it exists".
         ConfigError: the configuration or the metrics hold what JSON cannot, or another argument is none of
             what is described here; it is named.
-        SchemaError: an output outside ``output_dir``, named twice, or the manifest itself.
+        SchemaError: an output outside `output_dir`, named twice, or the manifest itself.
     """
     inputs = _input_names(_paths(input_paths, "input_paths"))
     (directory,), metrics_of = _paths([output_dir], "output_dir"), f"the metrics of {step_name}"
@@ -213,8 +213,8 @@ def _device(value: object) -> str:
 class StepRun:
     """One run of a step, as its manifest tells of it; what is derived is added by `describe_step`.
 
-    ``config`` is written down as it is given: whoever hands a manifest on has taken the paths out of it
-    before (`private.part_config`), and ``private_sha256`` is that of the side file in which they lie.
+    `config` is written down as it is given: whoever hands a manifest on has taken the paths out of it
+    before (`private.part_config`), and `private_sha256` is that of the side file in which they lie.
     """
 
     step_name: str
@@ -291,7 +291,7 @@ def _derived(run: StepRun, config: Mapping[str, Any]) -> dict[str, Any]:
 def manifest_problems(manifest: StepManifest) -> list[str]:
     """Compute again what follows from the rest of a manifest; one sentence for each contradiction.
 
-    That a step ended after it began is not asked for: clocks are put right while it runs.
+    A step may end before it began: clocks are put right while it runs.
     """
     started, finished = map(datetime.fromisoformat, (manifest.started_at, manifest.finished_at))
     version, inputs, outputs = manifest.code_version, manifest.input_artifacts, manifest.output_artifacts
@@ -316,9 +316,9 @@ def describe_reuse(
     outputs: Mapping[str, OutputFile],
     metrics: Mapping[str, float] | None = None,
 ) -> StepManifest:
-    """Build the manifest of a run that took over the content of another; ``reused_from`` names who computed.
+    """Build the manifest of a run that took over the content of another; `reused_from` names who computed.
 
-    So does its side file: it is the origin's.
+    Its side file is the origin's, too.
 
     Args:
         origin: The manifest that the content was published with.
@@ -326,7 +326,7 @@ def describe_reuse(
         run_id: The run that takes the content over.
         dagster_run_id: Dagster's name of it.
         inputs: What that run would have computed from: other runs, the same data versions.
-        outputs: The files; all but those below ``lineage/`` are the origin's.
+        outputs: The files; all but those below `lineage/` are the origin's.
         metrics: Numbers that are that run's own, beside those of the content.
     """
     computed = origin.reused_from or Origin(

@@ -1,7 +1,7 @@
 """Values to bytes and back: JSON and CSV, each with one canonical encoding.
 
 The same value gives the same bytes, so that a digest of the bytes is a digest of the value. JSON
-round-trips: ``json.loads(json_bytes(value)) == value`` for every JSON value.
+round-trips: `json.loads(json_bytes(value)) == value` for every JSON value.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def _plain(value: object) -> object:
 
 
 def json_bytes(value: object) -> bytes:
-    """Encode ``value`` as readable, canonical JSON: sorted keys, UTF-8, one newline at the end.
+    """Encode `value` as readable, canonical JSON: sorted keys, UTF-8, one newline at the end.
 
     Raises:
-        TypeError: ``value`` holds something that is not JSON.
-        ValueError: ``value`` holds NaN or an infinity, which JSON cannot carry.
+        TypeError: `value` holds something that is not JSON.
+        ValueError: `value` holds NaN or an infinity, which JSON cannot carry.
     """
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False, default=_plain)
     return text.encode() + b"\n"
@@ -46,22 +46,22 @@ def is_text(value: Any) -> bool:
 
 
 def json_obstacle(value: object) -> str:
-    """Name the first value that ``json_bytes`` refuses, by its keys; empty where each alone can be written.
+    """Name the first value that `json_bytes` refuses, by its keys; empty where each alone can be written.
 
-    Without recursion, and each object once: what holds itself ends, too.
+    It does not recurse and looks at each object once, so that a value that holds itself ends, too.
     """
     waiting: list[tuple[str, Any]] = [("", value)]
     seen: set[int] = set()
     while waiting:
-        name, one = waiting.pop()
-        if not isinstance(one, (dict, list, tuple)):
-            if not _is_json(one):
-                return f"{name!r}, a {type(one).__qualname__}" + (
-                    f" of {one}" if isinstance(one, float) else ""
+        name, item = waiting.pop()
+        if not isinstance(item, (dict, list, tuple)):
+            if not _is_json(item):
+                return f"{name!r}, a {type(item).__qualname__}" + (
+                    f" of {item}" if isinstance(item, float) else ""
                 )
-        elif id(one) not in seen:
-            seen.add(id(one))
-            pairs = list(one.items() if isinstance(one, dict) else enumerate(one))
+        elif id(item) not in seen:
+            seen.add(id(item))
+            pairs = list(item.items() if isinstance(item, dict) else enumerate(item))
             if (wrong := next((key for key, _ in pairs if not _is_json({key: 0})), None)) is not None:
                 return f"the key {wrong!r}, a {type(wrong).__qualname__}, in {name!r}"
             waiting += [(f"{name}.{key}" if name else str(key), part) for key, part in reversed(pairs)]
@@ -77,12 +77,12 @@ def _is_json(value: object) -> bool:
 
 
 def json_digest(value: object) -> str:
-    """Return the SHA-256 (hex) of the canonical JSON of ``value``."""
+    """Return the SHA-256 (hex) of the canonical JSON of `value`."""
     return bytes_digest(json_bytes(value))
 
 
 def parse_json(data: bytes) -> Any:
-    """Decode JSON that is nested at most ``MAX_NESTING`` deep.
+    """Decode JSON that is nested at most `MAX_NESTING` deep.
 
     Raises:
         ValueError: it is no JSON, or nested deeper.
@@ -96,7 +96,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def check_nesting(value: object) -> None:
-    """Refuse a decoded JSON value that is nested more than ``MAX_NESTING`` deep, without recursion.
+    """Refuse a decoded JSON value that is nested more than `MAX_NESTING` deep, without recursion.
 
     Raises:
         ValueError: it is.
@@ -117,19 +117,19 @@ def _too_deep() -> ValueError:
 
 
 def bytes_digest(data: bytes) -> str:
-    """Return the SHA-256 (hex) of ``data``."""
+    """Return the SHA-256 (hex) of `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
 def csv_bytes(rows: Iterable[Mapping[str, object]], *, columns: Sequence[str]) -> bytes:
-    """Encode ``rows`` as CSV (RFC 4180) with a header of ``columns``.
+    """Encode `rows` as CSV (RFC 4180) with a header of `columns`.
 
-    Floats are written by ``repr``, so that they read back exactly. A row with a key that is not a
+    Floats are written by `repr`, so that they read back exactly. A row with a key that is not a
     column is an error; a missing key is an empty cell.
 
-    Text that a spreadsheet would take for a formula is escaped (``for_csv``) and reads back exactly. A file
-    that holds any has quotes around every cell: those of its header are how :func:`read_csv` knows it from
-    what needs no escape, and from what was written before there was one.
+    Text that a spreadsheet would take for a formula is escaped (`for_csv`) and reads back exactly. A file
+    that holds any has quotes around every cell. By those of the header `read_csv` tells it from a file
+    without escapes, and from one that an older version wrote.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(columns))
@@ -152,7 +152,7 @@ def _without_formulas(text: str) -> str:
 
 
 def read_csv(data: bytes) -> list[dict[str, str]]:
-    """Decode what :func:`csv_bytes` wrote: one mapping a row, every cell a string.
+    """Decode what `csv_bytes` wrote: one mapping a row, every cell a string.
 
     Raises:
         csv.Error: a row of a file with escaped cells has more or fewer cells than its header.

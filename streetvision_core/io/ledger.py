@@ -4,8 +4,6 @@ Whoever certifies ten models on the same images and keeps the best has a promise
 says, and the best of many runs by val_test is better there than elsewhere. So each look is written down, for
 good, before the images are read: a threshold tuned or a certificate given on val_calib, a report on val_test.
 
-::
-
     ledger/<key>.json         one look, named by the digest of what it was: step, images, checkpoint, policy,
                               conditions. Written once, never changed, never removed
     ledger/images/<sha256>    the set of images: their SHA-256, 32 bytes each, sorted, each once. Named by the
@@ -13,15 +11,14 @@ good, before the images are read: a threshold tuned or a certificate given on va
 
 The same look again is no new look. Two looks share images if their sets have one image in common, whatever
 roles they had: one image more or less starts no new count. The store is held alone while a look is counted
-and written, the set before the look, each durable (``atomic.py``). So two processes count twice where their
+and written, the set before the look, each durable (`atomic.py`). So two processes count twice where their
 looks differ, and a kill leaves a look that is counted, or none and a temporary file that is swept later.
 
-A certificate takes its share of delta. Under a budget of N looks that is delta / N (Bonferroni), and a look
-is refused with which the certificates that share its images would have taken more than the least of their
-deltas together. Nor is one given without a budget afterwards: the words of the earlier ones would not hold.
-Promises of different steps are of different kinds, and each kind has its own sum.
-Another checkpoint that was looked at without a certificate takes a share too: it might have been the one to
-certify.
+A certificate takes its share of delta. Under a budget of N looks that is delta / N (Bonferroni). A look is
+refused if with it the certificates that share its images would together take more than the least of their
+deltas. After a certificate with a budget none is given without one: the earlier promises would not hold.
+Promises of different steps are of different kinds, and each kind has its own sum. Another checkpoint that was
+looked at without a certificate takes a share too: it might have been the one to certify.
 
 What is damaged here is an error and never left out, for a look that is not counted makes a promise look
 better than it is. A store of a version that kept no ledger has none: its looks are not recorded.
@@ -74,10 +71,10 @@ _RESTORE = (
 
 
 class Subject(Record):
-    """The subject of a look: ``step`` judges ``checkpoint`` by ``policy``, under ``conditions``.
+    """The subject of a look: `step` judges `checkpoint` by `policy`, under `conditions`.
 
-    ``policy`` is the digest of what decides: of the configuration of the step, or of the policies that a
-    report judges. ``conditions`` is ``as_is``: under others another checkpoint is trained.
+    `policy` is the digest of what decides: of the configuration of the step, or of the policies that a
+    report judges. `conditions` is `as_is`: under others another checkpoint is trained.
     """
 
     step: StepName
@@ -87,7 +84,7 @@ class Subject(Record):
 
 
 class Share(Record):
-    """The share of ``delta`` that one certificate takes; ``budget`` is how many may, None where any may."""
+    """The share of `delta` that one certificate takes; `budget` is how many may, None for any number."""
 
     delta: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     budget: Annotated[int, Field(ge=1)] | None = None
@@ -101,7 +98,7 @@ class Share(Record):
 class Look(Record):
     """One look: its subject, the set of images by its digest, and what it was among those that share images.
 
-    ``number`` counts from 1, ``share`` is None where nothing was certified at a delta, ``run_id`` is the run
+    `number` counts from 1, `share` is None where nothing was certified at a delta, `run_id` is the run
     that looked first.
     """
 
@@ -114,7 +111,7 @@ class Look(Record):
 
     @property
     def key(self) -> str:
-        """The name of the look: the digest of what makes it another one."""
+        """The name of the look: the digest of what tells it from others."""
         return _key(self.subject, self.images)
 
     def to_bytes(self) -> bytes:
@@ -124,7 +121,7 @@ class Look(Record):
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: Path) -> Self:
-        """Read a look strictly: in no other bytes than :meth:`to_bytes` gives, under no other name.
+        """Read a look strictly: in no other bytes than `to_bytes` gives, under no other name.
 
         Raises:
             SchemaError: a newer version wrote it, or it is damaged.
@@ -177,7 +174,7 @@ def look_text(metrics: Mapping[str, float]) -> str:
 def record_look(
     store: ArtifactStore, subject: Subject, images: Iterable[str], *, run_id: str, share: Share | None = None
 ) -> Counted:
-    """Write down, for good, that somebody looks; return which look that is. To be called before looking.
+    """Record a look for good, before it is taken; return its place among those that share images with it.
 
     The same look again, by whatever run, is not written again and keeps its number.
 
@@ -215,13 +212,13 @@ def count_looks(store: ArtifactStore, images: Iterable[str]) -> int:
     """Return how many looks share one of the images, given by their SHA-256 (hex); nothing is written.
 
     Raises:
-        SchemaError, IntegrityError, StoreError: as for :func:`record_look`.
+        SchemaError, IntegrityError, StoreError: as for `record_look`.
     """
     return len(_sharing(store.root, image_set(images)))
 
 
 def read_looks(root: Path) -> list[Look]:
-    """Return every look of the ledger in the store at ``root``, by name; none where there is no ledger.
+    """Return every look of the ledger in the store at `root`, by name; none where there is no ledger.
 
     Raises:
         SchemaError: one is damaged, or something else lies there.
@@ -231,7 +228,7 @@ def read_looks(root: Path) -> list[Look]:
 
 
 def ledger_problems(root: Path, manifests: Iterable[StepManifest] = ()) -> list[str]:
-    """Return what is wrong with the ledger at ``root``, one sentence a fault.
+    """Return what is wrong with the ledger at `root`, one sentence a fault.
 
     Args:
         root: The store.
@@ -254,13 +251,15 @@ def ledger_problems(root: Path, manifests: Iterable[StepManifest] = ()) -> list[
             problems.append(str(error))
     known = {look.subject for look in looks}
     lost = [
-        one
-        for one in manifests
-        if NUMBER in one.metrics and (CHECKPOINT not in one.input_artifacts or subject_of(one) not in known)
+        manifest
+        for manifest in manifests
+        if NUMBER in manifest.metrics
+        and (CHECKPOINT not in manifest.input_artifacts or subject_of(manifest) not in known)
     ]
     problems += [
-        f"{one.step_name} of run {one.run_id} is look number {one.metrics[NUMBER]}, which the ledger lacks"
-        for one in lost
+        f"{manifest.step_name} of run {manifest.run_id} is look number"
+        f" {manifest.metrics[NUMBER]}, which the ledger lacks"
+        for manifest in lost
     ]
     return problems
 
@@ -272,10 +271,10 @@ def subject_of(manifest: StepManifest) -> Subject:
 
 
 def subject(step: str, inputs: Mapping[str, str], *, config_hash: str) -> Subject:
-    """Return the subject of a look of ``step`` at what it is made from.
+    """Return the subject of a look of `step` at what it is made from.
 
     Args:
-        step: A step that looks (``graph.LOOKS``).
+        step: A step that looks (`graph.LOOKS`).
         inputs: The data version of each of its inputs.
         config_hash: The digest of its configuration.
     """
@@ -304,7 +303,7 @@ def _key(subject: Subject, images: str) -> str:
 
 
 def _sharing(root: Path, own: bytes) -> list[Look]:
-    """Return the looks that share an image with the set ``own``."""
+    """Return the looks that share an image with the set `own`."""
     looks, mine = read_looks(root), frozenset(_rows(own))
     digest = bytes_digest(own)
     # A set that many looks share is read once; the same set is not read at all.
@@ -315,7 +314,7 @@ def _sharing(root: Path, own: bytes) -> list[Look]:
 
 def _require_left(share: Share, subject: Subject, sharing: Sequence[Look]) -> None:
     given = [look for look in sharing if look.share and look.subject.step == subject.step]
-    budgets = [one.delta for look in given if (one := look.share) and one.budget]
+    budgets = [look.share.delta for look in given if look.share and look.share.budget]
     if share.budget is None and not budgets:
         return
     delta = min([share.delta, *budgets])
@@ -350,7 +349,7 @@ def _rows(data: bytes) -> Iterator[bytes]:
 
 @contextmanager
 def _reading(root: Path, *inside: str) -> Iterator[Directory | None]:
-    """Open the ledger, or the directory ``inside`` it, to which no link leads; None where there is none."""
+    """Open the ledger, or the directory `inside` it, to which no link leads; None where there is none."""
     path = root.joinpath(LEDGER, *inside)
     refuse_links(root / LEDGER / IMAGES, root=root)
     try:
@@ -386,7 +385,7 @@ def _read_set(root: Path, digest: str) -> bytes:
 
 
 def _read(root: Path, *names: str, most_bytes: int) -> bytes:
-    """Return the bytes of a file of the ledger, no more than one beyond the most."""
+    """Return the bytes of a file of the ledger; one more than the most tells that it is too long."""
     *inside, name = names
     with _reading(root, *inside) as directory:
         assert directory is not None

@@ -1,13 +1,13 @@
 """The manifest of a step: one JSON file, written last, that says what was made from what, and how.
 
 It is strict in both directions. An unknown field, a missing one, a name that leaves its directory or
-a newer schema is refused. A manifest carries its own digest (``manifest_digest``, over all its other
+a newer schema is refused. A manifest carries its own digest (`manifest_digest`, over all its other
 fields) and is accepted only in the exact bytes this module writes, so one changed byte anywhere in
 it is noticed even where no pointer vouches for it, as in a bundle that was copied elsewhere. This
 detects damage, not forgery: who can rewrite every file can also compute digests.
 
 A manifest of schema 3 names neither the machine nor a path of it: they lie in a side file
-(``private.py``), of which the manifest holds the SHA-256. Where it holds none, nothing of the kind was
+(`private.py`), of which the manifest holds the SHA-256. Where it holds none, nothing of the kind was
 recorded. A manifest of schema 1 or 2 names them itself; one of schema 1 is written to this day for a step
 outside the graph.
 """
@@ -51,7 +51,7 @@ _OWN_DIGEST = re.compile(rb'\n "manifest_digest": "[0-9a-f]{64}",(?=\n "metrics"
 class InputArtifact(Record):
     """An input that a step read: its data version, and the run and manifest that published it.
 
-    ``run_id`` and ``manifest_sha256`` are empty for a plain file that no store has published.
+    `run_id` and `manifest_sha256` are empty for a plain file that no store has published.
     """
 
     data_version: Sha256
@@ -75,16 +75,16 @@ class Origin(Record):
 
 
 class StepManifest(Record):
-    """One published step. ``StepManifest.from_bytes(m.to_bytes()) == m`` holds for every manifest.
+    """One published step. `StepManifest.from_bytes(m.to_bytes()) == m` holds for every manifest.
 
-    ``private_sha256`` is the SHA-256 of the side file with the machine and the paths, which in ``config`` are
-    ``<private>``. ``hostname`` and ``platform`` are those of a manifest before schema 3.
+    `private_sha256` is the SHA-256 of the side file with the machine and the paths, which in `config` are
+    `<private>`. `hostname` and `platform` are those of a manifest before schema 3.
 
-    ``roles`` are the roles of the images that the step opened (see ``graph``), sorted.
+    `roles` are the roles of the images that the step opened (see `graph`), sorted.
 
-    Where ``reused_from`` is given, the run ``run_id`` took the content from the run named there instead of
+    Where `reused_from` is given, the run `run_id` took the content from the run named there instead of
     computing it again. Everything else then says how the content was computed: commit, machine, versions,
-    times; only the inputs are those of ``run_id``, with the data versions it was computed from.
+    times; only the inputs are those of `run_id`, with the data versions it was computed from.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
@@ -149,7 +149,7 @@ class StepManifest(Record):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read the manifest at ``path`` strictly; see :meth:`from_bytes`."""
+        """Read the manifest at `path` strictly; see `from_bytes`."""
         action = "Check the path and its permissions."
         with os_errors_as(StoreError, "a readable manifest", path, action):
             data = Path(path).read_bytes()
@@ -157,10 +157,10 @@ class StepManifest(Record):
 
 
 def read_fields(data: bytes, *, where: str | Path) -> dict[str, Any]:
-    """Return the fields of a manifest in the very bytes that were written, for who looks at thousands.
+    """Return the fields of a manifest in the very bytes that were written, for a caller that reads thousands.
 
-    Its own digest and the names of its fields are checked, and not the value of each, which costs twice as
-    much: what this module has written it has validated.
+    Its own digest and the names of its fields are checked. The values are not, which would cost twice as
+    much: this module validated them when it wrote them.
 
     Raises:
         SchemaError: not a manifest, a newer schema, an unknown or missing field.
@@ -179,7 +179,7 @@ def read_fields(data: bytes, *, where: str | Path) -> dict[str, Any]:
 
 
 def _fits_schema(named: AbstractSet[str], schema_version: int) -> bool:
-    """Tell whether a manifest says of the machine what its schema asks for: itself, or by its side file."""
+    """Tell whether a manifest names the machine as its schema asks: itself, or in its side file."""
     return named == _OF_THE_MACHINE if schema_version < SCHEMA_VERSION else named <= {"private_sha256"}
 
 

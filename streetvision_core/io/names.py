@@ -2,7 +2,7 @@
 
 A name from a manifest, a pointer or a bundle is data from outside until it has passed here.
 
-A pointer: a small JSON file that names a manifest and vouches for its bytes.
+A pointer is a small JSON file that names a manifest and vouches for its bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CURVE_NAME = "events.out.tfevents.streetvision"
 
 
 def check_segment(name: str, *, kind: str) -> str:
-    """Return ``name`` if it can be one directory or file name: letters, digits, ``. _ + -``.
+    """Return `name` if it can be one directory or file name: letters, digits, `. _ + -`.
 
     Raises:
         SchemaError: it is empty, hidden, too long, or holds a separator.
@@ -47,10 +47,10 @@ def check_segment(name: str, *, kind: str) -> str:
 
 
 def check_relative_name(name: str) -> str:
-    """Return ``name`` if it is a relative POSIX path that stays inside its directory.
+    """Return `name` if it is a relative POSIX path that stays inside its directory.
 
     Raises:
-        SchemaError: it is absolute, empty, has ``..``, ``.``, a backslash or a hidden part.
+        SchemaError: it is absolute, empty, has `..`, `.`, a backslash or a hidden part.
     """
     for segment in name.split("/"):
         check_segment(segment, kind="file name")
@@ -60,7 +60,7 @@ def check_relative_name(name: str) -> str:
 def check_portable(names: Iterable[str]) -> None:
     """Refuse relative names that could not lie in one directory on Windows or macOS as well.
 
-    Only who writes asks: what an older version has written stays readable where it lies.
+    Only writers ask: what an older version has written stays readable where it lies.
 
     Raises:
         SchemaError: a part is the name of a Windows device or ends with a dot, or two names differ in case
@@ -80,12 +80,12 @@ def check_portable(names: Iterable[str]) -> None:
 
 
 def is_partial(name: str) -> bool:
-    """Tell whether ``name`` is that of a writer's temporary file."""
+    """Tell whether `name` is that of a writer's temporary file."""
     return _PARTIAL.fullmatch(name) is not None
 
 
 def parse_pointer(data: bytes, *, where: Path) -> tuple[str, str, float | None]:
-    """Return the manifest's relative path, its SHA-256, and the floor of coverage that a champion's may have.
+    """Return the manifest's relative path, its SHA-256, and a champion's floor of coverage.
 
     Raises:
         SchemaError: it has another form than the one that is written.

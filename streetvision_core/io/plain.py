@@ -2,10 +2,10 @@
 
 Mappings and sequences of any class (OmegaConf's among them, each value resolved as it is read), pydantic
 models, dataclasses and argparse's namespaces are taken apart; paths, enums, dates, numbers of NumPy or torch
-become text and numbers. A set is listed in the order of its JSON, since its own order is another in each
-process. Anything else is refused by its name, never written down as a guess: bytes, complex numbers, NumPy's
-moments, iterators, NaN, and two keys of one text. What an object raises while it is read, such as OmegaConf
-over a value that is missing, is told with the key.
+become text and numbers. A set is listed in the order of its JSON, since its own order differs between
+processes. Anything else is refused by its name, never written down as a guess: bytes, complex numbers,
+NumPy's moments, iterators, NaN, and two keys of one text. What an object raises while it is read, such as
+OmegaConf over a value that is missing, is told with the key.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ACTION = "Pass a mapping of text, numbers, lists and mappings; turn what is non
 
 
 class _Refusal(Exception):  # noqa: N818 - it becomes a ConfigError once its place is known
-    """A refused value: what is said around its name, which the keys above it make on the way out."""
+    """A refused value: the words around its name, which grows by the keys above it on the way out."""
 
     def __init__(
         self, expected: str, after: str, *, before: str = "", path: Sequence[str] = (), action: str = _ACTION
@@ -105,7 +105,7 @@ def _plain(value: Any, *, levels: int) -> Any:
 
 
 def _parts(value: Any) -> tuple[Sequence[Any], Callable[[Any], Any]] | None:
-    """Return the keys of a value and what gives the part at each; None of a value without parts."""
+    """Return the keys of a value and a function from key to part; None for a value without parts."""
     if isinstance(value, BaseModel):
         value = value.model_dump()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):

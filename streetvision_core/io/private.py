@@ -3,18 +3,18 @@
 `git_state`, `process_run_id` and `environment` read the git commit of the code, the process, and the machine
 with its libraries.
 
-The side file is ``private.json`` beside ``manifest.json``. It names the machine that a step ran on, and the
-paths where its inputs lay. The manifest holds the SHA-256 of its very bytes and, where the configuration
-names a path of this machine, only ``<private>``. So a manifest can be handed on alone: whoever gets the side
-file as well can prove that it belongs to it, and who does not cannot guess what is in it, not even by trying
-every likely host name, because of the 32 random bytes of its salt.
+The side file is `private.json` beside `manifest.json`. It names the machine that a step ran on, and the paths
+where its inputs lay. The manifest holds the SHA-256 of its very bytes and, where the configuration names a
+path of this machine, only `<private>`. So a manifest can be handed on alone. Whoever gets the side file as
+well can prove that the two belong together. Whoever does not cannot guess its content, not even by trying
+every likely host name: its salt has 32 random bytes.
 
-Fields of a configuration declare which settings are paths (``local_path``). A value that is an absolute path
-all the same is taken for one too. Equal public configurations have equal keys (``describe.step_key``), so a
-result that depends on a private value must not be reused by its key.
+Fields of a configuration declare which settings are paths (`local_path`). Any other value that is an absolute
+path is taken for one too. Equal public configurations have equal keys (`describe.step_key`), so a result that
+depends on a private value must not be reused by its key.
 
-Round trip: where ``public, paths = part_config(config, declared=...)``, a record with these paths restores
-``config`` from ``public``.
+Round trip: where `public, paths = part_config(config, declared=...)`, a record with these paths restores
+`config` from `public`.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ _RUN_IDS: dict[int, str] = {}  # by process, so that a fork does not go on with 
 
 @dataclass(frozen=True)
 class GitState:
-    """``sha`` is the full commit (40 hex) or "unknown"; ``dirty`` says that the work tree differs from it."""
+    """`sha` is the full commit (40 hex) or "unknown"; `dirty` says that the work tree differs from it."""
 
     sha: str
     dirty: bool
 
 
 def git_state(directory: Path | None = None) -> GitState:
-    """Return the commit of the repository that tracks ``directory``, by default this package's source.
+    """Return the commit of the repository that tracks `directory`, by default this package's source.
 
-    An installed package may lie inside somebody else's repository (a ``.venv`` does), so a directory
-    of which git tracks no file counts as outside: ``GitState("unknown", False)``, as does a machine
+    An installed package may lie inside somebody else's repository (a `.venv` does), so a directory
+    of which git tracks no file counts as outside: `GitState("unknown", False)`, as does a machine
     without git.
     """
     where = Path(directory) if directory is not None else Path(__file__).parent
@@ -80,7 +80,7 @@ def callers_state(output_dir: Path) -> GitState:
 
 
 def own_code() -> str:
-    """Return StreetVision's version and, where it is known, its commit: ``streetvision 0.1.0 705fcbb...``."""
+    """Return StreetVision's version and, where it is known, its commit: `streetvision 0.1.0 705fcbb...`."""
     code, released = git_state(), environment().packages.get("streetvision", UNKNOWN)
     commit = "" if code.sha == UNKNOWN else f" {code.sha}"
     return f"streetvision {released}{commit}{' dirty' if code.dirty else ''}"
@@ -131,7 +131,7 @@ def environment() -> Environment:
 
 
 def process_run_id() -> str:
-    """Return the run id of this process: ``YYYYMMDDTHHMMSS-<8 hex>``, one for all its life.
+    """Return the run id of this process: `YYYYMMDDTHHMMSS-<8 hex>`, one for all its life.
 
     A process that was forked has one of its own.
     """
@@ -145,7 +145,7 @@ def utc_now() -> datetime:
 
 
 def iso_utc(moment: datetime) -> str:
-    """Return ``moment`` in ISO 8601, in UTC with microseconds: ``2026-11-21T09:30:00.000000Z``."""
+    """Return `moment` in ISO 8601, in UTC with microseconds: `2026-11-21T09:30:00.000000Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -154,9 +154,9 @@ _MARK = "local_path"
 
 
 class PrivateRecord(Record):
-    """``private.json``: the machine, and the paths in the configuration by dotted name.
+    """`private.json`: the machine, and the paths in the configuration by dotted name.
 
-    ``salt`` is 32 random bytes in hex.
+    `salt` is 32 random bytes in hex.
     """
 
     salt: Sha256
@@ -181,7 +181,7 @@ class PrivateRecord(Record):
 
 
 def local_path(*, unless: Collection[str] = ()) -> dict[str, Any]:
-    """Return the ``json_schema_extra`` of a setting that is a path of this machine.
+    """Return the `json_schema_extra` of a setting that is a path of this machine.
 
     Args:
         unless: The words that may stand there instead of a path; they are public.
@@ -190,7 +190,7 @@ def local_path(*, unless: Collection[str] = ()) -> dict[str, Any]:
 
 
 def local_paths(config: BaseModel) -> frozenset[str]:
-    """Return the dotted names of the settings of ``config`` that are paths, as their fields declare."""
+    """Return the dotted names of the settings of `config` that are paths, as their fields declare."""
     return frozenset(_declared(config))
 
 
@@ -215,10 +215,10 @@ def part_config(
 
     Args:
         config: The configuration.
-        declared: The dotted names of the settings that are paths (``local_paths``).
+        declared: The dotted names of the settings that are paths (`local_paths`).
 
     Returns:
-        The configuration with ``<private>`` in place of each path, and the paths by dotted name. Paths are
+        The configuration with `<private>` in place of each path, and the paths by dotted name. Paths are
         the declared settings that are given, and every other text that is an absolute path.
     """
     paths: dict[str, str] = {}
@@ -241,7 +241,7 @@ def config_of(manifest: StepManifest, private: PrivateRecord | None) -> dict[str
 def machine_of(manifest: StepManifest, private: PrivateRecord | None) -> dict[str, str]:
     """Return host name and platform of the machine that computed a step.
 
-    They are ``<private>`` where the manifest does not tell them and the side file is not there.
+    They are `<private>` where the manifest does not tell them and the side file is not there.
     """
     teller = private or manifest
     return {"hostname": teller.hostname or HIDDEN, "platform": teller.platform or HIDDEN}
@@ -285,7 +285,7 @@ def _hidden_names(config: Mapping[str, Any]) -> set[str]:
 
 
 def _each_text(config: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
-    """Return a configuration of JSON values with each text in it as ``change(dotted name, text)`` says."""
+    """Return a configuration of JSON values with each text in it as `change(dotted name, text)` says."""
 
     def changed(value: Any, name: str) -> Any:
         if isinstance(value, Mapping):

@@ -2,17 +2,16 @@
 
 An `Artifact` is a frozen record that knows its files and its digest, but no directory. The digest is that of
 the content alone: file names and their SHA-256. It holds no run id, no time and no path, so the same content
-has the same digest wherever and whenever it is made. Files below ``lineage/`` say where content came from
+has the same digest wherever and whenever it is made. Files below `lineage/` say where content came from
 and are not content: they are left out of it.
 
 A `PublishedArtifact` is a directory whose manifest says, with digests, what lies in it. Every reader verifies
-the very bytes that it returns. ``problems`` hashes everything again.
+the very bytes that it returns. `problems` hashes everything again.
 
-The test that artifacts belong together: each was made from the others as they are here.
-
-A manifest records the data version of every input. Artifacts form one chain where no two of them disagree
-about an input, neither with the artifact itself nor with what another one was made from. Runs do not
-matter: the same content published again by a later run is the same input.
+Artifacts belong together when each was made from the others as they are here. A manifest records the data
+version of every input. Artifacts form one chain where no two of them disagree about an input, neither with
+the artifact itself nor with what another one was made from. Runs do not matter: the same content published
+again by a later run is the same input.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Artifact:
 
     @property
     def lineage(self) -> Artifact:
-        """The part of it that says where its content came from."""
+        """The files below `lineage/`, which say where the content came from."""
         return Artifact(
             {name: content for name, content in self.files.items() if name.startswith(LINEAGE_PREFIX)}
         )
@@ -76,7 +75,7 @@ def file_digest(content: bytes | StagedFile) -> str:
 
 
 def content_digest(digests: Mapping[str, str]) -> str:
-    """Return one SHA-256 (hex) for files given as name -> SHA-256, leaving ``lineage/`` out."""
+    """Return one SHA-256 (hex) for files given as name -> SHA-256, leaving `lineage/` out."""
     return json_digest({name: sha for name, sha in digests.items() if not name.startswith(LINEAGE_PREFIX)})
 
 
@@ -106,17 +105,17 @@ class PublishedArtifact:
 
     @property
     def content(self) -> dict[str, OutputFile]:
-        """The files that its data version is of: all but those below ``lineage/``."""
+        """The files that its data version is of: all but those below `lineage/`."""
         files = self.manifest.output_artifacts
         return {name: file for name, file in files.items() if not name.startswith(LINEAGE_PREFIX)}
 
     def path(self, name: str) -> Path:
-        """Return where the file ``name`` lies; reading it through this path is not verified."""
+        """Return where the file `name` lies; reading it through this path is not verified."""
         self._listed(name)
         return self.directory / name
 
     def read_bytes(self, name: str) -> bytes:
-        """Return the verified bytes of the file ``name``.
+        """Return the verified bytes of the file `name`.
 
         Raises:
             MissingArtifactError: the manifest lists no such file.
@@ -134,7 +133,7 @@ class PublishedArtifact:
             raise damaged(self.directory / name, f"the error '{error.strerror}'") from error
 
     def read_json(self, name: str) -> Any:
-        """Return the verified, decoded JSON file ``name``; errors as for :meth:`read_bytes`.
+        """Return the verified, decoded JSON file `name`; errors as for `read_bytes`.
 
         Raises:
             SchemaError: it is no JSON, or nested too deeply.
@@ -148,7 +147,7 @@ class PublishedArtifact:
             ) from error
 
     def read_tensors(self, name: str) -> dict[str, np.ndarray]:
-        """Return the verified arrays of the safetensors file ``name``."""
+        """Return the verified arrays of the safetensors file `name`."""
         return read_tensors(self.read_bytes(name))
 
     def private(self) -> PrivateRecord | None:
@@ -163,7 +162,7 @@ class PublishedArtifact:
         return read_private(self._read(PRIVATE_NAME), self.manifest, where=self.directory / PRIVATE_NAME)
 
     def config(self) -> dict[str, Any]:
-        """Return the whole configuration, the paths included; raises as :meth:`private` does."""
+        """Return the whole configuration, the paths included; raises as `private` does."""
         return config_of(self.manifest, self.private())
 
     def problems(self, *, digest: Callable[[Path], str] = compute_file_sha256) -> list[str]:
@@ -181,15 +180,15 @@ class PublishedArtifact:
         large = sum(file.size_bytes for file in files.values()) > _WORTH_THREADS
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # it starts a thread with the first file it is given
             each = (pool.map if large else map)(faults, files, files.values())
-            found = [fault for some in each for fault in some]
+            problems = [fault for some in each for fault in some]
         listed = expected_names(self.manifest)
         if self.manifest.private_sha256 is not None:
-            found += self._private_faults()
+            problems += self._private_faults()
         for path in sorted(self.directory.rglob("*")):
             name = path.relative_to(self.directory).as_posix()
             if not path.is_dir() and name not in listed:
-                found.append(f"{name} is not listed in the manifest")
-        return found
+                problems.append(f"{name} is not listed in the manifest")
+        return problems
 
     def _faults(self, name: str, file: OutputFile, *, digest: Callable[[Path], str]) -> list[str]:
         path = self.directory / name
@@ -223,10 +222,10 @@ class PublishedArtifact:
 
 
 def read_artifact(directory: Path, *, manifest_sha256: str | None = None) -> PublishedArtifact:
-    """Open the published artifact in ``directory``, a bundle for instance, by its manifest.
+    """Open the published artifact in `directory`, a bundle for instance, by its manifest.
 
     Args:
-        directory: Where the files and ``manifest.json`` lie.
+        directory: Where the files and `manifest.json` lie.
         manifest_sha256: What the manifest must hash to, where somebody vouches for it.
 
     Raises:
@@ -274,7 +273,7 @@ def unreadable(path: Path, error: OSError) -> StoreError:
 
 @dataclass(frozen=True)
 class Clash:
-    """A step that was made from another artifact ``name`` than the one here; both by data version."""
+    """A step that was made from another artifact `name` than the one here; both by data version."""
 
     step: str
     name: str
@@ -305,7 +304,7 @@ def belonging(
     """Return the optional artifacts that are of one chain with the required ones, and why others are not.
 
     Args:
-        required: Artifacts by step, of one chain (:func:`require_one_chain`); they decide which it is.
+        required: Artifacts by step, of one chain (`require_one_chain`); they decide which it is.
         optional: Artifacts by step, the one to be preferred first; None where nothing was published.
 
     Returns:

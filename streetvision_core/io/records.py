@@ -1,8 +1,8 @@
 """JSON from outside, read so that two readers cannot see two things in it.
 
-A name that occurs twice in one object, NaN, infinities, bytes that are no UTF-8 and anything behind the
-value are refused; so is nesting beyond `MAX_NESTING`. A record has, besides, no field that its class
-does not know, none missing, and none of another type.
+A name that occurs twice in one object, NaN, infinities, bytes that are no UTF-8 and anything behind the value
+are refused; so is nesting beyond `MAX_NESTING`. A record also has no field that its class does not know,
+lacks none that it asks for, and has none of another type.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _R = TypeVar("_R", bound=Record)
 
 
 def read_record(kind: type[_R], data: bytes, *, where: str) -> _R:
-    """Read a record of ``kind`` from JSON.
+    """Read a record of `kind` from JSON.
 
     Raises:
         BundleError: it is not unambiguous JSON, or an unknown or missing field or a wrong type is in it.
@@ -43,7 +43,7 @@ def read_record(kind: type[_R], data: bytes, *, where: str) -> _R:
 
 
 def parse_unambiguous(data: bytes, *, where: str) -> Any:
-    """Return the one value that ``data`` can mean.
+    """Return the one value that `data` can mean.
 
     Raises:
         BundleError: it is not JSON, or not unambiguous.
@@ -61,7 +61,7 @@ def parse_unambiguous(data: bytes, *, where: str) -> Any:
 
 
 def parse_canonical(data: bytes, *, where: str) -> Any:
-    """Return the value of ``data``, which must be the canonical JSON of it to the last byte.
+    """Return the value of `data`, which must be the canonical JSON of it to the last byte.
 
     Raises:
         BundleError: it is not unambiguous JSON, or it is spelled in another way.

@@ -1,20 +1,19 @@
 """The root of a store: a directory that is marked as one, and nothing else.
 
-``store.json`` in the root says that the directory is a store, and of which format. It is written, durable,
+`store.json` in the root says that the directory is a store, and of which format. It is written, durable,
 before anything else but the lock. A root that is neither empty nor marked is refused before anything in it
 is read, written or removed: it may be a project of somebody who mistyped a path.
 
-Empty is also what holds nothing but our own lock, a marker that a kill left unfinished, and what systems put
-on every disk (``lost+found``, ``.DS_Store``).
+A root counts as empty, too, if it holds nothing but our own lock, a marker that a kill left unfinished, and
+what systems put on every disk (`lost+found`, `.DS_Store`).
 
 A store of the last version has no marker. It is recognised when nothing else lies in it but what that
 version made: its directories, runs with its ids, and in these a manifest, a pointer or a claim of ours. It
 can be read as it is, and is marked when it is written to for the first time.
 
-Directories that the environment names: one rule for STREETVISION_STORE, DAGSTER_HOME and the like.
-
-A directory is named by an absolute path, or by one below the home directory (``~/store``). A relative path
-would be another directory in every working directory, and an address is none at all: both are refused.
+One rule holds for STREETVISION_STORE, DAGSTER_HOME and the like (`directory_named`). A directory is named by
+an absolute path, or by one below the home directory (`~/store`). A relative path would be another directory
+in every working directory, and an address is none at all: both are refused.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Root(enum.Enum):
 
 
 def recognise(root: Path) -> Root:
-    """Tell what ``root`` is; nothing is changed.
+    """Tell what `root` is; nothing is changed.
 
     Raises:
         StoreError: it is somebody else's, cannot be read, or is a store of a newer version.
@@ -81,7 +80,7 @@ def _names(root: Path) -> list[str]:
 
 
 def mark(root: Path) -> None:
-    """Mark ``root``, which must be locked, as a store, unless it is marked; return when that is durable.
+    """Mark `root`, which must be locked, as a store, unless it is marked; return when that is durable.
 
     Raises:
         StoreError: it is somebody else's, or the file system refused.
@@ -91,7 +90,7 @@ def mark(root: Path) -> None:
 
 
 def sweep_root(root: Path) -> None:
-    """Remove the unfinished markers that kills have left in ``root``, which must be locked.
+    """Remove the unfinished markers that kills have left in `root`, which must be locked.
 
     Raises:
         StoreError: one cannot be removed.
@@ -128,7 +127,7 @@ def _is_marked(root: Path) -> bool:
 
 
 def _is_leftover(root: Path, name: str) -> bool:
-    """Tell whether ``name`` says nothing of whose directory this is."""
+    """Tell whether `name` may lie in any directory, and so says nothing of its owner."""
     path = root / name
     if path.is_symlink():
         return False
@@ -153,7 +152,7 @@ def _is_run(run: Path) -> bool:
 
 
 def _is_manifest(path: Path) -> bool:
-    """Tell whether ``path`` is the manifest, in our very bytes, of the run and step that it lies in."""
+    """Tell whether `path` is the manifest, in our very bytes, of the run and step that it lies in."""
     try:
         if path.is_symlink() or not path.is_file():
             return False
@@ -204,7 +203,7 @@ def directory_named(value: str, *, by: str) -> Path:
         by: The setting, for the error.
 
     Raises:
-        StoreError: it is a relative path, an address (``s3://...``), or below the home of another user.
+        StoreError: it is a relative path, an address (`s3://...`), or below the home of another user.
     """
     if value.startswith("~") and value.partition("/")[0] != "~":
         raise _refusal(value, by, "The home of another user is not looked up: write its path out.")

@@ -1,8 +1,6 @@
 """The artifact store: what every step has published, and which of it is current.
 
-::
-
-    store.json                                        says that this directory is a store (``root.py``)
+    store.json                                        says that this directory is a store (`root.py`)
     runs/<run_id>/<step>/<files> ... manifest.json    run-isolated; the manifest is written last
     runs/<run_id>/<step>/private.json                 the machine and its paths; written before the manifest
     latest/<step>.json                                which manifest is current, with its SHA-256
@@ -11,22 +9,22 @@
     features/<key>/                                   what frozen models made of images; all of it can go
     tensorboard/<step>/<run_id>/                      learning curves to look at; nothing is read from there
     ledger/                                           every look at images that judge; never removed
-    champion/bundle.json                              which bundle won (``history/champion.py``)
+    champion/bundle.json                              which bundle won (`history/champion.py`)
 
-A step stages its files in its own directory, each by the protocol of ``atomic.py``, which also proves its
+A step stages its files in its own directory, each by the protocol of `atomic.py`, which also proves its
 digest. Publishing makes sure that the directory holds the files of the manifest and no others, then
 writes the manifest, then the two pointers. If a manifest exists, everything it names exists. A run
 publishes a step once: staging there again is refused.
 
 An input is resolved from a run by its id, or through the pointer; never as "the newest directory".
 
-While a step is staged, its process holds a lock on ``runs/<run_id>/.<step>.claim``, and from a run's first
-step until its end one on ``runs/.<run_id>.claim``; both die with it. So a directory without a manifest beside
-which a claim lies that nobody holds is what a kill has left, and ``sweep`` removes it. A directory with
-neither is a stranger's: it stays, and ``streetvision gc`` and ``verify`` name it.
-The locks are advisory and of this machine: the store belongs on a local disk.
+While a step is staged, its process holds a lock on `runs/<run_id>/.<step>.claim`, and from a run's first
+step until its end one on `runs/.<run_id>.claim`; both die with it. So a directory without a manifest beside
+which a claim lies that nobody holds is what a kill has left, and `sweep` removes it. A directory with
+neither is a stranger's: it stays, and `streetvision gc` and `verify` name it. The locks are advisory and of
+this machine: the store belongs on a local disk.
 
-Whatever is removed goes by ``claims.py``: what this store has made, and nothing through a link. What cannot
+Whatever is removed goes by `claims.py`: what this store has made, and nothing through a link. What cannot
 be removed is told, as an error or in the log.
 """
 
@@ -84,7 +82,7 @@ class ArtifactStore:
     """A directory of published artifacts. Any number of runs may use it at once.
 
     Raises:
-        StoreError: the directory is somebody else's: neither empty nor a store (``root.recognise``).
+        StoreError: the directory is somebody else's: neither empty nor a store (`root.recognise`).
     """
 
     def __init__(self, root: Path) -> None:
@@ -92,7 +90,7 @@ class ArtifactStore:
         recognise(self.root)
 
     def directory(self, run_id: str, step: str) -> Path:
-        """Return where ``step`` of ``run_id`` stages and publishes its files."""
+        """Return where `step` of `run_id` stages and publishes its files."""
         return (
             self.root
             / "runs"
@@ -101,9 +99,9 @@ class ArtifactStore:
         )
 
     def resume_directory(self, step: str, step_key: str) -> Path:
-        """Return where the computation of ``step`` with this key may keep how far it has come.
+        """Return where the computation of `step` with this key may keep how far it has come.
 
-        As of the directories of features and curves: the store is marked, for whoever asks will write there.
+        The store is marked, for whoever asks will write there; so it is for features and curves.
 
         Raises:
             StoreError: a link leads there, or the store cannot be written.
@@ -112,16 +110,16 @@ class ArtifactStore:
         return self._to_write(self.root / "resume" / names.check_segment(step, kind="step name") / name)
 
     def features_directory(self) -> Path:
-        """Return where features of images are kept, for all runs (``inference/feature_cache.py``)."""
+        """Return where features of images are kept, for all runs (`inference/feature_cache.py`)."""
         return self._to_write(self.root / "features")
 
     def tensorboard_directory(self, run_id: str, step: str) -> Path:
-        """Return where ``step`` of ``run_id`` writes its learning curve (``training/report.py``)."""
+        """Return where `step` of `run_id` writes its learning curve (`training/report.py`)."""
         name = names.check_segment(run_id, kind="run id")
         return self._to_write(self.root / "tensorboard" / names.check_segment(step, kind="step name") / name)
 
     def _to_write(self, directory: Path) -> Path:
-        """Return ``directory``, to which no link leads, when the store is marked."""
+        """Return `directory`, to which no link leads, when the store is marked."""
         if recognise(self.root) is not Root.MARKED:
             with self.exclusive():
                 pass
@@ -131,7 +129,7 @@ class ArtifactStore:
         return directory
 
     def stage(self, run_id: str, step: str) -> Path:
-        """Return the empty directory in which ``step`` of ``run_id`` stages its files.
+        """Return the empty directory in which `step` of `run_id` stages its files.
 
         What an earlier attempt of the same run left unpublished is removed, and with the first step of a
         run what any killed run has left.
@@ -155,7 +153,7 @@ class ArtifactStore:
         return directory
 
     def write(self, directory: Path, artifact: Artifact) -> dict[str, OutputFile]:
-        """Make every file of ``artifact`` durable in ``directory`` and return what now lies there.
+        """Make every file of `artifact` durable in `directory` and return what now lies there.
 
         Raises:
             IntegrityError: what lies on the disk is not what the artifact promised.
@@ -172,7 +170,7 @@ class ArtifactStore:
         return written
 
     def write_private(self, directory: Path, record: PrivateRecord) -> str:
-        """Make the side file of a manifest durable in ``directory`` and return its SHA-256 (hex).
+        """Make the side file of a manifest durable in `directory` and return its SHA-256 (hex).
 
         Raises:
             IntegrityError: what lies on the disk is not what was written.
@@ -185,16 +183,16 @@ class ArtifactStore:
         return bytes_digest(data)
 
     def take_over(self, directory: Path, *, step_key: str) -> PublishedArtifact | None:
-        """Fill ``directory`` with the content that was published under ``step_key``; None if none was.
+        """Fill `directory` with the content that was published under `step_key`; None if none was.
 
         The files become links to the published ones, and are verified where they are now. What lies below
-        ``lineage/`` belongs to the run that published it and is left out. The side file goes along.
+        `lineage/` belongs to the run that published it and is left out. The side file goes along.
 
         Returns:
             The artifact whose content it is.
 
         Raises:
-            IntegrityError: what was published is damaged; ``directory`` is empty again.
+            IntegrityError: what was published is damaged; `directory` is empty again.
             SchemaError: its pointer or manifest is not of this version, or is damaged.
             MissingArtifactError: it is gone, though its pointer is there.
             StoreError: the file system refused.
@@ -268,7 +266,7 @@ class ArtifactStore:
         return True
 
     def resolve(self, step: str, *, run_id: str | None = None) -> PublishedArtifact:
-        """Return what ``step`` published in ``run_id``, or what its pointer names as current.
+        """Return what `step` published in `run_id`, or what its pointer names as current.
 
         Raises:
             MissingArtifactError: there is nothing published.
@@ -289,7 +287,7 @@ class ArtifactStore:
             ) from error
 
     def input_of(self, published: PublishedArtifact, name: str) -> PublishedArtifact:
-        """Return the very artifact ``name`` that ``published`` was made from, current or not.
+        """Return the very artifact `name` that `published` was made from, current or not.
 
         Raises:
             MissingArtifactError: it was made from no such artifact, or that is gone.
@@ -306,7 +304,7 @@ class ArtifactStore:
         return read_artifact(self.directory(given.run_id, name), manifest_sha256=given.manifest_sha256)
 
     def find_run(self, dagster_run_id: str, step: str) -> str | None:
-        """Return the store's run id of ``step`` in a Dagster run, or None if it published none here."""
+        """Return the store's run id of `step` in a Dagster run, or None if it published none here."""
         pattern = f"*-{names.check_segment(dagster_run_id[:8], kind='run id')}/{step}/{names.MANIFEST_NAME}"
         for manifest in sorted((self.root / "runs").glob(pattern)):
             if read_artifact(manifest.parent).manifest.dagster_run_id == dagster_run_id:
@@ -348,7 +346,7 @@ class ArtifactStore:
                 sweep_partials(self.root / name, root=self.root)
 
     def _sweep_or_tell(self) -> None:
-        """Sweep; what cannot be cleared away costs room, and never a run."""
+        """Sweep; log what cannot be removed, which costs room but never a run."""
         try:
             self.sweep()
         except (OSError, StoreError) as error:
@@ -457,10 +455,10 @@ def _refuse_stranger(directory: Path) -> None:
 def _directories(directory: Path) -> list[Path]:
     """Return the directories in a directory, which a collection may remove meanwhile; a link is none."""
     try:
-        found = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+        paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
         return []
-    return [path for path in found if path.is_dir() and not path.is_symlink()]
+    return [path for path in paths if path.is_dir() and not path.is_symlink()]
 
 
 def _check_complete(directory: Path, manifest: StepManifest) -> None:
@@ -473,11 +471,11 @@ def _check_complete(directory: Path, manifest: StepManifest) -> None:
     listed = expected_names(manifest)
     if manifest.private_sha256 is not None:
         _check_private(directory / names.PRIVATE_NAME, manifest)
-    found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
-    if found - listed:
+    present = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
+    if present - listed:
         raise StoreError(
             "only files that the manifest lists",
-            f"also {', '.join(sorted(found - listed)[:5])}",
+            f"also {', '.join(sorted(present - listed)[:5])}",
             directory,
             "Whatever wrote them must hand them over as part of the artifact.",
         )
@@ -497,7 +495,7 @@ def _write(path: Path, data: bytes) -> int:
 
 
 def default_store() -> Path:
-    """Return the store's directory: ``STREETVISION_STORE``, or ``$DAGSTER_HOME/artifacts``.
+    """Return the store's directory: `STREETVISION_STORE`, or `$DAGSTER_HOME/artifacts`.
 
     Raises:
         StoreError: neither variable is set, or the one that is names no directory.

@@ -1,14 +1,14 @@
 """The calls to the operating system that writing and reading need, and the differences between systems.
 
 This is the one module that knows what only some systems have. Everything else goes through it, and
-``tests/contract/test_portable.py`` runs the rest of the package without those names.
+`tests/contract/test_portable.py` runs the rest of the package without those names.
 
 Linux: a directory is held open, and names in it are reached through its descriptor. Links are never
 followed, not even one that takes the place of a directory while that is being removed
-(``shutil.rmtree.avoids_symlink_attacks``). ``fsync`` flushes files and directories.
+(`shutil.rmtree.avoids_symlink_attacks`). `fsync` flushes files and directories.
 
-macOS: the same, but ``fsync`` leaves the bytes in the cache of the disk there. ``F_FULLFSYNC`` is asked
-for first, and ``fsync`` where the file system does not know it. Tested with a stand-in for ``fcntl``,
+macOS: the same, but `fsync` leaves the bytes in the cache of the disk there. `F_FULLFSYNC` is asked
+for first, and `fsync` where the file system does not know it. Tested with a stand-in for `fcntl`,
 never on a Mac.
 
 Windows: plain paths. A link is looked for before something is removed; one that is put in place after the
@@ -20,7 +20,7 @@ one meanwhile. Tested on Linux, never on Windows.
 
 A system without descriptors of directories is treated as Windows is.
 
-Python's ``tempfile`` decides where temporary files lie (TMPDIR); `room_for` reports a full disk there.
+Python's `tempfile` decides where temporary files lie (TMPDIR); `room_for` reports a full disk there.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class NotRegularFileError(OSError):
 
 
 class Directory:
-    """A directory that is held open. Each ``name`` is an entry of it; every method may raise OSError."""
+    """A directory that is held open. Each `name` is an entry of it; every method may raise OSError."""
 
     def __init__(self, path: Path, system: System, *, parent: Directory | None = None) -> None:
         self._path, self._system, self._parent = path, system, parent
@@ -122,20 +122,20 @@ class Directory:
         return os.stat(self._reach(name), dir_fd=self._descriptor, follow_symlinks=False)
 
     def open_directory_in(self, name: str) -> int:
-        """Return a descriptor of the directory ``name``, which is no link; Windows has none."""
+        """Return a descriptor of the directory `name`, which is no link; Windows has none."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         return os.open(name, flags, dir_fd=self._descriptor)
 
     @contextlib.contextmanager
     def descend(self, name: str) -> Iterator[Directory]:
-        """Open the directory ``name``, which is no link, for the block."""
+        """Open the directory `name`, which is no link, for the block."""
         if not stat.S_ISDIR(self.status(name).st_mode) or is_link(self.status(name)):
             raise NotRegularFileError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
         with _closing(Directory(self._path / name, self._system, parent=self)) as directory:
             yield directory
 
     def open_to_read(self, name: str) -> BinaryIO:
-        """Open the regular file ``name``, which is no link, for reading.
+        """Open the regular file `name`, which is no link, for reading.
 
         Raises:
             NotRegularFileError: it is something else.
@@ -168,7 +168,7 @@ class Directory:
         return same and (self._parent is None or self._parent.is_unmoved())
 
     def link_target(self, name: str) -> Path:
-        """Return what the link ``name`` says that it leads to."""
+        """Return what the link `name` says that it leads to."""
         return Path(os.readlink(self._reach(name), dir_fd=self._descriptor))
 
     def create(self, name: str) -> int:
@@ -198,11 +198,11 @@ class Directory:
         self._system.flush(descriptor)
 
     def link(self, source: Path, name: str) -> None:
-        """Make ``name``, which must not exist, another name of the file ``source``."""
+        """Make `name`, which must not exist, another name of the file `source`."""
         os.link(source, self._reach(name), dst_dir_fd=self._descriptor)
 
     def replace(self, name: str, target: str) -> None:
-        """Rename the file to ``target``, in one step for every reader, and see that it has happened."""
+        """Rename the file to `target`, in one step for every reader, and see that it has happened."""
         at = self._descriptor
         os.replace(self._reach(name), self._reach(target), src_dir_fd=at, dst_dir_fd=at)
         with contextlib.suppress(FileNotFoundError):
@@ -216,7 +216,7 @@ class Directory:
     def remove_all(self, name: str) -> None:
         """Remove a file, or a directory with all that lies in it; a link in there goes, not what it names.
 
-        ``name`` itself must not be a link. What others remove meanwhile is no error.
+        `name` itself must not be a link. What others remove meanwhile is no error.
         """
         while (status := self._status_if_there(name)) is not None:
             try:
@@ -257,7 +257,7 @@ class Directory:
 
 @contextlib.contextmanager
 def open_directory(path: Path) -> Iterator[Directory]:
-    """Open the existing directory ``path`` for the block.
+    """Open the existing directory `path` for the block.
 
     Raises:
         OSError: there is no such directory, or it may not be read.
@@ -275,12 +275,12 @@ def _closing(directory: Directory) -> Iterator[Directory]:
 
 
 def is_link(status: os.stat_result) -> bool:
-    """Tell from its ``lstat`` whether an entry is a link, or on Windows a junction."""
+    """Tell from its `lstat` whether an entry is a link, or on Windows a junction."""
     return stat.S_ISLNK(status.st_mode) or bool(getattr(status, "st_reparse_tag", 0) & _NAME_SURROGATE)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open the regular file that ``path`` leads to, links followed; never wait for a pipe.
+    """Open the regular file that `path` leads to, links followed; never wait for a pipe.
 
     Raises:
         NotRegularFileError: it is a directory, a pipe or a device.
@@ -297,7 +297,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def open_to_go_on(path: Path) -> BinaryIO:
-    """Open the regular file that ``path`` leads to for reading and writing; make it where there is none.
+    """Open the regular file that `path` leads to for reading and writing; make it where there is none.
 
     Raises:
         NotRegularFileError: it is a directory, a pipe or a device.
@@ -331,7 +331,7 @@ class RandomReader:
         self._descriptor, self._lock = descriptor, Lock()
 
     def read(self, size: int, start: int) -> bytes:
-        """Return up to ``size`` bytes from the place ``start``; fewer at the end of the file."""
+        """Return up to `size` bytes from the place `start`; fewer at the end of the file."""
         if hasattr(os, "pread"):
             return os.pread(self._descriptor, size, start)
         with self._lock:
@@ -351,7 +351,7 @@ def room_for(content: str) -> Iterator[None]:
     """Turn an error of the disk during the block, which writes temporary files, into one for a person.
 
     Raises:
-        StoreError: the disk refused; the text names ``content`` and the folder.
+        StoreError: the disk refused; the text names `content` and the folder.
     """
     try:
         yield
@@ -366,7 +366,7 @@ def room_for(content: str) -> Iterator[None]:
 
 @contextmanager
 def temporary_directory(content: str) -> Iterator[Path]:
-    """Make a directory for ``content`` that goes with the block.
+    """Make a directory for `content` that goes with the block.
 
     Raises:
         StoreError: it cannot be made.

@@ -126,7 +126,7 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int]:
     try:
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers = (*shape, begin, end)
-        sound = len(shape) <= _MOST_DIMENSIONS and all(type(one) is int and one >= 0 for one in numbers)
+        sound = len(shape) <= _MOST_DIMENSIONS and all(type(size) is int and size >= 0 for size in numbers)
         sound = sound and math.prod(max(1, length) for length in shape) <= _MOST_ELEMENTS
         if sound and end - begin == math.prod(shape) * _item_bytes(code):
             return _NAMES[code], shape, end

@@ -1,15 +1,14 @@
 """Each format as a durable file: JSON, tensors, checkpoints. Each returns the file's SHA-256.
 
-Weights and whole training checkpoints as one durable file, in the format that its ending names.
-
-``.safetensors`` holds tensors by name and nothing else. ``.pth``, ``.pt`` and ``.ckpt`` are torch's archive,
-which holds nested plain values as well, as Lightning saves a training. Such an archive is a pickle, and who
-reads it safely (``torch.load(path, weights_only=True)``) is given tensors and plain values alone. So what
-could not be read that way is refused by its name, and the written file is opened that way before it is
-renamed onto its target: a checkpoint that nobody can load never replaces one that somebody can.
+Weights and whole training checkpoints are one file, in the format that its ending names. `.safetensors` holds
+tensors by name and nothing else. `.pth`, `.pt` and `.ckpt` are torch's archive, which holds nested plain
+values as well, as Lightning saves a training. Such an archive is a pickle, and who reads it safely
+(`torch.load(path, weights_only=True)`) is given tensors and plain values alone. So what could not be read
+that way is refused by its name, and the written file is opened that way before it is renamed onto its target:
+a checkpoint that nobody can load never replaces one that somebody can.
 
 Neither format takes a second copy in memory: both hand out the tensors' own memory, which is hashed while it
-is written. torch's writer of archives never goes back in its file, so the stream needs no ``seek``.
+is written. torch's writer of archives never goes back in its file, so the stream needs no `seek`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray)
 
 
 def write_torch_archive(path: Path, state: Any) -> str:
-    """Write what ``torch.load(path, weights_only=True)`` gives back; return the file's SHA-256 (hex).
+    """Write what `torch.load(path, weights_only=True)` gives back; return the file's SHA-256 (hex).
 
     A tensor that is a view is written with the whole memory that it views, once for all its views.
 
@@ -125,7 +124,7 @@ def _foreign_values(state: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_made_again(value: Any) -> bool:
-    """Tell whether torch's safe reader makes a value without parts, as no subclass of a tensor is."""
+    """Tell whether torch's safe reader makes a value without parts; it makes no subclass of a tensor."""
     import torch
 
     tensors = (torch.Tensor, torch.nn.Parameter)
@@ -160,7 +159,7 @@ def _obstacles(state: Any, metadata: Any) -> Iterator[str]:
     for name, value in state.items():
         yield _tensor_obstacle(name, value)
     for key, text in metadata.items():
-        wrong = next((one for one in (key, text) if not is_text(one)), None)
+        wrong = next((part for part in (key, text) if not is_text(part)), None)
         yield "" if wrong is None else f"{wrong!r}, a {_kind(wrong)}, in the metadata at {key!r}"
 
 
@@ -184,7 +183,7 @@ def _kind(value: Any) -> str:
 
 
 def write_json_atomic(path: Path, data: object) -> str:
-    """Write ``data`` as canonical JSON durably and return the SHA-256 (hex) of the file.
+    """Write `data` as canonical JSON durably and return the SHA-256 (hex) of the file.
 
     Raises:
         ConfigError: a value that JSON cannot hold, named by its keys. The old file stays.
@@ -204,14 +203,14 @@ def write_json_atomic(path: Path, data: object) -> str:
 
 
 def write_checkpoint_atomic(path: Path, state_dict: Any, *, metadata: Mapping[str, str] | None = None) -> str:
-    """Write weights, or a whole training checkpoint, durably in the format that the ending of ``path`` names.
+    """Write weights, or a whole training checkpoint, durably in the format that the ending of `path` names.
 
-    Under ``.safetensors`` it is safetensors; under ``.pth``, ``.pt`` or ``.ckpt`` it is what
-    ``torch.load(path, weights_only=True)`` reads. Neither takes a second copy in memory.
+    Under `.safetensors` it is safetensors; under `.pth`, `.pt` or `.ckpt` it is what `torch.load(path,
+    weights_only=True)` reads. Neither takes a second copy in memory.
 
     Args:
         path: The file to write.
-        state_dict: A ``torch.nn.Module``, a mapping from names to tensors on any device, or, under the
+        state_dict: A `torch.nn.Module`, a mapping from names to tensors on any device, or, under the
             endings of torch, a nested training checkpoint as Lightning makes it.
         metadata: Text that goes into the header of safetensors.
 

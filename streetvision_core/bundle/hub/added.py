@@ -1,13 +1,13 @@
 """The entries that a hub adds beside the files of a bundle, and the links in its client's cache.
 
-``.gitattributes``     git's own, in every repository of the hub
-``.git/``              what a clone is made of
-``.cache/huggingface/``    the notes of the hub's client on what it downloaded into this folder
+`.gitattributes`         git's own, in every repository of the hub
+`.git/`                  what a clone is made of
+`.cache/huggingface/`    the notes of the hub's client on what it downloaded into this folder
 
-They stand at the top of the folder, are never read and count for nothing. Links are files nowhere but in the
-client's cache, ``models--OWNER--NAME/snapshots/COMMIT/FILE -> ../../blobs/ETAG``: exactly that form leads to
-the regular file of that name in ``blobs``, which is opened there without following a link, and is hashed as
-any other. It is the same file that the system finds, because every step before it is known to be no link.
+They stand at the top of the folder, are never read and count for nothing. Links count as files only in the
+client's cache, and only in the form `models--OWNER--NAME/snapshots/COMMIT/FILE -> ../../blobs/ETAG`. The
+regular file of that name in `blobs` is opened there without following a link, and hashed as any other. It is
+the file that the system would open, because no directory on the way to it is a link.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Additions:
 
 
 def hub_additions(directory: Directory, *, folder: Path) -> Additions:
-    """Return what a hub added to the bundle in ``folder``, which ``directory`` is."""
+    """Return what a hub added to the bundle in `folder`, which `directory` is."""
     names = directory.names()
     linked = MANIFEST_NAME in names and blob_of(directory, MANIFEST_NAME, folder=folder) is not None
     return Additions(frozenset(name for name in names if _is_added(directory, name, folder=folder)), linked)
@@ -66,7 +66,7 @@ def _is_added(directory: Directory, name: str, *, folder: Path) -> bool:
 
 
 def blob_of(directory: Directory, full: str, *, folder: Path) -> str | None:
-    """Return the name in ``blobs`` that a file of a snapshot is a link to; None where it is no such link.
+    """Return the name in `blobs` that a file of a snapshot is a link to; None where it is no such link.
 
     Args:
         directory: The one that the entry lies in.

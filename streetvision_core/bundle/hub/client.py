@@ -1,7 +1,7 @@
 """The client of the hub, and its errors as one paragraph each.
 
-Where the hub is, and the token for it, the client finds as always: HF_ENDPOINT, HF_TOKEN, or what
-``hf auth login`` keeps. Neither is a setting here, so no command line, configuration or log holds a token.
+The client finds the hub and the token for it as always: by HF_ENDPOINT, HF_TOKEN, or what `hf auth login`
+keeps. Neither is a setting here, so no command line, configuration or log holds a token.
 """
 
 from __future__ import annotations

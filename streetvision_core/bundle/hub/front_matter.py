@@ -49,7 +49,7 @@ HubId = Annotated[str, StringConstraints(pattern=f"^{HUB_ID}$", max_length=LONGE
 
 
 class Metric(Record):
-    """A figure; ``args`` is the place that the hub leaves for what belongs to it."""
+    """A figure; its interval lies in `args`, which the hub leaves to the author."""
 
     type: Slug
     value: FiniteFloat
@@ -81,7 +81,7 @@ class IndexedModel(Record):
 
 
 class FrontMatter(Record):
-    """The front matter of a README.md; ``license_name`` and ``license_link`` stand beside "other"."""
+    """The front matter of a README.md; `license_name` and `license_link` stand beside "other"."""
 
     license: Literal[*LICENCES, "other"]  # type: ignore[valid-type]  # the list above is the one list
     license_name: LicenceName | None = None
@@ -129,7 +129,8 @@ def _spelled(matter: FrontMatter) -> str:
 def front_matter_problems(readme: bytes, *, licence: str, tested: PolicyReport | None) -> Iterator[str]:
     """Hold the front matter of a README.md against the card's licence and the report of its policy.
 
-    An older README.md has none. One that another program could read otherwise is told, and not compared.
+    An older README.md has none. Front matter that another program could read otherwise is reported, and not
+    compared.
     """
     if not (text := _matter_of(readme)):
         return
@@ -140,7 +141,7 @@ def front_matter_problems(readme: bytes, *, licence: str, tested: PolicyReport |
     stated = _licence(licence)
     if (matter.license, matter.license_name) != (stated["license"], stated.get("license_name")):
         yield f"README.md is filed under the licence {matter.license}, and model_card.json has {licence!r}"
-    given = {one.type: one for one in _metrics(tested)} if tested and tested.intervals else {}
+    given = {metric.type: metric for metric in _metrics(tested)} if tested and tested.intervals else {}
     results = [result for model in matter.model_index or () for result in model.results]
     for shown in (metric for result in results for metric in result.metrics):
         if shown.type not in given:
@@ -158,7 +159,7 @@ def _matter_of(readme: bytes) -> str:
 def _read(text: str) -> FrontMatter | None:
     """Return the record that a front matter spells; None where it spells none.
 
-    YAML that is long, refers to itself or nests deeply costs much to read, so that it is looked at before.
+    Long, deeply nested or self-referring YAML costs much to read, so it is refused before it is read.
     """
     import yaml
 
@@ -176,7 +177,7 @@ def _read(text: str) -> FrontMatter | None:
 
 
 def _same(shown: Metric, given: Metric) -> bool:
-    intervals = [one.args.model_dump() for one in (shown, given) if one.args]
+    intervals = [metric.args.model_dump() for metric in (shown, given) if metric.args]
     same = shown.name == given.name and same_numbers(shown.value, given.value)
     return same and (len(intervals) < 2 or same_numbers(*intervals))
 
@@ -215,7 +216,7 @@ def _data_set(report: Report) -> str:
 
 
 def _metrics(tested: PolicyReport) -> tuple[Metric, ...]:
-    coverage, known = tested.coverage, [one.name for one in METRICS if one.name in tested.metrics]
+    coverage, known = tested.coverage, [metric.name for metric in METRICS if metric.name in tested.metrics]
     figures = [
         (*_NAMED.get(name, (name, name.capitalize())), tested.metrics[name], tested.interval(name))
         for name in known

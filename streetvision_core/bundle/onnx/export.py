@@ -48,8 +48,8 @@ def export_onnx(
 def write_onnx(bundle: Bundle, path: Path) -> str:
     """Write a bundle's `model.onnx` to a path, durably; return what it was proved on, in words.
 
-    It is the one that the bundle ships, which answers the golden images before where ONNX Runtime is here.
-    Where it ships none, it is made, and proved on the golden images: those of val_test are not at hand.
+    A file that the bundle ships is written as it is; where ONNX Runtime is installed, it answers the golden
+    images first. Otherwise one is made and proved on the golden images, as those of val_test are not at hand.
 
     Raises:
         ConfigError: the extra `onnx` is not installed.
@@ -75,7 +75,7 @@ def write_onnx(bundle: Bundle, path: Path) -> str:
 
 
 def _run(bundle: Bundle, predictor: Predictor) -> str:
-    """Answer the golden images by the file that a bundle ships, if that can be, and tell it."""
+    """Answer the golden images by the file that a bundle ships, if possible; return the outcome in words."""
     if prove_shipped(bundle, predictor):
         return "answers the golden images alike here"
     missing = "onnxruntime is not installed" if bundle.expected.pictures else "there are no golden images"

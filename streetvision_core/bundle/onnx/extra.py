@@ -16,7 +16,7 @@ def has_runtime() -> bool:
 
 
 def require_extra() -> None:
-    """Refuse to begin where the packages are missing that make an ONNX file and prove it.
+    """Refuse to begin without the packages that make an ONNX file and prove it.
 
     Raises:
         ConfigError: they are not installed.
@@ -31,5 +31,5 @@ def require_extra() -> None:
 
 
 def made_with() -> dict[str, str]:
-    """Return the versions of what makes a file and proves it."""
+    """Return the versions of the packages that make a file and prove it."""
     return {name: version(name) for name in (*NEEDED, "torch")}

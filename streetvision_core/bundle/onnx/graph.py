@@ -1,8 +1,8 @@
 """The network of `model.onnx`: pixels of whole images or of views go in, and answers come out.
 
 Normalisation, the views' pooling and the policy's margins are part of it; temperature and threshold are in
-the weights. Nothing of where and when it was exported stays in the file: torch writes paths of source code
-into every node, which are removed.
+the weights. The file does not tell where and when it was exported: torch writes paths of source code into
+every node, and these are removed.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _network(predictor: Predictor, answers: spec.Answers | None) -> torch.nn.Mod
     views = transform.views
 
     class Network(torch.nn.Module):
-        """The body gives what the classifier takes, which the attention of views looks at as well."""
+        """A network in two parts: the body gives the features, which the rest takes."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -113,7 +113,7 @@ def _network(predictor: Predictor, answers: spec.Answers | None) -> torch.nn.Mod
 
 
 def _pool(logits: torch.Tensor, features: torch.Tensor, views: Views | None) -> torch.Tensor:
-    """Return `pool_logits`; the largest are told by counting, because ONNX has no stable sorting."""
+    """Return `pool_logits`; the largest are found by counting, because ONNX has no stable sort."""
     import torch
 
     from streetvision_core.models.pooling import pool_logits

@@ -74,9 +74,9 @@ def prove(data: bytes, predictor: Predictor, images: Iterable[Image]) -> Parity:
 
 
 def prove_shipped(bundle: Bundle, predictor: Predictor) -> bool:
-    """Compare the `model.onnx` of a bundle with its predictor on the golden images, where that can be.
+    """Compare the `model.onnx` of a bundle with its predictor on the golden images.
 
-    Returned is whether it was: not without a file, without golden images or without ONNX Runtime.
+    Return False where the file, golden images or ONNX Runtime are missing, so that nothing was compared.
 
     Raises:
         BundleError: they differ, as by `prove`.

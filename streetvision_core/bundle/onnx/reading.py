@@ -2,8 +2,8 @@
 
 An ONNX file is a message of Protocol Buffers: numbered fields, each with its length. Only those that are
 named below are looked at. A file that needs more than itself and ONNX's own operators is refused before a
-runtime sees it: weights in other files, operators of other domains, functions, and control flow, of which a
-few bytes ask for any amount of time.
+runtime sees it: weights in other files, operators of other domains, functions, and control flow, a few bytes
+of which can ask for any amount of time.
 
 Source: onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) and the encoding of
 Protocol Buffers (https://protobuf.dev/programming-guides/encoding).
@@ -71,7 +71,7 @@ def _refused(found: str, where: str) -> BundleError:
 
 
 class _Reader:
-    """Reads messages, and at most `_MOST_FIELDS` fields in all, since each may have but two bytes."""
+    """A reader of messages, of at most `_MOST_FIELDS` fields in all: a field may take only two bytes."""
 
     def __init__(self) -> None:
         self._left = _MOST_FIELDS

@@ -4,10 +4,10 @@ It stands in the file itself, as canonical JSON under `METADATA`, and in `onnx.j
 file computes what the predictor does. It follows from config.json, the policy and the weights alone, so a
 bundle whose specification says something else is refused. docs/bundle.md says how to carry it out.
 
-A policy that decides by logits alone decides by the margin, roadwork - none, and all of them rise with it:
-beyond one number above 0 images are answered roadwork, beyond another below 0 none, and between them they are
-deferred. These two numbers are the whole policy (`Answers`). A gate with a learned head also looks at
-features: of it there is no decision in the file.
+A policy that decides by logits alone decides by the margin, roadwork - none. From one number above 0 upwards
+an image is answered roadwork, from another below 0 downwards none, and between the two it is deferred. These
+two numbers are the whole policy (`Answers`). A gate with a learned head also looks at features, so the file
+holds no decision of it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Parity(Record):
 
 
 class OnnxRecord(Record):
-    """``onnx.json``: the specification, and the proof at export with the versions that it was made with."""
+    """`onnx.json`: the specification, and the proof at export with the versions that it was made with."""
 
     opset: int
     specification: Specification
@@ -149,7 +149,7 @@ def specify(config: Mapping[str, Any], policy: Policy, *, weights_sha256: str) -
 
 
 def _first(policy: Policy, answer: Decision, *, sign: int) -> float | None:
-    """Return the margin of this sign and of the smallest size, in float32, that is answered so.
+    """Return the float32 margin of this sign and of the smallest size that is answered so, if any is.
 
     Where margins grow the answer stays, so bisecting finds it; the bits of a positive float32 rise with it.
     """

@@ -1,7 +1,7 @@
-"""``lineage/provenance.json``: where a bundle comes from, in words that other tools read.
+"""`lineage/provenance.json`: where a bundle comes from, in words that other tools read.
 
 It is an in-toto Statement v1 with the SLSA provenance v1 predicate. Its subject are the files that the
-manifest of the bundle lists, but for itself. All else is taken from the manifests in ``lineage/``; the run is
+manifest of the bundle lists, but for itself. All else is taken from the manifests in `lineage/`; the run is
 that of the training. So it holds nothing that these do not tell, and whoever has them can write it again,
 byte for byte. Nobody has signed it: it says no more than they do, and is of SLSA's build level 1.
 
@@ -41,7 +41,7 @@ def provenance(digests: Mapping[str, str], lineage: Mapping[str, StepManifest]) 
 
     Args:
         digests: The SHA-256 (hex) of the files that the manifest of the bundle lists, by name.
-        lineage: The manifests in ``lineage/`` by step.
+        lineage: The manifests in `lineage/` by step.
     """
     steps, trained = [lineage[step] for step in sorted(lineage)], lineage[CHECKPOINT]
     build = {

@@ -1,9 +1,9 @@
-"""``model.sig``: the signature of a bundle, made and checked by OpenSSF's model-signing (extra ``sign``).
+"""`model.sig`: the signature of a bundle, made and checked by OpenSSF's model-signing (extra `sign`).
 
-It covers the name and the SHA-256 of every file of the bundle but itself, ``manifest.json`` and
-``private.json`` included. The manifest does not list it, so it can be made after the export, and be replaced.
-Whoever has model-signing alone can check it as well: ``model_signing verify key BUNDLE --signature
-BUNDLE/model.sig --public_key PUBLIC.pem``.
+It covers the name and the SHA-256 of every file of the bundle but itself, `manifest.json` and
+`private.json` included. The manifest does not list it, so it can be made after the export, and be replaced.
+Whoever has model-signing alone can check it as well: `model_signing verify key BUNDLE --signature
+BUNDLE/model.sig --public_key PUBLIC.pem`.
 
 It is checked against the digests of the very bytes that were read: model-signing never opens the bundle. The
 key has to come from somebody who is trusted, on another way than the bundle. What the signature says of its
@@ -39,7 +39,7 @@ _MAKE_KEYS = (
 
 @dataclass(frozen=True)
 class _Hashed:
-    """The part of model-signing's hashing configuration that it asks: the digests are known already."""
+    """The part of model-signing's hashing configuration that it calls; the digests are known already."""
 
     digests: Mapping[str, str]
 
@@ -160,7 +160,7 @@ def _of_other_files(signed: Mapping[str, str], digests: Mapping[str, str], where
 
 
 def _parse(signature: bytes, where: Path) -> tuple[str, dict[str, str]]:
-    """Return the SHA-256 of the key that a signature names, and the digests that it is of, both unproven."""
+    """Return what a signature claims, unproven: the SHA-256 of its key, and the digests that it covers."""
     try:
         bundle = parse_json(signature)
         claimed = bundle["verificationMaterial"]["publicKey"]["hint"]
