@@ -30,7 +30,7 @@ _PAPER, _EMPTY, _INK = "#FFFFFF", "#EEF0F3", "#1F2933"
 def overview_sheet(
     index: ImageIndex, reader: ImageReader, *, count: int = 24, columns: int = 8, tile: int = 96
 ) -> bytes:
-    """Return a JPEG of ``count`` images, half of each class where there are enough, framed by label.
+    """Return a JPEG of `count` images, half of each class where there are enough, framed by label.
 
     The choice looks random and is the same for the same images: it follows their digests. One image
     of a group is shown, so that a sequence of frames does not fill the sheet.

@@ -1,12 +1,12 @@
 """Four roles for the images: groups whole, near-duplicates together, both classes in each.
 
 1. Groups that share near-duplicate images (or a group) are united; a united group never crosses roles.
-2. Of many seeded draws of a role for each united group the best is taken (:mod:`streetvision_core.data.draws`
+2. Of many seeded draws of a role for each united group the best is taken (`streetvision_core.data.draws`
    says what is minimised): both classes in each role, shares and prevalence as configured, enough groups.
 
 The result depends on the images' names, groups, labels and hashes and on the configuration, not on the
 order of the index. The ratios are met as closely as the groups allow, which is not promised to be close:
-:mod:`streetvision_core.data.balance` tells what is not.
+`streetvision_core.data.balance` tells what is not.
 
 `splits_by_sha256.json` says the same of the images without their names, which may tell of people and places:
 an image is its SHA-256, a group the smallest SHA-256 in it. A redacted bundle ships it in place of

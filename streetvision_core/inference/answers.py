@@ -51,7 +51,7 @@ class JsonLines:
         return f"{for_json_text(json.dumps(row))}\n".encode()
 
     def decode(self, line: bytes) -> dict[str, Any]:
-        """Return what :meth:`encode` was given; ValueError for anything else."""
+        """Return what `encode` was given; ValueError for anything else."""
         row = json.loads(line)
         return row if isinstance(row, dict) else {}
 

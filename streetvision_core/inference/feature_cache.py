@@ -1,13 +1,13 @@
 """Features of images on disk, shared by all runs: each is computed once and proven when it is opened.
 
 A feature set holds what one computation (`FeatureKey`) gives for each image, by the SHA-256 of the
-image's bytes. It is the directory ``<features>/<SHA-256 of the key's canonical JSON>/``::
+image's bytes. It is the directory `<features>/<SHA-256 of the key's canonical JSON>/`::
 
     key.json                    the key, for people; its modification time says when it was used last
     <SHA-256 of the file>.npy   a shard: at most 4096 rows (image V32, value), NumPy's own format
     .<random>.claim             held by a process that has the set open
 
-Shards are written by the one write protocol (``io/atomic.py``) and never changed, so a shard is there whole
+Shards are written by the one write protocol (`io/atomic.py`) and never changed, so a shard is there whole
 or not at all, and two runs that fill a set at once write different files. Of two rows for one image that
 in the shard whose name sorts first counts; the same computation gave both.
 
@@ -20,7 +20,7 @@ In memory are 44 bytes an image that was asked for; the values stay on the disk 
 are read and not mapped, though `np.load(path, mmap_mode="r")` maps a shard: each mapping costs a file
 descriptor for as long as it lasts, and every page that was touched counts as memory of the process.
 
-Not promised: that a set outlives a collection (``streetvision gc``) when nobody has it open, and protection
+Not promised: that a set outlives a collection (`streetvision gc`) when nobody has it open, and protection
 from someone who can write to the store and forges the name too.
 """
 

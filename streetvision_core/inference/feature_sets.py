@@ -1,10 +1,10 @@
 """The directory of feature sets, as everybody sees it who opens, measures or removes one.
 
-Who has a set open holds a claim on a name of its own in the set's directory (``claims.py``); it dies with
-the process. Claims are made, and sets removed, under the lock on ``features/.lock``: so nobody takes up what
-is being removed. When a set was used last is the modification time of its ``key.json``.
+Who has a set open holds a claim on a name of its own in the set's directory (`claims.py`); it dies with
+the process. Claims are made, and sets removed, under the lock on `features/.lock`: so nobody takes up what
+is being removed. When a set was used last is the modification time of its `key.json`.
 
-What the shards hold is the business of ``inference/feature_cache.py``.
+What the shards hold is the business of `inference/feature_cache.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHARD_NAME = re.compile(r"[0-9a-f]{64}\.npy")
 
 
 def claim_features(directory: Path, key: bytes) -> Path:
-    """Claim a set, make its directory and its ``key.json``, and note that it was used now.
+    """Claim a set, make its directory and its `key.json`, and note that it was used now.
 
     What killed processes have left is cleared away, where nobody else has the set open.
 
