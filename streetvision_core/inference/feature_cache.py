@@ -280,11 +280,11 @@ def _verified(path: Path, dtype: np.dtype[np.void]) -> tuple[_Shard, npt.NDArray
     try:
         if np.lib.format.read_magic(head) != (1, 0):
             raise _NotAShard("it is not of format 1.0")
-        shape, _, found = np.lib.format.read_array_header_1_0(head)
+        shape, _, row_type = np.lib.format.read_array_header_1_0(head)
     except ValueError as error:
         raise _NotAShard(f"no NumPy array: {error}") from error
-    if found != dtype or len(shape) != 1 or head.tell() + shape[0] * dtype.itemsize != len(data):
-        raise _NotAShard(f"it holds {found} {shape} instead of rows of {dtype}")
+    if row_type != dtype or len(shape) != 1 or head.tell() + shape[0] * dtype.itemsize != len(data):
+        raise _NotAShard(f"it holds {row_type} {shape} instead of rows of {dtype}")
     rows = np.frombuffer(data, dtype, offset=head.tell())
     return _Shard(path, signature, head.tell()), np.ascontiguousarray(rows["picture"]).view("S32")
 

@@ -267,8 +267,9 @@ def only_features(seen: list[torch.Tensor], *, passes: int = 1) -> torch.Tensor:
     Raises:
         ConfigError: the layer was not called once a pass, or takes something else than [N, D].
     """
-    if len(seen) != passes or any(one.ndim != 2 for one in seen):
-        raise _no_features(" and ".join(str(list(one.shape)) for one in seen) or "one that is not called")
+    shapes = [list(tensor.shape) for tensor in seen]
+    if len(seen) != passes or any(len(shape) != 2 for shape in shapes):
+        raise _no_features(" and ".join(map(str, shapes)) or "one that is not called")
     return torch.cat(seen).float()
 
 

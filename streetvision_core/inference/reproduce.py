@@ -63,17 +63,17 @@ def differing(
     policy: Policy, recorded: Sequence[Recorded], measured: Measured, *, tolerance: float
 ) -> Iterator[str]:
     """Hold the records of images against what was measured of them; one sentence for each that differs."""
-    was = np.array([one.logits for one in recorded])
+    was = np.array([record.logits for record in recorded])
     close = np.abs(measured.logits - was) <= tolerance * _scale(was)[:, None]
     decided = policy.decide(measured.logits, measured.extras)
     possible = _possible(policy, measured, tolerance=tolerance)
-    for one, near, now, logits, allowed in zip(
+    for record, near, now, logits, allowed in zip(
         recorded, close.all(axis=1).tolist(), decided, measured.logits.tolist(), possible, strict=True
     ):
-        if not (near and one.decision in allowed):
+        if not (near and record.decision in allowed):
             yield (
-                f"{one.name} was decided {one.decision} with logits ({one.logits[0]:.4f},"
-                f" {one.logits[1]:.4f}), and is now decided {now} with ({logits[0]:.4f}, {logits[1]:.4f})"
+                f"{record.name} was decided {record.decision} with logits ({record.logits[0]:.4f},"
+                f" {record.logits[1]:.4f}), and is now decided {now} with ({logits[0]:.4f}, {logits[1]:.4f})"
             )
 
 

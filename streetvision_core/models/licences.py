@@ -206,5 +206,5 @@ def _text(name: str, config: BackboneConfig) -> str:
     return text
 
 
-def _same(one: str, other: str) -> bool:
-    return one.lower() == other.lower()
+def _same(licence: str, other: str) -> bool:
+    return licence.lower() == other.lower()

@@ -213,7 +213,7 @@ class ViewsGain:
 
 def compare_views(
     model: Any,
-    said: Logits,
+    val_select: Logits,
     validation: EvaluationBatches,
     *,
     transform: Preprocessing,
@@ -223,8 +223,8 @@ def compare_views(
 
     Args:
         model: The classifier.
-        said: What it says of val_select with these views.
-        validation: The images of val_select, in the order of `said`.
+        val_select: Its logits of val_select with these views.
+        validation: The images of val_select, in the order of `val_select`.
         transform: A preprocessing of many views.
         device: Where the model runs.
     """
@@ -233,8 +233,8 @@ def compare_views(
     whole = predict_pixels(model, firsts, transform.whole, device=device)
     return ViewsGain(
         views=transform.views.count,
-        mcc=compute_mcc(said.labels, said.logits[:, 1] > said.logits[:, 0]),
-        mcc_whole=compute_mcc(said.labels, whole[:, 1] > whole[:, 0]),
+        mcc=compute_mcc(val_select.labels, val_select.logits[:, 1] > val_select.logits[:, 0]),
+        mcc_whole=compute_mcc(val_select.labels, whole[:, 1] > whole[:, 0]),
         pictures_per_second=_speed(model, validation, transform, device=device),
         pictures_per_second_whole=_speed(model, validation, transform.whole, device=device),
     )

@@ -131,10 +131,10 @@ def read_record(path: Path, *, training: str, surroundings: Mapping[str, str]) -
         content = parse_json(data)
     except ValueError as error:
         raise _damaged_record(path) from error
-    found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != SCHEMA_VERSION:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
         expected = f"a saved training of schema version {SCHEMA_VERSION}"
-        raise SchemaError(expected, f"version {found}", path, _START_OVER)
+        raise SchemaError(expected, f"version {version}", path, _START_OVER)
     try:
         record = SavedRecord.model_validate(content)
     except pydantic.ValidationError as error:

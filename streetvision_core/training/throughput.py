@@ -148,7 +148,7 @@ def peak_memory_mb() -> float:
 def _private_bytes(pid: int | None) -> int:
     """Return the bytes that only this process has; 0 where it has ended or the system does not tell."""
     try:
-        said = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
-    return sum(int(kib) * KIB for kib in re.findall(r"^Private_\w+:\s+(\d+) kB", said, re.MULTILINE))
+    return sum(int(kib) * KIB for kib in re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.MULTILINE))

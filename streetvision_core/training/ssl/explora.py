@@ -222,8 +222,8 @@ def probe_decisions(
     probe = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=_PROBE_ITERATIONS)
     )
-    said = probe.fit(features.astype(np.float64), labels).predict(others.astype(np.float64))
-    return ["roadwork" if one else "none" for one in said]
+    predicted = probe.fit(features.astype(np.float64), labels).predict(others.astype(np.float64))
+    return ["roadwork" if label else "none" for label in predicted]
 
 
 def _build(backbone: Backbone) -> Any:
