@@ -199,8 +199,8 @@ class UngroupedFrames:
     `images` of all `of` images have no group, and `example` are the first of them. `alike` of `neighbours` in
     the order of the counted file names are closer to each other than to an image far away in that order; both
     are 0 where the images do not show it. `series` is how many beginnings of names there are before the
-    number, `columns` are attributes named like a group, `places` the
-    Parquet files and joined sources of which no image has a group while others have.
+    number, `columns` are attributes named like a group, `places` the Parquet files and joined sources of
+    which no image has a group while others have.
     """
 
     images: int

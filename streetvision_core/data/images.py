@@ -106,7 +106,7 @@ class IndexedImages:
 def index_images(
     config: ImagesConfig, *, directory: Path, previous: PublishedArtifact | None = None
 ) -> IndexedImages:
-    """Index the configured source; draw the demo images into `directory` first when they are it.
+    """Index the configured source; the images of the demo are first drawn into `directory`.
 
     Args:
         config: The source.

@@ -38,7 +38,7 @@ def verify_splits(index: ImageIndex, splits: Splits) -> list[str]:
 
 
 def verify_renamed(published: PublishedArtifact, index: ImageIndex) -> list[str]:
-    """Return whether the splits by SHA-256 say other than those by name; older splits have none."""
+    """Return where the splits by SHA-256 differ from those by name; older splits have none."""
     if BY_SHA256 not in published.manifest.output_artifacts:
         return []
     expected = renamed(

@@ -1,9 +1,9 @@
 """Features of images through the cache, and the logits they give: what is there is read, the rest computed.
 
 An image that lacks its features is read, proven by its SHA-256 and decoded; two threads do so ahead of the
-model, at most `AHEAD` crops are waiting. The model sees batches
-of the one size of every prediction, so an image's features do not depend on which others are missing: a
-cold, a warm and a half-filled cache give the same numbers, bit for bit on the CPU.
+model, at most `AHEAD` crops are waiting. The model sees batches of the one size of every prediction, so an
+image's features do not depend on which others are missing: a cold, a warm and a half-filled cache give the
+same numbers, bit for bit on the CPU.
 
 What is computed is published every `feature_cache.SHARD_ROWS` images, every minute, and when the
 computation ends, also by an error: the next run goes on from there.

@@ -8,8 +8,8 @@ image's bytes. It is the directory `<features>/<SHA-256 of the key's canonical J
     .<random>.claim             held by a process that has the set open
 
 Shards are written by the one write protocol (`io/atomic.py`) and never changed, so a shard is there whole
-or not at all, and two runs that fill a set at once write different files. Of two rows for one image that
-in the shard whose name sorts first counts; the same computation gave both.
+or not at all, and two runs that fill a set at once write different files. Of two rows for one image
+the one in the shard whose name sorts first counts; the same computation gave both.
 
 A shard's name proves its content: it is hashed once when a set is opened, and read later only while it is
 still that file. A shard that is not what its name says, or not of this key, is removed with a notice, and
@@ -178,7 +178,7 @@ class FeatureSet:
                     self._adopt(*opened)
 
     def _verify(self, path: Path) -> tuple[_Shard, npt.NDArray[np.bytes_]] | _NotAShard | None:
-        """Return the shard, what is wrong with it, or None where it is gone."""
+        """Return the shard, or the fault that it has, or None where it is gone."""
         try:
             return _verified(path, self._row_dtype)
         except FileNotFoundError:

@@ -63,8 +63,8 @@ def classify_features(
 ) -> npt.NDArray[np.float32]:
     """Return the logits [..., 2] that the classifier layer makes of features float32 [..., D].
 
-    In batches of the size of every prediction, the last one filled up and cut: so they are those of the whole
-    model, bit for bit. The model is set to evaluation mode, and used where it is.
+    They are those of the whole model, bit for bit: batches have the size of every prediction, the last one is
+    filled up and cut. The model is set to evaluation mode, and used where it is.
     """
     size = BATCH_SIZE if batch_size is None else batch_size
     classifier = model.eval().get_classifier()

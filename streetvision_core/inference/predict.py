@@ -150,8 +150,7 @@ def prepared_batches(
 def prepare(model: Any, device: str | torch.device) -> None:
     """Move the model to the device in its layout and set it to evaluation mode.
 
-    Also of a model that is ready it costs half a millisecond and more: whoever answers single images does it
-    once.
+    This costs half a millisecond or more even where the model is ready: for single images it is done once.
     """
     model.to(device=device, memory_format=memory_format(model)).eval()
 

@@ -51,9 +51,9 @@ class NamedImage:
 class Prediction:
     """The model's answer for one image.
 
-    `name` is the path as it was given, or "image N" counted from 1; `logits` are those of None
-    and Roadwork with the operating point folded in; `probability` is that of roadwork, in [0, 1], and the
-    answer is roadwork above 0.5. `decision` is that answer, or "defer".
+    `name` is the path as it was given, or "image N" counted from 1; `logits` are those of None and Roadwork
+    with the operating point folded in; `probability` is that of roadwork, in [0, 1], and the answer is
+    roadwork above 0.5. `decision` is that answer, or "defer".
     """
 
     name: str
@@ -63,7 +63,7 @@ class Prediction:
 
 
 class ImageClassifier:
-    """A classifier that is shown images of any kind, and gives logits and extras as its weights say."""
+    """A classifier of images of any kind: it gives their logits and extras, as its weights say."""
 
     def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], device: str = "cpu") -> None:
         from streetvision_core.inference.predict import prepare
@@ -84,7 +84,7 @@ class ImageClassifier:
         batch_size: int = BATCH_SIZE,
         threads: int = 0,
     ) -> Iterator[tuple[list[str], Measured]]:
-        """Give what the images are decided by, a batch at a time: their names, logits and extras.
+        """Yield what the policy decides by, a batch at a time: names, logits and extras of the images.
 
         Args:
             images: As for `predict`.

@@ -115,7 +115,7 @@ def _fit(task: Task, saving: Saving) -> Checkpoint:
 
 
 def _fit_probe(task: Task, saving: Saving) -> Checkpoint:
-    """Train a probe and put its best head on the backbone; what that says follows from the features."""
+    """Train a probe and put its best head on the backbone, whose logits follow from the features."""
     backbone = _freeze(task)
     trained = _train_probe(task, task.config, saving, backbone=backbone)
     state = read_state(trained.weights)
@@ -263,7 +263,7 @@ def _make_checkpoint(
     parts: Mapping[str, StagedFile] | None = None,
     validation: EvaluationBatches | None = None,
 ) -> Checkpoint:
-    """Read the staged weights back, ask them by `say` about val_select, and describe the training."""
+    """Read the staged weights back, take their logits on val_select by `say`, and describe the training."""
     config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
     model, transform, row = load_classifier(config, read_state(weights)), hub_transform(config), trained.row
     labels = np.array(task.labels["val_select"], dtype=np.int64)

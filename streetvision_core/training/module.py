@@ -211,7 +211,7 @@ class TrainingModule(LoopModule):
         self._batches = 0
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note that it is here; raise the error of an image of it that cannot be read."""
+        """Note that the batch is here; raise the error of an image in it that cannot be read."""
         if isinstance(batch, StreetVisionError):
             raise batch
         return super().on_before_batch_transfer(batch, dataloader_idx)

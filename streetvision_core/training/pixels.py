@@ -3,9 +3,8 @@
 Several processes may run this at once with the same arguments, one for each device; only the first of them
 has something to tell and to save.
 
-What many views are worth: MCC and time of an image, beside those of the whole image alone.
-
-Both are measured in one run on one machine: the MCC on all of val_select at probability 0.5, from one model,
+`compare_views` measures what many views are worth: MCC and time of an image, beside those of the whole image
+alone. Both come from one run on one machine: the MCC on all of val_select at probability 0.5, from one model,
 and the time from an image's file to its logits, decoding included, on one batch of those images.
 """
 

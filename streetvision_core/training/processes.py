@@ -52,7 +52,7 @@ ONE = Processes()
 
 
 class Environment(LightningEnvironment):
-    """Tells Lightning of processes that are there already, and know each other."""
+    """The processes as Lightning meets them: started already, and known to each other."""
 
     def __init__(self, processes: Processes) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def count_devices(wanted: int) -> int:
 
 
 def gather_in_order(parts: list[T]) -> list[T]:
-    """Return the parts of all processes in their order before they were dealt to the processes in turn."""
+    """Return the parts of all processes, in the order in which they were dealt to the processes in turn."""
     if not distributed.is_initialized():
         return parts
     everyone: list[list[T]] = [[] for _ in range(distributed.get_world_size())]

@@ -56,8 +56,8 @@ _START_OVER = "Training starts from the beginning."
 class SavedRecord(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
     """`state.json`: which training it is, and the files of its last epoch and of its best one.
 
-    The epochs count from 1 and name the files. What learns without labels has no best
-    one. `surroundings` are the device and the libraries.
+    The epochs count from 1 and name the files. A training without labels has no best one. `surroundings` are
+    the device and the libraries.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -313,7 +313,7 @@ def _find_files(path: str) -> dict[str, Path]:
 
 
 def _refuse_arrow(root: Path, path: str) -> None:
-    """Raise for what `save_to_disk` of datasets writes, in which somebody looks for Parquet in vain."""
+    """Refuse a folder that `save_to_disk` of datasets wrote: it holds Arrow files and no Parquet."""
     if next(root.rglob("*.arrow"), None) is None:
         return
     splits = (root / "dataset_dict.json").is_file()

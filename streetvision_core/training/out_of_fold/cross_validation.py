@@ -9,7 +9,7 @@ A small set is dealt several times, because one deal of few groups is luck. For 
 also trained on a quarter, a half and three quarters of each training part, in whole groups: whether more
 images would help.
 
-Nothing here is a figure of one model that is shipped. It says what the recipe does on images like these. A
+No figure here is of a model that is shipped: it says what the recipe does on images like these. A
 backbone that was adapted to train is taken as it is: it has seen images of every fold, without their labels.
 """
 
