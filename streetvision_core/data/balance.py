@@ -2,7 +2,7 @@
 
 Crossing a bound is a warning and no error: the split is the best of many draws, so whoever has no more data
 may go on and should know which figures to distrust. A role without a class is an error of
-:mod:`streetvision_core.data.verify`. Only the index and the roles are read, so splits of any version can be
+`streetvision_core.data.verify`. Only the index and the roles are read, so splits of any version can be
 judged.
 """
 

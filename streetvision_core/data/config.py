@@ -1,10 +1,9 @@
 """The configuration of the source of labelled images.
 
-A `SourceConfig` names one source, several that are joined, or none: then whoever opens it has to know one
-(the `images` step takes that of the store again), or refuse. The demo is a source like the others and has
-to be named, so that it never stands in for somebody's own images. A configuration promises only that its
-fields can mean something: whether the path exists and the columns are there is found out when the source is
-opened.
+A `SourceConfig` names one source, several that are joined, or none. Without one the `images` step takes the
+source of the store again, and refuses where there is none. The demo is a source like the others and has to be
+named, so that it never stands in for somebody's own images. A configuration promises only that its fields can
+mean something: the path and the columns are looked up when the source is opened.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def _absolute_all(paths: list[str]) -> list[str]:
 
 
 class DemoConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """The procedurally drawn street scenes, 192 pixels wide; as many images are the same bytes each time."""
+    """Procedurally drawn street scenes, 192 pixels wide; the same number of images gives the same bytes."""
 
     images: int = Field(3000, ge=16, le=1_000_000, description="how many to draw")
 
@@ -324,7 +323,7 @@ def _check_named(config: pydantic.BaseModel, names: tuple[str, ...], *, at_least
 
 
 def unnamed_source(where: str | Path) -> ConfigError:
-    """Return the error of a configuration that names no source, where nothing else tells one."""
+    """Return the error of a configuration that names no source, where nothing else does."""
     return ConfigError(
         f"a source of images: one of {', '.join(SOURCE_NAMES)}",
         "none named, and no images that were indexed before",

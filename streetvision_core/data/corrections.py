@@ -3,9 +3,9 @@
 A file has the columns `name`, `label` (as the source lists it) and `corrected_label`; a row whose last cell
 is empty corrects nothing. There are two kinds of review, and whoever names a file says which it was:
 
-- `corrections`: of images that somebody looked at because the model contradicts their label. Such corrections
-  go one way only: labels that are wrong as the model is stay. For training that is fine. On images that judge
-  or certify it is not, because the errors that are left agree with the model: in simulation a certificate at
+- `corrections`: of images that somebody looked at because the model contradicts their label. A wrong label
+  that the model shares is never looked at, so it stays. That is fine for training. On images that judge or
+  certify it is not, because the errors that are left agree with the model: in simulation a certificate at
   true risk .08 and alpha .07 was given in .33 of the trials instead of .01. So `splits` refuses them outside
   of `TRAINED_ON`.
 - `blind_corrections`: of all images of a role, or of a random sample, by somebody who did not see what the

@@ -150,7 +150,7 @@ def compare_hashes(
     rows, row_of = hashes.unique()
     forest = _Forest(len(rows.plain))
     numbers: dict[object, int] = {}
-    nearest = _Nearest(row_of, np.array([numbers.setdefault(one, len(numbers)) for one in kinds], np.int64))
+    nearest = _Nearest(row_of, np.array([numbers.setdefault(kind, len(numbers)) for kind in kinds], np.int64))
     try:
         for pairs in _confirmed_pairs(rows, max_distance, confirmed):
             forest.unite(pairs)
@@ -236,14 +236,14 @@ class _Nearest:
 
 def _confirmed_pairs(rows: Hashes, max_distance: int, confirmed: int) -> Iterator[_Pairs]:
     """Give each confirmed pair of rows once: as they are if that confirms it, else one of them mirrored."""
-    for one, two in _near(rows.plain, rows.plain, max_distance):
-        ordered = one < two
-        pairs = _measure(rows, one[ordered], two[ordered], mirrored=False)
+    for first, second in _near(rows.plain, rows.plain, max_distance):
+        ordered = first < second
+        pairs = _measure(rows, first[ordered], second[ordered], mirrored=False)
         yield pairs.where(pairs.near(max_distance, confirmed))
-    for one, two in _near(rows.mirrored, rows.plain, max_distance):
+    for first, second in _near(rows.mirrored, rows.plain, max_distance):
         # Mirroring the one or the other is nearly the same: the pair is taken the first way that confirms it.
-        pairs = _measure(rows, one, two, mirrored=True)
-        pairs = pairs.where(pairs.near(max_distance, confirmed) & (one != two))
+        pairs = _measure(rows, first, second, mirrored=True)
+        pairs = pairs.where(pairs.near(max_distance, confirmed) & (first != second))
         plain = _measure(rows, pairs.first, pairs.second, mirrored=False)
         back = _measure(rows, pairs.second, pairs.first, mirrored=True)
         known = plain.near(max_distance, confirmed)
@@ -252,9 +252,9 @@ def _confirmed_pairs(rows: Hashes, max_distance: int, confirmed: int) -> Iterato
 
 
 def _measure(rows: Hashes, first: NDArray[np.int64], second: NDArray[np.int64], *, mirrored: bool) -> _Pairs:
-    one, one256 = (rows.mirrored, rows.mirrored256) if mirrored else (rows.plain, rows.plain256)
-    distance = np.bitwise_count(one[first] ^ rows.plain[second]).astype(np.int64)
-    bits = np.bitwise_count(one256[first] ^ rows.plain256[second]).sum(axis=1, dtype=np.int64)
+    hashes, hashes256 = (rows.mirrored, rows.mirrored256) if mirrored else (rows.plain, rows.plain256)
+    distance = np.bitwise_count(hashes[first] ^ rows.plain[second]).astype(np.int64)
+    bits = np.bitwise_count(hashes256[first] ^ rows.plain256[second]).sum(axis=1, dtype=np.int64)
     comparable = rows.confirmable[first] & rows.confirmable[second]
     return _Pairs(first, second, distance, np.where(comparable, bits, 0))
 
@@ -267,17 +267,17 @@ def _near(
         step = max(1, CHUNK // max(1, len(table)))
         for top in range(0, len(queries), step):
             difference = np.bitwise_count(queries[top : top + step, None] ^ table[None, :])
-            one, two = np.nonzero(difference <= max_distance)
-            yield one + top, two
+            query_rows, table_rows = np.nonzero(difference <= max_distance)
+            yield query_rows + top, table_rows
         return
     flips, looked_at = max_distance // len(_PARTS), 0
     for number, part in enumerate(_PARTS):
-        for one, two in _alike_in_part(queries, table, part, flips):
-            looked_at += len(one)
+        for query_rows, table_rows in _alike_in_part(queries, table, part, flips):
+            looked_at += len(query_rows)
             if looked_at > MAX_PAIRS:
-                raise _TooDenseError(int(np.bincount(one).argmax()))
-            near = np.bitwise_count(queries[one] ^ table[two]) <= max_distance
-            first, second = one[near], two[near]
+                raise _TooDenseError(int(np.bincount(query_rows).argmax()))
+            near = np.bitwise_count(queries[query_rows] ^ table[table_rows]) <= max_distance
+            first, second = query_rows[near], table_rows[near]
             difference = queries[first] ^ table[second]
             new = np.ones(len(first), np.bool_)
             for earlier in _PARTS[:number]:  # what is alike in an earlier part was given there

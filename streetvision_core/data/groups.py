@@ -84,8 +84,9 @@ def unite(images: Sequence[IndexedImage]) -> list[Group]:
     parent = {image.group: image.group for image in images}
     first_group: dict[int, str] = {}
     for image, component in zip(images, near.component.tolist(), strict=True):
-        one, two = _root(parent, first_group.setdefault(component, image.group)), _root(parent, image.group)
-        parent[max(one, two)] = min(one, two)
+        near_root = _root(parent, first_group.setdefault(component, image.group))
+        own_root = _root(parent, image.group)
+        parent[max(near_root, own_root)] = min(near_root, own_root)
     members: defaultdict[str, list[IndexedImage]] = defaultdict(list)
     for image in images:
         members[_root(parent, image.group)].append(image)
@@ -113,7 +114,7 @@ def _check_components(
         if len({image.group for image in group if image.group != image.name}) > MOST_JOINED
     ]
     limit, components = max(LARGE_NUMBER, LARGE_SHARE * len(images)), near.component.tolist()
-    for component in sorted(one for one, size in Counter(components).items() if size >= limit):
+    for component in sorted(number for number, size in Counter(components).items() if size >= limit):
         members = [image for image, own in zip(images, components, strict=True) if own == component]
         if len({image.group for image in members}) > 1:
             suspects.append([image.name for image in members])
@@ -126,9 +127,10 @@ def _too_much_joined(images: Sequence[IndexedImage], near: NearDuplicates, names
     groups = sorted({images[n].group for n in inside})
     pairs = {tuple(sorted((n, int(near.other[n])))): n for n in inside if near.other[n] >= 0}
     shown = [
-        f"{images[one].name} (group {images[one].group}) and {images[two].name} (group {images[two].group}),"
+        f"{images[first].name} (group {images[first].group}) and"
+        f" {images[second].name} (group {images[second].group}),"
         f" {near.distance[n]} of 64 and {near.distance256[n]} of 256 bits apart"
-        for (one, two), n in list(pairs.items())[:_SHOWN]
+        for (first, second), n in list(pairs.items())[:_SHOWN]
     ]
     return DataError(
         f"near-duplicates that join at most {MOST_JOINED} groups, and not both {LARGE_SHARE:.0%} and"
@@ -197,8 +199,8 @@ class UngroupedFrames:
     `images` of all `of` images have no group, and `example` are the first of them. `alike` of `neighbours` in
     the order of the counted file names are closer to each other than to an image far away in that order; both
     are 0 where the images do not show it. `series` is how many beginnings of names there are before the
-    number, `columns` are attributes named like a group, `places` the
-    Parquet files and joined sources of which no image has a group while others have.
+    number, `columns` are attributes named like a group, `places` the Parquet files and joined sources of
+    which no image has a group while others have.
     """
 
     images: int
@@ -289,16 +291,16 @@ def _neighbours(images: Sequence[IndexedImage]) -> tuple[int, list[tuple[int, in
 
 
 def _count_alike(images: Sequence[IndexedImage], pairs: Sequence[tuple[int, int]]) -> int:
-    """Count the pairs that are closer to each other than the first is to the one half of all pairs away."""
+    """Count the pairs that are closer to each other than the first is to the first of a pair far off."""
     if not pairs:
         return 0
-    one, two = np.array(pairs).T
-    far = np.roll(one, len(pairs) // 2)
+    first, second = np.array(pairs).T
+    far = np.roll(first, len(pairs) // 2)
     hashes = Hashes.of(images)
     words = hashes.plain256 if hashes.confirmable.all() else hashes.plain[:, None]
     near_bits, far_bits = (
-        np.bitwise_count(words[one] ^ words[other]).sum(axis=1, dtype=int) for other in (two, far)
+        np.bitwise_count(words[first] ^ words[other]).sum(axis=1, dtype=int) for other in (second, far)
     )
     grey = np.array([image.brightness or 0 for image in images])
-    near_grey, far_grey = np.abs(grey[one] - grey[two]), np.abs(grey[one] - grey[far])
+    near_grey, far_grey = np.abs(grey[first] - grey[second]), np.abs(grey[first] - grey[far])
     return int(max((near_bits < far_bits).sum(), (near_grey < far_grey).sum()))

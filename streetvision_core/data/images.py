@@ -106,7 +106,7 @@ class IndexedImages:
 def index_images(
     config: ImagesConfig, *, directory: Path, previous: PublishedArtifact | None = None
 ) -> IndexedImages:
-    """Index the configured source; draw the demo images into ``directory`` first when they are it.
+    """Index the configured source; the images of the demo are first drawn into `directory`.
 
     Args:
         config: The source.
@@ -117,7 +117,7 @@ def index_images(
     Raises:
         ConfigError: the path is wrong.
         QuarantineError: too many images are unusable, or a class is missing; it names the file in
-            ``directory`` that lists what was put aside.
+            `directory` that lists what was put aside.
         DataError: there are no images, the configured groups match nothing, or a review does not fit.
     """
     drawn = _draw(config, directory / DEMO_FILE) if config.demo is not None else None

@@ -123,8 +123,8 @@ class ImageIndex:
 
         named = self._named_groups
         alone = sum(image.group == image.name for image in self.pictures)
-        told = count_groups(len(named), len(self.pictures), known=bool(named))
-        return f"{told} and {alone} images without one" if named and alone else told
+        groups = count_groups(len(named), len(self.pictures), known=bool(named))
+        return f"{groups} and {alone} images without one" if named and alone else groups
 
     @property
     def _named_groups(self) -> set[str]:
@@ -207,7 +207,7 @@ def advice_for(index: ImageIndex) -> list[str]:
 def _advice(reason: Reason, quarantine: Iterable[Quarantined]) -> str:
     if reason is not Reason.UNSUPPORTED:
         return reason.advice
-    details = Counter(one.detail for one in quarantine if one.reason is reason)
+    details = Counter(entry.detail for entry in quarantine if entry.reason is reason)
     return "; ".join(f"{detail} ({count})" for detail, count in details.most_common(_KINDS_NAMED)) + "."
 
 
@@ -215,9 +215,9 @@ def describe_quarantine(quarantine: Sequence[Quarantined], *, details: bool = Fa
     """Say how many images each reason has put aside, with two of them as examples, or one and its detail."""
     counts, parts = _count_reasons(quarantine), []
     for reason, count in counts:
-        examples = [one for one in quarantine if one.reason == reason][:_EXAMPLES]
+        examples = [entry for entry in quarantine if entry.reason == reason][:_EXAMPLES]
         first = f"{examples[0].name}: {examples[0].detail}"
-        shown = first if details else ", ".join(one.name for one in examples)
+        shown = first if details else ", ".join(example.name for example in examples)
         parts.append(f"{f'{count} ' if len(counts) > 1 else ''}{reason} ({shown})")
     return ", ".join(parts)
 
@@ -257,16 +257,17 @@ def index_source(
     parts = [readable[start : start + _AT_A_TIME] for start in range(0, len(readable), _AT_A_TIME)]
     done = run_ahead(lambda part: list(map(measure, part)), parts, threads=workers, ahead=4 * workers)
     measured = list(chain.from_iterable(done))
-    quarantine += [one for one in measured if isinstance(one, Quarantined)]
-    images = [one for one in measured if isinstance(one, IndexedImage)]
+    quarantine += [entry for entry in measured if isinstance(entry, Quarantined)]
+    images = [image for image in measured if isinstance(image, IndexedImage)]
     images.sort(key=lambda image: image.name)
     for find_contradicting in (_find_contradicting, _find_contradicting_copies):
         both = list(find_contradicting(images))
         quarantine += both
-        refused = {one.name for one in both}
+        refused = {entry.name for entry in both}
         images = [image for image in images if image.name not in refused]
     index = ImageIndex(
-        pictures=tuple(images), quarantine=tuple(sorted(quarantine, key=lambda one: (one.name, one.reason)))
+        pictures=tuple(images),
+        quarantine=tuple(sorted(quarantine, key=lambda entry: (entry.name, entry.reason))),
     )
     _check_share(index, max_quarantined_share, source.describe())
     _check_classes(index, source.describe())
@@ -326,7 +327,7 @@ def _find_contradicting(images: Iterable[IndexedImage]) -> Iterator[Quarantined]
     for copies in same_bytes.values():
         if len({copy.label for copy in copies}) > 1:
             for copy in copies:
-                other = next(one for one in copies if one.label != copy.label)
+                other = next(image for image in copies if image.label != copy.label)
                 yield _contradicting(copy, other, "the same image")
 
 
@@ -348,8 +349,9 @@ def _find_contradicting_copies(images: Sequence[IndexedImage]) -> Iterator[Quara
 
 
 def _contradicting(image: IndexedImage, other: IndexedImage, likeness: str, bits: str = "") -> Quarantined:
-    told = f"{other.name} is {likeness} labelled {LABEL_NAMES[other.label]}{bits}"
-    return Quarantined(image.name, Reason.CONTRADICTING, f"labelled {LABEL_NAMES[image.label]}, and {told}")
+    own = f"labelled {LABEL_NAMES[image.label]}"
+    detail = f"{own}, and {other.name} is {likeness} labelled {LABEL_NAMES[other.label]}{bits}"
+    return Quarantined(image.name, Reason.CONTRADICTING, detail)
 
 
 def _check_share(index: ImageIndex, most: float, where: str) -> None:
@@ -367,14 +369,14 @@ def _check_classes(index: ImageIndex, where: str) -> None:
             f"only {LABEL_NAMES[labels.pop()]} ({len(index.pictures)} images)" if labels else "no usable one"
         )
         if index.quarantine:
-            told = describe_quarantine(index.quarantine, details=True)
-            found += f"; {len(index.quarantine)} put aside: {told}"
+            reasons = describe_quarantine(index.quarantine, details=True)
+            found += f"; {len(index.quarantine)} put aside: {reasons}"
         expected = "usable images of both classes, None and Roadwork"
         raise QuarantineError(index, found, expected=expected, where=where)
 
 
 def _count_reasons(quarantine: Iterable[Quarantined]) -> list[tuple[str, int]]:
-    counts = Counter(str(one.reason) for one in quarantine)
+    counts = Counter(str(entry.reason) for entry in quarantine)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 

@@ -154,7 +154,7 @@ class WordReader(Generic[T]):
         return sorted(self._spelling[word] for word in self.counts if word)
 
     def told(self) -> str:
-        """Return each word with its count: ``no x 10, yes x 10, empty x 3``."""
+        """Return each word with its count: `no x 10, yes x 10, empty x 3`."""
         return counted({self._spelling[word]: count for word, count in self.counts.items()})
 
 

@@ -1,6 +1,6 @@
 """The split that the data brings with it: each image keeps the role that its source gives it.
 
-Every image has a role then, or none has: half a split is nobody's. Groups and near-duplicates still stay in
+Every image has a role then, or none has: half a split is refused. Groups and near-duplicates still stay in
 one role, and where the official split parts them, that is an error which shows it and is never repaired here:
 whoever published figures on that split has to know.
 """

@@ -26,7 +26,7 @@ def open_images(
     roles: Iterable[str],
     conditions: PublishedArtifact | None = None,
 ) -> ImageReader:
-    """Open the images of ``roles`` of a published index; an image of another role cannot be read.
+    """Open the images of `roles` of a published index; an image of another role cannot be read.
 
     Args:
         images: The index.

@@ -30,7 +30,7 @@ _PAPER, _EMPTY, _INK = "#FFFFFF", "#EEF0F3", "#1F2933"
 def overview_sheet(
     index: ImageIndex, reader: ImageReader, *, count: int = 24, columns: int = 8, tile: int = 96
 ) -> bytes:
-    """Return a JPEG of ``count`` images, half of each class where there are enough, framed by label.
+    """Return a JPEG of `count` images, half of each class where there are enough, framed by label.
 
     The choice looks random and is the same for the same images: it follows their digests. One image
     of a group is shown, so that a sequence of frames does not fill the sheet.
@@ -89,14 +89,15 @@ def _tile(image: Image.Image, *, side: int, frame: str) -> Image.Image:
 def _write(draw: ImageDraw.ImageDraw, text: str, *, font: Font, left: int, top: int, width: int) -> None:
     line = " ".join(text.split())
     cuts = (f"{line[:end]}..." for end in range(len(line) - 1, 0, -1))
-    shown = next((one for one in (line, *cuts) if draw.textlength(one, font=font) <= width), "...")
+    shown = next((cut for cut in (line, *cuts) if draw.textlength(cut, font=font) <= width), "...")
     draw.text((left, top), shown, fill=_INK, font=font)
 
 
 def _sample(index: ImageIndex, *, label: int, count: int) -> list[IndexedImage]:
-    chosen = sorted((one for one in index.pictures if one.label == label), key=lambda one: one.sha256)
-    one_a_group = {one.group: one for one in reversed(chosen)}
-    return sorted(one_a_group.values(), key=lambda one: _shuffled(one.group))[:count]
+    chosen = [image for image in index.pictures if image.label == label]
+    chosen.sort(key=lambda image: image.sha256)
+    image_of_group = {image.group: image for image in reversed(chosen)}
+    return sorted(image_of_group.values(), key=lambda image: _shuffled(image.group))[:count]
 
 
 def _shuffled(text: str) -> str:

@@ -114,15 +114,14 @@ def find_shortcuts(index: ImageIndex) -> tuple[Shortcut, ...]:
         least = LEAST_LOW_OF_CONTENT if name in OF_CONTENT else LEAST_LOW
         if area >= LEAST_AUROC and interval.low > least:
             strong.append(Shortcut(name, area, interval, _describe(name, images)))
-    single = [one for one in strong if one.feature != JOINT]
-    return tuple(sorted(single or strong, key=lambda one: (-one.auroc, one.feature)))
+    single = [shortcut for shortcut in strong if shortcut.feature != JOINT]
+    return tuple(sorted(single or strong, key=lambda shortcut: (-shortcut.auroc, shortcut.feature)))
 
 
 def _sample(index: ImageIndex) -> list[IndexedImage]:
     ordered = sorted(index.pictures, key=lambda image: (image.sha256, image.name))
-    return [
-        image for label in (0, 1) for image in [one for one in ordered if one.label == label][:MOST_IMAGES]
-    ]
+    by_label = [[image for image in ordered if image.label == label] for label in (0, 1)]
+    return [image for images in by_label for image in images[:MOST_IMAGES]]
 
 
 def features(images: Sequence[IndexedImage]) -> Columns:
@@ -154,7 +153,7 @@ def _texts(images: Sequence[IndexedImage]) -> dict[str, list[str]]:
 def _indicators(values: Sequence[str]) -> Floats:
     """Return one column for each of the commonest values, [N, at most MOST_VALUES]."""
     common = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))[:MOST_VALUES]
-    indicators: Floats = np.array([[value == one for one, _ in common] for value in values], float)
+    indicators: Floats = np.array([[value == category for category, _ in common] for value in values], float)
     return indicators
 
 

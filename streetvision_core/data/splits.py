@@ -1,12 +1,12 @@
 """Four roles for the images: groups whole, near-duplicates together, both classes in each.
 
 1. Groups that share near-duplicate images (or a group) are united; a united group never crosses roles.
-2. Of many seeded draws of a role for each united group the best is taken (:mod:`streetvision_core.data.draws`
+2. Of many seeded draws of a role for each united group the best is taken (`streetvision_core.data.draws`
    says what is minimised): both classes in each role, shares and prevalence as configured, enough groups.
 
 The result depends on the images' names, groups, labels and hashes and on the configuration, not on the
 order of the index. The ratios are met as closely as the groups allow, which is not promised to be close:
-:mod:`streetvision_core.data.balance` tells what is not.
+`streetvision_core.data.balance` tells what is not.
 
 `splits_by_sha256.json` says the same of the images without their names, which may tell of people and places:
 an image is its SHA-256, a group the smallest SHA-256 in it. A redacted bundle ships it in place of
@@ -59,10 +59,10 @@ class SplitsConfig(pydantic.BaseModel, frozen=True, extra="forbid"):
     def _check_sum(self) -> Self:
         held_back = {role: share for role, share in self.shares.items() if role != TRAIN}
         if self.shares[TRAIN] <= 0:
-            found = " + ".join(f"{role} {share:g}" for role, share in held_back.items())
+            summands = " + ".join(f"{role} {share:g}" for role, share in held_back.items())
             raise ConfigError(
                 "shares that add up to less than 1",
-                f"{sum(held_back.values()):.4g} from {found}",
+                f"{sum(held_back.values()):.4g} from {summands}",
                 "the splits' configuration",
                 "Lower one: what they leave is to train on.",
             )
@@ -205,10 +205,10 @@ def splits_problems(splits: Splits) -> list[str]:
         return ["the images with a role are not those with a group"]
     groups = {role: {splits.group_of[name] for name in members} for role, members in names.items()}
     problems = [
-        f"the {what} {min(members[one] & members[other])!r} is both in {one} and {other}"
+        f"the {what} {min(members[role] & members[other])!r} is both in {role} and {other}"
         for what, members in (("image", names), ("group", groups))
-        for one, other in combinations(ROLES, 2)
-        if members[one] & members[other]
+        for role, other in combinations(ROLES, 2)
+        if members[role] & members[other]
     ]
     return problems + [
         f"{what} is recorded as {recorded}, but is {counted} when counted again"
@@ -257,11 +257,11 @@ def assign_splits(index: ImageIndex, config: SplitsConfig) -> Splits:
     label_of = {image.name: image.label for image in index.pictures}
     return Splits(
         roles={role: tuple(names) for role, names in roles.items()},
-        group_of={one.name: group.name for group in groups for one in group.members},
+        group_of={image.name: group.name for group in groups for image in group.members},
         counts={role: _count(assigned[role], label_of) for role in ROLES},
         uniting=_describe_uniting(groups),
         config=RecordedSplits.of(config),
-        sha256_of={one.name: one.sha256 for one in index.pictures},
+        sha256_of={image.name: image.sha256 for image in index.pictures},
     )
 
 
@@ -321,7 +321,7 @@ def _count(groups: list[Group], label_of: Mapping[str, int]) -> RoleCounts:
 
 
 def _describe_uniting(groups: list[Group]) -> Uniting:
-    before = [len({one.group for one in group.members}) for group in groups]
+    before = [len({image.group for image in group.members}) for group in groups]
     return Uniting(
         groups_before=sum(before),
         groups_after=len(groups),

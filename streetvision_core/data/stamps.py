@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streetvision_core.data.sources import ImageSource
 
 STAMPS_FILE = "lineage/stamps.csv"
-_NUMBERS = tuple(one.name for one in fields(Stamp))
+_NUMBERS = tuple(field.name for field in fields(Stamp))
 _COARSEST_CLOCK_NS = 2_000_000_000
 
 
@@ -60,7 +60,7 @@ class Stamps:
     def to_bytes(self, images: Iterable[IndexedImage]) -> bytes:
         """Return the file of the stamps of `images`, without those too fresh to be trusted."""
         limit = self.began_ns - _COARSEST_CLOCK_NS
-        kept = ((one.name, self.taken[one.name]) for one in images if one.name in self.taken)
+        kept = ((image.name, self.taken[image.name]) for image in images if image.name in self.taken)
         rows = (
             {"name": name, **asdict(stamp)}
             for name, stamp in kept

@@ -38,7 +38,7 @@ def verify_splits(index: ImageIndex, splits: Splits) -> list[str]:
 
 
 def verify_renamed(published: PublishedArtifact, index: ImageIndex) -> list[str]:
-    """Return whether the splits by SHA-256 say other than those by name; older splits have none."""
+    """Return where the splits by SHA-256 differ from those by name; older splits have none."""
     if BY_SHA256 not in published.manifest.output_artifacts:
         return []
     expected = renamed(
@@ -68,8 +68,8 @@ def _wrong_counts(index: ImageIndex, splits: Splits) -> Iterator[str]:
     label_of = {image.name: image.label for image in index.pictures}
     for role in ROLES:
         labels = Counter(label_of.get(name) for name in splits.roles.get(role, ()))
-        said = splits.counts.get(role)
-        if said is None or (said.none, said.roadwork) != (labels[0], labels[1]):
+        recorded = splits.counts.get(role)
+        if recorded is None or (recorded.none, recorded.roadwork) != (labels[0], labels[1]):
             yield f"the counts of {role} are not {labels[0]} None and {labels[1]} Roadwork images"
         for label in CLASSES:
             if not labels[label]:
@@ -86,10 +86,10 @@ def _crossings(
     index: ImageIndex, roles_of: Mapping[str, list[str]], group_of: Mapping[str, str], max_distance: int
 ) -> Iterator[str]:
     images = index.pictures
-    groups = [one.group for one in images]
+    groups = [image.group for image in images]
     components = near_duplicates(images, groups, max_distance=max_distance).component
     kinds: dict[str, Iterable[object]] = {
-        "copies of one image": [one.sha256 for one in images],
+        "copies of one image": [image.sha256 for image in images],
         "the images of one group": groups,
         "near-duplicate images": components.tolist(),
     }

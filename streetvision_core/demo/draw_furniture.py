@@ -22,8 +22,8 @@ _BLUE: Colour = (36, 84, 168)
 def _ring(
     centre: tuple[float, float], radius: float, corners: int, turn: float = 0.0
 ) -> list[tuple[float, float]]:
-    turns = [turn + math.tau * corner / corners for corner in range(corners)]
-    return [(centre[0] + radius * math.cos(one), centre[1] + radius * math.sin(one)) for one in turns]
+    angles = [turn + math.tau * corner / corners for corner in range(corners)]
+    return [(centre[0] + radius * math.cos(angle), centre[1] + radius * math.sin(angle)) for angle in angles]
 
 
 def _post(stand: Stand, up: float) -> None:

@@ -25,9 +25,9 @@ _LIT_WINDOW: Colour = (250, 206, 124)
 _GLASS: Colour = (70, 84, 100)
 
 
-def mix(one: Colour, other: Colour, share: float) -> Colour:
-    """The colour a share of the way from one to the other."""
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+def mix(start: Colour, end: Colour, share: float) -> Colour:
+    """The colour a share of the way from `start` to `end`."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(start, end, strict=True))
     return red, green, blue
 
 

@@ -55,7 +55,7 @@ def _draw_batch(batch: Sequence[tuple[int, int]], *, seed: int, size: int) -> li
 
 
 def write_demo(path: str | Path, count: int, *, size: int = SIZE, workers: int = 2) -> None:
-    """Draw demo images into one Parquet file at exactly this path; `draw_images` says what the rest is."""
+    """Draw demo images into one Parquet file at exactly this path; the rest as for `draw_images`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

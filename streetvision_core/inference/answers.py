@@ -51,7 +51,7 @@ class JsonLines:
         return f"{for_json_text(json.dumps(row))}\n".encode()
 
     def decode(self, line: bytes) -> dict[str, Any]:
-        """Return what :meth:`encode` was given; ValueError for anything else."""
+        """Return what `encode` was given; ValueError for anything else."""
         row = json.loads(line)
         return row if isinstance(row, dict) else {}
 
@@ -109,13 +109,13 @@ def answer_row(answer: Prediction | Failure) -> dict[str, Any]:
 
 
 class _Name(str):
-    """A name that is told from an equal one by identity: two lists may name different images alike."""
+    """A name that equals only itself: two lists may give different images one name."""
 
     __slots__ = ()
 
 
 class InOrder:
-    """Gives answers, and failures, which are told while a batch is filled, in the order of the images.
+    """Answers and failures in the order of the images; failures arrive while a batch is still being filled.
 
     A failure is given as soon as nothing before it waits for its batch. `count` were given, `failed` of them.
     """
@@ -134,7 +134,7 @@ class InOrder:
             yield replace(image, name=name) if isinstance(image, NamedImage) else name
 
     def fail(self, name: str, error: DataError) -> None:
-        """Take that an image cannot be read."""
+        """Note that an image cannot be read."""
         self._failures.append(Failure(name, error))
         self._give_failures()
 

@@ -1,9 +1,9 @@
 """Features of images through the cache, and the logits they give: what is there is read, the rest computed.
 
 An image that lacks its features is read, proven by its SHA-256 and decoded; two threads do so ahead of the
-model, at most `AHEAD` crops are waiting. The model sees batches
-of the one size of every prediction, so an image's features do not depend on which others are missing: a
-cold, a warm and a half-filled cache give the same numbers, bit for bit on the CPU.
+model, at most `AHEAD` crops are waiting. The model sees batches of the one size of every prediction, so an
+image's features do not depend on which others are missing: a cold, a warm and a half-filled cache give the
+same numbers, bit for bit on the CPU.
 
 What is computed is published every `feature_cache.SHARD_ROWS` images, every minute, and when the
 computation ends, also by an error: the next run goes on from there.
@@ -70,7 +70,7 @@ def body_digest(model: Any) -> str:
     Classifiers that share a frozen body share its features.
     """
     classifier = model.get_classifier()
-    heads = {id(one) for one in (classifier if isinstance(classifier, tuple | list) else (classifier,))}
+    heads = {id(layer) for layer in (classifier if isinstance(classifier, tuple | list) else (classifier,))}
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if id(module) in heads)
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -229,14 +229,14 @@ def feature_logits(model: Any, features: Features, *, views: Views | None) -> np
 
     They are those of the whole model, bit for bit.
     """
-    found = [np.zeros((0, 2), dtype=np.float32)]
+    parts = [np.zeros((0, 2), dtype=np.float32)]
     for start in range(0, len(features), SHARD_ROWS):
         rows = features[range(start, min(start + SHARD_ROWS, len(features)))]
-        said = torch.from_numpy(classify_features(model, rows))
+        logits = torch.from_numpy(classify_features(model, rows))
         if views is not None:
-            said = pool_logits(said, torch.from_numpy(rows), views=views)
-        found.append(said.numpy())
-    return np.concatenate(found)
+            logits = pool_logits(logits, torch.from_numpy(rows), views=views)
+        parts.append(logits.numpy())
+    return np.concatenate(parts)
 
 
 def conditioned_view(conditions: Conditions | None, *, draw: int = 0) -> str:

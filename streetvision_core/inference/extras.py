@@ -27,7 +27,7 @@ def mirror_disagreement(
     logits: npt.NDArray[np.float32], mirrored: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
     """Return how far the margins of logits [B, 2] move when the images are mirrored, [B]."""
-    straight, turned = (np.subtract(one[:, 1], one[:, 0], dtype=np.float64) for one in (logits, mirrored))
+    straight, turned = (np.subtract(rows[:, 1], rows[:, 0], dtype=np.float64) for rows in (logits, mirrored))
     disagreement: npt.NDArray[np.float64] = np.abs(straight - turned)
     return disagreement
 

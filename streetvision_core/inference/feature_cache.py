@@ -1,15 +1,15 @@
 """Features of images on disk, shared by all runs: each is computed once and proven when it is opened.
 
 A feature set holds what one computation (`FeatureKey`) gives for each image, by the SHA-256 of the
-image's bytes. It is the directory ``<features>/<SHA-256 of the key's canonical JSON>/``::
+image's bytes. It is the directory `<features>/<SHA-256 of the key's canonical JSON>/`::
 
     key.json                    the key, for people; its modification time says when it was used last
     <SHA-256 of the file>.npy   a shard: at most 4096 rows (image V32, value), NumPy's own format
     .<random>.claim             held by a process that has the set open
 
-Shards are written by the one write protocol (``io/atomic.py``) and never changed, so a shard is there whole
-or not at all, and two runs that fill a set at once write different files. Of two rows for one image that
-in the shard whose name sorts first counts; the same computation gave both.
+Shards are written by the one write protocol (`io/atomic.py`) and never changed, so a shard is there whole
+or not at all, and two runs that fill a set at once write different files. Of two rows for one image
+the one in the shard whose name sorts first counts; the same computation gave both.
 
 A shard's name proves its content: it is hashed once when a set is opened, and read later only while it is
 still that file. A shard that is not what its name says, or not of this key, is removed with a notice, and
@@ -20,7 +20,7 @@ In memory are 44 bytes an image that was asked for; the values stay on the disk 
 are read and not mapped, though `np.load(path, mmap_mode="r")` maps a shard: each mapping costs a file
 descriptor for as long as it lasts, and every page that was touched counts as memory of the process.
 
-Not promised: that a set outlives a collection (``streetvision gc``) when nobody has it open, and protection
+Not promised: that a set outlives a collection (`streetvision gc`) when nobody has it open, and protection
 from someone who can write to the store and forges the name too.
 """
 
@@ -178,7 +178,7 @@ class FeatureSet:
                     self._adopt(*opened)
 
     def _verify(self, path: Path) -> tuple[_Shard, npt.NDArray[np.bytes_]] | _NotAShard | None:
-        """Return the shard, what is wrong with it, or None where it is gone."""
+        """Return the shard, or the fault that it has, or None where it is gone."""
         try:
             return _verified(path, self._row_dtype)
         except FileNotFoundError:
@@ -280,11 +280,11 @@ def _verified(path: Path, dtype: np.dtype[np.void]) -> tuple[_Shard, npt.NDArray
     try:
         if np.lib.format.read_magic(head) != (1, 0):
             raise _NotAShard("it is not of format 1.0")
-        shape, _, found = np.lib.format.read_array_header_1_0(head)
+        shape, _, row_type = np.lib.format.read_array_header_1_0(head)
     except ValueError as error:
         raise _NotAShard(f"no NumPy array: {error}") from error
-    if found != dtype or len(shape) != 1 or head.tell() + shape[0] * dtype.itemsize != len(data):
-        raise _NotAShard(f"it holds {found} {shape} instead of rows of {dtype}")
+    if row_type != dtype or len(shape) != 1 or head.tell() + shape[0] * dtype.itemsize != len(data):
+        raise _NotAShard(f"it holds {row_type} {shape} instead of rows of {dtype}")
     rows = np.frombuffer(data, dtype, offset=head.tell())
     return _Shard(path, signature, head.tell()), np.ascontiguousarray(rows["picture"]).view("S32")
 

@@ -1,10 +1,10 @@
-"""The directory of feature sets, as everybody sees it who opens, measures or removes one.
+"""The directory of feature sets, for all code that opens, measures or removes one.
 
-Who has a set open holds a claim on a name of its own in the set's directory (``claims.py``); it dies with
-the process. Claims are made, and sets removed, under the lock on ``features/.lock``: so nobody takes up what
-is being removed. When a set was used last is the modification time of its ``key.json``.
+A process that has a set open holds a claim in the set's directory, under a name of its own (`claims.py`); the
+claim dies with the process. Claims are made, and sets removed, under the lock on `features/.lock`, so nobody
+opens a set that is being removed. The modification time of `key.json` says when a set was used last.
 
-What the shards hold is the business of ``inference/feature_cache.py``.
+The content of the shards is the matter of `inference/feature_cache.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHARD_NAME = re.compile(r"[0-9a-f]{64}\.npy")
 
 
 def claim_features(directory: Path, key: bytes) -> Path:
-    """Claim a set, make its directory and its ``key.json``, and note that it was used now.
+    """Claim a set: make its directory and its `key.json`, and note that it is used now.
 
     What killed processes have left is cleared away, where nobody else has the set open.
 
@@ -93,7 +93,7 @@ def _is_of_a_set(path: Path) -> bool:
 def remove_features(directory: Path, *, root: Path) -> None:
     """Remove a set that nobody has open; a kill meanwhile leaves a smaller set, which is whole.
 
-    What is no set, or holds something else, stays.
+    A directory that is no set, or holds something else, stays.
 
     Args:
         directory: The set.

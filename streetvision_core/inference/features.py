@@ -48,14 +48,14 @@ def find_row_shape(model: Any, transform: Preprocessing) -> tuple[int, ...] | No
     blank = transform.pixels(Image.new("RGB", (transform.size[1], transform.size[0])))[None].to(device)
     model.eval()
     with torch.inference_mode():
-        said, _ = forward_views(model, blank, transform, batch_size=1, features=False)
+        logits, _ = forward_views(model, blank, transform, batch_size=1, features=False)
     try:
         features = batch_features(model, blank, transform, batch_size=1)
     except ConfigError:
         return None
     again = classify_features(model, features, batch_size=1)
-    logits = said.cpu().numpy().reshape(again.shape)
-    return features.shape[1:] if np.allclose(again, logits, equal_nan=True) else None
+    whole = logits.cpu().numpy().reshape(again.shape)
+    return features.shape[1:] if np.allclose(again, whole, equal_nan=True) else None
 
 
 def classify_features(
@@ -63,18 +63,18 @@ def classify_features(
 ) -> npt.NDArray[np.float32]:
     """Return the logits [..., 2] that the classifier layer makes of features float32 [..., D].
 
-    In batches of the size of every prediction, the last one filled up and cut: so they are those of the whole
-    model, bit for bit. The model is set to evaluation mode, and used where it is.
+    They are those of the whole model, bit for bit: batches have the size of every prediction, the last one is
+    filled up and cut. The model is set to evaluation mode, and used where it is.
     """
     size = BATCH_SIZE if batch_size is None else batch_size
     classifier = model.eval().get_classifier()
     device = next(classifier.parameters()).device
     rows = torch.from_numpy(np.ascontiguousarray(features).reshape(-1, features.shape[-1]))
-    found = [
+    batches = [
         _classify(classifier, rows[start : start + size].to(device), size=size)
         for start in range(0, len(rows), size)
     ]
-    logits = np.concatenate(found) if found else np.zeros((0, 2), dtype=np.float32)
+    logits = np.concatenate(batches) if batches else np.zeros((0, 2), dtype=np.float32)
     return logits.reshape(*features.shape[:-1], 2)
 
 

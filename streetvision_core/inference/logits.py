@@ -137,9 +137,9 @@ class Logits:
         """
         if not self.ids:
             return {}
-        said = margin_vector(self.logits) > 0
-        interval = mcc_group_interval(confusion_by_group(self.labels, said, self.groups))
-        metrics = compute_all_metrics(y_true=self.labels, y_pred=said)
+        predicted = margin_vector(self.logits) > 0
+        interval = mcc_group_interval(confusion_by_group(self.labels, predicted, self.groups))
+        metrics = compute_all_metrics(y_true=self.labels, y_pred=predicted)
         return {**metrics, "mcc_low": interval.low, "mcc_high": interval.high}
 
     @classmethod

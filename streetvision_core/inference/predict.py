@@ -150,8 +150,7 @@ def prepared_batches(
 def prepare(model: Any, device: str | torch.device) -> None:
     """Move the model to the device in its layout and set it to evaluation mode.
 
-    Also of a model that is ready it costs half a millisecond and more: whoever answers single images does it
-    once.
+    This costs half a millisecond or more even where the model is ready: for single images it is done once.
     """
     model.to(device=device, memory_format=memory_format(model)).eval()
 
@@ -267,8 +266,9 @@ def only_features(seen: list[torch.Tensor], *, passes: int = 1) -> torch.Tensor:
     Raises:
         ConfigError: the layer was not called once a pass, or takes something else than [N, D].
     """
-    if len(seen) != passes or any(one.ndim != 2 for one in seen):
-        raise _no_features(" and ".join(str(list(one.shape)) for one in seen) or "one that is not called")
+    shapes = [list(tensor.shape) for tensor in seen]
+    if len(seen) != passes or any(len(shape) != 2 for shape in shapes):
+        raise _no_features(" and ".join(map(str, shapes)) or "one that is not called")
     return torch.cat(seen).float()
 
 

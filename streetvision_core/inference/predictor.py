@@ -51,9 +51,9 @@ class NamedImage:
 class Prediction:
     """The model's answer for one image.
 
-    ``name`` is the path as it was given, or "image N" counted from 1; ``logits`` are those of None
-    and Roadwork with the operating point folded in; ``probability`` is that of roadwork, in [0, 1], and the
-    answer is roadwork above 0.5. ``decision`` is that answer, or "defer".
+    `name` is the path as it was given, or "image N" counted from 1; `logits` are those of None and Roadwork
+    with the operating point folded in; `probability` is that of roadwork, in [0, 1], and the answer is
+    roadwork above 0.5. `decision` is that answer, or "defer".
     """
 
     name: str
@@ -63,7 +63,7 @@ class Prediction:
 
 
 class ImageClassifier:
-    """A classifier that is shown images of any kind, and gives logits and extras as its weights say."""
+    """A classifier of images of any kind: it gives their logits and extras, as its weights say."""
 
     def __init__(self, model: torch.nn.Module, *, config: Mapping[str, Any], device: str = "cpu") -> None:
         from streetvision_core.inference.predict import prepare
@@ -84,14 +84,14 @@ class ImageClassifier:
         batch_size: int = BATCH_SIZE,
         threads: int = 0,
     ) -> Iterator[tuple[list[str], Measured]]:
-        """Give what the images are decided by, a batch at a time: their names, logits and extras.
+        """Yield what the policy decides by, a batch at a time: names, logits and extras of the images.
 
         Args:
-            images: As for :meth:`predict`.
+            images: As for `predict`.
             extras: Names of the extras that are measured as well.
-            on_error: As for :meth:`predict`.
-            batch_size: As for :meth:`predict`.
-            threads: As for :meth:`predict`.
+            on_error: As for `predict`.
+            batch_size: As for `predict`.
+            threads: As for `predict`.
 
         Raises:
             DataError: an image cannot be read; the error names it.
@@ -164,7 +164,7 @@ class Predictor(ImageClassifier):
 
     @classmethod
     def build(cls, config: Mapping[str, Any], state: Mapping[str, torch.Tensor], policy: Policy) -> Self:
-        """Fold ``policy`` into the checkpoint's weights.
+        """Fold `policy` into the checkpoint's weights.
 
         Args:
             config: The checkpoint's configuration in timm's hub format.
@@ -186,7 +186,7 @@ class Predictor(ImageClassifier):
 
     @classmethod
     def of_checkpoint(cls, checkpoint: TrainedClassifier, policy: Policy) -> Self:
-        """Fold ``policy`` into a checkpoint, whose weights are verified on the way; see :meth:`build`."""
+        """Fold `policy` into a checkpoint, whose weights are verified on the way; see `build`."""
         from streetvision_core.models.weights import read_state
 
         return cls.build(checkpoint.config, read_state(checkpoint.weights), policy)

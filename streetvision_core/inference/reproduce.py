@@ -62,18 +62,18 @@ def reproduction_problems(
 def differing(
     policy: Policy, recorded: Sequence[Recorded], measured: Measured, *, tolerance: float
 ) -> Iterator[str]:
-    """Hold the records of images against what was measured of them; one sentence for each that differs."""
-    was = np.array([one.logits for one in recorded])
+    """Compare the records of images with what was measured; yield a sentence for each that differs."""
+    was = np.array([record.logits for record in recorded])
     close = np.abs(measured.logits - was) <= tolerance * _scale(was)[:, None]
     decided = policy.decide(measured.logits, measured.extras)
     possible = _possible(policy, measured, tolerance=tolerance)
-    for one, near, now, logits, allowed in zip(
+    for record, near, now, logits, allowed in zip(
         recorded, close.all(axis=1).tolist(), decided, measured.logits.tolist(), possible, strict=True
     ):
-        if not (near and one.decision in allowed):
+        if not (near and record.decision in allowed):
             yield (
-                f"{one.name} was decided {one.decision} with logits ({one.logits[0]:.4f},"
-                f" {one.logits[1]:.4f}), and is now decided {now} with ({logits[0]:.4f}, {logits[1]:.4f})"
+                f"{record.name} was decided {record.decision} with logits ({record.logits[0]:.4f},"
+                f" {record.logits[1]:.4f}), and is now decided {now} with ({logits[0]:.4f}, {logits[1]:.4f})"
             )
 
 
@@ -95,7 +95,7 @@ def _moved(extras: Extras, by: int, reach: Floats, tolerance: float) -> Extras:
 
 
 def _scale(logits: npt.NDArray[np.floating]) -> Floats:
-    """Return what a tolerance of each pair of logits is relative to: half the margin, a little the size."""
+    """Return the scale of the tolerance of each pair of logits: half by the margin, a little by the size."""
     half = np.abs(margin_vector(logits)) / 2
     scale: Floats = np.maximum(1.0, half) + 0.01 * np.abs(logits).max(axis=1)
     return scale

@@ -229,18 +229,18 @@ def require_parity(adapted: Any, merged: Any, pixels: torch.Tensor) -> float:
     raise TrainingError(expected, f"a difference of {gap:g}", "merging the adapters", action)
 
 
-def weights_gap(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> float:
+def weights_gap(expected: Mapping[str, torch.Tensor], actual: Mapping[str, torch.Tensor]) -> float:
     """Return the largest difference of two models' weights by name, each as a share of its tensor's largest.
 
     It is infinite where the names or shapes are not the same.
     """
-    if find_mismatches(expected, found):
+    if find_mismatches(expected, actual):
         return float("inf")
-    return max(_relative_gap(tensor, found[name]) for name, tensor in expected.items())
+    return max(_relative_gap(tensor, actual[name]) for name, tensor in expected.items())
 
 
-def _relative_gap(expected: torch.Tensor, found: torch.Tensor) -> float:
-    was, is_now = expected.detach().cpu().double(), found.detach().cpu().double()
+def _relative_gap(expected: torch.Tensor, actual: torch.Tensor) -> float:
+    was, is_now = expected.detach().cpu().double(), actual.detach().cpu().double()
     if not was.numel():
         return 0.0
     gap, largest = float((was - is_now).abs().max()), float(was.abs().max())
@@ -270,15 +270,15 @@ def load_adapter_state(model: Any, state: Mapping[str, torch.Tensor]) -> None:
 
 def _attentions(model: Any) -> list[Any]:
     """Return the attention of each block, the first block first."""
-    found = [getattr(block, "attn", None) for block in getattr(model, "blocks", ())]
-    if not found or any(type(attention) not in _known_attentions() for attention in found):
+    attentions = [getattr(block, "attn", None) for block in getattr(model, "blocks", ())]
+    if not attentions or any(type(attention) not in _known_attentions() for attention in attentions):
         raise ConfigError(
             "a vision transformer whose blocks have queries, keys and values",
             f"a model without them, or with a kind of attention that is not known ({type(model).__name__})",
             "adapters",
             "Choose a ViT of timm, such as vit_small_patch14_dinov2 or vit_small_patch16_dinov3.",
         )
-    return found
+    return attentions
 
 
 def _known_attentions() -> tuple[type[nn.Module], ...]:

@@ -1,8 +1,8 @@
 """The starting weights of a classifier: a timm model without its head, from hub, package, file or seed.
 
 Weights of the hub and of a local file go one way: the bytes are hashed, compared with the digest that is
-pinned, if one is, and only then read; they fit tensor by tensor or are refused. What they are of is recorded,
-and what may be done with them (`licences.py`) goes along.
+pinned, if one is, and only then read; they fit tensor by tensor or are refused. Their origin is recorded
+with them, and so is their licence (`licences.py`).
 
 `prepare_backbone` builds the model at the configured input size, proves with one image that it runs at
 that size, and stages its weights. From there on nothing asks the hub or the local file again: everything

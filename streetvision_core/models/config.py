@@ -90,8 +90,8 @@ class BackboneConfig(Settings):
     def is_decisive(self) -> bool:
         """True if equal settings are meant to give an equal result, so that an earlier result can be reused.
 
-        A local file may hold something else the next time, unless its digest is given. What the hub's main
-        branch says may change as well; but who names no revision takes what was taken before.
+        A local file may hold something else the next time, unless its digest is given. The hub's main branch
+        may change as well, but without a revision an earlier result is what is wanted.
         """
         return not self.license_file and (self.weights in (RANDOM, PACKAGED, PRETRAINED) or bool(self.sha256))
 

@@ -135,9 +135,9 @@ def reason(error: BaseException) -> str:
     """
     from huggingface_hub import get_token
 
-    said, token = getattr(error, "server_message", None), get_token()
+    answer, token = getattr(error, "server_message", None), get_token()
     while error.__cause__ is not None:
         error = error.__cause__
     first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    text = f"{first}: {said}" if said else first
+    text = f"{first}: {answer}" if answer else first
     return _TOKEN.sub("<token>", text.replace(token, "<token>") if token else text)

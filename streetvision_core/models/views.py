@@ -103,12 +103,12 @@ class Views(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
             ConfigError: an unknown or missing setting, one of another type or out of range.
         """
         try:
-            found = cls.model_validate_json(json.dumps(settings))
+            views = cls.model_validate_json(json.dumps(settings))
         except pydantic.ValidationError as error:
             raise _not_ours(field_faults(error), where) from error
-        if found.to_config() != settings:
+        if views.to_config() != settings:
             raise _not_ours("other settings", where)
-        return found
+        return views
 
 
 def make_views(config: Whole | Grid, *, attention: tuple[float, ...] | None = None) -> Views | None:

@@ -135,8 +135,8 @@ def checkpoint_problems(checkpoint: Checkpoint, *, names: Sequence[str]) -> list
     problems += [
         f"the weights {name} are not finite" for name, w in state.items() if not torch.isfinite(w).all()
     ]
-    said = np.argmax(checkpoint.val_select.logits, axis=1)
-    if (mcc := compute_mcc(checkpoint.val_select.labels, said)) <= 0:
+    predicted = np.argmax(checkpoint.val_select.logits, axis=1)
+    if (mcc := compute_mcc(checkpoint.val_select.labels, predicted)) <= 0:
         problems.append(_no_better(mcc, checkpoint.val_select))
     return problems
 

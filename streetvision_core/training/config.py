@@ -1,6 +1,6 @@
 """The training recipe as configuration: the defaults stand here and nowhere else.
 
-The settings of a choice live inside it: ``method: {lora: {rank: 8}}``. What a method does not use is refused
+The settings of a choice live inside it: `method: {lora: {rank: 8}}`. What a method does not use is refused
 where it is set, and is left out of what is recorded of the recipe, so that no step key depends on it.
 Older versions recorded the recipe flat; `recorded.py` reads both.
 """

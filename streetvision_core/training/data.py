@@ -3,7 +3,7 @@
 Every image is first shrunk, and a JPEG decoded at the smallest of its own scales that is enough, so that
 the smallest crop which the augmentation takes of it still has as many pixels as the model sees. That happens
 whether it is then kept or decoded again for each epoch: memory changes the speed and never the pixels. What
-of a batch is not kept is decoded by several threads at once, which draw nothing by chance. A look at a
+of a batch is not kept is decoded by several threads at once, which draw nothing by chance. A look at an
 image is named by (epoch, position), and everything random about it follows from that name, so it is the
 same in this process, in a worker and after a restart.
 

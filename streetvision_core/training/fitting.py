@@ -115,7 +115,7 @@ def _fit(task: Task, saving: Saving) -> Checkpoint:
 
 
 def _fit_probe(task: Task, saving: Saving) -> Checkpoint:
-    """Train a probe and put its best head on the backbone; what that says follows from the features."""
+    """Train a probe and put its best head on the backbone, whose logits follow from the features."""
     backbone = _freeze(task)
     trained = _train_probe(task, task.config, saving, backbone=backbone)
     state = read_state(trained.weights)
@@ -263,26 +263,26 @@ def _make_checkpoint(
     parts: Mapping[str, StagedFile] | None = None,
     validation: EvaluationBatches | None = None,
 ) -> Checkpoint:
-    """Read the staged weights back, ask them by `say` about val_select, and describe the training."""
+    """Read the staged weights back, take their logits on val_select by `say`, and describe the training."""
     config = hub_config(task.backbone, head_hidden=task.config.head_hidden, views=views)
     model, transform, row = load_classifier(config, read_state(weights)), hub_transform(config), trained.row
     labels = np.array(task.labels["val_select"], dtype=np.int64)
-    said = Logits(tuple(task.names["val_select"]), say(model, transform), labels, task.groups)
+    logits = Logits(tuple(task.names["val_select"]), say(model, transform), labels, task.groups)
     metrics = {
         "val_mcc": row.val_mcc,
-        **{name: said.metrics()[name] for name in ("mcc_low", "mcc_high")},
+        **{name: logits.metrics()[name] for name in ("mcc_low", "mcc_high")},
         "val_loss": row.val_loss,
         "best_epoch": row.epoch,
         "epochs_run": len(trained.rows),
         **trained.throughput.to_metrics(),
         **({"probe_val_mcc": probe.row.val_mcc} if probe and probe is not trained else {}),
-        **(_views_metrics(task, model, said, transform=transform, validation=validation) if views else {}),
+        **(_views_metrics(task, model, logits, transform=transform, validation=validation) if views else {}),
     }
     return Checkpoint(
         weights=weights,
         config=config,
         epochs=trained.rows,
-        val_select=said,
+        val_select=logits,
         candidates=probe.candidates if probe else (),
         parts={**(parts or {}), **({PROBE_NAME: probe.weights} if probe else {})},
         tensors=tensor_digests(weights.path.read_bytes()),
@@ -292,11 +292,11 @@ def _make_checkpoint(
 
 
 def _views_metrics(
-    task: Task, model: Any, said: Logits, *, transform: Preprocessing, validation: EvaluationBatches | None
+    task: Task, model: Any, logits: Logits, *, transform: Preprocessing, validation: EvaluationBatches | None
 ) -> dict[str, float]:
     """Measure what many views gain and cost."""
     images = RoleImages(task.names["val_select"], task.labels["val_select"])
     crops = validation or validation_batches(task.reader, images, transform=transform)
-    gain = compare_views(model, said, crops, transform=transform, device=choose_device())
+    gain = compare_views(model, logits, crops, transform=transform, device=choose_device())
     _log.info("%s", gain)
     return gain.to_metrics()

@@ -72,7 +72,7 @@ def finished_classifier(
         TrainingError: merged adapters do not say what they said before.
     """
     model = trainable_classifier(backbone, config=config)
-    own = {name: one for name, one in trained.items() if not name.startswith(POOLING_PREFIX)}
+    own = {name: tensor for name, tensor in trained.items() if not name.startswith(POOLING_PREFIX)}
     load_exactly(model, {**model.state_dict(), **own}, where="what was trained")
     if not isinstance(config.method, Lora):
         return model
@@ -116,7 +116,8 @@ def require_what_was_trained(
 def learned_attention(trained: Mapping[str, torch.Tensor]) -> tuple[float, ...] | None:
     """Return the parameters of a learned attention as `make_views` takes them, None where there is none."""
     tensors = [trained.get(f"{POOLING_PREFIX}attention.{part}") for part in ("weight", "bias")]
-    return tuple(float(one) for tensor in tensors if tensor is not None for one in tensor.flatten()) or None
+    values = [float(value) for tensor in tensors if tensor is not None for value in tensor.flatten()]
+    return tuple(values) or None
 
 
 def _any_images(backbone: Backbone) -> torch.Tensor:

@@ -211,7 +211,7 @@ class TrainingModule(LoopModule):
         self._batches = 0
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note that it is here; raise the error of an image of it that cannot be read."""
+        """Note that the batch is here; raise the error of an image in it that cannot be read."""
         if isinstance(batch, StreetVisionError):
             raise batch
         return super().on_before_batch_transfer(batch, dataloader_idx)
@@ -277,13 +277,13 @@ class TrainingModule(LoopModule):
             EpochRow(
                 epoch=self.current_epoch + 1,
                 train_loss=loss,
-                val_loss=negative_log_likelihood(said, labels),
-                val_mcc=compute_mcc(labels, said[:, 1] > said[:, 0]),
+                val_loss=negative_log_likelihood(candidate_logits, labels),
+                val_mcc=compute_mcc(labels, candidate_logits[:, 1] > candidate_logits[:, 0]),
                 learning_rate=rate,
             )
             if good
             else None
-            for good, loss, said, rate in judged
+            for good, loss, candidate_logits, rate in judged
         ]
 
     def learning_rates(self) -> list[float]:
@@ -293,7 +293,7 @@ class TrainingModule(LoopModule):
     def _mean_losses(self) -> list[float]:
         """Return each candidate's mean loss of the epoch, over all processes."""
         sums = [part for (part,) in gather_in_order([(self._loss_sums.cpu(),)])]
-        return [float(one) for one in torch.stack(sums).mean(0) / self._batches]
+        return [float(loss) for loss in torch.stack(sums).mean(0) / self._batches]
 
     def _finite(self, value: float, batch_idx: int, *, what: str = "training loss") -> float:
         action = "Lower the learning rate, or lengthen the warm-up."
@@ -339,7 +339,7 @@ class ClassifierModule(TrainingModule):
 
     def trained_state(self) -> Mapping[str, torch.Tensor]:
         """Return all averaged weights, or those alone that were trained where others are frozen."""
-        frozen = {name for name, one in self.model.named_parameters() if not one.requires_grad}
+        frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
         state = self.ema.module.state_dict()
         return {name: tensor for name, tensor in state.items() if name not in frozen}
 

@@ -3,9 +3,8 @@
 Several processes may run this at once with the same arguments, one for each device; only the first of them
 has something to tell and to save.
 
-What many views are worth: MCC and time of an image, beside those of the whole image alone.
-
-Both are measured in one run on one machine: the MCC on all of val_select at probability 0.5, from one model,
+`compare_views` measures what many views are worth: MCC and time of an image, beside those of the whole image
+alone. Both come from one run on one machine: the MCC on all of val_select at probability 0.5, from one model,
 and the time from an image's file to its logits, decoding included, on one batch of those images.
 """
 
@@ -213,7 +212,7 @@ class ViewsGain:
 
 def compare_views(
     model: Any,
-    said: Logits,
+    val_select: Logits,
     validation: EvaluationBatches,
     *,
     transform: Preprocessing,
@@ -223,8 +222,8 @@ def compare_views(
 
     Args:
         model: The classifier.
-        said: What it says of val_select with these views.
-        validation: The images of val_select, in the order of `said`.
+        val_select: Its logits of val_select with these views.
+        validation: The images of val_select, in the order of `val_select`.
         transform: A preprocessing of many views.
         device: Where the model runs.
     """
@@ -233,8 +232,8 @@ def compare_views(
     whole = predict_pixels(model, firsts, transform.whole, device=device)
     return ViewsGain(
         views=transform.views.count,
-        mcc=compute_mcc(said.labels, said.logits[:, 1] > said.logits[:, 0]),
-        mcc_whole=compute_mcc(said.labels, whole[:, 1] > whole[:, 0]),
+        mcc=compute_mcc(val_select.labels, val_select.logits[:, 1] > val_select.logits[:, 0]),
+        mcc_whole=compute_mcc(val_select.labels, whole[:, 1] > whole[:, 0]),
         pictures_per_second=_speed(model, validation, transform, device=device),
         pictures_per_second_whole=_speed(model, validation, transform.whole, device=device),
     )

@@ -149,8 +149,8 @@ class Heads(nn.Module):
         logits = rows.reshape(len(rows), *features.shape[:-1], rows.shape[-1])
         if not self.poolings:
             return logits
-        pooled = [pool(said, standard) for pool, said in zip(self.poolings, logits, strict=True)]
-        return torch.stack(pooled)
+        poolings = zip(self.poolings, logits, strict=True)
+        return torch.stack([pool(view_logits, standard) for pool, view_logits in poolings])
 
     def _classify(self, rows: torch.Tensor) -> torch.Tensor:
         """Return what each head says of rows [N, D]: all heads at once, [S, N, 2]."""
@@ -197,7 +197,8 @@ class ProbeModule(TrainingModule):
             rate = self.candidates[number].learning_rate
             return {"params": parameters, "lr": rate, "weight_decay": weight_decay}
 
-        weights = [group("weight", number, one.weight_decay) for number, one in enumerate(self.candidates)]
+        decays = [candidate.weight_decay for candidate in self.candidates]
+        weights = [group("weight", number, decay) for number, decay in enumerate(decays)]
         return weights + [group("bias", number, 0.0) for number in range(len(learned))]
 
     def learning_rates(self) -> list[float]:

@@ -52,7 +52,7 @@ ONE = Processes()
 
 
 class Environment(LightningEnvironment):
-    """Tells Lightning of processes that are there already, and know each other."""
+    """The processes as Lightning meets them: started already, and known to each other."""
 
     def __init__(self, processes: Processes) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def count_devices(wanted: int) -> int:
 
 
 def gather_in_order(parts: list[T]) -> list[T]:
-    """Return the parts of all processes in their order before they were dealt to the processes in turn."""
+    """Return the parts of all processes, in the order in which they were dealt to the processes in turn."""
     if not distributed.is_initialized():
         return parts
     everyone: list[list[T]] = [[] for _ in range(distributed.get_world_size())]
@@ -164,10 +164,10 @@ def companions(count: int, work: Callable[..., object], **arguments: Any) -> Ite
             yield Processes(count, 0, meeting)
         except RuntimeError as error:
             # When another process dies, this one fails to talk to it; theirs is the error that explains it.
-            if isinstance(error, StreetVisionError) or not (told := _told(heard)):
+            if isinstance(error, StreetVisionError) or not (failure := _read_failure(heard)):
                 raise
             expected, action = "every process to train its share", "Mend that, and run again."
-            raise TrainingError(expected, told, "training on several devices", action) from error
+            raise TrainingError(expected, failure, "training on several devices", action) from error
         else:
             for other in others:
                 other.join(_JOIN_SECONDS)
@@ -208,13 +208,13 @@ def _end_with(lifeline: Connection) -> None:
         os._exit(1)
 
 
-def _told(heard: Connection) -> str:
-    """Return what another process has said of its end: rather an error of ours than what followed from it."""
-    told: list[tuple[bool, str]] = []
+def _read_failure(heard: Connection) -> str:
+    """Return the text of another process's error; ours come before those that followed from them."""
+    messages: list[tuple[bool, str]] = []
     try:
         while heard.poll(1):
-            told.append(heard.recv())
+            messages.append(heard.recv())
     except EOFError:
         pass  # they are all gone
-    ours = [text for is_ours, text in told if is_ours]
-    return next(iter([*ours, *(text for _, text in told)]), "")
+    ours = [text for is_ours, text in messages if is_ours]
+    return next(iter([*ours, *(text for _, text in messages)]), "")

@@ -46,7 +46,7 @@ class _Row:
     @classmethod
     def from_csv_row(cls, row: Mapping[str, str]) -> Self:
         """Read back what `to_csv_row` gave, from text."""
-        names = [one.name for one in fields(cls)]
+        names = [field.name for field in fields(cls)]
         return cls(**{name: int(row[name]) if name == "epoch" else float(row[name]) for name in names})
 
 

@@ -56,8 +56,8 @@ _START_OVER = "Training starts from the beginning."
 class SavedRecord(pydantic.BaseModel, frozen=True, extra="forbid", strict=True):
     """`state.json`: which training it is, and the files of its last epoch and of its best one.
 
-    The epochs count from 1 and name the files. What learns without labels has no best
-    one. `surroundings` are the device and the libraries.
+    The epochs count from 1 and name the files. A training without labels has no best one. `surroundings` are
+    the device and the libraries.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -131,10 +131,10 @@ def read_record(path: Path, *, training: str, surroundings: Mapping[str, str]) -
         content = parse_json(data)
     except ValueError as error:
         raise _damaged_record(path) from error
-    found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != SCHEMA_VERSION:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
         expected = f"a saved training of schema version {SCHEMA_VERSION}"
-        raise SchemaError(expected, f"version {found}", path, _START_OVER)
+        raise SchemaError(expected, f"version {version}", path, _START_OVER)
     try:
         record = SavedRecord.model_validate(content)
     except pydantic.ValidationError as error:

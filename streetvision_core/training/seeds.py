@@ -4,10 +4,8 @@ Every draw has a seed of its own, derived from the training's seed, the epoch an
 the number of worker processes nor where a training was interrupted changes what is drawn, and a resumed
 training needs no random state from disk.
 
-The surroundings of a training: deterministic, quiet, and given back exactly as they were found.
-
-Inside, torch uses deterministic kernels, and Lightning says nothing of its own; afterwards flags, log levels
-and the global random generators are what they were.
+In a `training_session` torch uses deterministic kernels, and Lightning logs nothing of its own; afterwards
+flags, log levels and the global random generators are what they were.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The wait for data runs from the end of one batch until the next one has arrived in this process, before it
 goes to the device. Nothing is synchronised for it. On a CPU that is the time in which the model stood still.
-A GPU may still be at work on earlier batches meanwhile: where it has work left when the batch arrives, that
-wait cost nothing and is not counted; where it ran dry on the way, the whole wait is, so that the share is an
+A GPU may still be at work on earlier batches meanwhile. Where it has work left when the batch arrives, the
+wait cost nothing and is not counted. Where it has none left, the whole wait is counted, so the share is an
 upper bound there. Of several processes the first one is measured; a wait of another one looks like computing.
 
 Memory is that of the process since its start, at its peak, and what each process that it started holds of its
@@ -148,7 +148,7 @@ def peak_memory_mb() -> float:
 def _private_bytes(pid: int | None) -> int:
     """Return the bytes that only this process has; 0 where it has ended or the system does not tell."""
     try:
-        said = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
-    return sum(int(kib) * KIB for kib in re.findall(r"^Private_\w+:\s+(\d+) kB", said, re.MULTILINE))
+    return sum(int(kib) * KIB for kib in re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.MULTILINE))

@@ -68,7 +68,7 @@ class ConditionsConfig(Settings):
 
 
 class Conditions(Record):
-    """``conditions.json``: the profile of use, the one whose levels a report shows, and the seed."""
+    """`conditions.json`: the profile of use, the one whose levels a report shows, and the seed."""
 
     schema_version: Literal[1] = 1
     profile: Profile

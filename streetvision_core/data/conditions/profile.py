@@ -136,7 +136,8 @@ class Profile(Settings):
     @property
     def source_side(self) -> int:
         """The shorter side in pixels that an image needs, so that no crop of it is enlarged; 0 as it is."""
-        crops = [one.strengths[0] for level in self.levels for one in level.operations if one.name == "crop"]
+        operations = [operation for level in self.levels for operation in level.operations]
+        crops = [operation.strengths[0] for operation in operations if operation.name == "crop"]
         return math.ceil(self.size / math.sqrt(min(crops, default=1.0))) if self.levels else 0
 
     @property

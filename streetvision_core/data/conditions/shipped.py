@@ -20,7 +20,7 @@ from streetvision_core.data.conditions.profile import Level, Operation, Profile
 
 def _level(name: str, **operations: list[float]) -> Level:
     """Return a level of these operations, in this order."""
-    named = [Operation.model_validate({one: strengths}) for one, strengths in operations.items()]
+    named = [Operation.model_validate({operation: strengths}) for operation, strengths in operations.items()]
     return Level(name=name, operations=named)
 
 

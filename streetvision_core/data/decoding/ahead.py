@@ -1,4 +1,4 @@
-"""Work done ahead of whoever asks for it: in threads, in order, and never more of it than is told.
+"""Work done in threads before it is asked for: in order, and never more of it ahead than allowed.
 
 Decoding leaves the interpreter to other threads, so threads do what processes would, without a copy of the
 libraries in each.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def run_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
 ) -> Iterator[Result]:
-    """Give the results of `function` in order; at most `ahead` of them are there, or begun, unasked for."""
+    """Yield the results of `function` in order, with at most `ahead` of them begun before they are taken."""
     pool, remaining = ThreadPoolExecutor(threads), iter(items)
     try:
         waiting = deque(pool.submit(function, item) for item in islice(remaining, ahead))

@@ -73,7 +73,7 @@ class Kind:
 
 
 def identify(data: bytes) -> Kind:
-    """Return what the bytes of a file begin like; that they are sound is not said."""
+    """Return the kind that the first bytes of a file show; nothing is said of the others."""
     if not data:
         return Kind(reason=Reason.EMPTY, name="it has no bytes")
     if kind := _image_format(data):

@@ -140,8 +140,8 @@ def _annotate(of_image: dict[Any, set[str]], content: dict[str, Any], where: str
         if image in of_image and category in categories:
             of_image[image].add(categories[category])
     if unknown.total():
-        told = counted({name: count for name, count in unknown.items() if count})
-        raise _refused("annotations of images and categories that are listed", f"others: {told}", where)
+        counts = counted({name: count for name, count in unknown.items() if count})
+        raise _refused("annotations of images and categories that are listed", f"others: {counts}", where)
 
 
 def _records(content: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:

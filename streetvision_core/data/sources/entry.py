@@ -23,8 +23,8 @@ class Entry:
     """One image as its source lists it: unread and unchecked.
 
     `label` is None where the source has an empty one, `group` is None where the image stands alone.
-    `attributes` are the source's other columns as text of at most `MAX_TEXT` characters,
-    without the empty ones. `role` is the role that the data itself gives the image.
+    `attributes` are the source's other columns as text of at most `MAX_TEXT` characters, without the empty
+    ones. `role` is the role that the data itself gives the image.
     """
 
     name: str

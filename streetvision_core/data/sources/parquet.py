@@ -219,10 +219,10 @@ def _one_meaning(
     first, *others = names.items()
     other = next((item for item in others if item[1] != first[1]), None)
     if other is not None:
-        told = (f"{', '.join(given) if given else 'none'} in {file}" for file, given in (first, other))
+        meanings = (f"{', '.join(given) if given else 'none'} in {file}" for file, given in (first, other))
         raise DataError(
             f"the same class names of {config.label_column!r} in every file",
-            " but ".join(told),
+            " but ".join(meanings),
             config.path,
             "Write the files again with one order of names, or join them as sources of their own:"
             " join: [{parquet: {path: FILE}}, {parquet: {path: OTHER}}].",
@@ -287,8 +287,8 @@ def _find_files(path: str) -> dict[str, Path]:
         if root.suffix == ".arrow":
             _refuse_arrow(root.parent, path)
         return {root.name: root}
-    found = sorted(file for file in root.rglob("*.parquet") if not file.name.startswith("."))
-    if not found:
+    files = sorted(file for file in root.rglob("*.parquet") if not file.name.startswith("."))
+    if not files:
         _refuse_arrow(root, path)
         raise ConfigError(
             "a Parquet file, or a folder with files named *.parquet",
@@ -296,12 +296,12 @@ def _find_files(path: str) -> dict[str, Path]:
             path,
             f"Correct the path of the source; it is looked up from {Path.cwd()}.",
         )
-    outside = next((file for file in found if not _lies_in(root, file)), None)
+    outside = next((file for file in files if not _lies_in(root, file)), None)
     if outside is not None:
         expected = "Parquet files that lie in the data folder"
         action = "Copy the files here (the hub's cache is made of links), or name one file as the path."
         raise DataError(expected, f"{outside.name}, a symbolic link that leads out of it", path, action)
-    irregular = next((file for file in found if not file.is_file()), None)  # reading a pipe would never end
+    irregular = next((file for file in files if not file.is_file()), None)  # reading a pipe would never end
     if irregular is not None:
         raise DataError(
             "regular files named *.parquet",
@@ -309,11 +309,11 @@ def _find_files(path: str) -> dict[str, Path]:
             path,
             "Move it elsewhere, or give it another name.",
         )
-    return {file.relative_to(root).as_posix(): file for file in found}
+    return {file.relative_to(root).as_posix(): file for file in files}
 
 
 def _refuse_arrow(root: Path, path: str) -> None:
-    """Raise for what `save_to_disk` of datasets writes, in which somebody looks for Parquet in vain."""
+    """Refuse a folder that `save_to_disk` of datasets wrote: it holds Arrow files and no Parquet."""
     if next(root.rglob("*.arrow"), None) is None:
         return
     splits = (root / "dataset_dict.json").is_file()
@@ -408,13 +408,13 @@ def _find(schema: Any, dotted: str) -> Any:
 
     if dotted in schema.names:
         return schema.field(dotted).type
-    found = pa.struct(list(schema))
+    kind = pa.struct(list(schema))
     for part in dotted.split("."):
-        position = found.get_field_index(part) if pa.types.is_struct(found) else -1
+        position = kind.get_field_index(part) if pa.types.is_struct(kind) else -1
         if position < 0:
             return None
-        found = found.field(position).type
-    return found
+        kind = kind.field(position).type
+    return kind
 
 
 def _is_binary(column: Any) -> bool:

@@ -2,9 +2,9 @@
 
 `read_table` promises the cells as they stand, blanks and line breaks in them included. What it takes for
 punctuation: a byte order mark (UTF-8, UTF-16, UTF-32; without one the file is UTF-8), a first line `sep=;`,
-rows without any filled cell, and empty cells beyond the header. The separator is that
-of `sep=`, else the one of `SEPARATORS` whose header has the wanted columns. Names of columns are
-compared without blanks around them and without case.
+rows without any filled cell, and empty cells beyond the header. The separator is that of `sep=`, else the
+one of `SEPARATORS` whose header has the wanted columns. Names of columns are compared without blanks around
+them and without case.
 
 A table is refused before it costs much: by its size, the length of a line and of a cell, and the number of
 cells. Line numbers are those of an editor: every line counts, blank ones and those inside of quotes too.

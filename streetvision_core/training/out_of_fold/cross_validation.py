@@ -9,7 +9,7 @@ A small set is dealt several times, because one deal of few groups is luck. For 
 also trained on a quarter, a half and three quarters of each training part, in whole groups: whether more
 images would help.
 
-Nothing here is a figure of one model that is shipped. It says what the recipe does on images like these. A
+No figure here is of a model that is shipped: it says what the recipe does on images like these. A
 backbone that was adapted to train is taken as it is: it has seen images of every fold, without their labels.
 """
 
@@ -134,11 +134,11 @@ def cross_validate(
         kept=JudgedFolds(),
     )
     repeats = repeats_of(len(names), method=recipe.method.kind)
-    fold = np.stack([_deal(task, folds=config.folds, seed=recipe.seed + one) for one in range(repeats)])
+    fold = np.stack([_deal(task, folds=config.folds, seed=recipe.seed + repeat) for repeat in range(repeats)])
     shares = _smaller_shares(task, fold[0])
     with judged_folds(resume) as kept:
         task = replace(task, kept=kept)
-        rounds = [_judge(task, one) for one in fold]
+        rounds = [_judge(task, assignment) for assignment in fold]
         smaller = [_judge(task, fold[0], share=share) for share in shares]
     nothing = np.empty((0, len(names), 2), dtype=np.float32)
     return CrossValidation(
@@ -146,10 +146,10 @@ def cross_validate(
         groups=groups,
         labels=labels,
         fold=fold.astype(np.int64),
-        logits=np.stack([one.logits for one in rounds]),
-        curve=np.stack([one.logits for one in smaller]) if smaller else nothing,
+        logits=np.stack([result.logits for result in rounds]),
+        curve=np.stack([result.logits for result in smaller]) if smaller else nothing,
         shares=(*shares, 1.0),
-        trained_on=tuple(one.trained_on for one in (*smaller, rounds[0])),
+        trained_on=tuple(result.trained_on for result in (*smaller, rounds[0])),
         roles=config.names_of_roles,
         method=recipe.method.kind,
     )
@@ -227,7 +227,7 @@ def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> 
             config=task.recipe,
             folders=TrainingFolders(directory, features=task.features),
         )
-        said = predict_role(
+        predicted = predict_role(
             checkpoint,
             task.names[judged].tolist(),
             index=task.index,
@@ -235,4 +235,4 @@ def _train_and_judge(task: _Task, roles: Mapping[str, Bools], judged: Bools) -> 
             # Only a probe leaves the backbone as it is: features of others are wanted once.
             cache=task.features if task.recipe.method.kind == PROBE else None,
         )
-    return said.logits
+    return predicted.logits

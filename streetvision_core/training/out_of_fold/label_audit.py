@@ -135,7 +135,7 @@ def audit_labels(result: CrossValidation, *, index: ImageIndex, splits: Splits) 
 
 def _probabilities(result: CrossValidation, images: Sequence[IndexedImage]) -> Floats:
     """Return the mean out-of-fold probability of roadwork of each image, float64 [N]."""
-    mean: Floats = np.mean([positive_probability(one) for one in result.logits], axis=0)
+    mean: Floats = np.mean([positive_probability(logits) for logits in result.logits], axis=0)
     probability_of: Mapping[str, float] = dict(zip(result.ids, mean.tolist(), strict=True))
     if missing := [image.name for image in images if image.name not in probability_of]:
         expected = f"out-of-fold logits of every image of {' and '.join(TRAINED_ON)}"

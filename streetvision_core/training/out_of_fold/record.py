@@ -92,9 +92,8 @@ class CrossValidation:
         """Return the pooled figure of logits [R, N, 2], of all images or of the `members` [N]."""
         kept = np.ones(len(self.ids), np.bool_) if members is None else members
         groups = np.asarray(self.groups)[kept]
-        tables = [
-            confusion_by_group(self.labels[kept], margin_vector(one[kept]) > 0, groups) for one in logits
-        ]
+        predicted = [margin_vector(repeat[kept]) > 0 for repeat in logits]
+        tables = [confusion_by_group(self.labels[kept], decisions, groups) for decisions in predicted]
         counts = np.sum(tables, axis=0) / len(tables)
         interval = mcc_group_interval(counts)
         return Figure(float(mcc_of_counts(counts.sum(axis=0))), interval.low, interval.high)
@@ -103,15 +102,15 @@ class CrossValidation:
         """Return one row a share of the first repeat: images trained on, MCC and its interval."""
         curve = (*self.curve, self.logits[0])
         return [
-            {"share": share, "images": images, **asdict(self.figure(one[None]))}
-            for share, images, one in zip(self.shares, self.trained_on, curve, strict=True)
+            {"share": share, "images": images, **asdict(self.figure(logits[None]))}
+            for share, images, logits in zip(self.shares, self.trained_on, curve, strict=True)
         ]
 
     def rows_of_repeats(self) -> list[dict[str, float]]:
         """Return one row a repeat: its MCC and the interval."""
         return [
-            {"repeat": number, **asdict(self.figure(one[None]))}
-            for number, one in enumerate(self.logits, start=1)
+            {"repeat": number, **asdict(self.figure(logits[None]))}
+            for number, logits in enumerate(self.logits, start=1)
         ]
 
     def figures(self) -> dict[str, Any]:
@@ -203,7 +202,7 @@ def _shared_groups(result: CrossValidation) -> list[str]:
 def _close(recorded: Any, counted: Any) -> bool:
     if isinstance(counted, dict):
         same = isinstance(recorded, dict) and recorded.keys() == counted.keys()
-        return same and all(_close(recorded[name], one) for name, one in counted.items())
+        return same and all(_close(recorded[name], value) for name, value in counted.items())
     if isinstance(counted, list):
         same = isinstance(recorded, list) and len(recorded) == len(counted)
         return same and all(map(_close, recorded, counted))

@@ -2,7 +2,7 @@
 
 1. The model of the backbone is built; a linear probe is fitted on its features.
 2. The last blocks are unfrozen, the others get adapters on queries and values, and the model learns from
-   pairs of views of the train role (`learners.py`), no label and no other role in sight.
+   pairs of views of the train role (`learners.py`), without labels and without other roles.
 3. The adapters are merged; the merged model is proved to say what the adapted one says.
 4. A second probe is fitted on the merged model's features. The adapted weights are taken only where it beats
    the first on val_select beyond the paired interval; elsewhere the starting weights go on, and the record
@@ -15,8 +15,8 @@ A probe is scikit-learn's logistic regression on standardised features, fitted o
 weighing the same. It is for this one decision, and is no classifier that anyone would ship.
 
 The same seed, images and configuration give the same weights bit for bit on the same machine with the
-same number of threads. A killed adaptation goes on after its last epoch, and the weights are
-those of one that was not killed.
+same number of threads. A killed adaptation goes on after its last epoch, and gives the weights of one
+that was not killed.
 
 Source: Khanna et al., ExPLoRA, 2406.10973.
 """
@@ -222,8 +222,8 @@ def probe_decisions(
     probe = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=_PROBE_ITERATIONS)
     )
-    said = probe.fit(features.astype(np.float64), labels).predict(others.astype(np.float64))
-    return ["roadwork" if one else "none" for one in said]
+    predicted = probe.fit(features.astype(np.float64), labels).predict(others.astype(np.float64))
+    return ["roadwork" if label else "none" for label in predicted]
 
 
 def _build(backbone: Backbone) -> Any:

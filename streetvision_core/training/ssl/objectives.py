@@ -52,10 +52,10 @@ def backward_in_parts(
         loss.backward()  # type: ignore[no-untyped-call]  # torch declares no return type
         return loss.detach()
     with torch.no_grad():
-        found = [encode(part) for part in range(parts)]
-    whole = torch.cat(found).requires_grad_()
+        encoded = [encode(part) for part in range(parts)]
+    whole = torch.cat(encoded).requires_grad_()
     loss = loss_of(whole)
     (gradient,) = torch.autograd.grad(loss, whole)
-    for part, share in enumerate(torch.split(gradient, [len(one) for one in found])):
+    for part, share in enumerate(torch.split(gradient, [len(embeddings) for embeddings in encoded])):
         torch.autograd.backward(encode(part), share)
     return loss.detach()
