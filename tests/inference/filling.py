@@ -3,7 +3,7 @@
 import os
 import signal
 
-from tests.training.runs import _CONTEXT
+from tests.training.runs import LOADED
 from tests.training.toy import make_toy
 
 ROWS_A_SHARD = 32
@@ -12,13 +12,13 @@ ROWS_A_SHARD = 32
 def start(checkpoint, cache, *, role, reverse=False, kill_at_shard=None, begin=None):
     """Fill the plain features of a role in another process."""
     arguments = {"role": role, "reverse": reverse, "kill_at_shard": kill_at_shard, "begin": begin}
-    process = _CONTEXT.Process(target=_fill, args=(checkpoint, cache), kwargs=arguments)
+    process = LOADED.Process(target=_fill, args=(checkpoint, cache), kwargs=arguments)
     process.start()
     return process
 
 
 def barrier(parties):
-    return _CONTEXT.Barrier(parties)
+    return LOADED.Barrier(parties)
 
 
 def toy_of_the_cache():
