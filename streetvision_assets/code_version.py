@@ -1,11 +1,11 @@
 """The code version of a step, derived from the source that it runs, so that nobody can forget to bump it.
 
 It is a digest of the asset's body and its helpers in the same module, of every module of
-``streetvision_core`` that these name, and of everything those import inside the package, transitively,
+`streetvision_core` that these name, and of everything those import inside the package, transitively,
 imports inside functions included. An import from a package counts as one from the module that defines the
 name. What decides no byte of a result is left out: how bytes become durable, errors, and images that are
 only shown. Of the table of the graph, which every step reads, a step counts its own part
-(``graph.rows_behind``), so that another row leaves it as it is.
+(`graph.rows_behind`), so that another row leaves it as it is.
 
 It is taken from the compiled code, so comments, docstrings, layout and assertions do not count; another
 minor version of Python compiles otherwise and therefore counts. What third-party packages do is not part
@@ -155,7 +155,7 @@ def _read_module(name: str) -> _Module:
 
 
 def _imports(source: str) -> Iterator[tuple[str, str, str]]:
-    """Give (indentation, module, name) of every ``from module import name`` of the package.
+    """Give (indentation, module, name) of every `from module import name` of the package.
 
     By expression and not by syntax tree: this runs whenever the definitions load, and a tree of every
     module takes three times as long. Formatted source has no other form of it; a match inside a string
@@ -168,7 +168,7 @@ def _imports(source: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _defining_module(parent: str, name: str) -> str:
-    """Return the module that ``from parent import name`` runs."""
+    """Return the module that `from parent import name` runs."""
     if f"{parent}.{name}" in _modules():
         return f"{parent}.{name}"
     if _modules()[parent].name == "__init__.py":

@@ -1,7 +1,7 @@
 """The terminal's view of a run: one line for what happened, one paragraph for what went wrong.
 
 Dagster's own console repeats run and job on every line and prints each traceback twice. All of that
-stays on the run's page in the UI. The presets and the jobs choose this logger (``loggers: console``).
+stays on the run's page in the UI. The presets and the jobs choose this logger (`loggers: console`).
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _told(body: Body) -> Body:
 def stage_asset(
     *, group: str, kinds: set[str], phase: int | None = None, ins: dict[str, dg.AssetIn] | None = None
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """Return ``dg.asset`` with what the assets of this graph have in common: each refuses bad settings early.
+    """Return `dg.asset` with what the assets of this graph have in common: each refuses bad settings early.
 
     Args:
         group: What it belongs to, as the UI groups it: data, model, calibration, report or deploy.

@@ -4,7 +4,7 @@ Each epoch that is reported becomes a line of the log and an observation. Dagste
 plots of the asset draw the curve epoch by epoch. An observation has no data version: it says nothing of what
 is materialized, and nothing downstream becomes stale by it.
 
-:class:`Paced` decides which epochs are reported. Of a training of more than `ALL_EPOCHS` epochs those that
+`Paced` decides which epochs are reported. Of a training of more than `ALL_EPOCHS` epochs those that
 end within `PACE_SECONDS` of the last one reported are left out, but for the first and the last of each phase.
 Shorter trainings, and slower ones, are reported whole.
 """
@@ -38,7 +38,7 @@ def picture(data: bytes) -> dg.MetadataValue:
 
 
 def markdown(content: str) -> dg.MetadataValue:
-    """Return Markdown as metadata that the UI renders; what comes from data went through ``for_markdown``."""
+    """Return Markdown as metadata that the UI renders; what comes from data went through `for_markdown`."""
     return dg.MetadataValue.md(content)
 
 
@@ -119,7 +119,7 @@ OBSERVED = (
 
 
 def observed_epochs(context: dg.AssetExecutionContext) -> Paced:
-    """Return what takes the reports of a training of this asset; ``finish`` it after the last one."""
+    """Return what takes the reports of a training of this asset; `finish` it after the last one."""
     return Paced(partial(_tell, context))
 
 

@@ -63,7 +63,7 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
 
 
 def store_run_id(instance: dg.DagsterInstance, dagster_run_id: str) -> str:
-    """Return the store's id of a Dagster run: ``YYYYMMDDTHHMMSS-<first 8 of its id>``.
+    """Return the store's id of a Dagster run: `YYYYMMDDTHHMMSS-<first 8 of its id>`.
 
     The time is the one at which Dagster created the run, so that every step of the run, in whichever
     process, arrives at the same id. A run that Dagster does not know (an asset called as a plain

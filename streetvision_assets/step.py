@@ -1,8 +1,8 @@
 """One execution of a step: what an asset needs around its one call into the core library.
 
-``begin`` opens the step's directory, remembers what it reads and when it started, and takes over what an
-earlier run has published of exactly this code, configuration and input; ``reused`` gives that back as the
-record that the core would compute. ``result`` turns the record into a MaterializeResult. The IO manager
+`begin` opens the step's directory, remembers what it reads and when it started, and takes over what an
+earlier run has published of exactly this code, configuration and input; `reused` gives that back as the
+record that the core would compute. `result` turns the record into a MaterializeResult. The IO manager
 writes and publishes it.
 
 Tags of a run, by which a person finds it again: the commit of the code, and where its images came from.
@@ -47,11 +47,11 @@ COMMIT, DIRTY, SOURCE = "commit", "dirty", "source"
 
 
 def tag_run(context: dg.AssetExecutionContext, images_config: Mapping[str, Any] | None) -> None:
-    """Tag the run of a step with ``commit`` and ``dirty``, and with ``source`` where that is known.
+    """Tag the run of a step with `commit` and `dirty`, and with `source` where that is known.
 
     Args:
         context: Dagster's context of the step.
-        images_config: The configuration of the ``images`` that the step reads or makes, if it does.
+        images_config: The configuration of the `images` that the step reads or makes, if it does.
     """
     if not context.instance.has_run(context.run.run_id):  # an asset that was called as a plain function
         return
@@ -93,12 +93,12 @@ class Record(Protocol):
 class Step:
     """A step that has begun: its place in the store and everything its manifest will say.
 
-    ``config`` is what everybody may see of the configuration; the paths in it are in ``private``, which is
+    `config` is what everybody may see of the configuration; the paths in it are in `private`, which is
     None where nothing of this machine shall be recorded.
 
-    ``origin`` is the artifact whose content lies in ``directory`` already, where there was one to take over.
-    ``resume`` is where the computation may keep how far it has come; it is removed with the publication.
-    ``looked`` are the metrics of this run's own that say how often its images were looked at.
+    `origin` is the artifact whose content lies in `directory` already, where there was one to take over.
+    `resume` is where the computation may keep how far it has come; it is removed with the publication.
+    `looked` are the metrics of this run's own that say how often its images were looked at.
     """
 
     name: str

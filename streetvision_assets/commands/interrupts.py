@@ -53,7 +53,7 @@ def one_line_after_ctrl_c() -> Iterator[None]:
 
 
 def interruptible(run: Callable[[], int]) -> int:
-    """Return the exit code of ``run``, or 130 with one line on standard error where Ctrl-C came.
+    """Return the exit code of `run`, or 130 with one line on standard error where Ctrl-C came.
 
     What it raises after Ctrl-C only says so again; before, it is raised on.
     """

@@ -1,4 +1,4 @@
-"""Every curve that is drawn, as a table of numbers beside the plot: one CSV below ``curves/`` each.
+"""Every curve that is drawn, as a table of numbers beside the plot: one CSV below `curves/` each.
 
 The numbers come from the very functions that the plots take them from. A row is an exact point of the curve,
 where something changes, never one in between; of a long curve the rows are the points that the plot keeps
@@ -112,7 +112,7 @@ def reliability_rows(probabilities: Values, labels: Values) -> list[dict[str, ob
 
 
 def curve_files(curves: Mapping[str, Rows]) -> dict[str, bytes]:
-    """Return ``curves/NAME.csv`` for each curve with rows."""
+    """Return `curves/NAME.csv` for each curve with rows."""
     return {
         f"{CURVE_PREFIX}{name}.csv": csv_bytes(rows, columns=list(rows[0]))
         for name, rows in curves.items()

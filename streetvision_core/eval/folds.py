@@ -58,7 +58,7 @@ def split_folds(
 def deal_folds(
     truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int, purpose: str
 ) -> npt.NDArray[np.intp]:
-    """Return the fold of each image, [N], as :func:`split_folds` deals them, whose errors it raises."""
+    """Return the fold of each image, [N], as `split_folds` deals them, whose errors it raises."""
     fold = np.empty(truth.size, dtype=np.intp)
     parts = split_folds(truth, group, folds=folds, seed=seed, purpose=purpose)
     for number, (_, judging) in enumerate(parts):

@@ -89,7 +89,7 @@ class Judged(Record):
 
 
 class Release(Record):
-    """``release.json``: each rule with its figure, under which conditions, and the verdict that follows."""
+    """`release.json`: each rule with its figure, under which conditions, and the verdict that follows."""
 
     conditions: str
     rules: dict[Setting, Judged]

@@ -134,10 +134,10 @@ class PolicyReport(Figures):
 
 
 class Report(Record):
-    """``evaluation.json``; ``policies`` are by type, ``calib_minus_test`` is of the threshold policy, if any.
+    """`evaluation.json`; `policies` are by type, `calib_minus_test` is of the threshold policy, if any.
 
-    ``optimism`` is the same difference as an older version recorded it, without an interval. ``groups_known``
-    says whether the data names groups, None where an older version did not record it. ``conditions`` is what
+    `optimism` is the same difference as an older version recorded it, without an interval. `groups_known`
+    says whether the data names groups, None where an older version did not record it. `conditions` is what
     the policies do at each level of the conditions of use, None where that was not measured.
     """
 
