@@ -183,8 +183,8 @@ def nothing_to_check(step: str, *, check_name: str | None = None) -> dg.AssetChe
 def _check_integrity(artifact: PublishedArtifact) -> dg.AssetCheckResult:
     files = artifact.manifest.output_artifacts
     size = sum(file.size_bytes for file in files.values())
-    found = Verdict(artifact.problems(), good=f"all {size} bytes are as published (files: {len(files)})")
-    return found.result(
+    verdict = Verdict(artifact.problems(), good=f"all {size} bytes are as published (files: {len(files)})")
+    return verdict.result(
         check_name="integrity",
         metadata={
             "files": len(files),

@@ -53,7 +53,7 @@ def core_log_to(log: logging.Logger) -> Iterator[None]:
         core.removeHandler(handler)
 
 
-def _told(body: Body) -> Body:
+def _logged(body: Body) -> Body:
     """Return the body, which takes Dagster's context first, with the core's log in that of the run."""
 
     @functools.wraps(body)
@@ -92,7 +92,7 @@ def stage_asset(
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body, step=body.__name__),
         )
-        asset = decorate(_told(body))
+        asset = decorate(_logged(body))
         return asset if model is None else refusing(asset, model)
 
     return define

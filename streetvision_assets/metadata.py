@@ -86,16 +86,16 @@ class Paced:
         self._tell = tell
         self._clock = clock
         self._held: EpochReport | None = None
-        self._told: tuple[str, float] | None = None
+        self._last: tuple[str, float] | None = None
 
     def __call__(self, report: EpochReport) -> None:
         """Tell of the epoch, or keep it until the next one comes."""
         if self._held is not None and self._held.phase != report.phase:
             self.finish()
         now = self._clock()
-        due = self._told is None or self._told[0] != report.phase or now - self._told[1] >= PACE_SECONDS
+        due = self._last is None or self._last[0] != report.phase or now - self._last[1] >= PACE_SECONDS
         if due or report.epochs <= ALL_EPOCHS or report.epoch == report.epochs:
-            self._held, self._told = None, (report.phase, now)
+            self._held, self._last = None, (report.phase, now)
             self._tell(report)
         else:
             self._held = report

@@ -49,10 +49,10 @@ def counts_when_passed(
     """
     key = dg.AssetCheckKey(dg.AssetKey(manifest.step_name), check)
     for evaluation in _evaluations(instance, key):
-        told = {name: value.value for name, value in evaluation.metadata.items()}
-        if told.get("data_version") == manifest.data_version:
+        recorded = {name: value.value for name, value in evaluation.metadata.items()}
+        if recorded.get("data_version") == manifest.data_version:
             same = evidence(manifest, code_version=code_version)
-            passed = evaluation.passed and all(told.get(name) == one for name, one in same.items())
+            passed = evaluation.passed and all(recorded.get(name) == value for name, value in same.items())
             return _numbers(evaluation) if passed else None
     return None
 

@@ -228,7 +228,7 @@ class Step:
         record: Record | Artifact,
         *,
         shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
-        told: Mapping[str, str | float | Metric] | None = None,
+        facts: Mapping[str, str | float | Metric] | None = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> dg.MaterializeResult[StepOutput]:
@@ -237,7 +237,7 @@ class Step:
         Args:
             record: What the core has made.
             shown: Draws the images and tables of it for the UI, when no earlier run has.
-            told: What a person comes to the page for, by name: texts and numbers, which stand first there,
+            facts: What a person comes to the page for, by name: texts and numbers, which stand first there,
                 because the page hides tables and plots behind a click.
             device: Where it was computed.
             seed: The seed that was used, if any.
@@ -250,20 +250,20 @@ class Step:
             )
             step = replace(self, code_version=EDITED)
         digest = self.origin.manifest.data_version if self.origin else artifact.digest
-        facts = {
+        metadata = {
             name: artifact.metrics[fact.name] if isinstance(fact, Metric) else fact
-            for name, fact in (told or {}).items()
+            for name, fact in (facts or {}).items()
         }
         if self.looked and self.name in LOOKS:
-            facts[f"looks at {LOOKS[self.name]}"] = look_text(self.looked)
-        metrics = [fact for fact in (told or {}).values() if isinstance(fact, Metric)]
+            metadata[f"looks at {LOOKS[self.name]}"] = look_text(self.looked)
+        metrics = [fact for fact in (facts or {}).values() if isinstance(fact, Metric)]
         renamed = frozenset(name for metric in metrics for name in (metric.name, *metric.also))
         # An older version may have drawn under the name of a fact.
         drawn = self._drawn_before() or shown()
         return dg.MaterializeResult(
             value=StepOutput(step=step, artifact=artifact, device=device, seed=seed, renamed=renamed),
             data_version=dg.DataVersion(digest),
-            metadata={**facts, **{name: value for name, value in drawn.items() if name not in facts}},
+            metadata={**metadata, **{name: value for name, value in drawn.items() if name not in metadata}},
         )
 
     def _drawn_before(self) -> Mapping[str, dg.MetadataValue]:

@@ -101,13 +101,13 @@ def reliability_rows(probabilities: Values, labels: Values) -> list[dict[str, ob
     """
     return [
         {
-            "low": one.low,
-            "high": one.high,
-            "n": one.n,
-            "mean_probability": one.probability,
-            "share_of_roadwork": one.roadwork,
+            "low": bin_.low,
+            "high": bin_.high,
+            "n": bin_.n,
+            "mean_probability": bin_.probability,
+            "share_of_roadwork": bin_.roadwork,
         }
-        for one in reliability_bins(probabilities, labels)
+        for bin_ in reliability_bins(probabilities, labels)
     ]
 
 

@@ -143,9 +143,9 @@ def answers(logits: Values) -> Bools:
 
 def decisions(logits: Values, *, accepted: Values | None = None) -> tuple[Decision, ...]:
     """Answer each image by its folded logits [N, 2] or margins [N]; defer it where it is not accepted."""
-    said = answers(logits)
-    taken = np.ones(said.size, dtype=bool) if accepted is None else np.asarray(accepted)
-    return tuple(DECISIONS[code] for code in np.where(taken, said.astype(int), 2).tolist())
+    roadwork = answers(logits)
+    taken = np.ones(roadwork.size, dtype=bool) if accepted is None else np.asarray(accepted)
+    return tuple(DECISIONS[code] for code in np.where(taken, roadwork.astype(int), 2).tolist())
 
 
 def freeze_operating_point(select: LabelledLogits, *, between: float = MIDDLE) -> OperatingPoint:

@@ -228,9 +228,9 @@ def _only_one_right(truth: Bools, a: npt.NDArray[np.int64], b: npt.NDArray[np.in
     return int(np.count_nonzero(differ)) - only_b, only_b
 
 
-def _codes(said: Sequence[Decision], *, name: str) -> npt.NDArray[np.int64]:
+def _codes(decisions: Sequence[Decision], *, name: str) -> npt.NDArray[np.int64]:
     """Turn none, roadwork and defer into 0, 1 and 2."""
-    words = np.asarray(said, dtype=np.str_)
+    words = np.asarray(decisions, dtype=np.str_)
     codes = np.full(words.shape, -1, dtype=np.int64)
     for code, word in enumerate(_WORDS):
         codes[words == word] = code

@@ -115,8 +115,8 @@ def auroc(scores: Values, labels: Values) -> float:
     Raises:
         DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
     """
-    false_alarms, found = roc_curve(scores, labels)
-    return float(np.trapezoid(found, false_alarms))
+    false_alarms, recalls = roc_curve(scores, labels)
+    return float(np.trapezoid(recalls, false_alarms))
 
 
 def average_precision(scores: Values, labels: Values) -> float:

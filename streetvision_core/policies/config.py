@@ -127,7 +127,7 @@ class ThresholdsConfig(Settings):
         return from_recorded("thresholds", given) if isinstance(given, dict) else given
 
     @property
-    def told(self) -> str:
+    def objective_in_words(self) -> str:
         """The objective in words."""
         prevalence = self.objective.prevalence if isinstance(self.objective, _AtPrevalence) else None
         there = "" if prevalence is None else f" where {100 * prevalence:.12g}% of the images show roadwork"

@@ -107,22 +107,22 @@ class Evaluation:
 
     def recorded(self, policy: Policy) -> list[Recorded]:
         """Return what a predictor with this policy must give again, in the order of the role."""
-        folded = policy.point.fold([[one.logit_none, one.logit_roadwork] for one in self.tested])
+        folded = policy.point.fold([[image.logit_none, image.logit_roadwork] for image in self.tested])
         return [
-            Recorded(one.name, (none, roadwork), one.decisions[policy.type])
-            for one, (none, roadwork) in zip(self.tested, folded.tolist(), strict=True)
+            Recorded(image.name, (none, roadwork), image.decisions[policy.type])
+            for image, (none, roadwork) in zip(self.tested, folded.tolist(), strict=True)
         ]
 
     def to_artifact(self) -> Artifact:
         """Return `evaluation.json`, `predictions.csv`, `report.html` and the plots."""
-        rows = [one.to_csv_row() for one in self.tested]
+        rows = [image.to_csv_row() for image in self.tested]
         return Artifact(
             files={
                 EVALUATION_NAME: json_bytes(self.report.model_dump(mode="json")),
                 PREDICTIONS_NAME: csv_bytes(rows, columns=list(rows[0])),
                 **{
                     f"{LEVELS_PREFIX}{name}.csv": csv_bytes(
-                        [one.to_csv_row() for one in level], columns=list(rows[0])
+                        [image.to_csv_row() for image in level], columns=list(rows[0])
                     )
                     for name, level in self.levels.items()
                 },
@@ -183,11 +183,11 @@ def evaluate(
     """
     chosen = _choose(names, index)
     decide = partial(_decide, ImageClassifier(checkpoint.load_model(), config=checkpoint.config), policies)
-    logits, decided = decide(in_use([one.name for one in chosen], images))
+    logits, decided = decide(in_use([image.name for image in chosen], images))
     tested = Tested(
         logits=logits,
-        labels=np.array([one.label == 1 for one in chosen]),
-        groups=[one.group for one in chosen],
+        labels=np.array([image.label == 1 for image in chosen]),
+        groups=[image.group for image in chosen],
         attributes=attributes_of(chosen),
         groups_known=groups_known(chosen),
     )
@@ -224,14 +224,14 @@ def _decide_levels(
         return None
     plain = used
     if not conditions.is_as_is:
-        logits, decided = decide(images.read(one.name) for one in chosen)
+        logits, decided = decide(images.read(image.name) for image in chosen)
         plain = replace(tested, logits=logits), decided
     names = conditions.reported.names
     logits, decided = decide(_at_every_level(chosen, images, conditions))
     at = {
         name: (
             replace(tested, logits=logits[place :: len(names)]),
-            {kind: one.every(place, len(names)) for kind, one in decided.items()},
+            {kind: outcome.every(place, len(names)) for kind, outcome in decided.items()},
         )
         for place, name in enumerate(names)
     }
@@ -244,10 +244,10 @@ def _at_every_level(
     """Give each image at all levels, one after the other: it is read and decoded once."""
     from streetvision_core.data.decoding.decode import decode
 
-    for one in chosen:
-        image = decode(images.read(one.name))
+    for image in chosen:
+        pixels = decode(images.read(image.name))
         for name in conditions.reported.names:
-            yield conditions.see_at(name, image, one.sha256)
+            yield conditions.see_at(name, pixels, image.sha256)
 
 
 def _rows(
@@ -255,10 +255,10 @@ def _rows(
 ) -> tuple[TestedImage, ...]:
     return tuple(
         TestedImage(
-            one.name, one.sha256, one.group, one.label, none, roadwork,
-            {kind: said.decisions[position] for kind, said in decided.items()},
+            image.name, image.sha256, image.group, image.label, none, roadwork,
+            {kind: outcome.decisions[position] for kind, outcome in decided.items()},
         )
-        for position, (one, (none, roadwork)) in enumerate(zip(chosen, tested.logits.tolist(), strict=True))
+        for position, (image, (none, roadwork)) in enumerate(zip(chosen, tested.logits.tolist(), strict=True))
     )  # fmt: skip
 
 
@@ -266,15 +266,15 @@ def decision_problems(
     predictor: Predictor, evaluation: Evaluation, *, images: ImageReader, tolerance: float = TOLERANCE
 ) -> list[str]:
     """Decide every image of the report again; return what differs, one sentence an image."""
-    again = in_use((one.name for one in evaluation.tested), images)
+    again = in_use((image.name for image in evaluation.tested), images)
     recorded = evaluation.recorded(predictor.policy)
     return reproduction_problems(predictor, recorded, again, tolerance=tolerance)
 
 
 def attributes_of(chosen: Sequence[IndexedImage]) -> dict[str, list[str]]:
     """Return each attribute of the index as a column; "unknown" where an image has none."""
-    names = sorted({name for one in chosen for name in one.attributes})
-    return {name: [one.attributes.get(name) or "unknown" for one in chosen] for name in names}
+    names = sorted({name for image in chosen for name in image.attributes})
+    return {name: [image.attributes.get(name) or "unknown" for image in chosen] for name in names}
 
 
 def _model(checkpoint: TrainedClassifier) -> dict[str, str]:

@@ -133,8 +133,8 @@ def slice_of(counts: Integers, *, attribute: str, value: str, n: int) -> Slice:
     )
 
 
-def group_counts(labels: Bools, said: Bools, taken: Bools, unit: Units) -> Integers:
+def group_counts(labels: Bools, answers: Bools, taken: Bools, unit: Units) -> Integers:
     """Count tp, tn, fp and fn of the taken images in each of all groups, int64 [G, 4]."""
-    cell = np.where(said == labels, ~labels, np.where(said, 2, 3))
+    cell = np.where(answers == labels, ~labels, np.where(answers, 2, 3))
     size = 4 * (int(unit.max()) + 1)
     return np.bincount((unit * 4 + cell)[taken], minlength=size).reshape(-1, 4)
