@@ -32,7 +32,7 @@ _TAKEN_OVER = "passed before on the same content, with the same code and librari
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a check: the `problems` it met, one sentence each, or else the `good` that it proved.
+    """The result of a check: its `problems`, one sentence each; without any, `good` says what it proved.
 
     `counts` are the numbers behind it, which the UI draws over time.
     Problems of severity WARN stop no run.

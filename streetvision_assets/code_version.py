@@ -59,7 +59,7 @@ def code_version(body: Callable[..., object], *, step: str) -> str:
 
 
 def code_has_changed(body: Callable[..., object]) -> bool:
-    """Tell whether the code behind the body of an asset is another on the disk than when it was first read.
+    """Tell whether the code behind the body of an asset has changed on the disk since it was first read.
 
     Modules are imported when a step needs them, so an edit in the middle of a run may or may not have been
     what ran.

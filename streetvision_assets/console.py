@@ -29,8 +29,8 @@ _EVENTS_SHOWN = {
 }
 # Dagster logs one of these for every step behind a failed one; the failure itself is the news.
 _CONSEQUENCE = "Dependencies for step"
-# The evaluation of the check has said on the line before what the first says again. The second is Ctrl-C, of
-# which the person at the terminal knows.
+# The first repeats the evaluation of the check on the line before. The second is Ctrl-C, which the person at
+# the terminal has pressed.
 _NO_NEWS = {"DagsterAssetCheckFailedError", "DagsterExecutionInterruptedError"}
 _MODULES = re.compile(r"\A(?:\w+\.)+(?=\w+: )")
 # Whoever wrote, Dagster or a library, into whatever folder: ENOSPC and EDQUOT of Linux and macOS.

@@ -117,7 +117,7 @@ def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest
 
 
 def _describe_taken_over(output: StepOutput, store: ArtifactStore) -> StepManifest:
-    """The content lies there; only where this run's inputs came from is its own."""
+    """Describe content that was taken over; only its lineage is this run's own."""
     step, origin = output.step, output.step.origin
     assert origin is not None
     return describe_reuse(

@@ -54,7 +54,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
 
 
 def with_interval(value: float | None, interval: Range | Figure | None) -> str:
-    """Return a number and its 95 % interval over groups, to three decimals; None is that of no answers."""
+    """Return a number and its 95 % interval over groups, to three decimals; None: no answers."""
     if value is None:
         return NO_ANSWERS
     if interval is None:
@@ -78,7 +78,7 @@ PACE_SECONDS = 1.0
 
 
 class Paced:
-    """Takes every report and hands on to `tell` those to be told, in order; `finish` tells the last one."""
+    """Takes every report and hands those that are due on to `tell`, in order; `finish` hands on the last."""
 
     def __init__(
         self, tell: Callable[[EpochReport], None], *, clock: Callable[[], float] = time.monotonic

@@ -46,7 +46,7 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
             begin_run(context.instance, context.run.run_id)
 
     def _require_something(self) -> None:
-        """Refuse to check an empty store; said once here, for each of the checks would say it again."""
+        """Refuse to check an empty store, once: each of the checks would repeat it."""
         store = self.open()
         if not store.current_steps():
             raise MissingArtifactError(

@@ -5,10 +5,9 @@ earlier run has published of exactly this code, configuration and input; `reused
 record that the core would compute. `result` turns the record into a MaterializeResult. The IO manager
 writes and publishes it.
 
-Tags of a run, by which a person finds it again: the commit of the code, and where its images came from.
-
-They are set by the first step of the run and not by whoever starts it, so that runs from the browser have
-them too, and so that a source that was taken from the store is the one that is named.
+A person finds a run again by its tags: the commit of the code, and the source of its images. The first step
+of the run sets them and not whoever starts it, so that runs from the browser have them too, and so that they
+name a source that was taken from the store.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def _code_of(run_id: str) -> Mapping[str, str]:  # noqa: ARG001 - the code may b
 
 
 R = TypeVar("R")
-# The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
+# The code version of a result whose code is unknown. No step ever has it, so no key leads to that result.
 EDITED = "edited while it ran"
 
 
@@ -237,7 +236,7 @@ class Step:
         Args:
             record: What the core has made.
             shown: Draws the images and tables of it for the UI, when no earlier run has.
-            facts: What a person comes to the page for, by name: texts and numbers, which stand first there,
+            facts: Texts and numbers by name, which a person comes to the page for. They stand first there,
                 because the page hides tables and plots behind a click.
             device: Where it was computed.
             seed: The seed that was used, if any.
@@ -305,7 +304,7 @@ def previous_artifact(
 def _take_over(
     store: ArtifactStore, directory: Path, key: str, log: dg.DagsterLogManager
 ) -> PublishedArtifact | None:
-    """Fill the directory from an earlier run; what is damaged there is told, and computed again."""
+    """Fill the directory from an earlier run; where that is damaged, warn, and compute again."""
     try:
         origin = store.take_over(directory, step_key=key)
     except StreetVisionError as error:

@@ -104,7 +104,7 @@ def _temporary_folder() -> str:
 
 
 def prepare_to_serve() -> None:
-    """Do that, and fail the runs whose process is gone, which would keep the queue from starting others.
+    """Prepare, and fail the runs whose process is gone, which would keep the queue from starting others.
 
     Raises:
         StoreError: as of `prepare`.

@@ -99,7 +99,7 @@ def check_written(config: Mapping[str, Any]) -> None:
 
 
 def _nothings(kind: Any, given: object, path: list[str]) -> Iterator[ConfigError]:
-    """Give the places where nothing is written for settings, or for an entry of a map."""
+    """Yield the places where nothing is written for settings, or for an entry of a map."""
     if kind.kind.name == "NONEABLE":
         kind = kind.inner_type
         if given is None and hasattr(kind, "fields"):

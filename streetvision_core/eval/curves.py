@@ -94,7 +94,9 @@ def precision_recall_rows(scores: Values, labels: Values) -> list[dict[str, obje
 
 
 def reliability_rows(probabilities: Values, labels: Values) -> list[dict[str, object]]:
-    """Mean probability and share of roadwork of each filled bin of equal width, for [N] and labels [N].
+    """Mean probability and share of roadwork of each filled bin of equal width.
+
+    Takes probabilities [N] and labels [N].
 
     Raises:
         DataError: what `reliability_bins` refuses.

@@ -183,7 +183,7 @@ def rising_p_value(confidence: Values, wrong: Values, *, seed: int = 0) -> float
 def _explained_by_rising(errors: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Floats:
     """Return what the rising line of least squares explains of each row of error counts [R, S], [R].
 
-    At a step it is the greatest, over where a stretch begins up to there, of the least mean to any later end.
+    At step i it is the maximum over j <= i of the minimum over k >= i of the mean of steps j to k.
     """
     upto, counted = (
         np.pad(values.cumsum(axis=-1), (*[(0, 0)] * (values.ndim - 1), (1, 0))) for values in (errors, sizes)

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 SCRC_NAME = "scrcparams.json"
 FOLLOWING = ("upper_bound", "coverage_low", "coverage_high", "needed")  # from the counts of a certificate
-RISING = 0.05  # at most this p-value is said
+RISING = 0.05  # the largest p-value that is reported
 Units: TypeAlias = Literal["groups", "images", "pictures"]
 UNITS: Mapping[str, Units] = {"group": "groups", "image": "images", "every_image": "pictures"}
 Promise: TypeAlias = Literal["error", "two_sided", "expected"]
@@ -165,7 +165,7 @@ class Certified(Record):
         return self
 
     def _possible_ends(self) -> tuple[float, ...]:
-        """Return what so many tests can certify: the threshold before the last, or of all the last."""
+        """Return what so many tests can certify: the threshold before the last tested, or the last of all."""
         if self.delta is None:
             return self.thresholds
         ends = self.thresholds[: self.tested][-2:]

@@ -1,8 +1,8 @@
 """The fit of selective conformal risk control: frozen on val_select, then certified on val_calib.
 
 The order is the promise. Calibrator, operating point and the sequence of thresholds follow from val_select
-and the number of calibration images alone; only then is val_calib looked at, and once. What is promised is
-told in `scrc`.
+and the number of calibration images alone; only then is val_calib looked at, and once. `scrc` says what is
+promised.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def _side(
 ) -> tuple[Bools, Floats, Bools]:
     """Say of each image whether its answer is roadwork, how sure it is, and whether it is wrong.
 
-    Folded, it is what decides in use that is asked: float32 margins at the operating point, unfolded again.
+    Folded margins are those that decide in use: float32 at the operating point, unfolded again.
     """
     if not len(images.labels):
         nothing = np.zeros(0)
@@ -321,7 +321,7 @@ def _certify(
     """Freeze the sequence on val_select, then certify on the units of val_calib."""
     alpha, delta = side.alpha, side.delta
     frozen = record.has_answer(select[0], side.answers)
-    # How many units will have these answers is told by val_select: val_calib is not looked at yet.
+    # val_select estimates how many units will have these answers: val_calib is not looked at yet.
     expected = max(1, round(calib[0].size * float(frozen.mean())))
     grid: tuple[float, ...] = (1.0,)
     if frozen.any():

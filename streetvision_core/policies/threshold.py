@@ -147,7 +147,7 @@ class ThresholdPolicy(Record):
     @model_validator(mode="before")
     @classmethod
     def _promise_nothing_older(cls, content: Any) -> Any:
-        """Take a recall that an older version reached on val_calib for what it is: no promise."""
+        """Read the recall of an older version as reached on val_calib, and not as promised."""
         if not isinstance(content, dict) or "recall" in content:
             return content
         chosen_by = from_recorded("thresholds", content.get("chosen_by") or {})

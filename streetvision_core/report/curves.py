@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def tabulate_curves(tested: Tested, decided: Mapping[str, Decided]) -> dict[str, bytes]:
-    """Return the curves of the plots as CSV by name; of each policy where they are not the same for all.
+    """Return the curves of the plots as CSV by name; curves that differ by policy have a column `policy`.
 
     ROC and precision-recall curves are by the checkpoint's margin, logit(Roadwork) - logit(None), which every
     policy ranks by; without both classes there are none.

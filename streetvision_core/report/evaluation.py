@@ -1,9 +1,8 @@
 """The final evaluation: val_test, once, on the path from bytes to logits that the bundle's predictor takes.
 
 Each image goes through the checkpoint's network once; every policy folds its operating point into these
-logits and decides. What the checkpoint said of an image and what each policy decided is kept with its digest
-and its group, so that every figure can be counted again. What the figures are is told in `report`, what they
-look like in `pages`.
+logits and decides. The logits of each image and the decision of each policy are kept with its digest and its
+group, so that every figure can be counted again. `report` defines the figures, `pages` draws them.
 
 An image that cannot be read is an error: a report never covers fewer images than the role has.
 """
@@ -167,7 +166,7 @@ def evaluate(
     index: ImageIndex,
     images: ImageReader,
 ) -> Evaluation:
-    """Decide every image of val_test once by every policy, and again at each level, count, and draw.
+    """Decide every image of val_test by every policy, again at each level, and count and draw the results.
 
     Args:
         checkpoint: The classifier, as it was trained.
@@ -175,7 +174,7 @@ def evaluate(
         names: The images of val_test.
         index: Labels, digests, groups and attributes of at least these images.
         images: Reads their bytes, each verified against the index. They are seen under its conditions,
-            whose levels are told as well; without any they are as they are, and no levels are told.
+            and at each of their levels; without conditions as they are, and at no levels.
 
     Raises:
         DataError: no images, one that the index lacks, or one that cannot be read.
@@ -207,7 +206,7 @@ def evaluate(
 
 
 def in_use(names: Iterable[str], images: ImageReader) -> Iterator[ImageLike]:
-    """Give images as they arrive in use: their bytes, or under conditions what was drawn of them."""
+    """Yield images as they arrive in use: their bytes, or their pixels where the conditions change them."""
     plain = images.conditions is None or images.conditions.is_as_is
     return (images.read(name) if plain else images.image(name) for name in names)
 
@@ -218,7 +217,7 @@ def _decide_levels(
     used: tuple[Tested, Mapping[str, Decided]],
     images: ImageReader,
 ) -> Levels | None:
-    """Decide the images at every level; those as they are again only where `used` are not as they are."""
+    """Decide the images at every level, and as they are where the conditions of use are others."""
     conditions, (tested, _) = images.conditions, used
     if conditions is None:
         return None
@@ -241,7 +240,7 @@ def _decide_levels(
 def _at_every_level(
     chosen: Sequence[IndexedImage], images: ImageReader, conditions: Conditions
 ) -> Iterator[ImageLike]:
-    """Give each image at all levels, one after the other: it is read and decoded once."""
+    """Yield each image at all levels, one after the other: it is read and decoded once."""
     from streetvision_core.data.decoding.decode import decode
 
     for image in chosen:

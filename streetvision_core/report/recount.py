@@ -56,7 +56,7 @@ def recount_problems(evaluation: Evaluation, *, names: Sequence[str], index: Ima
 
 
 def report_problems(report: Report) -> Iterator[str]:
-    """Hold what a report says of sizes, counts and intervals against itself, without logits or images."""
+    """Check sizes, counts and intervals of a report against each other, without logits or images."""
     if report.counts.roadwork + report.counts.none != report.counts.n:
         yield f"the report has {report.counts.n} images, which are not those of its two labels"
     for kind, result in report.policies.items():
@@ -112,7 +112,7 @@ def _size_problems(where: str, result: PolicyReport, counts: Counts) -> Iterator
 
 
 def _interval_problems(where: str, result: PolicyReport) -> Iterator[str]:
-    """Find intervals without their own figure; only those of a bootstrap may lie beside it."""
+    """Yield intervals that do not hold their own figure; only those of a bootstrap may lie beside it."""
     shown: list[tuple[str, float | None, Range | None]] = [
         ("the coverage", result.coverage.share, result.coverage.interval),
         ("the AUROC", result.ranking.auroc, result.ranking.auroc_interval),
@@ -155,7 +155,7 @@ def _strangers(tested: Sequence[TestedImage], *, names: Sequence[str], index: Im
 
 
 def _strange_levels(evaluation: Evaluation) -> Iterator[str]:
-    """Give a sentence for each level that is not told of, or is not of the same images in their order."""
+    """Yield a sentence for each level that lacks figures or decisions, or is not of the same images."""
     recorded = evaluation.report.conditions
     reported = (
         {level.value for levels in recorded.policies.values() for level in levels} if recorded else set()
@@ -205,7 +205,7 @@ def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
 
 
 def _otherwise(rows: Sequence[TestedImage], decided: Mapping[str, Decided]) -> Iterator[str]:
-    """Give a sentence for each policy that is recorded to have decided an image otherwise."""
+    """Yield a sentence for each policy whose recorded decisions differ from these."""
     for kind, outcome in decided.items():
         pairs = zip(rows, outcome.decisions, strict=True)
         wrong = [row.name for row, decision in pairs if row.decisions[kind] != decision]

@@ -190,7 +190,10 @@ class Report(Record):
         return self
 
     def groups_of(self, result: PolicyReport) -> str:
-        """Return in words how many groups the answers of a policy are of; an older report tells by number."""
+        """Return in words how many groups the answers of a policy are of.
+
+        In an older report groups count as known where there are not as many of them as answers.
+        """
         answered, intervals = result.coverage.answered, result.intervals
         groups = 0
         if intervals is not None and intervals.groups is not None:
@@ -222,7 +225,7 @@ class Report(Record):
         return f"{over} {groups.few}".strip()
 
     def deferral_of(self, result: PolicyReport) -> str:
-        """Say how many images of each label a policy answers and how many it defers; of no images nothing."""
+        """Say how many images of each label a policy answers and defers; one without images is left out."""
         parts = (("with", ("tp", "fn"), self.counts.roadwork), ("without", ("tn", "fp"), self.counts.none))
         answered = [(which, sum(result.metrics[cell] for cell in cells), n) for which, cells, n in parts if n]
         return " ".join(

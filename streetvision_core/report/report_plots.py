@@ -1,4 +1,4 @@
-"""The images of the final report: is a probability a frequency, how well are images ordered, who defers.
+"""The plots of the final report: reliability, ranking, and the coverage of each policy.
 
 Each function is pure and returns PNG bytes about 640 pixels wide (see `drawing`). Policies keep their look
 throughout: the order of the mapping decides it. Curves are the exact ones of `ranking`, thinned for drawing.
@@ -82,7 +82,7 @@ def plot_roc(scores: Values, labels: Values, *, at: Mapping[str, Point]) -> byte
 
     Takes scores [N] on any scale, labels [N], and `at`: where each policy stands among the images that it
     answers, as (false-positive rate, recall), both in [0, 1], or NaN where it answers nothing. A policy that
-    defers images may so stand above the curve.
+    defers images can stand above the curve.
 
     Raises:
         DataError: what `roc_curve` refuses, one class only among it.
