@@ -345,7 +345,7 @@ class ScrcPolicy(Record):
     def drawn(self) -> str:
         """Say how many units of val_calib are left, and how many a certificate takes at the least."""
         if self.val_calib is None:
-            return f"{sum(one.n for one in self.certificates)} {self._counted}"
+            return f"{sum(certificate.n for certificate in self.certificates)} {self._counted}"
         left, groups = self.val_calib.units, self.val_calib.groups
         needed = max(certificate.needed for certificate in self.certificates)
         return (
