@@ -1,6 +1,6 @@
 """Asset checks: the two that every asset has, and how the proofs of its own are made.
 
-Every asset's bytes are what was published (``integrity``), and so are its inputs (``lineage``). These two
+Every asset's bytes are what was published (`integrity`), and so are its inputs (`lineage`). These two
 are done in every run. What is proved of the content besides depends on the content alone.
 """
 
@@ -32,9 +32,9 @@ _TAKEN_OVER = "passed before on the same content, with the same code and librari
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a check: the ``problems`` it met, one sentence each, or else the ``good`` that it proved.
+    """The result of a check: its `problems`, one sentence each; without any, `good` says what it proved.
 
-    ``counts`` are the numbers behind it, which the UI draws over time.
+    `counts` are the numbers behind it, which the UI draws over time.
     Problems of severity WARN stop no run.
     """
 
@@ -69,7 +69,7 @@ def proof(
     """Return a decorator that makes an asset check of a function of a published artifact and its inputs.
 
     Its docstring says what the check proves. Where a run takes over content that has passed this very check,
-    the check says so instead of proving it again. The job ``verify`` proves everything.
+    the check says so instead of proving it again. The job `verify` proves everything.
 
     Args:
         asset: The asset that is checked.
@@ -134,7 +134,7 @@ def policy_check(kind: str, *, name: str, proves: str, good: str) -> dg.AssetChe
 
 
 def standard_check(step: str) -> dg.AssetChecksDefinition:
-    """Return ``integrity`` and ``lineage`` of a step as one execution step: each costs as much again."""
+    """Return `integrity` and `lineage` of a step as one execution step: each costs as much again."""
 
     @dg.multi_asset_check(
         name=f"{step}_integrity_and_lineage",
@@ -183,8 +183,8 @@ def nothing_to_check(step: str, *, check_name: str | None = None) -> dg.AssetChe
 def _check_integrity(artifact: PublishedArtifact) -> dg.AssetCheckResult:
     files = artifact.manifest.output_artifacts
     size = sum(file.size_bytes for file in files.values())
-    found = Verdict(artifact.problems(), good=f"all {size} bytes are as published (files: {len(files)})")
-    return found.result(
+    verdict = Verdict(artifact.problems(), good=f"all {size} bytes are as published (files: {len(files)})")
+    return verdict.result(
         check_name="integrity",
         metadata={
             "files": len(files),

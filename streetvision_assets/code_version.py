@@ -1,11 +1,11 @@
 """The code version of a step, derived from the source that it runs, so that nobody can forget to bump it.
 
 It is a digest of the asset's body and its helpers in the same module, of every module of
-``streetvision_core`` that these name, and of everything those import inside the package, transitively,
+`streetvision_core` that these name, and of everything those import inside the package, transitively,
 imports inside functions included. An import from a package counts as one from the module that defines the
 name. What decides no byte of a result is left out: how bytes become durable, errors, and images that are
 only shown. Of the table of the graph, which every step reads, a step counts its own part
-(``graph.rows_behind``), so that another row leaves it as it is.
+(`graph.rows_behind`), so that another row leaves it as it is.
 
 It is taken from the compiled code, so comments, docstrings, layout and assertions do not count; another
 minor version of Python compiles otherwise and therefore counts. What third-party packages do is not part
@@ -48,18 +48,18 @@ def code_version(body: Callable[..., object], *, step: str) -> str:
     """
     modules = [f"{name} {_read_module(name).digest}" for name in sorted(modules_behind(body))]
     own = [
-        repr(_meaning(part, docstring=one.__doc__))
-        for one in _with_helpers(body)
-        for part in _parts(one.__code__)
+        repr(_meaning(part, docstring=function.__doc__))
+        for function in _with_helpers(body)
+        for part in _parts(function.__code__)
     ]
     constants = [
-        repr(one) for one in _named(body) if isinstance(one, str | int | float | tuple | list | dict)
+        repr(value) for value in _named(body) if isinstance(value, str | int | float | tuple | list | dict)
     ]
     return _digest("\n".join([repr(rows_behind(step)), *own, *constants, *modules]))[:16]
 
 
 def code_has_changed(body: Callable[..., object]) -> bool:
-    """Tell whether the code behind the body of an asset is another on the disk than when it was first read.
+    """Tell whether the code behind the body of an asset has changed on the disk since it was first read.
 
     Modules are imported when a step needs them, so an edit in the middle of a run may or may not have been
     what ran.
@@ -69,20 +69,20 @@ def code_has_changed(body: Callable[..., object]) -> bool:
 
 def modules_behind(body: Callable[..., object]) -> set[str]:
     """Return the modules of the core that the body of an asset runs, directly or not."""
-    waiting = [module for one in _named(body) if (module := getattr(one, "__module__", "")) in _modules()]
-    found: set[str] = set()
+    waiting = [module for value in _named(body) if (module := getattr(value, "__module__", "")) in _modules()]
+    modules: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name not in found and _counts(name):
-            found.add(name)
+        if name not in modules and _counts(name):
+            modules.add(name)
             waiting.extend(_read_module(name).imports)
-    return found
+    return modules
 
 
 def _named(body: Callable[..., object]) -> Iterator[object]:
     """Give what the names in a body and in its helpers stand for, in the order in which they are named."""
-    for one in _with_helpers(body):
-        yield from (one.__globals__[name] for name in _names(one) if name in one.__globals__)
+    for function in _with_helpers(body):
+        yield from (function.__globals__[name] for name in _names(function) if name in function.__globals__)
 
 
 def _names(function: FunctionType) -> Iterator[str]:
@@ -94,18 +94,18 @@ def _names(function: FunctionType) -> Iterator[str]:
 def _with_helpers(body: Callable[..., object]) -> list[FunctionType]:
     """Return a body and the functions of its own module that it calls, directly or not."""
     assert isinstance(body, FunctionType)
-    found = [body]
-    for one in found:  # grows while it is walked
-        named = (one.__globals__.get(name) for name in _names(one))
-        found += [
+    functions = [body]
+    for function in functions:  # grows while it is walked
+        named = (function.__globals__.get(name) for name in _names(function))
+        functions += [
             helper
             for helper in named
             if isinstance(helper, FunctionType)
             and helper.__module__ == body.__module__
             and not helper.__name__.startswith(_DRAWS)
-            and helper not in found
+            and helper not in functions
         ]
-    return found
+    return functions
 
 
 def _counts(name: str) -> bool:
@@ -155,20 +155,20 @@ def _read_module(name: str) -> _Module:
 
 
 def _imports(source: str) -> Iterator[tuple[str, str, str]]:
-    """Give (indentation, module, name) of every ``from module import name`` of the package.
+    """Give (indentation, module, name) of every `from module import name` of the package.
 
     By expression and not by syntax tree: this runs whenever the definitions load, and a tree of every
     module takes three times as long. Formatted source has no other form of it; a match inside a string
     would only add a module.
     """
-    for indent, module, several, one in _IMPORT.findall(source):
+    for indent, module, several, single in _IMPORT.findall(source):
         if module in _modules():
-            names = re.sub(r"#.*", "", several or one).split(",")
+            names = re.sub(r"#.*", "", several or single).split(",")
             yield from ((indent, module, name.split()[0]) for name in names if name.strip())
 
 
 def _defining_module(parent: str, name: str) -> str:
-    """Return the module that ``from parent import name`` runs."""
+    """Return the module that `from parent import name` runs."""
     if f"{parent}.{name}" in _modules():
         return f"{parent}.{name}"
     if _modules()[parent].name == "__init__.py":
@@ -210,11 +210,11 @@ def _constant(value: object) -> object:
 @cache
 def _modules() -> dict[str, Path]:
     """Return the file of every module of the package, found without importing anything."""
-    found = {}
+    files = {}
     for path in (_ROOT / _PACKAGE).rglob("*.py"):
         parts = path.relative_to(_ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return files
 
 
 def _digest(text: str) -> str:

@@ -1,7 +1,7 @@
 """The terminal's view of a run: one line for what happened, one paragraph for what went wrong.
 
 Dagster's own console repeats run and job on every line and prints each traceback twice. All of that
-stays on the run's page in the UI. The presets and the jobs choose this logger (``loggers: console``).
+stays on the run's page in the UI. The presets and the jobs choose this logger (`loggers: console`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _EVENTS_SHOWN = {
 }
 # Dagster logs one of these for every step behind a failed one; the failure itself is the news.
 _CONSEQUENCE = "Dependencies for step"
-# The evaluation of the check has said on the line before what the first says again. The second is Ctrl-C, of
-# which the person at the terminal knows.
+# The first repeats the evaluation of the check on the line before. The second is Ctrl-C, which the person at
+# the terminal has pressed.
 _NO_NEWS = {"DagsterAssetCheckFailedError", "DagsterExecutionInterruptedError"}
 _MODULES = re.compile(r"\A(?:\w+\.)+(?=\w+: )")
 # Whoever wrote, Dagster or a library, into whatever folder: ENOSPC and EDQUOT of Linux and macOS.
@@ -65,18 +65,18 @@ def _message(record: logging.LogRecord) -> str:
 
 def _speaker(record: logging.LogRecord) -> str:
     """Return which check spoke, or which step; one step may hold several checks."""
-    told = getattr(_meta(record).get("dagster_event"), "event_specific_data", None)
-    if isinstance(told, AssetCheckEvaluation):
-        return f"{told.asset_key.path[-1]}_{told.check_name}"
+    event = getattr(_meta(record).get("dagster_event"), "event_specific_data", None)
+    if isinstance(event, AssetCheckEvaluation):
+        return f"{event.asset_key.path[-1]}_{event.check_name}"
     return str(_meta(record).get("step_key") or "")
 
 
 def _text(record: logging.LogRecord) -> str:
-    told = getattr(_meta(record).get("dagster_event"), "event_specific_data", None)
-    if isinstance(told, AssetCheckEvaluation):
-        verdict = "passed" if told.passed else told.severity.value
-        return f"{verdict}: {from_markdown(told.description or '')}"
-    error = getattr(told, "error", None)
+    event = getattr(_meta(record).get("dagster_event"), "event_specific_data", None)
+    if isinstance(event, AssetCheckEvaluation):
+        verdict = "passed" if event.passed else event.severity.value
+        return f"{verdict}: {from_markdown(event.description or '')}"
+    error = getattr(event, "error", None)
     return readable_error(error) if error is not None else _message(record)
 
 
@@ -89,7 +89,7 @@ def readable_error(error: SerializableErrorInfo) -> str:
     chain = [error]
     while chain[-1].cause is not None:
         chain.append(chain[-1].cause)
-    ours = [one for one in chain if one.message.startswith("streetvision_core.")]
+    ours = [link for link in chain if link.message.startswith("streetvision_core.")]
     message = (ours or chain[-1:])[0].message.strip()
     if ours:
         return _MODULES.sub("", message.rpartition("streetvision_core.")[2])

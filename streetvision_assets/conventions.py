@@ -53,7 +53,7 @@ def core_log_to(log: logging.Logger) -> Iterator[None]:
         core.removeHandler(handler)
 
 
-def _told(body: Body) -> Body:
+def _logged(body: Body) -> Body:
     """Return the body, which takes Dagster's context first, with the core's log in that of the run."""
 
     @functools.wraps(body)
@@ -67,7 +67,7 @@ def _told(body: Body) -> Body:
 def stage_asset(
     *, group: str, kinds: set[str], phase: int | None = None, ins: dict[str, dg.AssetIn] | None = None
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """Return ``dg.asset`` with what the assets of this graph have in common: each refuses bad settings early.
+    """Return `dg.asset` with what the assets of this graph have in common: each refuses bad settings early.
 
     Args:
         group: What it belongs to, as the UI groups it: data, model, calibration, report or deploy.
@@ -92,7 +92,7 @@ def stage_asset(
             io_manager_key=IO_MANAGER_KEY,
             code_version=code_version(body, step=body.__name__),
         )
-        asset = decorate(_told(body))
+        asset = decorate(_logged(body))
         return asset if model is None else refusing(asset, model)
 
     return define

@@ -117,7 +117,7 @@ def _describe_computed(output: StepOutput, store: ArtifactStore) -> StepManifest
 
 
 def _describe_taken_over(output: StepOutput, store: ArtifactStore) -> StepManifest:
-    """The content lies there; only where this run's inputs came from is its own."""
+    """Describe content that was taken over; only its lineage is this run's own."""
     step, origin = output.step, output.step.origin
     assert origin is not None
     return describe_reuse(
@@ -134,7 +134,7 @@ def _describe_taken_over(output: StepOutput, store: ArtifactStore) -> StepManife
 def publication_metadata(published: PublishedArtifact, *, renamed: frozenset[str]) -> dict[str, Any]:
     """Return what the UI shows of every publication, so that it can be found again without the UI.
 
-    Metrics that are ``renamed`` stand on the page already, under a name for people.
+    Metrics that are `renamed` stand on the page already, under a name for people.
     """
     manifest = published.manifest
     # What was measured first, then where it lies, then what only a program compares.

@@ -4,7 +4,7 @@ Each epoch that is reported becomes a line of the log and an observation. Dagste
 plots of the asset draw the curve epoch by epoch. An observation has no data version: it says nothing of what
 is materialized, and nothing downstream becomes stale by it.
 
-:class:`Paced` decides which epochs are reported. Of a training of more than `ALL_EPOCHS` epochs those that
+`Paced` decides which epochs are reported. Of a training of more than `ALL_EPOCHS` epochs those that
 end within `PACE_SECONDS` of the last one reported are left out, but for the first and the last of each phase.
 Shorter trainings, and slower ones, are reported whole.
 """
@@ -38,7 +38,7 @@ def picture(data: bytes) -> dg.MetadataValue:
 
 
 def markdown(content: str) -> dg.MetadataValue:
-    """Return Markdown as metadata that the UI renders; what comes from data went through ``for_markdown``."""
+    """Return Markdown as metadata that the UI renders; what comes from data went through `for_markdown`."""
     return dg.MetadataValue.md(content)
 
 
@@ -54,7 +54,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> dg.MetadataValue:
 
 
 def with_interval(value: float | None, interval: Range | Figure | None) -> str:
-    """Return a number and its 95 % interval over groups, to three decimals; None is that of no answers."""
+    """Return a number and its 95 % interval over groups, to three decimals; None: no answers."""
     if value is None:
         return NO_ANSWERS
     if interval is None:
@@ -78,7 +78,7 @@ PACE_SECONDS = 1.0
 
 
 class Paced:
-    """Takes every report and hands on to `tell` those to be told, in order; `finish` tells the last one."""
+    """Takes every report and hands those that are due on to `tell`, in order; `finish` hands on the last."""
 
     def __init__(
         self, tell: Callable[[EpochReport], None], *, clock: Callable[[], float] = time.monotonic
@@ -86,16 +86,16 @@ class Paced:
         self._tell = tell
         self._clock = clock
         self._held: EpochReport | None = None
-        self._told: tuple[str, float] | None = None
+        self._last: tuple[str, float] | None = None
 
     def __call__(self, report: EpochReport) -> None:
         """Tell of the epoch, or keep it until the next one comes."""
         if self._held is not None and self._held.phase != report.phase:
             self.finish()
         now = self._clock()
-        due = self._told is None or self._told[0] != report.phase or now - self._told[1] >= PACE_SECONDS
+        due = self._last is None or self._last[0] != report.phase or now - self._last[1] >= PACE_SECONDS
         if due or report.epochs <= ALL_EPOCHS or report.epoch == report.epochs:
-            self._held, self._told = None, (report.phase, now)
+            self._held, self._last = None, (report.phase, now)
             self._tell(report)
         else:
             self._held = report
@@ -119,7 +119,7 @@ OBSERVED = (
 
 
 def observed_epochs(context: dg.AssetExecutionContext) -> Paced:
-    """Return what takes the reports of a training of this asset; ``finish`` it after the last one."""
+    """Return what takes the reports of a training of this asset; `finish` it after the last one."""
     return Paced(partial(_tell, context))
 
 

@@ -1,4 +1,4 @@
-"""The presets as jobs: each file of ``presets/`` can be launched from the UI with its own configuration.
+"""The presets as jobs: each file of `presets/` can be launched from the UI with its own configuration.
 
 They are read when the definitions load, so reading is cheap, and strict: a file that is no run configuration
 is refused in one paragraph. An installed package has no such folder, and then no such jobs.
@@ -28,7 +28,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def preset_jobs(
     selection: dg.AssetSelection, *, folder: Path = PRESETS
 ) -> list[UnresolvedAssetJobDefinition]:
-    """Return a job ``preset_NAME`` for each ``NAME.yaml`` of the folder, sorted by name; none without it.
+    """Return a job `preset_NAME` for each `NAME.yaml` of the folder, sorted by name; none without it.
 
     Raises:
         ConfigError: a file cannot be read, is no YAML, or is no run configuration.

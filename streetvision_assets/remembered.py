@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # How many evaluations of a check are looked at; of content from further back it is made again.
 _LOOK_BACK = 200
-# Under this name a check tells how many faults it has found.
+# The metadata of a check that counts its problems.
 PROBLEMS = "problems"
 
 
@@ -49,10 +49,10 @@ def counts_when_passed(
     """
     key = dg.AssetCheckKey(dg.AssetKey(manifest.step_name), check)
     for evaluation in _evaluations(instance, key):
-        told = {name: value.value for name, value in evaluation.metadata.items()}
-        if told.get("data_version") == manifest.data_version:
+        recorded = {name: value.value for name, value in evaluation.metadata.items()}
+        if recorded.get("data_version") == manifest.data_version:
             same = evidence(manifest, code_version=code_version)
-            passed = evaluation.passed and all(told.get(name) == one for name, one in same.items())
+            passed = evaluation.passed and all(recorded.get(name) == value for name, value in same.items())
             return _numbers(evaluation) if passed else None
     return None
 
@@ -67,7 +67,7 @@ def evidence(manifest: StepManifest, *, code_version: str) -> dict[str, str]:
 
 
 def _evaluations(instance: DagsterInstance, key: dg.AssetCheckKey) -> Iterator[AssetCheckEvaluation]:
-    """Give what a check has found, the newest first."""
+    """Yield the evaluations of a check, the newest first."""
     for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=_LOOK_BACK):
         event = record.event.dagster_event if record.event else None
         if event is not None and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
@@ -75,7 +75,7 @@ def _evaluations(instance: DagsterInstance, key: dg.AssetCheckKey) -> Iterator[A
 
 
 def _numbers(evaluation: AssetCheckEvaluation) -> dict[str, int | float]:
-    """Return what a check has counted, without the faults, of which each evaluation tells its own."""
+    """Return the numbers that a check recorded, without the number of its problems."""
     return {
         name: value.value
         for name, value in evaluation.metadata.items()

@@ -46,7 +46,7 @@ class StoreResource(dg.ConfigurableResource[ArtifactStore]):
             begin_run(context.instance, context.run.run_id)
 
     def _require_something(self) -> None:
-        """Refuse to check an empty store; said once here, for each of the checks would say it again."""
+        """Refuse to check an empty store, once: each of the checks would repeat it."""
         store = self.open()
         if not store.current_steps():
             raise MissingArtifactError(
@@ -66,7 +66,7 @@ _created: dict[str, datetime] = {}
 
 
 def store_run_id(instance: dg.DagsterInstance, dagster_run_id: str) -> str:
-    """Return the store's id of a Dagster run: ``YYYYMMDDTHHMMSS-<first 8 of its id>``.
+    """Return the store's id of a Dagster run: `YYYYMMDDTHHMMSS-<first 8 of its id>`.
 
     The time is the one at which Dagster created the run, so that every step of the run, in whichever
     process, arrives at the same id. A run that Dagster does not know (an asset called as a plain

@@ -1,14 +1,13 @@
 """One execution of a step: what an asset needs around its one call into the core library.
 
-``begin`` opens the step's directory, remembers what it reads and when it started, and takes over what an
-earlier run has published of exactly this code, configuration and input; ``reused`` gives that back as the
-record that the core would compute. ``result`` turns the record into a MaterializeResult. The IO manager
+`begin` opens the step's directory, remembers what it reads and when it started, and takes over what an
+earlier run has published of exactly this code, configuration and input; `reused` gives that back as the
+record that the core would compute. `result` turns the record into a MaterializeResult. The IO manager
 writes and publishes it.
 
-Tags of a run, by which a person finds it again: the commit of the code, and where its images came from.
-
-They are set by the first step of the run and not by whoever starts it, so that runs from the browser have
-them too, and so that a source that was taken from the store is the one that is named.
+A person finds a run again by its tags: the commit of the code, and the source of its images. The first step
+of the run sets them and not whoever starts it, so that runs from the browser have them too, and so that they
+name a source that was taken from the store.
 """
 
 from __future__ import annotations
@@ -47,11 +46,11 @@ COMMIT, DIRTY, SOURCE = "commit", "dirty", "source"
 
 
 def tag_run(context: dg.AssetExecutionContext, images_config: Mapping[str, Any] | None) -> None:
-    """Tag the run of a step with ``commit`` and ``dirty``, and with ``source`` where that is known.
+    """Tag the run of a step with `commit` and `dirty`, and with `source` where that is known.
 
     Args:
         context: Dagster's context of the step.
-        images_config: The configuration of the ``images`` that the step reads or makes, if it does.
+        images_config: The configuration of the `images` that the step reads or makes, if it does.
     """
     if not context.instance.has_run(context.run.run_id):  # an asset that was called as a plain function
         return
@@ -70,7 +69,7 @@ def _code_of(run_id: str) -> Mapping[str, str]:  # noqa: ARG001 - the code may b
 
 
 R = TypeVar("R")
-# The code version of what nobody can tell the code of: no step ever has it, so no key leads there.
+# The code version of a result whose code is unknown. No step ever has it, so no key leads to that result.
 EDITED = "edited while it ran"
 
 
@@ -93,12 +92,12 @@ class Record(Protocol):
 class Step:
     """A step that has begun: its place in the store and everything its manifest will say.
 
-    ``config`` is what everybody may see of the configuration; the paths in it are in ``private``, which is
+    `config` is what everybody may see of the configuration; the paths in it are in `private`, which is
     None where nothing of this machine shall be recorded.
 
-    ``origin`` is the artifact whose content lies in ``directory`` already, where there was one to take over.
-    ``resume`` is where the computation may keep how far it has come; it is removed with the publication.
-    ``looked`` are the metrics of this run's own that say how often its images were looked at.
+    `origin` is the artifact whose content lies in `directory` already, where there was one to take over.
+    `resume` is where the computation may keep how far it has come; it is removed with the publication.
+    `looked` are the metrics of this run's own that say how often its images were looked at.
     """
 
     name: str
@@ -228,7 +227,7 @@ class Step:
         record: Record | Artifact,
         *,
         shown: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
-        told: Mapping[str, str | float | Metric] | None = None,
+        facts: Mapping[str, str | float | Metric] | None = None,
         device: str = "cpu",
         seed: int | None = None,
     ) -> dg.MaterializeResult[StepOutput]:
@@ -237,7 +236,7 @@ class Step:
         Args:
             record: What the core has made.
             shown: Draws the images and tables of it for the UI, when no earlier run has.
-            told: What a person comes to the page for, by name: texts and numbers, which stand first there,
+            facts: Texts and numbers by name, which a person comes to the page for. They stand first there,
                 because the page hides tables and plots behind a click.
             device: Where it was computed.
             seed: The seed that was used, if any.
@@ -250,20 +249,20 @@ class Step:
             )
             step = replace(self, code_version=EDITED)
         digest = self.origin.manifest.data_version if self.origin else artifact.digest
-        facts = {
+        metadata = {
             name: artifact.metrics[fact.name] if isinstance(fact, Metric) else fact
-            for name, fact in (told or {}).items()
+            for name, fact in (facts or {}).items()
         }
         if self.looked and self.name in LOOKS:
-            facts[f"looks at {LOOKS[self.name]}"] = look_text(self.looked)
-        metrics = [fact for fact in (told or {}).values() if isinstance(fact, Metric)]
+            metadata[f"looks at {LOOKS[self.name]}"] = look_text(self.looked)
+        metrics = [fact for fact in (facts or {}).values() if isinstance(fact, Metric)]
         renamed = frozenset(name for metric in metrics for name in (metric.name, *metric.also))
         # An older version may have drawn under the name of a fact.
         drawn = self._drawn_before() or shown()
         return dg.MaterializeResult(
             value=StepOutput(step=step, artifact=artifact, device=device, seed=seed, renamed=renamed),
             data_version=dg.DataVersion(digest),
-            metadata={**facts, **{name: value for name, value in drawn.items() if name not in facts}},
+            metadata={**metadata, **{name: value for name, value in drawn.items() if name not in metadata}},
         )
 
     def _drawn_before(self) -> Mapping[str, dg.MetadataValue]:
@@ -305,7 +304,7 @@ def previous_artifact(
 def _take_over(
     store: ArtifactStore, directory: Path, key: str, log: dg.DagsterLogManager
 ) -> PublishedArtifact | None:
-    """Fill the directory from an earlier run; what is damaged there is told, and computed again."""
+    """Fill the directory from an earlier run; where that is damaged, warn, and compute again."""
     try:
         origin = store.take_over(directory, step_key=key)
     except StreetVisionError as error:

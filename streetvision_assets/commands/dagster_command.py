@@ -1,8 +1,8 @@
-"""The ``dagster`` command as the function of ``activate.sh`` runs it: prepared, readable, ready for Ctrl-C.
+"""The `dagster` command as the function of `activate.sh` runs it: prepared, readable, ready for Ctrl-C.
 
 Without a logger in its configuration Dagster prints traces, and only a configuration can name ours. So
-``asset materialize`` is given one file more. Dagster takes configuration files or ``--config-json`` and not
-both; JSON is YAML, so it goes in as a file as well, the last one. ``dev`` is served by ``serve.py``.
+`asset materialize` is given one file more. Dagster takes configuration files or `--config-json` and not
+both; JSON is YAML, so it goes in as a file as well, the last one. `dev` is served by `serve.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DAGSTER = str(Path(sys.executable).with_name("dagster"))
 
 
 def main(words: Sequence[str]) -> int:
-    """Run a ``dagster`` command and return its exit code."""
+    """Run a `dagster` command and return its exit code."""
     serves = words[:1] == ["dev"]
     try:
         (prepare_to_serve if serves else prepare)()
@@ -76,7 +76,7 @@ def _check_files(words: Sequence[str]) -> None:
 
 
 def _with_our_logger(words: Sequence[str], folder: Path) -> list[str]:
-    """Return the command with our logger, and what ``--config-json`` gives, as files of configuration."""
+    """Return the command with our logger, and what `--config-json` gives, as files of configuration."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(_JSON, dest="text")
     known, rest = parser.parse_known_args(words)

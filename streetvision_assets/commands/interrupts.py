@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_line_after_ctrl_c() -> Iterator[None]:
-    """End this process with that line and that code where Ctrl-C comes while a command still loads.
+    """End this process with one line and exit code 130 where Ctrl-C comes while a command still loads.
 
-    An import may make another error of it, or none. Whoever has set or ignored the signal keeps it so.
+    An import may turn the signal into another error, or swallow it. A handler that was set before stays.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -42,7 +42,7 @@ def one_line_after_ctrl_c() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # With this code `interruptible` has said it already.
+        # An exit with this code is that of `interruptible`, which has printed the line.
         if not interrupted.is_set() or (isinstance(error, SystemExit) and error.code == INTERRUPTED):
             raise
     finally:
@@ -53,9 +53,9 @@ def one_line_after_ctrl_c() -> Iterator[None]:
 
 
 def interruptible(run: Callable[[], int]) -> int:
-    """Return the exit code of ``run``, or 130 with one line on standard error where Ctrl-C came.
+    """Return the exit code of `run`, or 130 with one line on standard error where Ctrl-C came.
 
-    What it raises after Ctrl-C only says so again; before, it is raised on.
+    An error after Ctrl-C is its consequence and is dropped; any other is raised on.
     """
     with _listening() as numbers:
         try:

@@ -1,9 +1,9 @@
 """Launch a job from the command line as a run of the code location that the UI serves.
 
-``dagster job execute`` leaves the code location out of its runs, and the timeline and the pages of jobs draw
-no run without one. So this makes the run itself, with the origin that ``dagster dev`` would give it, and
+`dagster job execute` leaves the code location out of its runs, and the timeline and the pages of jobs draw
+no run without one. So this makes the run itself, with the origin that `dagster dev` would give it, and
 executes it in this process. Of Dagster it uses what its own command line is made of, which is not public: one
-module holds all of it, and ``tests/contract/test_dagster_ui.py`` holds the page to it.
+module holds all of it, and `tests/contract/test_dagster_ui.py` holds the page to it.
 
 Usage: python -m streetvision_assets.commands.launch JOB [-c PRESET ...]
 """
@@ -120,7 +120,7 @@ def _of_its_steps(
 
 
 def _origin(job: str) -> RemoteJobOrigin:
-    """Return where ``dagster dev -m`` would say that the job comes from."""
+    """Return where `dagster dev -m` would say that the job comes from."""
     target = LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE)
     location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=target, location_name=MODULE)
     return RemoteJobOrigin(

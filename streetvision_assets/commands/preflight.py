@@ -104,11 +104,11 @@ def _temporary_folder() -> str:
 
 
 def prepare_to_serve() -> None:
-    """Do that, and fail the runs whose process is gone, which would keep the queue from starting others.
+    """Prepare, and fail the runs whose process is gone, which would keep the queue from starting others.
 
     Raises:
-        StoreError: as of :func:`prepare`.
-        ConfigError: the ``dagster.yaml`` of DAGSTER_HOME cannot be used.
+        StoreError: as of `prepare`.
+        ConfigError: the `dagster.yaml` of DAGSTER_HOME cannot be used.
     """
     prepare()
     from streetvision_assets.commands.stale_runs import fail_stale_runs

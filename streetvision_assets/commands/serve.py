@@ -4,13 +4,13 @@ Dagster's web server executes mutations that come by GET or from a form of any p
 browser, and it answers under any host name. So an image in a page, a hostile page, or a name that a stranger
 points at this machine (DNS rebinding) could wipe the history or launch runs. Here a request is refused
 
-- under a host name that is not this machine's own (``--host`` adds the one that it names);
-- that a page from elsewhere sent, going by its ``Origin`` or its ``Sec-Fetch-Site``; a link may be followed;
+- under a host name that is not this machine's own (`--host` adds the one that it names);
+- that a page from elsewhere sent, going by its `Origin` or its `Sec-Fetch-Site`; a link may be followed;
 - that carries a GraphQL query in its address instead of in its body.
 
 Dagster's own page needs none of that. Nobody is asked who they are: every user of this machine can reach it.
 
-``dagster dev`` starts its web server as ``python -m dagster_webserver``. Both commands are run here as they
+`dagster dev` starts its web server as `python -m dagster_webserver`. Both commands are run here as they
 are, with one name replaced in each. Where a later Dagster lacks that name, this refuses to serve.
 """
 
@@ -65,7 +65,7 @@ def refusal(request: HTTPConnection) -> str:
 
 
 def _serve(arguments: Sequence[str]) -> None:
-    """Run ``dagster-webserver`` with the guards around its app."""
+    """Run `dagster-webserver` with the guards around its app."""
     from dagster_webserver import cli
 
     hosts = [*_LOOPBACK, *(value for option, value in pairwise(arguments) if option == "--host")]
@@ -84,7 +84,7 @@ def _serve(arguments: Sequence[str]) -> None:
 
 
 def _develop() -> None:
-    """Run ``dagster dev``, with this module in place of the web server that it starts."""
+    """Run `dagster dev`, with this module in place of the web server that it starts."""
     from dagster._cli import cli, dev
 
     ours = {_WEBSERVER: [_THIS, _WEBSERVER]}

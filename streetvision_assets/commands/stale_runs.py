@@ -1,6 +1,6 @@
 """Runs whose process is gone: Dagster would call them started for ever, and ten of them block its queue.
 
-The process of a run holds a claim (``streetvision_core/io/claims.py``) on it below ``$DAGSTER_HOME/claims``,
+The process of a run holds a claim (`streetvision_core/io/claims.py`) on it below `$DAGSTER_HOME/claims`,
 from the set-up of its resources until its end. The operating system releases the claim, however the process
 ends: a run in progress whose claim can be had is dead, and is failed. A run without a claim has not come that
 far yet, or was started by an older version; it is dead when it has said nothing for an hour.

@@ -48,7 +48,7 @@ def backbone(
         context.log.warning("the bundle will be refused unless its configuration says more. %s", obstacle)
     return step.result(
         made,
-        told=_show_origin(made),
+        facts=_show_origin(made),
         shown=partial(_show_adaptation, made),
         device=used_device(config),
         seed=SEED,

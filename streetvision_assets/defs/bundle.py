@@ -64,7 +64,7 @@ def bundle(
     context.log.info(leaves)
     return step.result(
         exported,
-        told={**_show_reached(exported), "leaves the machine": leaves},
+        facts={**_show_reached(exported), "leaves the machine": leaves},
         shown=lambda: {"readme": markdown(page_of(_bytes(exported, README)))},
     )
 

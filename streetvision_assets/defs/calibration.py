@@ -42,7 +42,7 @@ def val_calib_logits(
         cache=store.open().features_directory(),
         projected=True,
     )
-    return step.result(logits, told=_show_quality(logits))
+    return step.result(logits, facts=_show_quality(logits))
 
 
 def _show_quality(logits: Logits) -> dict[str, Metric]:
@@ -72,8 +72,8 @@ def thresholds(
     )
     for sentence in fitted.policy.infeasible():
         context.log.warning(sentence)
-    told = {**_show_gain(logits), "promise": fitted.policy.promise()}
-    return step.result(fitted, told=told, shown=partial(_show_thresholds, fitted, logits))
+    facts = {**_show_gain(logits), "promise": fitted.policy.promise()}
+    return step.result(fitted, facts=facts, shown=partial(_show_thresholds, fitted, logits))
 
 
 def _show_gain(logits: Logits) -> dict[str, float | Metric]:

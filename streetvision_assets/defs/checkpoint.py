@@ -53,7 +53,7 @@ def phase1_checkpoint(
     return step.result(
         checkpoint,
         shown=partial(_show_epochs, checkpoint),
-        told=_show_best(checkpoint, config.method.kind),
+        facts=_show_best(checkpoint, config.method.kind),
         device=checkpoint.device,
         seed=config.seed,
     )

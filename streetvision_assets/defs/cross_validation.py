@@ -50,7 +50,7 @@ def cross_validation(
         features=store.open().features_directory(),
         resume=step.resume,
     )
-    return step.result(result, told=_show_reached(result), shown=partial(_show_sizes, result, index))
+    return step.result(result, facts=_show_reached(result), shown=partial(_show_sizes, result, index))
 
 
 def _show_reached(result: CrossValidation) -> dict[str, str]:

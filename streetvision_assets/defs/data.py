@@ -47,7 +47,7 @@ def images(
         previous=previous_artifact(context, store, step) if store.reuse else None,
     )
     context.log.info("%s", indexed.summary)
-    return step.result(indexed, told=_show_counts(), shown=partial(_show_images, indexed))
+    return step.result(indexed, facts=_show_counts(), shown=partial(_show_images, indexed))
 
 
 def _with_source_of_store(
@@ -74,7 +74,7 @@ def _with_source_of_store(
 def _show_images(indexed: IndexedImages) -> dict[str, dg.MetadataValue]:
     shown = {"overview": picture(overview_sheet(indexed.index, indexed.reader))}
     if indexed.index.quarantine:
-        shown["quarantine"] = table([asdict(one) for one in indexed.index.quarantine[:50]])
+        shown["quarantine"] = table([asdict(entry) for entry in indexed.index.quarantine[:50]])
     return shown
 
 
@@ -103,7 +103,7 @@ def splits(
         context.log.warning("%s", doubts)
     return step.result(
         assigned,
-        told={**_show_sizes(assigned, index), **({"not to be trusted": doubts} if doubts else {})},
+        facts={**_show_sizes(assigned, index), **({"not to be trusted": doubts} if doubts else {})},
         shown=lambda: {"roles": table(assigned.table())},
         seed=config.seed,
     )
@@ -125,7 +125,7 @@ def conditions(
     chosen = step.reused(Conditions.from_artifact) or config.conditions()
     return step.result(
         chosen,
-        told={"conditions": chosen.profile.title, "levels in the report": chosen.reported.title},
+        facts={"conditions": chosen.profile.title, "levels in the report": chosen.reported.title},
         shown=lambda: {
             "every_level": picture(levels_sheet(chosen)),
             "constants": table(chosen.reported.table()),

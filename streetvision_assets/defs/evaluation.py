@@ -54,13 +54,13 @@ def evaluation(
         index=ImageIndex.from_artifact(images),
         images=open_images(images, roles, roles=step.roles, conditions=conditions),
     )
-    return step.result(report, told=_show_reached(report), shown=partial(_show_report, report))
+    return step.result(report, facts=_show_reached(report), shown=partial(_show_report, report))
 
 
 def _show_reached(evaluation: Evaluation) -> dict[str, str]:
     """Return the MCC of each policy with its interval over groups."""
     return {
-        f"MCC on val_test, {kind}": reached_mcc(one) for kind, one in evaluation.report.policies.items()
+        f"MCC on val_test, {kind}": reached_mcc(result) for kind, result in evaluation.report.policies.items()
     } | {"groups": evaluation.report.reading_of(evaluation.report.lead), **_show_worst(evaluation.report)}
 
 
@@ -74,8 +74,8 @@ def _show_report(evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
     """Return the policies side by side, what they promise, the slices, and every plot of the report."""
     report = evaluation.report
     promises = "\n\n".join(
-        f"**{for_markdown(kind)}** {for_markdown(one.promise, limit=PARAGRAPH)}"
-        for kind, one in report.policies.items()
+        f"**{for_markdown(kind)}** {for_markdown(result.promise, limit=PARAGRAPH)}"
+        for kind, result in report.policies.items()
     )
     plots = {
         name.removeprefix(PLOT_PREFIX).rpartition(".")[0]: picture(data)

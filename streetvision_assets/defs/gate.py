@@ -43,9 +43,9 @@ def gate(
         cache=store.open().features_directory(),
     )
     context.log.info("deferring by the %s: %s", fitted.policy.confidence_by, fitted.policy.reason)
-    told = {"confidence by": f"{fitted.policy.confidence_by}: {fitted.policy.reason}"}
+    facts = {"confidence by": f"{fitted.policy.confidence_by}: {fitted.policy.reason}"}
     seed = fitted.policy.chosen_by.seed
-    return step.result(fitted, told=told, shown=partial(_show_gate, fitted), seed=seed)
+    return step.result(fitted, facts=facts, shown=partial(_show_gate, fitted), seed=seed)
 
 
 def _show_gate(fitted: Gate) -> dict[str, dg.MetadataValue]:

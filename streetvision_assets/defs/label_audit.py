@@ -36,12 +36,12 @@ def label_audit(
     audit = step.reused(LabelAudit.from_artifact) or audit_labels(
         CrossValidation.from_artifact(cross_validation), index=index, splits=roles
     )
-    told: dict[str, str | float | Metric] = {
+    facts: dict[str, str | float | Metric] = {
         "images to review": Metric("to_review"),
         "what to do": f"fill in corrected_label in {REVIEW_NAME}, and name it in corrections of images",
     }
     reader = open_images(images, roles, roles=step.roles)
-    return step.result(audit, told=told, shown=partial(_show_surprising, audit, index, reader))
+    return step.result(audit, facts=facts, shown=partial(_show_surprising, audit, index, reader))
 
 
 def _show_surprising(

@@ -41,9 +41,9 @@ def scrc(
     )
     for sentence in fitted.policy.remarks():
         context.log.warning(sentence)
-    told = {"promise": fitted.policy.promise(), "units": fitted.policy.drawn()}
+    facts = {"promise": fitted.policy.promise(), "units": fitted.policy.drawn()}
     seed = fitted.policy.chosen_by.seed
-    return step.result(fitted, told=told, shown=partial(_show_scrc, fitted, logits), seed=seed)
+    return step.result(fitted, facts=facts, shown=partial(_show_scrc, fitted, logits), seed=seed)
 
 
 def _show_scrc(fitted: Scrc, logits: Logits) -> dict[str, dg.MetadataValue]:

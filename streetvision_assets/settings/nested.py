@@ -1,7 +1,7 @@
 """The core's settings as Dagster's configuration: nested models and choices, each written once.
 
-Dagster takes a nested model where it is a ``dg.Config`` too, and a choice between models that bear a ``kind``
-as a selector: ``method: {lora: {rank: 8}}``. :func:`as_dagster` derives these classes from the core's, so an
+Dagster takes a nested model where it is a `dg.Config` too, and a choice between models that bear a `kind`
+as a selector: `method: {lora: {rank: 8}}`. `as_dagster` derives these classes from the core's, so an
 instance of the result is an instance of the core's class as well.
 """
 

@@ -1,11 +1,11 @@
 """Configurations that are refused before a run exists, and the paragraph that says why.
 
 Dagster's editor holds a configuration against a schema: names, types and choices. Bounds and the rules of a
-step are pydantic's. :func:`refusing` looks at them where Dagster resolves the configuration of the selected
-steps, which is before it creates a run. :func:`paragraph` puts both into our words.
+step are pydantic's. `refusing` looks at them where Dagster resolves the configuration of the selected
+steps, which is before it creates a run. `paragraph` puts both into our words.
 
 Dagster's command line drops the settings of steps that it does not know, and nothing in place of settings
-(``demo:`` with no word behind it) is no setting to Dagster at all. :func:`check_written` refuses both.
+(`demo:` with no word behind it) is no setting to Dagster at all. `check_written` refuses both.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def check_written(config: Mapping[str, Any]) -> None:
 
 
 def _nothings(kind: Any, given: object, path: list[str]) -> Iterator[ConfigError]:
-    """Give the places where nothing is written for settings, or for an entry of a map."""
+    """Yield the places where nothing is written for settings, or for an entry of a map."""
     if kind.kind.name == "NONEABLE":
         kind = kind.inner_type
         if given is None and hasattr(kind, "fields"):
@@ -123,7 +123,7 @@ def paragraph(error: dg.DagsterInvalidConfigError, *, where: str = "") -> Config
     """Return what a person should read of a refused configuration: every fault, in one paragraph.
 
     Args:
-        error: What Dagster, or :func:`refusing`, has raised.
+        error: What Dagster, or `refusing`, has raised.
         where: The files of the configuration, where they are known.
     """
     if isinstance(error.__cause__, ConfigError):

@@ -74,7 +74,7 @@ def compare_augrc(
         DataError: shapes that do not fit, a confidence that is not finite.
     """
     flags = binary_vector(wrong, name="wrong")
-    scores = [finite_vector(one, name="confidence") for one in (challenger, baseline)]
+    scores = [finite_vector(confidence, name="confidence") for confidence in (challenger, baseline)]
     unit = np.unique(np.asarray(groups), return_inverse=True)[1]
     require_equal_length(wrong=flags, groups=unit, challenger=scores[0], baseline=scores[1])
     first, second = (_Ranking.of(score, flags) for score in scores)

@@ -141,7 +141,7 @@ def _fit_logistic(margins: Floats, truth: Bools) -> tuple[float, float]:
         loss = np.mean(np.logaddexp(0.0, fitted) - targets * fitted)
         return float(loss), design.T @ excess / truth.size
 
-    found = minimize(
+    minimum = minimize(
         loss_and_slope,
         np.zeros(2),
         jac=True,
@@ -149,8 +149,8 @@ def _fit_logistic(margins: Floats, truth: Bools) -> tuple[float, float]:
         bounds=[(0, None), (None, None)],
         options={"ftol": 0.0, "gtol": 1e-10, "maxiter": 1000},
     )
-    slope = float(found.x[0]) / scale
-    return slope, float(found.x[1]) - slope * center
+    slope = float(minimum.x[0]) / scale
+    return slope, float(minimum.x[1]) - slope * center
 
 
 def _signed_margins(logits: Values, labels: Values) -> Floats:
@@ -224,7 +224,7 @@ def choose_calibrator(
             calibrator = FITS[method](margins[fitting], truth[fitting])
             losses[method][judging] = log_losses(calibrator.apply(margins[judging]), truth[judging])
     judged = _judge(losses, group)
-    simplest = next(one.method for one in judged if one.excess <= one.standard_error)
+    simplest = next(candidate.method for candidate in judged if candidate.excess <= candidate.standard_error)
     return CalibratorChoice(FITS[simplest](margins, truth), judged)
 
 

@@ -1,4 +1,4 @@
-"""Every curve that is drawn, as a table of numbers beside the plot: one CSV below ``curves/`` each.
+"""Every curve that is drawn, as a table of numbers beside the plot: one CSV below `curves/` each.
 
 The numbers come from the very functions that the plots take them from. A row is an exact point of the curve,
 where something changes, never one in between; of a long curve the rows are the points that the plot keeps
@@ -94,25 +94,27 @@ def precision_recall_rows(scores: Values, labels: Values) -> list[dict[str, obje
 
 
 def reliability_rows(probabilities: Values, labels: Values) -> list[dict[str, object]]:
-    """Mean probability and share of roadwork of each filled bin of equal width, for [N] and labels [N].
+    """Mean probability and share of roadwork of each filled bin of equal width.
+
+    Takes probabilities [N] and labels [N].
 
     Raises:
         DataError: what `reliability_bins` refuses.
     """
     return [
         {
-            "low": one.low,
-            "high": one.high,
-            "n": one.n,
-            "mean_probability": one.probability,
-            "share_of_roadwork": one.roadwork,
+            "low": bin_.low,
+            "high": bin_.high,
+            "n": bin_.n,
+            "mean_probability": bin_.probability,
+            "share_of_roadwork": bin_.roadwork,
         }
-        for one in reliability_bins(probabilities, labels)
+        for bin_ in reliability_bins(probabilities, labels)
     ]
 
 
 def curve_files(curves: Mapping[str, Rows]) -> dict[str, bytes]:
-    """Return ``curves/NAME.csv`` for each curve with rows."""
+    """Return `curves/NAME.csv` for each curve with rows."""
     return {
         f"{CURVE_PREFIX}{name}.csv": csv_bytes(rows, columns=list(rows[0]))
         for name, rows in curves.items()

@@ -143,13 +143,13 @@ def answers(logits: Values) -> Bools:
 
 def decisions(logits: Values, *, accepted: Values | None = None) -> tuple[Decision, ...]:
     """Answer each image by its folded logits [N, 2] or margins [N]; defer it where it is not accepted."""
-    said = answers(logits)
-    taken = np.ones(said.size, dtype=bool) if accepted is None else np.asarray(accepted)
-    return tuple(DECISIONS[code] for code in np.where(taken, said.astype(int), 2).tolist())
+    roadwork = answers(logits)
+    taken = np.ones(roadwork.size, dtype=bool) if accepted is None else np.asarray(accepted)
+    return tuple(DECISIONS[code] for code in np.where(taken, roadwork.astype(int), 2).tolist())
 
 
 def freeze_operating_point(select: LabelledLogits, *, between: float = MIDDLE) -> OperatingPoint:
-    """Fit temperature and threshold on val_select alone: the NLL's best, and then the MCC's.
+    """Fit the temperature by NLL, then the threshold by MCC, on val_select alone.
 
     It is for policies whose promise needs val_calib untouched. `between` places the threshold on the best
     plateau, from its lower end.
@@ -211,7 +211,9 @@ def percent(share: float) -> str:
 
 
 def same_numbers(recorded: Any, fitted: Any, *, tolerance: float = ROUNDING) -> bool:
-    """Compare JSON values, words in today's, floats within a relative tolerance and a tenth of it absolutely.
+    """Compare JSON values: words as today's version writes them, floats within a tolerance.
+
+    The tolerance is relative; a tenth of it is absolute.
 
     Of two dictionaries of metrics or their intervals, what both hold is compared: a metric that only one of
     them has was not recorded then, or is not known any more, and that is no difference.

@@ -58,7 +58,7 @@ def split_folds(
 def deal_folds(
     truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed: int, purpose: str
 ) -> npt.NDArray[np.intp]:
-    """Return the fold of each image, [N], as :func:`split_folds` deals them, whose errors it raises."""
+    """Return the fold of each image, [N], as `split_folds` deals them, whose errors it raises."""
     fold = np.empty(truth.size, dtype=np.intp)
     parts = split_folds(truth, group, folds=folds, seed=seed, purpose=purpose)
     for number, (_, judging) in enumerate(parts):
@@ -95,7 +95,7 @@ def _deal_groups(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed:
     """
     member = np.unique(group, return_inverse=True)[1]
     count = member.max() + 1
-    counts = np.stack([np.bincount(member[one], minlength=count) for one in (~truth, truth)], axis=1)
+    counts = np.stack([np.bincount(member[flags], minlength=count) for flags in (~truth, truth)], axis=1)
     shuffled = np.arange(count)
     np.random.RandomState(seed).shuffle(shuffled)
     order = shuffled[np.argsort(-np.std(counts[shuffled].astype(float), axis=1), kind="stable")]
@@ -110,7 +110,7 @@ def _deal_groups(truth: Bools, group: npt.NDArray[np.intp], *, folds: int, seed:
 
 def _best_fold(filled: Sequence[Sequence[float]], own: Sequence[int], totals: Sequence[int]) -> int:
     """Return the fold that a group of so many images of each class leaves most even, else the emptiest."""
-    shares = [[one[of] / totals[of] for one in filled] for of in (0, 1)]
+    shares = [[fold[of] / totals[of] for fold in filled] for of in (0, 1)]
     best, least, emptiest = 0, math.inf, math.inf
     for number, (none, roadwork) in enumerate(filled):
         spread = 0.0

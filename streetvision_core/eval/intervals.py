@@ -89,15 +89,15 @@ def rate_interval(events: npt.ArrayLike, trials: npt.ArrayLike, *, level: float 
         DataError: counts that are negative, or more events than trials.
     """
     kept = np.asarray(trials) != 0
-    found, sizes = (np.asarray(counts, np.float64)[kept] for counts in (events, trials))
-    if ((found < 0) | (found > sizes)).any():
-        _require_counts(*next((e, n) for e, n in zip(found, sizes, strict=True) if not 0 <= e <= n))
+    hits, sizes = (np.asarray(counts, np.float64)[kept] for counts in (events, trials))
+    if ((hits < 0) | (hits > sizes)).any():
+        _require_counts(*next((e, n) for e, n in zip(hits, sizes, strict=True) if not 0 <= e <= n))
     if sizes.size < 2:
         return Interval(0.0, 1.0, level, "korn-graubard")
     if sizes.max() == 1:
-        return clopper_pearson_interval(float(found.sum()), float(sizes.sum()), level=level)
-    effect = _rate_effect(found, sizes) * _few_groups_factor(sizes.size, level)
-    exact = clopper_pearson_interval(float(found.sum()) / effect, float(sizes.sum()) / effect, level=level)
+        return clopper_pearson_interval(float(hits.sum()), float(sizes.sum()), level=level)
+    effect = _rate_effect(hits, sizes) * _few_groups_factor(sizes.size, level)
+    exact = clopper_pearson_interval(float(hits.sum()) / effect, float(sizes.sum()) / effect, level=level)
     return Interval(exact.low, exact.high, level, "korn-graubard")
 
 
@@ -162,11 +162,11 @@ def difference_interval(first: tuple[float, Interval], second: tuple[float, Inte
     Each end is as far from the difference as the two ends that make it are from their figures, squared,
     summed and rooted (Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702).
     """
-    (before, one), (after, other) = first, second
+    (before, interval), (after, other) = first, second
     difference = after - before
-    below = math.hypot(after - other.low, one.high - before)
-    above = math.hypot(other.high - after, before - one.low)
-    return Interval(difference - below, difference + above, one.level, "zou-donner")
+    below = math.hypot(after - other.low, interval.high - before)
+    above = math.hypot(other.high - after, before - interval.low)
+    return Interval(difference - below, difference + above, interval.level, "zou-donner")
 
 
 def mcc_influence(shares: npt.ArrayLike) -> Floats:

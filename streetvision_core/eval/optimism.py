@@ -113,7 +113,7 @@ def choose_margin(
 
 
 def choice_of(order: Order, threshold: float, *, objective: Objective) -> ThresholdChoice:
-    """Say what a threshold reaches that no plateau of all images need hold; its step is its plateau."""
+    """Return what any threshold reaches, best or not; its plateau is the step that it lies in."""
     # Below every edge all images are roadwork, as in the first step.
     index = max(0, int(step_of(order, threshold)))
     return choice_at(

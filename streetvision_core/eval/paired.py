@@ -3,19 +3,19 @@
 Both have decided the same images, so that what is hard for one is hard for the other: the images on which
 they differ carry the whole difference, and paired figures see smaller differences than two intervals side by
 side. An image that either of them defers says nothing about who is right; only images that both answer are
-compared, and how many only one of them answers is said beside it.
+compared. How many only one of them answers is reported beside it.
 
 - The test swaps the two deciders by whole groups. If they are equally good, nothing changes when what A and
   what B decided of a group is exchanged; p is the share of such exchanges whose MCCs differ by at least as
   much as they do. Images of one group are exchanged together, however much they resemble each other. All
-  exchanges are counted where they are few, else they are drawn, with the one that was seen among them. Two
+  exchanges are counted where they are few, else they are drawn, with the observed one among them. Two
   deciders that differ in k groups cannot have a p below 2 / 2^k: five groups never suffice at 5 %. In
   simulation (20 to 100 groups, 300 trials each) equals had a p below .05 in .00 to .07 of the trials.
 - The interval is of B - A, from the influence of each image on both MCCs, summed within its group, with
   Student's quantile for the groups of the rarer label. An MCC that is undefined is 0, as everywhere here.
 
 Sources: Fisher, The Design of Experiments (1935), chapter 3; Phipson and Smyth, Statistical Applications in
-Genetics and Molecular Biology 9 (2010), 39 (the one that was seen counts).
+Genetics and Molecular Biology 9 (2010), 39 (the observed exchange counts).
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def exchange_p_value(a: Integers, b: Integers, *, seed: int, swaps: int = SWAPS)
 
 
 def _exchanged(change: Integers, *, seed: int, swaps: int) -> Iterator[Integers]:
-    """Yield what moves from B to A in each exchange, [some, 4]: all, or the one seen and some drawn."""
+    """Yield what moves from B to A in each exchange, [some, 4]: all, or the observed and some drawn."""
     groups = len(change)
     if 2**groups <= swaps:
         yield (np.arange(2**groups)[:, None] >> np.arange(groups) & 1) @ change
@@ -228,9 +228,9 @@ def _only_one_right(truth: Bools, a: npt.NDArray[np.int64], b: npt.NDArray[np.in
     return int(np.count_nonzero(differ)) - only_b, only_b
 
 
-def _codes(said: Sequence[Decision], *, name: str) -> npt.NDArray[np.int64]:
+def _codes(decisions: Sequence[Decision], *, name: str) -> npt.NDArray[np.int64]:
     """Turn none, roadwork and defer into 0, 1 and 2."""
-    words = np.asarray(said, dtype=np.str_)
+    words = np.asarray(decisions, dtype=np.str_)
     codes = np.full(words.shape, -1, dtype=np.int64)
     for code, word in enumerate(_WORDS):
         codes[words == word] = code

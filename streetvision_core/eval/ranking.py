@@ -115,8 +115,8 @@ def auroc(scores: Values, labels: Values) -> float:
     Raises:
         DataError: shapes that do not fit, nothing, scores that are not finite, or one class only.
     """
-    false_alarms, found = roc_curve(scores, labels)
-    return float(np.trapezoid(found, false_alarms))
+    false_alarms, recalls = roc_curve(scores, labels)
+    return float(np.trapezoid(recalls, false_alarms))
 
 
 def average_precision(scores: Values, labels: Values) -> float:
@@ -183,7 +183,7 @@ def rising_p_value(confidence: Values, wrong: Values, *, seed: int = 0) -> float
 def _explained_by_rising(errors: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Floats:
     """Return what the rising line of least squares explains of each row of error counts [R, S], [R].
 
-    At a step it is the greatest, over where a stretch begins up to there, of the least mean to any later end.
+    At step i it is the maximum over j <= i of the minimum over k >= i of the mean of steps j to k.
     """
     upto, counted = (
         np.pad(values.cumsum(axis=-1), (*[(0, 0)] * (values.ndim - 1), (1, 0))) for values in (errors, sizes)

@@ -95,12 +95,12 @@ def reliability_bins(
 
 def expected_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
     """ECE: the mean gap of the bins, weighted by their images, in [0, 1]."""
-    return sum(one.n * one.gap for one in bins) / sum(one.n for one in bins)
+    return sum(bin_.n * bin_.gap for bin_ in bins) / sum(bin_.n for bin_ in bins)
 
 
 def maximum_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
     """MCE: the largest gap of any bin, in [0, 1], whatever its size."""
-    return max(one.gap for one in bins)
+    return max(bin_.gap for bin_ in bins)
 
 
 def perfect_calibration_errors(

@@ -1,6 +1,6 @@
 """A promise about images that nobody has labelled yet: the error among those that are answered.
 
-The promise of :func:`certify_selective_risk`: with probability at least 1 - delta over the calibration
+The promise of `certify_selective_risk`: with probability at least 1 - delta over the calibration
 images, P(wrong | confidence >= threshold) <= alpha. It is Learn-then-Test with fixed-sequence testing.
 The thresholds, strict to loose, are frozen before the calibration images are looked at. For each, m
 images are accepted and k of them are wrong; under the hypothesis that the risk is above alpha, k is at
@@ -14,10 +14,10 @@ images without an error would be needed: alpha and delta alone decide it.
 
 Conditions. The calibration images are independent of each other and of everything that chose model,
 temperature, confidence and thresholds, and the images to come are drawn as they were. Frames of one
-video are not independent: :func:`one_per_group` leaves one of each. A shift of domain, base rate or
+video are not independent: `one_per_group` leaves one of each. A shift of domain, base rate or
 preprocessing voids the promise.
 
-Another promise, about the mean and not about this calibration set, is :func:`control_expected_risk`.
+Another promise, about the mean and not about this calibration set, is `control_expected_risk`.
 
 Sources: Angelopoulos et al., Learn then Test (arXiv 2110.01052); Geifman and El-Yaniv, Selective
 Classification (1705.08500); Angelopoulos et al., Conformal Risk Control (2208.02814); Clopper and Pearson,
@@ -92,7 +92,7 @@ def certify_selective_risk(
     Args:
         confidence: How sure the answer to each calibration image is, [N], finite.
         wrong: Whether that answer is wrong, [N] of 0/1 or bool.
-        thresholds: The frozen sequence, strictly falling: strict to loose. See :func:`risk_grid`.
+        thresholds: The frozen sequence, strictly falling: strict to loose. See `risk_grid`.
         alpha: The largest share of wrong answers among the accepted images, in (0, 1).
         delta: The probability with which the promise may fail, in (0, 1).
 
@@ -121,7 +121,7 @@ def certify_selective_risk(
 
 
 def no_certificate(*, images: int, alpha: float, delta: float | None, tested: int) -> Certificate:
-    """Return the certificate that defers everything; ``tested`` thresholds were looked at."""
+    """Return the certificate that defers everything; `tested` thresholds were looked at."""
     return certificate_of(None, 0, 0, images=images, alpha=alpha, delta=delta, tested=tested)
 
 
@@ -135,7 +135,7 @@ def certificate_of(
     delta: float | None,
     tested: int,
 ) -> Certificate:
-    """Return the certificate that follows from its counts at a threshold; see :class:`Certificate`."""
+    """Return the certificate that follows from its counts at a threshold; see `Certificate`."""
     side = (1 - COVERAGE_LEVEL) / 2
     return Certificate(
         threshold=threshold,
@@ -173,7 +173,7 @@ def upper_risk_bound(errors: npt.ArrayLike, accepted: npt.ArrayLike, *, delta: f
 
 
 def risk_bound(errors: int, accepted: int, *, images: int, delta: float | None) -> float:
-    """Return what a certificate holds against alpha; see :class:`Certificate`."""
+    """Return what a certificate holds against alpha; see `Certificate`."""
     if delta is None:
         return (errors + 1) / (images + 1)
     return float(upper_risk_bound(errors, accepted, delta=delta))

@@ -70,7 +70,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Steps:
-    """Missed roadwork and right silence for each step, int64 [S], or [R, S] for R resamples."""
+    """False and true negatives at each step, int64 [S], or [R, S] for R resamples."""
 
     fn: Ints
     tn: Ints

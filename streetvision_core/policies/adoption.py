@@ -62,15 +62,20 @@ class Adoption(Record):
             raise ValueError(f"adopted: {self.adopted} does not follow from {self.cross_fitted}")
         return self
 
-    def words(self, *, told: str, images: int) -> str:
-        """Say which threshold decides and why, `told` being the objective and `images` those of val_calib."""
-        best = f"the best by {told} on {images} calibration images, {self.threshold:.4g}"
+    def words(self, *, objective: str, images: int) -> str:
+        """Say which threshold decides and why.
+
+        Args:
+            objective: The objective, in words.
+            images: The number of images of val_calib.
+        """
+        best = f"the best by {objective} on {images} calibration images, {self.threshold:.4g}"
         if self.cross_fitted is None:
             return f"The threshold is 0.5; {best}, could not be held against it: {self.too_thin}"
-        found = self.cross_fitted
+        estimate = self.cross_fitted
         gain = (
-            f"on images that did not choose it, its gain over 0.5 is {found.gain:+.3f}"
-            f" ({100 * found.level:g}% interval over groups {found.low:+.3f} to {found.high:+.3f})"
+            f"on images that did not choose it, its gain over 0.5 is {estimate.gain:+.3f}"
+            f" ({100 * estimate.level:g}% interval over groups {estimate.low:+.3f} to {estimate.high:+.3f})"
         )
         if self.adopted:
             return f"The threshold is {best}: {gain}"

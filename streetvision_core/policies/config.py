@@ -127,7 +127,7 @@ class ThresholdsConfig(Settings):
         return from_recorded("thresholds", given) if isinstance(given, dict) else given
 
     @property
-    def told(self) -> str:
+    def objective_in_words(self) -> str:
         """The objective in words."""
         prevalence = self.objective.prevalence if isinstance(self.objective, _AtPrevalence) else None
         there = "" if prevalence is None else f" where {100 * prevalence:.12g}% of the images show roadwork"
@@ -135,7 +135,7 @@ class ThresholdsConfig(Settings):
 
     @property
     def improves_a_score(self) -> bool:
-        """True where 0.5 would do as well, only worse; a recall that is asked for it does not keep."""
+        """True where the objective is a score, which 0.5 has too; False for a recall, which 0.5 may miss."""
         return not isinstance(self.objective, EnoughRecall)
 
     @property
@@ -305,5 +305,5 @@ class RecordedGate(GateConfig):
 
 
 def as_recorded(kind: type[Recorded], config: pydantic.BaseModel) -> Recorded:
-    """Return the settings of a policy beside its constants; those of a step may hold more than them."""
+    """Return the settings of a step with the constants of the recipe, as a policy records them."""
     return kind(**config.model_dump(include=set(kind.model_fields)))

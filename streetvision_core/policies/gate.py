@@ -1,6 +1,6 @@
 """The gate policy: answer what the operating point says, but hand over the images it is least sure about.
 
-How sure is either the margin, or a learned head that also looks at the network's features (`gate_head`).
+The measure is either the margin, or a learned head that also looks at the network's features (`gate_head`).
 Which of the two it is was decided on val_select (`gate_fit`), and the policy records why, in words and
 numbers: a policy with a head that did not prove itself cannot be read.
 

@@ -231,7 +231,7 @@ def _choose(
 
 
 def _compare(fitted: CrossFit, group: npt.NDArray[np.intp], *, config: RecordedGate) -> AugrcComparison:
-    found = compare_augrc(
+    result = compare_augrc(
         fitted.by_gate,
         fitted.by_margin,
         fitted.wrong,
@@ -242,12 +242,12 @@ def _compare(fitted: CrossFit, group: npt.NDArray[np.intp], *, config: RecordedG
     )
     return AugrcComparison(
         errors=int(np.count_nonzero(fitted.wrong)),
-        margin=found.baseline,
-        gate=found.challenger,
-        difference=found.difference,
-        low=found.interval.low,
-        high=found.interval.high,
-        level=found.interval.level,
+        margin=result.baseline,
+        gate=result.challenger,
+        difference=result.difference,
+        low=result.interval.low,
+        high=result.interval.high,
+        level=result.interval.level,
     )
 
 
@@ -280,12 +280,12 @@ def _wrong(select: LabelledLogits, point: OperatingPoint) -> Bools:
 
 
 def _count(select: LabelledLogits, point: OperatingPoint, *, answered: Bools) -> GateSelect:
-    said, wrong = answers(point.fold(select.logits)), _wrong(select, point)
+    roadwork, wrong = answers(point.fold(select.logits)), _wrong(select, point)
     return GateSelect(
-        n=said.size,
+        n=roadwork.size,
         errors=int(np.count_nonzero(wrong)),
         answered=int(np.count_nonzero(answered)),
         errors_answered=int(np.count_nonzero(wrong & answered)),
-        roadwork=int(np.count_nonzero(said & answered)),
-        none=int(np.count_nonzero(~said & answered)),
+        roadwork=int(np.count_nonzero(roadwork & answered)),
+        none=int(np.count_nonzero(~roadwork & answered)),
     )

@@ -144,12 +144,14 @@ class ErrorOdds(Record):
         # An input that does not vary is 0 everywhere, and the penalty gives it no weight.
         scale = np.where(spread > 1e-9 * np.maximum(np.abs(mean), 1), spread, 1.0)
         # Newton's method converges to the last digits, so another machine finds the same numbers.
-        found = LogisticRegression(solver="newton-cholesky", tol=1e-10).fit((design - mean) / scale, wrong)
+        regression = LogisticRegression(solver="newton-cholesky", tol=1e-10).fit(
+            (design - mean) / scale, wrong
+        )
         return cls(
             mean=tuple(mean.tolist()),
             scale=tuple(scale.tolist()),
-            weights=tuple(found.coef_[0].tolist()),
-            intercept=float(found.intercept_[0]),
+            weights=tuple(regression.coef_[0].tolist()),
+            intercept=float(regression.intercept_[0]),
         )
 
     def log_odds(self, design: Floats) -> Floats:
@@ -245,7 +247,7 @@ def cross_fit(
     if errors < min_errors:
         raise _too_thin(f"at least {min_errors} out-of-fold errors", f"{errors}")
     by_gate = np.empty(truth.size)
-    for judged in (fold == one for one in range(folds)):
+    for judged in (fold == number for number in range(folds)):
         within = _out_of_fold(margins, truth, fold, within=~judged)
         odds = _fit_odds(within, truth, distance, ~judged)
         by_gate[judged] = -odds.log_odds(_design(shifted, distance, judged))

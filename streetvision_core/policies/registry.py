@@ -117,10 +117,10 @@ def published_policies(upstream: Mapping[str, PublishedArtifact]) -> dict[str, P
     """
     return {
         kind: parse_policy(
-            kind, upstream[one.step].read_json(one.file), where=str(upstream[one.step].path(one.file))
+            kind, upstream[entry.step].read_json(entry.file), where=str(upstream[entry.step].path(entry.file))
         )
-        for kind, one in POLICIES.items()
-        if one.step in upstream
+        for kind, entry in POLICIES.items()
+        if entry.step in upstream
     }
 
 

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 SCRC_NAME = "scrcparams.json"
 FOLLOWING = ("upper_bound", "coverage_low", "coverage_high", "needed")  # from the counts of a certificate
-RISING = 0.05  # at most this p-value is said
+RISING = 0.05  # the largest p-value that is reported
 Units: TypeAlias = Literal["groups", "images", "pictures"]
 UNITS: Mapping[str, Units] = {"group": "groups", "image": "images", "every_image": "pictures"}
 Promise: TypeAlias = Literal["error", "two_sided", "expected"]
@@ -165,7 +165,7 @@ class Certified(Record):
         return self
 
     def _possible_ends(self) -> tuple[float, ...]:
-        """Return what so many tests can certify: the threshold before the last, or of all the last."""
+        """Return what so many tests can certify: the threshold before the last tested, or the last of all."""
         if self.delta is None:
             return self.thresholds
         ends = self.thresholds[: self.tested][-2:]
@@ -182,10 +182,10 @@ class Certified(Record):
             tested=self.tested,
         )
         for name in FOLLOWING:
-            recorded, found = getattr(self, name), getattr(again, name)
-            if abs(recorded - found) > ROUNDING:
+            recorded, counted = getattr(self, name), getattr(again, name)
+            if abs(recorded - counted) > ROUNDING:
                 raise ValueError(
-                    f"{self.k} errors in {self.m} accepted of {self.n} units give {name} {found:.6g}, not"
+                    f"{self.k} errors in {self.m} accepted of {self.n} units give {name} {counted:.6g}, not"
                     f" {recorded:.6g}"
                 )
         if again.feasible and again.upper_bound > self.alpha + ROUNDING:
@@ -226,7 +226,10 @@ class ScrcPolicy(Record):
             raise ValueError(
                 f"it promises {self.promised} of {self.units}, but {chosen.promise.kind} was chosen"
             )
-        certified = tuple(Side(one.answers, one.alpha, one.delta) for one in self.certificates)
+        certified = tuple(
+            Side(certificate.answers, certificate.alpha, certificate.delta)
+            for certificate in self.certificates
+        )
         if certified != sides_of(chosen):
             raise ValueError(f"it was chosen to certify {sides_of(chosen)}, but it certifies {certified}")
         self._counts_its_units()
@@ -244,7 +247,7 @@ class ScrcPolicy(Record):
             raise ValueError(f"schema {self.schema_version} does not count {unit.kind} like this")
         if counted is None:
             return
-        certified = sum(one.n for one in self.certificates)
+        certified = sum(certificate.n for certificate in self.certificates)
         if certified != counted.units or (isinstance(unit, GroupUnit) and counted.units != counted.groups):
             raise ValueError(
                 f"{certified} units are certified, but {counted.units} of {counted.groups} groups were drawn"
@@ -265,9 +268,9 @@ class ScrcPolicy(Record):
         margins = margin_vector(logits)
         roadwork, sure = answers(margins), self.confidence(margins)
         accepted = np.zeros(margins.size, dtype=bool)
-        for one in self.certificates:
-            if one.threshold is not None:
-                accepted |= has_answer(roadwork, one.answers) & (sure >= one.threshold)
+        for certificate in self.certificates:
+            if certificate.threshold is not None:
+                accepted |= has_answer(roadwork, certificate.answers) & (sure >= certificate.threshold)
         return decisions(margins, accepted=accepted)
 
     def confidence(self, logits: Values, _extras: Extras | None = None, /) -> Floats:
@@ -289,17 +292,17 @@ class ScrcPolicy(Record):
 
     def degeneracies(self) -> list[str]:
         """Say why this policy decides nothing, or promises nothing: one sentence a reason."""
-        if any(one.threshold is not None for one in self.certificates):
+        if any(certificate.threshold is not None for certificate in self.certificates):
             return self.empty()
         return [f"it defers every image: {self._shortfall(self.certificates[0])}"]
 
     def infeasible(self) -> list[str]:
         """Say which answers are always deferred, and what a certificate would take."""
         return [
-            f"What would be answered {' or '.join(one.answers)} is always deferred, because it cannot be"
-            f" certified: {self._shortfall(one)}."
-            for one in self.certificates
-            if one.threshold is None
+            f"What would be answered {' or '.join(certificate.answers)} is always deferred, because it cannot"
+            f" be certified: {self._shortfall(certificate)}."
+            for certificate in self.certificates
+            if certificate.threshold is None
         ]
 
     def empty(self) -> list[str]:
@@ -313,11 +316,11 @@ class ScrcPolicy(Record):
         }
         return [
             f"its promise is empty: always answering {answer} would keep it, because only {few} of {units}"
-            f" {self._counted} of val_calib {shown} ({few / units:.2%}), and {percent(one.alpha)} may be"
-            f" wrong{_instead(self.promised, few)}"
-            for one in self.certificates
+            f" {self._counted} of val_calib {shown} ({few / units:.2%}), and {percent(certificate.alpha)} may"
+            f" be wrong{_instead(self.promised, few)}"
+            for certificate in self.certificates
             for answer, (few, shown) in wrong.items()
-            if answer in one.answers and few <= one.alpha * units
+            if answer in certificate.answers and few <= certificate.alpha * units
         ]
 
     def misordered(self) -> list[str]:
@@ -335,16 +338,16 @@ class ScrcPolicy(Record):
         """Say what is to be known before its promise is believed, in whole sentences."""
         return [
             *self.infeasible(),
-            *(f"{one[0].upper()}{one[1:]}." for one in self.empty()),
+            *(f"{reason[0].upper()}{reason[1:]}." for reason in self.empty()),
             *self.misordered(),
         ]
 
     def drawn(self) -> str:
         """Say how many units of val_calib are left, and how many a certificate takes at the least."""
         if self.val_calib is None:
-            return f"{sum(one.n for one in self.certificates)} {self._counted}"
+            return f"{sum(certificate.n for certificate in self.certificates)} {self._counted}"
         left, groups = self.val_calib.units, self.val_calib.groups
-        needed = max(one.needed for one in self.certificates)
+        needed = max(certificate.needed for certificate in self.certificates)
         return (
             f"{left} of {groups} {self._counted} of val_calib are counted; a certificate takes at least"
             f" {needed} without an error{self._groups_for(needed)}"
@@ -364,15 +367,19 @@ class ScrcPolicy(Record):
             return ""
         return f"; of {counts.groups} groups the cap {unit.cap} left none: lower it"
 
-    def _shortfall(self, one: Certified) -> str:
+    def _shortfall(self, certificate: Certified) -> str:
         """Say what was missing for a certificate."""
-        wanted = "without a wrong answer among them" if one.delta is None else "accepted without an error"
-        least = f"at least {one.needed} {self._counted} of val_calib {wanted}, more with each error"
-        takes = f"{percent(one.alpha)} takes {least}"
-        if one.n < one.needed:
-            return f"{takes}, and there are only {one.n}{self._groups_for(one.needed)}{self._thinned()}"
+        wanted = (
+            "without a wrong answer among them" if certificate.delta is None else "accepted without an error"
+        )
+        least = f"at least {certificate.needed} {self._counted} of val_calib {wanted}, more with each error"
+        takes = f"{percent(certificate.alpha)} takes {least}"
+        if certificate.n < certificate.needed:
+            known = f"{self._groups_for(certificate.needed)}{self._thinned()}"
+            return f"{takes}, and there are only {certificate.n}{known}"
         return (
-            f"{takes}; there are {one.n}, but too few of them are as sure as on val_select, or too many wrong"
+            f"{takes}; there are {certificate.n}, but too few of them are as sure as on val_select, or too"
+            " many wrong"
         )
 
     def promise(self) -> str:
@@ -443,17 +450,17 @@ class Scrc:
 
     def to_artifact(self) -> Artifact:
         """Return `scrcparams.json` and the curves."""
-        parts = self.policy.certificates
-        units = sum(one.n for one in parts)
+        certificates = self.policy.certificates
+        units = sum(certificate.n for certificate in certificates)
         return Artifact(
             files={SCRC_NAME: self.policy.to_bytes(), **self.curves},
             metrics={
                 "certified": int(not self.policy.infeasible()),
                 "units": units,
-                "accepted": sum(one.m for one in parts),
-                "errors": sum(one.k for one in parts),
-                "coverage": sum(one.m for one in parts) / max(units, 1),
-                "upper_bound": max(one.upper_bound for one in parts),
+                "accepted": sum(certificate.m for certificate in certificates),
+                "errors": sum(certificate.k for certificate in certificates),
+                "coverage": sum(certificate.m for certificate in certificates) / max(units, 1),
+                "upper_bound": max(certificate.upper_bound for certificate in certificates),
             },
         )
 
@@ -470,7 +477,7 @@ def digests(point: OperatingPoint, calibrator: dict[str, Any], certificates: tup
     return Frozen(
         point=bytes_digest(point.to_bytes()),
         calibrator=json_digest(calibrator),
-        sequences=json_digest([list(one.thresholds) for one in certificates]),
+        sequences=json_digest([list(certificate.thresholds) for certificate in certificates]),
     )
 
 

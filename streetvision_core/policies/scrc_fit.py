@@ -1,8 +1,8 @@
 """The fit of selective conformal risk control: frozen on val_select, then certified on val_calib.
 
 The order is the promise. Calibrator, operating point and the sequence of thresholds follow from val_select
-and the number of calibration images alone; only then is val_calib looked at, and once. What is promised is
-told in `scrc`.
+and the number of calibration images alone; only then is val_calib looked at, and once. `scrc` says what is
+promised.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _freeze_and_certify(
         val_select=record.SelectFreeze(
             n=len(select.labels),
             nll_before=negative_log_likelihood(select.logits, select.labels),
-            judged=tuple(record.Judged(**vars(one)) for one in chosen.judged),
+            judged=tuple(record.Judged(**vars(candidate)) for candidate in chosen.judged),
         ),
         val_calib=None if schema == FIRST_SCHEMA else _count_units(calib, units, new, config),
         groups_known=groups_known,
@@ -157,17 +157,19 @@ def _choose_again(policy: record.ScrcPolicy, select: LabelledLogits) -> Calibrat
     standard errors as well: they belong to the difference from the best method, which may be that one.
     """
     choice = _choose_calibrator(select, policy.chosen_by)
-    recorded = {one.method: one for one in policy.val_select.judged}
+    recorded = {candidate.method: candidate for candidate in policy.val_select.judged}
     if not RETIRED & recorded.keys():
         return choice
-    losses = {name: one.nll for name, one in recorded.items()} | {
-        one.method: one.nll for one in choice.judged
+    losses = {name: candidate.nll for name, candidate in recorded.items()} | {
+        candidate.method: candidate.nll for candidate in choice.judged
     }
     judged = tuple(
-        CrossValidated(name, losses[name], losses[name] - min(losses.values()), one.standard_error)
-        for name, one in recorded.items()
+        CrossValidated(name, losses[name], losses[name] - min(losses.values()), candidate.standard_error)
+        for name, candidate in recorded.items()
     )
-    simplest = next((one.method for one in judged if one.excess <= one.standard_error), "")
+    simplest = next(
+        (candidate.method for candidate in judged if candidate.excess <= candidate.standard_error), ""
+    )
     if simplest not in FITS:
         return choice
     return CalibratorChoice(FITS[simplest](select.logits, select.labels), judged)
@@ -191,21 +193,23 @@ def sequence_table(policy: record.ScrcPolicy, calib: LabelledLogits) -> list[dic
     folded = policy.schema_version > FIRST_SCHEMA
     roadwork, sure, wrong = _side(units, policy.point, calibrator, folded=folded)
     rows: list[dict[str, object]] = []
-    for one in policy.certificates:
-        chosen = record.has_answer(roadwork, one.answers)
-        counted = risk_control.count_accepted(sure[chosen], wrong[chosen], np.array(one.thresholds))
-        for threshold, m, k in zip(one.thresholds, *(part.tolist() for part in counted), strict=True):
-            p_value = None if one.delta is None else float(risk_control.risk_p_value(k, m, alpha=one.alpha))
+    for certificate in policy.certificates:
+        chosen = record.has_answer(roadwork, certificate.answers)
+        counted = risk_control.count_accepted(sure[chosen], wrong[chosen], np.array(certificate.thresholds))
+        for threshold, m, k in zip(certificate.thresholds, *(part.tolist() for part in counted), strict=True):
+            p_value = risk_control.risk_p_value(k, m, alpha=certificate.alpha)
             rows.append(
                 {
-                    "answers": " or ".join(one.answers),
+                    "answers": " or ".join(certificate.answers),
                     "confidence": threshold,
                     "accepted": m,
                     "wrong": k,
-                    "upper_bound": risk_control.risk_bound(k, m, images=one.n, delta=one.delta),
-                    "alpha": one.alpha,
-                    "p_value": "" if p_value is None else p_value,
-                    "certified": "yes" if threshold == one.threshold else "",
+                    "upper_bound": risk_control.risk_bound(
+                        k, m, images=certificate.n, delta=certificate.delta
+                    ),
+                    "alpha": certificate.alpha,
+                    "p_value": "" if certificate.delta is None else float(p_value),
+                    "certified": "yes" if threshold == certificate.threshold else "",
                 }
             )
     return rows
@@ -292,7 +296,7 @@ def _side(
 ) -> tuple[Bools, Floats, Bools]:
     """Say of each image whether its answer is roadwork, how sure it is, and whether it is wrong.
 
-    Folded, it is what decides in use that is asked: float32 margins at the operating point, unfolded again.
+    Folded margins are those that decide in use: float32 at the operating point, unfolded again.
     """
     if not len(images.labels):
         nothing = np.zeros(0)
@@ -317,7 +321,7 @@ def _certify(
     """Freeze the sequence on val_select, then certify on the units of val_calib."""
     alpha, delta = side.alpha, side.delta
     frozen = record.has_answer(select[0], side.answers)
-    # How many units will have these answers is told by val_select: val_calib is not looked at yet.
+    # val_select estimates how many units will have these answers: val_calib is not looked at yet.
     expected = max(1, round(calib[0].size * float(frozen.mean())))
     grid: tuple[float, ...] = (1.0,)
     if frozen.any():

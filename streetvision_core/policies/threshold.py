@@ -147,7 +147,7 @@ class ThresholdPolicy(Record):
     @model_validator(mode="before")
     @classmethod
     def _promise_nothing_older(cls, content: Any) -> Any:
-        """Take a recall that an older version reached on val_calib for what it is: no promise."""
+        """Read the recall of an older version as reached on val_calib, and not as promised."""
         if not isinstance(content, dict) or "recall" in content:
             return content
         chosen_by = from_recorded("thresholds", content.get("chosen_by") or {})
@@ -230,11 +230,11 @@ class ThresholdPolicy(Record):
         """Say that it answers everything, and what it promises about new images."""
         if self.recall:
             return self.recall.words()
-        told, images = self.chosen_by.told, self.val_calib.n
+        objective, images = self.chosen_by.objective_in_words, self.val_calib.n
         chosen = (
-            f"The threshold is the best by {told} on {images} calibration images"
+            f"The threshold is the best by {objective} on {images} calibration images"
             if self.adoption is None
-            else self.adoption.words(told=told, images=images)
+            else self.adoption.words(objective=objective, images=images)
         )
         return (
             f"It answers every image. {chosen}; about new images it promises nothing, and val_test"

@@ -30,11 +30,11 @@ SECTION = """\
 compared on the same images. Intervals are over groups. Drawn conditions are a stand-in: real images of the
 night say more.</p>
 {% if "mcc_by_level.png" in plots %}
-<figure><img src="{{ plots["mcc_by_level.png"] }}" alt="{{ told["mcc_by_level.png"] }}"></figure>
+<figure><img src="{{ plots["mcc_by_level.png"] }}" alt="{{ captions["mcc_by_level.png"] }}"></figure>
 {% endif %}
 {% endif %}
 """
-TOLD = {LEVELS_PLOT: "MCC of each policy at every level of the conditions, with intervals over groups"}
+CAPTIONS = {LEVELS_PLOT: "MCC of each policy at every level of the conditions, with intervals over groups"}
 
 
 def level_rows(report: Report) -> list[dict[str, Any]]:

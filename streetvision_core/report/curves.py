@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def tabulate_curves(tested: Tested, decided: Mapping[str, Decided]) -> dict[str, bytes]:
-    """Return the curves of the plots as CSV by name; of each policy where they are not the same for all.
+    """Return the curves of the plots as CSV by name; curves that differ by policy have a column `policy`.
 
     ROC and precision-recall curves are by the checkpoint's margin, logit(Roadwork) - logit(None), which every
     policy ranks by; without both classes there are none.
     """
     margins = np.diff(tested.logits, axis=1)[:, 0]
     curves: dict[str, list[dict[str, object]]] = {"risk_coverage": [], "reliability": []}
-    for kind, one in decided.items():
-        folded = one.policy.point.fold(tested.logits)
+    for kind, outcome in decided.items():
+        folded = outcome.policy.point.fold(tested.logits)
         by_policy = {
-            "risk_coverage": risk_coverage_rows(one.confidence, one.answers(tested) != tested.labels),
-            "reliability": reliability_rows(one.policy.probabilities(folded), tested.labels),
+            "risk_coverage": risk_coverage_rows(outcome.confidence, outcome.answers(tested) != tested.labels),
+            "reliability": reliability_rows(outcome.policy.probabilities(folded), tested.labels),
         }
         for name, rows in by_policy.items():
             curves[name] += [{"policy": kind, **row} for row in rows]

@@ -1,9 +1,8 @@
 """The final evaluation: val_test, once, on the path from bytes to logits that the bundle's predictor takes.
 
 Each image goes through the checkpoint's network once; every policy folds its operating point into these
-logits and decides. What the checkpoint said of an image and what each policy decided is kept with its digest
-and its group, so that every figure can be counted again. What the figures are is told in `report`, what they
-look like in `pages`.
+logits and decides. The logits of each image and the decision of each policy are kept with its digest and its
+group, so that every figure can be counted again. `report` defines the figures, `pages` draws them.
 
 An image that cannot be read is an error: a report never covers fewer images than the role has.
 """
@@ -107,22 +106,22 @@ class Evaluation:
 
     def recorded(self, policy: Policy) -> list[Recorded]:
         """Return what a predictor with this policy must give again, in the order of the role."""
-        folded = policy.point.fold([[one.logit_none, one.logit_roadwork] for one in self.tested])
+        folded = policy.point.fold([[image.logit_none, image.logit_roadwork] for image in self.tested])
         return [
-            Recorded(one.name, (none, roadwork), one.decisions[policy.type])
-            for one, (none, roadwork) in zip(self.tested, folded.tolist(), strict=True)
+            Recorded(image.name, (none, roadwork), image.decisions[policy.type])
+            for image, (none, roadwork) in zip(self.tested, folded.tolist(), strict=True)
         ]
 
     def to_artifact(self) -> Artifact:
         """Return `evaluation.json`, `predictions.csv`, `report.html` and the plots."""
-        rows = [one.to_csv_row() for one in self.tested]
+        rows = [image.to_csv_row() for image in self.tested]
         return Artifact(
             files={
                 EVALUATION_NAME: json_bytes(self.report.model_dump(mode="json")),
                 PREDICTIONS_NAME: csv_bytes(rows, columns=list(rows[0])),
                 **{
                     f"{LEVELS_PREFIX}{name}.csv": csv_bytes(
-                        [one.to_csv_row() for one in level], columns=list(rows[0])
+                        [image.to_csv_row() for image in level], columns=list(rows[0])
                     )
                     for name, level in self.levels.items()
                 },
@@ -167,7 +166,7 @@ def evaluate(
     index: ImageIndex,
     images: ImageReader,
 ) -> Evaluation:
-    """Decide every image of val_test once by every policy, and again at each level, count, and draw.
+    """Decide every image of val_test by every policy, again at each level, and count and draw the results.
 
     Args:
         checkpoint: The classifier, as it was trained.
@@ -175,7 +174,7 @@ def evaluate(
         names: The images of val_test.
         index: Labels, digests, groups and attributes of at least these images.
         images: Reads their bytes, each verified against the index. They are seen under its conditions,
-            whose levels are told as well; without any they are as they are, and no levels are told.
+            and at each of their levels; without conditions as they are, and at no levels.
 
     Raises:
         DataError: no images, one that the index lacks, or one that cannot be read.
@@ -183,11 +182,11 @@ def evaluate(
     """
     chosen = _choose(names, index)
     decide = partial(_decide, ImageClassifier(checkpoint.load_model(), config=checkpoint.config), policies)
-    logits, decided = decide(in_use([one.name for one in chosen], images))
+    logits, decided = decide(in_use([image.name for image in chosen], images))
     tested = Tested(
         logits=logits,
-        labels=np.array([one.label == 1 for one in chosen]),
-        groups=[one.group for one in chosen],
+        labels=np.array([image.label == 1 for image in chosen]),
+        groups=[image.group for image in chosen],
         attributes=attributes_of(chosen),
         groups_known=groups_known(chosen),
     )
@@ -207,7 +206,7 @@ def evaluate(
 
 
 def in_use(names: Iterable[str], images: ImageReader) -> Iterator[ImageLike]:
-    """Give images as they arrive in use: their bytes, or under conditions what was drawn of them."""
+    """Yield images as they arrive in use: their bytes, or their pixels where the conditions change them."""
     plain = images.conditions is None or images.conditions.is_as_is
     return (images.read(name) if plain else images.image(name) for name in names)
 
@@ -218,20 +217,20 @@ def _decide_levels(
     used: tuple[Tested, Mapping[str, Decided]],
     images: ImageReader,
 ) -> Levels | None:
-    """Decide the images at every level; those as they are again only where `used` are not as they are."""
+    """Decide the images at every level, and as they are where the conditions of use are others."""
     conditions, (tested, _) = images.conditions, used
     if conditions is None:
         return None
     plain = used
     if not conditions.is_as_is:
-        logits, decided = decide(images.read(one.name) for one in chosen)
+        logits, decided = decide(images.read(image.name) for image in chosen)
         plain = replace(tested, logits=logits), decided
     names = conditions.reported.names
     logits, decided = decide(_at_every_level(chosen, images, conditions))
     at = {
         name: (
             replace(tested, logits=logits[place :: len(names)]),
-            {kind: one.every(place, len(names)) for kind, one in decided.items()},
+            {kind: outcome.every(place, len(names)) for kind, outcome in decided.items()},
         )
         for place, name in enumerate(names)
     }
@@ -241,13 +240,13 @@ def _decide_levels(
 def _at_every_level(
     chosen: Sequence[IndexedImage], images: ImageReader, conditions: Conditions
 ) -> Iterator[ImageLike]:
-    """Give each image at all levels, one after the other: it is read and decoded once."""
+    """Yield each image at all levels, one after the other: it is read and decoded once."""
     from streetvision_core.data.decoding.decode import decode
 
-    for one in chosen:
-        image = decode(images.read(one.name))
+    for image in chosen:
+        pixels = decode(images.read(image.name))
         for name in conditions.reported.names:
-            yield conditions.see_at(name, image, one.sha256)
+            yield conditions.see_at(name, pixels, image.sha256)
 
 
 def _rows(
@@ -255,10 +254,10 @@ def _rows(
 ) -> tuple[TestedImage, ...]:
     return tuple(
         TestedImage(
-            one.name, one.sha256, one.group, one.label, none, roadwork,
-            {kind: said.decisions[position] for kind, said in decided.items()},
+            image.name, image.sha256, image.group, image.label, none, roadwork,
+            {kind: outcome.decisions[position] for kind, outcome in decided.items()},
         )
-        for position, (one, (none, roadwork)) in enumerate(zip(chosen, tested.logits.tolist(), strict=True))
+        for position, (image, (none, roadwork)) in enumerate(zip(chosen, tested.logits.tolist(), strict=True))
     )  # fmt: skip
 
 
@@ -266,15 +265,15 @@ def decision_problems(
     predictor: Predictor, evaluation: Evaluation, *, images: ImageReader, tolerance: float = TOLERANCE
 ) -> list[str]:
     """Decide every image of the report again; return what differs, one sentence an image."""
-    again = in_use((one.name for one in evaluation.tested), images)
+    again = in_use((image.name for image in evaluation.tested), images)
     recorded = evaluation.recorded(predictor.policy)
     return reproduction_problems(predictor, recorded, again, tolerance=tolerance)
 
 
 def attributes_of(chosen: Sequence[IndexedImage]) -> dict[str, list[str]]:
     """Return each attribute of the index as a column; "unknown" where an image has none."""
-    names = sorted({name for one in chosen for name in one.attributes})
-    return {name: [one.attributes.get(name) or "unknown" for one in chosen] for name in names}
+    names = sorted({name for image in chosen for name in image.attributes})
+    return {name: [image.attributes.get(name) or "unknown" for image in chosen] for name in names}
 
 
 def _model(checkpoint: TrainedClassifier) -> dict[str, str]:

@@ -7,7 +7,7 @@ bootstrap over groups for the MCC alone; they have no `groups`.
 Images are ranked by the margin, answers by the confidence of the policy. Without both classes there is no
 AUROC and no average precision.
 
-Calibration is told of two probabilities. The shipped one has the threshold folded in, so that 0.5 is the
+Calibration is measured for two probabilities. The shipped one has the threshold folded in, so that 0.5 is the
 operating point: this moves it away from frequencies on purpose. The calibrated one is meant to be a
 frequency, and beside its ECE stands the one that a perfectly calibrated model would have on so few images.
 MCE is the error of one bin, often of a few images: below 1,000 images there is none.

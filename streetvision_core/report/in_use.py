@@ -55,28 +55,28 @@ net benefit is that of val_test: it changes with the share of roadwork, and has 
 {% endif %}
 <div class="plots">
 {% for name in ("prevalence.png", "net_benefit.png") %}
-{% if name in plots %}<figure><img src="{{ plots[name] }}" alt="{{ told[name] }}"></figure>{% endif %}
+{% if name in plots %}<figure><img src="{{ plots[name] }}" alt="{{ captions[name] }}"></figure>{% endif %}
 {% endfor %}
 </div>
 """
-TOLD = {
+CAPTIONS = {
     PREVALENCE_PLOT: "Expected MCC and precision of each policy against the share of images with roadwork",
     BENEFIT_PLOT: "Net benefit of each policy against the threshold probability, acting always and never",
 }
 
 
-def expected_rows(one: PolicyReport, prevalences: Sequence[float] = PREVALENCES) -> Rows:
+def expected_rows(result: PolicyReport, prevalences: Sequence[float] = PREVALENCES) -> Rows:
     """Return what a policy is expected to reach at each prevalence, and at that of the images it answered.
 
     `here` marks the latter. Of answers to one label alone nothing follows: no rows.
     """
-    roadwork = one.metrics["tp"] + one.metrics["fn"]
-    answered = roadwork + one.metrics["tn"] + one.metrics["fp"]
-    if one.intervals is None or not 0 < roadwork < answered:
+    roadwork = result.metrics["tp"] + result.metrics["fn"]
+    answered = roadwork + result.metrics["tn"] + result.metrics["fp"]
+    if result.intervals is None or not 0 < roadwork < answered:
         return []
     rates = [
-        Rate(one.metrics[name], interval.low, interval.high)
-        for name, interval in (("fnr", one.intervals.fnr), ("fpr", one.intervals.fpr))
+        Rate(result.metrics[name], interval.low, interval.high)
+        for name, interval in (("fnr", result.intervals.fnr), ("fpr", result.intervals.fpr))
     ]
     here = roadwork / answered
     rows = prevalence_rows(rates[0], rates[1], prevalences=sorted({*prevalences, here}))
@@ -86,7 +86,7 @@ def expected_rows(one: PolicyReport, prevalences: Sequence[float] = PREVALENCES)
 def tabulate_use(tested: Tested, decided: Mapping[str, Decided], report: Report) -> dict[str, bytes]:
     """Return `curves/prevalence.csv` and `curves/net_benefit.csv`, a row a policy and point."""
     rows = {
-        "prevalence": {kind: expected_rows(one) for kind, one in report.policies.items()},
+        "prevalence": {kind: expected_rows(result) for kind, result in report.policies.items()},
         "net_benefit": _benefits(tested, decided),
     }
     return curve_files(
@@ -99,7 +99,9 @@ def tabulate_use(tested: Tested, decided: Mapping[str, Decided], report: Report)
 
 def draw_use(tested: Tested, decided: Mapping[str, Decided], report: Report) -> dict[str, bytes]:
     """Return the plots of the section by name; a policy that answers one label alone is in one of them."""
-    expected = {kind: rows for kind, one in report.policies.items() if (rows := expected_rows(one, _DRAWN))}
+    expected = {
+        kind: rows for kind, result in report.policies.items() if (rows := expected_rows(result, _DRAWN))
+    }
     plots = {BENEFIT_PLOT: plot_net_benefit(_benefits(tested, decided))}
     return plots | ({PREVALENCE_PLOT: plot_prevalence(expected)} if expected else {})
 
@@ -155,6 +157,8 @@ def plot_net_benefit(benefits: Mapping[str, Rows]) -> bytes:
 
 def _benefits(tested: Tested, decided: Mapping[str, Decided]) -> dict[str, Rows]:
     return {
-        kind: decision_curve(one.policy.probabilities(one.policy.point.fold(tested.logits)), tested.labels)
-        for kind, one in decided.items()
+        kind: decision_curve(
+            outcome.policy.probabilities(outcome.policy.point.fold(tested.logits)), tested.labels
+        )
+        for kind, outcome in decided.items()
     }

@@ -24,10 +24,10 @@ from markupsafe import Markup
 from streetvision_core.escape import for_html
 from streetvision_core.eval.metrics import BRIEF
 from streetvision_core.eval.ranking import risk_coverage_curve
-from streetvision_core.report.conditions import TOLD as LEVELS_TOLD
+from streetvision_core.report.conditions import CAPTIONS as LEVEL_CAPTIONS
 from streetvision_core.report.conditions import draw_levels
 from streetvision_core.report.figures import with_interval
-from streetvision_core.report.in_use import TOLD, draw_use, expected_rows
+from streetvision_core.report.in_use import CAPTIONS, draw_use, expected_rows
 from streetvision_core.report.plots import plot_confusion_matrix
 from streetvision_core.report.report_plots import (
     plot_precision_recall,
@@ -126,17 +126,18 @@ def _data(chosen: Sequence[IndexedImage], report: Report) -> dict[str, str]:
 
 def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -> dict[str, bytes]:
     """Return the plots by name; without both classes there is no ROC and no precision-recall curve."""
-    stands = {kind: _stand(one) for kind, one in report.policies.items()}
+    stands = {kind: _stand(result) for kind, result in report.policies.items()}
     lead = decided[report.lead.policy.type]
     margins = np.diff(lead.policy.point.fold(tested.logits), axis=1)[:, 0]
     curves = {
-        kind: risk_coverage_curve(one.confidence, one.answers(tested) != tested.labels)
-        for kind, one in decided.items()
+        kind: risk_coverage_curve(outcome.confidence, outcome.answers(tested) != tested.labels)
+        for kind, outcome in decided.items()
     }
     plots = {
         "confusion_matrix.png": plot_confusion_matrix(report.lead.metrics),
         "risk_coverage.png": plot_risk_coverages(
-            curves, points={kind: (one["coverage"], 1 - one["accuracy"]) for kind, one in stands.items()}
+            curves,
+            points={kind: (metrics["coverage"], 1 - metrics["accuracy"]) for kind, metrics in stands.items()},
         ),
         "reliability.png": plot_reliability(
             lead.policy.probabilities(margins), tested.labels, groups=tested.groups
@@ -144,12 +145,14 @@ def draw_plots(tested: Tested, decided: Mapping[str, Decided], report: Report) -
     }
     if tested.labels.any() and not tested.labels.all():
         plots["roc.png"] = plot_roc(
-            margins, tested.labels, at={kind: (one["fpr"], one["recall"]) for kind, one in stands.items()}
+            margins,
+            tested.labels,
+            at={kind: (metrics["fpr"], metrics["recall"]) for kind, metrics in stands.items()},
         )
         plots["precision_recall.png"] = plot_precision_recall(
             margins,
             tested.labels,
-            at={kind: (one["recall"], one["precision"]) for kind, one in stands.items()},
+            at={kind: (metrics["recall"], metrics["precision"]) for kind, metrics in stands.items()},
         )
     return plots | draw_levels(report) | draw_use(tested, decided, report)
 
@@ -177,11 +180,11 @@ def write_page(
         policies=report.policies,
         identity=identity,
         slices=[(part, _others(report, part)) for part in report.lead.slices],
-        mistakes=[(one, _data_url("jpg", one.image)) for one in mistakes],
+        mistakes=[(mistake, _data_url("jpg", mistake.image)) for mistake in mistakes],
         expected=expected_rows(report.lead),
         plots={name: _data_url(name, data) for name, data in plots.items()},
         levels=report.conditions,
-        told=_SHOWN_BY | LEVELS_TOLD | TOLD,
+        captions=_SHOWN_BY | LEVEL_CAPTIONS | CAPTIONS,
     )
 
 
@@ -195,12 +198,12 @@ def policy_rows(report: Report) -> list[dict[str, object]]:
     return [
         {
             "policy": kind,
-            "answered": one.coverage.answered,
-            "coverage": with_interval(f"{one.coverage.share:.3f}", one.coverage.over_groups),
-            **one.cells(),
-            "augrc": one.ranking.augrc,
+            "answered": result.coverage.answered,
+            "coverage": with_interval(f"{result.coverage.share:.3f}", result.coverage.over_groups),
+            **result.cells(),
+            "augrc": result.ranking.augrc,
         }
-        for kind, one in report.policies.items()
+        for kind, result in report.policies.items()
     ]
 
 
@@ -224,11 +227,11 @@ def slice_rows(report: Report) -> list[dict[str, object]]:
 
 def _others(report: Report, part: Slice) -> dict[str, str]:
     """Return how the policies that do not lead answer in the same slice."""
-    others = {kind: one for kind, one in report.policies.items() if one is not report.lead}
+    others = {kind: result for kind, result in report.policies.items() if result is not report.lead}
     return {
         kind: _answered(same)
-        for kind, one in others.items()
-        for same in one.slices
+        for kind, result in others.items()
+        for same in result.slices
         if (same.attribute, same.value) == (part.attribute, part.value)
     }
 
@@ -236,7 +239,7 @@ def _others(report: Report, part: Slice) -> dict[str, str]:
 def _mistakes(tested: Tested, decided: Decided) -> list[int]:
     """Return the positions of the wrongly answered images, the most confident mistake first."""
     wrong = np.flatnonzero(decided.answered & (decided.answers(tested) != tested.labels))
-    return [int(one) for one in wrong[np.argsort(-decided.confidence[wrong], kind="stable")]]
+    return [int(position) for position in wrong[np.argsort(-decided.confidence[wrong], kind="stable")]]
 
 
 def _draw_mistakes(
@@ -268,7 +271,7 @@ def _mistake_facts(
         "group": image.group,
         "label": "roadwork" if image.label else "none",
         "probability": f"{_probability(tested, lead, position):.3f}",
-        **{kind: one.decisions[position] for kind, one in decided.items()},
+        **{kind: outcome.decisions[position] for kind, outcome in decided.items()},
     }
 
 
@@ -280,10 +283,12 @@ def _probability(tested: Tested, decided: Decided, position: int) -> float:
     return float(positive_probability(folded)[0])
 
 
-def _stand(one: PolicyReport) -> dict[str, float]:
+def _stand(result: PolicyReport) -> dict[str, float]:
     """Return coverage and metrics, NaN where no image was answered: then nothing is drawn."""
-    metrics = {name: value if one.coverage.answered else math.nan for name, value in one.metrics.items()}
-    return {**metrics, "coverage": one.coverage.share}
+    metrics = {
+        name: value if result.coverage.answered else math.nan for name, value in result.metrics.items()
+    }
+    return {**metrics, "coverage": result.coverage.share}
 
 
 def _answered(part: Slice) -> str:

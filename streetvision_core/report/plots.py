@@ -1,4 +1,4 @@
-"""The images a person looks at first: PNG bytes about 640 pixels wide, from numbers alone.
+"""The plots a person looks at first: PNG bytes about 640 pixels wide, from numbers alone.
 
 Every function is pure, and the same numbers give the same bytes (see `drawing`). Roadwork is orange and None
 is blue throughout. What only the final report draws is in `report_plots`.

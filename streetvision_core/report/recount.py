@@ -56,18 +56,18 @@ def recount_problems(evaluation: Evaluation, *, names: Sequence[str], index: Ima
 
 
 def report_problems(report: Report) -> Iterator[str]:
-    """Hold what a report says of sizes, counts and intervals against itself, without logits or images."""
+    """Check sizes, counts and intervals of a report against each other, without logits or images."""
     if report.counts.roadwork + report.counts.none != report.counts.n:
         yield f"the report has {report.counts.n} images, which are not those of its two labels"
-    for kind, one in report.policies.items():
+    for kind, result in report.policies.items():
         where = f"the report of {kind}"
-        yield from _size_problems(where, one, report.counts)
-        yield from _interval_problems(where, one)
-        for attribute in sorted({part.attribute for part in one.slices}):
-            yield from _slice_problems(f"{where} by {attribute}", one, attribute, images=report.counts.n)
+        yield from _size_problems(where, result, report.counts)
+        yield from _interval_problems(where, result)
+        for attribute in sorted({part.attribute for part in result.slices}):
+            yield from _slice_problems(f"{where} by {attribute}", result, attribute, images=report.counts.n)
     sliced_by = {
-        tuple((part.attribute, part.value, part.n) for part in sorted(one.slices, key=_place))
-        for one in report.policies.values()
+        tuple((part.attribute, part.value, part.n) for part in sorted(result.slices, key=_place))
+        for result in report.policies.values()
     }
     if len(sliced_by) > 1:
         yield "the policies of the report are not sliced alike"
@@ -87,9 +87,9 @@ def _place(part: Slice) -> tuple[str, str]:
     return part.attribute, part.value
 
 
-def _size_problems(where: str, one: PolicyReport, counts: Counts) -> Iterator[str]:
-    coverage, found = one.coverage, one.metrics
-    sizes = {"roadwork": found["tp"] + found["fn"], "none": found["tn"] + found["fp"]}
+def _size_problems(where: str, result: PolicyReport, counts: Counts) -> Iterator[str]:
+    coverage, metrics = result.coverage, result.metrics
+    sizes = {"roadwork": metrics["tp"] + metrics["fn"], "none": metrics["tn"] + metrics["fp"]}
     answered = sum(sizes.values())
     if coverage.answered != answered or not same_numbers(coverage.share, answered / max(counts.n, 1)):
         yield (
@@ -98,9 +98,9 @@ def _size_problems(where: str, one: PolicyReport, counts: Counts) -> Iterator[st
         )
     if sizes["roadwork"] > counts.roadwork or sizes["none"] > counts.none:
         yield f"{where} counts more answers than there are images: {sizes}"
-    if not one.policy.defers and answered != counts.n:
+    if not result.policy.defers and answered != counts.n:
         yield f"{where} answers {answered} of {counts.n} images, and its policy defers none"
-    groups = one.intervals.groups if one.intervals else None
+    groups = result.intervals.groups if result.intervals else None
     if coverage.groups is not None and coverage.groups > counts.n:
         yield f"{where} has {coverage.groups} groups of {counts.n} images"
     if groups and (
@@ -111,14 +111,14 @@ def _size_problems(where: str, one: PolicyReport, counts: Counts) -> Iterator[st
         yield f"{where} has intervals over more groups than there are images or groups: {groups}"
 
 
-def _interval_problems(where: str, one: PolicyReport) -> Iterator[str]:
-    """Find intervals without their own figure; only those of a bootstrap may lie beside it."""
+def _interval_problems(where: str, result: PolicyReport) -> Iterator[str]:
+    """Yield intervals that do not hold their own figure; only those of a bootstrap may lie beside it."""
     shown: list[tuple[str, float | None, Range | None]] = [
-        ("the coverage", one.coverage.share, one.coverage.interval),
-        ("the AUROC", one.ranking.auroc, one.ranking.auroc_interval),
+        ("the coverage", result.coverage.share, result.coverage.interval),
+        ("the AUROC", result.ranking.auroc, result.ranking.auroc_interval),
     ]
-    holders: list[tuple[str, Any, Any]] = [("", one.metrics, one.intervals or ())]
-    holders += [(f" where {part.attribute} is {part.value}", part.metrics, part) for part in one.slices]
+    holders: list[tuple[str, Any, Any]] = [("", result.metrics, result.intervals or ())]
+    holders += [(f" where {part.attribute} is {part.value}", part.metrics, part) for part in result.slices]
     for which, metrics, holder in holders:
         shown += [(f"{name}{which}", metrics.get(name), of) for name, of in holder if isinstance(of, Range)]
     for name, value, interval in shown:
@@ -128,9 +128,9 @@ def _interval_problems(where: str, one: PolicyReport) -> Iterator[str]:
             yield f"{where} has {name} {value:g} outside its interval [{interval.low:g}, {interval.high:g}]"
 
 
-def _slice_problems(where: str, one: PolicyReport, attribute: str, *, images: int) -> Iterator[str]:
+def _slice_problems(where: str, result: PolicyReport, attribute: str, *, images: int) -> Iterator[str]:
     """Require that the slices by an attribute are all images, and their counts those of the policy."""
-    parts = [part for part in one.slices if part.attribute == attribute]
+    parts = [part for part in result.slices if part.attribute == attribute]
     for part in parts:
         answered = sum(part.metrics[name] for name in COUNTS)
         if part.answered != answered or answered > part.n or part.too_small != (answered < SMALLEST_SLICE):
@@ -141,59 +141,61 @@ def _slice_problems(where: str, one: PolicyReport, attribute: str, *, images: in
     if len({part.value for part in parts}) != len(parts) or sum(part.n for part in parts) != images:
         yield f"{where} is not of each of the {images} images once"
     for name in COUNTS:
-        if (total := sum(part.metrics[name] for part in parts)) != one.metrics[name]:
-            yield f"{where} counts {name} {total} together, and {one.metrics[name]} in all"
+        if (total := sum(part.metrics[name] for part in parts)) != result.metrics[name]:
+            yield f"{where} counts {name} {total} together, and {result.metrics[name]} in all"
 
 
 def _strangers(tested: Sequence[TestedImage], *, names: Sequence[str], index: ImageIndex) -> Iterator[str]:
-    if sorted(one.name for one in tested) != sorted(names):
+    if sorted(image.name for image in tested) != sorted(names):
         yield "the images are not exactly those of val_test"
     known = {image.name: (image.sha256, image.group, image.label) for image in index.pictures}
-    for one in tested:
-        if known.get(one.name) != (one.sha256, one.group, one.label):
-            yield f"{one.name} is not the image, group and label of the index"
+    for image in tested:
+        if known.get(image.name) != (image.sha256, image.group, image.label):
+            yield f"{image.name} is not the image, group and label of the index"
 
 
 def _strange_levels(evaluation: Evaluation) -> Iterator[str]:
-    """Give a sentence for each level that is not told of, or is not of the same images in their order."""
+    """Yield a sentence for each level that lacks figures or decisions, or is not of the same images."""
     recorded = evaluation.report.conditions
-    told = {level.value for one in recorded.policies.values() for level in one} if recorded else set()
+    reported = (
+        {level.value for levels in recorded.policies.values() for level in levels} if recorded else set()
+    )
     plain = set() if recorded is None or recorded.tuned else {AS_IT_IS}
-    for name in sorted(told - plain ^ evaluation.levels.keys()):
+    for name in sorted(reported - plain ^ evaluation.levels.keys()):
         yield f"of the level {name} there are decisions or figures, and not both"
-    images = [(one.name, one.sha256, one.group, one.label) for one in evaluation.tested]
+    images = [(image.name, image.sha256, image.group, image.label) for image in evaluation.tested]
     for name, rows in evaluation.levels.items():
-        if [(one.name, one.sha256, one.group, one.label) for one in rows] != images:
+        if [(image.name, image.sha256, image.group, image.label) for image in rows] != images:
             yield f"the images of the level {name} are not those of val_test"
 
 
 def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
     images = {image.name: image for image in index.pictures}
-    chosen = [images[one.name] for one in evaluation.tested]
+    chosen = [images[image.name] for image in evaluation.tested]
     tested = Tested(
         logits=_logits(evaluation.tested),
-        labels=np.array([one.label == 1 for one in evaluation.tested]),
-        groups=[one.group for one in evaluation.tested],
+        labels=np.array([image.label == 1 for image in evaluation.tested]),
+        groups=[image.group for image in evaluation.tested],
         attributes=attributes_of(chosen),
         groups_known=None if evaluation.report.groups_known is None else groups_known(chosen),
     )
     recorded = evaluation.report.policies
-    decided = {kind: _decide(evaluation.tested, tested, one) for kind, one in recorded.items()}
-    older = any(one.coverage.groups is None for one in recorded.values())
+    decided = {kind: _decide(evaluation.tested, tested, result) for kind, result in recorded.items()}
+    older = any(result.coverage.groups is None for result in recorded.values())
     levels = _levels(evaluation, tested, decided)
     again = report_of(_ungrouped(tested) if older else tested, decided, levels=levels)
     yield from _otherwise(evaluation.tested, decided)
-    for name, (_, said) in (levels.at if levels else {}).items():
+    for name, (_, outcomes) in (levels.at if levels else {}).items():
         rows = evaluation.levels.get(name, evaluation.tested)
-        yield from (f"at the level {name}, {fault}" for fault in _otherwise(rows, said))
-    for kind, one in recorded.items():
+        yield from (f"at the level {name}, {fault}" for fault in _otherwise(rows, outcomes))
+    for kind, result in recorded.items():
         counted = again.policies[kind]
-        if one.policy.extras:  # the ranking is by a confidence that nobody can compute without images
-            counted = counted.model_copy(update={"ranking": one.ranking})
+        if result.policy.extras:  # the ranking is by a confidence that nobody can compute without images
+            counted = counted.model_copy(update={"ranking": result.ranking})
         if older:
-            fields = _shared(one.model_dump(mode="json"), counted.model_dump(mode="json"))
-            counted = type(one).model_validate_json(json_bytes(fields))
-        yield from (f"of {kind}, {fault}" for fault in differences(one, counted))
+            fields = _shared(result.model_dump(mode="json"), counted.model_dump(mode="json"))
+            counted = type(result).model_validate_json(json_bytes(fields))
+        yield from (f"of {kind}, {fault}" for fault in differences(result, counted))
     difference = again.calib_minus_test.difference if again.calib_minus_test and older else None
     again = again.model_copy(update={"optimism": difference} | ({"calib_minus_test": None} if older else {}))
     for name in ("counts", "not_sliced", "optimism", "calib_minus_test", "groups_known", "conditions"):
@@ -203,9 +205,9 @@ def _miscounted(evaluation: Evaluation, index: ImageIndex) -> Iterator[str]:
 
 
 def _otherwise(rows: Sequence[TestedImage], decided: Mapping[str, Decided]) -> Iterator[str]:
-    """Give a sentence for each policy that is recorded to have decided an image otherwise."""
-    for kind, one in decided.items():
-        pairs = zip(rows, one.decisions, strict=True)
+    """Yield a sentence for each policy whose recorded decisions differ from these."""
+    for kind, outcome in decided.items():
+        pairs = zip(rows, outcome.decisions, strict=True)
         wrong = [row.name for row, decision in pairs if row.decisions[kind] != decision]
         if wrong:
             yield f"{kind} is said to have decided {len(wrong)} images otherwise, {wrong[0]} for instance"
@@ -222,7 +224,7 @@ def _levels(evaluation: Evaluation, tested: Tested, decided: Mapping[str, Decide
         rows = evaluation.levels[name]
         seen = replace(tested, logits=_logits(rows))
         policies = evaluation.report.policies
-        at[name] = (seen, {kind: _decide(rows, seen, one) for kind, one in policies.items()})
+        at[name] = (seen, {kind: _decide(rows, seen, result) for kind, result in policies.items()})
     return Levels(recorded.profile, recorded.tuned, at)
 
 

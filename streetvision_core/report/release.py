@@ -1,7 +1,7 @@
 """Released by rule: how bad a shipped policy may be on val_test, and the verdict on it.
 
 The figures are those of the report on that policy: of the images that it answers, under the conditions that
-it was tuned for. Judged is the bad end of each interval over groups, so that few test images release nothing.
+it was tuned for. The bad end of each interval over groups is judged, so that few test images release nothing.
 Without any rule the MCC has to be better than chance all the same: a policy that always answers alike keeps
 any bound on misses alone. What was not measured, or is called degenerate, is not releasable.
 """
@@ -89,7 +89,7 @@ class Judged(Record):
 
 
 class Release(Record):
-    """``release.json``: each rule with its figure, under which conditions, and the verdict that follows."""
+    """`release.json`: each rule with its figure, under which conditions, and the verdict that follows."""
 
     conditions: str
     rules: dict[Setting, Judged]

@@ -134,10 +134,10 @@ class PolicyReport(Figures):
 
 
 class Report(Record):
-    """``evaluation.json``; ``policies`` are by type, ``calib_minus_test`` is of the threshold policy, if any.
+    """`evaluation.json`; `policies` are by type, `calib_minus_test` is of the threshold policy, if any.
 
-    ``optimism`` is the same difference as an older version recorded it, without an interval. ``groups_known``
-    says whether the data names groups, None where an older version did not record it. ``conditions`` is what
+    `optimism` is the same difference as an older version recorded it, without an interval. `groups_known`
+    says whether the data names groups, None where an older version did not record it. `conditions` is what
     the policies do at each level of the conditions of use, None where that was not measured.
     """
 
@@ -164,7 +164,7 @@ class Report(Record):
     @field_validator("policies")
     @classmethod
     def _check_policies(cls, value: dict[str, PolicyReport]) -> dict[str, PolicyReport]:
-        wrong = {name: one.policy.type for name, one in value.items() if one.policy.type != name}
+        wrong = {name: result.policy.type for name, result in value.items() if result.policy.type != name}
         if wrong or not value:
             raise ValueError(f"at least one policy, each under its type, not {wrong or 'none'}")
         # JSON sorts names; a reader wants the same order everywhere.
@@ -172,7 +172,7 @@ class Report(Record):
 
     @model_validator(mode="after")
     def _the_difference_is_of_the_threshold(self) -> Self:
-        recorded = [one for one in (self.optimism, self.calib_minus_test) if one is not None]
+        recorded = [figure for figure in (self.optimism, self.calib_minus_test) if figure is not None]
         if len(recorded) != ("threshold" in self.policies):
             raise ValueError(f"optimism or calib_minus_test {recorded} beside {', '.join(self.policies)}")
         return self
@@ -184,14 +184,17 @@ class Report(Record):
             return self
         if levels.policies.keys() != self.policies.keys():
             raise ValueError(f"levels of {', '.join(levels.policies)} beside {', '.join(self.policies)}")
-        for kind, one in self.policies.items():
-            if not levels.tuned and levels.policies[kind][0].metrics != one.metrics:
+        for kind, result in self.policies.items():
+            if not levels.tuned and levels.policies[kind][0].metrics != result.metrics:
                 raise ValueError(f"the level {AS_IT_IS} of {kind} is not what its report counts")
         return self
 
-    def groups_of(self, one: PolicyReport) -> str:
-        """Return in words how many groups the answers of a policy are of; an older report tells by number."""
-        answered, intervals = one.coverage.answered, one.intervals
+    def groups_of(self, result: PolicyReport) -> str:
+        """Return in words how many groups the answers of a policy are of.
+
+        In an older report groups count as known where there are not as many of them as answers.
+        """
+        answered, intervals = result.coverage.answered, result.intervals
         groups = 0
         if intervals is not None and intervals.groups is not None:
             groups = intervals.groups.n
@@ -200,9 +203,9 @@ class Report(Record):
         known = groups != answered if self.groups_known is None else self.groups_known
         return count_groups(groups, answered, known=known)
 
-    def reading_of(self, one: PolicyReport) -> str:
+    def reading_of(self, result: PolicyReport) -> str:
         """Say what the intervals of a policy are over, and what to think of them."""
-        groups = one.intervals.groups if one.intervals else None
+        groups = result.intervals.groups if result.intervals else None
         if groups is None:
             return (
                 "Intervals over groups were not recorded by the version that evaluated this: those shown take"
@@ -210,21 +213,21 @@ class Report(Record):
             )
         if self.groups_known is False:
             over = (
-                f"Intervals are over {one.coverage.answered} images, taken as independent: the data names no"
-                " groups. Frames of one video or place would make them too short."
+                f"Intervals are over {result.coverage.answered} images, taken as independent: the data names"
+                " no groups. Frames of one video or place would make them too short."
             )
-        elif groups.n == one.coverage.answered:
+        elif groups.n == result.coverage.answered:
             over = (
                 f"Intervals are over {groups.n} groups of one image each, so over images they are the same."
             )
         else:
-            over = f"Intervals are over {self.groups_of(one)}: images of a group are not independent."
+            over = f"Intervals are over {self.groups_of(result)}: images of a group are not independent."
         return f"{over} {groups.few}".strip()
 
-    def deferral_of(self, one: PolicyReport) -> str:
-        """Say how many images of each label a policy answers and how many it defers; of no images nothing."""
+    def deferral_of(self, result: PolicyReport) -> str:
+        """Say how many images of each label a policy answers and defers; one without images is left out."""
         parts = (("with", ("tp", "fn"), self.counts.roadwork), ("without", ("tn", "fp"), self.counts.none))
-        answered = [(which, sum(one.metrics[cell] for cell in cells), n) for which, cells, n in parts if n]
+        answered = [(which, sum(result.metrics[cell] for cell in cells), n) for which, cells, n in parts if n]
         return " ".join(
             f"Of {n} images {which} roadwork it answers {count} ({count / n:.1%}) and defers {n - count}."
             for which, count, n in answered
@@ -235,10 +238,10 @@ class Report(Record):
         shown = dict(self.lead.figures())
         if self.calib_minus_test is not None:
             shown["mcc_calib_minus_test"] = self.calib_minus_test.difference
-        for kind, one in self.policies.items():
-            if one.policy.defers:
-                shown[f"{kind}_coverage"] = one.coverage.share
-                shown |= {f"{kind}_accuracy": one.metrics["accuracy"]} if one.coverage.answered else {}
+        for kind, result in self.policies.items():
+            if result.policy.defers:
+                shown[f"{kind}_coverage"] = result.coverage.share
+                shown |= {f"{kind}_accuracy": result.metrics["accuracy"]} if result.coverage.answered else {}
         return shown
 
     @property
@@ -291,7 +294,7 @@ class Decided:
     @property
     def answered(self) -> Bools:
         """The images that were not deferred, bool [N]."""
-        return np.array([one != "defer" for one in self.decisions])
+        return np.array([decision != "defer" for decision in self.decisions])
 
     def answers(self, tested: Tested) -> Bools:
         """Return the answers, bool [N] with true for roadwork, of deferred images as well."""
@@ -324,7 +327,7 @@ def report_of(tested: Tested, decided: Mapping[str, Decided], *, levels: Levels 
     sliced = {name: values for name, values in attributes.items() if len(set(values)) <= MOST_SLICES}
     # Names are numbered once: there are as many as images, and every figure asks for them.
     unit = np.unique(np.asarray(tested.groups), return_inverse=True)[1]
-    policies = {name: _policy_report(tested, one, unit, sliced) for name, one in decided.items()}
+    policies = {name: _policy_report(tested, outcome, unit, sliced) for name, outcome in decided.items()}
     return Report(
         counts=Counts(n=tested.labels.size, roadwork=roadwork, none=tested.labels.size - roadwork),
         policies=policies,
@@ -374,9 +377,9 @@ def calib_minus_test_of(threshold: PolicyReport | None) -> MccDifference | None:
 def _policy_report(
     tested: Tested, decided: Decided, unit: Units, sliced: Mapping[str, Sequence[str]]
 ) -> PolicyReport:
-    policy, answered, said = decided.policy, decided.answered, decided.answers(tested)
+    policy, answered, roadwork = decided.policy, decided.answered, decided.answers(tested)
     margins = np.diff(policy.point.fold(tested.logits), axis=1)[:, 0]
-    counts = group_counts(tested.labels, said, answered, unit)
+    counts = group_counts(tested.labels, roadwork, answered, unit)
     sizes = np.bincount(unit)
     return PolicyReport(
         policy=policy,
@@ -393,18 +396,18 @@ def _policy_report(
         calibration=calibrations_of(
             tested.labels, margins, calibrated=policy.probabilities(margins), groups=unit
         ),
-        slices=tuple(sorted(_slices(tested, said, answered, unit, sliced), key=_worst_first)),
+        slices=tuple(sorted(_slices(tested, roadwork, answered, unit, sliced), key=_worst_first)),
     )
 
 
 def _slices(
-    tested: Tested, said: Bools, answered: Bools, unit: Units, sliced: Mapping[str, Sequence[str]]
+    tested: Tested, roadwork: Bools, answered: Bools, unit: Units, sliced: Mapping[str, Sequence[str]]
 ) -> Iterator[Slice]:
     for attribute, values in sliced.items():
         column = np.asarray(values, dtype=str)
         for value in np.unique(column).tolist():
             members = column == value
-            counts = group_counts(tested.labels, said, members & answered, unit)
+            counts = group_counts(tested.labels, roadwork, members & answered, unit)
             yield slice_of(counts, attribute=attribute, value=value, n=int(members.sum()))
 
 

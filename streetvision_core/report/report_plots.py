@@ -1,4 +1,4 @@
-"""The images of the final report: is a probability a frequency, how well are images ordered, who defers.
+"""The plots of the final report: reliability, ranking, and the coverage of each policy.
 
 Each function is pure and returns PNG bytes about 640 pixels wide (see `drawing`). Policies keep their look
 throughout: the order of the mapping decides it. Curves are the exact ones of `ranking`, thinned for drawing.
@@ -61,12 +61,12 @@ def plot_reliability(probabilities: Values, labels: Values, *, groups: Groups) -
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _draw_shares(upper, bins, _bin_intervals(bins, probabilities, labels, groups))
     lower.bar(
-        [one.low for one in bins], [one.n for one in bins], 1 / BINS, align="edge", color=BLUE, alpha=0.4
+        [bin_.low for bin_ in bins], [bin_.n for bin_ in bins], 1 / BINS, align="edge", color=BLUE, alpha=0.4
     )
     lower.set_yscale("symlog", linthresh=1)
-    lower.set_ylim(0, 3 * max(one.n for one in bins))
+    lower.set_ylim(0, 3 * max(bin_.n for bin_ in bins))
     lower.set_xlim(-0.02, 1.02)
-    total = sum(one.n for one in bins)
+    total = sum(bin_.n for bin_ in bins)
     title = (
         f"ECE {expected_calibration_error(bins):.3f} on {total:,} images, {len(bins)} of {BINS} bins filled"
     )
@@ -82,7 +82,7 @@ def plot_roc(scores: Values, labels: Values, *, at: Mapping[str, Point]) -> byte
 
     Takes scores [N] on any scale, labels [N], and `at`: where each policy stands among the images that it
     answers, as (false-positive rate, recall), both in [0, 1], or NaN where it answers nothing. A policy that
-    defers images may so stand above the curve.
+    defers images can stand above the curve.
 
     Raises:
         DataError: what `roc_curve` refuses, one class only among it.
@@ -94,7 +94,7 @@ def plot_roc(scores: Values, labels: Values, *, at: Mapping[str, Point]) -> byte
     size = _corner(at.values())
     for axes in (whole, corner):
         axes.plot(x, y, color=MUTED, linewidth=2, zorder=2)
-        _mark(axes, at, said="FPR {:.1%}, recall {:.1%}")
+        _mark(axes, at, caption="FPR {:.1%}, recall {:.1%}")
     whole.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=":")
     _unit_square(whole)
     corner.set_xlim(-size / 25, size)
@@ -122,7 +122,7 @@ def plot_precision_recall(scores: Values, labels: Values, *, at: Mapping[str, Po
     axes = figure.subplots()
     axes.plot(x, y, color=MUTED, linewidth=2, zorder=2)
     axes.axhline(share, color=MUTED, linewidth=1, linestyle=":", label=f"all roadwork: precision {share:.1%}")
-    _mark(axes, at, said="recall {:.1%}, precision {:.1%}")
+    _mark(axes, at, caption="recall {:.1%}, precision {:.1%}")
     _unit_square(axes)
     dress(axes, title=f"Average precision {area:.4f}", x="recall", y="precision")
     legend(axes, place="lower left")
@@ -147,7 +147,7 @@ def plot_risk_coverages(curves: Mapping[str, RiskCoverageCurve], *, points: Mapp
         series, (x, y) = look(order.index(name)), thin(curve.coverage, curve.selective_risk)
         line = {"color": series.colour, "linestyle": series.style, "linewidth": series.width}
         axes.plot(x, y, label=f"{name}: AUGRC {curve.augrc:.4f}", **line)
-    _mark(axes, points, order=order, said="answers {:.1%}, {:.2%} wrong")
+    _mark(axes, points, order=order, caption="answers {:.1%}, {:.2%} wrong")
     axes.set_xlim(-0.02, 1.02)
     highest = _highest_risk(curves, points)
     axes.set_ylim(-0.03 * highest, 1.1 * highest)
@@ -183,8 +183,8 @@ def plot_certificates(rows: Sequence[Mapping[str, Any]]) -> bytes:
             axes.plot(row["accepted"], row["upper_bound"], "o", color=ORANGE, markersize=9, zorder=3)
         axes.set_ylim(0, 1.15 * max([alpha, *bounds]))
         axes.yaxis.set_major_formatter("{x:.1%}")
-        found = f"{chosen[0]['accepted']:,} certified" if chosen else "nothing certified"
-        dress(axes, title=f"Answered {name}: {found}", x="accepted units of val_calib", y="risk")
+        verdict = f"{chosen[0]['accepted']:,} certified" if chosen else "nothing certified"
+        dress(axes, title=f"Answered {name}: {verdict}", x="accepted units of val_calib", y="risk")
     legend_below(figure, axes, columns=3)
     return png(figure)
 
@@ -193,20 +193,20 @@ def _bin_intervals(
     bins: tuple[ReliabilityBin, ...], probabilities: Values, labels: Values, groups: Groups
 ) -> list[Interval]:
     p, truth = np.asarray(probabilities), binary_vector(labels, name="labels")
-    unit, lows = np.unique(np.asarray(groups), return_inverse=True)[1], [one.low for one in bins]
+    unit, lows = np.unique(np.asarray(groups), return_inverse=True)[1], [bin_.low for bin_ in bins]
     # Bins are (low, high], and the first one holds 0 too.
     place = np.maximum(np.searchsorted(lows, p, side="left") - 1, 0)
-    counts = [np.bincount(unit[place == one]) for one in range(len(bins))]
-    found = [np.bincount(unit[place == one], truth[place == one]) for one in range(len(bins))]
-    return [rate_interval(*pair) for pair in zip(found, counts, strict=True)]
+    counts = [np.bincount(unit[place == number]) for number in range(len(bins))]
+    roadwork = [np.bincount(unit[place == number], truth[place == number]) for number in range(len(bins))]
+    return [rate_interval(*pair) for pair in zip(roadwork, counts, strict=True)]
 
 
 def _draw_shares(axes: Axes, bins: tuple[ReliabilityBin, ...], intervals: Sequence[Interval]) -> None:
-    shares = [one.roadwork for one in bins]
+    shares = [bin_.roadwork for bin_ in bins]
     # Both ends hold the share, and in floats an end may lie a hair on its other side.
-    below = [max(0.0, share - one.low) for share, one in zip(shares, intervals, strict=True)]
-    above = [max(0.0, one.high - share) for share, one in zip(shares, intervals, strict=True)]
-    means = [one.probability for one in bins]
+    below = [max(0.0, share - interval.low) for share, interval in zip(shares, intervals, strict=True)]
+    above = [max(0.0, interval.high - share) for share, interval in zip(shares, intervals, strict=True)]
+    means = [bin_.probability for bin_ in bins]
     axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=":", label="as it should be")
     axes.errorbar(means, shares, yerr=(below, above), fmt="none", ecolor=BLUE, elinewidth=1.5, capsize=3)
     axes.plot(
@@ -221,7 +221,7 @@ def _draw_shares(axes: Axes, bins: tuple[ReliabilityBin, ...], intervals: Sequen
     axes.set_ylim(-0.03, 1.03)
 
 
-def _mark(axes: Axes, at: Mapping[str, Point], *, said: str, order: Sequence[str] = ()) -> None:
+def _mark(axes: Axes, at: Mapping[str, Point], *, caption: str, order: Sequence[str] = ()) -> None:
     """Mark where policies stand; the marks are hollow, so that those on one spot are all seen."""
     ranks = list(order or at)
     ring: dict[str, Any] = {
@@ -233,7 +233,7 @@ def _mark(axes: Axes, at: Mapping[str, Point], *, said: str, order: Sequence[str
     }
     for name, (x, y) in at.items():
         series = look(ranks.index(name))
-        words = said.format(x, y) if math.isfinite(x + y) else "answers nothing"
+        words = caption.format(x, y) if math.isfinite(x + y) else "answers nothing"
         shape: dict[str, Any] = {"marker": series.marker, "markersize": series.size, "color": series.colour}
         axes.plot(x, y, label=f"{name}: {words}", **shape, **ring)
 
@@ -251,5 +251,7 @@ def _unit_square(axes: Axes) -> None:
 
 def _highest_risk(curves: Mapping[str, RiskCoverageCurve], points: Mapping[str, Point]) -> float:
     """Return the highest risk that is worth showing; the axis ends above it."""
-    drawn = [float(one.selective_risk[one.coverage >= _LEAST_COVERAGE].max()) for one in curves.values()]
+    drawn = [
+        float(curve.selective_risk[curve.coverage >= _LEAST_COVERAGE].max()) for curve in curves.values()
+    ]
     return max(0.01, *drawn, *(risk for _, risk in points.values() if math.isfinite(risk)))

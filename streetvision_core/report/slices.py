@@ -91,7 +91,7 @@ class LevelsReport(Record):
 
     @property
     def tuned_in_words(self) -> str:
-        """Under which conditions the operating point was tuned, and what the other figures are of."""
+        """The conditions that the operating point was tuned under, and those of the other figures."""
         if self.tuned:
             return (
                 f"Policies and certificates were fitted under {self.profile} and hold there: every other"
@@ -133,8 +133,11 @@ def slice_of(counts: Integers, *, attribute: str, value: str, n: int) -> Slice:
     )
 
 
-def group_counts(labels: Bools, said: Bools, taken: Bools, unit: Units) -> Integers:
-    """Count tp, tn, fp and fn of the taken images in each of all groups, int64 [G, 4]."""
-    cell = np.where(said == labels, ~labels, np.where(said, 2, 3))
+def group_counts(labels: Bools, answers: Bools, taken: Bools, unit: Units) -> Integers:
+    """Count tp, tn, fp and fn of the taken images in each of all groups, int64 [G, 4].
+
+    Labels and answers, bool [N], are true for roadwork; `taken` [N] flags the images that are counted.
+    """
+    cell = np.where(answers == labels, ~labels, np.where(answers, 2, 3))
     size = 4 * (int(unit.max()) + 1)
     return np.bincount((unit * 4 + cell)[taken], minlength=size).reshape(-1, 4)

@@ -58,10 +58,10 @@ _HEAD = """\
 {% macro over(range) %}<br><span class="muted">{% if range %}{{ "%.3f" | format(range.low) }} to {{ "%.3f" | format(range.high) }}{% else %}not recorded{% endif %}</span>{% endmacro %}
 {% macro figure(name, value, range) %}<td data-name="{{ name }}"><span>{{ "%.3f" | format(value) }}{{ " " }}{{ over(range) }}</span></td>{% endmacro %}
 {% macro heads() %}{% for metric in brief %}<th scope="col">{{ metric.label }}</th>{% endfor %}{% endmacro %}
-{% macro metrics(one) %}
+{% macro metrics(figures) %}
 {% for metric in brief %}
-{% if one.metric(metric.name) is none %}<td data-name="{{ metric.label }}">{{ one.number(metric.name) }}</td>
-{% else %}{{ figure(metric.label, one.metric(metric.name), one.interval(metric.name)) }}{% endif %}
+{% if figures.metric(metric.name) is none %}<td data-name="{{ metric.label }}">{{ figures.number(metric.name) }}</td>
+{% else %}{{ figure(metric.label, figures.metric(metric.name), figures.interval(metric.name)) }}{% endif %}
 {% endfor %}
 {% endmacro %}
 """
@@ -110,16 +110,16 @@ _POLICIES = """\
 <table>
 <thead><tr><th scope="col" class="word">policy</th><th scope="col">answered</th><th scope="col">coverage</th>{{ heads() }}<th scope="col">AURC</th><th scope="col">AUGRC</th></tr></thead>
 <tbody>
-{% for kind, one in policies.items() %}
-<tr><td class="word" data-name="policy">{{ kind }}</td><td data-name="answered">{{ "{:,}".format(one.coverage.answered) }}</td>
-{{ figure("coverage", one.coverage.share, one.coverage.over_groups) }}
-{{ metrics(one) }}
-<td data-name="AURC">{{ "%.4f" | format(one.ranking.aurc) }}</td><td data-name="AUGRC">{{ "%.4f" | format(one.ranking.augrc) }}</td></tr>
+{% for kind, result in policies.items() %}
+<tr><td class="word" data-name="policy">{{ kind }}</td><td data-name="answered">{{ "{:,}".format(result.coverage.answered) }}</td>
+{{ figure("coverage", result.coverage.share, result.coverage.over_groups) }}
+{{ metrics(result) }}
+<td data-name="AURC">{{ "%.4f" | format(result.ranking.aurc) }}</td><td data-name="AUGRC">{{ "%.4f" | format(result.ranking.augrc) }}</td></tr>
 {% endfor %}
 </tbody>
 </table>
-{% for kind, one in policies.items() %}
-{% if one.policy.defers %}<p>{{ kind }}: {{ report.deferral_of(one) }}</p>{% endif %}
+{% for kind, result in policies.items() %}
+{% if result.policy.defers %}<p>{{ kind }}: {{ report.deferral_of(result) }}</p>{% endif %}
 {% endfor %}
 <p class="note">Metrics are of the answered images; one minus the accuracy is the selective risk. Intervals are over groups
 of images that belong together: exact (Korn and Graubard) for shares, Fisher-z for MCC. A certificate speaks about one image
@@ -129,7 +129,7 @@ of each group; these figures count every image.</p>
 _PROMISES = """\
 <h2>What each of them promises</h2>
 <dl class="promises">
-{% for kind, one in policies.items() %}<dt>{{ kind }}</dt><dd>{{ one.promise }}</dd>{% endfor %}
+{% for kind, result in policies.items() %}<dt>{{ kind }}</dt><dd>{{ result.promise }}</dd>{% endfor %}
 </dl>
 """
 
@@ -137,7 +137,7 @@ _PLOTS = """\
 <h2>Plots</h2>
 <div class="plots">
 {% for name in ("confusion_matrix.png", "risk_coverage.png", "reliability.png", "roc.png", "precision_recall.png") %}
-{% if name in plots %}<figure><img src="{{ plots[name] }}" alt="{{ told[name] }}"></figure>{% endif %}
+{% if name in plots %}<figure><img src="{{ plots[name] }}" alt="{{ captions[name] }}"></figure>{% endif %}
 {% endfor %}
 </div>
 <p class="muted">Confusion matrix and reliability are of the {{ lead.policy.type }} policy; the reliability diagram is that of the
@@ -169,10 +169,10 @@ _MISTAKES = """\
 <h2>The most confident mistakes of the {{ lead.policy.type }} policy, one a group</h2>
 {% if mistakes %}
 <div class="mistakes">
-{% for one, image in mistakes %}
-<figure><img src="{{ image }}" alt="A mistake: {{ one.name }}">
-<figcaption>{{ one.name }}<br>{% for name, value in one.facts.items() %}{{ name }} <strong>{{ value }}</strong>{{ ", " if not loop.last }}{% endfor %}
-{% if one.others %}<br><span class="muted">{{ one.others }} more of this group</span>{% endif %}</figcaption></figure>
+{% for mistake, image in mistakes %}
+<figure><img src="{{ image }}" alt="A mistake: {{ mistake.name }}">
+<figcaption>{{ mistake.name }}<br>{% for name, value in mistake.facts.items() %}{{ name }} <strong>{{ value }}</strong>{{ ", " if not loop.last }}{% endfor %}
+{% if mistake.others %}<br><span class="muted">{{ mistake.others }} more of this group</span>{% endif %}</figcaption></figure>
 {% endfor %}
 </div>
 {% else %}<p>There are none.</p>{% endif %}

@@ -72,7 +72,7 @@ def cross_fitted_gain(
     fold = deal_folds(truth, group, folds=folds, seed=seed, purpose=_PURPOSE)
     everything = np.ones(truth.size, dtype=np.bool_)
     shifted = out_of_fold(margins, truth, fold, within=everything, choose=choose, purpose=_PURPOSE)
-    default, tuned = (confusion_by_group(truth, said > 0, group) for said in (margins, shifted))
+    default, tuned = (confusion_by_group(truth, scores > 0, group) for scores in (margins, shifted))
     return Gain(*jackknife_difference(default, tuned, objective=objective), folds)
 
 

@@ -44,7 +44,7 @@ _Cell = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]
 
 
 class Reference(Record):
-    """``drift.json``: what new images are compared with, of one image of each group of val_calib.
+    """`drift.json`: what new images are compared with, of one image of each group of val_calib.
 
     `sample` is [units, 1 + k]: the margin of the checkpoint, then the projections of its features onto the
     `directions` of the seed; k is 0 where a model gives no features. It names no image, and holds at most
