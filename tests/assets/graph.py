@@ -61,7 +61,7 @@ BESIDE = tuple(step for step in graph.STEPS if step not in STEPS)
 
 
 def small_config(pictures, **changes):
-    """Every step on a folder of tiny images; ``changes`` are per step, flat as older versions had them."""
+    """Every step on a folder of tiny images; `changes` are per step, flat as older versions had them."""
     config = {
         "images": {"folder": {"path": str(pictures)}},
         "backbone": {"architecture": "test_resnet", "input_size": 48},

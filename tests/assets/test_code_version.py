@@ -26,21 +26,21 @@ FILES = {
 
 
 def function(source):
-    """Return the last function of ``source``, which sees ``run``, as a module that defines an asset does."""
+    """Return the last function of `source`, which sees `run`, as a module that defines an asset does."""
     module = {"run": RUN, "__name__": "sample_assets"}
     exec(compile(source, "sample_assets", "exec", dont_inherit=True), module)
     return [one for one in module.values() if callable(one) and one is not RUN][-1]
 
 
 class RUN:
-    """What an asset's body would name: something that the package's ``train`` defines."""
+    """What an asset's body would name: something that the package's `train` defines."""
 
     __module__ = "sample_package.train"
 
 
 @pytest.fixture
 def version_with(tmp_path, monkeypatch):
-    """The version of ``train``, which imports ``loss`` in a function, which imports ``numbers_``."""
+    """The version of `train`, which imports `loss` in a function, which imports `numbers_`."""
     monkeypatch.setattr(module, "_PACKAGE", "sample_package")
     monkeypatch.setattr(module, "_ROOT", tmp_path)
     (tmp_path / "sample_package").mkdir()

@@ -231,7 +231,7 @@ def test_settings_of_speed_alone_compute_nothing(graph, pictures):
 
 
 def test_a_proof_that_failed_since_is_done_again(graph, pictures, monkeypatch):
-    """``verify`` found it bad: the pass of the run that computed it no longer counts."""
+    """`verify` found it bad: the pass of the run that computed it no longer counts."""
     from streetvision_assets.defs import calibration
 
     def fail(*args, **kwargs):

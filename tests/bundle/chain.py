@@ -193,7 +193,7 @@ CERTIFIED = RecordedScrc(alpha=0.4, delta=0.2, steps=1)
 
 
 def decide_and_evaluate(chain, *, run_id=RUN):
-    """Run the steps behind the logits, as they are in ``chain`` now."""
+    """Run the steps behind the logits, as they are in `chain` now."""
     for kind, policy in POLICIES.items():
         fitted, config = FITS[kind](chain)
         chain.publish(policy.step, fitted.to_artifact(), run_id=run_id, config=config.model_dump())
@@ -228,7 +228,7 @@ FITS = {"threshold": _fit_threshold, "gate": _fit_gate, "scrc": _fit_scrc}
 
 
 def certify(chain, config):
-    """Fit and publish scrc as ``config`` says."""
+    """Fit and publish scrc as `config` says."""
     scrc, _ = _fit_scrc(chain, config)
     chain.publish("scrc", scrc.to_artifact(), config=config.model_dump())
     return scrc.policy
@@ -249,7 +249,7 @@ def fitted_on(chain):
 
 
 def build_predictor(chain, kind="threshold") -> Predictor:
-    """Fold a policy of ``chain`` into its checkpoint, without a bundle."""
+    """Fold a policy of `chain` into its checkpoint, without a bundle."""
     return Predictor.of_checkpoint(checkpoint_of(chain), published_policies(chain.upstream)[kind])
 
 
@@ -260,7 +260,7 @@ def checkpoint_of(chain):
 
 
 def evaluate_again(chain, *, run_id=RUN):
-    """Evaluate the policies as they are in ``chain`` now."""
+    """Evaluate the policies as they are in `chain` now."""
     evaluation = evaluate(
         checkpoint_of(chain),
         published_policies(chain.upstream),
@@ -324,7 +324,7 @@ def provenance_of(files):
 
 
 def write_manifest(folder, manifest, *, names):
-    """Write ``manifest`` with the digests of the files ``names`` as they lie there now."""
+    """Write `manifest` with the digests of the files `names` as they lie there now."""
     outputs = {}
     for name in names:
         data = (folder / name).read_bytes()

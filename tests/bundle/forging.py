@@ -204,7 +204,7 @@ def forge_parts(bundle, target, changes, *, record_change=None):
 
 
 def carry_origin(folder, step, name, data):
-    """Rewrite a step's manifest in lineage/ so that it published ``data``, its data version kept."""
+    """Rewrite a step's manifest in lineage/ so that it published `data`, its data version kept."""
     path = folder / f"lineage/{step}.json"
     manifest = StepManifest.load(path)
     entry = OutputFile(sha256=bytes_digest(data), size_bytes=len(data))

@@ -37,7 +37,7 @@ class RefusalError(Exception):
 
 @dataclass
 class Hub:
-    """The double's content; ``asked`` has method, path and token of each call, ``refuse`` breaks some."""
+    """The double's content; `asked` has method, path and token of each call, `refuse` breaks some."""
 
     url: str = ""
     repositories: dict = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """A verifier that shares no code with StreetVision: docs/bundle.md, and the standard library.
 
-``python independent.py BUNDLE [SHA256 OF ITS MANIFEST]`` names the part of the specification that is broken,
+`python independent.py BUNDLE [SHA256 OF ITS MANIFEST]` names the part of the specification that is broken,
 and which condition of it. It reads the tables there, and evaluates the conditions in them. It builds no
 network and checks no signature.
 """

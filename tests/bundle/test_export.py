@@ -31,7 +31,7 @@ def own_store(chain, tmp_path):
 
 
 def republish(branch, own_store, step, artifact, *, inputs=None, **options):
-    """Put another artifact in a step's place, made from what ``inputs`` says (as before, if not given)."""
+    """Put another artifact in a step's place, made from what `inputs` says (as before, if not given)."""
     published = branch.upstream[step]
     old = published.manifest
     given = {name: branch.upstream[name] for name in old.input_artifacts} | (inputs or {})

@@ -1,4 +1,4 @@
-"""What a person does in the browser, through the webserver behind it: a real ``dagster dev``."""
+"""What a person does in the browser, through the webserver behind it: a real `dagster dev`."""
 
 import json
 import shlex

@@ -1,6 +1,6 @@
 """A client in transformers, as a StreetVision miner calls it: the score of the label Roadwork, held to 0.5.
 
-``python pipeline.py BUNDLE street.jpg ...`` prints one JSON line an image.
+`python pipeline.py BUNDLE street.jpg ...` prints one JSON line an image.
 """
 
 import json
