@@ -162,9 +162,9 @@ def paragraph(result):
 
 def evaluations(result):
     """Every check of a run: (asset, check) -> its evaluation."""
-    found = {}
+    checks = {}
     for event in result.all_events:
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.event_specific_data
-            found[check.asset_key.path[-1], check.check_name] = check
-    return found
+            checks[check.asset_key.path[-1], check.check_name] = check
+    return checks

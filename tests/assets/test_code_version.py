@@ -29,7 +29,7 @@ def function(source):
     """Return the last function of `source`, which sees `run`, as a module that defines an asset does."""
     module = {"run": RUN, "__name__": "sample_assets"}
     exec(compile(source, "sample_assets", "exec", dont_inherit=True), module)
-    return [one for one in module.values() if callable(one) and one is not RUN][-1]
+    return [value for value in module.values() if callable(value) and value is not RUN][-1]
 
 
 class RUN:
@@ -136,7 +136,7 @@ def test_the_version_is_the_same_in_every_process():
         "versions = [str(dict(a.code_versions_by_key)) for a in defs.resolve_asset_graph().assets_defs]\n"
         "print(sorted(versions))"
     )
-    found = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"PYTHONHASHSEED": seed},
@@ -145,7 +145,7 @@ def test_the_version_is_the_same_in_every_process():
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(found) == 1
+    assert len(outputs) == 1
 
 
 TABLE = Path(graph.__file__).read_text().replace("streetvision_core", "sample_package")

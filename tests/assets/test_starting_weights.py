@@ -55,6 +55,6 @@ def test_weights_that_no_bundle_may_be_made_of_are_told_before_training(
 ):
     path = tmp_path / "local.safetensors"
     path.write_bytes(data)
-    for settings, told in ({}, True), ({"license": "mit"}, False):
+    for settings, warned in ({}, True), ({"license": "mit"}, False):
         reused(graph, pictures, **{**HUB, "weights": str(path), **settings})
-        assert ("nobody states their licence" in capsys.readouterr().err) == told
+        assert ("nobody states their licence" in capsys.readouterr().err) == warned

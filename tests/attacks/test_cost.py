@@ -49,7 +49,7 @@ def list_file(folder, name, *, size, sha256="0" * 64):
 
     manifest = StepManifest.load(folder / "manifest.json")
     outputs = {**manifest.output_artifacts, name: OutputFile(sha256=sha256, size_bytes=size)}
-    version = content_digest({one: file.sha256 for one, file in outputs.items()})
+    version = content_digest({listed: file.sha256 for listed, file in outputs.items()})
     changed = manifest.model_copy(update={"output_artifacts": outputs, "data_version": version})
     (folder / "manifest.json").write_bytes(changed.to_bytes())
     return folder
@@ -449,18 +449,19 @@ def test_no_bad_image_loses_a_batch(predictor, kind):
         images += [changed_bytes(good, draw), cut(good, draw), good]
     met = []
     names = [
-        one.name for one in predictor.predict(images, on_error=lambda name, error: met.append((name, error)))
+        answer.name
+        for answer in predictor.predict(images, on_error=lambda name, error: met.append((name, error)))
     ]
     assert {f"image {number}" for number in range(1, len(images) + 1, 3)} <= set(names)
     assert len(names) + len(met) == len(images)
     assert all(type(error) is DataError for _, error in met)
 
 
-@pytest.mark.parametrize("thing", [None, 3, {}, object()])
-def test_what_is_no_image_at_all_loses_no_batch_either(predictor, thing):
+@pytest.mark.parametrize("value", [None, 3, {}, object()])
+def test_what_is_no_image_at_all_loses_no_batch_either(predictor, value):
     met = []
     good = encode(street((64, 48)))
-    answers = list(predictor.predict([good, thing, good], on_error=lambda *error: met.append(error)))
+    answers = list(predictor.predict([good, value, good], on_error=lambda *error: met.append(error)))
     assert (len(answers), [type(error) for _, error in met]) == (2, [DataError])
 
 
@@ -511,7 +512,7 @@ def test_a_ring_of_links_in_the_image_folder_goes_into_quarantine(tmp_path):
     source = open_source(SourceConfig(folder=FolderConfig(path=str(tmp_path))))
     index = index_source(source, max_quarantined_share=1.0)
     assert len(index.pictures) == 6
-    assert {one.name for one in index.quarantine} == {"None/a.jpg", "None/b.jpg", "None/self", "None/up"}
+    assert {entry.name for entry in index.quarantine} == {"None/a.jpg", "None/b.jpg", "None/self", "None/up"}
 
 
 def open_parquet(path):

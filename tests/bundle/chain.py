@@ -64,7 +64,7 @@ def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=Non
             dagster_run_id=f"{run_id[-8:]}-0000",
             code_version="1",
             config=config,
-            inputs={name: one.reference for name, one in inputs.items()},
+            inputs={name: published.reference for name, published in inputs.items()},
             outputs=outputs,
             roles=_roles(step) if roles is None else roles,
             metrics=artifact.metrics,

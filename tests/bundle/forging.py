@@ -115,7 +115,9 @@ class Forger:
                 self._list(manifest, published, self._encode(name))
         if kind is not None and kind.path not in self.files and "evaluation.json" in self.files:
             policies = self.json("evaluation.json")["policies"]
-            judged = [one["policy"] for one in policies.values() if POLICIES[one["policy"]["type"]] is kind]
+            judged = [
+                entry["policy"] for entry in policies.values() if POLICIES[entry["policy"]["type"]] is kind
+            ]
             for policy in judged:
                 self._list(manifest, kind.file, json_bytes(policy))
         self._settle_manifest(step, manifest)
@@ -125,7 +127,7 @@ class Forger:
         holders = [self.json(kind.path)] if kind.path in self.files else []
         if "evaluation.json" in self.files:
             policies = self.json("evaluation.json")["policies"].values()
-            holders += [one["policy"] for one in policies if POLICIES[one["policy"]["type"]] is kind]
+            holders += [entry["policy"] for entry in policies if POLICIES[entry["policy"]["type"]] is kind]
         for policy in holders:
             for step, claimed in policy["fitted_on"].items():
                 if claimed == json.loads(self.originals[f"lineage/{step}.json"])["data_version"]:
@@ -142,7 +144,7 @@ class Forger:
         if step == "bundle":
             for name in self.files.keys() - {"manifest.json", "private.json"}:
                 self._list(manifest, name, self.files[name])
-        outputs = {name: one["sha256"] for name, one in manifest["output_artifacts"].items()}
+        outputs = {name: file["sha256"] for name, file in manifest["output_artifacts"].items()}
         manifest["data_version"] = content_digest(outputs)
         manifest["config_hash"] = json_digest(manifest["config"])
         manifest["step_key"] = step_key(

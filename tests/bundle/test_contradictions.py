@@ -462,9 +462,9 @@ def test_a_verifier_that_shares_no_code_agrees_on_good_bundles(bundle, scrc_bund
 
 
 def test_the_specification_names_every_pair_that_is_compared():
-    told = {(one, sign, other) for one, sign, other in independent.PAIRS}
-    assert {(one, "=", other) for one, other in agreement.EQUAL} <= told
-    assert {(one, "<=", other) for one, other in agreement.AT_MOST} <= told
+    pairs = set(independent.PAIRS)
+    assert {(left, "=", right) for left, right in agreement.EQUAL} <= pairs
+    assert {(left, "<=", right) for left, right in agreement.AT_MOST} <= pairs
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ def make_rivals(root):
     chain.bundle(STRONG)
     chain.bundle(STRICT, release={"min_mcc": 0.95, "max_fnr": 0.5})
     unjudged = {
-        step: one for step, one in chain.upstream.items() if step not in {"evaluation", "gate", "scrc"}
+        step: artifact
+        for step, artifact in chain.upstream.items()
+        if step not in {"evaluation", "gate", "scrc"}
     }
     chain.bundle(BLIND, upstream=unjudged)
     settings = {"objective": {"kind": "recall_at_least", "recall": 0.95, "delta": None}}

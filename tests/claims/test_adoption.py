@@ -54,12 +54,12 @@ def test_a_threshold_that_is_no_better_is_adopted_in_at_most_4_percent(images, f
 def test_a_threshold_that_is_better_is_adopted(trials):
     """Margins of 450 images are shifted by 1.2: nearly always; 60 images show it in a third of the draws."""
     rng, some = np.random.default_rng(41), trials // 20
-    found = {
+    shares = {
         images: sum(gain(*draw(rng, images=images, shift=1.2)).proven for _ in range(some)) / some
         for images in (60, 450)
     }
-    assert found[450] > 0.9
-    assert 0.15 < found[60] < 0.6
+    assert shares[450] > 0.9
+    assert 0.15 < shares[60] < 0.6
 
 
 def test_few_groups_prove_nothing_however_many_images_they_hold():

@@ -69,7 +69,7 @@ def mccs(rng, images, *, error=0.06):
     """The MCC of so many equal runs on the same images."""
     labels = rng.random(images) < 0.5
     wrong = rng.random((RUNS, images)) < error
-    return np.array([compute_mcc(y_true=labels, y_pred=labels ^ one) for one in wrong])
+    return np.array([compute_mcc(y_true=labels, y_pred=labels ^ mistakes) for mistakes in wrong])
 
 
 def test_the_best_run_by_val_test_is_too_good_and_says_which_look_it_is(store, trials):
