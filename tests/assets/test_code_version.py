@@ -33,7 +33,7 @@ def function(source):
 
 
 class RUN:
-    """What an asset's body would name: something that the package's `train` defines."""
+    """A stand-in for the function of the package's `train` that an asset's body names."""
 
     __module__ = "sample_package.train"
 
@@ -253,7 +253,7 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
     ],
 )
 def test_a_change_of_a_module_counts_for_exactly_these_steps(changed, steps):
-    """More than run it where records of a module are read, never fewer."""
+    """They may be more than the steps that run it, where its records are read, and never fewer."""
     assert {step for step in ALL if changed in modules_of(step)} == set(steps)
 
 

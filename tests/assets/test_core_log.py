@@ -1,4 +1,4 @@
-"""What the core logs while a step runs stands in the log of that run, and nowhere else."""
+"""Messages that the core logs while a step runs stand in the log of that run, and nowhere else."""
 
 import logging
 

@@ -29,7 +29,7 @@ def crossed(first_run, tmp_path_factory, pictures):
 
 
 def manifests(graph):
-    """Of cross_validation, in the order of the runs."""
+    """The manifests of cross_validation, in the order of the runs."""
     runs = [run for run in list_runs(graph.store).runs if "cross_validation" in run.steps]
     ids = sorted((run.run_id for run in runs), key=str)
     return [graph.store.resolve("cross_validation", run_id=run_id).manifest for run_id in ids]

@@ -1,4 +1,4 @@
-"""What the graph records of this machine, and what a redacted bundle of it tells."""
+"""Traces of this machine in the records of the graph, and in its redacted bundle."""
 
 import json
 import socket

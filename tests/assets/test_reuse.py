@@ -1,4 +1,4 @@
-"""What is computed again and what is taken over, on the real graph."""
+"""Steps that are computed again and steps that are taken over, on the real graph."""
 
 import os
 import shutil

@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def reused(graph, pictures, **settings):
-    """Whether the step took over what it had made before; it must have ended well."""
+    """True if the step took over what it had made before; it must have ended well."""
     result = graph.materialize(pictures, "backbone", backbone=settings)
     assert result.success, paragraph(result)
     return graph.current("backbone").manifest.reused_from is not None

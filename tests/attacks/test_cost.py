@@ -1,4 +1,4 @@
-"""What costs little to make and much to read: refused before the cost, each with its own error.
+"""Files that cost little to make and much to read: each is refused before the cost, with its own error.
 
 Every exploit here worked once. Each part of a bundle fits its digests: whoever can write a folder can compute
 digests too.
@@ -383,7 +383,7 @@ def test_scans_are_those_of_the_image_and_not_of_what_stands_in_or_behind_it():
 
 
 def test_scans_cannot_hide_behind_a_segment_or_a_marker():
-    """What libjpeg would skip is skipped here as well."""
+    """The bytes that libjpeg skips are skipped here as well."""
     bomb = many_scans(2000)
     for hidden in (
         with_segment(bomb, b"\xff\xd9" * 50),
@@ -441,7 +441,7 @@ def test_what_is_no_regular_file_is_refused_and_stalls_nobody(predictor, tmp_pat
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
 def test_no_bad_image_loses_a_batch(predictor, kind):
-    """Whatever is wrong with it is a DataError that `on_error` is given; the others are answered."""
+    """A bad image is a DataError that `on_error` is given; the others are answered."""
     draw = random.Random(kind)
     good = encode(street((64, 48)), kind)
     images = [good]

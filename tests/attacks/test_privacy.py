@@ -1,4 +1,4 @@
-"""What leaves the machine with a bundle that does not belong to the model.
+"""Traces that leave the machine with a bundle and do not belong to the model.
 
 Each of these succeeded once: the golden images brought their EXIF along, and the lineage the name of the
 host, of the user and of their folders.
@@ -107,7 +107,7 @@ def redacted(chain):
 
 
 def traces_of(chain):
-    """Whatever tells of this machine and of the images in their folder."""
+    """The texts that tell of this machine and of the images in their folder."""
     folder = Path(chain.upstream["images"].config()["folder"]["path"])
     return {
         "host": socket.gethostname(), "platform": platform.platform(), "user": getpass.getuser(),
@@ -117,7 +117,7 @@ def traces_of(chain):
 
 
 def found_in(folder, traces):
-    """The traces in each file; in weights and pixels, which hold any three letters somewhere, long ones."""
+    """The traces in each file; only long ones in weights and pixels, which hold any short word somewhere."""
     by_file = {}
     for name in names_in(folder):
         data = (folder / name).read_bytes()

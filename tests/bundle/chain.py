@@ -51,7 +51,7 @@ def _roles(step):
 
 
 def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=None, anonymous=False):
-    """Do what the IO manager does: write, describe, publish."""
+    """Write, describe and publish an artifact, as the IO manager does."""
     outputs = store.write(store.directory(run_id, step), artifact)
     now = utc_now()
     seed = (config or {}).get("seed")
@@ -96,7 +96,7 @@ def draw_images(folder, *, per_class=60, seed=0):
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """What every step before the bundle published, and the store it lies in."""
+    """The artifacts of every step before the bundle, and the store they lie in."""
 
     store: ArtifactStore
     upstream: dict[str, PublishedArtifact]

@@ -1,4 +1,4 @@
-"""How somebody forges who carries every change up through all digests: only what is said gives it away."""
+"""Forgeries whose changes are carried up through all digests: only a contradiction gives them away."""
 
 import json
 import os
@@ -40,7 +40,7 @@ _STEP_OF_FILE = {kind.step: kind for kind in POLICIES.values()}
 
 
 def refused(path, match):
-    """The bundle is refused, and what was expected and found says why; the path has no part in the match."""
+    """Expect a refusal, and match what was expected and found; the path has no part in the match."""
     with pytest.raises(BundleError) as caught:
         load_bundle(path)
     assert re.search(match, f"{caught.value.expected}, but found {caught.value.found}"), caught.value

@@ -45,7 +45,7 @@ def canonical(value):
 
 
 def close(first, second, tolerance=1e-9):
-    """Compare; what one of the two does not hold, or hides, agrees."""
+    """Compare two values; what only one of them holds, or one hides, agrees."""
     if isinstance(first, dict) and isinstance(second, dict):
         return all(close(first[name], second[name], tolerance) for name in first.keys() & second.keys())
     if float in (type(first), type(second)) and {type(first), type(second)} <= {int, float}:

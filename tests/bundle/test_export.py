@@ -1,4 +1,4 @@
-"""What is exported, and every reason not to."""
+"""The content of an export, and every reason not to export."""
 
 import json
 import platform

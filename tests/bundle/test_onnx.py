@@ -63,7 +63,7 @@ def answered(answers, margin):
 @given(margin=st.floats(-(2.0**100), 2.0**100, width=32), near=st.integers(-3, 3))
 @pytest.mark.parametrize("kind", POLICIES)
 def test_two_margins_are_all_that_a_policy_of_logits_does(kind, margin, near):
-    """Everywhere, and in the numbers of float32 right beside the two."""
+    """It holds everywhere, and in the numbers of float32 right beside the two margins."""
     policy = POLICIES[kind]
     answers = Answers.of(policy)
     bounds = [bound for bound in (answers.roadwork_from, answers.none_to) if bound is not None]

@@ -93,7 +93,7 @@ def test_an_environment_holds_nothing_but_what_its_client_needs(pythons, name):
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_client_decides_all_of_val_test_as_the_predictor_does(client_answers, answers, name):
-    """Up to near-ties: margins that a grey level of another decoder of JPEG could turn."""
+    """Near-ties aside: their margins could be turned by a grey level of another JPEG decoder."""
     require(name)
     assert len(client_answers[name]) == len(answers) > 12
     for line, answer in zip(client_answers[name], answers, strict=True):

@@ -259,7 +259,7 @@ def test_a_file_goes_on_whatever_the_names_were(predict, street, tmp_path, monke
 
 
 def test_failures_that_nothing_waits_for_are_written_at_once(predict, tmp_path, monkeypatch):
-    """A kill loses none of them, and none is kept in memory: here while the names are still coming."""
+    """A kill loses none of them, and none is kept in memory, while the names are still coming."""
     path, (reading, writing) = tmp_path / "answers", os.pipe()
     seen = []
 

@@ -197,7 +197,7 @@ def test_the_command_line_says_defer(chain, scrc_bundle, capsys):
 
 
 def test_scrc_decides_as_it_was_certified_on_the_logits_of_the_checkpoint(chain, scrc_bundle):
-    """Of the very units that were counted, the folded weights accept m, and k of them wrongly."""
+    """The folded weights accept m of the very units that were counted, and k of them wrongly."""
     from streetvision_core.eval.risk_control import one_per_group
 
     policy = load_bundle(scrc_bundle).policy

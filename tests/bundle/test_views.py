@@ -36,7 +36,7 @@ def chain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(chain):
-    """Nobody writes here: tests copy it first."""
+    """The bundle of many views. Nobody writes here: tests copy it first."""
     return chain.bundle()
 
 

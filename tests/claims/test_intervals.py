@@ -30,7 +30,7 @@ PREVALENCES = (0.1, 0.3, 0.5)
 
 
 def cells(mcc, prevalence):
-    """As many misses as false alarms: then MCC = 1 - q / (p (1 - p))."""
+    """The shares of the four outcomes with as many misses as false alarms: MCC = 1 - q / (p (1 - p))."""
     q = (1 - mcc) * prevalence * (1 - prevalence)
     return np.array([prevalence - q, 1 - prevalence - q, q, q])
 
@@ -40,7 +40,7 @@ def tables(mcc, prevalence, *, n, trials, seed=0):
 
 
 def coverage(interval_of, drawn, truth):
-    """How often an interval of a drawn table holds the truth; equal tables are computed once."""
+    """The share of drawn tables whose interval holds the truth; equal tables are computed once."""
     kinds, counted = np.unique(drawn, axis=0, return_counts=True)
     intervals = [interval_of(kind) for kind in kinds]
     return np.average([low <= truth <= high for low, high in intervals], weights=counted)
@@ -97,7 +97,7 @@ def grouped_counts(rng, *, groups, size, mcc=0.8, correlation=0.6, prevalence=0.
 
 
 def held(intervals, worlds, truth):
-    """How often each of the named intervals holds the truth, over the same worlds."""
+    """The share of the worlds in which each of the named intervals holds the truth."""
     inside = dict.fromkeys(intervals, 0)
     for counts in worlds:
         for name, interval_of in intervals.items():
@@ -122,7 +122,7 @@ def worlds_of(rounds, **how):
 def test_the_interval_of_an_mcc_over_groups_covers_where_frames_resemble_each_other(
     groups, mcc, size, trials
 ):
-    """Correlation .6: at least .95 less three standard errors and .02; by image it covers about .7."""
+    """At a correlation of .6 at least .93 less three standard errors; by image it covers about .7."""
     rounds = trials // 10
     ways = {"groups": group_ends, "images": lambda counts: fisher_z(counts.sum(axis=0))}
     covered = held(ways, worlds_of(rounds, groups=groups, size=size, mcc=mcc), mcc)
@@ -178,7 +178,7 @@ def mcnemar(labels, a, b):
 
 @pytest.mark.parametrize(("groups", "size"), [(20, None), (50, 10), (100, None)])
 def test_equal_models_are_called_different_in_at_most_5_percent(groups, size, trials):
-    """Exchanging whole groups keeps what it says; McNemar's test by image calls three times as many."""
+    """Exchanging whole groups keeps the level; McNemar's test by image calls three times as many."""
     rng, rounds, called, by_image = np.random.default_rng(2), trials // 10, 0, 0
     words = np.array(["none", "roadwork"])
     for trial in range(rounds):
@@ -207,7 +207,7 @@ def test_the_interval_of_val_calib_minus_val_test_covers_the_difference_of_equal
 
 @pytest.mark.parametrize("size", [1, 10])
 def test_the_error_of_a_perfectly_calibrated_model_is_below_its_point_in_95_percent(size, trials):
-    """300 images: the ECE alone is .02 and looks like a fault, and stands beside what is unavoidable."""
+    """The ECE of 300 images is .02 and looks like a fault, so it stands beside what is unavoidable."""
     rng, rounds, below, errors = np.random.default_rng(4), trials // 10, 0, []
     group = np.repeat(np.arange(300 // size), size)
     for trial in range(rounds):

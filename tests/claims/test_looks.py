@@ -57,7 +57,7 @@ def names(count):
 
 
 def test_the_certificate_beyond_the_looks_that_delta_was_divided_by_is_refused(store):
-    """Even where the images are not quite the same."""
+    """It is refused even where the images are not quite the same."""
     share = share_of(ScrcConfig(delta=DELTA, looks=MODELS))
     for number in range(MODELS):
         assert looked(store, "scrc", number, names(UNITS + number), share=share).number == number + 1

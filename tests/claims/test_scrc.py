@@ -126,7 +126,7 @@ def test_on_correlated_frames_the_whole_policy_breaks_its_promise_no_more_often_
 @pytest.mark.parametrize("delta", [0.05, 0.1])
 @pytest.mark.parametrize("name", CURVES)
 def test_misses_and_false_alarms_are_bounded_together(monkeypatch, name, delta, trials):
-    """1,000 groups: no more often than delta is either side's true risk above its alpha."""
+    """1,000 groups: either side's true risk is above its alpha no more often than delta."""
     curve, limits = CURVES[name], {"alpha_miss": 0.05, "alpha_alarm": 0.05}
     config = ScrcConfig(promise="two_sided", delta=delta, **limits)
     truths = simulate(monkeypatch, curve, config, trials=trials // 5, groups=1000)
@@ -137,9 +137,9 @@ def test_misses_and_false_alarms_are_bounded_together(monkeypatch, name, delta, 
 
 
 def test_two_promises_hold_together_because_each_gets_half_of_delta(monkeypatch, trials):
-    """The flat curve, and as many groups an answer as its share of delta takes if not one of them is wrong.
+    """The flat curve, with as many groups for an answer as its share of delta takes without an error.
 
-    That is how likely a promise is broken; where each side is given 0.1, it is more than 0.1 for the two.
+    A promise is then broken as often as it may be: two of 0.1 each are broken more often than 0.1.
     """
     broken = {}
     for delta, groups in ((0.1, 60), (0.2, 46)):
@@ -154,7 +154,7 @@ def test_two_promises_hold_together_because_each_gets_half_of_delta(monkeypatch,
 
 @pytest.mark.parametrize("name", ["steep", "hard"])
 def test_the_promise_about_the_mean_holds_in_the_mean_and_only_there(monkeypatch, name, trials):
-    """Of all images at most alpha are answered wrongly; of the answered ones far more often are."""
+    """At most alpha of all images are answered wrongly, and far more of the answered ones."""
     config = ScrcConfig(promise="expected", alpha=ALPHA)
     truths = simulate(monkeypatch, CURVES[name], config, trials=trials // 5, groups=1000)
     lost = np.array([truth.risk * truth.coverage for truth in truths])
@@ -166,7 +166,7 @@ def test_the_promise_about_the_mean_holds_in_the_mean_and_only_there(monkeypatch
 @pytest.mark.parametrize("promise", ["error", "two_sided"])
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
 def test_with_too_few_groups_the_policy_always_defers(alpha, promise):
-    """However many frames they have, and although not one answer is wrong; with one group more it answers."""
+    """It does however many frames they have, though no answer is wrong; with one group more it answers."""
     limits = {"alpha": alpha, "alpha_miss": alpha, "alpha_alarm": alpha}
     config = ScrcConfig(promise=promise, **limits)
     level = 0.1 if promise == "error" else 0.05

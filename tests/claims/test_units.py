@@ -131,7 +131,7 @@ def quantised(seed, *, steps, size, spread=2.0):
 
 
 def differing_fits(monkeypatch, method, *, schema, fits):
-    """How many fits count units of val_calib otherwise than their policy decides them, in float32 and 64."""
+    """The number of fits whose policy decides units of val_calib otherwise than they were counted."""
     differ = 0
     fit = FITS[method]
     monkeypatch.setattr(
@@ -166,7 +166,7 @@ def differing_fits(monkeypatch, method, *, schema, fits):
 
 @pytest.mark.parametrize("method", FITS)
 def test_what_was_certified_is_what_decides_however_coarse_the_margins(monkeypatch, method, trials):
-    """In float64, float32 and one unit of rounding beside it; thresholds in the very middle did not."""
+    """Decisions are the counted ones in float64, in float32 and one unit of rounding beside it."""
     assert differing_fits(monkeypatch, method, schema=2, fits=trials // 20) == 0
 
 
@@ -194,7 +194,7 @@ def test_confidence_that_is_ordered_wrongly_is_said(trials):
 
 
 def test_the_page_of_a_wrongly_ordered_policy_says_so():
-    """And the same images with their errors turned around say nothing."""
+    """The same images with their errors turned around say nothing."""
     rng = np.random.default_rng(3)
     sure = rng.random(600)
     wrong, select = rng.random(600) < 0.3 * sure**2, draw(rng, CURVES["hard"], groups=SELECT)

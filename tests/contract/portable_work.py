@@ -1,4 +1,4 @@
-"""What a process without POSIX does, each by its name; the first import takes POSIX away."""
+"""Actions of a process without POSIX, each by its name; the first import takes POSIX away."""
 
 import sys
 from pathlib import Path

@@ -53,7 +53,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def lightning_checkpoint(tmp_path_factory):
-    """What Lightning itself saves after two epochs, with its callbacks, loops and hyperparameters."""
+    """A checkpoint that Lightning saved after two epochs, with its callbacks, loops and hyperparameters."""
     import lightning
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
@@ -428,7 +428,7 @@ class Recipe:
 
 
 class Tree(Mapping):
-    """As OmegaConf has it: no dict, and a value that refers to another is resolved when it is read."""
+    """A mapping like OmegaConf's: no dict, and a value that refers to another is resolved when it is read."""
 
     def __init__(self, values):
         self._values = values
@@ -501,7 +501,7 @@ def test_what_is_no_configuration_is_a_paragraph_that_names_it(config, words, pr
 
 
 class Missing(dict):
-    """As OmegaConf has it: a value that was not given raises an error of its own when it is read."""
+    """A mapping like OmegaConf's: a value that was not given raises an error of its own when it is read."""
 
     def __getitem__(self, key):
         raise LookupError(f"Missing mandatory value: {key}")
@@ -677,7 +677,7 @@ def test_a_fork_has_a_run_id_of_its_own(project):
 
 
 def test_the_commit_is_that_of_the_repository_which_holds_the_outputs(project, tmp_path_factory, monkeypatch):
-    """Also where git ignores them, and where their directory is yet to be made."""
+    """It is so where git ignores them, and where their directory is yet to be made."""
     head = git(project, "rev-parse", "HEAD")
     assert (described().git_sha, described().git_dirty) == (head, False)
     later = create_step_manifest("s", [], [], project / "outputs" / "not" / "yet")

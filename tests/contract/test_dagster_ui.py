@@ -1,4 +1,4 @@
-"""What a person does in the browser, through the webserver behind it: a real `dagster dev`."""
+"""Actions of a person in the browser, through the webserver behind it: a real `dagster dev`."""
 
 import json
 import shlex

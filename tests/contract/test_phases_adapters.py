@@ -25,7 +25,7 @@ def doubled(part):
 
 
 def damaged_read(monkeypatch, change):
-    """What is read back of staged adapters is not what was written, whatever the digest says."""
+    """Damage the staged adapters as they are read back, whatever the digest says."""
     read_state = weights.read_state
 
     def read(staged):

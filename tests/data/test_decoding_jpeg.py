@@ -37,7 +37,7 @@ def refusal(data: bytes, **options) -> Reason:
 
 
 def scan_of(data: bytes) -> int:
-    """Where the data of the first scan begins."""
+    """The offset at which the data of the first scan begins."""
     return next(segment.end for segment in Jpeg(data).segments if segment.code == 0xDA)
 
 

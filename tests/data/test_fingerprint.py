@@ -96,7 +96,7 @@ def waves_in_whole_numbers(pixels: np.ndarray) -> list[list[int]]:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 100), st.integers(1, 100), st.sampled_from([0, 1, 4, 255]))
 def test_waves_are_exact_whole_numbers(seed, width, height, contrast):
-    """So no order of summing them up, on whatever processor, can turn a bit."""
+    """No order of summing them up, on whatever processor, can turn a bit."""
     pixels = np.random.default_rng(seed).integers(0, contrast + 1, (height, width), dtype=np.uint8)
     waves, mean = slow_waves(Image.fromarray(pixels), (width, height))
     expected = waves_in_whole_numbers(pixels)

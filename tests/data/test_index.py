@@ -234,7 +234,7 @@ def test_every_image_is_read_once_and_workers_do_not_change_the_index(tmp_path, 
 
 
 def test_the_same_images_have_the_same_index_from_folder_csv_and_parquet(tmp_path):
-    """But for names, groups and attributes, which are the source's own."""
+    """They differ in names, groups and attributes alone, which are the source's own."""
     rows = good(tmp_path / "csv", 10)
     for row in rows:
         data = (tmp_path / "csv" / row["file"]).read_bytes()

@@ -1,4 +1,4 @@
-"""Whatever bytes come in, `decode` gives an upright RGB image or says why not."""
+"""Any bytes: `decode` makes an upright RGB image of them or says why not."""
 
 from __future__ import annotations
 

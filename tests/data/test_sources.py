@@ -77,7 +77,7 @@ def test_a_group_pattern_without_a_group_is_refused(pattern):
 
 
 class Csv(CsvConfig, dg.Config):
-    """How the graph uses these records: subclassed, nested, and filled from run configuration."""
+    """A record as the graph uses it: subclassed, nested, and filled from run configuration."""
 
 
 class Demo(DemoConfig, dg.Config):

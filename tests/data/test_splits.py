@@ -151,7 +151,7 @@ def images_of(groups: dict[str, tuple[int, int]]) -> ImageIndex:
 
 
 def balances_of(groups: dict[str, tuple[int, int]], seed: int = 0) -> tuple[RoleBalance, ...]:
-    """What the roles hold, counted from the groups alone."""
+    """The balance of each role, counted from the groups alone."""
     roles = draw_roles(groups, CONFIG.shares, seed=seed)
     return tuple(
         RoleBalance(

@@ -1,4 +1,4 @@
-"""What is drawn of an image follows from its digest, level, draw and seed; levels are met by weight."""
+"""A drawn image follows from its digest, level, draw and seed; levels are met by weight."""
 
 import hashlib
 from collections import Counter
@@ -81,7 +81,7 @@ def test_an_image_is_shrunk_before_and_never_enlarged(image):
 
 
 def test_pixels_are_pinned():
-    """A change of what is drawn changes every figure under conditions: name the profile anew then."""
+    """Name the profile anew where this changes: every figure under conditions changes with it."""
     ramp = Image.fromarray(np.add.outer(np.arange(64) * 2, np.arange(96)).astype(np.uint8)).convert("RGB")
     plain = CAMERA.model_copy(update={"quality": 0})
     pinned = {
