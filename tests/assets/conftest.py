@@ -10,7 +10,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory):
-    """One run of everything; nobody changes its store: tests that do take ``graph``."""
+    """One run of everything; nobody changes its store: tests that do take `graph`."""
     return graphs.first_run(tmp_path_factory.getbasetemp())
 
 

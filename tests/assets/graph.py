@@ -22,7 +22,7 @@ from tests.bundle.chain import draw_images
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
 def _without_waiting_for_the_disk(connection, _):
-    """Dagster's own history need not outlive a power cut in tests: the disk took a third of a run."""
+    """Turn syncing off: it took a third of a run, and no test's history need outlive a power cut."""
     connection.execute("PRAGMA synchronous=OFF")
 
 
@@ -61,7 +61,7 @@ BESIDE = tuple(step for step in graph.STEPS if step not in STEPS)
 
 
 def small_config(pictures, **changes):
-    """Every step on a folder of tiny images; ``changes`` are per step, flat as older versions had them."""
+    """Settings of every step for a folder of tiny images; `changes` per step are flat, as they once were."""
     config = {
         "images": {"folder": {"path": str(pictures)}},
         "backbone": {"architecture": "test_resnet", "input_size": 48},
@@ -151,7 +151,7 @@ def copy_of(graph, target):
 
 
 def paragraph(result):
-    """What the person who ran it reads: the innermost message of the first failure."""
+    """The innermost message of the first failure, which the person who ran it reads."""
     failures = [event for event in result.all_events if event.is_step_failure or event.is_job_failure]
     if not failures:
         return "; ".join(
@@ -162,9 +162,9 @@ def paragraph(result):
 
 def evaluations(result):
     """Every check of a run: (asset, check) -> its evaluation."""
-    found = {}
+    checks = {}
     for event in result.all_events:
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.event_specific_data
-            found[check.asset_key.path[-1], check.check_name] = check
-    return found
+            checks[check.asset_key.path[-1], check.check_name] = check
+    return checks

@@ -26,21 +26,21 @@ FILES = {
 
 
 def function(source):
-    """Return the last function of ``source``, which sees ``run``, as a module that defines an asset does."""
+    """Return the last function of `source`, which sees `run`, as a module that defines an asset does."""
     module = {"run": RUN, "__name__": "sample_assets"}
     exec(compile(source, "sample_assets", "exec", dont_inherit=True), module)
-    return [one for one in module.values() if callable(one) and one is not RUN][-1]
+    return [value for value in module.values() if callable(value) and value is not RUN][-1]
 
 
 class RUN:
-    """What an asset's body would name: something that the package's ``train`` defines."""
+    """A stand-in for the function of the package's `train` that an asset's body names."""
 
     __module__ = "sample_package.train"
 
 
 @pytest.fixture
 def version_with(tmp_path, monkeypatch):
-    """The version of ``train``, which imports ``loss`` in a function, which imports ``numbers_``."""
+    """The version of `train`, which imports `loss` in a function, which imports `numbers_`."""
     monkeypatch.setattr(module, "_PACKAGE", "sample_package")
     monkeypatch.setattr(module, "_ROOT", tmp_path)
     (tmp_path / "sample_package").mkdir()
@@ -136,7 +136,7 @@ def test_the_version_is_the_same_in_every_process():
         "versions = [str(dict(a.code_versions_by_key)) for a in defs.resolve_asset_graph().assets_defs]\n"
         "print(sorted(versions))"
     )
-    found = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"PYTHONHASHSEED": seed},
@@ -145,7 +145,7 @@ def test_the_version_is_the_same_in_every_process():
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(found) == 1
+    assert len(outputs) == 1
 
 
 TABLE = Path(graph.__file__).read_text().replace("streetvision_core", "sample_package")
@@ -253,7 +253,7 @@ ALL = ("images", "splits", "thresholds", "scrc", *READING)
     ],
 )
 def test_a_change_of_a_module_counts_for_exactly_these_steps(changed, steps):
-    """More than run it where records of a module are read, never fewer."""
+    """They may be more than the steps that run it, where its records are read, and never fewer."""
     assert {step for step in ALL if changed in modules_of(step)} == set(steps)
 
 

@@ -1,4 +1,4 @@
-"""What the core logs while a step runs stands in the log of that run, and nowhere else."""
+"""Messages that the core logs while a step runs stand in the log of that run, and nowhere else."""
 
 import logging
 
@@ -18,7 +18,7 @@ def run(body, monkeypatch):
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([step], instance=instance, resources=resources, raise_on_error=False)
         entries = instance.all_logs(result.run_id)
-    return [(one.level, one.user_message) for one in entries if one.dagster_event is None]
+    return [(entry.level, entry.user_message) for entry in entries if entry.dagster_event is None]
 
 
 def telling(context: dg.AssetExecutionContext) -> dg.MaterializeResult:

@@ -29,10 +29,10 @@ def crossed(first_run, tmp_path_factory, pictures):
 
 
 def manifests(graph):
-    """Of cross_validation, in the order of the runs."""
+    """The manifests of cross_validation, in the order of the runs."""
     runs = [run for run in list_runs(graph.store).runs if "cross_validation" in run.steps]
     ids = sorted((run.run_id for run in runs), key=str)
-    return [graph.store.resolve("cross_validation", run_id=one).manifest for one in ids]
+    return [graph.store.resolve("cross_validation", run_id=run_id).manifest for run_id in ids]
 
 
 def shown(result):
@@ -68,6 +68,6 @@ def test_only_all_but_test_reads_val_calib_and_certificates_count_it_as_a_look(c
     assert ledger_problems(graph.store.root, [asked]) == []
     assert len(read_looks(graph.store.root)) == 6
     assert graph.current("scrc").manifest.metrics["look_number"] == 5
-    told = {run.run_id: "\n".join(run.below()) for run in list_runs(graph.store).runs}
-    assert "looked" not in told[first.run_id]
-    assert "cross_validation: look number 4" in told[asked.run_id]
+    texts = {run.run_id: "\n".join(run.below()) for run in list_runs(graph.store).runs}
+    assert "looked" not in texts[first.run_id]
+    assert "cross_validation: look number 4" in texts[asked.run_id]

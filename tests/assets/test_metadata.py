@@ -6,9 +6,9 @@ from streetvision_assets.metadata import picture, table
 
 def test_an_image_is_inlined_as_what_it_is():
     for data, kind in ((b"\x89PNG rest", "png"), (b"\xff\xd8\xff rest", "jpeg")):
-        found = re.fullmatch(r"!\[\]\(data:image/(\w+);base64,(.*)\)", picture(data).md_str)
-        assert found[1] == kind
-        assert base64.b64decode(found[2]) == data
+        match = re.fullmatch(r"!\[\]\(data:image/(\w+);base64,(.*)\)", picture(data).md_str)
+        assert match[1] == kind
+        assert base64.b64decode(match[2]) == data
 
 
 def test_a_table_has_a_line_a_row_and_readable_floats():

@@ -1,4 +1,4 @@
-"""What the UI shows of a training while it runs, and that it changes nothing of what is current."""
+"""Observations of a running training in the UI: they change nothing of what is current."""
 
 import dagster as dg
 import pytest
@@ -16,7 +16,7 @@ KEY = dg.AssetKey("phase1_checkpoint")
 
 
 def observations(instance, run_id):
-    """What a run has observed of the checkpoint, in order."""
+    """The observations of the checkpoint in a run, in order."""
     return [
         entry.asset_observation
         for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION)
@@ -37,14 +37,14 @@ def stale(instance):
 
 def test_every_epoch_is_observed_once_with_the_numbers_of_its_row(first_run):
     graph, result = first_run
-    seen = [numbers(one) for one in observations(graph.instance, result.run_id)]
+    seen = [numbers(observation) for observation in observations(graph.instance, result.run_id)]
     rows = Checkpoint.from_artifact(graph.current("phase1_checkpoint")).epochs
-    assert [one["epoch"] for one in seen] == [row.epoch for row in rows]
-    for one, row in zip(seen, rows, strict=True):
-        assert {name: one[name] for name in row.to_csv_row()} == row.to_csv_row()
-        assert set(one) == set(observing.OBSERVED)
-        assert one["pictures_per_second"] > 0
-        assert 0 <= one["data_wait_share"] <= 1
+    assert [values["epoch"] for values in seen] == [row.epoch for row in rows]
+    for values, row in zip(seen, rows, strict=True):
+        assert {name: values[name] for name in row.to_csv_row()} == row.to_csv_row()
+        assert set(values) == set(observing.OBSERVED)
+        assert values["pictures_per_second"] > 0
+        assert 0 <= values["data_wait_share"] <= 1
 
 
 def test_an_observation_is_recorded_before_the_next_epoch_is_trained(graph, pictures, monkeypatch):
@@ -61,7 +61,7 @@ def test_an_observation_is_recorded_before_the_next_epoch_is_trained(graph, pict
 
 
 def test_observations_make_nothing_stale(graph):
-    """Those of a training that failed come after what is current, and still say nothing of it."""
+    """Observations of a failed training come after what is current, and say nothing of it."""
     instance = graph.instance
     before = instance.get_latest_data_version_record(KEY)
     was_stale = stale(instance)

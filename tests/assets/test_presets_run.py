@@ -35,7 +35,7 @@ def test_a_preset_trains_the_way_it_names(path, tmp_path):
     graph = Graph(tmp_path)
     config = shrink(yaml.safe_load(path.read_text()))
     result = graph.run("make_bundle", steps=TRAINED, config=config)
-    refused = {check for check, found in evaluations(result).items() if not found.passed}
+    refused = {check for check, evaluation in evaluations(result).items() if not evaluation.passed}
     # Two epochs teach a random network nothing, and the graph says so; everything else must hold.
     assert refused <= {("phase1_checkpoint", "usable_model"), ("splits", "balanced")}, paragraph(result)
     published = graph.current("phase1_checkpoint")

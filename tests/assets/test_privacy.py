@@ -1,4 +1,4 @@
-"""What the graph records of this machine, and what a redacted bundle of it tells."""
+"""Traces of this machine in the records of the graph, and in its redacted bundle."""
 
 import json
 import socket
@@ -34,8 +34,8 @@ def test_a_redacted_bundle_of_the_graph_names_nothing_and_passes_its_checks(grap
     for name in names_in(bundle.directory):
         data = (bundle.directory / name).read_bytes()
         assert [trace for trace in traces if trace.encode() in data] == [], name
-    told = materializations(result)["bundle"].metadata["leaves the machine"].value
-    assert "It is redacted" in told
+    text = materializations(result)["bundle"].metadata["leaves the machine"].value
+    assert "It is redacted" in text
     again = graph.materialize(pictures, bundle={"lineage": "redacted"})
     assert computed(graph, again) == ALWAYS_RUN
     assert not (graph.current("bundle").directory / "private.json").exists()

@@ -1,4 +1,4 @@
-"""What is computed again and what is taken over, on the real graph."""
+"""Steps that are computed again and steps that are taken over, on the real graph."""
 
 import os
 import shutil
@@ -22,7 +22,11 @@ def computed(graph, result):
     """The steps that a run has computed itself, by the manifests that it published."""
     assert result.success, paragraph(result)
     manifests = [graph.current(step).manifest for step in STEPS]
-    return {one.step_name for one in manifests if one.dagster_run_id == result.run_id and not one.reused_from}
+    return {
+        manifest.step_name
+        for manifest in manifests
+        if manifest.dagster_run_id == result.run_id and not manifest.reused_from
+    }
 
 
 @pytest.fixture(scope="session")
@@ -123,9 +127,9 @@ def test_a_damaged_artifact_is_computed_again_with_a_warning(graph, pictures, ca
     result = graph.materialize(pictures)
     assert computed(graph, result) == ALWAYS_RUN | {"phase1_checkpoint"}
     assert digests(graph) == before
-    told = capsys.readouterr().err
-    assert "computed again" in told
-    assert "model_best.safetensors" in told
+    errors = capsys.readouterr().err
+    assert "computed again" in errors
+    assert "model_best.safetensors" in errors
 
 
 @pytest.mark.parametrize("harm", ["pointer", "manifest", "directory"])
@@ -231,7 +235,7 @@ def test_settings_of_speed_alone_compute_nothing(graph, pictures):
 
 
 def test_a_proof_that_failed_since_is_done_again(graph, pictures, monkeypatch):
-    """``verify`` found it bad: the pass of the run that computed it no longer counts."""
+    """`verify` found it bad: the pass of the run that computed it no longer counts."""
     from streetvision_assets.defs import calibration
 
     def fail(*args, **kwargs):
@@ -241,9 +245,9 @@ def test_a_proof_that_failed_since_is_done_again(graph, pictures, monkeypatch):
     assert not graph.run("verify").success
     monkeypatch.undo()
     result = graph.materialize(pictures, "splits", "val_calib_logits")
-    said = evaluations(result)
-    assert "the whole of val_calib" in said["val_calib_logits", "complete_logits"].description
-    assert "passed before" in said["splits", "no_leakage"].description
+    checks = evaluations(result)
+    assert "the whole of val_calib" in checks["val_calib_logits", "complete_logits"].description
+    assert "passed before" in checks["splits", "no_leakage"].description
 
 
 @pytest.mark.parametrize("changed", ["code_version", "packages"])
@@ -281,8 +285,8 @@ def test_a_proof_is_taken_over_from_the_run_that_computed_and_verify_proves_it_a
     for proof in proofs:
         assert proved[proof].passed
         assert "passed before" not in proved[proof].description
-        told = "passed before on the same content" in taken[proof].description
-        assert told == (proof[0] not in ALWAYS_RUN)
+        taken_over = "passed before on the same content" in taken[proof].description
+        assert taken_over == (proof[0] not in ALWAYS_RUN)
 
 
 def test_where_the_events_are_gone_images_are_drawn_and_proofs_done_again(graph, pictures):

@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def reused(graph, pictures, **settings):
-    """Whether the step took over what it had made before; it must have ended well."""
+    """True if the step took over what it had made before; it must have ended well."""
     result = graph.materialize(pictures, "backbone", backbone=settings)
     assert result.success, paragraph(result)
     return graph.current("backbone").manifest.reused_from is not None
@@ -55,6 +55,6 @@ def test_weights_that_no_bundle_may_be_made_of_are_told_before_training(
 ):
     path = tmp_path / "local.safetensors"
     path.write_bytes(data)
-    for settings, told in ({}, True), ({"license": "mit"}, False):
+    for settings, warned in ({}, True), ({"license": "mit"}, False):
         reused(graph, pictures, **{**HUB, "weights": str(path), **settings})
-        assert ("nobody states their licence" in capsys.readouterr().err) == told
+        assert ("nobody states their licence" in capsys.readouterr().err) == warned

@@ -43,5 +43,5 @@ def street(size, seed=0):
 
 
 def weights_header(header, *, length=None, size=None):
-    """The beginning of a safetensors file; ``length`` is what its first bytes claim."""
+    """The beginning of a safetensors file; `length` is what its first bytes claim."""
     return struct.pack("<Q", len(header) if length is None else length) + header + b"\0" * (size or 0)

@@ -62,7 +62,7 @@ def index(path):
 
 
 def measure(action, *arguments):
-    """Do that in the forked process, which has loaded what every action imports."""
+    """Measure the action in the forked process, which has loaded what every action imports."""
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins again here

@@ -1,4 +1,4 @@
-"""What costs little to make and much to read: refused before the cost, each with its own error.
+"""Files that cost little to make and much to read: each is refused before the cost, with its own error.
 
 Every exploit here worked once. Each part of a bundle fits its digests: whoever can write a folder can compute
 digests too.
@@ -49,7 +49,7 @@ def list_file(folder, name, *, size, sha256="0" * 64):
 
     manifest = StepManifest.load(folder / "manifest.json")
     outputs = {**manifest.output_artifacts, name: OutputFile(sha256=sha256, size_bytes=size)}
-    version = content_digest({one: file.sha256 for one, file in outputs.items()})
+    version = content_digest({listed: file.sha256 for listed, file in outputs.items()})
     changed = manifest.model_copy(update={"output_artifacts": outputs, "data_version": version})
     (folder / "manifest.json").write_bytes(changed.to_bytes())
     return folder
@@ -383,7 +383,7 @@ def test_scans_are_those_of_the_image_and_not_of_what_stands_in_or_behind_it():
 
 
 def test_scans_cannot_hide_behind_a_segment_or_a_marker():
-    """What libjpeg would skip is skipped here as well."""
+    """The bytes that libjpeg skips are skipped here as well."""
     bomb = many_scans(2000)
     for hidden in (
         with_segment(bomb, b"\xff\xd9" * 50),
@@ -441,7 +441,7 @@ def test_what_is_no_regular_file_is_refused_and_stalls_nobody(predictor, tmp_pat
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
 def test_no_bad_image_loses_a_batch(predictor, kind):
-    """Whatever is wrong with it is a DataError that `on_error` is given; the others are answered."""
+    """A bad image is a DataError that `on_error` is given; the others are answered."""
     draw = random.Random(kind)
     good = encode(street((64, 48)), kind)
     images = [good]
@@ -449,18 +449,19 @@ def test_no_bad_image_loses_a_batch(predictor, kind):
         images += [changed_bytes(good, draw), cut(good, draw), good]
     met = []
     names = [
-        one.name for one in predictor.predict(images, on_error=lambda name, error: met.append((name, error)))
+        answer.name
+        for answer in predictor.predict(images, on_error=lambda name, error: met.append((name, error)))
     ]
     assert {f"image {number}" for number in range(1, len(images) + 1, 3)} <= set(names)
     assert len(names) + len(met) == len(images)
     assert all(type(error) is DataError for _, error in met)
 
 
-@pytest.mark.parametrize("thing", [None, 3, {}, object()])
-def test_what_is_no_image_at_all_loses_no_batch_either(predictor, thing):
+@pytest.mark.parametrize("value", [None, 3, {}, object()])
+def test_what_is_no_image_at_all_loses_no_batch_either(predictor, value):
     met = []
     good = encode(street((64, 48)))
-    answers = list(predictor.predict([good, thing, good], on_error=lambda *error: met.append(error)))
+    answers = list(predictor.predict([good, value, good], on_error=lambda *error: met.append(error)))
     assert (len(answers), [type(error) for _, error in met]) == (2, [DataError])
 
 
@@ -511,7 +512,7 @@ def test_a_ring_of_links_in_the_image_folder_goes_into_quarantine(tmp_path):
     source = open_source(SourceConfig(folder=FolderConfig(path=str(tmp_path))))
     index = index_source(source, max_quarantined_share=1.0)
     assert len(index.pictures) == 6
-    assert {one.name for one in index.quarantine} == {"None/a.jpg", "None/b.jpg", "None/self", "None/up"}
+    assert {entry.name for entry in index.quarantine} == {"None/a.jpg", "None/b.jpg", "None/self", "None/up"}
 
 
 def open_parquet(path):

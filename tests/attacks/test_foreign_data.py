@@ -49,7 +49,7 @@ def ultralytics(folder):
 
 
 def only_runs(folder):
-    """What is nearest to a store: nothing but runs, with a manifest that is not ours."""
+    """A folder that is nearest to a store: it holds nothing but runs, with a manifest that is not ours."""
     return fill(folder, "runs/webapp/dist/app.js", "runs/webapp/dist/manifest.json", "latest/config.json")
 
 
@@ -193,7 +193,7 @@ def test_a_step_directory_that_was_there_before_is_not_emptied(store):
 
 @pytest.mark.parametrize("level", ["runs", f"runs/{SECOND}", f"runs/{SECOND}/images"])
 def test_no_level_of_the_runs_is_emptied_through_a_link(store, level, tmp_path):
-    """As after a kill, the claims are there; the link was put in their place later."""
+    """The claims are there as after a kill; the link took their place later."""
     staged_and_killed(store, SECOND, "images")
     elsewhere = tmp_path / "elsewhere"
     (store.root / level).rename(elsewhere)
@@ -489,7 +489,7 @@ def test_a_kill_at_any_moment_of_the_marking_leaves_a_place_that_can_be_a_store(
 
 
 def test_a_collection_of_everything_in_a_real_history_still_goes(tmp_path):
-    """What is ours goes as before: an own claim, an own manifest."""
+    """Our own claim and our own manifest go as before."""
     store = ArtifactStore(tmp_path / "store")
     make_run(store, FIRST)
     make_run(store, SECOND, configs={"images": {"seed": 1}})

@@ -1,4 +1,4 @@
-"""What leaves the machine with a bundle that does not belong to the model.
+"""Traces that leave the machine with a bundle and do not belong to the model.
 
 Each of these succeeded once: the golden images brought their EXIF along, and the lineage the name of the
 host, of the user and of their folders.
@@ -41,13 +41,13 @@ SECRET = {
 
 
 def exif():
-    found = Image.Exif()
-    found[0x010F] = "MAKER-OF-CAMERAS"
-    found.get_ifd(0x8769)[0xA431] = SECRET["serial"].decode()
-    found.get_ifd(0x8769)[0x927C] = b"NOTE" + SECRET["serial"]
-    gps = found.get_ifd(0x8825)
+    metadata = Image.Exif()
+    metadata[0x010F] = "MAKER-OF-CAMERAS"
+    metadata.get_ifd(0x8769)[0xA431] = SECRET["serial"].decode()
+    metadata.get_ifd(0x8769)[0x927C] = b"NOTE" + SECRET["serial"]
+    gps = metadata.get_ifd(0x8825)
     gps[1], gps[2], gps[29] = "N", (52.0, 30.0, 59.0004), SECRET["gps"].decode()
-    return found
+    return metadata
 
 
 def profile():
@@ -107,7 +107,7 @@ def redacted(chain):
 
 
 def traces_of(chain):
-    """Whatever tells of this machine and of the images in their folder."""
+    """The texts that tell of this machine and of the images in their folder."""
     folder = Path(chain.upstream["images"].config()["folder"]["path"])
     return {
         "host": socket.gethostname(), "platform": platform.platform(), "user": getpass.getuser(),
@@ -117,24 +117,24 @@ def traces_of(chain):
 
 
 def found_in(folder, traces):
-    """The traces in each file; in weights and pixels, which hold any three letters somewhere, long ones."""
-    found = {}
+    """The traces in each file; only long ones in weights and pixels, which hold any short word somewhere."""
+    by_file = {}
     for name in names_in(folder):
         data = (folder / name).read_bytes()
         shortest = 6 if name.endswith((".safetensors", ".jpg")) else 1
         # Two settings are called like a user; a value that is called so is a trace.
         data = data.replace(b"further_roots", b"").replace(b'"root":', b"")
-        told = [trace for trace, text in traces.items() if len(text) >= shortest and text.encode() in data]
-        found |= {name: told} if told else {}
-    return found
+        present = [trace for trace, text in traces.items() if len(text) >= shortest and text.encode() in data]
+        by_file |= {name: present} if present else {}
+    return by_file
 
 
 def test_a_full_bundle_tells_where_it_was_made_in_its_side_files_alone(chain, bundle):
-    found = found_in(bundle, traces_of(chain))
-    sides = {name for name in found if name.startswith("lineage/private/") or name == "private.json"}
+    traces = found_in(bundle, traces_of(chain))
+    sides = {name for name in traces if name.startswith("lineage/private/") or name == "private.json"}
     assert len(sides) == len(chain.upstream) + 1
-    assert {"host", "folder"} <= set(found["lineage/private/images.json"])
-    assert set(found) - sides <= {"splits.json", "golden/expected.json"}  # the names of images
+    assert {"host", "folder"} <= set(traces["lineage/private/images.json"])
+    assert set(traces) - sides <= {"splits.json", "golden/expected.json"}  # the names of images
 
 
 def test_a_redacted_bundle_tells_nothing_of_the_machine_and_of_the_names_of_images(chain, redacted):
@@ -151,7 +151,7 @@ def test_a_redacted_bundle_is_checked_as_far_as_any_other(chain, redacted, capsy
     tested = json.loads((redacted / "splits.json").read_bytes())["roles"]["val_test"]
     known = {image.name: image.sha256 for image in chain.index.pictures}
     assert sorted(tested) == sorted(known[name] for name in chain.splits.roles["val_test"])
-    assert {one.name for one in verification.bundle.expected.pictures} <= set(tested)
+    assert {image.name for image in verification.bundle.expected.pictures} <= set(tested)
     assert main(["lineage", str(redacted)]) == 0
     text = capsys.readouterr().out
     assert "on a machine that is redacted" in text
@@ -178,7 +178,7 @@ def test_the_published_digests_are_those_of_the_names_and_the_index(chain):
     assert published.read_bytes(BY_SHA256) == renamed(chain.splits, known).to_bytes()
     assert verify_renamed(published, chain.index) == []
     others = replace(
-        chain.index, pictures=tuple(replace(one, sha256=one.name) for one in chain.index.pictures)
+        chain.index, pictures=tuple(replace(image, sha256=image.name) for image in chain.index.pictures)
     )
     assert "other images" in verify_renamed(published, others)[0]
     again = Splits.from_json(published.read_json(BY_SHA256), where="here")

@@ -115,7 +115,7 @@ def statuses(place):
 
 
 def leave_killed_runs(place, count):
-    """What a kill leaves: a run that Dagster calls started, and a claim that nobody holds."""
+    """Leave what a kill leaves: a run that Dagster calls started, and a claim that nobody holds."""
     (place.home / "claims").mkdir(exist_ok=True)
     with opened(place) as instance:
         for _ in range(count):
@@ -327,7 +327,7 @@ def test_ctrl_c_ends_the_command_for_what_was_made_alike(place, after):
 )
 @pytest.mark.parametrize("becomes", ["KeyboardInterrupt", "RuntimeError"])
 def test_ctrl_c_while_a_command_still_loads_is_one_line(place, words, becomes):
-    """Here it comes when Dagster is first looked for; Python 3.11 makes another error of some."""
+    """It comes when Dagster is first looked for; Python 3.11 makes another error of some interrupts."""
     program = (
         "import runpy, signal, sys\n"
         "class Impatient:\n"
@@ -493,7 +493,7 @@ def test_a_full_temporary_folder_is_one_paragraph(place, full):
 
 
 def test_a_temporary_folder_that_fills_up_during_a_run_is_one_paragraph(full, tmp_path, monkeypatch):
-    """As far as the code that looks at it beforehand goes, there was room."""
+    """The code that looks at the folder beforehand saw room in it."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     (bundle / "model.safetensors").write_bytes(bytes(64 * 2**10))

@@ -27,7 +27,7 @@ NOT_LOCKED = {"pip", "streetvision"}
 
 
 def locked(path):
-    """Return what a lock names, ``{name: versions}``: one, or one for old Pythons and one for new ones."""
+    """Return what a lock names, `{name: versions}`: one, or one for old Pythons and one for new ones."""
     versions = defaultdict(set)
     for name, version, _ in ENTRY.findall(path.read_text()):
         versions[name].add(version)

@@ -115,7 +115,7 @@ def test_no_cell_of_the_index_is_a_formula_and_every_name_reads_back():
 
 
 class Published:
-    """As much of a published artifact as the index reads."""
+    """The part of a published artifact that the index reads."""
 
     def __init__(self, files):
         self.read_bytes = files.__getitem__

@@ -51,7 +51,7 @@ def _roles(step):
 
 
 def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=None, anonymous=False):
-    """Do what the IO manager does: write, describe, publish."""
+    """Write, describe and publish an artifact, as the IO manager does."""
     outputs = store.write(store.directory(run_id, step), artifact)
     now = utc_now()
     seed = (config or {}).get("seed")
@@ -64,7 +64,7 @@ def publish(store, step, artifact, *, inputs, run_id=RUN, config=None, roles=Non
             dagster_run_id=f"{run_id[-8:]}-0000",
             code_version="1",
             config=config,
-            inputs={name: one.reference for name, one in inputs.items()},
+            inputs={name: published.reference for name, published in inputs.items()},
             outputs=outputs,
             roles=_roles(step) if roles is None else roles,
             metrics=artifact.metrics,
@@ -96,7 +96,7 @@ def draw_images(folder, *, per_class=60, seed=0):
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """What every step before the bundle published, and the store it lies in."""
+    """The artifacts of every step before the bundle, and the store they lie in."""
 
     store: ArtifactStore
     upstream: dict[str, PublishedArtifact]
@@ -193,7 +193,7 @@ CERTIFIED = RecordedScrc(alpha=0.4, delta=0.2, steps=1)
 
 
 def decide_and_evaluate(chain, *, run_id=RUN):
-    """Run the steps behind the logits, as they are in ``chain`` now."""
+    """Run the steps behind the logits, as they are in `chain` now."""
     for kind, policy in POLICIES.items():
         fitted, config = FITS[kind](chain)
         chain.publish(policy.step, fitted.to_artifact(), run_id=run_id, config=config.model_dump())
@@ -228,7 +228,7 @@ FITS = {"threshold": _fit_threshold, "gate": _fit_gate, "scrc": _fit_scrc}
 
 
 def certify(chain, config):
-    """Fit and publish scrc as ``config`` says."""
+    """Fit and publish scrc as `config` says."""
     scrc, _ = _fit_scrc(chain, config)
     chain.publish("scrc", scrc.to_artifact(), config=config.model_dump())
     return scrc.policy
@@ -249,7 +249,7 @@ def fitted_on(chain):
 
 
 def build_predictor(chain, kind="threshold") -> Predictor:
-    """Fold a policy of ``chain`` into its checkpoint, without a bundle."""
+    """Fold a policy of `chain` into its checkpoint, without a bundle."""
     return Predictor.of_checkpoint(checkpoint_of(chain), published_policies(chain.upstream)[kind])
 
 
@@ -260,7 +260,7 @@ def checkpoint_of(chain):
 
 
 def evaluate_again(chain, *, run_id=RUN):
-    """Evaluate the policies as they are in ``chain`` now."""
+    """Evaluate the policies as they are in `chain` now."""
     evaluation = evaluate(
         checkpoint_of(chain),
         published_policies(chain.upstream),
@@ -324,7 +324,7 @@ def provenance_of(files):
 
 
 def write_manifest(folder, manifest, *, names):
-    """Write ``manifest`` with the digests of the files ``names`` as they lie there now."""
+    """Write `manifest` with the digests of the files `names` as they lie there now."""
     outputs = {}
     for name in names:
         data = (folder / name).read_bytes()

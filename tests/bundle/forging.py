@@ -1,4 +1,4 @@
-"""How somebody forges who carries every change up through all digests: only what is said gives it away."""
+"""Forgeries whose changes are carried up through all digests: only a contradiction gives them away."""
 
 import json
 import os
@@ -40,7 +40,7 @@ _STEP_OF_FILE = {kind.step: kind for kind in POLICIES.values()}
 
 
 def refused(path, match):
-    """The bundle is refused, and what was expected and found says why; the path has no part in the match."""
+    """Expect a refusal, and match what was expected and found; the path has no part in the match."""
     with pytest.raises(BundleError) as caught:
         load_bundle(path)
     assert re.search(match, f"{caught.value.expected}, but found {caught.value.found}"), caught.value
@@ -115,7 +115,9 @@ class Forger:
                 self._list(manifest, published, self._encode(name))
         if kind is not None and kind.path not in self.files and "evaluation.json" in self.files:
             policies = self.json("evaluation.json")["policies"]
-            judged = [one["policy"] for one in policies.values() if POLICIES[one["policy"]["type"]] is kind]
+            judged = [
+                entry["policy"] for entry in policies.values() if POLICIES[entry["policy"]["type"]] is kind
+            ]
             for policy in judged:
                 self._list(manifest, kind.file, json_bytes(policy))
         self._settle_manifest(step, manifest)
@@ -125,7 +127,7 @@ class Forger:
         holders = [self.json(kind.path)] if kind.path in self.files else []
         if "evaluation.json" in self.files:
             policies = self.json("evaluation.json")["policies"].values()
-            holders += [one["policy"] for one in policies if POLICIES[one["policy"]["type"]] is kind]
+            holders += [entry["policy"] for entry in policies if POLICIES[entry["policy"]["type"]] is kind]
         for policy in holders:
             for step, claimed in policy["fitted_on"].items():
                 if claimed == json.loads(self.originals[f"lineage/{step}.json"])["data_version"]:
@@ -142,7 +144,7 @@ class Forger:
         if step == "bundle":
             for name in self.files.keys() - {"manifest.json", "private.json"}:
                 self._list(manifest, name, self.files[name])
-        outputs = {name: one["sha256"] for name, one in manifest["output_artifacts"].items()}
+        outputs = {name: file["sha256"] for name, file in manifest["output_artifacts"].items()}
         manifest["data_version"] = content_digest(outputs)
         manifest["config_hash"] = json_digest(manifest["config"])
         manifest["step_key"] = step_key(
@@ -204,7 +206,7 @@ def forge_parts(bundle, target, changes, *, record_change=None):
 
 
 def carry_origin(folder, step, name, data):
-    """Rewrite a step's manifest in lineage/ so that it published ``data``, its data version kept."""
+    """Rewrite a step's manifest in lineage/ so that it published `data`, its data version kept."""
     path = folder / f"lineage/{step}.json"
     manifest = StepManifest.load(path)
     entry = OutputFile(sha256=bytes_digest(data), size_bytes=len(data))

@@ -37,7 +37,7 @@ class RefusalError(Exception):
 
 @dataclass
 class Hub:
-    """The double's content; ``asked`` has method, path and token of each call, ``refuse`` breaks some."""
+    """The double's content; `asked` has method, path and token of each call, `refuse` breaks some."""
 
     url: str = ""
     repositories: dict = field(default_factory=dict)
@@ -67,15 +67,15 @@ class Hub:
                 self.put(name, {}, private=json.loads(body).get("visibility") == "private")
                 return made
             case ["POST", "api", "models", owner, name, "preupload", _]:
-                given = [one["path"] for one in json.loads(body)["files"]]
+                given = [file["path"] for file in json.loads(body)["files"]]
                 modes = {path: "lfs" if path.endswith(LARGE) else "regular" for path in given}
                 return {"files": [
                     {"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes.items()
                 ]}  # fmt: skip
             case ["POST", _, _, "info", "lfs", "objects", "batch"]:
                 objects = [
-                    {**one, "actions": {"upload": {"href": f"{self.url}/objects/{one['oid']}"}}}
-                    for one in json.loads(body)["objects"]
+                    {**item, "actions": {"upload": {"href": f"{self.url}/objects/{item['oid']}"}}}
+                    for item in json.loads(body)["objects"]
                 ]
                 return {"transfer": "basic", "objects": objects}
             case ["PUT", "objects", oid]:
@@ -94,17 +94,17 @@ class Hub:
                 return {"commitUrl": f"{self.url}/{owner}/{name}/commit/{oid}", "commitOid": oid}
             case ["GET", "api", "models", owner, name, "revision", revision]:
                 repository = self.known(owner, name)
-                oid = self.found(repository, revision)
+                oid = self.resolve(repository, revision)
                 files = [{"rfilename": p, "size": len(d)} for p, d in repository.commits[oid].items()]
                 known = {"id": f"{owner}/{name}", "private": repository.private, "sha": oid}
                 return {**known, "siblings": files}
             case ["GET", "api", "models", owner, name, "tree", revision]:
                 repository = self.known(owner, name)
-                files = repository.commits[self.found(repository, revision)]
+                files = repository.commits[self.resolve(repository, revision)]
                 return [self.entry(path, data) for path, data in files.items()]
             case ["HEAD" | "GET", owner, name, "resolve", revision, *parts]:
                 repository = self.known(owner, name)
-                data = repository.commits[oid := self.found(repository, revision)]["/".join(parts)]
+                data = repository.commits[oid := self.resolve(repository, revision)]["/".join(parts)]
                 tag = self.entry("/".join(parts), data).get("lfs", {}).get("oid") or _blob_id(data)
                 return {"X-Repo-Commit": oid, "ETag": f'"{tag}"'}, data
         raise RefusalError(404)
@@ -114,7 +114,7 @@ class Hub:
             raise RefusalError(404, "RepoNotFound")
         return self.repositories[f"{owner}/{name}"]
 
-    def found(self, repository, revision):
+    def resolve(self, repository, revision):
         if repository.resolve(revision) is None:
             raise RefusalError(404, "RevisionNotFound")
         return repository.resolve(revision)
@@ -128,7 +128,7 @@ class Hub:
         (head,) = [line["value"] for line in lines if line["key"] == "header"]
         if head.get("parentCommit") not in (None, repository.resolve(branch)):
             raise RefusalError(412)
-        files = dict(repository.commits[self.found(repository, branch)])
+        files = dict(repository.commits[self.resolve(repository, branch)])
         for line in lines:
             value = line["value"]
             match line["key"]:

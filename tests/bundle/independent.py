@@ -1,6 +1,6 @@
 """A verifier that shares no code with StreetVision: docs/bundle.md, and the standard library.
 
-``python independent.py BUNDLE [SHA256 OF ITS MANIFEST]`` names the part of the specification that is broken,
+`python independent.py BUNDLE [SHA256 OF ITS MANIFEST]` names the part of the specification that is broken,
 and which condition of it. It reads the tables there, and evaluates the conditions in them. It builds no
 network and checks no signature.
 """
@@ -20,7 +20,7 @@ DOCS = (Path(__file__).parents[2] / "docs/bundle.md").read_text().partition("## 
 PAIRS = re.findall(r"^\| `([^`]+)` \| (=|<=) \| `([^`]+)` \|$", DOCS, re.MULTILINE)
 CONDITIONS = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", DOCS, re.MULTILINE)
 ROWS = re.findall(r"^\| (\w+) \| ([\w, ]*) \| ([\w, ]*) \|$", DOCS, re.MULTILINE)
-STEPS = {step: ({*re.findall(r"\w+", one)}, {*re.findall(r"\w+", two)}) for step, one, two in ROWS}
+STEPS = {step: ({*re.findall(r"\w+", inputs)}, {*re.findall(r"\w+", roles)}) for step, inputs, roles in ROWS}
 ORIGINS = re.findall(r"^\| (\S+) \| (\w+) \| (\S+) \|$", DOCS, re.MULTILINE)
 STATEMENT = re.search(r"```json\n(.*?)```", DOCS, re.DOTALL)[1]
 ROLES, COUNTS = ("train", "val_select", "val_calib", "val_test"), ("tp", "tn", "fp", "fn")
@@ -44,13 +44,13 @@ def canonical(value):
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def close(one, other, tolerance=1e-9):
-    """Compare; what one of the two does not hold, or hides, agrees."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return all(close(one[name], other[name], tolerance) for name in one.keys() & other.keys())
-    if float in (type(one), type(other)) and {type(one), type(other)} <= {int, float}:
-        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance / 10)
-    return None in (one, other) or "<private>" in (one, other) or one == other
+def close(first, second, tolerance=1e-9):
+    """Compare two values; what only one of them holds, or one hides, agrees."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return all(close(first[name], second[name], tolerance) for name in first.keys() & second.keys())
+    if float in (type(first), type(second)) and {type(first), type(second)} <= {int, float}:
+        return math.isclose(first, second, rel_tol=tolerance, abs_tol=tolerance / 10)
+    return None in (first, second) or "<private>" in (first, second) or first == second
 
 
 def ends_of(tested, figure):
@@ -76,8 +76,8 @@ def inside(value, interval):
 
 
 def promise_of(chosen):
-    told = chosen["promise"]
-    return told if isinstance(told, dict) else {**chosen, "kind": told}
+    promise = chosen["promise"]
+    return promise if isinstance(promise, dict) else {**chosen, "kind": promise}
 
 
 class Bundle:
@@ -111,7 +111,10 @@ class Bundle:
     def check_lineage(self):
         files, lineage, redacted = self.files, self.lineage, self.record["lineage"] == "redacted"
         yield lineage.keys() == self.top["input_artifacts"].keys()
-        known = {(step, one["run_id"]): sha(files[f"lineage/{step}.json"]) for step, one in lineage.items()}
+        known = {
+            (step, manifest["run_id"]): sha(files[f"lineage/{step}.json"])
+            for step, manifest in lineage.items()
+        }
         for step, manifest in self.records["manifests"].items():
             for name, given in manifest["input_artifacts"].items():
                 yield given["data_version"] == lineage[name]["data_version"]
@@ -127,19 +130,22 @@ class Bundle:
 
     def check_provenance(self):
         own, steps, made = "lineage/provenance.json", self.lineage.values(), self.lineage["backbone"]
-        files, starts = (sorted(one["output_artifacts"].items()) for one in (self.top, made))
-        code = [(f"{one['step_name']}{' (dirty)' * one['git_dirty']}", one["git_sha"]) for one in steps]
-        told = {
-            "FILES": [(name, "sha256", one["sha256"]) for name, one in files if name != own],
+        files, starts = (sorted(manifest["output_artifacts"].items()) for manifest in (self.top, made))
+        code = [
+            (f"{manifest['step_name']}{' (dirty)' * manifest['git_dirty']}", manifest["git_sha"])
+            for manifest in steps
+        ]
+        values = {
+            "FILES": [(name, "sha256", file["sha256"]) for name, file in files if name != own],
             "SOURCES": [("images", "sha256", self.lineage["images"]["data_version"])]
-            + [(f"backbone/{name}", "sha256", one["sha256"]) for name, one in starts if ".safe" in name]
+            + [(f"backbone/{name}", "sha256", file["sha256"]) for name, file in starts if ".safe" in name]
             + [(f"code of {name}", "gitCommit", commit) for name, commit in code if commit != "unknown"],
         }
-        told = {word: [{"name": a, "digest": {b: c}} for a, b, c in some] for word, some in told.items()}
-        told["SETTINGS"] = {one["step_name"]: one["config"] for one in steps}
-        told |= {place: self.at(place) for place in re.findall(r'"(lineage/.*?)"', STATEMENT)}
+        values = {word: [{"name": a, "digest": {b: c}} for a, b, c in some] for word, some in values.items()}
+        values["SETTINGS"] = {manifest["step_name"]: manifest["config"] for manifest in steps}
+        values |= {place: self.at(place) for place in re.findall(r'"(lineage/.*?)"', STATEMENT)}
         filled = json.loads(
-            STATEMENT, object_hook=lambda one: {k: told.get(str(v), v) for k, v in one.items()}
+            STATEMENT, object_hook=lambda fields: {k: values.get(str(v), v) for k, v in fields.items()}
         )
         yield self.records.get(own, filled) == filled
 
@@ -169,8 +175,8 @@ class Bundle:
                 yield eval(condition, {**names, **fields, "value": value})
 
     def check_pairs(self):
-        for one, sign, other in PAIRS:
-            first, second = self.at(one), self.at(other)
+        for left, sign, right in PAIRS:
+            first, second = self.at(left), self.at(right)
             yield close(first, second) if sign == "=" else None in (first, second) or first <= second
 
     def at(self, places):
@@ -184,8 +190,8 @@ class Bundle:
         name, _, path = place.replace("{kind}", self.kind).partition(" ")
         values = [self.records[name]] if name in self.records else []
         for key in filter(None, path.split(".")):
-            inner = [one.values() if isinstance(one, dict) else one for one in values if key == "*"]
-            named = [one[key] for one in values if isinstance(one, dict) and key in one]
+            inner = [value.values() if isinstance(value, dict) else value for value in values if key == "*"]
+            named = [value[key] for value in values if isinstance(value, dict) and key in value]
             values = [value for some in inner for value in some] if key == "*" else named
         return [value for value in values if value is not None]
 
@@ -197,8 +203,8 @@ class Bundle:
         yield card["metrics"].keys() <= ({*figures, "mcc_low", "mcc_high"} if figures else set())
         for name, value in re.findall(r"^\| (\w+) \| (-?\d+\.\d{3}) \|", readme, re.MULTILINE):
             yield name not in metrics or value == f"{metrics[name]:.3f}"
-        for told in re.findall(r"(\d+) hits, (\d+) misses,\s+(\d+) false alarms", readme):
-            yield not metrics or told == tuple(str(metrics[name]) for name in ("tp", "fn", "fp"))
+        for counts in re.findall(r"(\d+) hits, (\d+) misses,\s+(\d+) false alarms", readme):
+            yield not metrics or counts == tuple(str(metrics[name]) for name in ("tp", "fn", "fp"))
         stated, start = re.findall(r"^Licence of .*?: (.*)$", self.files["LICENSE"].decode(), re.MULTILINE)[
             :2
         ]
@@ -217,12 +223,14 @@ class Bundle:
     def check_weights(self):
         data, trained = self.files["model.safetensors"], self.records.get("tensors.json")
         begin = 8 + int.from_bytes(data[:8], "little")
-        header = {name: one for name, one in json.loads(data[8:begin]).items() if name != "__metadata__"}
-        spans = sorted(one["data_offsets"] for one in header.values())
+        header = {
+            name: tensor for name, tensor in json.loads(data[8:begin]).items() if name != "__metadata__"
+        }
+        spans = sorted(tensor["data_offsets"] for tensor in header.values())
         yield [0, *(end for _, end in spans)] == [*(start for start, _ in spans), len(data) - begin]
-        raw = {name: data[begin:][slice(*one["data_offsets"])] for name, one in header.items()}
-        for name, one in header.items():
-            yield one["dtype"] != "F32" or all(map(math.isfinite, array.array("f", raw[name])))
+        raw = {name: data[begin:][slice(*tensor["data_offsets"])] for name, tensor in header.items()}
+        for name, tensor in header.items():
+            yield tensor["dtype"] != "F32" or all(map(math.isfinite, array.array("f", raw[name])))
         if trained is not None:
             yield trained.keys() == header.keys()
             changed = {name.rpartition(".")[0] for name in raw if sha(raw[name]) != trained[name]}

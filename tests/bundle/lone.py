@@ -18,10 +18,10 @@ def needed(names):
     done, waiting = {}, [*map(Requirement, names)]
     while waiting:
         asked = waiting.pop()
-        one = distribution(asked.name)
+        package = distribution(asked.name)
         if (asked.name, *sorted(asked.extras)) not in done:
-            done[asked.name, *sorted(asked.extras)] = one
-            required = map(Requirement, one.requires or ())
+            done[asked.name, *sorted(asked.extras)] = package
+            required = map(Requirement, package.requires or ())
             waiting += [each for each in required if _applies(each.marker, {"", *asked.extras})]
     return [*done.values()]
 
@@ -34,9 +34,9 @@ def make_alone(folder, *names):
     """Make an environment below `folder` that can import these distributions alone; return its Python."""
     venv.create(folder, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
-    for one in needed(names):
-        for file in one.files or ():
-            _link(Path(one.locate_file("")), site, file.parts)
+    for package in needed(names):
+        for file in package.files or ():
+            _link(Path(package.locate_file("")), site, file.parts)
     return folder / "bin/python"
 
 

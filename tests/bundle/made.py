@@ -25,7 +25,7 @@ class Labelled:
 
     @property
     def groups(self):
-        """Each image is one of its own."""
+        """Name the groups: each image is one of its own."""
         return tuple(f"g{number}" for number in range(len(self.labels)))
 
 

@@ -15,8 +15,8 @@ def alone_problems(predictor, recorded, images):
     pairs = zip(recorded, images, strict=True)
     return [
         problem
-        for one, image in pairs
-        for problem in reproduction_problems(predictor, [one], [image], tolerance=BETWEEN_BATCHES)
+        for record, image in pairs
+        for problem in reproduction_problems(predictor, [record], [image], tolerance=BETWEEN_BATCHES)
     ]
 
 
@@ -26,7 +26,7 @@ def test_every_policy_decides_an_image_alone_as_it_does_in_a_batch(chain, kind):
     roles = ("val_calib", "val_test")  # what was certified on, and what was judged on
     reader = chain.pictures(*roles)
     images = [reader.read(name) for role in roles for name in chain.splits.roles[role]]
-    recorded = [Recorded(one.name, one.logits, one.decision) for one in predictor.predict(images)]
+    recorded = [Recorded(answer.name, answer.logits, answer.decision) for answer in predictor.predict(images)]
     assert len(recorded) > 20
     assert alone_problems(predictor, recorded, images) == []
 
@@ -37,5 +37,5 @@ def test_the_golden_images_are_answered_alone_as_they_were_recorded(bundle):
     loaded = load_bundle(bundle)
     predictor = Predictor(loaded.model, config=loaded.config, policy=loaded.policy)
     golden = loaded.expected.pictures
-    recorded = [Recorded(one.file, one.logits, one.decision) for one in golden]
-    assert alone_problems(predictor, recorded, [loaded.contents.files[one.file] for one in golden]) == []
+    recorded = [Recorded(image.file, image.logits, image.decision) for image in golden]
+    assert alone_problems(predictor, recorded, [loaded.contents.files[image.file] for image in golden]) == []

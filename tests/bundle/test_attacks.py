@@ -357,9 +357,9 @@ def test_a_bundle_without_a_policy_is_refused(bundle, tmp_path):
 @pytest.mark.parametrize("kind", ["gate", "scrc"])
 def test_a_second_policy_is_refused(chain, bundle, tmp_path, kind):
     """It is the very policy of this chain, and a file that a bundle may hold, but not besides the first."""
-    one = POLICIES[kind]
-    data = chain.upstream[one.step].read_bytes(one.file)
-    refused(forge(bundle, tmp_path / "f", files={one.path: data}), "exactly one policy")
+    policy = POLICIES[kind]
+    data = chain.upstream[policy.step].read_bytes(policy.file)
+    refused(forge(bundle, tmp_path / "f", files={policy.path: data}), "exactly one policy")
 
 
 def test_an_exchanged_manifest_in_the_lineage_is_refused(bundle, tmp_path):

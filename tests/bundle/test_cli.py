@@ -49,10 +49,10 @@ def test_predict_prints_one_json_line_an_image(bundle, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     expected = json.loads((bundle / "golden/expected.json").read_bytes())["pictures"]
     assert [line["picture"] for line in lines] == pictures
-    for line, one in zip(lines, expected, strict=True):
+    for line, image in zip(lines, expected, strict=True):
         assert set(line) == {"picture", "probability", "decision"}
-        assert line["decision"] == one["decision"]
-        assert line["probability"] == pytest.approx(one["probability"], abs=1e-3)
+        assert line["decision"] == image["decision"]
+        assert line["probability"] == pytest.approx(image["probability"], abs=1e-3)
 
 
 def test_an_unreadable_image_leaves_the_others_answered_and_exits_1(bundle, tmp_path, capsys):

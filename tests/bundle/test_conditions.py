@@ -61,13 +61,13 @@ def test_golden_images_are_as_they_arrive_in_use(tuned, dark_bundle):
     expected = json.loads((dark_bundle / "golden/expected.json").read_text())["pictures"]
     digests = {image.name: image.sha256 for image in tuned.index.pictures}
     reader = tuned.pictures("val_test")
-    for one in expected:
-        shipped = np.asarray(decode((dark_bundle / one["file"]).read_bytes())).astype(float)
-        seen = np.asarray(DARK.see(decode(reader.read(one["name"])), digests[one["name"]])).astype(float)
+    for image in expected:
+        shipped = np.asarray(decode((dark_bundle / image["file"]).read_bytes())).astype(float)
+        seen = np.asarray(DARK.see(decode(reader.read(image["name"])), digests[image["name"]])).astype(float)
         assert shipped.shape == seen.shape
         assert np.abs(shipped - seen).mean() < 4  # it was encoded anew
-    answers = Predictor.load(dark_bundle).predict(dark_bundle / one["file"] for one in expected)
-    assert [answer.decision for answer in answers] == [one["decision"] for one in expected]
+    answers = Predictor.load(dark_bundle).predict(dark_bundle / image["file"] for image in expected)
+    assert [answer.decision for answer in answers] == [image["decision"] for image in expected]
 
 
 def test_the_moved_bundle_decides_as_reported_under_its_conditions_alone(tuned, chain, dark_bundle):
@@ -88,15 +88,15 @@ def test_hostile_conditions_in_a_bundle_are_refused_before_they_are_used(tmp_pat
     from streetvision_core.io import json_bytes
     from streetvision_core.io.records import read_record
 
-    told = DARK.model_dump(mode="json")
-    told["profile"]["size"] = 10**9
+    record = DARK.model_dump(mode="json")
+    record["profile"]["size"] = 10**9
     with pytest.raises(BundleError, match=r"profile\.size"):
-        read_record(Conditions, json_bytes(told), where=str(tmp_path))
+        read_record(Conditions, json_bytes(record), where=str(tmp_path))
 
 
 def test_runs_under_other_conditions_are_not_compared(tuned, chain):
     from streetvision_core.history.paired import _drawn_under
 
-    under, plain = (_drawn_under(one.upstream["evaluation"]) for one in (tuned, chain))
+    under, plain = (_drawn_under(branch.upstream["evaluation"]) for branch in (tuned, chain))
     assert plain is None
     assert under == tuned.upstream["conditions"].manifest.data_version

@@ -58,7 +58,7 @@ def setting(name, **values):
 
 
 def better_mcc(report):
-    """Of the images as they are too: a level that contradicts the figures is refused while it is read."""
+    """Claim it of the level `as_is` too: a level that contradicts the figures is refused while it is read."""
     for part in (report["policies"]["threshold"], report["conditions"]["policies"]["threshold"][0]):
         part["metrics"].update(mcc=0.99)
 
@@ -156,7 +156,7 @@ def licence_of_nobody(forger):
 
 
 def judged_from_nowhere(forger):
-    """Another gate was judged than the one that its step published."""
+    """Put another gate into the report than the one that its step published."""
     forger.twists["gate"] = lambda manifest: manifest["output_artifacts"].update(
         {"gate.json": {"sha256": "e" * 64, "size_bytes": 9}}
     )
@@ -184,7 +184,7 @@ def all_roadwork(forger):
 
 
 def other_reference(forger):
-    """One step says that it read another manifest of the same run."""
+    """Make one step say that it read another manifest of the same run."""
 
     def change(manifest):
         manifest["input_artifacts"]["images"]["manifest_sha256"] = "e" * 64
@@ -453,7 +453,7 @@ def test_a_digest_of_no_bundle_is_wrong_usage(words, capsys):
 
 
 def test_a_verifier_that_shares_no_code_agrees_on_good_bundles(bundle, scrc_bundle, golden_705fcbb):
-    """The forgeries above are refused by it, too: docs/bundle.md says all that there is to verify."""
+    """It refuses the forgeries above, too: docs/bundle.md says all that there is to verify."""
     older = [path.parent for path in golden_705fcbb.root.glob("runs/*/bundle/manifest.json")]
     assert len(older) == 3
     for good in (bundle, scrc_bundle, *older):
@@ -462,9 +462,9 @@ def test_a_verifier_that_shares_no_code_agrees_on_good_bundles(bundle, scrc_bund
 
 
 def test_the_specification_names_every_pair_that_is_compared():
-    told = {(one, sign, other) for one, sign, other in independent.PAIRS}
-    assert {(one, "=", other) for one, other in agreement.EQUAL} <= told
-    assert {(one, "<=", other) for one, other in agreement.AT_MOST} <= told
+    pairs = set(independent.PAIRS)
+    assert {(left, "=", right) for left, right in agreement.EQUAL} <= pairs
+    assert {(left, "<=", right) for left, right in agreement.AT_MOST} <= pairs
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ def test_it_is_proven_anywhere_and_its_golden_images_answer(bundle, tmp_path):
     layers = head_layers(load_bundle(moved).model.get_classifier())
     assert [layer.out_features for layer in layers] == [12, 2]
     expected = json.loads((moved / "golden/expected.json").read_bytes())["pictures"]
-    answers = Predictor.load(moved).predict([moved / one["file"] for one in expected])
-    assert [one.decision for one in answers] == [one["decision"] for one in expected]
+    answers = Predictor.load(moved).predict([moved / image["file"] for image in expected])
+    assert [answer.decision for answer in answers] == [image["decision"] for image in expected]
 
 
 def test_nobody_is_told_to_open_it_with_timm(bundle):

@@ -50,7 +50,7 @@ def at_night(data):
 
 def measure(predictor, images):
     """The margins and the projections that a bundle's predictor gives of images."""
-    measured = join(one for _, one in predictor.measure(images, extras=("features",)))
+    measured = join(batch for _, batch in predictor.measure(images, extras=("features",)))
     return margin_vector(measured.logits), project(measured.extras["features"], seed=0)
 
 
@@ -90,8 +90,8 @@ def test_two_hundred_frames_at_night_are_noticed_and_by_day_are_not(predictor, s
     day = write(tmp_path / "day", frames)
     night = write(tmp_path / "night", {name: at_night(data) for name, data in frames.items()})
     by_day, by_night = (
-        compare_folder(predictor, one, reference=street, conditions=None, pattern=SEQUENCE)
-        for one in (day, night)
+        compare_folder(predictor, folder, reference=street, conditions=None, pattern=SEQUENCE)
+        for folder in (day, night)
     )
     assert by_day.good, by_day
     assert by_night.drift.p_value < 1e-6

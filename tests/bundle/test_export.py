@@ -1,4 +1,4 @@
-"""What is exported, and every reason not to."""
+"""The content of an export, and every reason not to export."""
 
 import json
 import platform
@@ -31,7 +31,7 @@ def own_store(chain, tmp_path):
 
 
 def republish(branch, own_store, step, artifact, *, inputs=None, **options):
-    """Put another artifact in a step's place, made from what ``inputs`` says (as before, if not given)."""
+    """Put another artifact in a step's place, made from what `inputs` says (as before, if not given)."""
     published = branch.upstream[step]
     old = published.manifest
     given = {name: branch.upstream[name] for name in old.input_artifacts} | (inputs or {})
@@ -94,11 +94,11 @@ def test_lineage_policy_splits_and_report_are_byte_for_byte_what_was_published(c
 def test_golden_images_are_pixels_of_val_test_of_both_classes(chain, bundle):
     expected = json.loads((bundle / "golden/expected.json").read_bytes())
     labels = {image.name: image.label for image in chain.index.pictures}
-    assert {one["label"] for one in expected["pictures"]} == {0, 1}
-    for one in expected["pictures"]:
-        assert one["name"] in chain.splits.roles["val_test"]
-        assert bytes_digest((bundle / one["file"]).read_bytes()) == one["sha256"]
-        assert one["label"] == labels[one["name"]]
+    assert {image["label"] for image in expected["pictures"]} == {0, 1}
+    for image in expected["pictures"]:
+        assert image["name"] in chain.splits.roles["val_test"]
+        assert bytes_digest((bundle / image["file"]).read_bytes()) == image["sha256"]
+        assert image["label"] == labels[image["name"]]
 
 
 def test_the_same_chain_exported_twice_has_one_digest(chain, tmp_path):
@@ -179,12 +179,12 @@ def test_settings_that_mean_nothing_are_refused(settings):
 
 def test_a_missing_step_is_named(chain, tmp_path):
     for step in chain.upstream.keys() - {"evaluation"}:
-        rest = {name: one for name, one in chain.upstream.items() if name != step}
+        rest = {name: artifact for name, artifact in chain.upstream.items() if name != step}
         refused(chain, tmp_path, f"(no {step}|made from {step}, whose manifest is missing)", upstream=rest)
 
 
 def test_a_step_that_nothing_here_was_made_from_is_refused(chain, tmp_path):
-    rest = {name: one for name, one in chain.upstream.items() if name != "evaluation"}
+    rest = {name: artifact for name, artifact in chain.upstream.items() if name != "evaluation"}
     refused(chain, tmp_path, "nothing here was made from (gate|scrc)", upstream=rest)
 
 
@@ -268,7 +268,7 @@ def test_a_report_that_leaves_images_out_is_refused(branch, own_store, tmp_path)
 
 def test_a_report_that_the_model_does_not_reproduce_is_refused(branch, own_store, tmp_path):
     evaluation = Evaluation.from_artifact(branch.upstream["evaluation"])
-    moved = tuple(replace(one, logit_none=one.logit_none + 0.1) for one in evaluation.tested)
+    moved = tuple(replace(image, logit_none=image.logit_none + 0.1) for image in evaluation.tested)
     republish(branch, own_store, "evaluation", replace(evaluation, tested=moved).to_artifact())
     refused(branch, tmp_path, "this very model and policy")
 

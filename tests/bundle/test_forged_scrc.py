@@ -20,7 +20,7 @@ def freeze_again(policy):
     policy["frozen"] = {
         "point": json_digest(policy["point"]),
         "calibrator": json_digest(policy["calibrator"]),
-        "sequences": json_digest([one["thresholds"] for one in policy["certificates"]]),
+        "sequences": json_digest([certificate["thresholds"] for certificate in policy["certificates"]]),
     }
 
 
@@ -105,9 +105,9 @@ def test_claims_that_do_not_follow_from_their_counts_are_refused_though_the_repo
         freeze_again(policy)
 
     def forge_report(report):
-        one = report["policies"]["scrc"]
-        forge_policy(one["policy"])
-        one["promise"] = one["policy"]["guarantee"]
+        entry = report["policies"]["scrc"]
+        forge_policy(entry["policy"])
+        entry["promise"] = entry["policy"]["guarantee"]
 
     refused(
         forge_parts(certified, tmp_path / "f", {SCRC: forge_policy, "evaluation.json": forge_report}),

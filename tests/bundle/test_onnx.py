@@ -63,7 +63,7 @@ def answered(answers, margin):
 @given(margin=st.floats(-(2.0**100), 2.0**100, width=32), near=st.integers(-3, 3))
 @pytest.mark.parametrize("kind", POLICIES)
 def test_two_margins_are_all_that_a_policy_of_logits_does(kind, margin, near):
-    """Everywhere, and in the numbers of float32 right beside the two."""
+    """It holds everywhere, and in the numbers of float32 right beside the two margins."""
     policy = POLICIES[kind]
     answers = Answers.of(policy)
     bounds = [bound for bound in (answers.roadwork_from, answers.none_to) if bound is not None]
@@ -99,12 +99,12 @@ def test_the_specification_alone_gives_the_very_pixels(crop_mode, side, crop_pct
     }  # fmt: skip
     transform = hub_transform(config)
     specification = specify(config, POLICIES["threshold"], weights_sha256="0" * 64)
-    told = json.loads(specification.to_bytes())
+    parsed = json.loads(specification.to_bytes())
     for size in SIZES:
         image = noise(*size)
-        pixels = pixels_of(image, told)
+        pixels = pixels_of(image, parsed)
         assert np.array_equal(pixels, transform.pixels(image).numpy()), size
-        assert list(pixels.shape) == told["shape"][1:]
+        assert list(pixels.shape) == parsed["shape"][1:]
 
 
 def test_without_the_packages_it_is_refused_before_anything_runs(monkeypatch):
@@ -131,11 +131,11 @@ def test_any_number_of_images_is_a_batch(session, onnx_bundle):
     predictor = Predictor.load(onnx_bundle)
     images = [noise(60, 40, seed) for seed in range(5)]
     pixels = np.stack([hub_transform(predictor.config).pixels(image).numpy() for image in images])
-    logits = [one.logits for one in predictor.predict(images)]
+    logits = [prediction.logits for prediction in predictor.predict(images)]
     for number in (1, 2, 5):
         theirs = answer(session, pixels[:number])
         np.testing.assert_allclose(theirs["logits"], logits[:number], atol=1e-4)
-        assert theirs["decision"].tolist() == [int(one[1] > one[0]) for one in logits[:number]]
+        assert theirs["decision"].tolist() == [int(roadwork > none) for none, roadwork in logits[:number]]
         assert theirs["probability"].dtype == np.float32
 
 
@@ -164,13 +164,13 @@ def test_views_and_deferring_are_folded_in(chain, kind, pooling):
     reader = chain.pictures("val_test")
     images = [reader.image(name) for name in chain.splits.roles["val_test"]]
     data, record = export_onnx(predictor, images, weights_sha256="0" * 64)
-    told = json.loads(record.specification.to_bytes())
-    theirs = answer(open_session(data), np.stack([pixels_of(image, told) for image in images]))
+    parsed = json.loads(record.specification.to_bytes())
+    theirs = answer(open_session(data), np.stack([pixels_of(image, parsed) for image in images]))
     ours = list(predictor.predict(images))
     decided = [("none", "roadwork", "defer")[code] for code in theirs["decision"].tolist()]
-    assert decided == [one.decision for one in ours]
+    assert decided == [prediction.decision for prediction in ours]
     assert "defer" in decided
-    np.testing.assert_allclose(theirs["logits"], [one.logits for one in ours], atol=1e-4)
+    np.testing.assert_allclose(theirs["logits"], [prediction.logits for prediction in ours], atol=1e-4)
 
 
 @needs_onnx
@@ -293,7 +293,7 @@ def test_other_numbers_in_the_file_are_found_by_answering(onnx_bundle, tmp_path)
     def turn(model):
         from onnx import numpy_helper
 
-        bias = next(one for one in model.graph.initializer if one.dims == [2])
+        bias = next(tensor for tensor in model.graph.initializer if tensor.dims == [2])
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias)[::-1].copy() + 1, bias.name))
 
     forger = Forger(onnx_bundle)

@@ -59,11 +59,13 @@ def answers(predictor, images):
 def pythons(tmp_path_factory):
     """The Python of each client that can run here, in an environment of its own."""
     folder = tmp_path_factory.mktemp("environments")
-    return {name: make_alone(folder / name, *one.needs) for name, one in KNOWN.items() if find_spec(name)}
+    return {
+        name: make_alone(folder / name, *client.needs) for name, client in KNOWN.items() if find_spec(name)
+    }
 
 
 @pytest.fixture(scope="module")
-def told(pythons, bundle, images, request, tmp_path_factory):
+def client_answers(pythons, bundle, images, request, tmp_path_factory):
     """The answers of each client to every image; they run side by side."""
     folder = tmp_path_factory.mktemp("receiver")
     running = {}
@@ -72,7 +74,10 @@ def told(pythons, bundle, images, request, tmp_path_factory):
         source = request.getfixturevalue("onnx_bundle") if client.opens else bundle
         opened = copy(source, folder / name) / client.opens
         running[name] = ask(python, CLIENTS / client.script, opened, *images)
-    return {name: [json.loads(line) for line in answered(one).splitlines()] for name, one in running.items()}
+    return {
+        name: [json.loads(line) for line in answered(process).splitlines()]
+        for name, process in running.items()
+    }
 
 
 def require(name):
@@ -87,11 +92,11 @@ def test_an_environment_holds_nothing_but_what_its_client_needs(pythons, name):
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_every_client_decides_all_of_val_test_as_the_predictor_does(told, answers, name):
-    """Up to near-ties: margins that a grey level of another decoder of JPEG could turn."""
+def test_every_client_decides_all_of_val_test_as_the_predictor_does(client_answers, answers, name):
+    """Near-ties aside: their margins could be turned by a grey level of another JPEG decoder."""
     require(name)
-    assert len(told[name]) == len(answers) > 12
-    for line, answer in zip(told[name], answers, strict=True):
+    assert len(client_answers[name]) == len(answers) > 12
+    for line, answer in zip(client_answers[name], answers, strict=True):
         assert line["probability"] == pytest.approx(answer.probability, abs=1e-4)
         if "logits" in line:
             np.testing.assert_allclose(line["logits"], answer.logits, atol=TOLERANCE)
@@ -100,12 +105,12 @@ def test_every_client_decides_all_of_val_test_as_the_predictor_does(told, answer
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_every_client_answers_the_golden_images_as_they_were_recorded(told, bundle, name):
+def test_every_client_answers_the_golden_images_as_they_were_recorded(client_answers, bundle, name):
     require(name)
     golden = json.loads((bundle / "golden/expected.json").read_bytes())["pictures"]
-    for line, one in zip(told[name][-len(golden) :], golden, strict=True):
-        assert line["probability"] == pytest.approx(one["probability"], abs=1e-4)
-        assert line["decision"] == one["decision"]
+    for line, image in zip(client_answers[name][-len(golden) :], golden, strict=True):
+        assert line["probability"] == pytest.approx(image["probability"], abs=1e-4)
+        assert line["decision"] == image["decision"]
 
 
 def test_the_floors_are_told_as_they_were_found(bundle):

@@ -79,12 +79,12 @@ def listed(*arguments, names=b"", **settings):
 
 
 def test_a_folder_is_answered_with_all_below_it_and_says_what_could_not_be_read(predict, street):
-    code, lines, told = predict(street)
+    code, lines, errors = predict(street)
     assert code == 1
     assert pictures(lines) == [str(street / name) for name in READABLE]
-    assert len(told) == 2
-    assert "bad.png" in told[0]
-    assert told[1] == "1 of 5 images could not be read."
+    assert len(errors) == 2
+    assert "bad.png" in errors[0]
+    assert errors[1] == "1 of 5 images could not be read."
 
 
 def test_no_form_of_output_steers_a_terminal_or_a_spreadsheet(predict, street, monkeypatch):
@@ -118,8 +118,8 @@ def test_a_name_that_is_too_long_for_any_file_is_an_image_that_cannot_be_read():
 @pytest.mark.parametrize("argument", ["nothing/*.jpg", "empty"])
 def test_a_pattern_or_a_folder_without_images_is_wrong_usage(predict, tmp_path, argument):
     (tmp_path / "empty").mkdir()
-    code, lines, told = predict(tmp_path / argument)
-    assert (code, lines, len(told)) == (2, [], 1)
+    code, lines, errors = predict(tmp_path / argument)
+    assert (code, lines, len(errors)) == (2, [], 1)
 
 
 @pytest.mark.parametrize(
@@ -150,24 +150,24 @@ def test_a_csv_lists_paths_that_start_from_its_folder(predict, street, tmp_path,
     folder = shutil.copytree(street, tmp_path / "copy")
     rows = [[name, "1"] for name in NAMES]
     path = write_csv(folder / "list.csv", rows, header=(column, "label"))
-    code, lines, told = predict(path, *setting)
-    assert (code, pictures(lines), len(told)) == (1, list(READABLE), 2)
+    code, lines, errors = predict(path, *setting)
+    assert (code, pictures(lines), len(errors)) == (1, list(READABLE), 2)
 
 
 def test_a_parquet_file_lists_paths_too(predict, street, tmp_path):
     path = tmp_path / "list.parquet"
     pq.write_table(pa.table({"label": [1, 0, 0], "name": ["a.jpg", None, "below/c.jpg"]}), path)
-    code, lines, told = predict(path, "--root", street)
+    code, lines, errors = predict(path, "--root", street)
     assert (code, pictures(lines)) == (1, ["a.jpg", "below/c.jpg"])
-    assert "row 2" in told[0]
+    assert "row 2" in errors[0]
 
 
 def test_paths_of_a_list_do_not_leave_its_folder_unless_a_root_says_so(predict, street, tmp_path):
     outside = [str(street / "a.jpg"), f"../{street.name}/a.jpg", "/dev/zero", "x\0y.jpg"]
     path = write_csv(tmp_path / "list.csv", [[name] for name in outside[:3]])
-    code, lines, told = predict(path)
-    assert (code, lines, len(told)) == (1, [], 4)
-    assert all("--root" in line for line in told[:3])
+    code, lines, errors = predict(path)
+    assert (code, lines, len(errors)) == (1, [], 4)
+    assert all("--root" in line for line in errors[:3])
     code, lines, _ = predict(path, "--root", "/")
     assert pictures(lines)[0] == outside[0]
 
@@ -191,10 +191,10 @@ def test_a_list_without_such_a_column_names_those_it_has(predict, tmp_path):
         tmp_path / "l.parquet",
         write_csv(tmp_path / "l.csv", [["a.jpg", ""]], header=("file", "image2")),
     ):
-        code, lines, told = predict(path)
-        assert (code, lines, len(told)) == (1, [], 1)
-        assert "file" in told[0]
-        assert "--column" in told[0]
+        code, lines, errors = predict(path)
+        assert (code, lines, len(errors)) == (1, [], 1)
+        assert "file" in errors[0]
+        assert "--column" in errors[0]
 
 
 def test_a_list_of_too_many_rows_is_refused_before_it_takes_memory(monkeypatch, tmp_path):
@@ -225,23 +225,23 @@ def test_a_file_that_was_cut_anywhere_goes_on_to_the_same_bytes(predict, street,
     chosen = random.Random(0).sample(range(len(whole)), 6)
     for end in (0, 1, len(whole) - 1, len(whole), *chosen):
         path.write_bytes(whole[:end])
-        code, _, told = predict(street, "--output", path, *settings)
+        code, _, errors = predict(street, "--output", path, *settings)
         assert code == 1
         assert path.read_bytes() == whole, end
-        assert told[-1] == "1 of 5 images could not be read."
+        assert errors[-1] == "1 of 5 images could not be read."
 
 
 def test_a_list_that_has_grown_is_gone_on_with_and_another_is_refused(predict, street, scrc_bundle, tmp_path):
     path = tmp_path / "answers"
     first, second = street / "a.jpg", street / "b.JPG"
     predict(first, "--output", path)
-    code, _, told = predict(first, second, "--output", path)
-    assert (code, told) == (0, ["1 images were answered before."])
+    code, _, errors = predict(first, second, "--output", path)
+    assert (code, errors) == (0, ["1 images were answered before."])
     whole = path.read_bytes()
     for images in ((second, first), (first,)):
-        code, _, told = predict(*images, "--output", path)
-        assert (code, len(told)) == (2, 1)
-        assert "--overwrite" in told[0]
+        code, _, errors = predict(*images, "--output", path)
+        assert (code, len(errors)) == (2, 1)
+        assert "--overwrite" in errors[0]
     assert main(["predict", str(scrc_bundle), str(first), str(second), "--output", str(path)]) == 2
     assert path.read_bytes() == whole
     assert predict(second, "--output", path, "--overwrite")[0] == 0
@@ -259,7 +259,7 @@ def test_a_file_goes_on_whatever_the_names_were(predict, street, tmp_path, monke
 
 
 def test_failures_that_nothing_waits_for_are_written_at_once(predict, tmp_path, monkeypatch):
-    """A kill loses none of them, and none is kept in memory: here while the names are still coming."""
+    """A kill loses none of them, and none is kept in memory, while the names are still coming."""
     path, (reading, writing) = tmp_path / "answers", os.pipe()
     seen = []
 
@@ -285,8 +285,8 @@ def test_failures_that_nothing_waits_for_are_written_at_once(predict, tmp_path, 
 def test_a_file_of_somebody_is_left_as_it_is(predict, street, tmp_path, text, form):
     path = tmp_path / "mine"
     path.write_text(text)
-    code, _, told = predict(street / "a.jpg", "--output", path, "--format", form)
-    assert (code, len(told), path.read_text()) == (2, 1, text)
+    code, _, errors = predict(street / "a.jpg", "--output", path, "--format", form)
+    assert (code, len(errors), path.read_text()) == (2, 1, text)
 
 
 def test_an_output_that_is_no_file_or_lies_in_the_bundle_is_refused(predict, street, bundle, tmp_path):
@@ -309,15 +309,15 @@ def test_an_output_never_replaces_what_is_answered(predict, tmp_path, more):
 def test_two_commands_do_not_write_to_one_file(predict, street, tmp_path):
     path = tmp_path / "answers"
     with AnswerFile.open(path, form="json", manifest_sha256="0" * 64, overwrite=False):
-        code, _, told = predict(street / "a.jpg", "--output", path)
+        code, _, errors = predict(street / "a.jpg", "--output", path)
     assert code == 1
-    assert "another writer" in told[0]
+    assert "another writer" in errors[0]
 
 
 def test_without_a_gpu_the_gpu_is_refused(predict, street, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    code, _, told = predict(street / "a.jpg", "--device", "cuda")
-    assert (code, len(told)) == (2, 1)
+    code, _, errors = predict(street / "a.jpg", "--device", "cuda")
+    assert (code, len(errors)) == (2, 1)
 
 
 @pytest.mark.gpu
@@ -334,8 +334,8 @@ def test_threads_and_batches_change_no_answer_and_no_order(predictor, street):
 
     def answers(**settings):
         mixed = [*images[:7], street / "below/bad.png", *images[7:]]
-        found = predictor.predict(mixed, on_error=lambda name, _: failures.append(name), **settings)
-        return [(answer.name, answer.logits) for answer in found]
+        predictions = predictor.predict(mixed, on_error=lambda name, _: failures.append(name), **settings)
+        return [(answer.name, answer.logits) for answer in predictions]
 
     expected = answers()
     assert answers(threads=3) == expected
@@ -364,9 +364,9 @@ def test_a_killed_command_goes_on_with_a_long_list(bundle, street, tmp_path, pre
     written = path.read_bytes()
     assert 32 <= written.count(b"\n") < 200
     path.write_bytes(written[:-7])  # as if the kill had torn the line
-    code, _, told = predict(names, "--output", path)
+    code, _, errors = predict(names, "--output", path)
     assert code == 0
-    assert told == [
+    assert errors == [
         f"{written.count(b'newline') or written.count(bytes([10])) - 1} images were answered before."
     ]
     assert path.read_bytes().startswith(written)

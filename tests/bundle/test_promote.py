@@ -33,7 +33,9 @@ def make_rivals(root):
     chain.bundle(STRONG)
     chain.bundle(STRICT, release={"min_mcc": 0.95, "max_fnr": 0.5})
     unjudged = {
-        step: one for step, one in chain.upstream.items() if step not in {"evaluation", "gate", "scrc"}
+        step: artifact
+        for step, artifact in chain.upstream.items()
+        if step not in {"evaluation", "gate", "scrc"}
     }
     chain.bundle(BLIND, upstream=unjudged)
     settings = {"objective": {"kind": "recall_at_least", "recall": 0.95, "delta": None}}
@@ -67,7 +69,7 @@ def make_rivals(root):
 
 @pytest.fixture(scope="module")
 def rivals(tmp_path_factory):
-    """Nobody writes here."""
+    """The rivals of this module. Nobody writes here."""
     return make_rivals(tmp_path_factory.mktemp("rivals"))
 
 
@@ -218,7 +220,7 @@ def test_a_damaged_challenger_and_a_damaged_champion_are_told_apart(store, capsy
 
 
 def test_whoever_loses_the_race_is_compared_with_the_new_champion(store, monkeypatch):
-    """Between its comparison and its move another bundle became the champion."""
+    """Another bundle became the champion between its comparison and its move."""
     move = champion.move_champion
     promote(store, of(store, WEAK))
 

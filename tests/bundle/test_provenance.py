@@ -25,7 +25,7 @@ def test_it_is_a_statement_of_in_toto_with_the_predicate_of_slsa(statement, bund
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
     listed = StepManifest.load(bundle / "manifest.json").output_artifacts
-    assert {one["name"]: one["digest"] for one in statement["subject"]} == {
+    assert {subject["name"]: subject["digest"] for subject in statement["subject"]} == {
         name: {"sha256": file.sha256} for name, file in listed.items() if name != NAME
     }
     build, run = (statement["predicate"][name] for name in ("buildDefinition", "runDetails"))
@@ -36,15 +36,15 @@ def test_it_is_a_statement_of_in_toto_with_the_predicate_of_slsa(statement, bund
 
 def test_it_names_settings_images_weights_code_and_run(statement, chain):
     build, run = (statement["predicate"][name] for name in ("buildDefinition", "runDetails"))
-    made = {step: one.manifest for step, one in chain.upstream.items()}
-    assert build["externalParameters"] == {step: one.config for step, one in made.items()}
-    named = {one["name"]: one for one in build["resolvedDependencies"]}
+    made = {step: artifact.manifest for step, artifact in chain.upstream.items()}
+    assert build["externalParameters"] == {step: manifest.config for step, manifest in made.items()}
+    named = {dependency["name"]: dependency for dependency in build["resolvedDependencies"]}
     assert named["images"]["digest"] == {"sha256": made["images"].data_version}
     weights = made["backbone"].output_artifacts["model.safetensors"].sha256
     assert named["backbone/model.safetensors"]["digest"] == {"sha256": weights}
-    for step, one in made.items():
-        name = f"code of {step} (dirty)" if one.git_dirty else f"code of {step}"
-        assert named[name]["digest"] == {"gitCommit": one.git_sha}
+    for step, manifest in made.items():
+        name = f"code of {step} (dirty)" if manifest.git_dirty else f"code of {step}"
+        assert named[name]["digest"] == {"gitCommit": manifest.git_sha}
     trained = made["phase1_checkpoint"]
     times = {"startedOn": trained.started_at, "finishedOn": trained.finished_at}
     assert run["metadata"] == {"invocationId": trained.run_id, **times}
@@ -60,11 +60,11 @@ def test_the_tools_of_in_toto_read_it(bundle):
 
 def test_a_redacted_one_tells_nothing_that_the_manifests_do_not(chain, bundle):
     redacted = chain.bundle("20261121T093000-00000016", lineage="redacted")
-    told, side = (redacted / NAME).read_text(), (bundle / "lineage/private/images.json").read_bytes()
+    text, side = (redacted / NAME).read_text(), (bundle / "lineage/private/images.json").read_bytes()
     private = json.loads(side)
     for secret in (private["hostname"], private["platform"], *private["paths"].values(), "private/"):
-        assert secret not in told
-    assert "<private>" in told
+        assert secret not in text
+    assert "<private>" in text
     assert independent.verify(redacted) == ""
 
 

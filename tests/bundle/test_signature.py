@@ -209,8 +209,8 @@ def wrong_keys(keys, tmp_path_factory):
     folder = copy(keys, tmp_path_factory.mktemp("wrong") / "keys")
     make_keys(folder / "closed", passphrase=b"secret")
     make_keys(folder / "other", "SECP256K1")
-    one = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = one.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
     (folder / "rsa.pem").write_bytes(pem)
     return folder
 

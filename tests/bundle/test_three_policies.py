@@ -137,18 +137,18 @@ def test_a_moved_bundle_verifies_deeply_and_reproduces_the_report(shipped, tmp_p
 def test_it_answers_some_images_and_defers_others_as_the_report_says(shipped):
     own, kind, bundle = shipped
     pictures, tested = own.pictures("val_test"), evaluation_of(own).tested
-    answers = list(Predictor.load(bundle).predict(pictures.read(one.name) for one in tested))
-    assert [one.decision for one in answers] == [one.decisions[kind] for one in tested]
-    assert {"defer"} < {one.decision for one in answers}
-    for one in answers:
-        assert one.decision in ("defer", "roadwork" if one.probability > 0.5 else "none")
+    answers = list(Predictor.load(bundle).predict(pictures.read(image.name) for image in tested))
+    assert [answer.decision for answer in answers] == [image.decisions[kind] for image in tested]
+    assert {"defer"} < {answer.decision for answer in answers}
+    for answer in answers:
+        assert answer.decision in ("defer", "roadwork" if answer.probability > 0.5 else "none")
 
 
 def test_exactly_one_policy_lies_in_it_byte_for_byte_as_it_was_published(shipped):
     own, kind, bundle = shipped
-    one = POLICIES[kind]
-    assert [name for name in names_in(bundle) if name.startswith("policy/")] == [one.path]
-    assert (bundle / one.path).read_bytes() == own.upstream[one.step].read_bytes(one.file)
+    policy = POLICIES[kind]
+    assert [name for name in names_in(bundle) if name.startswith("policy/")] == [policy.path]
+    assert (bundle / policy.path).read_bytes() == own.upstream[policy.step].read_bytes(policy.file)
     assert {name for name in names_in(bundle) if name.startswith("lineage/")} == {
         "lineage/provenance.json",
         *(f"lineage/{place}{step}.json" for step in own.upstream for place in ("", "private/")),
@@ -190,14 +190,14 @@ def test_the_readme_of_scrc_holds_the_guarantee_in_words_with_its_conditions(cha
 def test_the_command_line_says_defer(chain, scrc_bundle, capsys):
     pictures = sorted(map(str, (scrc_bundle / "golden").glob("0*")))
     assert main(["predict", str(scrc_bundle), *pictures]) == 0
-    said = [json.loads(line)["decision"] for line in capsys.readouterr().out.splitlines()]
+    decisions = [json.loads(line)["decision"] for line in capsys.readouterr().out.splitlines()]
     expected = json.loads((scrc_bundle / "golden/expected.json").read_bytes())["pictures"]
-    assert said == [one["decision"] for one in expected]
-    assert "defer" in said
+    assert decisions == [image["decision"] for image in expected]
+    assert "defer" in decisions
 
 
 def test_scrc_decides_as_it_was_certified_on_the_logits_of_the_checkpoint(chain, scrc_bundle):
-    """Of the very units that were counted, the folded weights accept m, and k of them wrongly."""
+    """The folded weights accept m of the very units that were counted, and k of them wrongly."""
     from streetvision_core.eval.risk_control import one_per_group
 
     policy = load_bundle(scrc_bundle).policy
@@ -207,7 +207,7 @@ def test_scrc_decides_as_it_was_certified_on_the_logits_of_the_checkpoint(chain,
     labels = read_tensors(calib.read_bytes("logits.safetensors"))["labels"]
     pictures, units = chain.pictures("val_calib"), one_per_group(groups, seed=policy.chosen_by.seed)
     answers = list(Predictor.load(scrc_bundle).predict(pictures.read(names[unit]) for unit in units))
-    accepted = [number for number, one in enumerate(answers) if one.decision != "defer"]
+    accepted = [number for number, answer in enumerate(answers) if answer.decision != "defer"]
     wrong = [
         number for number in accepted
         if (answers[number].decision == "roadwork") != bool(labels[units[number]])
@@ -235,11 +235,11 @@ def test_a_learned_gate_is_told_the_extras_of_the_checkpoint_whatever_is_folded_
     for name in policy.extras:
         np.testing.assert_allclose(measured.extras[name], plain.extras[name], rtol=1e-3, atol=1e-4)
     folded = policy.point.fold(plain.logits)
-    said = policy.decide(folded, plain.extras)
-    assert said == tuple(one.decision for one in predictor.predict(map(pictures.read, names)))
+    decisions = policy.decide(folded, plain.extras)
+    assert decisions == tuple(answer.decision for answer in predictor.predict(map(pictures.read, names)))
     if older:
-        assert said == tuple(one.decisions["gate"] for one in evaluation_of(learned).tested)
-    assert said != policy.model_copy(update={"head": None}).decide(folded)
+        assert decisions == tuple(image.decisions["gate"] for image in evaluation_of(learned).tested)
+    assert decisions != policy.model_copy(update={"head": None}).decide(folded)
 
 
 def test_a_scrc_that_defers_everything_is_never_exported_silently(branch, tmp_path):
@@ -271,12 +271,12 @@ def test_a_scrc_that_defers_everything_and_is_allowed_is_called_so_everywhere(br
     assert json.loads((bundle / "model_card.json").read_bytes())["metrics"] == {"coverage": 0.0}
     for mcc in (0.0, 0.9):  # an older version wrote the zeros of no answers
         target = tmp_path / str(mcc)
-        told = forge_part(bundle, target, CARD, lambda one, mcc=mcc: one["metrics"].update(mcc=mcc))
-        assert verify_bundle(told) if mcc == 0 else refused(told, "shows mcc 0.9, and its record gives 0")
+        forged = forge_part(bundle, target, CARD, lambda card, mcc=mcc: card["metrics"].update(mcc=mcc))
+        assert verify_bundle(forged) if mcc == 0 else refused(forged, "shows mcc 0.9, and its record gives 0")
     assert "MCC has no interval over groups, because no image was answered" in " ".join(summary.split())
     pictures = branch.pictures("val_test")
     answers = Predictor.load(bundle).predict(map(pictures.read, branch.splits.roles["val_test"]))
-    assert {one.decision for one in answers} == {"defer"}
+    assert {answer.decision for answer in answers} == {"defer"}
 
 
 def test_a_scrc_whose_promise_a_constant_answer_keeps_is_exported_by_name_alone(branch, tmp_path):
@@ -315,8 +315,8 @@ def test_a_bundle_ships_the_other_promises_in_their_own_words(branch, promise):
 def test_an_evaluation_that_lacks_the_shipped_policy_is_refused(branch, tmp_path):
     evaluation = evaluation_of(branch)
     report = evaluation.report
-    policies = {kind: one for kind, one in report.policies.items() if kind != "scrc"}
-    levels = {kind: one for kind, one in report.conditions.policies.items() if kind != "scrc"}
+    policies = {kind: entry for kind, entry in report.policies.items() if kind != "scrc"}
+    levels = {kind: entry for kind, entry in report.conditions.policies.items() if kind != "scrc"}
     conditions = report.conditions.model_copy(update={"policies": levels})
     lacking = replace(
         evaluation, report=report.model_copy(update={"policies": policies, "conditions": conditions})

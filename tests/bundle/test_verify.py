@@ -26,7 +26,7 @@ def own_copy(bundle, tmp_path_factory):
 
 
 def refused(path, match=""):
-    """The bundle is refused, and what was expected and found says why; the path has no part in the match."""
+    """Expect a refusal, and match what was expected and found; the path has no part in the match."""
     with pytest.raises(BundleError) as caught:
         verify_bundle(path)
     assert re.search(match, f"{caught.value.expected}, but found {caught.value.found}"), caught.value

@@ -36,7 +36,7 @@ def chain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(chain):
-    """Nobody writes here: tests copy it first."""
+    """The bundle of many views. Nobody writes here: tests copy it first."""
     return chain.bundle()
 
 
@@ -74,7 +74,7 @@ def test_a_moved_bundle_gives_the_very_numbers_of_the_predictor_in_memory(chain,
     assert answers == list(build_predictor(chain).predict(files))
     golden = json.loads((bundle / "golden/expected.json").read_bytes())["pictures"]
     np.testing.assert_allclose(
-        [answer.logits for answer in answers], [one["logits"] for one in golden], atol=1e-5
+        [answer.logits for answer in answers], [image["logits"] for image in golden], atol=1e-5
     )
 
 
@@ -103,11 +103,11 @@ def test_attention_is_carried_by_the_config_and_folded_around(chain, images):
     parameters = np.random.default_rng(0).normal(size=97).astype(np.float32)
     views = Views(grid=2, overlap=0.15, pooling="attention", attention=tuple(parameters.tolist()))
     config = json.loads(json.dumps({**checkpoint.config, "views": views.to_config()}))
-    said = predict_logits(checkpoint.load_model(), images, hub_transform(config))
+    logits = predict_logits(checkpoint.load_model(), images, hub_transform(config))
     whole = predict_logits(checkpoint.load_model(), images, hub_transform(config).whole)
     answers = [answer.logits for answer in Predictor.build(config, state, policy).predict(images)]
-    np.testing.assert_allclose(answers, policy.point.fold(said), atol=1e-3, rtol=1e-4)
-    assert np.abs(said - whole).max() > 0.01
+    np.testing.assert_allclose(answers, policy.point.fold(logits), atol=1e-3, rtol=1e-4)
+    assert np.abs(logits - whole).max() > 0.01
     data = checkpoint.weights.path.read_bytes()
     assert load_weights(data, config=config, where="here").num_features == checkpoint.config["num_features"]
 
@@ -156,7 +156,7 @@ def test_the_pipeline_of_transformers_opens_it_and_sees_the_whole_image(bundle, 
     classify = pipeline("image-classification", model=str(bundle), device="cpu")
     whole = predict_logits(load_bundle(bundle).model, images, hub_transform(config).whole)
     for image, expected in zip(images, positive_probability(whole), strict=True):
-        scores = {one["label"]: one["score"] for one in classify(image)}
+        scores = {answer["label"]: answer["score"] for answer in classify(image)}
         assert scores["Roadwork"] == pytest.approx(expected, abs=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""How many trials a claim is put to: few in every test run, many in `make claims`."""
+"""The number of trials of a claim: few in every test run, many in `make claims`."""
 
 import os
 

@@ -42,7 +42,7 @@ def adopted_by_its_own_images(margins, labels, group, rng):
 
 @pytest.mark.parametrize(("images", "frames"), [(60, 1), (150, 1), (450, 10)])
 def test_a_threshold_that_is_no_better_is_adopted_in_at_most_4_percent(images, frames, trials):
-    """Less three standard errors, where .025 is meant; judged by the images that chose it .05 to .17."""
+    """Cross-fitted it is .025 within three standard errors; by the images that chose it, .05 to .17."""
     rng, some = np.random.default_rng(40), trials // 6
     worlds = [draw(rng, images=images, frames=frames) for _ in range(some)]
     cross_fitted = sum(gain(*world).proven for world in worlds) / some
@@ -52,14 +52,14 @@ def test_a_threshold_that_is_no_better_is_adopted_in_at_most_4_percent(images, f
 
 
 def test_a_threshold_that_is_better_is_adopted(trials):
-    """Margins of 450 images are shifted by 1.2: nearly always; 60 images show it in a third of the draws."""
+    """450 images with margins shifted by 1.2 show it nearly always, 60 images in a third of the draws."""
     rng, some = np.random.default_rng(41), trials // 20
-    found = {
+    shares = {
         images: sum(gain(*draw(rng, images=images, shift=1.2)).proven for _ in range(some)) / some
         for images in (60, 450)
     }
-    assert found[450] > 0.9
-    assert 0.15 < found[60] < 0.6
+    assert shares[450] > 0.9
+    assert 0.15 < shares[60] < 0.6
 
 
 def test_few_groups_prove_nothing_however_many_images_they_hold():

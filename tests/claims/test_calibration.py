@@ -63,7 +63,7 @@ def test_a_calibrator_mends_the_distortion_it_is_made_for(method, trials):
 
 @pytest.mark.parametrize("pictures", [100, 300])
 def test_under_pure_scale_error_and_few_images_temperature_is_chosen(pictures, trials):
-    """In at least 85 of 100 draws."""
+    """It is chosen in at least 85 of 100 draws."""
     random = np.random.default_rng(32)
     some = trials // 40
     chosen = [
@@ -81,7 +81,7 @@ def test_under_pure_scale_error_and_few_images_temperature_is_chosen(pictures, t
     ],
 )
 def test_another_distortion_is_found_where_there_are_images_enough(distortion, pictures, trials):
-    """In at least 80 of 100 draws."""
+    """It is found in at least 80 of 100 draws."""
     random = np.random.default_rng(33)
     some = trials // 100
     chosen = [

@@ -39,7 +39,7 @@ def cross_validation(labels, margins):
 def test_the_pooled_interval_covers_the_mcc_of_the_recipe(groups, trials):
     rng = np.random.default_rng(groups)
     labels, margins = draw(20_000, rng)
-    true = np.mean([compute_mcc(labels, one > 0) for one in margins])
+    true = np.mean([compute_mcc(labels, row > 0) for row in margins])
     figures = [cross_validation(*draw(groups, rng)).pooled for _ in range(trials // 10)]
-    covered = np.mean([one.low <= true <= one.high for one in figures])
+    covered = np.mean([figure.low <= true <= figure.high for figure in figures])
     assert covered >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / len(figures))

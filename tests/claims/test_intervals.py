@@ -30,7 +30,7 @@ PREVALENCES = (0.1, 0.3, 0.5)
 
 
 def cells(mcc, prevalence):
-    """As many misses as false alarms: then MCC = 1 - q / (p (1 - p))."""
+    """The shares of the four outcomes with as many misses as false alarms: MCC = 1 - q / (p (1 - p))."""
     q = (1 - mcc) * prevalence * (1 - prevalence)
     return np.array([prevalence - q, 1 - prevalence - q, q, q])
 
@@ -40,15 +40,15 @@ def tables(mcc, prevalence, *, n, trials, seed=0):
 
 
 def coverage(interval_of, drawn, truth):
-    """How often an interval of a drawn table holds the truth; equal tables are computed once."""
+    """The share of drawn tables whose interval holds the truth; equal tables are computed once."""
     kinds, counted = np.unique(drawn, axis=0, return_counts=True)
-    found = [interval_of(kind) for kind in kinds]
-    return np.average([low <= truth <= high for low, high in found], weights=counted)
+    intervals = [interval_of(kind) for kind in kinds]
+    return np.average([low <= truth <= high for low, high in intervals], weights=counted)
 
 
 def fisher_z(table):
-    found = mcc_interval(Confusion(*table.tolist()))
-    return found.low, found.high
+    interval = mcc_interval(Confusion(*table.tolist()))
+    return interval.low, interval.high
 
 
 def bivariate_normal(table):
@@ -97,7 +97,7 @@ def grouped_counts(rng, *, groups, size, mcc=0.8, correlation=0.6, prevalence=0.
 
 
 def held(intervals, worlds, truth):
-    """How often each of the named intervals holds the truth, over the same worlds."""
+    """The share of the worlds in which each of the named intervals holds the truth."""
     inside = dict.fromkeys(intervals, 0)
     for counts in worlds:
         for name, interval_of in intervals.items():
@@ -107,8 +107,8 @@ def held(intervals, worlds, truth):
 
 
 def group_ends(counts):
-    found = mcc_group_interval(counts)
-    return found.low, found.high
+    interval = mcc_group_interval(counts)
+    return interval.low, interval.high
 
 
 def worlds_of(rounds, **how):
@@ -122,22 +122,22 @@ def worlds_of(rounds, **how):
 def test_the_interval_of_an_mcc_over_groups_covers_where_frames_resemble_each_other(
     groups, mcc, size, trials
 ):
-    """Correlation .6: at least .95 less three standard errors and .02; by image it covers about .7."""
+    """At a correlation of .6 at least .93 less three standard errors; by image it covers about .7."""
     rounds = trials // 10
     ways = {"groups": group_ends, "images": lambda counts: fisher_z(counts.sum(axis=0))}
-    found = held(ways, worlds_of(rounds, groups=groups, size=size, mcc=mcc), mcc)
-    assert found["groups"] >= 0.93 - 3 * math.sqrt(0.93 * 0.07 / rounds)
+    covered = held(ways, worlds_of(rounds, groups=groups, size=size, mcc=mcc), mcc)
+    assert covered["groups"] >= 0.93 - 3 * math.sqrt(0.93 * 0.07 / rounds)
     if mcc == 0.8:
-        assert found["images"] < 0.85
+        assert covered["images"] < 0.85
 
 
 def test_near_1_the_group_bootstrap_has_no_length_and_the_exact_bound_stands(trials):
     """50 single images at MCC .95: half of the resamples' intervals have length 0, none of ours has."""
     rounds = trials // 10
     worlds = worlds_of(rounds, groups=50, size=1, mcc=0.95)
-    found = held({"ours": group_ends, "bootstrap": resampled}, worlds, 0.95)
-    assert found["ours"] >= 0.95 - 0.02 - 3 * math.sqrt(0.05 * 0.95 / rounds)
-    assert found["bootstrap"] < 0.75
+    covered = held({"ours": group_ends, "bootstrap": resampled}, worlds, 0.95)
+    assert covered["ours"] >= 0.95 - 0.02 - 3 * math.sqrt(0.05 * 0.95 / rounds)
+    assert covered["bootstrap"] < 0.75
     assert sum(np.ptp(resampled(counts)) == 0 for counts in worlds) > 0.3 * rounds
     assert all(np.ptp(group_ends(counts)) > 0.05 for counts in worlds)
 
@@ -151,8 +151,8 @@ def test_the_interval_of_a_rate_over_groups_covers_as_often_as_it_says(rate, gro
     for _ in range(rounds):
         sizes = group_sizes(rng, groups, size)
         events = rng.binomial(sizes, rng.beta(rate * 2 / 3, (1 - rate) * 2 / 3, groups))
-        found, alone = rate_interval(events, sizes), clopper_pearson_interval(events.sum(), sizes.sum())
-        inside += found.low <= rate <= found.high
+        interval, alone = rate_interval(events, sizes), clopper_pearson_interval(events.sum(), sizes.sum())
+        inside += interval.low <= rate <= interval.high
         by_image += alone.low <= rate <= alone.high
     assert inside / rounds >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / rounds)
     if size != 1 and groups == 100 and rate == 0.3:
@@ -178,15 +178,15 @@ def mcnemar(labels, a, b):
 
 @pytest.mark.parametrize(("groups", "size"), [(20, None), (50, 10), (100, None)])
 def test_equal_models_are_called_different_in_at_most_5_percent(groups, size, trials):
-    """Exchanging whole groups keeps what it says; McNemar's test by image calls three times as many."""
+    """Exchanging whole groups keeps the level; McNemar's test by image calls three times as many."""
     rng, rounds, called, by_image = np.random.default_rng(2), trials // 10, 0, 0
     words = np.array(["none", "roadwork"])
     for trial in range(rounds):
         labels, a, b, group = equal_deciders(rng, groups=groups, size=size, error=0.15)
-        found = compare_decisions(
+        comparison = compare_decisions(
             labels, words[a.astype(int)], words[b.astype(int)], group, seed=trial, swaps=500
         )
-        called += found.p_value <= 0.05
+        called += comparison.p_value <= 0.05
         by_image += mcnemar(labels, a, b) <= 0.05
     assert called / rounds <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
     assert by_image / rounds > 0.15
@@ -197,15 +197,17 @@ def test_the_interval_of_val_calib_minus_val_test_covers_the_difference_of_equal
     rng, rounds, inside = np.random.default_rng(3), trials // 10, 0
     for _ in range(rounds):
         both = [grouped_counts(rng, groups=60, size=8) for _ in range(2)]
-        first, second = ((float(mcc_of_counts(one.sum(axis=0))), mcc_group_interval(one)) for one in both)
-        found = difference_interval(first, second)
-        inside += found.low <= 0 <= found.high
+        first, second = (
+            (float(mcc_of_counts(counts.sum(axis=0))), mcc_group_interval(counts)) for counts in both
+        )
+        interval = difference_interval(first, second)
+        inside += interval.low <= 0 <= interval.high
     assert inside / rounds >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / rounds)
 
 
 @pytest.mark.parametrize("size", [1, 10])
 def test_the_error_of_a_perfectly_calibrated_model_is_below_its_point_in_95_percent(size, trials):
-    """300 images: the ECE alone is .02 and looks like a fault, and stands beside what is unavoidable."""
+    """The ECE of 300 images is .02 and looks like a fault, so it stands beside what is unavoidable."""
     rng, rounds, below, errors = np.random.default_rng(4), trials // 10, 0, []
     group = np.repeat(np.arange(300 // size), size)
     for trial in range(rounds):
@@ -225,5 +227,5 @@ def test_clopper_pearson_never_covers_less_than_it_says(rate, n):
     events = np.arange(n + 1)
     mass = binom.pmf(events, n, rate)
     likely = events[mass > 1e-12]
-    found = [clopper_pearson_interval(int(k), n) for k in likely]
-    assert mass[likely] @ [one.low <= rate <= one.high for one in found] >= 0.95
+    intervals = [clopper_pearson_interval(int(k), n) for k in likely]
+    assert mass[likely] @ [interval.low <= rate <= interval.high for interval in intervals] >= 0.95

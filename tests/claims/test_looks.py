@@ -57,7 +57,7 @@ def names(count):
 
 
 def test_the_certificate_beyond_the_looks_that_delta_was_divided_by_is_refused(store):
-    """Even where the images are not quite the same."""
+    """It is refused even where the images are not quite the same."""
     share = share_of(ScrcConfig(delta=DELTA, looks=MODELS))
     for number in range(MODELS):
         assert looked(store, "scrc", number, names(UNITS + number), share=share).number == number + 1
@@ -69,7 +69,7 @@ def mccs(rng, images, *, error=0.06):
     """The MCC of so many equal runs on the same images."""
     labels = rng.random(images) < 0.5
     wrong = rng.random((RUNS, images)) < error
-    return np.array([compute_mcc(y_true=labels, y_pred=labels ^ one) for one in wrong])
+    return np.array([compute_mcc(y_true=labels, y_pred=labels ^ mistakes) for mistakes in wrong])
 
 
 def test_the_best_run_by_val_test_is_too_good_and_says_which_look_it_is(store, trials):

@@ -64,7 +64,7 @@ def test_the_expected_figures_cover_the_truth_and_those_of_the_images_at_hand_do
 
 
 def test_a_threshold_for_the_declared_prevalence_is_better_there(trials):
-    """The gain in true MCC is beyond 3 standard errors, and more than half of what there is to be had."""
+    """The gain in true MCC is beyond 3 standard errors, and more than half of the possible one."""
     random = np.random.default_rng(42)
     grid = np.linspace(-3, 4, 2000)
     best = true_figures(grid, THERE)["mcc"].max()

@@ -1,4 +1,4 @@
-"""What the theory of risk-coverage curves says holds of ours, with and without ties."""
+"""Laws of risk-coverage curves: they hold of ours, with and without ties."""
 
 import numpy as np
 import pytest

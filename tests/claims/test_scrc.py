@@ -36,10 +36,10 @@ class Pictures:
     groups: tuple[str, ...]
 
 
-def pictures(sure, said, wrong, group):
-    margins = SCALE * np.where(said, sure, -sure)
+def pictures(sure, predicted, wrong, group):
+    margins = SCALE * np.where(predicted, sure, -sure)
     logits = np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32)
-    return Pictures(logits, (said ^ wrong).astype(np.int64), tuple(map(str, group.tolist())))
+    return Pictures(logits, (predicted ^ wrong).astype(np.int64), tuple(map(str, group.tolist())))
 
 
 def draw(rng, curve, *, groups, frames=1, alternating=False):
@@ -48,8 +48,8 @@ def draw(rng, curve, *, groups, frames=1, alternating=False):
     shown = np.where(rng.random(number) < np.sqrt(CORRELATION), first, np.arange(number))
     sure = rng.random(number)
     wrong = rng.random(number) < curve(sure)
-    said = np.arange(number) % 2 == 0 if alternating else rng.random(number) < SHARE
-    return pictures(sure[shown], said[shown], wrong[shown], first)
+    predicted = np.arange(number) % 2 == 0 if alternating else rng.random(number) < SHARE
+    return pictures(sure[shown], predicted[shown], wrong[shown], first)
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Truth:
 def truth_of(policy, curve):
     """Integrate the policy's decisions over u."""
     folded = policy.point.fold(np.stack([-MARGINS / 2, MARGINS / 2], axis=1))
-    said = np.array(policy.decide(folded))
+    decisions = np.array(policy.decide(folded))
     shown = np.concatenate([curve(U), 1 - curve(U)])  # how likely roadwork is
-    mass = {word: WEIGHTS[said == word].sum() for word in ("none", "roadwork")}
+    mass = {word: WEIGHTS[decisions == word].sum() for word in ("none", "roadwork")}
     lost = {
-        "none": (WEIGHTS * shown)[said == "none"].sum(),
-        "roadwork": (WEIGHTS * (1 - shown))[said == "roadwork"].sum(),
+        "none": (WEIGHTS * shown)[decisions == "none"].sum(),
+        "roadwork": (WEIGHTS * (1 - shown))[decisions == "roadwork"].sum(),
     }
     by_word = {word: lost[word] / mass[word] if mass[word] else 0.0 for word in mass}
     answered = sum(mass.values())
@@ -79,7 +79,7 @@ def truth_of(policy, curve):
 
 def simulate(monkeypatch, curve, config, *, trials, groups, frames=1, alternating=False, named=True, seed=0):
     """The truth about the policy of each trial; policies with the same thresholds are integrated once."""
-    rng, found = np.random.default_rng(seed), []
+    rng, truths = np.random.default_rng(seed), []
     for _ in range(FREEZES):
         select, known = draw(rng, curve, groups=SELECT), {}
         with monkeypatch.context() as once:
@@ -93,15 +93,15 @@ def simulate(monkeypatch, curve, config, *, trials, groups, frames=1, alternatin
                 policy = fit_scrc(select, calib, **VERSIONS, config=config, groups_known=named).policy
                 alone = "images taken as independent" in policy.guarantee.partition(". Conditions")[0]
                 assert alone != named
-                chosen = tuple(one.threshold for one in policy.certificates)
+                chosen = tuple(certificate.threshold for certificate in policy.certificates)
                 if chosen not in known:
                     known[chosen] = truth_of(policy, curve)
-                found.append(known[chosen])
-    return found
+                truths.append(known[chosen])
+    return truths
 
 
-def rate(found, broken):
-    return np.mean([broken(one) for one in found])
+def rate(truths, broken):
+    return np.mean([broken(truth) for truth in truths])
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -114,59 +114,59 @@ def test_on_correlated_frames_the_whole_policy_breaks_its_promise_no_more_often_
     """
     settings = {"trials": trials // 5, "groups": 250, "frames": 8}
     curve, config = CURVES[name], ScrcConfig(alpha=ALPHA, delta=0.1)
-    found = simulate(monkeypatch, curve, config, **settings)
-    assert rate(found, lambda one: one.risk > ALPHA) <= allowed(0.1, len(found))
+    truths = simulate(monkeypatch, curve, config, **settings)
+    assert rate(truths, lambda truth: truth.risk > ALPHA) <= allowed(0.1, len(truths))
     if name == "steep":
-        assert np.mean([one.coverage for one in found]) > 0.3
+        assert np.mean([truth.coverage for truth in truths]) > 0.3
     if name == "flat":
         fooled = simulate(monkeypatch, curve, config, named=False, **settings)
-        assert rate(fooled, lambda one: one.risk > ALPHA) > allowed(0.1, len(fooled))
+        assert rate(fooled, lambda truth: truth.risk > ALPHA) > allowed(0.1, len(fooled))
 
 
 @pytest.mark.parametrize("delta", [0.05, 0.1])
 @pytest.mark.parametrize("name", CURVES)
 def test_misses_and_false_alarms_are_bounded_together(monkeypatch, name, delta, trials):
-    """1,000 groups: no more often than delta is either side's true risk above its alpha."""
+    """1,000 groups: either side's true risk is above its alpha no more often than delta."""
     curve, limits = CURVES[name], {"alpha_miss": 0.05, "alpha_alarm": 0.05}
     config = ScrcConfig(promise="two_sided", delta=delta, **limits)
-    found = simulate(monkeypatch, curve, config, trials=trials // 5, groups=1000)
-    broken = rate(found, lambda one: one.none > 0.05 or one.roadwork > 0.05)
-    assert broken <= allowed(delta, len(found))
+    truths = simulate(monkeypatch, curve, config, trials=trials // 5, groups=1000)
+    broken = rate(truths, lambda truth: truth.none > 0.05 or truth.roadwork > 0.05)
+    assert broken <= allowed(delta, len(truths))
     if name == "steep":
-        assert np.mean([one.coverage for one in found]) > 0.3
+        assert np.mean([truth.coverage for truth in truths]) > 0.3
 
 
 def test_two_promises_hold_together_because_each_gets_half_of_delta(monkeypatch, trials):
-    """The flat curve, and as many groups an answer as its share of delta takes if not one of them is wrong.
+    """The flat curve, with as many groups for an answer as its share of delta takes without an error.
 
-    That is how likely a promise is broken; where each side is given 0.1, it is more than 0.1 for the two.
+    A promise is then broken as often as it may be: two of 0.1 each are broken more often than 0.1.
     """
     broken = {}
     for delta, groups in ((0.1, 60), (0.2, 46)):
         config = ScrcConfig(promise="two_sided", delta=delta)
-        found = simulate(
+        truths = simulate(
             monkeypatch, CURVES["flat"], config, trials=trials // 2, groups=2 * groups, alternating=True
         )
-        broken[delta] = rate(found, lambda one: one.none > ALPHA or one.roadwork > ALPHA)
+        broken[delta] = rate(truths, lambda truth: truth.none > ALPHA or truth.roadwork > ALPHA)
     assert broken[0.1] <= allowed(0.1, trials // 2)
     assert broken[0.2] > allowed(0.1, trials // 2)
 
 
 @pytest.mark.parametrize("name", ["steep", "hard"])
 def test_the_promise_about_the_mean_holds_in_the_mean_and_only_there(monkeypatch, name, trials):
-    """Of all images at most alpha are answered wrongly; of the answered ones far more often are."""
+    """At most alpha of all images are answered wrongly, and far more of the answered ones."""
     config = ScrcConfig(promise="expected", alpha=ALPHA)
-    found = simulate(monkeypatch, CURVES[name], config, trials=trials // 5, groups=1000)
-    lost = np.array([one.risk * one.coverage for one in found])
+    truths = simulate(monkeypatch, CURVES[name], config, trials=trials // 5, groups=1000)
+    lost = np.array([truth.risk * truth.coverage for truth in truths])
     assert lost.mean() <= ALPHA + 3 * lost.std() / np.sqrt(lost.size)
     assert lost.mean() > 0.5 * ALPHA
-    assert rate(found, lambda one: one.risk > ALPHA) > allowed(0.1, len(found))
+    assert rate(truths, lambda truth: truth.risk > ALPHA) > allowed(0.1, len(truths))
 
 
 @pytest.mark.parametrize("promise", ["error", "two_sided"])
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
 def test_with_too_few_groups_the_policy_always_defers(alpha, promise):
-    """However many frames they have, and although not one answer is wrong; with one group more it answers."""
+    """It does however many frames they have, though no answer is wrong; with one group more it answers."""
     limits = {"alpha": alpha, "alpha_miss": alpha, "alpha_alarm": alpha}
     config = ScrcConfig(promise=promise, **limits)
     level = 0.1 if promise == "error" else 0.05

@@ -29,7 +29,7 @@ def frozen_grid(curve, *, delta, steps=15, select_size=600):
 
 
 def violation_rate(choose, curve, grid, *, trials, seed=0):
-    """How often the chosen threshold has a true risk above alpha, and the mean coverage."""
+    """The share of trials whose threshold has a true risk above alpha, and the mean coverage."""
     risks = {threshold: true_risk(curve, threshold) for threshold in grid}
     rng = np.random.default_rng(seed)
     violated, covered = 0, 0.0
@@ -130,7 +130,7 @@ def test_it_answers_at_least_as_many_images_as_sgr(name, trials):
 
 @pytest.mark.parametrize("name", ["steep", "hard"])
 def test_it_answers_at_least_as_many_images_as_sgr_over_every_threshold_of_its_own(name, trials):
-    """As published: SGR bisects the confidences of the calibration images, not a frozen sequence."""
+    """SGR as published bisects the confidences of the calibration images, not a frozen sequence."""
     curve, delta, ours, theirs = CURVES[name], 0.1, 0.0, 0.0
     choose = certified(frozen_grid(curve, delta=delta), delta=delta)
     rng = np.random.default_rng(5)
@@ -186,7 +186,7 @@ def grouped(rng, curve, *, groups, size, correlation):
 
 
 def test_frames_of_one_video_need_one_frame_a_video(trials):
-    """With a correlation of 0.8 in a group the certificate of all frames fails, that of one each holds."""
+    """At a correlation of 0.8 the certificate of all frames fails, and that of one frame a video holds."""
     curve, delta = CURVES["flat"], 0.1
     grid = frozen_grid(curve, delta=delta)
     rng = np.random.default_rng(7)

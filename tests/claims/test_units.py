@@ -105,19 +105,19 @@ def rare(seed, *, groups, unsure):
 
 def test_at_one_in_fifty_a_kept_promise_on_all_errors_is_called_empty(trials):
     """It finds hardly any roadwork and keeps its word; two_sided, below the prevalence, is not empty."""
-    empty, found, two_sided = [], [], []
+    empty, recalls, two_sided = [], [], []
     select = rare(0, groups=2000, unsure=0.9)
     for seed in range(1, trials // 100):
         calib = rare(seed, groups=2000, unsure=0.9)
         policy = fit_scrc(select, calib, **VERSIONS, config=ScrcConfig(alpha=ALPHA)).policy
         decided = np.array(policy.decide(policy.point.fold(calib.logits)))
         assert np.mean((decided == "none") & (calib.labels == 1)) <= ALPHA
-        found.append(np.mean(decided[calib.labels == 1] == "roadwork"))
-        empty.append(any("always answering none" in one for one in policy.degeneracies()))
+        recalls.append(np.mean(decided[calib.labels == 1] == "roadwork"))
+        empty.append(any("always answering none" in text for text in policy.degeneracies()))
         other = {"kind": "two_sided", "miss": 0.01, "alarm": 0.3}
         sides = fit_scrc(select, calib, **VERSIONS, config=ScrcConfig(promise=other)).policy
         two_sided.append(bool(sides.empty()))
-    assert np.mean(found) < 0.2
+    assert np.mean(recalls) < 0.2
     assert np.mean(empty) == 1
     assert not any(two_sided)
 
@@ -131,11 +131,13 @@ def quantised(seed, *, steps, size, spread=2.0):
 
 
 def differing_fits(monkeypatch, method, *, schema, fits):
-    """How many fits count units of val_calib otherwise than their policy decides them, in float32 and 64."""
+    """The number of fits whose policy decides units of val_calib otherwise than they were counted."""
     differ = 0
     fit = FITS[method]
     monkeypatch.setattr(
-        scrc_fit, "_choose_calibrator", lambda one, _: CalibratorChoice(fit(one.logits, one.labels), ())
+        scrc_fit,
+        "_choose_calibrator",
+        lambda images, _: CalibratorChoice(fit(images.logits, images.labels), ()),
     )
     for seed in range(fits):
         steps = (1, 2, 4, 8)[seed % 4]
@@ -164,7 +166,7 @@ def differing_fits(monkeypatch, method, *, schema, fits):
 
 @pytest.mark.parametrize("method", FITS)
 def test_what_was_certified_is_what_decides_however_coarse_the_margins(monkeypatch, method, trials):
-    """In float64, float32 and one unit of rounding beside it; thresholds in the very middle did not."""
+    """Decisions are the counted ones in float64, in float32 and one unit of rounding beside it."""
     assert differing_fits(monkeypatch, method, schema=2, fits=trials // 20) == 0
 
 
@@ -174,7 +176,7 @@ def test_thresholds_in_the_very_middle_were_decided_by_rounding(monkeypatch, tri
 
 def test_confidence_that_is_ordered_wrongly_is_said(trials):
     """Errors that rise are found in 9 of 10 sets of 300, flat ones in 1 of 20, falling ones hardly ever."""
-    some, said = trials // 10, {}
+    some, shares = trials // 10, {}
     for name, curve in {
         "rising": lambda u: 0.02 + 0.2 * u**2,
         "flat": CURVES["flat"],
@@ -185,19 +187,19 @@ def test_confidence_that_is_ordered_wrongly_is_said(trials):
         for seed in range(some):
             sure = rng.random(300)
             p_values.append(rising_p_value(sure, rng.random(300) < curve(sure), seed=seed))
-        said[name] = np.mean(np.array(p_values) <= 0.05)
-    assert said["rising"] > 0.9
-    assert said["flat"] <= allowed(0.05, some)
-    assert said["falling"] < 0.01
+        shares[name] = np.mean(np.array(p_values) <= 0.05)
+    assert shares["rising"] > 0.9
+    assert shares["flat"] <= allowed(0.05, some)
+    assert shares["falling"] < 0.01
 
 
 def test_the_page_of_a_wrongly_ordered_policy_says_so():
-    """And the same images with their errors turned around say nothing."""
+    """The same images with their errors turned around say nothing."""
     rng = np.random.default_rng(3)
     sure = rng.random(600)
     wrong, select = rng.random(600) < 0.3 * sure**2, draw(rng, CURVES["hard"], groups=SELECT)
     calib = pictures(sure, rng.random(600) < SHARE, wrong, np.arange(600))
     turned = pictures(1 - sure, rng.random(600) < SHARE, wrong, np.arange(600))
-    said, silent = (fit_scrc(select, one, **VERSIONS).policy.promise() for one in (calib, turned))
-    assert "Confidence is ordered wrongly" in said
+    promise, silent = (fit_scrc(select, images, **VERSIONS).policy.promise() for images in (calib, turned))
+    assert "Confidence is ordered wrongly" in promise
     assert "ordered wrongly" not in silent

@@ -1,4 +1,4 @@
-"""The names of ``os`` that Windows does not have, as far as somebody could want them here."""
+"""The names of `os` that Windows does not have, as far as somebody could want them here."""
 
 POSIX_ONLY = (
     "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_DSYNC", "O_SYNC", "fwalk", "pread", "preadv",

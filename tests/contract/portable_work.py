@@ -1,4 +1,4 @@
-"""What a process without POSIX does, each by its name; the first import takes POSIX away."""
+"""Actions of a process without POSIX, each by its name; the first import takes POSIX away."""
 
 import sys
 from pathlib import Path
@@ -42,7 +42,7 @@ def index_demo(folder):
 
     config = ImagesConfig(demo={"images": 40})
     indexed = index_images(config, directory=Path(folder))
-    names = [one.name for one in indexed.index.pictures]
+    names = [image.name for image in indexed.index.pictures]
     with ThreadPoolExecutor(2) as pool:
         print(len(names), min(map(len, pool.map(indexed.reader.read, names))) > 100)
 

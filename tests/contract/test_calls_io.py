@@ -53,7 +53,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def lightning_checkpoint(tmp_path_factory):
-    """What Lightning itself saves after two epochs, with its callbacks, loops and hyperparameters."""
+    """A checkpoint that Lightning saved after two epochs, with its callbacks, loops and hyperparameters."""
     import lightning
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
@@ -104,14 +104,14 @@ def test_a_state_dict_or_a_module_is_written_in_the_format_of_the_ending(ending,
         assert checksum == hashlib.sha256(path.read_bytes()).hexdigest() == compute_file_sha256(path)
         assert same(read(path), model.state_dict())
         assert write_checkpoint_atomic(path, given) == checksum
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
     nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).load_state_dict(read(path))
 
 
 def test_a_path_as_text_is_a_path(tmp_path):
     write_checkpoint_atomic(path=str(tmp_path / "a.pt"), state_dict={"x": torch.ones(2)})
     write_json_atomic(path=str(tmp_path / "a.json"), data=[])
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.json", "a.pt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.pt"]
 
 
 def equal(left, right):
@@ -182,7 +182,7 @@ def test_what_could_not_be_read_back_is_refused_by_name_and_the_old_file_stays(e
     assert f"'{key}'" in str(caught.value)
     assert kind in str(caught.value)
     assert path.read_bytes() == b"old"
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_what_this_process_alone_allows_is_refused_too(tmp_path):
@@ -192,7 +192,7 @@ def test_what_this_process_alone_allows_is_refused_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "words"),
     [
         ({"epoch": 3}, "'epoch'"),
         ({1: torch.ones(1)}, "1"),
@@ -201,13 +201,13 @@ def test_what_this_process_alone_allows_is_refused_too(tmp_path):
         ({"w": torch.ones(2, dtype=torch.complex64)}, "w"),
     ],
 )  # fmt: skip
-def test_what_safetensors_cannot_hold_is_refused_by_name_and_the_old_file_stays(state, told, tmp_path):
+def test_what_safetensors_cannot_hold_is_refused_by_name_and_the_old_file_stays(state, words, tmp_path):
     path = tmp_path / "old.safetensors"
     path.write_bytes(b"old")
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=words):
         write_checkpoint_atomic(path=path, state_dict=state)
     assert path.read_bytes() == b"old"
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
@@ -239,13 +239,13 @@ NOT_SAFETENSORS = {
 @pytest.mark.parametrize("case", NOT_SAFETENSORS)
 @pytest.mark.parametrize("write", [write_checkpoint_atomic, write_tensors_atomic])
 def test_a_safetensors_file_that_nobody_could_load_is_never_written(write, case, tmp_path):
-    state, metadata, told = NOT_SAFETENSORS[case]
+    state, metadata, words = NOT_SAFETENSORS[case]
     path = tmp_path / "old.safetensors"
     path.write_bytes(b"old")
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=words):
         write(path, state, metadata=metadata)
     assert path.read_bytes() == b"old"
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
@@ -255,7 +255,7 @@ def test_a_tensor_with_its_sign_kept_aside_is_written_as_what_it_shows(length, e
     assert negated.is_neg()
     state = {"w": negated, "whole": torch._neg_view(torch.ones(length))}
     write_checkpoint_atomic(tmp_path / f"a{ending}", state)
-    assert same(read(tmp_path / f"a{ending}"), {name: one.resolve_neg() for name, one in state.items()})
+    assert same(read(tmp_path / f"a{ending}"), {name: tensor.resolve_neg() for name, tensor in state.items()})
 
 
 @pytest.mark.parametrize("ending", [*TORCH_ENDINGS, ".safetensors"])
@@ -337,7 +337,7 @@ def test_a_disk_that_is_full_is_a_paragraph_and_harms_nothing(tmp_path, monkeypa
     with pytest.raises(StreetVisionError, match=r"No space left on device.*a\.ckpt"):
         write_checkpoint_atomic(path, {"a": torch.ones(10)})
     assert path.read_bytes() == b"old"
-    assert [one.name for one in tmp_path.iterdir()] == ["a.ckpt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 def git(directory, *arguments):
@@ -428,7 +428,7 @@ class Recipe:
 
 
 class Tree(Mapping):
-    """As OmegaConf has it: no dict, and a value that refers to another is resolved when it is read."""
+    """A mapping like OmegaConf's: no dict, and a value that refers to another is resolved when it is read."""
 
     def __init__(self, values):
         self._values = values
@@ -485,7 +485,7 @@ LOOP["again"] = LOOP
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "words"),
     [
         ({"a": {"b": [0, Setting()]}}, r"'a\.b\.1'.*Setting"),
         ({"f": function}, "'f'.*function"),
@@ -495,13 +495,13 @@ LOOP["again"] = LOOP
         (LOOP, "holds itself"),
     ],
 )
-def test_what_is_no_configuration_is_a_paragraph_that_names_it(config, told, project):
-    with pytest.raises(ConfigError, match=told):
+def test_what_is_no_configuration_is_a_paragraph_that_names_it(config, words, project):
+    with pytest.raises(ConfigError, match=words):
         described(config)
 
 
 class Missing(dict):
-    """As OmegaConf has it: a value that was not given raises an error of its own when it is read."""
+    """A mapping like OmegaConf's: a value that was not given raises an error of its own when it is read."""
 
     def __getitem__(self, key):
         raise LookupError(f"Missing mandatory value: {key}")
@@ -515,14 +515,14 @@ def deep(levels):
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "words"),
     [
         ({"a": {1: 2, "1": 3}}, r"'a\.1' more than once"),
         ({"a": 1j}, "'a', a complex"),
         ({"a": np.complex64(1j)}, "'a', a complex"),
         ({"a": [b"x"]}, r"'a\.0', a bytes"),
         ({"a": bytearray(b"x")}, "'a', a bytearray"),
-        ({"a": (one for one in "ab")}, "'a', a generator"),
+        ({"a": (letter for letter in "ab")}, "'a', a generator"),
         ({"a": np.datetime64("2026-11-21")}, "'a', a datetime64"),
         ({"a": [0, float("nan")]}, r"'a\.1', a float of nan"),
         ({"a": np.float32("inf")}, "'a', a float of inf"),
@@ -534,8 +534,8 @@ def deep(levels):
         (deep(3000), "nested"),
     ],
 )
-def test_what_would_be_recorded_as_a_guess_is_refused_by_its_key(config, told, project):
-    with pytest.raises(ConfigError, match=told):
+def test_what_would_be_recorded_as_a_guess_is_refused_by_its_key(config, words, project):
+    with pytest.raises(ConfigError, match=words):
         described(config)
 
 
@@ -545,7 +545,7 @@ def test_the_deepest_configuration_reads_back(project):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "words"),
     [
         ({"a": {"b": float("nan")}}, r"'a\.b', a float of nan"),
         ({"a": [1, np.ones(2)]}, r"'a\.1', a ndarray"),
@@ -557,10 +557,10 @@ def test_the_deepest_configuration_reads_back(project):
         ({"a": "\udc80"}, "'a', a str"),
     ],
 )
-def test_what_is_no_json_is_a_paragraph_that_names_key_and_file(data, told, tmp_path):
+def test_what_is_no_json_is_a_paragraph_that_names_key_and_file(data, words, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
-    with pytest.raises(ConfigError, match=rf"(?s){told}.*a\.json.*Turn"):
+    with pytest.raises(ConfigError, match=rf"(?s){words}.*a\.json.*Turn"):
         write_json_atomic(path, data)
     assert path.read_bytes() == b"old"
 
@@ -573,7 +573,7 @@ class Torn:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "words"),
     [
         ({"metrics": {"a": "x"}}, "'a', a str.*the metrics of phase1_baseline"),
         ({"metrics": {"a": None}}, "'a', a NoneType"),
@@ -600,8 +600,8 @@ class Torn:
         ({"config": {"a": Torn()}}, "'a'.*ArithmeticError.*unknown key"),
     ],
 )
-def test_what_a_manifest_cannot_record_is_a_paragraph_that_names_it(changes, told, project):
-    with pytest.raises(ConfigError, match=told):
+def test_what_a_manifest_cannot_record_is_a_paragraph_that_names_it(changes, words, project):
+    with pytest.raises(ConfigError, match=words):
         described(**changes)
 
 
@@ -622,7 +622,7 @@ def test_inputs_of_one_file_name_are_told_apart_by_their_directories(project):
     for path in paths:
         write_json_atomic(path, path)
     made = described(input_paths=[*paths, "b/../b/x.csv", Path("b/x.csv").absolute()])
-    assert {name: one.data_version for name, one in made.input_artifacts.items()} == {
+    assert {name: artifact.data_version for name, artifact in made.input_artifacts.items()} == {
         name.replace("/", ":"): compute_file_sha256(Path(path))
         for name, path in zip([*paths[:4], "y.csv"], paths, strict=True)
     }
@@ -637,15 +637,15 @@ def test_names_of_inputs_that_stay_alike_are_refused(project):
 
 
 @pytest.mark.parametrize(
-    ("outputs", "told"),
+    ("outputs", "words"),
     [
         (["outputs/metrics.json", "outputs/../outputs/metrics.json"], "metrics.json twice"),
         (["outputs/manifest.json"], "own digest.*Leave manifest.json out"),
     ],
 )
-def test_an_output_is_named_once_and_is_not_the_manifest(outputs, told, project):
+def test_an_output_is_named_once_and_is_not_the_manifest(outputs, words, project):
     write_json_atomic("outputs/manifest.json", {})
-    with pytest.raises(StreetVisionError, match=told):
+    with pytest.raises(StreetVisionError, match=words):
         described(output_paths=outputs)
 
 
@@ -677,7 +677,7 @@ def test_a_fork_has_a_run_id_of_its_own(project):
 
 
 def test_the_commit_is_that_of_the_repository_which_holds_the_outputs(project, tmp_path_factory, monkeypatch):
-    """Also where git ignores them, and where their directory is yet to be made."""
+    """It is so where git ignores them, and where their directory is yet to be made."""
     head = git(project, "rev-parse", "HEAD")
     assert (described().git_sha, described().git_dirty) == (head, False)
     later = create_step_manifest("s", [], [], project / "outputs" / "not" / "yet")

@@ -1,4 +1,4 @@
-"""``streetvision path`` and ``streetvision report``: where the bundle and its report lie."""
+"""`streetvision path` and `streetvision report`: where the bundle and its report lie."""
 
 import webbrowser
 from pathlib import Path

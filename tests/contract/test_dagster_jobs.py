@@ -75,10 +75,10 @@ def test_a_preset_that_is_no_run_configuration_is_one_paragraph(tmp_path, name, 
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ConfigError) as caught:
         preset_jobs(dg.AssetSelection.all(), folder=tmp_path)
-    told = str(caught.value)
-    assert says in told
-    assert str(path) in told
-    assert "\n" not in told
+    text = str(caught.value)
+    assert says in text
+    assert str(path) in text
+    assert "\n" not in text
 
 
 def test_a_name_that_is_merged_in_and_written_stands_once(tmp_path):
@@ -124,10 +124,10 @@ def test_what_cannot_be_launched_is_one_paragraph_and_no_run(home, capsys, job, 
     if content is not None:
         preset.write_text(content)
     assert main([job, "-c", str(preset)]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("Expected ")
-    assert told.count("\n") == 1
-    assert says in told
+    text = capsys.readouterr().err
+    assert text.startswith("Expected ")
+    assert text.count("\n") == 1
+    assert says in text
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_runs() == []
 
@@ -137,10 +137,10 @@ def test_of_several_files_the_bad_one_is_named(home, capsys):
     good.write_text("ops: {}")
     bad.write_text("ops: [")
     assert main(["phase1", "-c", str(good), "-c", str(bad), "-c", str(good)]) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert str(bad) in told
-    assert str(good) not in told
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert str(bad) in text
+    assert str(good) not in text
 
 
 def test_a_run_of_several_presets_bears_all_their_names(home, monkeypatch):

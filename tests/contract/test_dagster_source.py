@@ -86,10 +86,10 @@ def test_an_empty_store_says_how_to_name_a_source_and_gets_no_images(graph, conf
     """A preset whose source is commented out, or the plain button of the UI: never the demo."""
     result = graph.run("make_bundle", config=config)
     assert not result.success
-    said = paragraph(result)
-    assert "presets/folder.yaml" in said
-    assert "--config-json" in said
-    assert "demo: {}" in said
+    text = paragraph(result)
+    assert "presets/folder.yaml" in text
+    assert "--config-json" in text
+    assert "demo: {}" in text
     assert published(graph.store) == {}
 
 

@@ -1,4 +1,4 @@
-"""What a person does in the browser, through the webserver behind it: a real ``dagster dev``."""
+"""Actions of a person in the browser, through the webserver behind it: a real `dagster dev`."""
 
 import json
 import shlex
@@ -105,15 +105,15 @@ def launch(address, **asked):
 def evaluated(address, run_id):
     """Return every check that the run evaluated: (asset, check) -> (passed, its numbers)."""
     events = ask(address, EVALUATIONS, id=run_id)["logsForRun"]["events"]
-    found = {}
-    for told in (event["evaluation"] for event in events if event.get("evaluation")):
+    checks = {}
+    for evaluation in (event["evaluation"] for event in events if event.get("evaluation")):
         numbers = {
             entry["label"]: entry.get("intValue", entry.get("floatValue"))
-            for entry in told["metadataEntries"]
+            for entry in evaluation["metadataEntries"]
             if "intValue" in entry or "floatValue" in entry
         }
-        found[told["assetKey"]["path"][-1], told["checkName"]] = (told["success"], numbers)
-    return found
+        checks[evaluation["assetKey"]["path"][-1], evaluation["checkName"]] = (evaluation["success"], numbers)
+    return checks
 
 
 def failures(address, run_id):
@@ -156,9 +156,9 @@ def test_execute_all_runs_every_check_of_an_asset_also_after_a_failed_run(server
     own = {check for check in all_checks(server) if check[0] == "images"}
     status, run_id, _ = launch(server, checks=sorted(own))
     assert status == "SUCCESS", failures(server, run_id)
-    found = evaluated(server, run_id)
-    assert set(found) == own
-    assert all(passed for passed, _ in found.values())
+    checks = evaluated(server, run_id)
+    assert set(checks) == own
+    assert all(passed for passed, _ in checks.values())
     assert made.store.resolve("images").manifest.run_id == before
 
 
@@ -181,15 +181,15 @@ def test_all_checks_of_all_assets_run_together_and_tell_numbers(server, made):
     every = sorted(check for check in all_checks(server) if check[0] not in BESIDE)
     status, run_id, _ = launch(server, checks=every)
     assert status == "SUCCESS", failures(server, run_id)
-    found = evaluated(server, run_id)
-    assert set(found) == set(every)
-    assert all(passed and numbers["problems"] == 0 for passed, numbers in found.values())
+    checks = evaluated(server, run_id)
+    assert set(checks) == set(every)
+    assert all(passed and numbers["problems"] == 0 for passed, numbers in checks.values())
     files = made.store.resolve("bundle").manifest.output_artifacts
-    _, integrity = found["bundle", "integrity"]
+    _, integrity = checks["bundle", "integrity"]
     assert integrity["files"] == len(files)
     assert integrity["bytes"] == sum(file.size_bytes for file in files.values())
-    assert found["splits", "lineage"][1]["inputs"] == 1
-    assert found["splits", "no_leakage"][1]["images"] == 120
+    assert checks["splits", "lineage"][1]["inputs"] == 1
+    assert checks["splits", "no_leakage"][1]["images"] == 120
 
 
 def jobs_on_the_page(address):

@@ -25,7 +25,7 @@ def doubled(part):
 
 
 def damaged_read(monkeypatch, change):
-    """What is read back of staged adapters is not what was written, whatever the digest says."""
+    """Damage the staged adapters as they are read back, whatever the digest says."""
     read_state = weights.read_state
 
     def read(staged):
@@ -55,4 +55,4 @@ def test_explora_that_reads_back_otherwise_ends_the_step(part, vit, tmp_path, mo
 def test_explora_that_reads_back_as_it_was_goes_on(vit, tmp_path):
     made = adapt(vit, make_toy(), tmp_path)
     assert made.adapters.is_untouched()
-    assert all(torch.isfinite(one).all() for one in weights.read_state(made.adapters).values())
+    assert all(torch.isfinite(tensor).all() for tensor in weights.read_state(made.adapters).values())

@@ -1,4 +1,4 @@
-"""What phases 1 and 2 report, as it was asked for: metrics in the manifests, the sweep, curves as numbers."""
+"""Reports of phases 1 and 2 as they were asked for: metrics in manifests, the sweep, curves as numbers."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_a_file_or_folder_that_is_exchanged_between_the_look_and_the_reading_is_
 
 
 @pytest.mark.parametrize(
-    ("names", "found"),
+    ("names", "words"),
     [
         (["below/aux.json"], "'aux.json'"),
         (["NUL"], "'NUL'"),
@@ -106,8 +106,8 @@ def test_a_file_or_folder_that_is_exchanged_between_the_look_and_the_reading_is_
         (["A.json", "a.json"], "twice but for its case"),
     ],
 )
-def test_a_file_that_windows_could_not_hold_is_never_published(names, found):
-    with pytest.raises(SchemaError, match=found):
+def test_a_file_that_windows_could_not_hold_is_never_published(names, words):
+    with pytest.raises(SchemaError, match=words):
         describe(names)
 
 

@@ -1,6 +1,6 @@
 """A system without what only POSIX has: imported before anything of ours, in a process of its own.
 
-The names are gone from ``os``, their modules cannot be imported, nothing is reached through the descriptor of
+The names are gone from `os`, their modules cannot be imported, nothing is reached through the descriptor of
 a directory, no directory can be opened, and a file that is open can be neither removed nor replaced. All of
 that is how Windows behaves. What Windows forbids in names is not emulated.
 """

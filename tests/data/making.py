@@ -71,7 +71,7 @@ def hub_row(data: bytes | None, label, video: str | None, **others):
 def picture(name: str, label: int, group: str | None = None, *, phash: int | None = None) -> IndexedImage:
     """An image that was never read; its hashes are far from all others' unless given."""
     draw = np.random.default_rng(zlib.crc32(name.encode()))
-    one, two = (int(value) for value in draw.integers(0, 2**63, 2))
+    plain, mirrored = (int(value) for value in draw.integers(0, 2**63, 2))
     return IndexedImage(
         name=name,
         label=label,
@@ -81,13 +81,13 @@ def picture(name: str, label: int, group: str | None = None, *, phash: int | Non
         width=1,
         height=1,
         orientation=1,
-        phash=f"{one if phash is None else phash:016x}",
-        phash_mirrored=f"{two:016x}",
+        phash=f"{plain if phash is None else phash:016x}",
+        phash_mirrored=f"{mirrored:016x}",
     )
 
 
 def index_of(pictures) -> ImageIndex:
-    return ImageIndex(tuple(sorted(pictures, key=lambda one: one.name)))
+    return ImageIndex(tuple(sorted(pictures, key=lambda image: image.name)))
 
 
 def publish(artifact, root):

@@ -38,7 +38,7 @@ def coco(tmp_path, data, **options):
 
 
 def listed(source):
-    return [one.label for one in source.entries()]
+    return [entry.label for entry in source.entries()]
 
 
 def test_an_image_with_an_annotation_is_roadwork(tmp_path):
@@ -77,17 +77,17 @@ def test_a_scene_tag_decides_where_it_is_named(tmp_path):
 
 def test_groups_come_from_a_field_or_from_the_file_name(tmp_path):
     data = content([image(n, video_info={"vid_id": n % 2}, city="Ulm") for n in range(4)])
-    assert [one.group for one in coco(tmp_path, data).entries()] == ["0", "1", "0", "1"]
+    assert [entry.group for entry in coco(tmp_path, data).entries()] == ["0", "1", "0", "1"]
     pattern = coco(tmp_path, data, group_pattern=r"/(v\d+)_")
-    assert [one.group for one in pattern.entries()] == ["v0", "v0", "v1", "v1"]
-    assert [one.group for one in coco(tmp_path, data, group_column="city").entries()] == ["Ulm"] * 4
-    assert [one.group for one in coco(tmp_path, data, group_column=None).entries()] == [None] * 4
+    assert [entry.group for entry in pattern.entries()] == ["v0", "v0", "v1", "v1"]
+    assert [entry.group for entry in coco(tmp_path, data, group_column="city").entries()] == ["Ulm"] * 4
+    assert [entry.group for entry in coco(tmp_path, data, group_column=None).entries()] == [None] * 4
 
 
 def test_an_official_split_and_a_filter_come_from_fields(tmp_path):
     data = content([image(n, split=("train", "test")[n % 2], gps={"ok": n < 2}) for n in range(4)])
     source = coco(tmp_path, data, role_column="split", keep={"gps.ok": True})
-    assert [one.role for one in source.entries()] == ["train", "val_test"]
+    assert [entry.role for entry in source.entries()] == ["train", "val_test"]
 
 
 def test_images_are_read_below_the_root(tmp_path):
@@ -95,7 +95,7 @@ def test_images_are_read_below_the_root(tmp_path):
         write(tmp_path / image(number)["file_name"], jpeg(number))
     data = content([image(n) for n in range(4)], [(1, 0), (3, 0)])
     index = index_source(coco(tmp_path, data, root=str(tmp_path)))
-    assert [one.label for one in index.pictures] == [0, 1, 0, 1]
+    assert [image.label for image in index.pictures] == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../secret.jpg", "a/../../secret.jpg", "link.jpg", "a\0b"])
@@ -111,7 +111,7 @@ def test_no_file_name_leaves_the_root(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "words"),
     [
         (b"{", "a file in JSON"),
         (b"\xff\xfe", "a file in JSON"),
@@ -128,8 +128,8 @@ def test_no_file_name_leaves_the_root(tmp_path, name):
         (content([image(0)], [(7, 0), (8, 0), (0, 9)]), "category_id x 1, image_id x 2"),
     ],
 )
-def test_what_is_no_coco_is_one_readable_paragraph(tmp_path, data, told):
-    with pytest.raises(DataError, match=told) as caught:
+def test_what_is_no_coco_is_one_readable_paragraph(tmp_path, data, words):
+    with pytest.raises(DataError, match=words) as caught:
         coco(tmp_path, data)
     assert len(str(caught.value)) < 1000
 

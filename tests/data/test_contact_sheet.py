@@ -18,7 +18,9 @@ def plain(colour, size=(120, 120)):
 
 
 def contact_sheet(captioned, *, columns=8, tile=96):
-    return overview.contact_sheet([(*one, FRAME) for one in captioned], columns=columns, tile=tile)
+    return overview.contact_sheet(
+        [(image, caption, FRAME) for image, caption in captioned], columns=columns, tile=tile
+    )
 
 
 def opened(data):

@@ -144,7 +144,7 @@ def test_an_index_with_corrections_round_trips_and_one_without_has_no_such_colum
 
 
 def test_the_images_step_applies_a_review_and_a_scan_without_it_takes_it_back(tmp_path):
-    """Also where images are taken over unread from a scan with the review."""
+    """It does where images are taken over unread from a scan with the review."""
     for number in range(8):
         write(tmp_path / "images" / LABEL_NAMES[number % 2] / f"{number}.jpg", jpeg(number))
     config = ImagesConfig(folder={"path": str(tmp_path / "images")})

@@ -142,7 +142,7 @@ def test_what_is_no_table_of_images_is_one_paragraph_that_says_where(tmp_path, c
 
 @pytest.mark.parametrize("blank", ["", "\n\n", " , \n", '"x\ny",1\n'])
 def test_lines_are_counted_as_an_editor_counts_them(tmp_path, blank):
-    """And a row that names no file has a name that no file can have."""
+    """A row that names no file has a name that no file can have."""
     text = f"sep=,\nfile,label\n{blank},1\n"
     write(tmp_path / "line 3", b"a file of that name")
     line = text.count("\n")
@@ -174,7 +174,7 @@ def test_any_cells_that_python_writes_come_back(tmp_path_factory, rows, separato
 
 
 def is_legal(name: str) -> bool:
-    """Whether a file system takes the name in UTF-8."""
+    """True if a file system takes the name in UTF-8."""
     return name not in (".", "..") and len(name.encode()) <= 255
 
 

@@ -37,7 +37,7 @@ def refusal(data: bytes, **options) -> Reason:
 
 
 def scan_of(data: bytes) -> int:
-    """Where the data of the first scan begins."""
+    """The offset at which the data of the first scan begins."""
     return next(segment.end for segment in Jpeg(data).segments if segment.code == 0xDA)
 
 
@@ -87,16 +87,16 @@ def test_zeros_over_the_end_are_no_padding(kind):
 
 def test_a_progressive_image_that_ends_between_two_scans_is_refused_while_frequencies_are_missing():
     data = jpeg(progressive=True)
-    scans = [one.start for one in Jpeg(data).segments if one.code == 0xDA]
+    scans = [segment.start for segment in Jpeg(data).segments if segment.code == 0xDA]
     assert [refusal(data[:start] + END) for start in scans[1:6]] == [Reason.TRUNCATED] * 5
 
 
 def test_a_component_without_a_scan_is_missing():
     """Sequential, one scan a component: without the last two the image would be grey."""
     data = jpeg(progressive=True).replace(b"\xff\xc2", b"\xff\xc0", 1)
-    scans = [one for one in Jpeg(data).segments if one.code == 0xDA]
-    one = bytes([0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0])
-    assert Jpeg(data[: scans[0].start] + one + data[scans[0].end : scans[1].start] + END).lacks_scans
+    scans = [segment for segment in Jpeg(data).segments if segment.code == 0xDA]
+    scan = bytes([0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0])
+    assert Jpeg(data[: scans[0].start] + scan + data[scans[0].end : scans[1].start] + END).lacks_scans
     assert not Jpeg(jpeg()).lacks_scans
 
 

@@ -40,8 +40,8 @@ def crowd(seed: int, *, centres: int = 60, each: int = 8, confirmable: float = 0
 def ways(hashes: Hashes, i: int, j: int, distance: int) -> list[tuple[int, int]]:
     """Bits of 256 and of 64 between two images, each way that confirms them, in plain Python."""
 
-    def bits(one, two):
-        return sum((int(a) ^ int(b)).bit_count() for a, b in zip(one, two, strict=True))
+    def bits(first, second):
+        return sum((int(a) ^ int(b)).bit_count() for a, b in zip(first, second, strict=True))
 
     plain, mirrored = hashes.plain, hashes.mirrored
     both = hashes.confirmable[i] and hashes.confirmable[j]
@@ -73,13 +73,13 @@ def test_pairs_are_those_of_plain_python(distance, few, monkeypatch):
     assert result.component[0] == 0
     assert result.count.tolist() == graph.sum(axis=1).tolist()
     for n, other in enumerate(result.other.tolist()):
-        foreign = [two for one, two in pairs if one == n and kinds[two] != kinds[n]]
+        foreign = [j for i, j in pairs if i == n and kinds[j] != kinds[n]]
         assert (other >= 0) == bool(foreign)
         if foreign:
             bits = (int(result.distance256[n]), int(result.distance[n]))
             assert kinds[other] != kinds[n]
             assert bits in ways(hashes, n, other, distance)
-            assert bits[0] <= min(max(ways(hashes, n, two, distance))[0] for two in foreign)
+            assert bits[0] <= min(max(ways(hashes, n, j, distance))[0] for j in foreign)
 
 
 def test_no_images_have_no_near_duplicates():
@@ -97,13 +97,13 @@ def test_a_crowd_of_equal_images_needs_no_list_of_pairs():
 
 def test_64_bits_alone_do_not_make_near_duplicates_of_images_with_256():
     """Two dark frames share coarse structure; an index of an older version knows nothing finer."""
-    one, two = picture("one", 0, phash=7), picture("two", 0, phash=7)
+    first, second = picture("one", 0, phash=7), picture("two", 0, phash=7)
     finer = [
         replace(image, phash256=f"{bits:064x}", phash256_mirrored=f"{2**250:064x}")
-        for image, bits in ((one, 0), (two, 2**41 - 1))
+        for image, bits in ((first, 0), (second, 2**41 - 1))
     ]
-    assert near_duplicates([one, two], "ab").component.tolist() == [0, 0]
-    assert near_duplicates([finer[0], two], "ab").component.tolist() == [0, 0]
+    assert near_duplicates([first, second], "ab").component.tolist() == [0, 0]
+    assert near_duplicates([finer[0], second], "ab").component.tolist() == [0, 0]
     assert near_duplicates(finer, "ab").component.tolist() == [0, 1]
     close = [finer[0], replace(finer[1], phash256=f"{2**40 - 1:064x}")]
     result = near_duplicates(close, "ab")
@@ -137,7 +137,7 @@ def test_copies_with_the_other_label_are_quarantined_with_their_distance(tmp_pat
     for order in (rows, rows[::-1]):
         source = open_source(SourceConfig(csv=CsvConfig(path=str(write_csv(tmp_path / "labels.csv", order)))))
         index = index_source(source, max_quarantined_share=0.5)
-        assert [one.name for one in index.quarantine] == ["a mirrored.png", "a.jpg"]
-        assert {one.reason for one in index.quarantine} == {Reason.CONTRADICTING}
+        assert [entry.name for entry in index.quarantine] == ["a mirrored.png", "a.jpg"]
+        assert {entry.reason for entry in index.quarantine} == {Reason.CONTRADICTING}
         assert "labelled Roadwork, and a mirrored.png is nearly the same" in index.quarantine[1].detail
         assert "of 256 bits apart" in index.quarantine[1].detail

@@ -39,13 +39,13 @@ def streets() -> tuple[tuple[Image.Image, Fingerprint], ...]:
     return tuple((decode(data), fingerprint(data)) for data in (path.read_bytes() for path in files))
 
 
-def bits(one: str, two: str) -> int:
-    return (int(one, 16) ^ int(two, 16)).bit_count()
+def bits(first: str, second: str) -> int:
+    return (int(first, 16) ^ int(second, 16)).bit_count()
 
 
-def near(one: Fingerprint, two: Fingerprint, most: int, most256: int) -> bool:
-    plain = (bits(one.phash, two.phash), bits(one.phash256, two.phash256))
-    mirrored = (bits(one.phash_mirrored, two.phash), bits(one.phash256_mirrored, two.phash256))
+def near(first: Fingerprint, second: Fingerprint, most: int, most256: int) -> bool:
+    plain = (bits(first.phash, second.phash), bits(first.phash256, second.phash256))
+    mirrored = (bits(first.phash_mirrored, second.phash), bits(first.phash256_mirrored, second.phash256))
     return any(few <= most and many <= most256 for few, many in (plain, mirrored))
 
 
@@ -59,7 +59,7 @@ def test_true_copies_of_photographs_are_kept(copy):
 
 def test_no_stranger_is_confirmed():
     measured = [fingerprint(path.read_bytes()) for path in sorted(shared_data("streets").rglob("*.jpg"))]
-    words = np.array([[one.phash256, one.phash256_mirrored] for one in measured])
+    words = np.array([[hashes.phash256, hashes.phash256_mirrored] for hashes in measured])
     tables = [
         np.array([np.frombuffer(bytes.fromhex(word), np.uint64) for word in column]) for column in words.T
     ]
@@ -96,7 +96,7 @@ def waves_in_whole_numbers(pixels: np.ndarray) -> list[list[int]]:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 100), st.integers(1, 100), st.sampled_from([0, 1, 4, 255]))
 def test_waves_are_exact_whole_numbers(seed, width, height, contrast):
-    """So no order of summing them up, on whatever processor, can turn a bit."""
+    """No order of summing them up, on whatever processor, can turn a bit."""
     pixels = np.random.default_rng(seed).integers(0, contrast + 1, (height, width), dtype=np.uint8)
     waves, mean = slow_waves(Image.fromarray(pixels), (width, height))
     expected = waves_in_whole_numbers(pixels)
@@ -129,9 +129,9 @@ def test_an_image_that_is_stored_turned_has_the_hashes_of_the_upright_one(orient
 
 def test_the_mirrored_hashes_are_those_of_the_mirror_image():
     image = scene(6, size=(192, 128))
-    one, two = (fingerprint(encode(turned, "PNG")) for turned in (image, ImageOps.mirror(image)))
-    assert (one.phash, one.phash256) == (two.phash_mirrored, two.phash256_mirrored)
-    assert (one.phash_mirrored, one.phash256_mirrored) == (two.phash, two.phash256)
+    plain, mirrored = (fingerprint(encode(turned, "PNG")) for turned in (image, ImageOps.mirror(image)))
+    assert (plain.phash, plain.phash256) == (mirrored.phash_mirrored, mirrored.phash256_mirrored)
+    assert (plain.phash_mirrored, plain.phash256_mirrored) == (mirrored.phash, mirrored.phash256)
 
 
 @pytest.mark.parametrize("size", [(130, 70), (191, 321), (601, 403)])
@@ -141,7 +141,9 @@ def test_sides_that_no_block_fits_into_change_little(size):
     even = fingerprint(encode(coarse.resize((256, 256), Image.Resampling.BICUBIC), "PNG"))
     image = coarse.resize(size, Image.Resampling.BICUBIC)
     for kind, options in (("PNG", {}), ("JPEG", {"quality": 90})):
-        odd, mirrored = (fingerprint(encode(one, kind, **options)) for one in (image, ImageOps.mirror(image)))
+        odd, mirrored = (
+            fingerprint(encode(turned, kind, **options)) for turned in (image, ImageOps.mirror(image))
+        )
         assert near(odd, even, 4, 16)
         assert near(odd, mirrored, 4, 16)
 

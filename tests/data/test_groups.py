@@ -293,9 +293,9 @@ def test_what_users_met_is_told(name, config, words, tmp_path):
     try:
         indexed = index_images(ImagesConfig(**{kind: settings}), directory=tmp_path)
     except DataError as error:
-        told = str(error)
+        text = str(error)
     else:
         seen = ungrouped_frames(indexed.index.pictures)
         assert seen is not None
-        told = seen.describe(group_setting({kind: settings}))
-    assert re.search(words, told), told
+        text = seen.describe(group_setting({kind: settings}))
+    assert re.search(words, text), text

@@ -55,7 +55,7 @@ def good(folder: Path, count: int = 4):
 
 
 def reasons(index: ImageIndex) -> dict[str, Reason]:
-    return {one.name: one.reason for one in index.quarantine}
+    return {entry.name: entry.reason for entry in index.quarantine}
 
 
 def test_an_image_is_measured_upright(tmp_path):
@@ -91,7 +91,7 @@ def test_what_cannot_be_used_is_quarantined_with_its_reason(tmp_path):
     rows += [{"file": name, "label": 1, "group": "x"} for name in more]
     rows += [{"file": "nolabel.jpg", "label": "", "group": "x"}]
     index = index_source(csv_source(tmp_path / "data", rows), max_quarantined_share=1.0)
-    assert [one.name for one in index.pictures] == [f"good{number}.jpg" for number in range(4)]
+    assert [image.name for image in index.pictures] == [f"good{number}.jpg" for number in range(4)]
     assert reasons(index) == {name: reason for name, (_, reason) in bad.items()} | {
         "gone.jpg": Reason.MISSING,
         "../secret.jpg": Reason.OUTSIDE,
@@ -109,15 +109,15 @@ def test_exact_duplicates_with_both_labels_are_quarantined_together(tmp_path):
     index = index_source(csv_source(tmp_path, rows), max_quarantined_share=1.0)
     assert reasons(index) == dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), Reason.CONTRADICTING)
     assert "b.jpg is the same image labelled Roadwork" in index.quarantine[0].detail
-    assert [one.name for one in index.pictures] == ["d.jpg", "e.jpg", *(row["file"] for row in rows[:4])]
+    assert [image.name for image in index.pictures] == ["d.jpg", "e.jpg", *(row["file"] for row in rows[:4])]
 
 
 def test_a_file_listed_twice_counts_once_unless_its_labels_contradict(tmp_path):
     rows = good(tmp_path)
     rows += [{**rows[0], "file": "./good0.jpg"}, {**rows[1], "label": 0}]
     index = index_source(csv_source(tmp_path, rows), max_quarantined_share=1.0)
-    assert [one.name for one in index.pictures] == ["good0.jpg", "good2.jpg", "good3.jpg"]
-    assert Counter((one.name, one.reason) for one in index.quarantine) == {
+    assert [image.name for image in index.pictures] == ["good0.jpg", "good2.jpg", "good3.jpg"]
+    assert Counter((entry.name, entry.reason) for entry in index.quarantine) == {
         ("good0.jpg", Reason.LISTED_TWICE): 1,
         ("good1.jpg", Reason.CONTRADICTING): 2,
     }
@@ -175,7 +175,7 @@ def test_the_error_has_one_advice_for_each_reason_and_none_for_others(tmp_path):
     with pytest.raises(QuarantineError) as caught:
         index_source(listing(tmp_path))
     error = str(caught.value)
-    present = {one.reason for one in caught.value.index.quarantine}
+    present = {entry.reason for entry in caught.value.index.quarantine}
     assert len(present) == 5
     for reason in set(Reason) - {Reason.UNSUPPORTED}:
         assert (reason.advice in error) == (reason in present), reason
@@ -228,13 +228,13 @@ def test_every_image_is_read_once_and_workers_do_not_change_the_index(tmp_path, 
     read = []
     original = CsvSource.read
     monkeypatch.setattr(CsvSource, "read", lambda self, name: read.append(name) or original(self, name))
-    one, four = index_source(source, workers=1), index_source(source, workers=4)
-    assert one == four
+    alone, together = index_source(source, workers=1), index_source(source, workers=4)
+    assert alone == together
     assert Counter(read) == {f"good{number}.jpg": 2 for number in range(30)}
 
 
 def test_the_same_images_have_the_same_index_from_folder_csv_and_parquet(tmp_path):
-    """But for names, groups and attributes, which are the source's own."""
+    """They differ in names, groups and attributes alone, which are the source's own."""
     rows = good(tmp_path / "csv", 10)
     for row in rows:
         data = (tmp_path / "csv" / row["file"]).read_bytes()
@@ -247,8 +247,8 @@ def test_the_same_images_have_the_same_index_from_folder_csv_and_parquet(tmp_pat
     ]
     seen = [
         {
-            (one.sha256, one.label, one.phash, one.phash_mirrored, one.size_bytes)
-            for one in index_source(s).pictures
+            (image.sha256, image.label, image.phash, image.phash_mirrored, image.size_bytes)
+            for image in index_source(s).pictures
         }
         for s in sources
     ]
@@ -289,6 +289,7 @@ def test_the_real_photographs_are_indexed_without_loss():
     table = shared_data("streets", "labels.csv")
     index = index_source(open_source(SourceConfig(csv=CsvConfig(path=str(table)))))
     assert (len(index.pictures), len(index.quarantine)) == (583, 0)
-    assert sum(one.label for one in index.pictures) == 158
-    for one in index.pictures:
-        assert (one.attributes["width"], one.attributes["height"]) == (str(one.width), str(one.height))
+    assert sum(image.label for image in index.pictures) == 158
+    for image in index.pictures:
+        assert image.attributes["width"] == str(image.width)
+        assert image.attributes["height"] == str(image.height)

@@ -43,9 +43,9 @@ def test_each_image_has_its_source_as_an_attribute_and_in_its_name(tmp_path):
     works = {"name": "ROADWork", **csv(tmp_path, "a", [1, 2], "Roadwork")}
     source = joined(works, csv(tmp_path, "b", [1, 3], "None"))
     entries = list(source.entries())
-    assert [one.name for one in entries] == ["ROADWork/1.jpg", "ROADWork/2.jpg", "csv/1.jpg", "csv/3.jpg"]
-    assert [one.attributes["source"] for one in entries] == ["ROADWork"] * 2 + ["csv"] * 2
-    assert [one.label for one in entries] == [1, 1, 0, 0]
+    assert [entry.name for entry in entries] == ["ROADWork/1.jpg", "ROADWork/2.jpg", "csv/1.jpg", "csv/3.jpg"]
+    assert [entry.attributes["source"] for entry in entries] == ["ROADWork"] * 2 + ["csv"] * 2
+    assert [entry.label for entry in entries] == [1, 1, 0, 0]
     assert source.read("csv/3.jpg") == jpeg(3)
     assert source.stamp("csv/3.jpg") is not None
     assert "ROADWork: CSV" in source.describe()
@@ -58,10 +58,10 @@ def test_one_image_in_two_sources_is_a_duplicate_and_with_both_labels_a_contradi
         {"name": "c", **csv(tmp_path, "c", [2, 7], "Roadwork")},
     )
     index = index_source(source, max_quarantined_share=0.5)
-    assert {one.name: one.reason for one in index.quarantine} == dict.fromkeys(
+    assert {entry.name: entry.reason for entry in index.quarantine} == dict.fromkeys(
         ("a/1.jpg", "b/1.jpg"), Reason.CONTRADICTING
     )
-    same = [one.sha256 for one in index.pictures if one.name in ("a/2.jpg", "c/2.jpg")]
+    same = [image.sha256 for image in index.pictures if image.name in ("a/2.jpg", "c/2.jpg")]
     assert same[0] == same[1]
 
 
@@ -96,7 +96,7 @@ def test_what_was_joined_is_opened_again_and_its_paths_are_private(tmp_path):
     again = ImagesConfig.model_validate(config.model_dump(mode="json"))
     assert again == config
     indexed = index_images(config, directory=tmp_path)
-    assert [one.label for one in indexed.index.pictures] == [0, 0, 1, 1]
+    assert [image.label for image in indexed.index.pictures] == [0, 0, 1, 1]
 
     class Published:
         def config(self):
@@ -115,8 +115,10 @@ def test_a_file_that_is_listed_in_two_roles_is_in_none(tmp_path):
     path = write_csv(tmp_path / "labels.csv", [*rows, {**rows[0], "split": "test"}])
     source = open_source(SourceConfig(csv={"path": str(path), "role_column": "split"}))
     index = index_source(source, max_quarantined_share=0.5)
-    assert {(one.name, one.detail) for one in index.quarantine} == {("0.jpg", "listed in several roles")}
-    assert {one.role for one in index.pictures} == {"train"}
+    assert {(entry.name, entry.detail) for entry in index.quarantine} == {
+        ("0.jpg", "listed in several roles")
+    }
+    assert {image.role for image in index.pictures} == {"train"}
     assert "split" not in index.pictures[0].attributes
 
 
@@ -137,11 +139,11 @@ def test_roles_of_the_data_are_the_split(tmp_path):
 
 
 def changed(index, **of):
-    return index_of([replace(one, **of.get(one.name, {})) for one in index.pictures])
+    return index_of([replace(image, **of.get(image.name, {})) for image in index.pictures])
 
 
 @pytest.mark.parametrize(
-    ("index", "told"),
+    ("index", "words"),
     [
         (official(roles=("train", "val_test", "val_select")), "none of val_calib, only train x 4"),
         (changed(official(), train1={"role": None}), r"1 images without one beside train x 3"),
@@ -149,8 +151,8 @@ def changed(index, **of):
         (changed(official(), **{f"val_test{n}": {"label": 1} for n in range(4)}), "only Roadwork in"),
     ],
 )  # fmt: skip
-def test_a_split_that_cannot_be_kept_is_an_error_that_shows_it(index, told):
-    with pytest.raises(DataError, match=told):
+def test_a_split_that_cannot_be_kept_is_an_error_that_shows_it(index, words):
+    with pytest.raises(DataError, match=words):
         assign_splits(index, SplitsConfig())
 
 

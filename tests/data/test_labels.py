@@ -296,10 +296,10 @@ def table(path, rows, **options):
 
 def test_bare_numbers_are_told_and_configured_ones_are_not(tmp_path):
     rows = [{"file": f"{number}.jpg", "label": number % 2} for number in range(4)]
-    for options, told in (({}, True), ({"none": 0, "roadwork": 1}, False)):
+    for options, mentioned in (({}, True), ({"none": 0, "roadwork": 1}, False)):
         source = table(tmp_path / "a.csv", rows, **options)
         assert listed(source) == [0, 1, 0, 1]
-        assert ("0 and 1 taken as none and roadwork" in source.describe()) == told
+        assert ("0 and 1 taken as none and roadwork" in source.describe()) == mentioned
 
 
 def test_empty_labels_are_put_aside_only_where_both_classes_are_known(tmp_path):
@@ -347,7 +347,7 @@ def test_the_filter_keeps_rows_before_their_labels_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "told"),
+    ("name", "kind", "words"),
     [
         ("01-classlabel-names/c02_classlabel_other_names", "parquet", "construction x 12, normal x 12"),
         ("01-classlabel-names/c02b_imagefolder_pushed", "parquet", "construction x 12, normal x 12"),
@@ -361,10 +361,10 @@ def test_the_filter_keeps_rows_before_their_labels_are_read(tmp_path):
         ("10-labels-in-other-words/c14_labels_null_none", "parquet", "Roadwork x 12, empty x 12"),
     ],
 )
-def test_labels_in_other_words_are_told_with_their_counts(name, kind, told):
+def test_labels_in_other_words_are_told_with_their_counts(name, kind, words):
     folder = shared_input(name)
     path = folder / ("data" if kind == "parquet" else "labels.csv")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=words):
         index_source(open_source(SourceConfig(**{kind: {"path": str(path)}})))
 
 

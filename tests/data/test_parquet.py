@@ -42,7 +42,7 @@ def with_labels(path, labels, image=None):
     ids=lambda labels: str(labels.type)[:30],
 )
 def test_a_label_may_have_any_type_of_words_or_numbers(tmp_path, labels):
-    assert [one.label for one in parquet(with_labels(tmp_path / "a.parquet", labels)).entries()] == [0, 1]
+    assert [entry.label for entry in parquet(with_labels(tmp_path / "a.parquet", labels)).entries()] == [0, 1]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.binary(), pa.binary_view()], ids=str)
@@ -72,7 +72,7 @@ def test_truth_values_are_an_error_that_shows_the_setting(tmp_path):
     with pytest.raises(DataError, match=r'false x 1, true x 2.*none: \["false"\] and roadwork: \["true"\]'):
         list(parquet(path).entries())
     source = parquet(path, none=False, roadwork=True)
-    assert [one.label for one in source.entries()] == [1, 0, 1]
+    assert [entry.label for entry in source.entries()] == [1, 0, 1]
 
 
 @pytest.mark.parametrize("label", [[0], {"id": 1}])
@@ -101,10 +101,10 @@ def test_a_role_column_gives_roles_by_its_words(tmp_path):
     rows = [hub_row(b"x", number % 2, "v", split=word) for number, word in enumerate(words)]
     path = write_parquet(tmp_path / "a.parquet", rows)
     source = parquet(path, role_column="split")
-    assert [one.role for one in source.entries()] == ["train", "val_select", "val_calib", "val_test"]
-    assert all(one.role is None for one in parquet(path).entries())
+    assert [entry.role for entry in source.entries()] == ["train", "val_select", "val_calib", "val_test"]
+    assert all(entry.role is None for entry in parquet(path).entries())
     mapped = parquet(path, role_column="split", roles={"val_calib": ["validation"], "val_select": "calib"})
-    assert [one.role for one in mapped.entries()] == ["train", "val_calib", "val_select", "val_test"]
+    assert [entry.role for entry in mapped.entries()] == ["train", "val_calib", "val_select", "val_test"]
     rows[0] = hub_row(b"x", 0, "v", split="extra")
     write_parquet(path, rows)
     with pytest.raises(DataError, match=r"TEST x 1, Validation x 1, calib x 1, extra x 1.*roles: \{"):
@@ -123,5 +123,5 @@ def test_the_file_that_has_no_group_column_is_named_where_others_have(tmp_path):
     write_parquet(tmp_path / "a.parquet", [hub_row(jpeg(n), n % 2, f"v{n}") for n in range(2)])
     assert "grouped by 'video_info.vid_id'," not in parquet(tmp_path).describe()
     write_parquet(tmp_path / "b.parquet", [{"image": {"bytes": jpeg(n)}, "label": n} for n in range(2)])
-    told = parquet(tmp_path).describe()
-    assert "(2 files), grouped by 'video_info.vid_id', which b.parquet has not" in told
+    text = parquet(tmp_path).describe()
+    assert "(2 files), grouped by 'video_info.vid_id', which b.parquet has not" in text

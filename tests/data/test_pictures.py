@@ -1,4 +1,4 @@
-"""Whatever bytes come in, `decode` gives an upright RGB image or says why not."""
+"""Any bytes: `decode` makes an upright RGB image of them or says why not."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def test_every_orientation_is_applied_once_and_forgotten(orientation):
     exif[0x0112] = orientation
     data = encode(scene(3), "PNG", exif=exif)
     decoded = decode_details(data)
-    upright, found = decoded.image, decoded.orientation
+    upright = decoded.image
     with Image.open(BytesIO(data)) as stored:
         expected = ImageOps.exif_transpose(stored)
-    assert found == orientation
+    assert decoded.orientation == orientation
     assert np.array_equal(np.asarray(upright), np.asarray(expected))
     assert dict(upright.getexif()) == {}
     assert np.array_equal(np.asarray(ImageOps.exif_transpose(upright)), np.asarray(upright))
@@ -175,10 +175,10 @@ SIZES = [(96, 64), (640, 360), (641, 333), (1280, 720), (64, 1000)]
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("at_least", [1, 33, 80, 224, 720, 5000])
 def test_a_jpeg_is_decoded_smaller_but_never_smaller_than_asked(size, at_least):
-    found = decode(encode(scene(2, size=size), quality=90), at_least=at_least)
+    image = decode(encode(scene(2, size=size), quality=90), at_least=at_least)
     scales = [scale for scale in (8, 4, 2) if min(size) // scale >= at_least]
-    assert found.size == tuple(-(-side // max([1, *scales])) for side in size)
-    assert min(found.size) >= min(at_least, *size)
+    assert image.size == tuple(-(-side // max([1, *scales])) for side in size)
+    assert min(image.size) >= min(at_least, *size)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])

@@ -63,13 +63,13 @@ def noisy(label: int, draw: random.Random) -> int:
 @pytest.mark.parametrize(
     ("feature", "change"),
     [
-        ("width", lambda one, draw: {"width": 300 + 100 * noisy(one.label, draw), "height": one.width}),
-        ("height", lambda one, draw: {"height": 480 - 100 * noisy(one.label, draw)}),
-        ("bytes per pixel", lambda one, _: {"size_bytes": one.width * (2 if one.label else 1)}),
-        ("brightness", lambda one, draw: {"brightness": 90 if one.label else draw.choice([30, 180])}),
-        ("format", lambda one, draw: {"format": ["JPEG", "PNG"][noisy(one.label, draw)]}),
-        ("attribute source", lambda one, draw: {"attributes": {"source": "ab"[noisy(one.label, draw)]}}),
-        ("attribute Make", lambda one, draw: {"attributes": {"Make": "xy"[noisy(one.label, draw)]}}),
+        ("width", lambda image, draw: {"width": 300 + 100 * noisy(image.label, draw), "height": image.width}),
+        ("height", lambda image, draw: {"height": 480 - 100 * noisy(image.label, draw)}),
+        ("bytes per pixel", lambda image, _: {"size_bytes": image.width * (2 if image.label else 1)}),
+        ("brightness", lambda image, draw: {"brightness": 90 if image.label else draw.choice([30, 180])}),
+        ("format", lambda image, draw: {"format": ["JPEG", "PNG"][noisy(image.label, draw)]}),
+        ("attribute source", lambda image, draw: {"attributes": {"source": "ab"[noisy(image.label, draw)]}}),
+        ("attribute Make", lambda image, draw: {"attributes": {"Make": "xy"[noisy(image.label, draw)]}}),
     ],
 )  # fmt: skip
 def test_each_feature_that_tells_the_label_is_named(feature, change):
@@ -84,23 +84,23 @@ def test_each_feature_that_tells_the_label_is_named(feature, change):
 
 def test_where_no_groups_are_known_the_warning_says_that_it_may_be_chance():
     """Frames of a few videos have the size and light of their video, and tell its label by chance."""
-    index = world(lambda one, _: {"height": 480 - 100 * one.label})
+    index = world(lambda image, _: {"height": 480 - 100 * image.label})
     alone = index_of(replace(image, group=image.name) for image in index.pictures)
-    for images, told in ((index, False), (alone, True)):
+    for images, ungrouped in ((index, False), (alone, True)):
         warnings = shortcut_warnings(images, find_shortcuts(images))
-        assert (WHERE_UNGROUPED in warnings) == told
+        assert (WHERE_UNGROUPED in warnings) == ungrouped
         assert warnings[-1] == WHAT_TO_DO
     assert shortcut_warnings(alone, ()) == []
 
 
 def test_nothing_is_found_where_nothing_tells_the_label():
     index = world(
-        lambda one, draw: {
+        lambda image, draw: {
             "attributes": {
-                "camera": one.group,
-                "device": one.name,
+                "camera": image.group,
+                "device": image.name,
                 "source": draw.choice("abc"),
-                "works": ["no", "yes"][one.label],
+                "works": ["no", "yes"][image.label],
             }
         }
     )
@@ -108,8 +108,8 @@ def test_nothing_is_found_where_nothing_tells_the_label():
 
 
 def test_features_that_tell_it_only_together_are_named_together():
-    def weak(one, draw):
-        hints = [one.label ^ (draw.random() < 0.37) for _ in range(4)]
+    def weak(image, draw):
+        hints = [image.label ^ (draw.random() < 0.37) for _ in range(4)]
         return {
             "format": ["JPEG", "PNG"][hints[0]],
             "width": 640 + 160 * hints[1],
@@ -131,7 +131,7 @@ def test_a_few_groups_are_no_evidence():
 
 
 def test_the_order_of_the_index_and_absent_measurements_change_nothing():
-    index = world(lambda one, _: {"brightness": None, "format": "", "height": 400 + 80 * one.label})
+    index = world(lambda image, _: {"brightness": None, "format": "", "height": 400 + 80 * image.label})
     shuffled = list(index.pictures)
     random.Random(3).shuffle(shuffled)
     assert find_shortcuts(ImageIndex(tuple(shuffled))) == find_shortcuts(index)
@@ -147,7 +147,7 @@ def test_the_input_whose_label_is_the_camera_is_found_out():
 
 def test_the_source_of_the_real_photographs_tells_their_label():
     config = SourceConfig(csv=CsvConfig(path=str(shared_data("streets") / "labels.csv")))
-    shortcuts = {one.feature: one for one in find_shortcuts(index_source(open_source(config)))}
+    shortcuts = {shortcut.feature: shortcut for shortcut in find_shortcuts(index_source(open_source(config)))}
     assert shortcuts["attribute source"].auroc == pytest.approx(0.69, abs=0.02)
     assert "Roadwork 64% 'cones'" in str(shortcuts["attribute source"])
 
@@ -160,7 +160,7 @@ def test_the_drawn_demo_has_no_shortcut(tmp_path):
 
 def test_what_the_works_themselves_change_needs_more():
     """A cone adds bytes: an AUROC of .85 is no shortcut there, as it is where the size says it."""
-    assert names(world(lambda one, draw: {"brightness": 80 + 40 * noisy(one.label, draw)})) == []
+    assert names(world(lambda image, draw: {"brightness": 80 + 40 * noisy(image.label, draw)})) == []
 
 
 # --- the interval

@@ -77,7 +77,7 @@ def test_a_group_pattern_without_a_group_is_refused(pattern):
 
 
 class Csv(CsvConfig, dg.Config):
-    """How the graph uses these records: subclassed, nested, and filled from run configuration."""
+    """A record as the graph uses it: subclassed, nested, and filled from run configuration."""
 
 
 class Demo(DemoConfig, dg.Config):
@@ -122,15 +122,15 @@ def test_the_configuration_nests_in_a_dagster_config():
     operation = dg.op(take)
 
     @dg.job
-    def one():
+    def job():
         operation()
 
     csv = {"path": "labels.csv", "group_column": None}
-    one.execute_in_process(run_config={"ops": {"take": {"config": {"csv": csv}}}})
-    one.execute_in_process(run_config={"ops": {"take": {"config": {}}}})
+    job.execute_in_process(run_config={"ops": {"take": {"config": {"csv": csv}}}})
+    job.execute_in_process(run_config={"ops": {"take": {"config": {}}}})
     words = {"path": "labels.csv", "none": False, "roadwork": ["yes", 1], "keep": {"city": ["a", 2]}}
     parts = [{"csv": words}, {"name": "b", "role": "train", "folder": {"path": "x", "none": "ok"}}]
-    one.execute_in_process(run_config={"ops": {"take": {"config": {"join": parts}}}})
+    job.execute_in_process(run_config={"ops": {"take": {"config": {"join": parts}}}})
     assert seen[:2] == [SourceConfig(csv=CsvConfig(path="labels.csv", group_column=None)), SourceConfig()]
     assert seen[2] == SourceConfig(join=parts)
 

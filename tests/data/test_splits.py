@@ -87,7 +87,7 @@ def test_whatever_the_groups_the_splits_are_whole_complete_and_repeatable(rows, 
 def test_shares_and_classes_are_met_as_closely_as_groups_allow(group_size):
     index = many(2000, group_size=group_size)
     splits = assign_splits(index, CONFIG)
-    base = sum(one.label for one in index.pictures) / 2000
+    base = sum(image.label for image in index.pictures) / 2000
     for row in splits.table():
         assert abs(row["share"] - CONFIG.shares[row["role"]]) < 0.01
         assert abs(row["roadwork"] / row["pictures"] - base) < 0.03
@@ -101,11 +101,11 @@ def test_one_group_larger_than_a_role_goes_to_training():
 
 
 def test_the_seed_changes_the_splits_and_nothing_else_does():
-    one, two = assign_splits(many(), CONFIG), assign_splits(many(), SplitsConfig(seed=1))
-    assert one.roles != two.roles
-    for row, other in zip(one.table(), two.table(), strict=True):
+    first, second = assign_splits(many(), CONFIG), assign_splits(many(), SplitsConfig(seed=1))
+    assert first.roles != second.roles
+    for row, other in zip(first.table(), second.table(), strict=True):
         assert abs(row["pictures"] - other["pictures"]) <= 2
-    assert assign_splits(many(), CONFIG) == one
+    assert assign_splits(many(), CONFIG) == first
 
 
 WORLDS = (
@@ -151,7 +151,7 @@ def images_of(groups: dict[str, tuple[int, int]]) -> ImageIndex:
 
 
 def balances_of(groups: dict[str, tuple[int, int]], seed: int = 0) -> tuple[RoleBalance, ...]:
-    """What the roles hold, counted from the groups alone."""
+    """The balance of each role, counted from the groups alone."""
     roles = draw_roles(groups, CONFIG.shares, seed=seed)
     return tuple(
         RoleBalance(
@@ -225,11 +225,11 @@ def test_balance_is_counted_from_the_index_and_says_what_is_out_of_bounds():
 
 def test_what_few_groups_do_not_allow_is_said_with_their_counts():
     balances = balances_of(world("cities"))
-    said = distrust(balances)
-    assert f"val_test {balances[3].groups}" in said
-    assert "its intervals are too short" in said
-    assert "certificate of scrc" in said
-    assert "tuned threshold" in said
+    text = distrust(balances)
+    assert f"val_test {balances[3].groups}" in text
+    assert "its intervals are too short" in text
+    assert "certificate of scrc" in text
+    assert "tuned threshold" in text
     assert distrust(tuple(replace(balance, groups=30) for balance in balances)) == ""
 
 
@@ -305,7 +305,7 @@ def test_splits_round_trip_through_their_artifact(tmp_path):
 
 def moved(splits: Splits, name: str, *roles: str) -> Splits:
     """The splits with one image put into these roles instead of its own."""
-    kept = {role: [one for one in names if one != name] for role, names in splits.roles.items()}
+    kept = {role: [other for other in names if other != name] for role, names in splits.roles.items()}
     return replace(
         splits,
         roles={role: (*names, name) if role in roles else tuple(names) for role, names in kept.items()},
@@ -334,7 +334,7 @@ def test_each_kind_of_leak_is_found_from_the_index_alone():
     assert "stranger in val_test is not in the index" in problems(
         index, moved(splits, "stranger", "val_test")
     )
-    copies = replace(index, pictures=tuple(replace(one, sha256="0" * 64) for one in index.pictures))
+    copies = replace(index, pictures=tuple(replace(image, sha256="0" * 64) for image in index.pictures))
     assert "copies of one image are in" in problems(copies, splits)
     regrouped = replace(splits, group_of={**splits.group_of, "near": "near"})
     assert "belong to different united groups" in problems(index, regrouped)
@@ -344,7 +344,9 @@ def test_a_missing_class_is_found():
     index = many()
     splits = assign_splits(index, CONFIG)
     for name in [
-        one.name for one in index.pictures if one.label == 1 and role_of(splits)[one.name] == "val_test"
+        image.name
+        for image in index.pictures
+        if image.label == 1 and role_of(splits)[image.name] == "val_test"
     ]:
         splits = moved(splits, name, "train")
     assert "val_test has no Roadwork image" in problems(index, splits)

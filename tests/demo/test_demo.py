@@ -32,8 +32,8 @@ def test_same_seed_gives_same_bytes_and_workers_do_not_matter() -> None:
 
 
 def test_another_seed_draws_other_images() -> None:
-    one, other = draw_sequence(5, 2, seed=0, size=192), draw_sequence(5, 2, seed=1, size=192)
-    assert {image.jpeg for image in one}.isdisjoint(image.jpeg for image in other)
+    first, second = draw_sequence(5, 2, seed=0, size=192), draw_sequence(5, 2, seed=1, size=192)
+    assert {image.jpeg for image in first}.isdisjoint(image.jpeg for image in second)
 
 
 def test_a_sequence_does_not_depend_on_how_many_there_are() -> None:
@@ -81,7 +81,7 @@ def _colour_histograms(image: DemoImage) -> np.ndarray:
     with Image.open(io.BytesIO(image.jpeg)) as opened:
         spaces = [np.asarray(opened) >> 5, np.asarray(opened.convert("HSV")) >> 5]
     bins = [space.reshape(-1, 3).astype(np.int64) @ (64, 8, 1) for space in spaces]
-    return np.sqrt(np.concatenate([np.bincount(one, minlength=512) / one.size for one in bins]))
+    return np.sqrt(np.concatenate([np.bincount(indices, minlength=512) / indices.size for indices in bins]))
 
 
 def test_colour_histograms_cannot_tell_the_classes_apart(pictures: list[DemoImage]) -> None:

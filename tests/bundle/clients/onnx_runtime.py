@@ -1,6 +1,6 @@
 """A client of model.onnx, written from docs/bundle.md: NumPy, Pillow and ONNX Runtime, and nothing else.
 
-``python onnx_runtime.py model.onnx street.jpg ...`` prints one JSON line an image.
+`python onnx_runtime.py model.onnx street.jpg ...` prints one JSON line an image.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A client in timm alone: ``python timm_alone.py BUNDLE street.jpg ...`` prints one JSON line an image."""
+"""A client in timm alone: `python timm_alone.py BUNDLE street.jpg ...` prints one JSON line an image."""
 
 import json
 import sys

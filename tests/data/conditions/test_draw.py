@@ -1,4 +1,4 @@
-"""What is drawn of an image follows from its digest, level, draw and seed; levels are met by weight."""
+"""A drawn image follows from its digest, level, draw and seed; levels are met by weight."""
 
 import hashlib
 from collections import Counter
@@ -50,7 +50,7 @@ def test_as_is_is_the_very_image(image):
 def test_the_same_name_gives_the_same_pixels_and_another_gives_others(image, profile, level):
     first = pixels(image, profile, digest(1), level=level, draw=1, seed=1)
     assert first == pixels(image, profile, digest(1), level=level, draw=1, seed=1)
-    if any(len(set(one.strengths)) > 1 for one in profile.level(level).operations):
+    if any(len(set(operation.strengths)) > 1 for operation in profile.level(level).operations):
         changed = {pixels(image, profile, digest(2), level=level, draw=draw, seed=0) for draw in range(12)}
         assert len(changed) > 1
 
@@ -59,7 +59,7 @@ def test_threads_and_order_do_not_matter(image):
     asked = [(digest(number), draw) for number in range(6) for draw in range(2)]
     one_by_one = [pixels(image, CAMERA, sha256, draw=draw) for sha256, draw in asked]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda one: pixels(image, CAMERA, one[0], draw=one[1]), reversed(asked)))
+        together = list(pool.map(lambda pair: pixels(image, CAMERA, pair[0], draw=pair[1]), reversed(asked)))
     assert one_by_one == together[::-1]
 
 
@@ -81,7 +81,7 @@ def test_an_image_is_shrunk_before_and_never_enlarged(image):
 
 
 def test_pixels_are_pinned():
-    """A change of what is drawn changes every figure under conditions: name the profile anew then."""
+    """Name the profile anew where this changes: every figure under conditions changes with it."""
     ramp = Image.fromarray(np.add.outer(np.arange(64) * 2, np.arange(96)).astype(np.uint8)).convert("RGB")
     plain = CAMERA.model_copy(update={"quality": 0})
     pinned = {
@@ -117,10 +117,10 @@ def own(**operation):
     ],
 )  # fmt: skip
 def test_hostile_settings_are_refused_in_one_paragraph(settings):
-    told = refusal(**settings)
-    assert told.startswith("Expected ")
-    assert "\n" not in told
-    assert len(told) < 1200
+    text = refusal(**settings)
+    assert text.startswith("Expected ")
+    assert "\n" not in text
+    assert len(text) < 1200
 
 
 def test_the_record_is_read_back_and_takes_the_levels_of_the_report():

@@ -113,10 +113,10 @@ def test_noise_has_its_strength_in_luma_and_a_little_less_in_chroma():
 def test_rain_and_dirt_leave_most_of_the_image_and_differ_by_draw():
     for name, strength in (("rain", 3), ("dirt", 10)):
         image = plain(120, 120, 120, size=(96, 64))
-        one, other = (operated(name, image, strength, seed) for seed in (1, 2))
-        assert 0.01 < (one != 120).any(axis=2).mean() < 0.75
-        assert not np.array_equal(one, other)
-        assert np.array_equal(one, operated(name, image, strength, 1))
+        first, second = (operated(name, image, strength, seed) for seed in (1, 2))
+        assert 0.01 < (first != 120).any(axis=2).mean() < 0.75
+        assert not np.array_equal(first, second)
+        assert np.array_equal(first, operated(name, image, strength, 1))
 
 
 def test_rotation_takes_the_nearest_pixel_and_leaves_corners_black():
@@ -148,7 +148,7 @@ def test_the_constants_of_the_subnet_are_those_of_its_code():
     assert (NATIX_CROPS_2025.size, NATIX_CROPS_2025.quality) == (224, 75)
     assert {level.weight for level in NATIX_CROPS_2025.levels} == {1}
     operations = {
-        level.name: [(one.name, list(one.strengths)) for one in level.operations]
+        level.name: [(operation.name, list(operation.strengths)) for operation in level.operations]
         for level in NATIX_CROPS_2025.levels
     }
     cropped = [("rotate", [-20, 20]), ("crop", [0.2, 1])]
