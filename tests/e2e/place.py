@@ -1,6 +1,6 @@
 """A place to work in: a DAGSTER_HOME and a store of its own, and the real commands run there.
 
-Its layout (``dagster``, ``store``) is that of the in-process ``Graph``, so a test may go on with either.
+Its layout (`dagster`, `store`) is that of the in-process `Graph`, so a test may go on with either.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ class Place:
         return {**kept, **ours, **self.overrides}
 
     def command(self, *words):
-        """Return the words as typed after ``source .venv/bin/activate``."""
+        """Return the words as typed after `source .venv/bin/activate`."""
         return ["bash", "-c", 'source "$0" && "$@"', str(self.activate), *map(str, words)]
 
     def run(self, *words, cwd=None):
@@ -99,7 +99,7 @@ class Place:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def call(self, words, *, output, errors, cwd=None):
-        """Return the call of a command that does what :meth:`run` does, without the loading."""
+        """Return the call of a command that does what `run` does, without the loading."""
         program, *arguments = map(str, words)
         environment = {**self.environment, "DAGSTER_MODULE_NAME": "streetvision_assets.definitions"}
         files = {"output": str(output), "errors": str(errors)}
@@ -107,21 +107,21 @@ class Place:
         return Call(FUNCTIONS[program], [arguments], **files, folder=folder, environment=environment)
 
     def run_loaded(self, *words, cwd=None):
-        """Do what :meth:`run` does in a process that has loaded everything already."""
+        """Do what `run` does in a process that has loaded everything already."""
         with TemporaryDirectory() as folder:
             output, errors = Path(folder, "output"), Path(folder, "errors")
             code = zygote().run(self.call(words, output=output, errors=errors, cwd=cwd))
             return Finished(code, output.read_text(), errors.read_text())
 
     def preset(self, *, reuse=True, **changes):
-        """Write a preset for tiny images and return its path; ``changes`` are per step."""
+        """Write a preset for tiny images and return its path; `changes` are per step."""
         path = self.root / "preset.yaml"
         given = {"ops": small_config(self.pictures, **changes), **reusing(reuse), **READABLE}
         path.write_text(yaml.safe_dump(given))
         return path
 
     def materialize(self, selection, **changes):
-        """Run ``dagster asset materialize`` with a preset for tiny images, in a process that is loaded."""
+        """Run `dagster asset materialize` with a preset for tiny images, in a process that is loaded."""
         words = ("dagster", "asset", "materialize", "--select", selection)
         return self.run_loaded(*words, "-c", self.preset(**changes))
 
@@ -138,7 +138,7 @@ class Place:
 
 
 def activate_file(folder):
-    """Write what ``source .venv/bin/activate`` does to a shell, in the environment that runs the tests."""
+    """Write what `source .venv/bin/activate` does to a shell, in the environment that runs the tests."""
     path = folder / "activate"
     venv = f"export VIRTUAL_ENV={shlex.quote(sys.prefix)} PATH={shlex.quote(str(PROGRAMS))}:$PATH\n"
     path.write_text(venv + (REPOSITORY / "activate.sh").read_text())
@@ -146,7 +146,7 @@ def activate_file(folder):
 
 
 def exports(activate, environment):
-    """Return the variables of ours that a bash of this environment has after ``source activate``."""
+    """Return the variables of ours that a bash of this environment has after `source activate`."""
     done = subprocess.run(
         ["bash", "-c", 'source "$0" && env -0', activate],
         env=environment, capture_output=True, text=True, check=True,

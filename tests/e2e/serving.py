@@ -1,4 +1,4 @@
-"""``dagster dev`` in processes of its own, and what its page asks for."""
+"""`dagster dev` in processes of its own, and what its page asks for."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def free_port():
 
 @contextmanager
 def serving(place, *, cwd):
-    """Start ``dagster dev``, give its address once it answers, and stop all of its processes."""
+    """Start `dagster dev`, give its address once it answers, and stop all of its processes."""
     port, log = free_port(), cwd.with_suffix(".log")
     command = place.command("dagster", "dev", "--host", "127.0.0.1", "--port", port)
     with (

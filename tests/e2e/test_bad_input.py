@@ -73,7 +73,7 @@ def test_an_unknown_model_name_offers_close_ones(place):
 
 
 def test_a_setting_that_is_not_allowed(place):
-    """Of a later step, before the first one; ``tests/assets/test_refusals.py`` knows many more."""
+    """Of a later step, before the first one; `tests/assets/test_refusals.py` knows many more."""
     with unharmed(place.store):
         finished = place.materialize("*bundle", scrc={"delta": 2.0})
     assert_one_paragraph(finished, "a number less than 1, but found 2.0 (delta of scrc)")

@@ -1,4 +1,4 @@
-"""The presets fit the graph, and ``demo.yaml`` is the defaults and nothing else."""
+"""The presets fit the graph, and `demo.yaml` is the defaults and nothing else."""
 
 import inspect
 

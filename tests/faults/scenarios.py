@@ -1,6 +1,6 @@
 """What is done while something fails: each scenario writes the content of a label, "old", "new" or "next".
 
-The functions run in the processes of worker.py. :func:`label_in` is the judge: it says which label a
+The functions run in the processes of worker.py. `label_in` is the judge: it says which label a
 directory holds, whole, and fails if it holds anything else.
 """
 
@@ -54,7 +54,7 @@ def link(root, label):
 
 
 def copy(root, label):
-    """Like ``link``, where the file system has no hard links."""
+    """Like `link`, where the file system has no hard links."""
     with mock.patch("os.link", side_effect=OSError(errno.EPERM, "no links here")):
         link(root, label)
 
@@ -158,7 +158,7 @@ JUDGES = {
 
 
 def label_in(root, scenario):
-    """Return the label that ``scenario`` has left in ``root``; anything not whole is an error."""
+    """Return the label that `scenario` has left in `root`; anything not whole is an error."""
     return JUDGES.get(scenario, file_in)(root, scenario)
 
 

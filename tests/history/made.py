@@ -133,7 +133,7 @@ def copy_store(store, root):
 
 
 def usage(root):
-    """Return the bytes that the files below ``root`` take, each counted once however many names it has."""
+    """Return the bytes that the files below `root` take, each counted once however many names it has."""
     sizes = {}
     for path in root.rglob("*"):
         status = path.lstat()
@@ -143,7 +143,7 @@ def usage(root):
 
 
 def snapshot(root):
-    """Return every name below ``root`` with its inode, size and modification time."""
+    """Return every name below `root` with its inode, size and modification time."""
     found = {}
     for path in root.rglob("*"):
         status = path.lstat()

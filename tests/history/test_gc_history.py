@@ -97,7 +97,7 @@ def files(store):
 
 
 def killed_at(store, call):
-    """Collect in a child that is killed by its ``call``-th change of the disk; tell whether it was."""
+    """Collect in a child that is killed by its `call`-th change of the disk; tell whether it was."""
     child = os.fork()
     if child == 0:
         left = [call]

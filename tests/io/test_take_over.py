@@ -18,7 +18,7 @@ def store(tmp_path):
 
 
 def take_over(store, origin, *, run_id="r2", lineage=None):
-    """Publish what ``origin`` published again, as a step of another run."""
+    """Publish what `origin` published again, as a step of another run."""
     directory = store.stage(run_id, origin.manifest.step_name)
     found = store.take_over(directory, step_key=origin.manifest.step_key)
     extra = store.write(directory, Artifact(lineage or {}))
