@@ -10,7 +10,7 @@ from tests.e2e.place import Place, activate_file
 
 @pytest.fixture(scope="session")
 def activate(tmp_path_factory):
-    """What a person sources before anything else."""
+    """The script that a person sources before anything else."""
     return activate_file(tmp_path_factory.mktemp("environment"))
 
 

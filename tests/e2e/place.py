@@ -36,7 +36,7 @@ FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Finished:
-    """What a person who typed the command is left with."""
+    """The exit code and the terminal that a person is left with."""
 
     code: int
     output: str
@@ -171,7 +171,7 @@ def published(store):
 
 @contextmanager
 def unharmed(store):
-    """What was published is afterwards, byte for byte, what it was before, and no more than that."""
+    """Assert that the published files stay as they were, byte for byte, and that none is added."""
     before = published(store)
     yield
     assert published(store) == before

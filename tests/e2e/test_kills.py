@@ -10,7 +10,7 @@ from streetvision_core.bundle import verify_bundle
 from streetvision_core.history.scan import run_ids
 from streetvision_core.io import ArtifactStore
 from tests.assets.graph import STEPS, Graph
-from tests.e2e.kills import digests, faults, leftovers, run, start, told
+from tests.e2e.kills import digests, faults, leftovers, logs_of, run, start
 from tests.zygote import zygote
 
 pytestmark = pytest.mark.long
@@ -21,10 +21,10 @@ RUNS_AT_ONCE = 6
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_pictures, tmp_path_factory):
-    """What a run that nobody disturbs comes to, and the seconds that it takes."""
+    """The outcome of an undisturbed run, and the seconds that it takes."""
     root = tmp_path_factory.mktemp("undisturbed") / "place"
     began = time.monotonic()
-    assert run(root, tiny_pictures) == 0, told(root)
+    assert run(root, tiny_pictures) == 0, logs_of(root)
     return digests(ArtifactStore(root / "store")), time.monotonic() - began
 
 
@@ -49,7 +49,7 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
             if zygote().wait(pid) != -9:  # it was quicker than the kill, and a next one would find all made
                 break
             killed += 1
-        assert run(root, tiny_pictures) == 0, f"{where}: {told(root)}"
+        assert run(root, tiny_pictures) == 0, f"{where}: {logs_of(root)}"
         assert digests(store) == expected, where
         assert faults(store) == [], where
         assert leftovers(store) == [], where
@@ -64,10 +64,10 @@ def test_six_runs_at_once_on_one_store_and_one_instance_stay_apart(tiny_pictures
     Graph(tmp_path).instance.dispose()  # is there before the runs: Dagster itself fails where several make it
     seeds = [0, 0, 1, 2, 3, 4]
     pids = [start(tmp_path, tiny_pictures, phase1_checkpoint={"seed": seed}) for seed in seeds]
-    assert [zygote().wait(pid) for pid in pids] == [0] * RUNS_AT_ONCE, told(tmp_path)
-    said = told(tmp_path)
-    assert "database is locked" not in said
-    assert "OperationalError" not in said
+    assert [zygote().wait(pid) for pid in pids] == [0] * RUNS_AT_ONCE, logs_of(tmp_path)
+    output = logs_of(tmp_path)
+    assert "database is locked" not in output
+    assert "OperationalError" not in output
     store = ArtifactStore(tmp_path / "store")
     bundles = [store.resolve("bundle", run_id=run_id) for run_id in run_ids(store.root)]
     assert len(bundles) == RUNS_AT_ONCE

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type, typed."""
+"""The commands that the README tells a newcomer to type, typed."""
 
 import re
 import shutil

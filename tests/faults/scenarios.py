@@ -1,4 +1,4 @@
-"""What is done while something fails: each scenario writes the content of a label, "old", "new" or "next".
+"""Work while something fails: each scenario writes the content of a label, "old", "new" or "next".
 
 The functions run in the processes of worker.py. `label_in` is the judge: it says which label a
 directory holds, whole, and fails if it holds anything else.
@@ -87,8 +87,8 @@ def promote(root, label):
         for name in NUMBERS:
             artifact = Artifact({"bundle.json": name.encode() * 500})
             outputs = store.write(store.stage(name, "bundle"), artifact)
-            told = {"run_id": name, "step_name": "bundle", "data_version": artifact.digest}
-            manifest = template().model_copy(update={**told, "output_artifacts": outputs})
+            identity = {"run_id": name, "step_name": "bundle", "data_version": artifact.digest}
+            manifest = template().model_copy(update={**identity, "output_artifacts": outputs})
             store.publish(store.directory(name, "bundle"), manifest)
     challenger = store.resolve("bundle", run_id=label)
     assert move_champion(store, challenger, beaten=read_champion(store))
@@ -124,7 +124,7 @@ def artifact_in(root, scenario):
     """Return the label of the current artifact; whatever has a manifest must be whole."""
     store = ArtifactStore(root / "store")
     for manifest in sorted(store.root.glob("runs/*/images/manifest.json")):
-        assert (found := read_artifact(manifest.parent).problems()) == [], found
+        assert (problems := read_artifact(manifest.parent).problems()) == [], problems
     current = store.resolve("images")
     content = "old" if scenario == "reuse" else current.manifest.run_id
     assert current.read_bytes("index.csv") == content.encode() * 500

@@ -46,7 +46,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a scenario ended: the exit code (-9 when killed), its error paragraph, or the crash it had."""
+    """The end of a scenario: the exit code (-9 when killed), its error paragraph, or the crash it had."""
 
     code: int
     error: str = ""
@@ -97,10 +97,10 @@ class Worker:
     def _attach(self, process, options):
         command = ["strace", "-f", "-y", "-s", "0", "-o", self._log, *options, "-p", str(process)]
         tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        said = []
+        output = []
         while "attached" not in (line := tracer.stderr.readline()):
-            said.append(line)
-            assert line, f"strace did not start: {''.join(said)}"
+            output.append(line)
+            assert line, f"strace did not start: {''.join(output)}"
         return tracer
 
     def calls(self, scenario, root, label):

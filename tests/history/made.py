@@ -55,9 +55,9 @@ def make(store, run_id, step, *, config=None, inputs=None, files=None, metrics=N
     given = {name: _input(store, run_id, name) for name in inputs}
     config = {"demo": {"pictures": 12, "seed": 0}} if step == "images" and config is None else config or {}
     config, paths = part_config(config, declared=())
-    versions = {name: one.manifest.data_version for name, one in given.items()}
+    versions = {name: artifact.manifest.data_version for name, artifact in given.items()}
     key = step_key(step=step, code_version=CODE, config_hash=json_digest(config), inputs=versions)
-    references = {name: one.reference for name, one in given.items()}
+    references = {name: artifact.reference for name, artifact in given.items()}
     directory = store.stage(run_id, step)
     lineage = _lineage(given) if step == "bundle" else {}
     origin = store.take_over(directory, step_key=key) if reuse else None
@@ -94,8 +94,13 @@ def make(store, run_id, step, *, config=None, inputs=None, files=None, metrics=N
 
 
 def _lineage(given):
-    sides = {f"lineage/private/{name}.json": one.private().to_bytes() for name, one in given.items()}
-    return {**{f"lineage/{name}.json": one.manifest.to_bytes() for name, one in given.items()}, **sides}
+    sides = {
+        f"lineage/private/{name}.json": artifact.private().to_bytes() for name, artifact in given.items()
+    }
+    return {
+        **{f"lineage/{name}.json": artifact.manifest.to_bytes() for name, artifact in given.items()},
+        **sides,
+    }
 
 
 def _publish(store, directory, manifest):
@@ -144,11 +149,11 @@ def usage(root):
 
 def snapshot(root):
     """Return every name below `root` with its inode, size and modification time."""
-    found = {}
+    files = {}
     for path in root.rglob("*"):
         status = path.lstat()
-        found[path.relative_to(root).as_posix()] = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return found
+        files[path.relative_to(root).as_posix()] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return files
 
 
 def damage(path):

@@ -75,10 +75,10 @@ def test_no_line_is_wider_than_the_terminal(store):
 
 
 def test_the_newest_runs_are_listed_and_the_others_counted(store):
-    found = list_runs(store, limit=1)
-    assert [run.run_id for run in found.runs] == [THIRD]
-    assert found.left_out == 2
-    assert "2 older runs left out (--all shows them)" in found.text()
+    listing = list_runs(store, limit=1)
+    assert [run.run_id for run in listing.runs] == [THIRD]
+    assert listing.left_out == 2
+    assert "2 older runs left out (--all shows them)" in listing.text()
 
 
 def test_only_the_runs_that_began_a_step_are_listed(store):

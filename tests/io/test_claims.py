@@ -1,4 +1,4 @@
-"""Who is at work in the store: told apart from who was killed there."""
+"""Processes at work in the store, told apart from those that were killed there."""
 
 import os
 import shutil

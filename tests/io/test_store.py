@@ -52,11 +52,11 @@ def publish(store, files=FILES, *, run_id="r1", step="images", directory=None, c
 
 def test_what_is_published_resolves_by_pointer_and_by_run_and_reads_back(store):
     published = publish(store)
-    for found in (store.resolve("images"), store.resolve("images", run_id="r1")):
-        assert found == published
-        assert found.problems() == []
-        assert found.read_bytes("index.csv") == FILES["index.csv"]
-        assert found.read_tensors("sub/scores.safetensors")["x"].tolist() == [0, 1, 2]
+    for artifact in (store.resolve("images"), store.resolve("images", run_id="r1")):
+        assert artifact == published
+        assert artifact.problems() == []
+        assert artifact.read_bytes("index.csv") == FILES["index.csv"]
+        assert artifact.read_tensors("sub/scores.safetensors")["x"].tolist() == [0, 1, 2]
 
 
 def test_the_pointer_follows_the_newest_publication_and_runs_stay_apart(store):

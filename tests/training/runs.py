@@ -70,7 +70,7 @@ def _train(backbone, directory, *, resume, log, kill_at_call, output, **changes)
             make_toy(),
             directory,
             resume=resume,
-            on_epoch=lambda one: report("epoch", one.epoch),
+            on_epoch=lambda row: report("epoch", row.epoch),
             **changes,
         )
     report("calls", calls)
