@@ -65,10 +65,9 @@ def test_steps_that_only_one_has_are_listed(store):
 
 
 def test_what_every_step_has_in_common_is_said_once(store, monkeypatch):
-    from streetvision_core.io import describe
-    from streetvision_core.io.private import GitState
+    from streetvision_core.io import private
 
-    monkeypatch.setattr(describe, "git_state", lambda: GitState("f" * 40, dirty=False))
+    monkeypatch.setattr(private, "git_state", lambda: private.GitState("f" * 40, dirty=False))
     make(store, FOURTH, "images", reuse=False)
     make(store, FOURTH, "splits", reuse=False)
     diff = difference(store, FIRST, FOURTH)
