@@ -185,7 +185,7 @@ def damage(path):
 
 
 def assert_one_paragraph(finished, *says):
-    """The command failed, and the terminal holds one paragraph, which says these, and no traceback."""
+    """Assert that the command failed with one paragraph that holds these words, and no traceback."""
     assert finished.code == 1, finished.terminal
     paragraphs = PARAGRAPH.findall(finished.terminal)
     assert len(paragraphs) == 1, finished.terminal
@@ -195,6 +195,6 @@ def assert_one_paragraph(finished, *says):
 
 
 def assert_readable(finished):
-    """Nothing on the terminal is for the authors of Dagster, pydantic or this project."""
+    """Assert that no line of the terminal is meant for the authors of Dagster, pydantic or this project."""
     for noise in ("Traceback", "Stack Trace", 'File "', "Warning", "dagster._core", "pydantic"):
         assert noise not in finished.terminal, finished.terminal

@@ -52,7 +52,7 @@ def stop(process):
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=3)  # to tidy up takes it ten and more, of which no test is about
+        process.wait(timeout=3)  # tidying up takes ten seconds and more, and no test is about it
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

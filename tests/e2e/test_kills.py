@@ -40,13 +40,13 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
     for root in (tmp_path / str(number) for number in range(STORES)):
         store = ArtifactStore(root / "store")
         for attempt in range(KILLS_A_STORE):
-            moment = moments.uniform(0, seconds / (attempt + 1))  # what was done stays: less is left
+            moment = moments.uniform(0, seconds / (attempt + 1))  # finished steps stay, so less is left to do
             pid = start(root, tiny_pictures)
             time.sleep(moment)
             zygote().kill(pid)
             where = f"store {root.name}, attempt {attempt} of seed {seed}, killed after {moment:.2f} s"
             assert faults(store) == [], where
-            if zygote().wait(pid) != -9:  # it was quicker than the kill, and a next one would find all made
+            if zygote().wait(pid) != -9:  # the run ended before the kill; nothing is left to do
                 break
             killed += 1
         assert run(root, tiny_pictures) == 0, f"{where}: {logs_of(root)}"
@@ -60,8 +60,8 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
 
 @pytest.mark.timeout(600)
 def test_six_runs_at_once_on_one_store_and_one_instance_stay_apart(tiny_pictures, tmp_path):
-    """Two of them are the very same run, the others differ in a seed, so that a mix-up would show."""
-    Graph(tmp_path).instance.dispose()  # is there before the runs: Dagster itself fails where several make it
+    """Two of the runs are equal, the others differ in a seed, so that a mix-up would show."""
+    Graph(tmp_path).instance.dispose()  # makes the instance: Dagster fails where several runs make it at once
     seeds = [0, 0, 1, 2, 3, 4]
     pids = [start(tmp_path, tiny_pictures, phase1_checkpoint={"seed": seed}) for seed in seeds]
     assert [zygote().wait(pid) for pid in pids] == [0] * RUNS_AT_ONCE, logs_of(tmp_path)

@@ -46,7 +46,7 @@ def beside_the_store(place):
 
 
 def run_block(place, folder, *, saying):
-    """Type the block of commands that says this, after `source .venv/bin/activate`."""
+    """Type the block of commands that holds this text, after `source .venv/bin/activate`."""
     block = next(block for block in COMMAND_BLOCKS if saying in block)
     script = f'source "{place.activate}" && set -e\n{block}'
     return subprocess.run(

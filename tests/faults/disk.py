@@ -68,14 +68,14 @@ class PowerlessDisk:
 
     @property
     def switch(self):
-        """A file; who writes 1 to it makes the file system find an error and become read-only."""
+        """A file; a 1 written to it makes the file system find an error and become read-only."""
         device = subprocess.run(
             ["findmnt", "-n", "-o", "SOURCE", self.directory], check=True, capture_output=True, text=True
         )
         return f"/sys/fs/ext4/{Path(device.stdout.strip()).name}/trigger_fs_error"
 
     def repair(self):
-        """Mount the disk again as an administrator would who finds it read-only."""
+        """Mount the read-only disk again, as an administrator would."""
         self._stack.close()
         subprocess.run(["e2fsck", "-fy", self._image], check=False, capture_output=True)
         self._stack.enter_context(_ext4(self._image, self.directory))

@@ -71,7 +71,7 @@ def publish(root, label):
 
 
 def reuse(root, label):
-    """The content of "old" published again by other runs."""
+    """Publish the content of "old" again, by other runs."""
     if label == "old":
         return publish(root, label)
     store = ArtifactStore(root / "store")
@@ -81,7 +81,7 @@ def reuse(root, label):
 
 
 def promote(root, label):
-    """The champion moves from "old" to "new"; all of them were published before."""
+    """Move the champion from "old" to "new"; both were published before."""
     store = ArtifactStore(root / "store")
     if label == "old":
         for name in NUMBERS:

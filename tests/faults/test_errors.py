@@ -9,7 +9,7 @@ import pytest
 from tests.faults.judge import fault_in_next_run, fault_in_outcome
 from tests.faults.scenarios import WRITERS
 
-# What can find no room; the other calls can only have an input/output error.
+# These calls can run out of room; the others can only have an input/output error.
 NEEDS_SPACE = re.compile(r"write|pwrite|sendfile|copy_file_range|fsync|fdatasync|fallocate|rename|link|mkdir")
 
 
@@ -21,7 +21,7 @@ def errors_of(call):
         yield errno.ENOSPC
 
 
-# What is taken over is published by the calls of "link" and "publish".
+# "reuse" publishes by the calls of "link" and "publish".
 @pytest.mark.parametrize("scenario", [name for name in WRITERS if name != "reuse"])
 def test_an_error_of_any_system_call_leaves_the_old_or_the_new(scenario, worker, memory, prepare, straced):
     root = memory / "root"

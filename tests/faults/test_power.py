@@ -14,7 +14,7 @@ def disk(mounts, scratch):
 
 
 def labels_after_death(disk, root, scenario):
-    """Give what is found by those who come after, by how the process ended."""
+    """Yield each kind of death with the label that the next process then reads."""
     yield "the kill", label_or_damage(root, scenario)
     with disk.cut() as after:
         yield "the power cut", label_or_damage(after / root.name, scenario)
@@ -27,7 +27,7 @@ def labels_after_death(disk, root, scenario):
 def test_a_kill_or_a_power_cut_at_any_change_leaves_the_old_or_the_new(
     scenario, worker, disk, prepare, straced
 ):
-    """The process dies before the call. What only looks at the disk changes nothing, so it is left out."""
+    """The process dies before the call. Calls that only read the disk are left out."""
     root = disk.directory / "root"
     calls = worker.calls(scenario, prepare(root, scenario), "new")
     problems, changes = [], [call for call in calls if call.changes_the_disk]
@@ -56,7 +56,7 @@ def test_what_has_returned_survives_a_power_cut(scenario, worker, disk, prepare)
 def test_a_disk_that_becomes_read_only_in_the_middle_keeps_the_old_or_the_new(
     scenario, worker, disk, prepare
 ):
-    """The kernel remounts a disk read-only where it finds an error; what was being written then stays."""
+    """The kernel remounts a disk read-only where it finds an error; half-written files then stay."""
     root, problems, outcome = disk.directory / "root", [], None
     for number in range(1, 100):
         prepare(root, scenario)

@@ -110,7 +110,7 @@ def _publish(store, directory, manifest):
 
 
 def leave(directory):
-    """Make of a staged directory what a kill leaves: nobody holds its claim, whose file stays."""
+    """Release the claim of a staged directory but leave its file, as a kill does."""
     release(directory)
     leave_claim(directory)
 
@@ -126,7 +126,7 @@ def _input(store, run_id, name):
 
 
 def copy_store(store, root):
-    """Copy a store; what are several names of one file there are so in the copy."""
+    """Copy a store; several names of one file stay names of one file."""
     copies = {}
 
     def copy(source, target):

@@ -104,7 +104,7 @@ def test_half_made_directories_temporary_files_and_dangling_keys_go(store):
 
 
 def test_the_ledger_stays_and_what_it_says_with_it(store):
-    """Of runs that are gone the looks still count."""
+    """Looks count after their runs are gone."""
     subject = Subject(step="scrc", checkpoint="c" * 64, policy="d" * 64)
     record_look(store, subject, ["a" * 64], run_id=FIRST)
     before = {path: path.read_bytes() for path in (store.root / "ledger").rglob("*") if path.is_file()}
@@ -328,7 +328,7 @@ def test_the_facts_are_for_programs(store, capsys):
 
 
 def test_whoever_publishes_meanwhile_waits_and_stays(store):
-    """The decision is made again inside the lock: what was published before it is kept."""
+    """The decision is made again inside the lock, so artifacts published meanwhile are kept."""
     import threading
 
     with store.exclusive():

@@ -47,7 +47,7 @@ def published(store):
 
 
 def must_stay(store, keep_runs):
-    """Brute force: whatever can be reached from what is current or in the newest runs."""
+    """Return by brute force every artifact that the current ones or the newest runs reach."""
     everything = published(store)
     newest = sorted({run_id for run_id, _ in everything})[-keep_runs:] if keep_runs else []
     current = {
@@ -101,7 +101,7 @@ def files(store):
 
 
 def killed_at(store, call):
-    """Collect in a child that is killed by its `call`-th change of the disk; tell whether it was."""
+    """Collect in a child that is killed at its `call`-th change of the disk; return True if it was."""
     child = os.fork()
     if child == 0:
         left = [call]
@@ -134,7 +134,7 @@ def _count_down(name, left):
 
 @pytest.fixture
 def littered(empty):
-    """Short chains that hang on each other, one beside them, and what kills leave."""
+    """A store of short chains that share steps, a separate chain, and leftovers of kills."""
     make_run(empty, "20261121T080000-99999999", configs={"images": {"seed": 5}}, steps=STEPS[:2])
     make_run(empty, FIRST, steps=STEPS)
     make_run(empty, SECOND, configs={"phase1_checkpoint": {"learning_rate": 0.01}}, steps=STEPS)

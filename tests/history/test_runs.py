@@ -39,7 +39,7 @@ def test_a_person_reads_what_each_run_computed_reused_and_left_current(store):
 
 
 def test_what_judges_is_shown_on_request_alone(store, capsys):
-    """Whoever lists val_test beside every run chooses by it."""
+    """A list with val_test beside every run would invite a choice by it."""
     assert main(["runs", "--store", str(store.root)]) == 0
     text = capsys.readouterr().out
     assert "0.938" in text

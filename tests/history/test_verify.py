@@ -125,7 +125,7 @@ def test_a_pointer_that_dangles_or_vouches_for_another_is_a_fault(store):
 
 
 def test_a_key_under_the_name_of_other_inputs_is_a_fault(store):
-    """It would give a step what was computed from something else."""
+    """Such a pointer would give a step a result of other inputs."""
     first = store.resolve("splits", run_id=FIRST).manifest.step_key
     third = store.resolve("splits", run_id=THIRD).manifest.step_key
     keys = store.root / "keys" / "splits"

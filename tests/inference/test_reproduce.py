@@ -12,7 +12,7 @@ from tests.bundle.made import make_policies
 
 @dataclass
 class Asked:
-    """A predictor that measures what it was told, in batches of two."""
+    """A predictor that returns the given logits, in batches of two."""
 
     policy: object
     logits: list

@@ -194,7 +194,7 @@ def test_a_stray_file_stops_the_publication_and_a_dead_writers_file_is_swept(sto
 
 
 def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_caught(store, monkeypatch):
-    """A writer that lies: what is published is the digest of the file, not of what was meant."""
+    """A writer that lies: the published digest is that of the file, not of the intended content."""
     from streetvision_core.io import store as module
 
     def lie(path, data):

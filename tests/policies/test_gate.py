@@ -42,7 +42,7 @@ class Labelled:
 
 
 def draw(*, seed=0, n=450, telling=True, together=1, tricked=0.15):
-    """Images of which some trick the model: their margins say the wrong class, as surely as any others.
+    """Images of which some trick the model: their margins are of the wrong class, and as large as any.
 
     With `telling` their features lie far from all that was trained on; else features are noise. The images
     of a group, `together` of them, share class and trick.
@@ -69,7 +69,7 @@ def draw(*, seed=0, n=450, telling=True, together=1, tricked=0.15):
 
 
 def learn(select, extras=None, reference=None, *, config=QUICK):
-    """The gate, with what was measured where anything is given."""
+    """Fit the gate, with measurements where they are given."""
     measured = reference and measure_gate(reference["features"], reference["labels"], extras["features"])
     return fit_gate(select, checkpoint_version=VERSION, config=config, measured=measured)
 

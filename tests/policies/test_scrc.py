@@ -66,7 +66,7 @@ def fitted(request):
 
 
 def test_where_no_groups_are_known_the_guarantee_takes_images_as_independent():
-    """The words follow from the record, and the record from the data; without one they are the old ones."""
+    """The words follow from the record, and the record from the data; an old record has the old words."""
     select, calib, config = draw(1), draw(2), CONFIGS["error"]
     known, unknown, older = (
         fit_scrc(select, calib, **VERSIONS, config=config, groups_known=known)
@@ -94,7 +94,7 @@ def certified():
 
 
 def judged(policy, pictures):
-    """Plainly: of each image the answer, the calibrated probability that it is right, and the mistake."""
+    """Return of each image the answer, its calibrated probability, and if it is wrong, plainly computed."""
     calibrator = calibrator_from_json(policy.calibrator, where="here")
     rows = []
     for (none, roadwork), label in zip(pictures.logits.astype(float), pictures.labels, strict=True):
@@ -194,7 +194,7 @@ def test_what_was_counted_is_what_is_decided_however_the_confidences_tie(seed, p
 
 @pytest.mark.parametrize("seed", range(8))
 def test_images_within_rounding_of_the_threshold_are_counted_as_float32_weights_decide_them(seed):
-    """Margins one unit of rounding after the other, across the only threshold, are of 81 groups of 481."""
+    """Of 481 groups, 81 have margins one unit of rounding apart, across the only threshold."""
     select, calib = draw(seed, groups=200), draw(50, groups=481, frames=1)
     config = RecordedScrc(alpha=0.1, steps=1)
     policy = fit(select, calib, config=config).policy

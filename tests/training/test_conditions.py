@@ -32,7 +32,7 @@ def toy():
 
 
 def seen(toy, name):
-    """The image as its digest, its level and draw 0 say, computed here."""
+    """Return the image under its level and draw 0, computed here from its digest."""
     sha256 = next(image.sha256 for image in toy.index.pictures if image.name == name)
     return DARK.see(decode(toy.reader.pictures[name]), sha256)
 
@@ -104,7 +104,7 @@ def test_a_training_under_other_conditions_is_not_continued(toy, backbone, tmp_p
 
 
 def test_a_shrunk_image_and_the_whole_one_are_nearly_the_same_under_conditions():
-    """The stated tolerance: training shrinks an image before it is drawn, all else draws of the whole."""
+    """Within the stated tolerance: training shrinks an image before drawing, all others draw on the whole."""
     random = np.random.default_rng(0)
     street = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((1200, 900))
     camera = ConditionsConfig(profile={"kind": "camera"}).conditions()

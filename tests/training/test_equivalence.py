@@ -43,7 +43,7 @@ def single(vit, tmp_path_factory):
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Let other processes begin with everything loaded, where it is not about how they begin."""
+    """Let other processes begin with everything loaded, in tests that are not about their start."""
     context = SimpleNamespace(get_context=lambda _: LOADED)
     monkeypatch.setattr("streetvision_core.training.processes.multiprocessing", context)
 

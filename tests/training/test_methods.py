@@ -103,7 +103,7 @@ def test_a_probe_learns_what_the_features_tell(cnn, tmp_path):
 
 
 def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path, notices):
-    """The attention travels in config.json; what was recorded is what the loaded classifier says."""
+    """The attention travels in config.json, so the loaded classifier gives the recorded logits."""
     from streetvision_core.data.decoding.decode import decode
     from streetvision_core.inference.predict import predict_logits
 
@@ -186,7 +186,7 @@ def test_adapters_learn_are_merged_and_say_what_they_said(vit, tmp_path):
     width = state["blocks.0.attn.qkv.weight"].shape[1]
     keys = state["blocks.0.attn.qkv.weight"][width : 2 * width]
     assert torch.equal(keys, before["blocks.0.attn.qkv.weight"][width : 2 * width])
-    # What was validated were the adapters, what is recorded is said by the merged weights.
+    # The adapters were validated; the recorded logits are those of the merged weights.
     assert loss_of(checkpoint) == pytest.approx(checkpoint.best.val_loss, rel=1e-4)
 
 

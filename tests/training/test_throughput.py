@@ -87,7 +87,7 @@ def test_where_nothing_was_trained_nothing_is_said_of_waiting():
 
 
 def test_a_slow_loader_is_what_limits_the_training(toy, backbone, tmp_path, monkeypatch):
-    """Each batch is late by a tenth of a second, of which none is in the time of the model."""
+    """Each batch is late by a tenth of a second; none of that counts as time of the model."""
     load, late = data.AugmentedImages.__getitem__, 0.1
 
     def slow(self, looks):
@@ -158,7 +158,7 @@ def epoch(number, epochs, *, phase=""):
 
 
 def shown_epochs(reports, *, seconds):
-    """The phase and number of the epochs that are told, where one takes so many seconds."""
+    """Return phase and number of the epochs that are shown, where each takes so many seconds."""
     clock, out = Clock(), []
     paced = Paced(out.append, clock=clock)
     for report in reports:
