@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What `fit_classifier` takes; `files` are the images of train with their labels."""
+    """The arguments of `fit_classifier`; `files` are the images of train with their labels."""
 
     index: ImageIndex
     splits: Any
@@ -62,8 +62,8 @@ def make_task(directory: Path, *, train: int, others: int, size: tuple[int, int]
         roles[role].append(name)
         digest = hashlib.sha256(data).hexdigest()
         pictures.append(IndexedImage(name, image.label, name, digest, len(data), 1, 1, 1, "0" * 16, "0" * 16))
-    index = ImageIndex(tuple(sorted(pictures, key=lambda one: one.name)))
-    labels = {one.name: one.label for one in pictures}
+    index = ImageIndex(tuple(sorted(pictures, key=lambda image: image.name)))
+    labels = {image.name: image.label for image in pictures}
     return Task(
         index=index,
         splits=_Roles({role: tuple(names) for role, names in roles.items()}),

@@ -62,7 +62,7 @@ def main() -> None:
             *([f"  {step}", f"{seconds[step]:.1f}"] for step in STEPS),
             ["  neither drawing and reading, training nor predicting", f"{rest:.1f}"],
             ["make verify, whole process", f"{verify:.1f}"],
-            ["make bundle again, nothing changed (three times)", ", ".join(f"{one:.1f}" for one in again)],
+            ["make bundle again, nothing changed (three times)", ", ".join(f"{time:.1f}" for time in again)],
         ],
     )
 

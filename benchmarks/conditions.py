@@ -37,7 +37,7 @@ SIDE, THREADS, EPOCH_IMAGES = 224, 2, 400
 
 def images(count: int) -> list[tuple[Image.Image, str]]:
     drawn = draw_images(count, size=384, workers=1)
-    return [(Image.open(BytesIO(one.jpeg)).convert("RGB"), bytes_digest(one.jpeg)) for one in drawn]
+    return [(Image.open(BytesIO(image.jpeg)).convert("RGB"), bytes_digest(image.jpeg)) for image in drawn]
 
 
 def speeds(
@@ -55,8 +55,9 @@ def speeds(
     return rates, costs
 
 
-def draw_one(profile: Profile, level: str, draw: int, one: tuple[Image.Image, str]) -> None:
-    draw_image(one[0], profile, one[1], level=level, draw=draw)
+def draw_one(profile: Profile, level: str, draw: int, drawn: tuple[Image.Image, str]) -> None:
+    image, sha256 = drawn
+    draw_image(image, profile, sha256, level=level, draw=draw)
 
 
 def training_seconds(task: Task, profile: Profile, *, epochs: int, root: Path) -> float:

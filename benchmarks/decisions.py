@@ -55,7 +55,7 @@ def draw(seed, distort, together):
     labels = random.random(IMAGES) < 0.5 * (1 + np.tanh(true / 2))
     margins = distort(true)
     logits = np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32)
-    return Labelled(logits, labels.astype(np.int64), tuple(f"drive {one}" for one in group.tolist()))
+    return Labelled(logits, labels.astype(np.int64), tuple(f"drive {number}" for number in group.tolist()))
 
 
 def certification():
@@ -105,7 +105,7 @@ def everything(distortion: str, together: int):
     attributes = {
         "time of day": random.choice(["day", "dusk", "night"], IMAGES).tolist(),
         "weather": random.choice(["dry", "rain", "snow", "fog", "unknown"], IMAGES).tolist(),
-        "source": random.choice([f"city {one}" for one in range(12)], IMAGES).tolist(),
+        "source": random.choice([f"city {number}" for number in range(12)], IMAGES).tolist(),
     }
     before, stage = peak_of_process(), Stages()
     versions = {"checkpoint_version": "c" * 64, "logits_version": "d" * 64}
@@ -117,7 +117,9 @@ def everything(distortion: str, together: int):
     )
     stage("table of the sequence", lambda: sequence_table(scrc.policy, calib))
     fitted = {"threshold": thresholds.policy, "gate": gate.policy, "scrc": scrc.policy}
-    decided = stage("decisions", lambda: {name: decide(one, test.logits) for name, one in fitted.items()})
+    decided = stage(
+        "decisions", lambda: {name: decide(policy, test.logits) for name, policy in fitted.items()}
+    )
     tested = Tested(test.logits.astype(np.float64), test.labels == 1, test.groups, attributes)
     report = stage("report_of", lambda: report_of(tested, decided))
     stage("evaluation.json", lambda: json_bytes(report.model_dump(mode="json")))
@@ -145,7 +147,7 @@ def print_stages(distortion, together, runs):
     seconds = np.column_stack([seconds, seconds.sum(axis=1)])
     peaks = [peak for _, _, peak in runs[0][2]]
     names = [name for name, _, _ in runs[0][2]]
-    spans = [f"{np.median(one):.2f} ({one.min():.2f} to {one.max():.2f})" for one in seconds.T]
+    spans = [f"{np.median(times):.2f} ({times.min():.2f} to {times.max():.2f})" for times in seconds.T]
     print_table(
         f"Policies and report of {IMAGES:,} images in each of val_select, val_calib and val_test,"
         f" {together} of a group, logits {distortion}, calibrated by {runs[0][1]}: median of {RUNS} runs"

@@ -50,7 +50,7 @@ class Bytes:
 
 def load(count: int, folder: str | None) -> list[bytes]:
     if folder is None:
-        return [enlarged(one.jpeg, SIZE) for one in draw_images(count, size=1024)]
+        return [enlarged(image.jpeg, SIZE) for image in draw_images(count, size=1024)]
     files = sorted(Path(folder).glob("*.jpg"))[:count]
     return [enlarged(path.read_bytes(), SIZE) for path in files]
 
@@ -92,7 +92,7 @@ def measure(pictures: list[bytes], crop_pct: float, rounds: int) -> list[list[st
     apart = [(ours(i).float() - theirs(i).float()).abs().mean().item() for i in range(len(pictures))]
     pairs = [(rate(ours, len(pictures)), rate(theirs, len(pictures))) for _ in range(rounds)]
     fast, slow = (list(column) for column in zip(*pairs, strict=True))
-    ratio = spread([one / other for one, other in pairs])
+    ratio = spread([our_rate / their_rate for our_rate, their_rate in pairs])
     crop = f"{INPUT} of {int(INPUT / crop_pct)}"
     return [
         [crop, "ours: decode at a scale, shrink, crop", spread(fast), ratio, f"{max(apart):.2f}"],

@@ -197,7 +197,7 @@ def measure(given: argparse.Namespace) -> dict[str, list[float]]:
 
     torch.set_num_threads(os.cpu_count() or 1)
     workers = min(16, max(2, (os.cpu_count() or 1) - 1))
-    found: dict[str, list[float]] = {}
+    measured: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as place:
         for folder in ("pictures", "backbone"):
             (Path(place) / folder).mkdir()
@@ -214,8 +214,8 @@ def measure(given: argparse.Namespace) -> dict[str, list[float]]:
                 ("ours, the whole call", whole),
                 ("ours, as reported", steady),
             ):
-                found.setdefault(what, []).append(rate)
-    return found
+                measured.setdefault(what, []).append(rate)
+    return measured
 
 
 def main() -> None:
@@ -225,17 +225,17 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*")
     import timm
 
-    found = measure(given)
-    best = [max(pair) for pair in zip(*list(found.values())[:2], strict=True)]
+    measured = measure(given)
+    best = [max(pair) for pair in zip(*list(measured.values())[:2], strict=True)]
     flops = forward_flops(timm.create_model(given.model, num_classes=2))
     rows = [
-        [what, spread(rates), spread([one / other for one, other in zip(rates, best, strict=True)])]
-        for what, rates in found.items()
+        [what, spread(rates), spread([rate / fastest for rate, fastest in zip(rates, best, strict=True)])]
+        for what, rates in measured.items()
     ]
     if given.device == "cuda":
         on_gpu = steps_on_gpu(given)
         rows += [[what, f"{rate:.4g}", "-"] for what, rate in on_gpu.items()]
-        rates = [*(statistics.median(one) for one in found.values()), *on_gpu.values()]
+        rates = [*(statistics.median(series) for series in measured.values()), *on_gpu.values()]
         for row, rate in zip(rows, rates, strict=True):
             passes = 1 if row[0].startswith("inference") else 3
             row.append(f"{100 * passes * flops * rate / PEAK_FLOPS:.2f} %")

@@ -157,7 +157,7 @@ def functions_table(modules: Sequence[Module]) -> list[list[object]]:
         for code in [module.code_lines]
         for function in module.functions()
     ]
-    beyond = [one for one in measured if one[0] > LINES or one[1] > PARAMETERS]
+    beyond = [row for row in measured if row[0] > LINES or row[1] > PARAMETERS]
     return [[name, lines, count] for lines, count, name in sorted({*beyond, max(measured)}, reverse=True)]
 
 

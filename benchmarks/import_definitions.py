@@ -1,4 +1,4 @@
-"""What importing the definitions costs beyond importing dagster, and that no heavy library comes with it."""
+"""The cost of importing the definitions beyond importing dagster, and that no heavy library comes with it."""
 
 from __future__ import annotations
 

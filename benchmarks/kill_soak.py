@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from streetvision_core.io import ArtifactStore
 from tests.bundle.chain import draw_images
-from tests.e2e.kills import digests, faults, leftovers, run, start, told
+from tests.e2e.kills import digests, faults, leftovers, logs_of, run, start
 from tests.zygote import zygote
 
 
@@ -58,7 +58,7 @@ def soak(pictures: Path, scratch: Path, *, kills: int, seed: int) -> None:
             done += 1
             at[len(list(store.root.glob("latest/*.json")))] += 1
             assert faults(store) == [], f"seed {seed}, kill {done} after {moment:.2f} s"
-        assert run(root, pictures) == 0, f"seed {seed}, after kill {done}: {told(root)}"
+        assert run(root, pictures) == 0, f"seed {seed}, after kill {done}: {logs_of(root)}"
         assert digests(store) == expected, f"seed {seed}, after kill {done}"
         assert faults(store) + leftovers(store) == [], f"seed {seed}, after kill {done}"
         shutil.rmtree(root)

@@ -141,7 +141,7 @@ def pipeline(folder: Path) -> Watched:
 
     def answer(data: bytes) -> float:
         scores = classify(Image.open(io.BytesIO(data)))
-        return next(one["score"] for one in scores if one["label"] == "Roadwork")
+        return next(score["score"] for score in scores if score["label"] == "Roadwork")
 
     return Watched("transformers pipeline", classify.model.timm_model, answer)
 

@@ -97,11 +97,11 @@ def watch(program: psutil.Process) -> tuple[int, int]:
     resident = proportional = 0
     while program.is_running() and program.status() != psutil.STATUS_ZOMBIE:
         try:
-            held = [one.memory_full_info() for one in (program, *program.children(recursive=True))]
+            held = [process.memory_full_info() for process in (program, *program.children(recursive=True))]
         except psutil.Error:  # one of them has just ended
             continue
-        resident = max(resident, sum(one.rss for one in held))
-        proportional = max(proportional, sum(one.pss for one in held))
+        resident = max(resident, sum(memory.rss for memory in held))
+        proportional = max(proportional, sum(memory.pss for memory in held))
         time.sleep(0.3)
     return resident, proportional
 
@@ -128,12 +128,12 @@ def main(count: int = 5000, rounds: int = 3, architecture: str = "tf_efficientne
         rows=[
             [
                 name,
-                spread([one.rate for one in found]),
-                spread([one.seconds for one in found]),
-                megabytes(max(one.resident for one in found)),
-                megabytes(max(one.proportional for one in found)),
+                spread([measured.rate for measured in repeats]),
+                spread([measured.seconds for measured in repeats]),
+                megabytes(max(measured.resident for measured in repeats)),
+                megabytes(max(measured.proportional for measured in repeats)),
             ]
-            for name, found in runs.items()
+            for name, repeats in runs.items()
         ],
     )
     print(f"ours / timm, by rate: {spread(ratios)}")

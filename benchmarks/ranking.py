@@ -73,8 +73,8 @@ class Bench:
     def judge(self, checkpoint, profile, role: str) -> np.ndarray:
         """Return whether each image of a role is called roadwork under a profile."""
         names, reader = self.splits.roles[role], self.reader(profile)
-        said = predict_role(checkpoint, names, index=self.indexed.index, images=reader)
-        return said.logits.argmax(axis=1)
+        predictions = predict_role(checkpoint, names, index=self.indexed.index, images=reader)
+        return predictions.logits.argmax(axis=1)
 
     def labels(self, role: str) -> list[int]:
         label = {image.name: image.label for image in self.indexed.index.pictures}
@@ -91,23 +91,23 @@ def ordered_alike(bench: Bench, models: list[dict]) -> list[str]:
     """Return of the pairs that val_test tells apart, how many each of the two figures orders alike."""
     words = np.array(["none", "roadwork"])
     labels, groups = bench.labels("val_test"), bench.groups("val_test")
-    told = clean = under = 0
+    apart = clean = under = 0
     for a, b in itertools.combinations(models, 2):
         if a["recipe"] == b["recipe"]:
             continue
-        answers = [words[one["answers"]].tolist() for one in (a, b)]
+        answers = [words[model["answers"]].tolist() for model in (a, b)]
         better = compare_decisions(labels, *answers, groups, seed=0).better
         if better is None:
             continue
-        told += 1
+        apart += 1
         sign = 1 if better == "B" else -1
         clean += np.sign(b["clean"] - a["clean"]) == sign
         under += np.sign(b["select"] - a["select"]) == sign
-    return [f"{told}", f"{clean}", f"{under}"]
+    return [f"{apart}", f"{clean}", f"{under}"]
 
 
 def measured(bench: Bench, recipe: str, checkpoint, profile) -> dict:
-    clean, select = (bench.judge(checkpoint, one, "val_select") for one in (AS_IS, profile))
+    clean, select = (bench.judge(checkpoint, seen, "val_select") for seen in (AS_IS, profile))
     test = bench.judge(checkpoint, profile, "val_test")
     return {
         "recipe": recipe,
@@ -134,8 +134,8 @@ def print_order(bench: Bench, title: str, models: list[dict]) -> None:
         machine=machine_line("torch", "timm"),
         columns=["trained", "val_select clean", "val_select under", "val_test under"],
         rows=[
-            [one["recipe"], *(f"{one[figure]:.3f}" for figure in ("clean", "select", "test"))]
-            for one in sorted(models, key=lambda one: -one["test"])
+            [model["recipe"], *(f"{model[figure]:.3f}" for figure in ("clean", "select", "test"))]
+            for model in sorted(models, key=lambda model: -model["test"])
         ],
     )
     pairs = sum(a["recipe"] != b["recipe"] for a, b in itertools.combinations(models, 2))

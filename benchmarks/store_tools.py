@@ -126,17 +126,17 @@ def seconds(arguments: list[str]) -> float:
 
 def rows(store: ArtifactStore, rounds: int) -> list[list[str]]:
     ids = run_ids(store.root)
-    found = []
+    table = []
     for name, arguments in COMMANDS.items():
         words = ["diff", ids[0], ids[-1]] if name == "diff" else name.split()
         place = [] if name == "--help" else ["--store", str(store.root)]
         line = arguments or ["-m", "streetvision_core.cli", *words, *place]
         seconds(line)
         times = [seconds(line) for _ in range(rounds)]
-        found.append(
+        table.append(
             [name, *(f"{value:.2f}" for value in (min(times), statistics.median(times), max(times)))]
         )
-    return found
+    return table
 
 
 def main() -> None:

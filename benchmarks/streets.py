@@ -63,7 +63,7 @@ WAYS = {
 def processor_seconds() -> float:
     """Return user and system seconds of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def open_streets(path: Path, directory: Path):
@@ -98,7 +98,7 @@ class Levels:
         self.calls += 1
         places = [self.place[name] for name in names]
         for number, level in enumerate(LEVELS if self.calls <= FOLDS else ()):
-            only = [one for one in CAMERA.levels if one.name == level]
+            only = [candidate for candidate in CAMERA.levels if candidate.name == level]
             profile = CAMERA.model_copy(update={"levels": only}) if only else AS_IS
             seen = self.predict(checkpoint, names, images=under(images, profile), **settings)
             self.logits[number, places] = seen.logits
@@ -179,7 +179,7 @@ def table(results: Path, *folds: str) -> None:
 
     Where folds are named it is of the first deal's images in them alone. A way that judged fewer is left out.
     """
-    chosen = [int(one) for one in folds] or list(range(FOLDS))
+    chosen = [int(fold) for fold in folds] or list(range(FOLDS))
     rows, sources = [], []
     for path in sorted(results.glob("*.npz")):
         result, source, seconds = opened(path)
@@ -188,9 +188,9 @@ def table(results: Path, *folds: str) -> None:
         if np.isnan(logits[:, within]).any():
             continue
         sources = np.unique(source).tolist()
-        members = [within, *(within & (source == one) for one in sources)]
-        figures = [result.figure(logits, members=one) for one in members]
-        answered = [f"{one.mcc:.3f} ({one.low:.3f} to {one.high:.3f})" for one in figures]
+        members = [within, *(within & (source == name) for name in sources)]
+        figures = [result.figure(logits, members=mask) for mask in members]
+        answered = [f"{figure.mcc:.3f} ({figure.low:.3f} to {figure.high:.3f})" for figure in figures]
         rows.append([path.stem, len(logits), *answered, f"{seconds:.0f}"])
     print_table(
         f"Photographs: grouped folds {chosen} of {FOLDS}, MCC out of fold, 95 % intervals over groups",
@@ -208,8 +208,10 @@ def levels_table(results: Path) -> None:
         if "levels" not in seen or not len(seen["levels"]):
             continue
         result = opened(path)[0]
-        figures = [result.figure(one[None]) for one in seen["levels"]]
-        rows.append([path.stem, *(f"{one.mcc:.3f} ({one.low:.2f} to {one.high:.2f})" for one in figures)])
+        figures = [result.figure(logits[None]) for logits in seen["levels"]]
+        rows.append(
+            [path.stem, *(f"{figure.mcc:.3f} ({figure.low:.2f} to {figure.high:.2f})" for figure in figures)]
+        )
     print_table("Photographs: MCC by level of camera, the first deal", columns=["way", *LEVELS], rows=rows)
 
 

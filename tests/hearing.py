@@ -1,4 +1,4 @@
-"""What the core logs, for tests of the lines that a person reads."""
+"""The log of the core, for tests of the lines that a person reads."""
 
 import logging
 from contextlib import contextmanager

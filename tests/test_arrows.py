@@ -69,7 +69,7 @@ def wrong_arrows(own: str, source: str) -> list[str]:
 
 def _below(own: str) -> set[str]:
     lower = set().union(*FLOORS[: floor(own)])
-    return lower | {other for one, other in NEIGHBOURS if one == own}
+    return lower | {other for layer, other in NEIGHBOURS if layer == own}
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -1,7 +1,7 @@
 """A process that has loaded everything and forks a process for each call, which so begins at once.
 
 A call is a function in a process (and process group) of its own, which can be killed like any other. One line
-of JSON asks for it, see :class:`Call`. The answer is its process id at once, and its exit code when it has
+of JSON asks for it, see `Call`. The answer is its process id at once, and its exit code when it has
 ended. Of a command that is typed, only the shell and the loading are left out; the tests of those start it
 themselves.
 """
@@ -33,7 +33,7 @@ HEAVY = (
 
 @dataclass(frozen=True)
 class Call:
-    """A function, ``module:name``, of words; what it returns, 0 for None, is the exit code."""
+    """A function, `module:name`, of words; what it returns, 0 for None, is the exit code."""
 
     function: str
     arguments: list

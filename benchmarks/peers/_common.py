@@ -39,7 +39,7 @@ class Images:
         """Return the positions to train on, those of the fold that chooses the epoch, and those judged."""
         choosing = (judged + 1) % FOLDS
         training = ~np.isin(self.fold, (judged, choosing))
-        return tuple(np.flatnonzero(one) for one in (training, self.fold == choosing, self.fold == judged))
+        return tuple(np.flatnonzero(mask) for mask in (training, self.fold == choosing, self.fold == judged))
 
 
 def load_weights(model: torch.nn.Module, wheel: Path) -> None:
@@ -55,7 +55,7 @@ def load_weights(model: torch.nn.Module, wheel: Path) -> None:
 
 def processor_seconds() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def run(name: str, judge: Callable[[Images, int, Path], np.ndarray]) -> None:

@@ -31,8 +31,8 @@ def judge(images: Images, number: int, wheel: Path) -> np.ndarray:
     kept, judged = np.flatnonzero(images.fold != number), np.flatnonzero(images.fold == number)
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=[0, 1], sort=False)),
-        get_x=lambda one: images.paths[one],
-        get_y=lambda one: int(images.labels[one]),
+        get_x=lambda position: images.paths[position],
+        get_y=lambda position: int(images.labels[position]),
         # fastai wants something to validate on: two images, which choose nothing.
         splitter=IndexSplitter([len(kept), len(kept) + 1]),
         item_tfms=Resize(SIZE, method=ResizeMethod.Squish),

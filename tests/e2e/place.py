@@ -1,6 +1,6 @@
 """A place to work in: a DAGSTER_HOME and a store of its own, and the real commands run there.
 
-Its layout (``dagster``, ``store``) is that of the in-process ``Graph``, so a test may go on with either.
+Its layout (`dagster`, `store`) is that of the in-process `Graph`, so a test may go on with either.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Finished:
-    """What a person who typed the command is left with."""
+    """The exit code and the terminal that a person is left with."""
 
     code: int
     output: str
@@ -82,7 +82,7 @@ class Place:
         return {**kept, **ours, **self.overrides}
 
     def command(self, *words):
-        """Return the words as typed after ``source .venv/bin/activate``."""
+        """Return the words as typed after `source .venv/bin/activate`."""
         return ["bash", "-c", 'source "$0" && "$@"', str(self.activate), *map(str, words)]
 
     def run(self, *words, cwd=None):
@@ -99,7 +99,7 @@ class Place:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def call(self, words, *, output, errors, cwd=None):
-        """Return the call of a command that does what :meth:`run` does, without the loading."""
+        """Return the call of a command that does what `run` does, without the loading."""
         program, *arguments = map(str, words)
         environment = {**self.environment, "DAGSTER_MODULE_NAME": "streetvision_assets.definitions"}
         files = {"output": str(output), "errors": str(errors)}
@@ -107,21 +107,21 @@ class Place:
         return Call(FUNCTIONS[program], [arguments], **files, folder=folder, environment=environment)
 
     def run_loaded(self, *words, cwd=None):
-        """Do what :meth:`run` does in a process that has loaded everything already."""
+        """Do what `run` does in a process that has loaded everything already."""
         with TemporaryDirectory() as folder:
             output, errors = Path(folder, "output"), Path(folder, "errors")
             code = zygote().run(self.call(words, output=output, errors=errors, cwd=cwd))
             return Finished(code, output.read_text(), errors.read_text())
 
     def preset(self, *, reuse=True, **changes):
-        """Write a preset for tiny images and return its path; ``changes`` are per step."""
+        """Write a preset for tiny images and return its path; `changes` are per step."""
         path = self.root / "preset.yaml"
         given = {"ops": small_config(self.pictures, **changes), **reusing(reuse), **READABLE}
         path.write_text(yaml.safe_dump(given))
         return path
 
     def materialize(self, selection, **changes):
-        """Run ``dagster asset materialize`` with a preset for tiny images, in a process that is loaded."""
+        """Run `dagster asset materialize` with a preset for tiny images, in a process that is loaded."""
         words = ("dagster", "asset", "materialize", "--select", selection)
         return self.run_loaded(*words, "-c", self.preset(**changes))
 
@@ -138,7 +138,7 @@ class Place:
 
 
 def activate_file(folder):
-    """Write what ``source .venv/bin/activate`` does to a shell, in the environment that runs the tests."""
+    """Write what `source .venv/bin/activate` does to a shell, in the environment that runs the tests."""
     path = folder / "activate"
     venv = f"export VIRTUAL_ENV={shlex.quote(sys.prefix)} PATH={shlex.quote(str(PROGRAMS))}:$PATH\n"
     path.write_text(venv + (REPOSITORY / "activate.sh").read_text())
@@ -146,7 +146,7 @@ def activate_file(folder):
 
 
 def exports(activate, environment):
-    """Return the variables of ours that a bash of this environment has after ``source activate``."""
+    """Return the variables of ours that a bash of this environment has after `source activate`."""
     done = subprocess.run(
         ["bash", "-c", 'source "$0" && env -0', activate],
         env=environment, capture_output=True, text=True, check=True,
@@ -171,7 +171,7 @@ def published(store):
 
 @contextmanager
 def unharmed(store):
-    """What was published is afterwards, byte for byte, what it was before, and no more than that."""
+    """Assert that the published files stay as they were, byte for byte, and that none is added."""
     before = published(store)
     yield
     assert published(store) == before
@@ -185,7 +185,7 @@ def damage(path):
 
 
 def assert_one_paragraph(finished, *says):
-    """The command failed, and the terminal holds one paragraph, which says these, and no traceback."""
+    """Assert that the command failed with one paragraph that holds these words, and no traceback."""
     assert finished.code == 1, finished.terminal
     paragraphs = PARAGRAPH.findall(finished.terminal)
     assert len(paragraphs) == 1, finished.terminal
@@ -195,6 +195,6 @@ def assert_one_paragraph(finished, *says):
 
 
 def assert_readable(finished):
-    """Nothing on the terminal is for the authors of Dagster, pydantic or this project."""
+    """Assert that no line of the terminal is meant for the authors of Dagster, pydantic or this project."""
     for noise in ("Traceback", "Stack Trace", 'File "', "Warning", "dagster._core", "pydantic"):
         assert noise not in finished.terminal, finished.terminal

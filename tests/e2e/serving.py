@@ -1,4 +1,4 @@
-"""``dagster dev`` in processes of its own, and what its page asks for."""
+"""`dagster dev` in processes of its own, and what its page asks for."""
 
 import json
 import os
@@ -16,14 +16,14 @@ from tests.e2e.place import PATIENCE
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @contextmanager
 def serving(place, *, cwd):
-    """Start ``dagster dev``, give its address once it answers, and stop all of its processes."""
+    """Start `dagster dev`, give its address once it answers, and stop all of its processes."""
     port, log = free_port(), cwd.with_suffix(".log")
     command = place.command("dagster", "dev", "--host", "127.0.0.1", "--port", port)
     with (
@@ -52,7 +52,7 @@ def stop(process):
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=3)  # to tidy up takes it ten and more, of which no test is about
+        process.wait(timeout=3)  # tidying up takes ten seconds and more, and no test is about it
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -73,7 +73,7 @@ def test_an_unknown_model_name_offers_close_ones(place):
 
 
 def test_a_setting_that_is_not_allowed(place):
-    """Of a later step, before the first one; ``tests/assets/test_refusals.py`` knows many more."""
+    """A mistake in a later step is refused before the first one runs; `assets/test_refusals.py` has more."""
     with unharmed(place.store):
         finished = place.materialize("*bundle", scrc={"delta": 2.0})
     assert_one_paragraph(finished, "a number less than 1, but found 2.0 (delta of scrc)")
@@ -97,7 +97,7 @@ def test_a_file_where_the_store_should_be(place, tmp_path):
 
 
 def test_a_directory_where_the_pointer_of_an_upstream_should_be(place, new_place, capsys):
-    """The event log is another one, so that the pointer is what the store has to go by."""
+    """A new event log, so that the store has only its pointers to go by."""
     shutil.copytree(place.store.root, new_place.store.root)
     pointer = new_place.store.root / "latest/images.json"
     pointer.unlink()

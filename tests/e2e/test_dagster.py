@@ -23,8 +23,8 @@ def checks_by_step_key(*steps):
     return {f"{key.asset_key.path[-1]}_{key.name}" for key in keys if key.asset_key.path[-1] in steps}
 
 
-def said(finished, words):
-    """Which steps said a line that starts with these words."""
+def steps_that_logged(finished, words):
+    """Return the steps that logged a line which starts with these words."""
     lines = (line.split(maxsplit=2) for line in finished.terminal.splitlines())
     return [line[1] for line in lines if len(line) == 3 and line[2].startswith(words)]
 
@@ -36,8 +36,8 @@ def metadata_of_every_file(root):
 def test_everything_materializes_and_the_terminal_tells_it_in_one_line_each(first_run):
     place, finished = first_run
     assert finished.code == 0
-    assert tuple(said(finished, "published ")) == STEPS
-    assert set(said(finished, "passed: ")) == checks_by_step_key(*STEPS)
+    assert tuple(steps_that_logged(finished, "published ")) == STEPS
+    assert set(steps_that_logged(finished, "passed: ")) == checks_by_step_key(*STEPS)
     assert_readable(finished)
     for step in STEPS:
         assert place.store.resolve(step).problems() == []
@@ -67,8 +67,8 @@ def test_verify_runs_every_check_and_touches_nothing(place):
     with unharmed(place.store):
         finished = place.run("dagster", "job", "execute", "-j", "verify")
     assert finished.code == 0, finished.terminal
-    assert set(said(finished, "passed: ")) == checks_by_step_key(*STEPS, *BESIDE)
-    assert said(finished, "published ") == []
+    assert set(steps_that_logged(finished, "passed: ")) == checks_by_step_key(*STEPS, *BESIDE)
+    assert steps_that_logged(finished, "published ") == []
     assert_readable(finished)
     assert metadata_of_every_file(place.store.root) == before
 
@@ -78,8 +78,8 @@ def test_verify_fails_after_one_changed_byte_and_names_the_file(place):
     finished = place.run_loaded("dagster", "job", "execute", "-j", "verify")
     assert finished.code == 1
     assert "splits_integrity                  ERROR: splits.json has other content" in finished.terminal
-    assert "splits_integrity" not in said(finished, "passed: ")
-    assert "images_integrity" in said(finished, "passed: ")
+    assert "splits_integrity" not in steps_that_logged(finished, "passed: ")
+    assert "images_integrity" in steps_that_logged(finished, "passed: ")
     assert_readable(finished)
 
 

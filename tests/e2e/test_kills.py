@@ -10,7 +10,7 @@ from streetvision_core.bundle import verify_bundle
 from streetvision_core.history.scan import run_ids
 from streetvision_core.io import ArtifactStore
 from tests.assets.graph import STEPS, Graph
-from tests.e2e.kills import digests, faults, leftovers, run, start, told
+from tests.e2e.kills import digests, faults, leftovers, logs_of, run, start
 from tests.zygote import zygote
 
 pytestmark = pytest.mark.long
@@ -21,10 +21,10 @@ RUNS_AT_ONCE = 6
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_pictures, tmp_path_factory):
-    """What a run that nobody disturbs comes to, and the seconds that it takes."""
+    """The outcome of an undisturbed run, and the seconds that it takes."""
     root = tmp_path_factory.mktemp("undisturbed") / "place"
     began = time.monotonic()
-    assert run(root, tiny_pictures) == 0, told(root)
+    assert run(root, tiny_pictures) == 0, logs_of(root)
     return digests(ArtifactStore(root / "store")), time.monotonic() - began
 
 
@@ -40,16 +40,16 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
     for root in (tmp_path / str(number) for number in range(STORES)):
         store = ArtifactStore(root / "store")
         for attempt in range(KILLS_A_STORE):
-            moment = moments.uniform(0, seconds / (attempt + 1))  # what was done stays: less is left
+            moment = moments.uniform(0, seconds / (attempt + 1))  # finished steps stay, so less is left to do
             pid = start(root, tiny_pictures)
             time.sleep(moment)
             zygote().kill(pid)
             where = f"store {root.name}, attempt {attempt} of seed {seed}, killed after {moment:.2f} s"
             assert faults(store) == [], where
-            if zygote().wait(pid) != -9:  # it was quicker than the kill, and a next one would find all made
+            if zygote().wait(pid) != -9:  # the run ended before the kill; nothing is left to do
                 break
             killed += 1
-        assert run(root, tiny_pictures) == 0, f"{where}: {told(root)}"
+        assert run(root, tiny_pictures) == 0, f"{where}: {logs_of(root)}"
         assert digests(store) == expected, where
         assert faults(store) == [], where
         assert leftovers(store) == [], where
@@ -60,14 +60,14 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_finishes_alik
 
 @pytest.mark.timeout(600)
 def test_six_runs_at_once_on_one_store_and_one_instance_stay_apart(tiny_pictures, tmp_path):
-    """Two of them are the very same run, the others differ in a seed, so that a mix-up would show."""
-    Graph(tmp_path).instance.dispose()  # is there before the runs: Dagster itself fails where several make it
+    """Two of the runs are equal, the others differ in a seed, so that a mix-up would show."""
+    Graph(tmp_path).instance.dispose()  # makes the instance: Dagster fails where several runs make it at once
     seeds = [0, 0, 1, 2, 3, 4]
     pids = [start(tmp_path, tiny_pictures, phase1_checkpoint={"seed": seed}) for seed in seeds]
-    assert [zygote().wait(pid) for pid in pids] == [0] * RUNS_AT_ONCE, told(tmp_path)
-    said = told(tmp_path)
-    assert "database is locked" not in said
-    assert "OperationalError" not in said
+    assert [zygote().wait(pid) for pid in pids] == [0] * RUNS_AT_ONCE, logs_of(tmp_path)
+    output = logs_of(tmp_path)
+    assert "database is locked" not in output
+    assert "OperationalError" not in output
     store = ArtifactStore(tmp_path / "store")
     bundles = [store.resolve("bundle", run_id=run_id) for run_id in run_ids(store.root)]
     assert len(bundles) == RUNS_AT_ONCE

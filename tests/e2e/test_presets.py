@@ -1,4 +1,4 @@
-"""The presets fit the graph, and ``demo.yaml`` is the defaults and nothing else."""
+"""The presets fit the graph, and `demo.yaml` is the defaults and nothing else."""
 
 import inspect
 
@@ -20,13 +20,13 @@ STORE = {"store": {"config": StoreResource().model_dump(mode="json")}}
 
 def config_models():
     """The configuration record of every step that has one."""
-    found = {}
+    models = {}
     for step in STEPS:
         asset = defs.get_assets_def(step)
         parameter = inspect.signature(asset.op.compute_fn.decorated_fn).parameters.get("config")
         if parameter is not None:
-            found[step] = parameter.annotation
-    return found
+            models[step] = parameter.annotation
+    return models
 
 
 def without_nulls(value):

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type, typed."""
+"""The commands that the README tells a newcomer to type, typed."""
 
 import re
 import shutil
@@ -38,7 +38,7 @@ def commands():
 
 @pytest.fixture
 def beside_the_store(place):
-    """A folder that looks like the repository root after ``make bundle``."""
+    """A folder that looks like the repository root after `make bundle`."""
     folder = place.root / "clone"
     (folder / "dagster_home").mkdir(parents=True)
     (folder / "dagster_home" / "artifacts").symlink_to(place.store.root)
@@ -46,7 +46,7 @@ def beside_the_store(place):
 
 
 def run_block(place, folder, *, saying):
-    """Type the block of commands that says this, after ``source .venv/bin/activate``."""
+    """Type the block of commands that holds this text, after `source .venv/bin/activate`."""
     block = next(block for block in COMMAND_BLOCKS if saying in block)
     script = f'source "{place.activate}" && set -e\n{block}'
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""The ``streetvision`` command on a bundle that was carried away from its store."""
+"""The `streetvision` command on a bundle that was carried away from its store."""
 
 import json
 import shutil

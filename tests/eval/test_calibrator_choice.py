@@ -20,15 +20,17 @@ def test_the_chosen_one_is_fitted_on_all_images_and_every_method_is_judged():
     margins, labels = draw()
     choice = choose_calibrator(margins, labels)
     assert choice.calibrator == FITS[choice.calibrator.method](margins, labels)
-    assert [one.method for one in choice.judged] == list(METHODS)
-    assert min(one.excess for one in choice.judged) == 0
-    assert all(one.standard_error > 0 for one in choice.judged if one.excess > 0)
+    assert [candidate.method for candidate in choice.judged] == list(METHODS)
+    assert min(candidate.excess for candidate in choice.judged) == 0
+    assert all(candidate.standard_error > 0 for candidate in choice.judged if candidate.excess > 0)
 
 
 def test_the_simplest_within_one_standard_error_of_the_best_is_taken():
     for seed in range(8):
         choice = choose_calibrator(*draw(seed, 200))
-        close = [one.method for one in choice.judged if one.excess <= one.standard_error]
+        close = [
+            candidate.method for candidate in choice.judged if candidate.excess <= candidate.standard_error
+        ]
         assert choice.calibrator.method == close[0]
 
 
@@ -41,7 +43,10 @@ def test_the_loss_is_that_of_images_left_out():
     left_out = np.empty(200)
     for fitting, judging in StratifiedKFold(4, shuffle=True, random_state=3).split(labels, labels):
         left_out[judging] = FITS["platt"](margins[fitting], labels[fitting]).apply(margins[judging])
-    judged = {one.method: one for one in choose_calibrator(margins, labels, folds=4, seed=3).judged}
+    judged = {
+        candidate.method: candidate
+        for candidate in choose_calibrator(margins, labels, folds=4, seed=3).judged
+    }
     assert judged["platt"].nll == pytest.approx(log_loss(labels, left_out))
 
 

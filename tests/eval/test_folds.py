@@ -21,7 +21,7 @@ def draw(seed, *, images, together, mixed):
 @pytest.mark.parametrize("mixed", [True, False])
 @pytest.mark.parametrize("together", [1.5, 2, 7])
 def test_the_folds_of_groups_are_scikit_learns_image_for_image(folds, mixed, together):
-    """What was published was fitted on them, and must come out the same when it is fitted again."""
+    """Published policies were fitted on them, and must come out the same when they are fitted again."""
     for seed in range(2):
         truth, group = draw(seed, images=400, together=together, mixed=mixed)
         oracle = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(truth, truth, group)

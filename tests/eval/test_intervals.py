@@ -34,11 +34,11 @@ def sample(seed=0, size=200):
 
 @given(rate=RATES, level=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 def test_the_interval_of_a_rate_is_that_of_scipy(rate, level):
-    found = clopper_pearson_interval(*rate, level=level)
+    interval = clopper_pearson_interval(*rate, level=level)
     expected = stats.binomtest(*rate).proportion_ci(level, method="exact")
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert 0 <= found.low <= rate[0] / rate[1] <= found.high <= 1
-    assert found.level == level
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= interval.low <= rate[0] / rate[1] <= interval.high <= 1
+    assert interval.level == level
 
 
 def test_of_no_images_a_rate_can_be_anything():
@@ -76,7 +76,10 @@ def test_copies_of_every_image_tell_nothing_new(copies):
     """The interval of copied images is nearly that of the images, a little longer for Student's t."""
     labels, decisions, _ = sample()
     counts = confusion_by_group(labels, decisions)
-    for interval in (mcc_group_interval, lambda one: rate_interval(one[:, 0] + one[:, 1], one.sum(axis=1))):
+    for interval in (
+        mcc_group_interval,
+        lambda cells: rate_interval(cells[:, 0] + cells[:, 1], cells.sum(axis=1)),
+    ):
         alone, copied = interval(counts), interval(counts * copies)
         length = alone.high - alone.low
         assert length <= copied.high - copied.low <= 1.25 * length
@@ -90,11 +93,11 @@ def test_the_length_of_a_group_interval_is_that_of_resamples_of_whole_groups():
     sums = counts[random.integers(0, 400, (4000, 400))].sum(axis=1)
     right, tried = counts[:, 0] + counts[:, 1], counts.sum(axis=1)
     resampled = {"mcc": mcc_of_counts(sums), "accuracy": sums[:, :2].sum(axis=1) / sums.sum(axis=1)}
-    found = {"mcc": mcc_group_interval(counts), "accuracy": rate_interval(right, tried)}
+    intervals = {"mcc": mcc_group_interval(counts), "accuracy": rate_interval(right, tried)}
     for name, drawn in resampled.items():
         low, high = np.quantile(drawn, [0.025, 0.975])
-        assert found[name].high - found[name].low == pytest.approx(high - low, rel=0.1)
-        assert ends(found[name]) == pytest.approx((low, high), abs=0.2 * (high - low))
+        assert intervals[name].high - intervals[name].low == pytest.approx(high - low, rel=0.1)
+        assert ends(intervals[name]) == pytest.approx((low, high), abs=0.2 * (high - low))
 
 
 @given(
@@ -137,34 +140,34 @@ def test_groups_without_a_trial_change_nothing():
 
 def test_the_difference_of_two_independent_figures_is_that_of_their_variances():
     """Of two shares of independent images, drawn 4,000 times; each has a symmetric interval."""
-    one, two = clopper_pearson_interval(4000, 10_000), clopper_pearson_interval(2000, 5_000)
-    found = difference_interval((0.4, one), (0.4, two))
+    first, second = clopper_pearson_interval(4000, 10_000), clopper_pearson_interval(2000, 5_000)
+    interval = difference_interval((0.4, first), (0.4, second))
     deviation = math.sqrt(0.24 / 10_000 + 0.24 / 5_000)
-    assert ends(found) == pytest.approx((-1.96 * deviation, 1.96 * deviation), rel=0.03)
+    assert ends(interval) == pytest.approx((-1.96 * deviation, 1.96 * deviation), rel=0.03)
 
 
 @given(COUNT, COUNT, COUNT, COUNT)
 def test_the_interval_of_an_mcc_holds_it_and_stays_in_its_range(tp, tn, fp, fn):
     if tp + tn + fp + fn:
         confusion = Confusion(tp=tp, tn=tn, fp=fp, fn=fn)
-        found = mcc_interval(confusion)
-        assert -1 <= found.low <= confusion.mcc <= found.high <= 1
-        assert found.low < found.high
+        interval = mcc_interval(confusion)
+        assert -1 <= interval.low <= confusion.mcc <= interval.high <= 1
+        assert interval.low < interval.high
 
 
 @given(COUNT, COUNT, COUNT, COUNT)
 def test_opposite_decisions_turn_the_interval_of_the_mcc_round(tp, tn, fp, fn):
     if tp + tn + fp + fn:
-        found = mcc_interval(Confusion(tp=tp, tn=tn, fp=fp, fn=fn))
+        interval = mcc_interval(Confusion(tp=tp, tn=tn, fp=fp, fn=fn))
         turned = mcc_interval(Confusion(tp=fn, tn=fp, fp=tn, fn=tp))
-        assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
+        assert (turned.low, turned.high) == pytest.approx((-interval.high, -interval.low), abs=1e-12)
 
 
 def test_the_standard_error_of_an_mcc_is_that_of_many_samples():
     cells = np.array([0.26, 0.62, 0.08, 0.04])
     drawn = mcc_of_counts(np.random.default_rng(0).multinomial(5000, cells, size=4000))
-    found = mcc_interval(Confusion(*(int(5000 * cell) for cell in cells)))
-    half = (math.atanh(found.high) - math.atanh(found.low)) / 2
+    interval = mcc_interval(Confusion(*(int(5000 * cell) for cell in cells)))
+    half = (math.atanh(interval.high) - math.atanh(interval.low)) / 2
     assert half == pytest.approx(1.96 * np.arctanh(drawn).std(), rel=0.04)
 
 

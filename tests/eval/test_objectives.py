@@ -1,4 +1,4 @@
-"""What a threshold is chosen for: each objective against its definition."""
+"""The objectives of a threshold, each against its definition."""
 
 import numpy as np
 import pytest

@@ -127,13 +127,13 @@ def test_brier_is_that_of_scikit_learn(pairs):
 @given(pairs=SAMPLES, bins=st.integers(1, 20))
 def test_bins_of_equal_width_are_those_of_scikit_learn(pairs, bins):
     p, labels = columns(pairs)
-    found = reliability_bins(p, labels, bins=bins)
+    diagram = reliability_bins(p, labels, bins=bins)
     share, mean = calibration_curve(labels, p, n_bins=bins, strategy="uniform", pos_label=1)
-    assert [one.probability for one in found] == pytest.approx(mean.tolist(), abs=1e-12)
-    assert [one.roadwork for one in found] == pytest.approx(share.tolist(), abs=1e-12)
-    for one in found:
-        inside = (p > one.low) & (p <= one.high) if one.low > 0 else p <= one.high
-        assert inside.sum() == one.n
+    assert [bin_.probability for bin_ in diagram] == pytest.approx(mean.tolist(), abs=1e-12)
+    assert [bin_.roadwork for bin_ in diagram] == pytest.approx(share.tolist(), abs=1e-12)
+    for bin_ in diagram:
+        inside = (p > bin_.low) & (p <= bin_.high) if bin_.low > 0 else p <= bin_.high
+        assert inside.sum() == bin_.n
 
 
 @given(pairs=SAMPLES, bins=st.integers(1, 20))
@@ -141,14 +141,14 @@ def test_bins_of_equal_width_are_those_of_scikit_learn(pairs, bins):
 def test_bins_of_equal_mass_share_out_the_ranks_and_keep_ties_together(pairs, bins):
     p, labels = columns(pairs)
     ordered = sorted(p.tolist())
-    place = np.array([ordered.index(one) * bins // p.size for one in p.tolist()])
-    found = reliability_bins(p, labels, binning="equal_mass", bins=bins)
-    assert len(found) == len(set(place.tolist()))
-    for one, number in zip(found, sorted(set(place.tolist())), strict=True):
+    place = np.array([ordered.index(probability) * bins // p.size for probability in p.tolist()])
+    diagram = reliability_bins(p, labels, binning="equal_mass", bins=bins)
+    assert len(diagram) == len(set(place.tolist()))
+    for bin_, number in zip(diagram, sorted(set(place.tolist())), strict=True):
         inside = place == number
-        assert (one.low, one.high, one.n) == (p[inside].min(), p[inside].max(), inside.sum())
-        assert one.probability == pytest.approx(p[inside].mean(), abs=1e-12)
-        assert one.roadwork == pytest.approx(labels[inside].mean(), abs=1e-12)
+        assert (bin_.low, bin_.high, bin_.n) == (p[inside].min(), p[inside].max(), inside.sum())
+        assert bin_.probability == pytest.approx(p[inside].mean(), abs=1e-12)
+        assert bin_.roadwork == pytest.approx(labels[inside].mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("binning", ["equal_width", "equal_mass"])
@@ -156,8 +156,8 @@ def test_bins_of_equal_mass_share_out_the_ranks_and_keep_ties_together(pairs, bi
 def test_calibration_errors_are_the_mean_and_the_largest_gap_of_the_bins(binning, pairs):
     p, labels = columns(pairs)
     bins = reliability_bins(p, labels, binning=binning)
-    gaps = [abs(one.probability - one.roadwork) for one in bins]
-    sizes = [one.n for one in bins]
+    gaps = [abs(bin_.probability - bin_.roadwork) for bin_ in bins]
+    sizes = [bin_.n for bin_ in bins]
     assert sum(sizes) == p.size
     assert expected_calibration_error(bins) == pytest.approx(np.average(gaps, weights=sizes), abs=1e-12)
     assert maximum_calibration_error(bins) == pytest.approx(max(gaps), abs=1e-12)
@@ -166,7 +166,7 @@ def test_calibration_errors_are_the_mean_and_the_largest_gap_of_the_bins(binning
 def test_bins_of_equal_mass_are_equally_full_without_ties():
     for n in (150, 157):
         bins = reliability_bins(np.linspace(0.4, 0.6, n), np.arange(n) % 2, binning="equal_mass", bins=15)
-        assert {one.n for one in bins} == ({10} if n == 150 else {10, 11})
+        assert {bin_.n for bin_ in bins} == ({10} if n == 150 else {10, 11})
         assert len(bins) == 15
 
 

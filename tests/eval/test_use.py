@@ -35,13 +35,13 @@ def test_an_interval_holds_what_every_pair_of_rates_inside_gives():
         fnr, fpr = (Rate(*np.sort(random.random(3))[[1, 0, 2]].tolist()) for _ in range(2))
         prevalence = float(random.uniform(0.01, 0.99))
         (row,) = prevalence_rows(fnr, fpr, prevalences=[prevalence])
-        inside = [random.uniform(one.low, one.high, 50) for one in (fnr, fpr)]
+        inside = [random.uniform(interval.low, interval.high, 50) for interval in (fnr, fpr)]
         figures = [
             expected_figures([prevalence], fnr=misses, fpr=alarms)
             for misses, alarms in [(fnr.value, fpr.value), *zip(*inside, strict=True)]
         ]
         for name in ("mcc", "precision", "alarm_rate"):
-            values = np.array([one[name][0] for one in figures])
+            values = np.array([columns[name][0] for columns in figures])
             assert row[name] == values[0]
             assert row[f"{name}_low"] - 1e-12 <= values.min() <= values.max() <= row[f"{name}_high"] + 1e-12
 

@@ -1,9 +1,9 @@
 """Disks that are full, read-only or lose power: tmpfs, and ext4 in an image file.
 
 A power cut is a copy of the image at that moment: what the kernel still holds in memory is not in it. The
-file system never flushes by itself (``commit=300``), nor guesses that whoever renames a file meant to flush
-it (``noauto_da_alloc``), so only what a program flushed is in the copy. A cut may also come after the
-journal was written and before the data was: ``commit_journal`` brings that about.
+file system never flushes by itself (`commit=300`), nor guesses that whoever renames a file meant to flush
+it (`noauto_da_alloc`), so only what a program flushed is in the copy. A cut may also come after the
+journal was written and before the data was: `commit_journal` brings that about.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def mounted(device, directory, *, kind, options):
-    """Mount ``device`` at ``directory`` for the block."""
+    """Mount `device` at `directory` for the block."""
     directory.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", kind, "-o", options, device, directory], check=True, capture_output=True)
     try:
@@ -25,12 +25,12 @@ def mounted(device, directory, *, kind, options):
 
 
 def tmpfs(directory, *options):
-    """Mount a file system in memory, with options such as ``size=64k`` or ``nr_inodes=10``."""
+    """Mount a file system in memory, with options such as `size=64k` or `nr_inodes=10`."""
     return mounted("tmpfs", directory, kind="tmpfs", options=",".join(("mode=0755", *options)))
 
 
 def resize(directory, **limits):
-    """Leave the file system in memory at ``directory`` room for so many more bytes or names."""
+    """Leave the file system in memory at `directory` room for so many more bytes or names."""
     used = os.statvfs(directory)
     blocks = used.f_blocks - used.f_bfree
     options = {
@@ -42,7 +42,7 @@ def resize(directory, **limits):
 
 
 class PowerlessDisk:
-    """An ext4 file system, mounted at ``directory`` for the block, whose power can be cut."""
+    """An ext4 file system, mounted at `directory` for the block, whose power can be cut."""
 
     def __init__(self, scratch):
         self._scratch, self.directory = scratch, scratch / "disk"
@@ -68,14 +68,14 @@ class PowerlessDisk:
 
     @property
     def switch(self):
-        """A file; who writes 1 to it makes the file system find an error and become read-only."""
+        """A file; a 1 written to it makes the file system find an error and become read-only."""
         device = subprocess.run(
             ["findmnt", "-n", "-o", "SOURCE", self.directory], check=True, capture_output=True, text=True
         )
         return f"/sys/fs/ext4/{Path(device.stdout.strip()).name}/trigger_fs_error"
 
     def repair(self):
-        """Mount the disk again as an administrator would who finds it read-only."""
+        """Mount the read-only disk again, as an administrator would."""
         self._stack.close()
         subprocess.run(["e2fsck", "-fy", self._image], check=False, capture_output=True)
         self._stack.enter_context(_ext4(self._image, self.directory))

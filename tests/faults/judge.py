@@ -1,4 +1,4 @@
-"""What has to be true after a fault, whatever it was."""
+"""The conditions that must hold after any fault."""
 
 from tests.faults.scenarios import label_in, partials_in
 

@@ -1,6 +1,6 @@
-"""What is done while something fails: each scenario writes the content of a label, "old", "new" or "next".
+"""Work while something fails: each scenario writes the content of a label, "old", "new" or "next".
 
-The functions run in the processes of worker.py. :func:`label_in` is the judge: it says which label a
+The functions run in the processes of worker.py. `label_in` is the judge: it says which label a
 directory holds, whole, and fails if it holds anything else.
 """
 
@@ -54,7 +54,7 @@ def link(root, label):
 
 
 def copy(root, label):
-    """Like ``link``, where the file system has no hard links."""
+    """Like `link`, where the file system has no hard links."""
     with mock.patch("os.link", side_effect=OSError(errno.EPERM, "no links here")):
         link(root, label)
 
@@ -71,7 +71,7 @@ def publish(root, label):
 
 
 def reuse(root, label):
-    """The content of "old" published again by other runs."""
+    """Publish the content of "old" again, by other runs."""
     if label == "old":
         return publish(root, label)
     store = ArtifactStore(root / "store")
@@ -81,14 +81,14 @@ def reuse(root, label):
 
 
 def promote(root, label):
-    """The champion moves from "old" to "new"; all of them were published before."""
+    """Move the champion from "old" to "new"; both were published before."""
     store = ArtifactStore(root / "store")
     if label == "old":
         for name in NUMBERS:
             artifact = Artifact({"bundle.json": name.encode() * 500})
             outputs = store.write(store.stage(name, "bundle"), artifact)
-            told = {"run_id": name, "step_name": "bundle", "data_version": artifact.digest}
-            manifest = template().model_copy(update={**told, "output_artifacts": outputs})
+            identity = {"run_id": name, "step_name": "bundle", "data_version": artifact.digest}
+            manifest = template().model_copy(update={**identity, "output_artifacts": outputs})
             store.publish(store.directory(name, "bundle"), manifest)
     challenger = store.resolve("bundle", run_id=label)
     assert move_champion(store, challenger, beaten=read_champion(store))
@@ -124,7 +124,7 @@ def artifact_in(root, scenario):
     """Return the label of the current artifact; whatever has a manifest must be whole."""
     store = ArtifactStore(root / "store")
     for manifest in sorted(store.root.glob("runs/*/images/manifest.json")):
-        assert (found := read_artifact(manifest.parent).problems()) == [], found
+        assert (problems := read_artifact(manifest.parent).problems()) == [], problems
     current = store.resolve("images")
     content = "old" if scenario == "reuse" else current.manifest.run_id
     assert current.read_bytes("index.csv") == content.encode() * 500
@@ -158,7 +158,7 @@ JUDGES = {
 
 
 def label_in(root, scenario):
-    """Return the label that ``scenario`` has left in ``root``; anything not whole is an error."""
+    """Return the label that `scenario` has left in `root`; anything not whole is an error."""
     return JUDGES.get(scenario, file_in)(root, scenario)
 
 

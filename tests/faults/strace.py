@@ -1,7 +1,7 @@
 """Faults by strace: every call of a scenario that touches its directory can be killed or made to fail.
 
 strace counts calls a thread, and our writers flush in a thread of their own. So a call is known by its
-name, the path that it touches and its number among the calls of that name, path and thread; ``-P`` makes
+name, the path that it touches and its number among the calls of that name, path and thread; `-P` makes
 strace count the calls on that path alone. Temporary names that a library draws are new each time; calls
 on them are counted among all calls of that name and thread.
 """
@@ -28,7 +28,7 @@ _LINE = re.compile(r"(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*)")
 
 @dataclass(frozen=True)
 class Call:
-    """One system call of a scenario; ``path`` is relative to the directory of the scenario."""
+    """One system call of a scenario; `path` is relative to the directory of the scenario."""
 
     name: str
     path: str
@@ -46,7 +46,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a scenario ended: the exit code (-9 when killed), its error paragraph, or the crash it had."""
+    """The end of a scenario: the exit code (-9 when killed), its error paragraph, or the crash it had."""
 
     code: int
     error: str = ""
@@ -81,7 +81,7 @@ class Worker:
         self._process.stdout.close()
 
     def run(self, scenario, root, label, *, strace=(), uid=0, broken_before_flush=None):
-        """Run the scenario in the existing directory ``root`` and return its outcome."""
+        """Run the scenario in the existing directory `root` and return its outcome."""
         job = {"scenario": scenario, "root": str(root), "label": label, "uid": uid}
         job["broken_before_flush"] = broken_before_flush
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -97,20 +97,20 @@ class Worker:
     def _attach(self, process, options):
         command = ["strace", "-f", "-y", "-s", "0", "-o", self._log, *options, "-p", str(process)]
         tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        said = []
+        output = []
         while "attached" not in (line := tracer.stderr.readline()):
-            said.append(line)
-            assert line, f"strace did not start: {''.join(said)}"
+            output.append(line)
+            assert line, f"strace did not start: {''.join(output)}"
         return tracer
 
     def calls(self, scenario, root, label):
-        """Run the scenario undisturbed and return its calls that touch ``root``, in their order."""
+        """Run the scenario undisturbed and return its calls that touch `root`, in their order."""
         outcome = self.run(scenario, root, label, strace=["-e", "trace=all"])
         assert outcome.has_returned, outcome
         return _calls(self._log.read_text(), root)
 
     def strike(self, scenario, root, label, *, call, fault):
-        """Run the scenario with ``fault``, such as ``error=EIO``, in ``call``; it must have struck."""
+        """Run the scenario with `fault`, such as `error=EIO`, in `call`; it must have struck."""
         if _DRAWN.search(call.path):
             where, number = [], call.overall
         else:

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.judge import fault_in_next_run, fault_in_outcome
 from tests.faults.scenarios import WRITERS
 
-# What can find no room; the other calls can only have an input/output error.
+# These calls can run out of room; the others can only have an input/output error.
 NEEDS_SPACE = re.compile(r"write|pwrite|sendfile|copy_file_range|fsync|fdatasync|fallocate|rename|link|mkdir")
 
 
@@ -21,11 +21,11 @@ def errors_of(call):
         yield errno.ENOSPC
 
 
-# What is taken over is published by the calls of "link" and "publish".
+# "reuse" publishes by the calls of "link" and "publish".
 @pytest.mark.parametrize("scenario", [name for name in WRITERS if name != "reuse"])
 def test_an_error_of_any_system_call_leaves_the_old_or_the_new(scenario, worker, memory, prepare, straced):
     root = memory / "root"
-    found, struck = [], 0
+    problems, struck = [], 0
     for call in worker.calls(scenario, prepare(root, scenario), "new"):
         for code in errors_of(call):
             name, cause = errno.errorcode[code], os.strerror(code)
@@ -34,17 +34,17 @@ def test_an_error_of_any_system_call_leaves_the_old_or_the_new(scenario, worker,
             wrong = fault_in_outcome(root, scenario, outcome, causes=[cause])
             if not wrong and call.changes_the_disk:
                 wrong = fault_in_next_run(worker, root, scenario)
-            found += [f"{name} in {call}: {wrong}"] if wrong else []
+            problems += [f"{name} in {call}: {wrong}"] if wrong else []
             struck += 1
     assert struck > 10
-    assert not found, f"{len(found)} of {struck} errors:\n" + "\n".join(found)
+    assert not problems, f"{len(problems)} of {struck} errors:\n" + "\n".join(problems)
 
 
 @pytest.mark.parametrize("scenario", sorted(WRITERS.keys() - {"link"}))
 def test_a_rename_that_is_acknowledged_but_not_done_is_noticed(scenario, worker, memory, prepare, straced):
     root = memory / "root"
     calls = worker.calls(scenario, prepare(root, scenario), "new")
-    found, renames = [], [call for call in calls if call.name.startswith("rename")]
+    problems, renames = [], [call for call in calls if call.name.startswith("rename")]
     assert renames
     for call in renames:
         prepare(root, scenario)
@@ -52,5 +52,5 @@ def test_a_rename_that_is_acknowledged_but_not_done_is_noticed(scenario, worker,
         wrong = fault_in_outcome(root, scenario, outcome, causes=["the error"])
         wrong = wrong or fault_in_next_run(worker, root, scenario)
         if wrong or not outcome.error:
-            found.append(f"{call}: {wrong or 'nobody noticed'}")
-    assert not found, "\n".join(found)
+            problems.append(f"{call}: {wrong or 'nobody noticed'}")
+    assert not problems, "\n".join(problems)

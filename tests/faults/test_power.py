@@ -14,7 +14,7 @@ def disk(mounts, scratch):
 
 
 def labels_after_death(disk, root, scenario):
-    """Give what is found by those who come after, by how the process ended."""
+    """Yield each kind of death with the label that the next process then reads."""
     yield "the kill", label_or_damage(root, scenario)
     with disk.cut() as after:
         yield "the power cut", label_or_damage(after / root.name, scenario)
@@ -27,20 +27,20 @@ def labels_after_death(disk, root, scenario):
 def test_a_kill_or_a_power_cut_at_any_change_leaves_the_old_or_the_new(
     scenario, worker, disk, prepare, straced
 ):
-    """The process dies before the call. What only looks at the disk changes nothing, so it is left out."""
+    """The process dies before the call. Calls that only read the disk are left out."""
     root = disk.directory / "root"
     calls = worker.calls(scenario, prepare(root, scenario), "new")
-    found, changes = [], [call for call in calls if call.changes_the_disk]
+    problems, changes = [], [call for call in calls if call.changes_the_disk]
     assert changes
     for call in changes:
         prepare(root, scenario)
         assert worker.strike(scenario, root, "new", call=call, fault="signal=KILL").code == -9
         for death, label in labels_after_death(disk, root, scenario):
             if label not in OLD_OR_NEW:
-                found.append(f"{label} after {death} at {call}")
+                problems.append(f"{label} after {death} at {call}")
         if wrong := fault_in_next_run(worker, root, scenario):
-            found.append(f"killed at {call}: {wrong}")
-    assert not found, "\n".join(found)
+            problems.append(f"killed at {call}: {wrong}")
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("scenario", WRITERS)
@@ -56,8 +56,8 @@ def test_what_has_returned_survives_a_power_cut(scenario, worker, disk, prepare)
 def test_a_disk_that_becomes_read_only_in_the_middle_keeps_the_old_or_the_new(
     scenario, worker, disk, prepare
 ):
-    """The kernel remounts a disk read-only where it finds an error; what was being written then stays."""
-    root, found, outcome = disk.directory / "root", [], None
+    """The kernel remounts a disk read-only where it finds an error; half-written files then stay."""
+    root, problems, outcome = disk.directory / "root", [], None
     for number in range(1, 100):
         prepare(root, scenario)
         breakage = {"number": number, "switch": disk.switch}
@@ -68,7 +68,7 @@ def test_a_disk_that_becomes_read_only_in_the_middle_keeps_the_old_or_the_new(
             break
         disk.repair()
         if wrong := wrong or fault_in_next_run(worker, root, scenario):
-            found.append(f"read-only before flush no. {number}: {wrong}")
+            problems.append(f"read-only before flush no. {number}: {wrong}")
     assert number > 1
     assert outcome.has_returned
-    assert not found, "\n".join(found)
+    assert not problems, "\n".join(problems)

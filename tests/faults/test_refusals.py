@@ -20,7 +20,7 @@ LIMITS += [(scenario, "names") for scenario in WRITERS]
 @pytest.mark.parametrize(("scenario", "what"), LIMITS)
 def test_a_disk_may_be_full_at_any_moment(scenario, what, worker, memory, prepare):
     """Room for a bit more each time, until it is enough."""
-    root, found, refused = memory / "root", [], 0
+    root, problems, refused = memory / "root", [], 0
     for room in range(0, 2**20, 4096) if what == "bytes" else range(50):
         resize(memory, **PLENTY)
         prepare(root, scenario)
@@ -29,19 +29,19 @@ def test_a_disk_may_be_full_at_any_moment(scenario, what, worker, memory, prepar
         wrong = fault_in_outcome(root, scenario, outcome, causes=["No space left on device"])
         resize(memory, **PLENTY)
         if wrong := wrong or fault_in_next_run(worker, root, scenario):
-            found.append(f"room for {room} {what}: {wrong}")
+            problems.append(f"room for {room} {what}: {wrong}")
         if outcome.has_returned:
             break
         refused += 1
     assert outcome.has_returned
     assert refused > 0
-    assert not found, "\n".join(found)
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("scenario", WRITERS)
 def test_what_another_user_owns_is_a_paragraph_and_stays(scenario, worker, memory, prepare):
     """Each directory, then each file, belongs to root while somebody else writes."""
-    root, found = memory / "root", []
+    root, problems = memory / "root", []
     names = [path.relative_to(root) for path in [root, *sorted(prepare(root, scenario).rglob("*"))]]
     for name in names:
         prepare(root, scenario)
@@ -57,5 +57,5 @@ def test_what_another_user_owns_is_a_paragraph_and_stays(scenario, worker, memor
             os.chown(path, NOBODY, NOBODY)
             path.chmod(0o755)
         if wrong := wrong or fault_in_next_run(worker, root, scenario, uid=NOBODY):
-            found.append(f"{name} is closed: {wrong}")
-    assert not found, "\n".join(found)
+            problems.append(f"{name} is closed: {wrong}")
+    assert not problems, "\n".join(problems)

@@ -1,4 +1,4 @@
-"""The process in which scenarios fail: ``python -I -S -B worker.py PATHS`` (``Worker`` talks to it).
+"""The process in which scenarios fail: `python -I -S -B worker.py PATHS` (`Worker` talks to it).
 
 It imports everything once. For each job (a line of JSON) it forks, prints the process id of the child,
 and lets it start on the byte that follows; so strace can be attached to the child alone, and sees nothing
@@ -35,7 +35,7 @@ def answer_of(job):
 
 
 def break_before_flush(number, switch):
-    """Write to ``switch``, which breaks the file system, just before the flush of that number."""
+    """Write to `switch`, which breaks the file system, just before the flush of that number."""
     numbers, fsync = itertools.count(1), os.fsync
 
     def fsync_or_break(descriptor):

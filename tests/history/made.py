@@ -55,9 +55,9 @@ def make(store, run_id, step, *, config=None, inputs=None, files=None, metrics=N
     given = {name: _input(store, run_id, name) for name in inputs}
     config = {"demo": {"pictures": 12, "seed": 0}} if step == "images" and config is None else config or {}
     config, paths = part_config(config, declared=())
-    versions = {name: one.manifest.data_version for name, one in given.items()}
+    versions = {name: artifact.manifest.data_version for name, artifact in given.items()}
     key = step_key(step=step, code_version=CODE, config_hash=json_digest(config), inputs=versions)
-    references = {name: one.reference for name, one in given.items()}
+    references = {name: artifact.reference for name, artifact in given.items()}
     directory = store.stage(run_id, step)
     lineage = _lineage(given) if step == "bundle" else {}
     origin = store.take_over(directory, step_key=key) if reuse else None
@@ -94,8 +94,13 @@ def make(store, run_id, step, *, config=None, inputs=None, files=None, metrics=N
 
 
 def _lineage(given):
-    sides = {f"lineage/private/{name}.json": one.private().to_bytes() for name, one in given.items()}
-    return {**{f"lineage/{name}.json": one.manifest.to_bytes() for name, one in given.items()}, **sides}
+    sides = {
+        f"lineage/private/{name}.json": artifact.private().to_bytes() for name, artifact in given.items()
+    }
+    return {
+        **{f"lineage/{name}.json": artifact.manifest.to_bytes() for name, artifact in given.items()},
+        **sides,
+    }
 
 
 def _publish(store, directory, manifest):
@@ -105,7 +110,7 @@ def _publish(store, directory, manifest):
 
 
 def leave(directory):
-    """Make of a staged directory what a kill leaves: nobody holds its claim, whose file stays."""
+    """Release the claim of a staged directory but leave its file, as a kill does."""
     release(directory)
     leave_claim(directory)
 
@@ -121,7 +126,7 @@ def _input(store, run_id, name):
 
 
 def copy_store(store, root):
-    """Copy a store; what are several names of one file there are so in the copy."""
+    """Copy a store; several names of one file stay names of one file."""
     copies = {}
 
     def copy(source, target):
@@ -133,7 +138,7 @@ def copy_store(store, root):
 
 
 def usage(root):
-    """Return the bytes that the files below ``root`` take, each counted once however many names it has."""
+    """Return the bytes that the files below `root` take, each counted once however many names it has."""
     sizes = {}
     for path in root.rglob("*"):
         status = path.lstat()
@@ -143,12 +148,12 @@ def usage(root):
 
 
 def snapshot(root):
-    """Return every name below ``root`` with its inode, size and modification time."""
-    found = {}
+    """Return every name below `root` with its inode, size and modification time."""
+    files = {}
     for path in root.rglob("*"):
         status = path.lstat()
-        found[path.relative_to(root).as_posix()] = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return found
+        files[path.relative_to(root).as_posix()] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return files
 
 
 def damage(path):

@@ -66,9 +66,9 @@ def test_a_challenger_that_was_collected_meanwhile_is_no_champion(store):
 @pytest.mark.parametrize("verify", [verify_current, verify_everything])
 def test_verify_looks_at_the_champion(store, verify):
     first = crown(store, FIRST)
-    found = verify(store)
-    assert found.good
-    assert (FIRST, "bundle") in {(one.run_id, one.step) for one in found.checked}
+    report = verify(store)
+    assert report.good
+    assert (FIRST, "bundle") in {(artifact.run_id, artifact.step) for artifact in report.checked}
     path = champion_file(store)
     pointer = path.read_bytes()
     path.write_bytes(pointer.replace(first.manifest_sha256.encode(), b"0" * 64))

@@ -46,8 +46,8 @@ def test_looking_changes_nothing(template, command, capsys):
     before = {path: path.lstat() for path in template.root.rglob("*")}
     main([*command, "--store", str(template.root)])
     after = {path: path.lstat() for path in template.root.rglob("*")}
-    assert {path: one.st_mtime_ns for path, one in after.items()} == {
-        path: one.st_mtime_ns for path, one in before.items()
+    assert {path: status.st_mtime_ns for path, status in after.items()} == {
+        path: status.st_mtime_ns for path, status in before.items()
     }
 
 

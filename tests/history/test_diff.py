@@ -18,8 +18,8 @@ def difference(store, a, b):
     return compare(*(find_made(name, store_path=str(store.root)) for name in (a, b)))
 
 
-def changes(found, step):
-    return {(change.kind, change.name): (change.before, change.after) for change in found.by_step[step]}
+def changes(diff, step):
+    return {(change.kind, change.name): (change.before, change.after) for change in diff.by_step[step]}
 
 
 def test_two_runs_of_the_same_differ_in_nothing(store, capsys):
@@ -33,15 +33,15 @@ def test_two_runs_of_the_same_differ_in_nothing(store, capsys):
 
 
 def test_a_changed_setting_is_named_with_what_followed_from_it(store):
-    found = difference(store, FIRST, SECOND)
-    assert [found.only_a, found.only_b, found.everywhere] == [[], [], []]
+    diff = difference(store, FIRST, SECOND)
+    assert [diff.only_a, diff.only_b, diff.everywhere] == [[], [], []]
     unchanged = {"images", "splits", "backbone"}
-    assert {step for step, some in found.by_step.items() if not some} == unchanged
-    trained = changes(found, "phase1_checkpoint")
+    assert {step for step, some in diff.by_step.items() if not some} == unchanged
+    trained = changes(diff, "phase1_checkpoint")
     assert trained["config", "optimizer.learning_rate"] == (None, 0.01)
     assert set(trained) == {("config", "optimizer.learning_rate"), ("content", "data")}
     a, b = (store.resolve("phase1_checkpoint", run_id=run_id).manifest for run_id in (FIRST, SECOND))
-    assert changes(found, "val_calib_logits")["input", "phase1_checkpoint"] == (
+    assert changes(diff, "val_calib_logits")["input", "phase1_checkpoint"] == (
         a.data_version,
         b.data_version,
     )
@@ -50,32 +50,31 @@ def test_a_changed_setting_is_named_with_what_followed_from_it(store):
 def test_nested_settings_and_metrics_are_compared_one_by_one(store):
     config = {"demo": {"pictures": 13, "seed": 0}, "limit": None}
     make(store, FOURTH, "images", config=config, metrics={"pictures": 13, "share": 0.5})
-    found = changes(difference(store, FIRST, FOURTH), "images")
-    assert found["config", "demo.images"] == (12, 13)
-    assert ("config", "demo.seed") not in found
-    assert ("config", "limit") in found
-    assert found["metric", "pictures"] == (12, 13)
-    assert found["metric", "share"] == (None, 0.5)
+    entries = changes(difference(store, FIRST, FOURTH), "images")
+    assert entries["config", "demo.images"] == (12, 13)
+    assert ("config", "demo.seed") not in entries
+    assert ("config", "limit") in entries
+    assert entries["metric", "pictures"] == (12, 13)
+    assert entries["metric", "share"] == (None, 0.5)
 
 
 def test_steps_that_only_one_has_are_listed(store):
-    found = difference(store, THIRD, FIRST)
-    assert (found.only_a, found.only_b) == ([], sorted(set(CHAIN) - {"splits"}))
-    assert "Only B made backbone, bundle, evaluation" in found.text()
+    diff = difference(store, THIRD, FIRST)
+    assert (diff.only_a, diff.only_b) == ([], sorted(set(CHAIN) - {"splits"}))
+    assert "Only B made backbone, bundle, evaluation" in diff.text()
 
 
 def test_what_every_step_has_in_common_is_said_once(store, monkeypatch):
-    from streetvision_core.io import describe
-    from streetvision_core.io.private import GitState
+    from streetvision_core.io import private
 
-    monkeypatch.setattr(describe, "git_state", lambda: GitState("f" * 40, dirty=False))
+    monkeypatch.setattr(private, "git_state", lambda: private.GitState("f" * 40, dirty=False))
     make(store, FOURTH, "images", reuse=False)
     make(store, FOURTH, "splits", reuse=False)
-    found = difference(store, FIRST, FOURTH)
-    assert [(change.kind, change.name) for change in found.everywhere] == [("code", "commit")]
-    assert not any(found.by_step.values())
-    assert not found.nothing
-    assert found.text().count("commit") == 1
+    diff = difference(store, FIRST, FOURTH)
+    assert [(change.kind, change.name) for change in diff.everywhere] == [("code", "commit")]
+    assert not any(diff.by_step.values())
+    assert not diff.nothing
+    assert diff.text().count("commit") == 1
 
 
 def test_the_table_has_both_values_and_the_difference(store):

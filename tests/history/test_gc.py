@@ -28,12 +28,12 @@ def keys(places):
 
 def age(path, seconds):
     moment = time.time() - seconds
-    for one in [*path.rglob("*"), path]:
-        os.utime(one, (moment, moment))
+    for entry in [*path.rglob("*"), path]:
+        os.utime(entry, (moment, moment))
 
 
 def test_the_newest_runs_the_current_and_what_they_were_made_from_stay(store):
-    """What the second run took over from the first are links of its own, so the first may go."""
+    """The second run has links of its own to the files it took over, so the first may go."""
     plan = plan_collection(store, keep_runs=1)
     assert keys(plan.artifacts) == {(FIRST, step) for step in CHAIN}
     assert plan_collection(store, keep_runs=3).artifacts == []
@@ -104,7 +104,7 @@ def test_half_made_directories_temporary_files_and_dangling_keys_go(store):
 
 
 def test_the_ledger_stays_and_what_it_says_with_it(store):
-    """Of runs that are gone the looks still count."""
+    """Looks count after their runs are gone."""
     subject = Subject(step="scrc", checkpoint="c" * 64, policy="d" * 64)
     record_look(store, subject, ["a" * 64], run_id=FIRST)
     before = {path: path.read_bytes() for path in (store.root / "ledger").rglob("*") if path.is_file()}
@@ -184,10 +184,10 @@ def features(store):
     sets = {}
     for days in (3, 2, 1):
         key = FeatureKey("", "", {}, {}, "float32", f"of {days} days", {}, shape=(100,))
-        one = open_features(store.features_directory(), key, ["ab" * 32])
-        one.publish(np.array([0]), np.zeros((1, 100), np.float32))
-        sets[days] = one.directory
-        age(one.directory, days * 24 * 3600)
+        feature_set = open_features(store.features_directory(), key, ["ab" * 32])
+        feature_set.publish(np.array([0]), np.zeros((1, 100), np.float32))
+        sets[days] = feature_set.directory
+        age(feature_set.directory, days * 24 * 3600)
     return sets
 
 
@@ -328,7 +328,7 @@ def test_the_facts_are_for_programs(store, capsys):
 
 
 def test_whoever_publishes_meanwhile_waits_and_stays(store):
-    """The decision is made again inside the lock: what was published before it is kept."""
+    """The decision is made again inside the lock, so artifacts published meanwhile are kept."""
     import threading
 
     with store.exclusive():

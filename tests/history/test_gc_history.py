@@ -47,16 +47,20 @@ def published(store):
 
 
 def must_stay(store, keep_runs):
-    """Brute force: whatever can be reached from what is current or in the newest runs."""
+    """Return by brute force every artifact that the current ones or the newest runs reach."""
     everything = published(store)
     newest = sorted({run_id for run_id, _ in everything})[-keep_runs:] if keep_runs else []
-    current = {(one.manifest.run_id, step) for step in store.current_steps() if (one := store.resolve(step))}
+    current = {
+        (artifact.manifest.run_id, step)
+        for step in store.current_steps()
+        if (artifact := store.resolve(step))
+    }
     stay = {key for key in everything if key in current or key[0] in newest}
     while True:
         inputs = {
-            (one.run_id, name)
+            (reference.run_id, name)
             for key in stay
-            for name, one in everything[key].manifest.input_artifacts.items()
+            for name, reference in everything[key].manifest.input_artifacts.items()
         }
         if inputs <= stay:
             return stay
@@ -97,7 +101,7 @@ def files(store):
 
 
 def killed_at(store, call):
-    """Collect in a child that is killed by its ``call``-th change of the disk; tell whether it was."""
+    """Collect in a child that is killed at its `call`-th change of the disk; return True if it was."""
     child = os.fork()
     if child == 0:
         left = [call]
@@ -130,7 +134,7 @@ def _count_down(name, left):
 
 @pytest.fixture
 def littered(empty):
-    """Short chains that hang on each other, one beside them, and what kills leave."""
+    """A store of short chains that share steps, a separate chain, and leftovers of kills."""
     make_run(empty, "20261121T080000-99999999", configs={"images": {"seed": 5}}, steps=STEPS[:2])
     make_run(empty, FIRST, steps=STEPS)
     make_run(empty, SECOND, configs={"phase1_checkpoint": {"learning_rate": 0.01}}, steps=STEPS)
@@ -155,8 +159,8 @@ def test_a_kill_at_any_moment_leaves_a_store_that_verifies_and_the_next_collecti
     while was_killed:
         store = copy_store(littered, tmp_path / "killed")
         was_killed = killed_at(store, call)
-        found = verify_everything(store)
-        assert found.good, (call, found.text())
+        report = verify_everything(store)
+        assert report.good, (call, report.text())
         collect(store, keep_runs=1)
         assert files(store) == files(undisturbed), call
         shutil.rmtree(store.root)
@@ -166,7 +170,7 @@ def test_a_kill_at_any_moment_leaves_a_store_that_verifies_and_the_next_collecti
 
 def test_after_a_kill_the_reuse_of_what_went_computes_again(littered):
     assert killed_at(littered, 12)
-    found = make_run(littered, "20261124T000000-eeeeeeee", steps=STEPS)
-    assert found["phase1_checkpoint"].problems() == []
+    artifacts = make_run(littered, "20261124T000000-eeeeeeee", steps=STEPS)
+    assert artifacts["phase1_checkpoint"].problems() == []
     assert verify_everything(littered).good
     assert FIRST in {path.name for path in (littered.root / "runs").iterdir()}

@@ -83,8 +83,8 @@ def test_the_facts_are_the_manifests_and_their_links(store, capsys):
         published = store.resolve(node["step"], run_id=node["run_id"])
         assert StepManifest.model_validate(node["manifest"]) == published.manifest
         given = published.manifest.input_artifacts
-        assert node["inputs"] == {name: one.manifest_sha256 for name, one in given.items()}
-        assert all(one in nodes for one in node["inputs"].values())
+        assert node["inputs"] == {name: artifact.manifest_sha256 for name, artifact in given.items()}
+        assert all(digest in nodes for digest in node["inputs"].values())
 
 
 def test_the_graph_has_a_node_for_each_artifact_and_an_arrow_for_each_input(store):
@@ -96,7 +96,7 @@ def test_the_graph_has_a_node_for_each_artifact_and_an_arrow_for_each_input(stor
     assert len(nodes) + len(arrows) == len(lines)
     steps = {name: label.split("<br/>")[0] for name, label in nodes.items()}
     drawn = sorted((steps[reader], steps[read]) for read, reader in arrows)
-    assert drawn == sorted((step, one) for step, inputs in CHAIN.items() for one in inputs)
+    assert drawn == sorted((step, name) for step, inputs in CHAIN.items() for name in inputs)
 
 
 def test_no_value_can_break_the_graph_or_steer_the_terminal(store, capsys):

@@ -54,10 +54,10 @@ def sentence(section, policy):
 
 
 @pytest.fixture
-def told(empty, capsys):
+def compare(empty, capsys):
     """Publish two tables of predictions, and return what diff says of them: its section, and its facts."""
 
-    def tell(a, b):
+    def compare_tables(a, b):
         publish(empty, FIRST, a)
         publish(empty, SECOND, b)
         code, text, _ = diff(empty, capsys)
@@ -68,11 +68,11 @@ def told(empty, capsys):
         assert code == 0
         return section, json.loads(facts)["paired"]
 
-    return tell
+    return compare_tables
 
 
-def test_the_better_policy_is_named_with_its_interval(told):
-    section, facts = told(predictions(wrong=40), predictions(wrong=4))
+def test_the_better_policy_is_named_with_its_interval(compare):
+    section, facts = compare(predictions(wrong=40), predictions(wrong=4))
     assert section[0] == ": 200 common images in 100 groups"
     assert sentence(section, "threshold").startswith(
         "B is better: p is below 0.05 and the interval excludes 0."
@@ -82,7 +82,7 @@ def test_the_better_policy_is_named_with_its_interval(told):
         " believe a p below 0.017. Every further pair of runs adds to them."
     )
     assert (facts["comparisons"], facts["groups"]) == (3, 100)
-    one = facts["policies"]["threshold"]
+    comparison = facts["policies"]["threshold"]
     rows_a, rows_b = predictions(wrong=40), predictions(wrong=4)
     expected = compare_decisions(
         [row["label"] for row in rows_a],
@@ -90,20 +90,24 @@ def test_the_better_policy_is_named_with_its_interval(told):
         [row["group"] for row in rows_a],
         seed=0,
     )
-    assert (one["mcc_a"], one["mcc_b"], one["p_value"]) == (expected.mcc_a, expected.mcc_b, expected.p_value)
-    assert (one["interval"]["low"], one["interval"]["high"]) == (
+    assert [comparison[name] for name in ("mcc_a", "mcc_b", "p_value")] == [
+        expected.mcc_a,
+        expected.mcc_b,
+        expected.p_value,
+    ]
+    assert (comparison["interval"]["low"], comparison["interval"]["high"]) == (
         expected.interval.low,
         expected.interval.high,
     )
-    assert (one["better"], one["n"], one["only_b_right"]) == ("B", 200, 36)
+    assert (comparison["better"], comparison["n"], comparison["only_b_right"]) == ("B", 200, 36)
     assert facts["not_compared"] is None
     low, high = f"[{expected.interval.low:+.4f},", f"{expected.interval.high:+.4f}]"
     mccs = [f"{expected.mcc_a:.4f}", f"{expected.mcc_b:.4f}", f"{expected.mcc_difference:+.4f}"]
     assert section[2].split() == ["threshold", "200", *mccs, low, high, "0", "36", f"{expected.p_value:.2g}"]
 
 
-def test_what_cannot_be_told_is_not_claimed(told):
-    section, _ = told(
+def test_what_cannot_be_told_is_not_claimed(compare):
+    section, _ = compare(
         predictions(wrong=10), [*predictions(100, wrong=4), *predictions(100, first=100, wrong=6)]
     )
     assert sentence(section, "threshold").startswith(
@@ -111,83 +115,84 @@ def test_what_cannot_be_told_is_not_claimed(told):
     )
 
 
-def test_a_difference_both_ways_is_none(told):
+def test_a_difference_both_ways_is_none(compare):
     a, b = predictions(wrong=0), predictions(wrong=0)
     for rows, places in ((a, range(0, 60, 2)), (b, range(60, 120, 2))):
         for place in places:
             rows[place]["by_threshold"] = "roadwork"
-    section, facts = told(a, b)
+    section, facts = compare(a, b)
     assert sentence(section, "threshold").startswith("No difference can be told: equals differ as much")
     assert sentence(section, "gate").startswith("Both answer alike.")
     assert facts["policies"]["threshold"]["p_value"] == 1
 
 
-def test_deferred_images_are_left_out_and_counted(told):
-    section, facts = told(predictions(wrong=40, deferred=3), predictions(wrong=4, deferred=4))
-    one = facts["policies"]["scrc"]
-    assert (one["pictures"], one["n"], one["only_a_answers"], one["only_b_answers"]) == (200, 120, 20, 0)
+def test_deferred_images_are_left_out_and_counted(compare):
+    section, facts = compare(predictions(wrong=40, deferred=3), predictions(wrong=4, deferred=4))
+    comparison = facts["policies"]["scrc"]
+    counts = [comparison[name] for name in ("pictures", "n", "only_a_answers", "only_b_answers")]
+    assert counts == [200, 120, 20, 0]
     words = " ".join(" ".join(section).split())
     assert "A answers 70.0% of the images, B 60.0%; 20 only A, 0 only B." in words
 
 
-def test_a_policy_that_defers_everything_is_compared_in_words(told):
-    section, facts = told(predictions(wrong=40), predictions(wrong=4, by_scrc="defer"))
+def test_a_policy_that_defers_everything_is_compared_in_words(compare):
+    section, facts = compare(predictions(wrong=40), predictions(wrong=4, by_scrc="defer"))
     assert facts["policies"]["scrc"]["interval"] is None
     assert "scrc No image is answered by both." in " ".join(" ".join(section).split())
     assert any(line.split()[:6] == ["scrc", "0", "-", "-", "-", "-"] for line in section)
 
 
-def test_images_are_matched_by_what_they_hold_and_the_common_ones_compared(told):
+def test_images_are_matched_by_what_they_hold_and_the_common_ones_compared(compare):
     renamed = [{**row, "name": f"other {row['name']}"} for row in predictions(200, first=100, wrong=4)]
-    _, facts = told(predictions(200, wrong=40), renamed[::-1])
+    _, facts = compare(predictions(200, wrong=40), renamed[::-1])
     assert facts["common"] == facts["policies"]["gate"]["n"] == 100
 
 
-def test_equal_images_in_one_run_count_once(told):
-    _, facts = told(predictions(wrong=40) * 2, predictions(wrong=4))
+def test_equal_images_in_one_run_count_once(compare):
+    _, facts = compare(predictions(wrong=40) * 2, predictions(wrong=4))
     assert facts["common"] == facts["policies"]["gate"]["n"] == 200
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_images_that_either_run_holds_together_stay_together(told, side):
+def test_images_that_either_run_holds_together_stay_together(compare, side):
     whole = predictions(wrong=40), predictions(wrong=4)
     for row in whole[side]:
         row["group"] = "one video"
-    section, facts = told(*whole)
+    section, facts = compare(*whole)
     assert facts["policies"]["gate"]["interval"] is None
     assert sentence(section, "gate").startswith("No difference can be told: they differ in 1 group only.")
     assert section[0].endswith("in 1 group, fewer than 30: the intervals are rough")
 
 
-def test_groups_of_other_names_are_the_same_groups(told):
+def test_groups_of_other_names_are_the_same_groups(compare):
     renamed = predictions(wrong=4)
     for row in renamed:
         row["group"] = f"another {row['group']}"
-    _, facts = told(predictions(wrong=40), renamed)
+    _, facts = compare(predictions(wrong=40), renamed)
     assert facts["policies"]["gate"]["differing_groups"] == 18
     assert facts["policies"]["gate"]["better"] == "B"
 
 
-def test_only_policies_that_both_have_are_compared(told):
-    _, facts = told(predictions(), predictions(wrong=4, policies=("by_gate", "by_new")))
+def test_only_policies_that_both_have_are_compared(compare):
+    _, facts = compare(predictions(), predictions(wrong=4, policies=("by_gate", "by_new")))
     assert list(facts["policies"]) == ["gate"]
 
 
-def test_no_common_image_is_said_in_a_sentence(told):
-    section, facts = told(predictions(), predictions(first=1000))
+def test_no_common_image_is_said_in_a_sentence(compare):
+    section, facts = compare(predictions(), predictions(first=1000))
     assert section == ["", "  The two runs have no image of val_test in common."]
     assert facts["policies"] == {}
 
 
-def test_no_common_policy_is_said_in_a_sentence(told):
-    section, _ = told(predictions(policies=("by_gate",)), predictions(policies=("by_threshold",)))
+def test_no_common_policy_is_said_in_a_sentence(compare):
+    section, _ = compare(predictions(policies=("by_gate",)), predictions(policies=("by_threshold",)))
     assert section == ["", "  The two runs have no policy in common."]
 
 
-def test_other_labels_are_another_truth(told):
+def test_other_labels_are_another_truth(compare):
     relabelled = predictions(wrong=4)
     relabelled[7]["label"] = 0
-    section, facts = told(predictions(), relabelled)
+    section, facts = compare(predictions(), relabelled)
     assert "1 of 200 common images had another label in B than in A" in " ".join(section)
     assert facts["policies"] == {}
     assert facts["not_compared"]
@@ -199,7 +204,7 @@ OLDER = [
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "reason"),
     [
         (OLDER, "predictions.csv has no by_..."),
         ([{"name": "1.png", "by_gate": "none"}], "predictions.csv has no sha256 and no group and no label"),
@@ -209,12 +214,12 @@ OLDER = [
     ],
 )
 @pytest.mark.parametrize("side", ["A", "B"])
-def test_an_evaluation_of_another_version_is_said_to_be_not_comparable(told, rows, said, side):
-    section, facts = told(*((rows, predictions()) if side == "A" else (predictions(), rows)))
+def test_an_evaluation_of_another_version_is_said_to_be_not_comparable(compare, rows, reason, side):
+    section, facts = compare(*((rows, predictions()) if side == "A" else (predictions(), rows)))
     words = " ".join(" ".join(section).split())
     start = f"The evaluation of {side} was written by another version and is not comparable:"
     assert start in words
-    assert said in words
+    assert reason in words
     assert words.endswith(f"Materialize evaluation of {side} again.")
     assert facts["policies"] == {}
 
@@ -282,14 +287,14 @@ def test_an_obstacle_is_found_without_loading_anything_heavy(empty):
 
 def shipped(store, a, b, *, kinds=("threshold", "threshold")):
     published = [publish(store, run_id, rows) for run_id, rows in ((FIRST, a), (SECOND, b))]
-    return paired.compare_shipped(*(paired.Shipped(*one) for one in zip(kinds, published, strict=True)))
+    return paired.compare_shipped(*(paired.Shipped(*pair) for pair in zip(kinds, published, strict=True)))
 
 
 def test_shipped_policies_are_compared_whatever_their_kind(empty):
     a, b = predictions(wrong=40), predictions(wrong=4, deferred=3)
-    told = shipped(empty, a, b, kinds=("gate", "scrc"))
-    (pair,) = told.policies.values()
-    assert list(told.policies) == ["gate against scrc"]
+    comparison = shipped(empty, a, b, kinds=("gate", "scrc"))
+    (pair,) = comparison.policies.values()
+    assert list(comparison.policies) == ["gate against scrc"]
     assert pair == compare_decisions(
         [row["label"] for row in a],
         [row["by_gate"] for row in a],
@@ -302,7 +307,7 @@ def test_shipped_policies_are_compared_whatever_their_kind(empty):
         "140 images that both answer, of 200 in 100 groups",
         "B 70.0%; 60 only A",
     ):
-        assert words in told.numbers()
+        assert words in comparison.numbers()
 
 
 def test_of_the_same_predictions_other_policies_are_compared(empty):
@@ -312,13 +317,15 @@ def test_of_the_same_predictions_other_policies_are_compared(empty):
 
 
 def test_shipped_policies_are_compared_on_the_very_same_images_only(empty):
-    told = shipped(empty, predictions(200), predictions(200, first=50, wrong=4))
-    assert told.policies is None
-    assert "A was judged on 200, B on 200, and 150 of them are the same" in told.obstacle
-    assert "role_column" in told.obstacle
+    comparison = shipped(empty, predictions(200), predictions(200, first=50, wrong=4))
+    assert comparison.policies is None
+    assert "A was judged on 200, B on 200, and 150 of them are the same" in comparison.obstacle
+    assert "role_column" in comparison.obstacle
 
 
 def test_a_policy_that_predictions_do_not_have_is_not_comparable(empty):
-    told = shipped(empty, predictions(policies=("by_gate",)), predictions(), kinds=("threshold", "gate"))
-    assert told.obstacle.startswith("The evaluation of A was written by another version")
-    assert "no by_threshold" in told.obstacle
+    comparison = shipped(
+        empty, predictions(policies=("by_gate",)), predictions(), kinds=("threshold", "gate")
+    )
+    assert comparison.obstacle.startswith("The evaluation of A was written by another version")
+    assert "no by_threshold" in comparison.obstacle

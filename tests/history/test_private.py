@@ -1,4 +1,4 @@
-"""What the history tells of machines and paths, which lie beside the manifests and not in them."""
+"""Machines and paths in the history; they lie beside the manifests and not in them."""
 
 import json
 import shutil
@@ -23,8 +23,8 @@ def images(store):
 
 def run(store, capsys, *words):
     code = main([*words[:1], "--store", str(store.root), *words[1:]])
-    said = capsys.readouterr()
-    return code, said.out + said.err
+    output = capsys.readouterr()
+    return code, output.out + output.err
 
 
 def test_lineage_names_the_machine_and_the_folder(store, images, capsys):
@@ -68,7 +68,7 @@ def test_a_lost_side_file_of_an_input_is_told_in_the_tree(store, capsys):
 
 
 def test_a_folder_without_the_side_files_tells_everything_else(store, images, capsys, tmp_path):
-    """What redaction leaves: the manifests, and nothing beside them."""
+    """Redaction leaves the manifests, and nothing beside them."""
     folder = shutil.copytree(images.directory, tmp_path / "images")
     (folder / "private.json").unlink()
     assert main(["lineage", str(folder)]) == 1  # nobody said that it was left out on purpose

@@ -39,7 +39,7 @@ def test_a_person_reads_what_each_run_computed_reused_and_left_current(store):
 
 
 def test_what_judges_is_shown_on_request_alone(store, capsys):
-    """Whoever lists val_test beside every run chooses by it."""
+    """A list with val_test beside every run would invite a choice by it."""
     assert main(["runs", "--store", str(store.root)]) == 0
     text = capsys.readouterr().out
     assert "0.938" in text
@@ -75,10 +75,10 @@ def test_no_line_is_wider_than_the_terminal(store):
 
 
 def test_the_newest_runs_are_listed_and_the_others_counted(store):
-    found = list_runs(store, limit=1)
-    assert [run.run_id for run in found.runs] == [THIRD]
-    assert found.left_out == 2
-    assert "2 older runs left out (--all shows them)" in found.text()
+    listing = list_runs(store, limit=1)
+    assert [run.run_id for run in listing.runs] == [THIRD]
+    assert listing.left_out == 2
+    assert "2 older runs left out (--all shows them)" in listing.text()
 
 
 def test_only_the_runs_that_began_a_step_are_listed(store):

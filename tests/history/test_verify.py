@@ -13,8 +13,8 @@ from tests.history.conftest import FIRST, SECOND, THIRD
 from tests.history.made import CHAIN, damage, make
 
 
-def faults(found):
-    return [*(fault for one in found.checked for fault in one.faults), *found.faults]
+def faults(report):
+    return [*(fault for artifact in report.checked for fault in artifact.faults), *report.faults]
 
 
 def test_a_whole_store_is_good_with_every_artifact_and_pointer_looked_at(store, capsys):
@@ -33,11 +33,11 @@ def test_a_whole_store_is_good_with_every_artifact_and_pointer_looked_at(store, 
 
 
 def test_current_is_what_the_pointers_name_and_a_run_is_its_own(store):
-    assert {(one.run_id, one.step) for one in verify_current(store).checked} == {
+    assert {(artifact.run_id, artifact.step) for artifact in verify_current(store).checked} == {
         *((SECOND, step) for step in CHAIN if step != "splits"),
         (THIRD, "splits"),
     }
-    assert {one.run_id for one in verify_run(store, FIRST).checked} == {FIRST}
+    assert {artifact.run_id for artifact in verify_run(store, FIRST).checked} == {FIRST}
     assert len(verify_run(store, FIRST).checked) == len(CHAIN)
 
 
@@ -47,8 +47,8 @@ def test_a_changed_byte_is_found_in_every_run_that_shares_the_file(store, capsys
     data[3] ^= 1
     with shared.open("r+b") as file:
         file.write(data)
-    found = verify_everything(store)
-    assert {one.run_id for one in found.checked if one.faults} == {FIRST, SECOND}
+    report = verify_everything(store)
+    assert {artifact.run_id for artifact in report.checked if artifact.faults} == {FIRST, SECOND}
     assert main(["verify", FIRST, "--store", str(store.root)]) == 1
     assert "     content.json has other content than was published" in capsys.readouterr().out
 
@@ -61,7 +61,7 @@ def test_a_file_with_several_names_is_hashed_once(store, monkeypatch):
         return compute_file_sha256(path)
 
     monkeypatch.setattr(module, "compute_file_sha256", count)
-    found = verify_everything(store)
+    report = verify_everything(store)
     read_as_they_are = {"manifest.json", "private.json"}
     names = [
         path
@@ -71,7 +71,7 @@ def test_a_file_with_several_names_is_hashed_once(store, monkeypatch):
     inodes = {path.stat().st_ino: path.stat().st_size for path in names}
     assert sorted(hashed) == sorted(inodes)
     assert len(names) > len(inodes)
-    assert found.hashed_bytes == sum(inodes.values())
+    assert report.hashed_bytes == sum(inodes.values())
 
 
 @pytest.mark.parametrize(
@@ -89,29 +89,29 @@ def test_a_file_with_several_names_is_hashed_once(store, monkeypatch):
 )
 def test_an_input_that_is_missing_or_another_one_is_a_fault(store, harm, text):
     harm(store.directory(SECOND, "splits"))
-    found = {one.step: one.faults for one in verify_current(store).checked}
-    assert any(f"its input splits of run {SECOND} {text}" in fault for fault in found["backbone"])
-    assert found["images"] == []
+    by_step = {artifact.step: artifact.faults for artifact in verify_current(store).checked}
+    assert any(f"its input splits of run {SECOND} {text}" in fault for fault in by_step["backbone"])
+    assert by_step["images"] == []
 
 
 def test_a_role_that_a_step_may_not_read_is_a_fault(store):
     make(store, "20261123T000000-dddddddd", "thresholds", roles=("val_test",), reuse=False)
-    (one,) = verify_run(store, "20261123T000000-dddddddd").checked
-    assert one.faults == ["thresholds read val_test, but it may read no images of a role"]
+    (artifact,) = verify_run(store, "20261123T000000-dddddddd").checked
+    assert artifact.faults == ["thresholds read val_test, but it may read no images of a role"]
 
 
 def test_a_forbidden_input_is_a_fault(store):
     run_id = "20261123T000000-dddddddd"
     make(store, run_id, "thresholds", inputs=("phase1_checkpoint", "val_calib_logits", "evaluation"))
-    (one,) = verify_run(store, run_id).checked
-    assert one.faults == ["thresholds was made from evaluation, which it may not be"]
+    (artifact,) = verify_run(store, run_id).checked
+    assert artifact.faults == ["thresholds was made from evaluation, which it may not be"]
 
 
 def test_a_pointer_that_dangles_or_vouches_for_another_is_a_fault(store):
     key = store.resolve("splits").manifest.step_key
     shutil.rmtree(store.directory(THIRD, "splits"))
-    found = faults(verify_everything(store))
-    assert sum(f"names splits of run {THIRD}, which is missing" in fault for fault in found) == 2
+    problems = faults(verify_everything(store))
+    assert sum(f"names splits of run {THIRD}, which is missing" in fault for fault in problems) == 2
     make(store, "20261123T000000-dddddddd", "splits", config={"seed": 1}, reuse=False)
     assert faults(verify_everything(store)) == []
     pointer = store.root / "keys" / "splits" / f"{key}.json"
@@ -125,7 +125,7 @@ def test_a_pointer_that_dangles_or_vouches_for_another_is_a_fault(store):
 
 
 def test_a_key_under_the_name_of_other_inputs_is_a_fault(store):
-    """It would give a step what was computed from something else."""
+    """Such a pointer would give a step a result of other inputs."""
     first = store.resolve("splits", run_id=FIRST).manifest.step_key
     third = store.resolve("splits", run_id=THIRD).manifest.step_key
     keys = store.root / "keys" / "splits"
@@ -136,9 +136,9 @@ def test_a_key_under_the_name_of_other_inputs_is_a_fault(store):
 def test_a_directory_under_another_name_and_a_link_are_faults(store, tmp_path):
     shutil.copytree(store.directory(FIRST, "splits"), store.root / "runs" / THIRD / "images")
     (store.root / "runs" / "elsewhere").symlink_to(store.root / "runs" / FIRST)
-    found = faults(verify_everything(store))
-    assert f"the manifest is of splits of run {FIRST}" in found
-    assert any("elsewhere is no directory of the store's own" in fault for fault in found)
+    problems = faults(verify_everything(store))
+    assert f"the manifest is of splits of run {FIRST}" in problems
+    assert any("elsewhere is no directory of the store's own" in fault for fault in problems)
 
 
 def test_what_a_kill_left_half_made_is_no_fault(store):

@@ -11,19 +11,19 @@ graphs = st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 12), max_si
 
 @given(graphs)
 def test_each_step_comes_after_its_inputs_and_none_is_lost(graph):
-    below = {key: [one for one in inputs if one < key] for key, inputs in graph.items()}
+    below = {key: [name for name in inputs if name < key] for key, inputs in graph.items()}
     order = in_order(below)
     assert sorted(order) == sorted(below)
     for key, inputs in below.items():
-        assert all(order.index(one) < order.index(key) for one in inputs if one in below)
+        assert all(order.index(name) < order.index(key) for name in inputs if name in below)
 
 
 @given(graphs)
 def test_a_step_is_deeper_than_its_inputs(graph):
-    below = {key: [one for one in inputs if one < key] for key, inputs in graph.items()}
-    found = depths(below)
+    below = {key: [name for name in inputs if name < key] for key, inputs in graph.items()}
+    depth = depths(below)
     for key, inputs in below.items():
-        assert found[key] == 1 + max((found[one] for one in inputs if one in below), default=0)
+        assert depth[key] == 1 + max((depth[name] for name in inputs if name in below), default=0)
 
 
 @given(graphs)

@@ -86,7 +86,7 @@ def passes(monkeypatch):
 
 
 def uncached(checkpoint, names, toy):
-    """What goes into the classifier without a cache."""
+    """Return the features that go into the classifier without a cache."""
     return measure(checkpoint, names, toy, cache=None).extras["features"]
 
 
@@ -125,9 +125,9 @@ def test_only_new_images_are_read_and_pass_the_model(checkpoint, toy, cache, pas
 
 def test_copies_of_an_image_are_computed_once(checkpoint, toy, cache, passes):
     names = [*names_of(toy, 3), *names_of(toy, 5)]
-    found = fill(checkpoint, cache, names, toy)
+    rows = fill(checkpoint, cache, names, toy)
     assert passes == [5]
-    assert np.array_equal(found[:3], found[3:6])
+    assert np.array_equal(rows[:3], rows[3:6])
 
 
 def test_a_damaged_shard_is_computed_again(checkpoint, toy, cache, passes, notices):
@@ -155,8 +155,8 @@ def test_other_weights_pixels_and_views_are_computed_anew(checkpoint, toy, cache
     fill(other, cache, names, toy)
     assert passes == [4, 4, 4, 4]
     assert len(list(cache.iterdir())) == 4 + 1  # and the lock
-    for found in (conditioned, darker):
-        assert not np.array_equal(found[:], straight[:])
+    for rows in (conditioned, darker):
+        assert not np.array_equal(rows[:], straight[:])
 
 
 def test_bytes_that_are_not_those_of_the_index_never_enter_and_what_came_before_stays(
@@ -263,9 +263,9 @@ def test_two_processes_that_fill_at_once_end_with_the_right_rows(checkpoint, toy
     assert [run.exitcode for run in runs] == [0, 0]
     toy.reader.reads.clear()
     names = toy.splits.roles["train"]
-    found = fill(checkpoint, cache, names, toy)
+    rows = fill(checkpoint, cache, names, toy)
     assert (toy.reader.reads, notices) == ([], [])
-    assert np.array_equal(found[:], uncached(checkpoint, names, toy))
+    assert np.array_equal(rows[:], uncached(checkpoint, names, toy))
     assert not list(cache.rglob("*.partial"))
 
 
@@ -277,14 +277,14 @@ def test_a_killed_run_leaves_what_it_had_published(checkpoint, toy, cache):
     assert len(list(cache.rglob("*.partial"))) == 1
     names = toy.splits.roles["train"]
     toy.reader.reads.clear()
-    found = fill(checkpoint, cache, names, toy)
+    rows = fill(checkpoint, cache, names, toy)
     assert sorted(toy.reader.reads) == sorted(names[2 * ROWS_A_SHARD :])
-    assert np.array_equal(found[:], uncached(checkpoint, names, toy))
+    assert np.array_equal(rows[:], uncached(checkpoint, names, toy))
     assert not list(cache.rglob("*.partial"))
 
 
 def test_other_code_between_an_image_and_its_features_is_another_key(checkpoint, tmp_path, monkeypatch):
-    """Who mends the decoder is not served what the old one saw."""
+    """A mended decoder is not served the features of the old one's pixels."""
     model, transform = checkpoint.load_model(), eval_transform(checkpoint.config["pretrained_cfg"])
 
     def key():

@@ -78,19 +78,19 @@ def test_many_shards_with_copies_are_what_a_mapping_from_images_says(features, m
     """Two openers fill the same set side by side."""
     monkeypatch.setattr(feature_cache, "SHARD_ROWS", 7)
     random = np.random.default_rng(0)
-    one, other = (features.open(range(60)) for _ in range(2))
+    openers = [features.open(range(60)) for _ in range(2)]
     for turn in range(6):
         numbers = random.choice(60, 12, replace=False)
-        (one, other)[turn % 2].publish(numbers, rows_of(numbers))
+        openers[turn % 2].publish(numbers, rows_of(numbers))
     assert len(features.shards()) > 6
     asked = random.integers(0, 60, 300).tolist()
-    found = features.open(asked)
-    missing = {asked[i] for i in found.missing}
+    selection = features.open(asked)
+    missing = {asked[i] for i in selection.missing}
     known = [position for position, number in enumerate(asked) if number not in missing]
     assert 0 < len(known) < 300
-    assert np.array_equal(found[known], rows_of([asked[i] for i in known]))
-    one = features.open(range(60))
-    assert {asked[i] for i in found.missing} == set(one.missing.tolist()) & set(asked)
+    assert np.array_equal(selection[known], rows_of([asked[i] for i in known]))
+    everything = features.open(range(60))
+    assert {asked[i] for i in selection.missing} == set(everything.missing.tolist()) & set(asked)
 
 
 def test_a_shard_is_a_numpy_file_named_by_its_digest(features):
@@ -98,7 +98,7 @@ def test_a_shard_is_a_numpy_file_named_by_its_digest(features):
     (path,) = features.shards()
     assert path.stem == hashlib.sha256(path.read_bytes()).hexdigest()
     rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    assert sorted(bytes(one).hex() for one in rows["picture"]) == sorted(digests_of(range(5)))
+    assert sorted(bytes(digest).hex() for digest in rows["picture"]) == sorted(digests_of(range(5)))
 
 
 CHANGES = [
@@ -139,9 +139,9 @@ def test_a_flipped_byte_is_noticed_left_out_and_gone(features):
     data = bytearray(damaged.read_bytes())
     data[-1] ^= 1
     damaged.write_bytes(data)
-    found = features.open(range(6))
-    assert found.missing.tolist() == [0, 1, 2, 3]
-    assert np.array_equal(found[[5, 4]], rows_of([5, 4]))
+    selection = features.open(range(6))
+    assert selection.missing.tolist() == [0, 1, 2, 3]
+    assert np.array_equal(selection[[5, 4]], rows_of([5, 4]))
     assert [text for text in features.notices if damaged.name in text] == features.notices
     assert len(features.notices) == 1
     assert not damaged.exists()
@@ -176,8 +176,8 @@ def test_a_file_that_is_no_shard_of_the_set_is_left_out_though_its_name_is_its_d
     data = FOREIGN[kind](good.read_bytes())
     foreign = good.with_name(f"{hashlib.sha256(data).hexdigest()}.npy")
     foreign.write_bytes(data)
-    found = features.open(range(3))
-    assert np.array_equal(found[:], rows_of(range(3)))
+    selection = features.open(range(3))
+    assert np.array_equal(selection[:], rows_of(range(3)))
     assert len(features.notices) == 1
     assert not foreign.exists()
 
@@ -200,22 +200,22 @@ def test_a_shard_that_is_gone_counts_as_missing(features):
 
 
 def test_a_shard_that_is_removed_while_its_set_is_open_is_an_error(features):
-    found = features.fill(range(3))
+    rows = features.fill(range(3))
     for path in features.shards():
         path.unlink()
     with pytest.raises(MissingArtifactError, match="features of every image"):
-        found[[0]]
+        rows[[0]]
 
 
 def test_a_shard_that_is_replaced_after_it_was_proven_is_not_read(features):
-    found = features.fill(range(3))
+    rows = features.fill(range(3))
     (path,) = features.shards()
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.unlink()
     path.write_bytes(data)
     with pytest.raises(MissingArtifactError):
-        found[:]
+        rows[:]
     assert features.open(range(3)).missing.tolist() == [0, 1, 2]
     assert len(features.notices) == 1
     assert not path.exists()

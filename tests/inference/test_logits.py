@@ -53,8 +53,8 @@ def test_a_reference_for_drift_that_does_not_follow_from_the_logits_is_told(tmp_
         published = publish(
             Artifact({key: data for key, data in changed.items() if data is not None}), tmp_path / name
         )
-        told = [] if content is None else ["drift.json does not follow from the logits beside it"]
-        assert drift_problems(published) == told
+        problems = [] if content is None else ["drift.json does not follow from the logits beside it"]
+        assert drift_problems(published) == problems
 
 
 @pytest.mark.parametrize(

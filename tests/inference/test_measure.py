@@ -1,4 +1,4 @@
-"""What a gate is told of an image, against brute force, and beside logits that stay what they are."""
+"""Measurements of an image for a gate, against brute force; the logits beside them stay the same."""
 
 import math
 
@@ -34,21 +34,21 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def pixels():
-    return [TRANSFORM.pixels(one) for one in pictures(11)]
+    return [TRANSFORM.pixels(image) for image in pictures(11)]
 
 
 def gather(model, pixels, **settings):
-    found = list(measure_pixels(model, pixels, TRANSFORM, batch_size=4, extras=EXTRAS, **settings))
-    extras = {name: np.concatenate([one.extras[name] for one in found]) for name in found[0].extras}
-    return np.concatenate([one.logits for one in found]), extras
+    batches = list(measure_pixels(model, pixels, TRANSFORM, batch_size=4, extras=EXTRAS, **settings))
+    extras = {name: np.concatenate([batch.extras[name] for batch in batches]) for name in batches[0].extras}
+    return np.concatenate([batch.logits for batch in batches]), extras
 
 
 def test_logits_are_those_of_the_prediction_bit_for_bit_with_and_without_extras(model, pixels):
     predicted = predict_pixels(model, pixels, TRANSFORM, batch_size=4)
     plain = list(measure_pixels(model, pixels, TRANSFORM, batch_size=4))
-    assert [len(one.logits) for one in plain] == [4, 4, 3]
-    assert all(one.extras == {} for one in plain)
-    assert np.array_equal(np.concatenate([one.logits for one in plain]), predicted)
+    assert [len(batch.logits) for batch in plain] == [4, 4, 3]
+    assert all(batch.extras == {} for batch in plain)
+    assert np.array_equal(np.concatenate([batch.logits for batch in plain]), predicted)
     logits, extras = gather(model, pixels)
     assert logits.dtype == np.float32
     assert np.array_equal(logits, predicted)
@@ -69,7 +69,7 @@ def test_features_are_what_the_head_turns_into_the_logits(model, pixels):
 
 def test_disagreement_is_how_far_the_margin_moves_when_the_image_is_mirrored(model, pixels):
     _, extras = gather(model, pixels)
-    mirrored = [torch.from_numpy(np.asarray(one).copy()[:, :, ::-1].copy()) for one in pixels]
+    mirrored = [torch.from_numpy(np.asarray(image).copy()[:, :, ::-1].copy()) for image in pixels]
     both = [predict_pixels(model, some, TRANSFORM, batch_size=4).astype(float) for some in (pixels, mirrored)]
     margins = [logits[:, 1] - logits[:, 0] for logits in both]
     assert np.array_equal(extras["disagreement"], np.abs(margins[0] - margins[1]))
@@ -110,10 +110,11 @@ def test_an_image_of_one_colour_has_no_sharpness_and_its_own_brightness():
 
 def test_blur_lowers_the_sharpness_of_every_image():
     sharp = pictures(6, size=(32, 32))
-    blurred = [one.resize((8, 8), Image.Resampling.BOX).resize((32, 32)) for one in sharp]
+    blurred = [image.resize((8, 8), Image.Resampling.BOX).resize((32, 32)) for image in sharp]
     model = build("test_resnet")
     measured = [
-        gather(model, [TRANSFORM.pixels(one) for one in some])[1]["sharpness"] for some in (sharp, blurred)
+        gather(model, [TRANSFORM.pixels(image) for image in some])[1]["sharpness"]
+        for some in (sharp, blurred)
     ]
     assert (measured[1] < measured[0]).all()
 
@@ -141,9 +142,9 @@ def test_images_are_taken_a_batch_at_a_time_and_no_mode_or_hook_is_left_behind(p
     model, taken = build("test_resnet"), []
 
     def watched():
-        for one in pixels:
-            taken.append(one)
-            yield one
+        for image in pixels:
+            taken.append(image)
+            yield image
 
     batches = measure_pixels(model, watched(), TRANSFORM, batch_size=4, extras=EXTRAS)
     next(batches)

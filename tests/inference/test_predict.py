@@ -54,7 +54,7 @@ def test_the_logits_of_an_image_do_not_depend_on_how_many_follow(model):
 
 def test_logits_are_those_of_the_plain_model(model):
     transform = eval_transform(CFG)
-    batch = torch.stack([transform.normalise(transform.pixels(one)[None])[0] for one in pictures(5)])
+    batch = torch.stack([transform.normalise(transform.pixels(image)[None])[0] for image in pictures(5)])
     with torch.inference_mode():
         expected = model(batch).numpy()
     np.testing.assert_allclose(predict_logits(model, pictures(5), transform), expected, atol=1e-5)

@@ -47,8 +47,10 @@ def test_one_half_is_the_tuned_operating_point(chain, files, predictor):
     folder = files[0].parents[1]
     policy = read_thresholds(chain).policy
     answers = list(predictor.predict(folder / name for name in names))
-    said = np.where(logits[:, 1] - logits[:, 0] > policy.margin, "roadwork", "none").tolist()
-    assert [answer.decision for answer in answers] == said == list(policy.decide(policy.point.fold(logits)))
+    expected = np.where(logits[:, 1] - logits[:, 0] > policy.margin, "roadwork", "none").tolist()
+    assert (
+        [answer.decision for answer in answers] == expected == list(policy.decide(policy.point.fold(logits)))
+    )
     margins = (logits[:, 1] - logits[:, 0]) / policy.temperature
     shift = np.log(policy.threshold) - np.log1p(-policy.threshold)
     folded = np.array([answer.logits[1] - answer.logits[0] for answer in answers])

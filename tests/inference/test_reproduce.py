@@ -1,4 +1,4 @@
-"""What counts as the same elsewhere: logits within the tolerance, and a decision they can lead to."""
+"""Equality on another machine: logits within the tolerance, and a decision they can lead to."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from tests.bundle.made import make_policies
 
 @dataclass
 class Asked:
-    """A predictor that measures what it was told, in batches of two."""
+    """A predictor that returns the given logits, in batches of two."""
 
     policy: object
     logits: list
@@ -67,8 +67,10 @@ def test_an_answer_on_the_other_side_of_the_operating_point_passes_only_near_it(
     policy = policies["threshold"]
     for margin, fine in ((0.5 * tolerance, True), (3 * tolerance, False)):
         for sign, other in ((1, "none"), (-1, "roadwork")):
-            found = problems(policy, pair(sign * margin), pair(sign * margin), other, tolerance=tolerance)
-            assert (found == []) == fine
+            differences = problems(
+                policy, pair(sign * margin), pair(sign * margin), other, tolerance=tolerance
+            )
+            assert (differences == []) == fine
 
 
 @pytest.mark.parametrize("kind", ["scrc", "gate"])
@@ -95,15 +97,15 @@ def test_a_decision_in_the_open_must_be_the_very_same(policies):
     for policy in policies.values():
         for margin, right in ((30.0, "roadwork"), (-30.0, "none")):
             for recorded in ("none", "roadwork", "defer"):
-                found = problems(policy, pair(margin), pair(margin), recorded)
-                assert (found == []) == (recorded == right)
+                differences = problems(policy, pair(margin), pair(margin), recorded)
+                assert (differences == []) == (recorded == right)
 
 
 def test_each_problem_is_one_sentence_that_names_the_image(policies):
     logits = [pair(3.0), pair(-3.0), pair(3.0)]
-    recorded = [Recorded(name, one, "roadwork") for name, one in zip(("a", "b", "c"), logits, strict=True)]
-    found = reproduction_problems(Asked(policies["threshold"], logits), recorded, [b""] * 3)
-    assert len(found) == 1
-    assert found[0].startswith(
+    recorded = [Recorded(name, row, "roadwork") for name, row in zip(("a", "b", "c"), logits, strict=True)]
+    differences = reproduction_problems(Asked(policies["threshold"], logits), recorded, [b""] * 3)
+    assert len(differences) == 1
+    assert differences[0].startswith(
         "b was decided roadwork with logits (1.5000, -1.5000), and is now decided none"
     )

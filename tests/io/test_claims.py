@@ -1,4 +1,4 @@
-"""Who is at work in the store: told apart from who was killed there."""
+"""Processes at work in the store, told apart from those that were killed there."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def other_process(store):
-    """A process that has staged ``images`` in the run ``old``; it publishes when it is told a line."""
+    """A process that has staged `images` in the run `old`; it publishes when it is told a line."""
     process = subprocess.Popen(
         [sys.executable, "-c", STAGES, store.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -85,9 +85,9 @@ def test_a_set_of_images_is_kept_once_whatever_its_order_and_copies(store):
 
 def test_what_is_written_reads_back_and_says_who_looked_first(store):
     look(store, share=Share(delta=0.1, budget=4))
-    (found,) = read_looks(store.root)
-    assert (found.run_id, found.number, found.share.takes) == (RUN, 1, 0.025)
-    assert Look.from_bytes(found.to_bytes(), where=Path(f"{found.key}.json")) == found
+    (entry,) = read_looks(store.root)
+    assert (entry.run_id, entry.number, entry.share.takes) == (RUN, 1, 0.025)
+    assert Look.from_bytes(entry.to_bytes(), where=Path(f"{entry.key}.json")) == entry
     assert ledger_problems(store.root) == []
 
 
@@ -250,7 +250,7 @@ def test_two_processes_at_once_count_other_looks_twice_and_equal_ones_once(store
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    assert sorted(one.number for one in read_looks(store.root)) == list(range(1, expected + 1))
+    assert sorted(entry.number for entry in read_looks(store.root)) == list(range(1, expected + 1))
     assert ledger_problems(store.root) == []
 
 

@@ -89,7 +89,7 @@ def test_one_changed_byte_anywhere_is_refused(manifest, data):
 
 
 def _resealed(manifest, **changes):
-    """What an editor who also recomputes the digest would write."""
+    """Return the manifest that an editor who also recomputes the digest would write."""
     record = {**json.loads(manifest.to_bytes()), **changes}
     record.pop("manifest_digest")
     return json_bytes({**record, "manifest_digest": json_digest(record)})

@@ -121,10 +121,13 @@ def test_the_manifest_names_the_digest_and_nothing_of_the_machine(published):
 
 
 def test_the_artifact_gives_the_whole_configuration_back(store, published):
-    found = store.resolve("images")
-    assert found.config() == {"folder": {"path": PATHS["folder.path"], "roadwork": "Roadwork"}, "share": 0.05}
-    assert found.private().hostname == environment().hostname
-    assert found.problems() == []
+    artifact = store.resolve("images")
+    assert artifact.config() == {
+        "folder": {"path": PATHS["folder.path"], "roadwork": "Roadwork"},
+        "share": 0.05,
+    }
+    assert artifact.private().hostname == environment().hostname
+    assert artifact.problems() == []
 
 
 def test_the_data_version_does_not_depend_on_it(store, published):
@@ -145,11 +148,11 @@ def change(path):
 @pytest.mark.parametrize("harm", [lose, change])
 def test_a_side_file_that_is_gone_or_changed_is_a_fault_and_is_not_read(store, published, harm):
     harm(published.directory / "private.json")
-    found = store.resolve("images")
-    (problem,) = found.problems()
+    artifact = store.resolve("images")
+    (problem,) = artifact.problems()
     assert "private.json" in problem
     with pytest.raises(IntegrityError, match=r"private\.json"):
-        found.config()
+        artifact.config()
 
 
 @pytest.mark.parametrize("paths", [{}, {"folder.path": "/x", "csv.path": "/y"}, {"share": "/x"}])

@@ -69,7 +69,7 @@ def test_a_machine_without_git_has_no_commit(tmp_path, monkeypatch):
 
 
 def test_the_environment_names_the_versions_that_count():
-    found = environment()
-    assert found.python_version == ".".join(map(str, sys.version_info[:3]))
-    assert found.packages["numpy"].count(".") == 2
-    assert "torch" in found.packages
+    facts = environment()
+    assert facts.python_version == ".".join(map(str, sys.version_info[:3]))
+    assert facts.packages["numpy"].count(".") == 2
+    assert "torch" in facts.packages

@@ -52,11 +52,11 @@ def publish(store, files=FILES, *, run_id="r1", step="images", directory=None, c
 
 def test_what_is_published_resolves_by_pointer_and_by_run_and_reads_back(store):
     published = publish(store)
-    for found in (store.resolve("images"), store.resolve("images", run_id="r1")):
-        assert found == published
-        assert found.problems() == []
-        assert found.read_bytes("index.csv") == FILES["index.csv"]
-        assert found.read_tensors("sub/scores.safetensors")["x"].tolist() == [0, 1, 2]
+    for artifact in (store.resolve("images"), store.resolve("images", run_id="r1")):
+        assert artifact == published
+        assert artifact.problems() == []
+        assert artifact.read_bytes("index.csv") == FILES["index.csv"]
+        assert artifact.read_tensors("sub/scores.safetensors")["x"].tolist() == [0, 1, 2]
 
 
 def test_the_pointer_follows_the_newest_publication_and_runs_stay_apart(store):
@@ -194,7 +194,7 @@ def test_a_stray_file_stops_the_publication_and_a_dead_writers_file_is_swept(sto
 
 
 def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_caught(store, monkeypatch):
-    """A writer that lies: what is published is the digest of the file, not of what was meant."""
+    """A writer that lies: the published digest is that of the file, not of the intended content."""
     from streetvision_core.io import store as module
 
     def lie(path, data):

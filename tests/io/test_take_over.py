@@ -18,17 +18,17 @@ def store(tmp_path):
 
 
 def take_over(store, origin, *, run_id="r2", lineage=None):
-    """Publish what ``origin`` published again, as a step of another run."""
+    """Publish what `origin` published again, as a step of another run."""
     directory = store.stage(run_id, origin.manifest.step_name)
-    found = store.take_over(directory, step_key=origin.manifest.step_key)
+    artifact = store.take_over(directory, step_key=origin.manifest.step_key)
     extra = store.write(directory, Artifact(lineage or {}))
     manifest = describe_reuse(
-        found.manifest,
-        manifest_sha256=found.manifest_sha256,
+        artifact.manifest,
+        manifest_sha256=artifact.manifest_sha256,
         run_id=run_id,
         dagster_run_id=f"{run_id}-dagster",
         inputs={},
-        outputs=found.content | extra,
+        outputs=artifact.content | extra,
     )
     return store.publish(directory, manifest)
 

@@ -20,12 +20,12 @@ ARRAYS = st.sampled_from(DTYPES).flatmap(
 def test_the_library_reads_back_what_was_written(arrays):
     data = tensors_bytes(arrays)
     assert data == tensors_bytes(dict(reversed(arrays.items())))
-    for found in (read_tensors(data), {k: v.numpy() for k, v in safetensors.torch.load(data).items()}):
-        assert found.keys() == arrays.keys()
+    for loaded in (read_tensors(data), {k: v.numpy() for k, v in safetensors.torch.load(data).items()}):
+        assert loaded.keys() == arrays.keys()
         for name, array in arrays.items():
-            assert found[name].dtype == array.dtype
-            assert found[name].shape == array.shape
-            assert found[name].tobytes() == array.tobytes()
+            assert loaded[name].dtype == array.dtype
+            assert loaded[name].shape == array.shape
+            assert loaded[name].tobytes() == array.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_torch_tensors_of_every_kind_are_written(dtype):
         "scalar": torch.tensor(1).to(dtype),
         "empty": torch.zeros(0),
     }
-    found = safetensors.torch.load(tensors_bytes(tensors))
+    loaded = safetensors.torch.load(tensors_bytes(tensors))
     assert all(
-        torch.equal(found[k].view(torch.uint8), v.view(torch.uint8)) for k, v in tensors.items() if v.dim()
+        torch.equal(loaded[k].view(torch.uint8), v.view(torch.uint8)) for k, v in tensors.items() if v.dim()
     )
-    assert found["a"].dtype == dtype
+    assert loaded["a"].dtype == dtype
 
 
 def test_views_gradients_and_foreign_layouts_are_written_as_what_they_show():
@@ -51,8 +51,8 @@ def test_views_gradients_and_foreign_layouts_are_written_as_what_they_show():
         "slice": base[:, ::2],
         "parameter": torch.nn.Parameter(base[0]),
     }
-    found = safetensors.torch.load(tensors_bytes(tensors))
-    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    loaded = safetensors.torch.load(tensors_bytes(tensors))
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
     strided = np.arange(12).reshape(3, 4).T
     assert np.array_equal(read_tensors(tensors_bytes({"a": strided}))["a"], strided)
 

@@ -11,7 +11,7 @@ FILE = "model.safetensors"
 
 
 def put_into_cache(cache, data, *, commit=COMMIT, branch="main"):
-    """Lay ``data`` into the cache as the client does after a download; return the blob's path."""
+    """Lay `data` into the cache as the client does after a download; return the blob's path."""
     folder = cache / f"models--{REPOSITORY.replace('/', '--')}"
     blob = folder / "blobs" / hashlib.sha256(data).hexdigest()
     snapshot = folder / "snapshots" / commit
@@ -26,7 +26,7 @@ def put_into_cache(cache, data, *, commit=COMMIT, branch="main"):
 
 @contextmanager
 def serve(files, *, commit=COMMIT, revisions=("main",)):
-    """Serve ``files`` as the one commit of every repository; yield the URL and the paths asked for."""
+    """Serve `files` as the one commit of every repository; yield the URL and the paths asked for."""
     asked = []
 
     class Hub(BaseHTTPRequestHandler):

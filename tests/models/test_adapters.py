@@ -82,8 +82,8 @@ def train(model, *, steps=2, learning_rate=0.1):
     return model.eval()
 
 
-def same_state(one, other):
-    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+def same_state(state, other):
+    return list(state) == list(other) and all(torch.equal(state[name], other[name]) for name in state)
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)

@@ -1,4 +1,4 @@
-"""What we save opens in timm and in transformers, with our labels and our probabilities."""
+"""A saved classifier opens in timm and in transformers, with our labels and our probabilities."""
 
 import json
 from io import BytesIO

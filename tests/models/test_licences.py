@@ -1,4 +1,4 @@
-"""What licences say of derived weights, and when a bundle may be made of them."""
+"""The terms of licences for derived weights, and when a bundle may be made of them."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_only_free_weights_may_be_handed_on_under_another_licence():
 
 
 def test_timm_calls_every_distilled_eupe_model_non_commercial_and_dinov3_by_its_own_licence():
-    """What the facts say of these families is what the installed timm says of each of their weights."""
+    """The licence of each of these families is the one that the installed timm gives all of its weights."""
     from timm.models._registry import _model_pretrained_cfgs as all_weights
 
     tags = {name: cfg.license for name, cfg in all_weights.items() if "." in name}

@@ -73,7 +73,7 @@ def test_many_views_batched_are_the_views_one_by_one_pooled(model, transform, sh
 def test_views_pass_the_network_as_images_do_bit_for_bit(model, shown):
     """A batch of four images of five views is five full batches of views, in their order."""
     transform = eval_transform(CFG, views=grid_of("mean"))
-    pixels = torch.stack([transform.pixels(one) for one in shown[:8]])
+    pixels = torch.stack([transform.pixels(image) for image in shown[:8]])
     views = predict_pixels(model, pixels.flatten(0, 1), transform.whole, batch_size=4)
     expected = torch.from_numpy(views).reshape(8, 5, 2).mean(dim=1).numpy()
     assert np.array_equal(predict_pixels(model, pixels, transform, batch_size=4), expected)
@@ -98,33 +98,35 @@ def test_no_images_give_no_logits(model, transform):
 
 
 def test_extras_are_measured_from_the_same_pass_and_the_whole_image(model, transform, shown):
-    pixels = [transform.pixels(one) for one in shown]
-    (said,) = measure_pixels(model, pixels, transform, extras=EXTRAS)
-    assert np.array_equal(said.logits, predict_pixels(model, pixels, transform))
+    pixels = [transform.pixels(image) for image in shown]
+    (batch,) = measure_pixels(model, pixels, transform, extras=EXTRAS)
+    assert np.array_equal(batch.logits, predict_pixels(model, pixels, transform))
     (plain,) = measure_pixels(model, pixels, transform)
-    assert np.array_equal(said.logits, plain.logits)
-    (whole,) = measure_pixels(model, [one[0] for one in pixels], transform.whole, extras=EXTRAS)
+    assert np.array_equal(batch.logits, plain.logits)
+    (whole,) = measure_pixels(model, [views[0] for views in pixels], transform.whole, extras=EXTRAS)
     for name in ("sharpness", "brightness"):
-        assert np.array_equal(said.extras[name], whole.extras[name])
-    mirrored = predict_pixels(model, [one.flip(-1) for one in pixels], transform).astype(float)
-    margins = [logits[:, 1] - logits[:, 0] for logits in (said.logits.astype(float), mirrored)]
-    assert np.array_equal(said.extras["disagreement"], np.abs(margins[0] - margins[1]))
+        assert np.array_equal(batch.extras[name], whole.extras[name])
+    mirrored = predict_pixels(model, [views.flip(-1) for views in pixels], transform).astype(float)
+    margins = [logits[:, 1] - logits[:, 0] for logits in (batch.logits.astype(float), mirrored)]
+    assert np.array_equal(batch.extras["disagreement"], np.abs(margins[0] - margins[1]))
 
 
 def test_the_features_of_an_image_are_those_of_its_views_pooled(model, transform, shown):
-    pixels = [transform.pixels(one) for one in shown]
-    found = list(measure_pixels(model, pixels, transform, batch_size=4, extras=EXTRAS))
-    views = [view for one in pixels for view in one]
+    pixels = [transform.pixels(image) for image in shown]
+    batches = list(measure_pixels(model, pixels, transform, batch_size=4, extras=EXTRAS))
+    views = [view for image in pixels for view in image]
     each = list(measure_pixels(model, views, transform.whole, batch_size=4, extras=EXTRAS))
-    features = torch.from_numpy(np.concatenate([one.extras["features"] for one in each])).reshape(11, 5, -1)
+    features = torch.from_numpy(np.concatenate([batch.extras["features"] for batch in each])).reshape(
+        11, 5, -1
+    )
     expected = pool_features(features, views=transform.views)
-    measured = np.concatenate([one.extras["features"] for one in found])
+    measured = np.concatenate([batch.extras["features"] for batch in batches])
     assert measured.dtype == np.float32
     np.testing.assert_allclose(measured, expected, atol=1e-5)
 
 
 def test_views_before_pooling_are_there_for_a_probe(model, transform, shown):
-    pixels = torch.stack([transform.pixels(one) for one in shown[:3]])
+    pixels = torch.stack([transform.pixels(image) for image in shown[:3]])
     with torch.inference_mode():
         logits, features = forward_views(model, pixels, transform, batch_size=4, features=True)
         assert (logits.shape, features.shape) == ((3, 5, 2), (3, 5, WIDTH))
@@ -168,7 +170,7 @@ def test_works_too_small_for_the_whole_image_are_seen_by_a_crop(corner):
     cfg = {"input_size": [3, 224, 224], "mean": [0, 0, 0], "std": [1, 1, 1], "crop_pct": 1.0}
     transform = eval_transform({**cfg, "crop_mode": "squash"}, views=grid_of("max", grid=3))
     whole, views = (
-        predict_logits(Loudest(), [frame], one, batch_size=2) for one in (transform.whole, transform)
+        predict_logits(Loudest(), [frame], seen_by, batch_size=2) for seen_by in (transform.whole, transform)
     )
     assert whole[0, 1] < whole[0, 0]
     assert views[0, 1] > views[0, 0]

@@ -60,7 +60,7 @@ def test_without_the_wheel_the_error_says_how_to_get_it(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "text"),
     [
         ({"architecture": "test_resnet"}, "Set architecture: tf_efficientnet_lite0"),
         ({"sha256": "0" * 64}, "no sha256 with weights: packaged"),
@@ -68,8 +68,8 @@ def test_without_the_wheel_the_error_says_how_to_get_it(monkeypatch, tmp_path):
         ({"revision": "main"}, "no revision with weights: packaged"),
     ],
 )
-def test_what_does_not_go_with_packaged_weights_is_refused(settings, told, tmp_path):
-    with pytest.raises((ConfigError, ValidationError), match=told):
+def test_what_does_not_go_with_packaged_weights_is_refused(settings, text, tmp_path):
+    with pytest.raises((ConfigError, ValidationError), match=text):
         prepare_backbone(BackboneConfig(**PACKAGED.model_dump() | settings), directory=tmp_path)
 
 

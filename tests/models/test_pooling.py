@@ -37,7 +37,7 @@ def draw(seed, number=7):
 
 def by_hand(logits, features, views):
     """One image, in float64: which views count, and how much."""
-    logits, features = (np.asarray(one, dtype=np.float64) for one in (logits, features))
+    logits, features = (np.asarray(values, dtype=np.float64) for values in (logits, features))
     if views.pooling == "attention":
         scores = np.array([view @ PARAMETERS[:-1] + PARAMETERS[-1] for view in features])
         weights = np.exp(scores) / np.exp(scores).sum()
@@ -55,15 +55,15 @@ def by_hand(logits, features, views):
 def test_pooling_is_what_a_plain_loop_gives(pooling, seed):
     logits, features = draw(seed)
     views = POOLINGS[pooling]
-    expected = [by_hand(*one, views) for one in zip(logits, features, strict=True)]
+    expected = [by_hand(*pair, views) for pair in zip(logits, features, strict=True)]
     pooled = pool_logits(logits, features, views=views)
     assert pooled.dtype == torch.float32
-    np.testing.assert_allclose(pooled, [one for one, _ in expected], atol=1e-5)
-    np.testing.assert_allclose(pool_features(features, views=views), [one for _, one in expected], atol=1e-5)
+    np.testing.assert_allclose(pooled, [row for row, _ in expected], atol=1e-5)
+    np.testing.assert_allclose(pool_features(features, views=views), [row for _, row in expected], atol=1e-5)
 
 
 class Head(nn.Module):
-    """What `fold_operating_point` sees of a classifier: its last layer."""
+    """The part of a classifier that `fold_operating_point` sees: its last layer."""
 
     def __init__(self, seed):
         super().__init__()
@@ -133,7 +133,7 @@ def test_the_module_pools_as_the_functions_do_and_comes_back_from_its_record(poo
 def test_attention_begins_with_every_view_alike_and_learns_from_its_gradient():
     # Which view is right can be told from its first feature alone.
     module = ViewPooling(POOLINGS["attention"], num_features=WIDTH)
-    assert {name: tuple(one.shape) for name, one in module.named_parameters()} == {
+    assert {name: tuple(parameter.shape) for name, parameter in module.named_parameters()} == {
         "attention.weight": (1, WIDTH),
         "attention.bias": (1,),
     }

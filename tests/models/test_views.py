@@ -31,7 +31,7 @@ def test_cells_of_one_size_cover_the_image_exactly_to_its_edges(width, height, g
         assert 0 <= top < bottom <= height
         covered[0][left:right] = True
         covered[1][top:bottom] = True
-    assert all(one.all() for one in covered)
+    assert all(mask.all() for mask in covered)
     # Every column of cells with every row of cells: what covers both sides covers the image.
     spans = {box[::2] for box in boxes}, {box[1::2] for box in boxes}
     assert {(left, right, top, bottom) for left, top, right, bottom in boxes} == {

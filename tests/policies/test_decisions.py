@@ -1,4 +1,4 @@
-"""What every policy has in common: the operating point, its decisions, and how its record is read."""
+"""The common parts of all policies: the operating point, its decisions, and the reading of its record."""
 
 import math
 from dataclasses import dataclass, replace
@@ -141,8 +141,8 @@ def test_the_operating_point_is_the_nll_s_temperature_and_then_mcc_s_threshold()
     assert point.temperature == fit_temperature(select.logits, select.labels)
     best = scan_margins(select.logits, select.labels)
     assert point.threshold == positive_probability([best.threshold / point.temperature])[0]
-    said = answers(point.fold(select.logits))
-    np.testing.assert_array_equal(said, np.diff(select.logits.astype(float))[:, 0] > best.threshold)
+    decisions = answers(point.fold(select.logits))
+    np.testing.assert_array_equal(decisions, np.diff(select.logits.astype(float))[:, 0] > best.threshold)
 
 
 class Untouchable:
@@ -185,7 +185,7 @@ def test_a_policy_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "text"),
     [
         ({"bound": math.nan}, "JSON"),
         ({"bound": math.inf}, "JSON"),
@@ -204,11 +204,11 @@ def test_a_policy_is_read_as_it_was_written():
         ("bound", "Small"),
     ],
 )
-def test_another_record_than_a_policy_of_this_version_is_refused_in_one_paragraph(content, told):
+def test_another_record_than_a_policy_of_this_version_is_refused_in_one_paragraph(content, text):
     with pytest.raises(SchemaError) as caught:
         read_policy(Small, content, where="small.json")
     message = str(caught.value)
-    assert told in message
+    assert text in message
     assert message.startswith("Expected a Small of this schema version, but found ")
     assert message.endswith(
         "(small.json). Materialize the policy again with this version, or update this installation."
@@ -220,8 +220,8 @@ def test_what_differs_is_told_one_sentence_a_field():
     assert differences(first, first) == []
     assert differences(first, first.model_copy(update={"bound": 1.0 + 1e-12})) == []
     assert differences(first, first.model_copy(update={"bound": 1.01}), tolerance=0.1) == []
-    told = differences(first, Small(bound=2.0, parts=(0.5,)))
-    assert told == [
+    problems = differences(first, Small(bound=2.0, parts=(0.5,)))
+    assert problems == [
         "bound is recorded as 1.0, but is 2.0 when fitted again",
         "parts is recorded as [0.5, 0.25], but is [0.5] when fitted again",
     ]
@@ -230,8 +230,8 @@ def test_what_differs_is_told_one_sentence_a_field():
 @pytest.mark.parametrize(("was", "is_now"), [(None, 0.5), (0.5, None)])
 def test_a_number_that_is_none_when_fitted_again_is_a_difference(was, is_now):
     """As a certified threshold is where certification fails the second time."""
-    (told,) = differences(Small(bound=1.0, perhaps=was), Small(bound=1.0, perhaps=is_now))
-    assert told == f"perhaps is recorded as {was}, but is {is_now} when fitted again"
+    (problem,) = differences(Small(bound=1.0, perhaps=was), Small(bound=1.0, perhaps=is_now))
+    assert problem == f"perhaps is recorded as {was}, but is {is_now} when fitted again"
 
 
 def fitted_policy():
@@ -239,7 +239,7 @@ def fitted_policy():
 
 
 def test_a_metric_that_was_added_later_makes_no_older_policy_differ(monkeypatch):
-    """What the record lacks was not recorded then; nothing else is let through by that."""
+    """A missing figure was not recorded then; no other difference is let through by that."""
     older, metrics = fitted_policy(), Confusion.metrics
     monkeypatch.setattr(Confusion, "metrics", lambda self: metrics(self) | {"balanced_accuracy": 0.5})
     assert "balanced_accuracy" in fitted_policy().policy.val_calib.metrics
@@ -247,8 +247,8 @@ def test_a_metric_that_was_added_later_makes_no_older_policy_differ(monkeypatch)
     content = older.policy.model_dump(mode="json")
     content["val_calib"]["metrics"]["mcc"] += 0.01
     forged = replace(older, policy=ThresholdPolicy.from_json(content, where="here"))
-    (told,) = verify_thresholds(forged, draw(0), draw(1))
-    assert told.startswith("val_calib is recorded as")
+    (problem,) = verify_thresholds(forged, draw(0), draw(1))
+    assert problem.startswith("val_calib is recorded as")
 
 
 def test_a_metric_that_is_not_known_any_more_is_kept():

@@ -42,7 +42,7 @@ class Labelled:
 
 
 def draw(*, seed=0, n=450, telling=True, together=1, tricked=0.15):
-    """Images of which some trick the model: their margins say the wrong class, as surely as any others.
+    """Images of which some trick the model: their margins are of the wrong class, and as large as any.
 
     With `telling` their features lie far from all that was trained on; else features are noise. The images
     of a group, `together` of them, share class and trick.
@@ -65,11 +65,11 @@ def draw(*, seed=0, n=450, telling=True, together=1, tricked=0.15):
         "labels": known,
     }
     logits = np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32)
-    return Labelled(logits, labels, tuple(f"g{one}" for one in group)), extras, reference
+    return Labelled(logits, labels, tuple(f"g{number}" for number in group)), extras, reference
 
 
 def learn(select, extras=None, reference=None, *, config=QUICK):
-    """The gate, with what was measured where anything is given."""
+    """Fit the gate, with measurements where they are given."""
     measured = reference and measure_gate(reference["features"], reference["labels"], extras["features"])
     return fit_gate(select, checkpoint_version=VERSION, config=config, measured=measured)
 
@@ -114,9 +114,13 @@ def test_features_that_are_noise_are_hardly_ever_adopted():
 def test_a_gate_that_only_looks_better_is_not_adopted():
     """Better on average, but the interval holds 0: some draw of noise does that."""
     fits = [fit(*draw(seed=seed, telling=False, n=300)) for seed in range(20)]
-    lucky = [one for one in fits if one.compared and one.compared.difference < 0 <= one.compared.high]
+    lucky = [
+        policy
+        for policy in fits
+        if policy.compared and policy.compared.difference < 0 <= policy.compared.high
+    ]
     assert lucky
-    assert {one.confidence_by for one in lucky} == {"margin"}
+    assert {policy.confidence_by for policy in lucky} == {"margin"}
 
 
 def test_a_gate_is_never_trained_on_fewer_than_30_errors(monkeypatch):
@@ -163,7 +167,7 @@ def cross_fit_plainly(select, extras, reference, *, folds=5, seed=0):
     margins = (select.logits[:, 1] - select.logits[:, 0]).astype(float)
     labels, groups = select.labels, np.array(select.groups)
     features, known = reference["features"].astype(float), reference["labels"]
-    centres = [features[known == one].mean(axis=0) for one in (0, 1)]
+    centres = [features[known == label].mean(axis=0) for label in (0, 1)]
     residual = features - np.stack(centres)[known]
     deviation = np.sqrt((residual**2).mean(axis=0))
     apart = [np.sqrt((((extras["features"] - c) / deviation) ** 2).mean(axis=1)) for c in centres]
@@ -186,11 +190,11 @@ def cross_fit_plainly(select, extras, reference, *, folds=5, seed=0):
             if other is not part:
                 pictures = sorted(other)
                 inner, mistaken = judge(pictures, other | part)
-                design.append(np.column_stack([inner, *(one[pictures] for one in rest)]))
+                design.append(np.column_stack([inner, *(column[pictures] for column in rest)]))
                 errors.append(mistaken)
         head = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-10, max_iter=10_000))
         head.fit(np.concatenate(design), np.concatenate(errors))
-        inputs = np.column_stack([size[judged], *(one[judged] for one in rest)])
+        inputs = np.column_stack([size[judged], *(column[judged] for column in rest)])
         score[judged] = -head.decision_function(inputs)
     return size, score, wrong
 
@@ -227,11 +231,11 @@ def test_copies_of_an_image_are_no_evidence():
     random = np.random.default_rng(1)
     wrong = random.random(40) < 0.4
     better, worse = random.normal(0, 1, 40) - 0.8 * wrong, random.normal(0, 1, 40) - 0.3 * wrong
-    copied = [np.repeat(one, 30) for one in (better, worse, wrong)]
+    copied = [np.repeat(values, 30) for values in (better, worse, wrong)]
     alone = compare_augrc(*copied, groups=np.arange(1200), seed=0)
     grouped = compare_augrc(*copied, groups=np.repeat(np.arange(40), 30), seed=0)
     assert alone.difference == grouped.difference
-    width = [one.interval.high - one.interval.low for one in (alone, grouped)]
+    width = [comparison.interval.high - comparison.interval.low for comparison in (alone, grouped)]
     assert width[1] > 4 * width[0]
 
 
@@ -245,17 +249,17 @@ def test_the_fast_bootstrap_is_that_of_the_curve_with_ties_and_groups(decimals, 
     groups = np.arange(n) // together
 
     def difference(chosen):
-        curves = [risk_coverage_curve(one[chosen], wrong[chosen]).augrc for one in (first, second)]
+        curves = [risk_coverage_curve(scores[chosen], wrong[chosen]).augrc for scores in (first, second)]
         return curves[0] - curves[1]
 
     members = np.arange(n).reshape(-1, together)
     drawn = [difference(members[random.integers(0, len(members), len(members))].ravel()) for _ in range(4000)]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    found = compare_augrc(first, second, wrong, groups=groups, seed=1, resamples=4000)
+    comparison = compare_augrc(first, second, wrong, groups=groups, seed=1, resamples=4000)
     width = high - low
-    assert found.difference == pytest.approx(difference(np.arange(n)), abs=1e-15)
-    assert found.interval.low == pytest.approx(low, abs=0.06 * width)
-    assert found.interval.high == pytest.approx(high, abs=0.06 * width)
+    assert comparison.difference == pytest.approx(difference(np.arange(n)), abs=1e-15)
+    assert comparison.interval.low == pytest.approx(low, abs=0.06 * width)
+    assert comparison.interval.high == pytest.approx(high, abs=0.06 * width)
 
 
 def test_resampling_each_unit_once_gives_the_figures_themselves(monkeypatch):
@@ -269,28 +273,30 @@ def test_resampling_each_unit_once_gives_the_figures_themselves(monkeypatch):
         yield times[None]
 
     monkeypatch.setattr(augrc_bootstrap, "_resampled_weights", chosen)
-    found = compare_augrc(first, np.zeros(60), wrong, groups=np.arange(60), seed=0)
+    comparison = compare_augrc(first, np.zeros(60), wrong, groups=np.arange(60), seed=0)
     copies = np.repeat(np.arange(60), times)
     expected = (
         risk_coverage_curve(first[copies], wrong[copies]).augrc
         - risk_coverage_curve(np.zeros(copies.size), wrong[copies]).augrc
     )
-    assert found.interval.low == pytest.approx(expected, abs=1e-15)
+    assert comparison.interval.low == pytest.approx(expected, abs=1e-15)
 
 
 def test_the_margin_defers_the_images_nearest_to_the_operating_point():
     select, *_ = draw(telling=False)
     policy = fit(select, config=RecordedGate(min_errors=400))
     folded = policy.point.fold(select.logits)
-    said = policy.decide(folded)
+    decisions = policy.decide(folded)
     size = np.abs(folded[:, 1] - folded[:, 0])
-    deferred = np.array([one == "defer" for one in said])
+    deferred = np.array([decision == "defer" for decision in decisions])
     assert deferred.sum() == 45
     assert size[deferred].max() < policy.bound < size[~deferred].min()
     right_words = np.where(answers(folded), "roadwork", "none")
-    assert all(word == one for word, one in zip(right_words, said, strict=True) if one != "defer")
-    assert policy.val_select.roadwork == said.count("roadwork")
-    assert policy.val_select.none == said.count("none")
+    assert all(
+        word == decision for word, decision in zip(right_words, decisions, strict=True) if decision != "defer"
+    )
+    assert policy.val_select.roadwork == decisions.count("roadwork")
+    assert policy.val_select.none == decisions.count("none")
 
 
 @pytest.mark.parametrize("coverage", [0.01, 0.55, 0.9, 1.0])
@@ -323,17 +329,17 @@ def test_a_gate_decides_by_the_odds_of_an_error_and_defers_what_looks_like_one(a
     policy, select, extras, _ = adopted
     folded = policy.point.fold(select.logits)
     confidence = policy.confidence(folded, extras)
-    said = policy.decide(folded, extras)
-    assert [one == "defer" for one in said] == (confidence < policy.bound).tolist()
+    decisions = policy.decide(folded, extras)
+    assert [decision == "defer" for decision in decisions] == (confidence < policy.bound).tolist()
     assert all(
-        one in {"defer", "roadwork" if positive else "none"}
-        for one, positive in zip(said, answers(folded), strict=True)
+        decision in {"defer", "roadwork" if positive else "none"}
+        for decision, positive in zip(decisions, answers(folded), strict=True)
     )
     wrong = answers(folded) != select.labels
     odds = np.exp(-confidence)
     assert np.mean(odds / (1 + odds)) == pytest.approx(wrong.mean(), abs=0.02)
     # The same answers, to images like those of training.
-    usual = {"features": np.broadcast_to(np.float32(policy.head.reference.none), (len(said), 8))}
+    usual = {"features": np.broadcast_to(np.float32(policy.head.reference.none), (len(decisions), 8))}
     assert (policy.confidence(folded, usual) > confidence).all()
 
 
@@ -383,8 +389,8 @@ def test_a_gate_whose_measurements_were_not_recorded_is_held_against_the_rest_al
     assert verify_gate(older, select) == []
     moved = older.policy.point.model_copy(update={"threshold": 0.9})
     edited = replace(older, policy=older.policy.model_copy(update={"point": moved, "bound": 0.25}))
-    told = [problem.split()[0] for problem in verify_gate(edited, select)]
-    assert told == (["point"] if telling else ["point", "bound"])
+    names = [problem.split()[0] for problem in verify_gate(edited, select)]
+    assert names == (["point"] if telling else ["point", "bound"])
 
 
 def first_head(head):
@@ -410,8 +416,8 @@ def test_a_head_of_an_older_version_is_read_and_decides_by_all_that_it_learned_f
     inputs = [size, distance, np.log1p(more["disagreement"]), more["sharpness"], more["brightness"]]
     odds = older.head.odds
     expected = sum(
-        (one - mean) / scale * weight
-        for one, mean, scale, weight in zip(inputs, odds.mean, odds.scale, odds.weights, strict=True)
+        (value - mean) / scale * weight
+        for value, mean, scale, weight in zip(inputs, odds.mean, odds.scale, odds.weights, strict=True)
     )
     np.testing.assert_allclose(older.confidence(folded, {**extras, **more}), -expected - odds.intercept)
     with pytest.raises(DataError, match="none called disagreement"):
@@ -419,7 +425,7 @@ def test_a_head_of_an_older_version_is_read_and_decides_by_all_that_it_learned_f
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({"reason": "because"}, "the reason is not what the comparison says"),
         ({"compared": {"low": 5.0}}, "is none of"),
@@ -428,11 +434,11 @@ def test_a_head_of_an_older_version_is_read_and_decides_by_all_that_it_learned_f
         ({"compared": {"level": 0.91}}, "not the one that was chosen"),
     ],
 )
-def test_a_policy_that_contradicts_its_comparison_is_refused(adopted, changes, told):
+def test_a_policy_that_contradicts_its_comparison_is_refused(adopted, changes, text):
     content = adopted[0].model_dump(mode="json")
     for name, value in changes.items():
         content[name] = {**content[name], **value} if isinstance(value, dict) else value
-    with pytest.raises(SchemaError, match=told):
+    with pytest.raises(SchemaError, match=text):
         GatePolicy.from_json(content, where="here")
 
 

@@ -31,7 +31,7 @@ def draw(seed, groups, *, images=3):
     labels = group % 2
     margins = 6 * (labels - 0.5) + random.normal(0, 1.5, group.size)
     logits = np.stack([-margins / 2, margins / 2], axis=1).astype(np.float32)
-    return Labelled(logits, labels, tuple(f"sequence {one}" for one in group.tolist()))
+    return Labelled(logits, labels, tuple(f"sequence {number}" for number in group.tolist()))
 
 
 def fit(calib, config=PROMISED, **known):
@@ -48,7 +48,7 @@ def test_the_count_is_of_one_roadwork_image_of_each_group(fitted):
     thresholds, calib = fitted
     policy = thresholds.policy
     units = roadwork_units(calib.labels == 1, calib.groups, seed=0)
-    assert {calib.groups[unit] for unit in units} == {f"sequence {one}" for one in range(1, 200, 2)}
+    assert {calib.groups[unit] for unit in units} == {f"sequence {number}" for number in range(1, 200, 2)}
     margins = calib.logits[units, 1] - calib.logits[units, 0]
     assert policy.recall.units == 100
     assert policy.recall.missed == np.sum(margins <= policy.margin) == 1  # with 2 the bound is below 0.95

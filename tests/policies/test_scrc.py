@@ -52,7 +52,7 @@ def draw(seed, *, groups=400, frames=3, steps=None, distance=2.2, share=0.4):
     margins = np.where(labels, distance, -distance) + random.normal(0, 1.5, group.size)
     if steps:
         margins = np.round(margins * steps) / steps
-    return labelled(margins, labels, (f"drive {one}" for one in group))
+    return labelled(margins, labels, (f"drive {number}" for number in group))
 
 
 def fit(select=None, calib=None, *, config=CONFIGS["error"]):
@@ -66,7 +66,7 @@ def fitted(request):
 
 
 def test_where_no_groups_are_known_the_guarantee_takes_images_as_independent():
-    """The words follow from the record, and the record from the data; without one they are the old ones."""
+    """The words follow from the record, and the record from the data; an old record has the old words."""
     select, calib, config = draw(1), draw(2), CONFIGS["error"]
     known, unknown, older = (
         fit_scrc(select, calib, **VERSIONS, config=config, groups_known=known)
@@ -78,7 +78,7 @@ def test_where_no_groups_are_known_the_guarantee_takes_images_as_independent():
     assert known.policy.promise() == older.policy.promise()
     assert verify_scrc(unknown, select, calib, groups_known=False) == []
     assert verify_scrc(older, select, calib, groups_known=False) == []  # an older version did not record it
-    assert any("groups_known" in one for one in verify_scrc(known, select, calib, groups_known=False))
+    assert any("groups_known" in problem for problem in verify_scrc(known, select, calib, groups_known=False))
     record = unknown.policy.model_dump(mode="json")
     for forged in ({"groups_known": True}, {"groups_known": None}, {"guarantee": older.policy.guarantee}):
         with pytest.raises(SchemaError, match="words of the guarantee"):
@@ -94,7 +94,7 @@ def certified():
 
 
 def judged(policy, pictures):
-    """Plainly: of each image the answer, the calibrated probability that it is right, and the mistake."""
+    """Return of each image the answer, its calibrated probability, and if it is wrong, plainly computed."""
     calibrator = calibrator_from_json(policy.calibrator, where="here")
     rows = []
     for (none, roadwork), label in zip(pictures.logits.astype(float), pictures.labels, strict=True):
@@ -131,11 +131,11 @@ def test_the_artifact_reads_back_as_it_was_published(tmp_path, fitted):
 def test_the_metrics_are_the_sums_of_the_certificates(fitted):
     metrics, parts = fitted.to_artifact().metrics, fitted.policy.certificates
     assert metrics["units"] == 400
-    assert metrics["certified"] == int(all(one.threshold is not None for one in parts))
-    assert metrics["accepted"] == sum(one.m for one in parts)
-    assert metrics["errors"] == sum(one.k for one in parts)
+    assert metrics["certified"] == int(all(part.threshold is not None for part in parts))
+    assert metrics["accepted"] == sum(part.m for part in parts)
+    assert metrics["errors"] == sum(part.k for part in parts)
     assert metrics["coverage"] == metrics["accepted"] / 400
-    assert metrics["upper_bound"] == max(one.upper_bound for one in parts)
+    assert metrics["upper_bound"] == max(part.upper_bound for part in parts)
 
 
 def test_fitting_again_gives_the_same_policy_and_nothing_to_report(fitted):
@@ -149,7 +149,9 @@ def test_fitting_again_gives_the_same_policy_and_nothing_to_report(fitted):
 def test_it_decides_as_a_plain_loop_does(promise, steps):
     policy = fit(draw(4, steps=steps), draw(5, steps=steps), config=CONFIGS[promise]).policy
     pictures = draw(6, steps=steps)
-    threshold = {word: one.threshold for one in policy.certificates for word in one.answers}
+    threshold = {
+        word: certificate.threshold for certificate in policy.certificates for word in certificate.answers
+    }
     rows = judged(policy, pictures)
     # Nothing lies so near to a threshold that rounding would decide.
     assert min(abs(sure - bound) for _, sure, _ in rows for bound in threshold.values() if bound) > 1e-9
@@ -180,19 +182,19 @@ def test_what_was_counted_is_what_is_decided_however_the_confidences_tie(seed, p
     calib = draw(seed + 100, steps=steps)
     policy = fit(draw(seed, steps=steps), calib, config=CONFIGS[promise]).policy
     units = units_of(calib)
-    said = policy.decide(policy.point.fold(units.logits))
-    for one in policy.certificates:
-        answered = [word in one.answers for word in said]
+    decisions = policy.decide(policy.point.fold(units.logits))
+    for certificate in policy.certificates:
+        answered = [word in certificate.answers for word in decisions]
         wrong = [
-            found and (word == "roadwork") != bool(label)
-            for found, word, label in zip(answered, said, units.labels, strict=True)
+            covered and (word == "roadwork") != bool(label)
+            for covered, word, label in zip(answered, decisions, units.labels, strict=True)
         ]
-        assert (sum(answered), sum(wrong)) == (one.m, one.k)
+        assert (sum(answered), sum(wrong)) == (certificate.m, certificate.k)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_images_within_rounding_of_the_threshold_are_counted_as_float32_weights_decide_them(seed):
-    """Margins one unit of rounding after the other, across the only threshold, are of 81 groups of 481."""
+    """Of 481 groups, 81 have margins one unit of rounding apart, across the only threshold."""
     select, calib = draw(seed, groups=200), draw(50, groups=481, frames=1)
     config = RecordedScrc(alpha=0.1, steps=1)
     policy = fit(select, calib, config=config).policy
@@ -208,16 +210,19 @@ def test_images_within_rounding_of_the_threshold_are_counted_as_float32_weights_
     policy = fit(select, Labelled(logits, labels, calib.groups), config=config).policy
     (counted,) = policy.certificates
     assert counted.threshold == threshold
-    said = policy.decide(policy.point.fold(logits).astype(np.float32))
-    assert 0 < said[400:].count("roadwork") < 81
-    assert counted.m == 481 - said.count("defer")
+    decisions = policy.decide(policy.point.fold(logits).astype(np.float32))
+    assert 0 < decisions[400:].count("roadwork") < 81
+    assert counted.m == 481 - decisions.count("defer")
 
 
 def frozen_part(policy):
     """Everything that must be known before val_calib is looked at."""
     return (
         policy.point, policy.calibrator, policy.frozen, policy.val_select,
-        [(one.thresholds, one.K, one.start, one.alpha, one.delta, one.needed) for one in policy.certificates],
+        [
+            (part.thresholds, part.K, part.start, part.alpha, part.delta, part.needed)
+            for part in policy.certificates
+        ],
     )  # fmt: skip
 
 
@@ -232,9 +237,9 @@ def test_nothing_that_is_frozen_depends_on_val_calib(promise):
         draw(99, frames=1, distance=0.1, share=0.9),
         replace(draw(2, frames=7), groups=tuple(f"other {at // 7}" for at in range(2800))),
     ]
-    told = [fit(select, other, config=config).policy for other in others]
-    assert all(frozen_part(other) == frozen_part(policy) for other in told)
-    assert all(other.certificates != policy.certificates for other in told)
+    policies = [fit(select, other, config=config).policy for other in others]
+    assert all(frozen_part(other) == frozen_part(policy) for other in policies)
+    assert all(other.certificates != policy.certificates for other in policies)
 
 
 def test_the_operating_point_and_the_calibrator_are_those_of_val_select(certified):
@@ -242,7 +247,8 @@ def test_the_operating_point_and_the_calibrator_are_those_of_val_select(certifie
     assert certified.point == freeze_operating_point(select, between=BETWEEN)
     chosen = choose_calibrator(select.logits, select.labels, groups=select.groups)
     assert certified.calibrator == chosen.calibrator.to_json()
-    assert [one.method for one in certified.val_select.judged] == [one.method for one in chosen.judged]
+    judged_there, judged_here = (part.judged for part in (certified.val_select, chosen))
+    assert [candidate.method for candidate in judged_there] == [candidate.method for candidate in judged_here]
     assert certified.val_select.n == 1200
     assert certified.frozen == digests(certified.point, certified.calibrator, certified.certificates)
 
@@ -251,7 +257,7 @@ def test_the_operating_point_and_the_calibrator_are_those_of_val_select(certifie
 def test_one_image_of_each_group_is_counted(promise):
     calib, config = draw(2, frames=5), CONFIGS[promise]
     policy = fit(calib=calib, config=config).policy
-    assert sum(one.n for one in policy.certificates) == len(set(calib.groups)) == 400
+    assert sum(certificate.n for certificate in policy.certificates) == len(set(calib.groups)) == 400
     assert policy.units == "groups"
     assert "an image drawn from a randomly drawn group" in policy.guarantee.split(". ")[0]
 
@@ -269,7 +275,7 @@ def test_of_images_up_to_a_cap_so_many_groups_are_counted_as_their_size_says(pro
     policy = fit(calib=calib, config=config).policy
     counted = policy.val_calib
     assert counted.groups == 400
-    assert sum(one.n for one in policy.certificates) == counted.units
+    assert sum(certificate.n for certificate in policy.certificates) == counted.units
     assert 100 + 12 <= counted.units <= 100 + 48
     assert policy.units == "images"
     assert "a group of more than 20 images, a longer video, counts as 20" in policy.guarantee.split(". ")[0]
@@ -312,7 +318,7 @@ def test_which_images_are_counted_does_not_depend_on_their_labels():
 
 
 @pytest.mark.parametrize(
-    ("share", "settings", "told"),
+    ("share", "settings", "texts"),
     [
         (0.02, {}, ["always answering none", "choose promise: two_sided"]),
         (0.98, {}, ["always answering roadwork", "choose promise: two_sided"]),
@@ -322,20 +328,20 @@ def test_which_images_are_counted_does_not_depend_on_their_labels():
         (0.12, {"promise": "two_sided"}, []),
     ],
 )
-def test_a_promise_that_one_constant_answer_keeps_is_called_empty(share, settings, told):
+def test_a_promise_that_one_constant_answer_keeps_is_called_empty(share, settings, texts):
     """Export refuses what is degenerate, unless it is told otherwise by name."""
     select, calib = (
         draw(1, distance=4, groups=1500, share=share),
         draw(2, distance=4, groups=1500, share=share),
     )
     policy = fit(select, calib, config=ScrcConfig(**settings)).policy
-    assert any(one.threshold is not None for one in policy.certificates)
+    assert any(certificate.threshold is not None for certificate in policy.certificates)
     reasons = policy.degeneracies()
-    assert len(reasons) == bool(told)
-    for words in told:
+    assert len(reasons) == bool(texts)
+    for words in texts:
         assert words in reasons[0]
         assert words in policy.promise()
-    if told:
+    if texts:
         assert f"of 1500 groups of val_calib show {'none' if share > 0.5 else 'roadwork'}" in reasons[0]
 
 
@@ -373,7 +379,9 @@ def test_risk_by_group_size_is_counted_over_one_image_of_each_group():
 def test_which_image_of_a_group_is_counted_follows_from_the_seed():
     calib = draw(2)
     counts = {
-        tuple((one.m, one.k) for one in fit(calib=calib, config=RecordedScrc(seed=seed)).policy.certificates)
+        tuple(
+            (part.m, part.k) for part in fit(calib=calib, config=RecordedScrc(seed=seed)).policy.certificates
+        )
         for seed in range(4)
     }
     assert len(counts) > 1
@@ -387,14 +395,14 @@ def test_where_nothing_can_be_certified_everything_is_deferred_and_it_says_how_m
     policy = fit(calib=draw(3, groups=few, frames=30, distance=20), config=ScrcConfig(**settings)).policy
     folded = policy.point.fold(draw(8).logits)
     assert set(policy.decide(folded)) == {"defer"}
-    assert {one.threshold for one in policy.certificates} == {None}
-    assert all(one.needed == few + 1 for one in policy.certificates)
+    assert {certificate.threshold for certificate in policy.certificates} == {None}
+    assert all(certificate.needed == few + 1 for certificate in policy.certificates)
     (reason,) = policy.degeneracies()
     assert reason.startswith("it defers every image: 5% takes at least")
     for sentence in [reason, *policy.infeasible()]:
         assert f"5% takes at least {few + 1} groups of val_calib" in sentence
         assert "more with each error, and there are only" in sentence
-    assert sum(one.n for one in policy.certificates) == few
+    assert sum(certificate.n for certificate in policy.certificates) == few
     assert Scrc(policy).to_artifact().metrics["certified"] == 0
 
 
@@ -405,8 +413,8 @@ def test_where_one_answer_cannot_be_certified_only_that_one_is_deferred():
     assert (none.answers, roadwork.answers) == (("none",), ("roadwork",))
     assert none.threshold is not None
     assert roadwork.threshold is None
-    said = policy.decide(policy.point.fold(draw(9, distance=4).logits))
-    assert set(said) == {"none", "defer"}
+    decisions = policy.decide(policy.point.fold(draw(9, distance=4).logits))
+    assert set(decisions) == {"none", "defer"}
     assert policy.degeneracies() == []
     (reason,) = policy.infeasible()
     assert reason.startswith(
@@ -431,9 +439,9 @@ def test_an_answer_that_val_calib_does_not_hold_is_deferred():
 
 def test_a_promise_about_the_mean_has_no_delta_and_says_what_it_does_not_promise():
     policy = fit(config=CONFIGS["expected"]).policy
-    (one,) = policy.certificates
-    assert one.delta is None
-    assert one.upper_bound == (one.k + 1) / (one.n + 1) <= one.alpha
+    (certificate,) = policy.certificates
+    assert certificate.delta is None
+    assert certificate.upper_bound == (certificate.k + 1) / (certificate.n + 1) <= certificate.alpha
     words = policy.promise()
     assert words.startswith("On average over calibration sets, an image drawn from a randomly drawn group is")
     assert "is answered wrongly with probability at most 5%; about this" in words
@@ -442,7 +450,7 @@ def test_a_promise_about_the_mean_has_no_delta_and_says_what_it_does_not_promise
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "parts"),
     [
         ({}, ["at least 90%", "where it is answered, is answered wrongly with probability at most 5%."]),
         ({"alpha": 0.00125, "delta": 0.004}, ["at least 99.6%", "with probability at most 0.125%."]),
@@ -455,9 +463,9 @@ def test_a_promise_about_the_mean_has_no_delta_and_says_what_it_does_not_promise
         ({"promise": "expected", "alpha": 0.033}, ["is answered wrongly with probability at most 3.3%"]),
     ],
 )  # fmt: skip
-def test_the_words_hold_alpha_and_delta_to_the_last_digit_and_the_conditions(settings, told):
+def test_the_words_hold_alpha_and_delta_to_the_last_digit_and_the_conditions(settings, parts):
     words = fit(config=ScrcConfig(**settings)).policy.promise()
-    for part in told:
+    for part in parts:
         assert part in words
     assert "an image drawn from a randomly drawn group" in words
     assert "the groups independent of each other" in words
@@ -495,21 +503,22 @@ def plain_sequence(policy, calib):
     """Count each threshold of each certificate in a plain loop."""
     units = units_of(calib) if policy.units == "groups" else calib
     rows = []
-    for one in policy.certificates:
-        mine = [(sure, wrong) for word, sure, wrong in judged(policy, units) if word in one.answers]
-        for threshold in one.thresholds:
+    for certificate in policy.certificates:
+        mine = [(sure, wrong) for word, sure, wrong in judged(policy, units) if word in certificate.answers]
+        for threshold in certificate.thresholds:
             taken = [wrong for sure, wrong in mine if sure >= threshold]
             m, k = len(taken), sum(taken)
-            if one.delta is None:
-                bound, p_value = (k + 1) / (one.n + 1), ""
+            if certificate.delta is None:
+                bound, p_value = (k + 1) / (certificate.n + 1), ""
             else:
-                bound = 1.0 if k == m else float(beta.ppf(1 - one.delta, k + 1, m - k))
-                p_value = float(binom.cdf(k, m, one.alpha))
+                bound = 1.0 if k == m else float(beta.ppf(1 - certificate.delta, k + 1, m - k))
+                p_value = float(binom.cdf(k, m, certificate.alpha))
             rows.append({
-                "answers": " or ".join(one.answers), "confidence": threshold, "accepted": m, "wrong": k,
-                "upper_bound": pytest.approx(bound), "alpha": one.alpha,
+                "answers": " or ".join(certificate.answers), "confidence": threshold,
+                "accepted": m, "wrong": k,
+                "upper_bound": pytest.approx(bound), "alpha": certificate.alpha,
                 "p_value": p_value if p_value == "" else pytest.approx(p_value),
-                "certified": "yes" if threshold == one.threshold else "",
+                "certified": "yes" if threshold == certificate.threshold else "",
             })  # fmt: skip
     return rows
 
@@ -525,15 +534,15 @@ def test_certified_is_the_last_threshold_before_the_first_that_does_not_hold(see
     select, calib = draw(seed), draw(seed + 50, distance=1.6)
     policy = fit(select, calib, config=CONFIGS[promise]).policy
     rows = plain_sequence(policy, calib)
-    for one in policy.certificates:
-        mine = [row for row in rows if row["answers"] == " or ".join(one.answers)]
+    for certificate in policy.certificates:
+        mine = [row for row in rows if row["answers"] == " or ".join(certificate.answers)]
         best = None
         for row in mine:
-            if row["accepted"] == 0 or float(row["p_value"].expected) > one.delta:
+            if row["accepted"] == 0 or float(row["p_value"].expected) > certificate.delta:
                 break
             best = row
-        assert one.threshold == (best and best["confidence"])
-        assert (one.m, one.k) == ((best["accepted"], best["wrong"]) if best else (0, 0))
+        assert certificate.threshold == (best and best["confidence"])
+        assert (certificate.m, certificate.k) == ((best["accepted"], best["wrong"]) if best else (0, 0))
 
 
 def test_a_loose_threshold_that_holds_behind_one_that_does_not_is_not_certified():
@@ -611,14 +620,14 @@ CONTRADICTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("keys", "value", "told"), CONTRADICTIONS)
-def test_a_policy_that_contradicts_itself_is_refused_in_one_paragraph(certified, keys, value, told):
+@pytest.mark.parametrize(("keys", "value", "text"), CONTRADICTIONS)
+def test_a_policy_that_contradicts_itself_is_refused_in_one_paragraph(certified, keys, value, text):
     content = json.loads(Scrc(certified).to_artifact().files[SCRC_NAME])
     change(content, keys, value)
     with pytest.raises(SchemaError) as caught:
         ScrcPolicy.from_json(content, where="scrcparams.json")
     message = str(caught.value)
-    assert told in message
+    assert text in message
     assert message.startswith("Expected a ScrcPolicy of this schema version, but found ")
     assert message.endswith(
         "(scrcparams.json). Materialize the policy again with this version, or update this installation."
@@ -633,8 +642,8 @@ def test_a_missing_field_is_refused_unless_its_value_is_the_only_one(certified, 
     if name in {"type", "groups_known"}:
         assert ScrcPolicy.from_json(content, where="here") == certified
     else:
-        told = "does not count" if name == "val_calib" else f"{name}: Field required"
-        with pytest.raises(SchemaError, match=told):
+        text = "does not count" if name == "val_calib" else f"{name}: Field required"
+        with pytest.raises(SchemaError, match=text):
             ScrcPolicy.from_json(content, where="here")
 
 
@@ -659,12 +668,13 @@ def test_a_policy_calibrated_by_a_method_of_earlier_versions_says_what_to_do(cer
 
 @pytest.mark.parametrize("nll", [0.0, 9.0])
 def test_a_record_that_judged_methods_of_earlier_versions_is_fitted_again(certified, nll):
-    """Whether or not one of them was the best; what is known of the others is still compared."""
+    """It does not matter if one of them was the best; the known figures of the others are still compared."""
     known = certified.val_select.judged
     retired = Judged(method="beta", nll=nll, excess=0.0, standard_error=0.0)
-    best = min(one.nll for one in (*known, retired))
+    best = min(candidate.nll for candidate in (*known, retired))
     rows = [
-        one.model_copy(update={"excess": one.nll - best, "standard_error": 99.0}) for one in (*known, retired)
+        candidate.model_copy(update={"excess": candidate.nll - best, "standard_error": 99.0})
+        for candidate in (*known, retired)
     ]
     recorded = certified.val_select.model_copy(update={"judged": (*rows[:2], rows[-1], *rows[2:-1])})
     policy = certified.model_copy(update={"val_select": recorded})
@@ -677,9 +687,9 @@ def test_a_record_that_judged_methods_of_earlier_versions_is_fitted_again(certif
 
 def test_a_bound_above_alpha_certifies_nothing(certified):
     """Consistent in itself, but not what was promised."""
-    one = certified.certificates[0]
+    certificate = certified.certificates[0]
     with pytest.raises(ValueError, match=r"is not at most alpha, 0\.01"):
-        Certified(**one.model_dump() | {"alpha": 0.01, "needed": 230})
+        Certified(**certificate.model_dump() | {"alpha": 0.01, "needed": 230})
 
 
 CHANGES = [
@@ -702,16 +712,20 @@ def test_a_record_that_was_changed_is_found_when_it_is_fitted_again(certified, c
         value = recorded.model_copy(update=value)
     problems = verify_scrc(Scrc(certified.model_copy(update={name: value})), draw(1), draw(2))
     assert problems
-    assert all("is recorded as" in one and "when fitted again" in one for one in problems)
+    assert all("is recorded as" in problem and "when fitted again" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("name", list(Certified.model_fields))
 def test_every_number_of_a_certificate_is_found_when_it_was_changed(certified, name):
-    one = certified.certificates[0]
-    other = {"answers": ("none",), "thresholds": one.thresholds[:-1], "threshold": one.thresholds[0]}
-    recorded = getattr(one, name)
+    certificate = certified.certificates[0]
+    other = {
+        "answers": ("none",),
+        "thresholds": certificate.thresholds[:-1],
+        "threshold": certificate.thresholds[0],
+    }
+    recorded = getattr(certificate, name)
     value = other[name] if name in other else recorded + (1 if isinstance(recorded, int) else 1e-6)
-    changed = certified.model_copy(update={"certificates": (one.model_copy(update={name: value}),)})
+    changed = certified.model_copy(update={"certificates": (certificate.model_copy(update={name: value}),)})
     (problem,) = verify_scrc(Scrc(changed), draw(1), draw(2))
     assert problem.startswith("certificates is recorded as ")
 

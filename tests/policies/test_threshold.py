@@ -57,8 +57,8 @@ def test_a_temperature_that_val_select_does_not_determine_changes_no_decision():
     assert fitted.policy.temperature == 1.0
     assert fitted.policy.val_calib.metrics["mcc"] == pytest.approx(best)
     folded = fitted.policy.point.fold(calib.logits)
-    said = [one == "roadwork" for one in fitted.policy.decide(folded)]
-    assert compute_mcc(calib.labels, said) == pytest.approx(best)
+    decisions = [decision == "roadwork" for decision in fitted.policy.decide(folded)]
+    assert compute_mcc(calib.labels, decisions) == pytest.approx(best)
 
 
 def test_margins_that_saturate_as_probabilities_are_told_apart():
@@ -77,9 +77,9 @@ def test_a_margin_at_the_operating_point_is_not_roadwork():
 def test_folded_logits_are_decided_as_the_margin_that_was_fitted(fitted):
     thresholds, select, calib = fitted
     policy = thresholds.policy
-    for one in (select, calib):
-        above = one.logits[:, 1] - one.logits[:, 0] > policy.margin
-        assert policy.decide(policy.point.fold(one.logits)) == tuple(
+    for part in (select, calib):
+        above = part.logits[:, 1] - part.logits[:, 0] > policy.margin
+        assert policy.decide(policy.point.fold(part.logits)) == tuple(
             np.where(above, "roadwork", "none").tolist()
         )
 

@@ -1,4 +1,4 @@
-"""How the threshold is chosen is configuration: recorded with the policy, and used again to verify it."""
+"""The rule of the threshold is configuration: recorded with the policy, and used again to verify it."""
 
 import json
 from dataclasses import dataclass, replace
@@ -76,8 +76,8 @@ def test_the_optimism_is_a_metric_of_the_artifact():
 
 def test_a_record_that_tells_another_rule_is_found_when_fitted_again():
     fitted = fit()
-    for told in OTHERS:
-        changed = replace(fitted, policy=fitted.policy.model_copy(update={"chosen_by": told}))
+    for rule in OTHERS:
+        changed = replace(fitted, policy=fitted.policy.model_copy(update={"chosen_by": rule}))
         assert verify_thresholds(changed, draw(1), draw(2))
 
 

@@ -33,11 +33,11 @@ def checkpoint(toy, backbone, tmp_path_factory):
     staged = StagedFile.at(path, write_checkpoint_atomic(path, model))
     unknown = Checkpoint(weights=staged, config=hub_config(backbone), epochs=(), val_select=None)
     names = toy.splits.roles["val_select"]
-    said = predict_role(unknown, names, index=toy.index, images=toy.reader)
+    predictions = predict_role(unknown, names, index=toy.index, images=toy.reader)
     # Labels that the margin says next to nothing about.
-    flipped = np.random.default_rng(0).permutation(said.labels)
-    said = type(said)(said.ids, said.logits, flipped, said.groups)
-    return Checkpoint(weights=staged, config=hub_config(backbone), epochs=(), val_select=said)
+    flipped = np.random.default_rng(0).permutation(predictions.labels)
+    predictions = type(predictions)(predictions.ids, predictions.logits, flipped, predictions.groups)
+    return Checkpoint(weights=staged, config=hub_config(backbone), epochs=(), val_select=predictions)
 
 
 def train(checkpoint, toy, config, **where):

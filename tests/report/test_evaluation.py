@@ -41,7 +41,7 @@ def everything(chain, checkpoint, policies):
     """All images of the chain in 12 groups of equal size, so that the report has errors and groups."""
     names = sorted(name for role in ROLES for name in chain.splits.roles[role])
     group = {name: f"street {number % 12}" for number, name in enumerate(names)}
-    pictures = tuple(replace(one, group=group[one.name]) for one in chain.index.pictures)
+    pictures = tuple(replace(image, group=group[image.name]) for image in chain.index.pictures)
     index = replace(chain.index, pictures=pictures)
     return evaluate(checkpoint, policies, names, index=index, images=chain.pictures(*ROLES))
 
@@ -50,22 +50,24 @@ def with_attributes(index, names):
     """The time is by day for 30 images, by night for the next and unknown for the last; ids differ."""
     order = {name: number for number, name in enumerate(names)}
 
-    def attributes(one):
-        number = order.get(one.name, 0)
+    def attributes(image):
+        number = order.get(image.name, 0)
         time = {} if number == len(names) - 1 else {"time": "day" if number < 30 else "night"}
-        return {**time, "id": one.name}
+        return {**time, "id": image.name}
 
-    return replace(index, pictures=tuple(replace(one, attributes=attributes(one)) for one in index.pictures))
+    return replace(
+        index, pictures=tuple(replace(image, attributes=attributes(image)) for image in index.pictures)
+    )
 
 
 @pytest.mark.parametrize("which", ["evaluation", "everything"])
 @pytest.mark.parametrize("kind", list(POLICIES))
 def test_the_figures_of_each_policy_are_those_of_its_decisions(chain, request, which, kind):
     evaluation = request.getfixturevalue(which)
-    labels = {one.name: one.label for one in chain.index.pictures}
-    answered = [one for one in evaluation.tested if one.decisions[kind] != "defer"]
-    truth = [labels[one.name] for one in answered]
-    decided = [int(one.decisions[kind] == "roadwork") for one in answered]
+    labels = {image.name: image.label for image in chain.index.pictures}
+    answered = [image for image in evaluation.tested if image.decisions[kind] != "defer"]
+    truth = [labels[image.name] for image in answered]
+    decided = [int(image.decisions[kind] == "roadwork") for image in answered]
     report = evaluation.report.of(kind)
     assert report.metrics["mcc"] == pytest.approx(matthews_corrcoef(truth, decided))
     assert report.metrics["accuracy"] == pytest.approx(accuracy_score(truth, decided))
@@ -74,13 +76,13 @@ def test_the_figures_of_each_policy_are_those_of_its_decisions(chain, request, w
 
 
 def test_it_covers_all_of_val_test_in_the_order_of_the_role(chain, evaluation):
-    pictures = {one.name: one for one in chain.index.pictures}
-    assert tuple(one.name for one in evaluation.tested) == chain.splits.roles["val_test"]
-    for one in evaluation.tested:
-        known = pictures[one.name]
-        assert (one.sha256, one.group, one.label) == (known.sha256, known.group, known.label)
+    pictures = {image.name: image for image in chain.index.pictures}
+    assert tuple(image.name for image in evaluation.tested) == chain.splits.roles["val_test"]
+    for image in evaluation.tested:
+        known = pictures[image.name]
+        assert (image.sha256, image.group, image.label) == (known.sha256, known.group, known.label)
     assert evaluation.report.counts.n == len(evaluation.tested)
-    assert evaluation.report.counts.roadwork == sum(one.label for one in evaluation.tested)
+    assert evaluation.report.counts.roadwork == sum(image.label for image in evaluation.tested)
 
 
 def test_predictions_name_every_image_and_what_each_policy_decided(evaluation):
@@ -89,7 +91,7 @@ def test_predictions_name_every_image_and_what_each_policy_decided(evaluation):
         "name", "sha256", "group", "label", "logit_none", "logit_roadwork", "by_threshold", "by_gate",
         "by_scrc",
     }  # fmt: skip
-    assert [row["by_scrc"] for row in rows] == [one.decisions["scrc"] for one in evaluation.tested]
+    assert [row["by_scrc"] for row in rows] == [image.decisions["scrc"] for image in evaluation.tested]
     assert {row["by_scrc"] for row in rows} == {"none", "roadwork", "defer"}
 
 
@@ -109,9 +111,11 @@ def test_the_calibrated_probability_is_that_of_the_policy(chain, evaluation):
     calibrated = read_thresholds(chain).policy.model_copy(update={"threshold": 0.5})
     plain = Predictor.build(checkpoint.config, read_state(checkpoint.weights), calibrated)
     pictures = chain.pictures("val_test")
-    p = [one.probability for one in plain.predict(pictures.read(one.name) for one in evaluation.tested)]
-    found = evaluation.report.of("threshold").calibration.calibrated.brier
-    assert found == pytest.approx(brier_score_loss([one.label for one in evaluation.tested], p), rel=1e-4)
+    p = [
+        image.probability for image in plain.predict(pictures.read(image.name) for image in evaluation.tested)
+    ]
+    brier = evaluation.report.of("threshold").calibration.calibrated.brier
+    assert brier == pytest.approx(brier_score_loss([image.label for image in evaluation.tested], p), rel=1e-4)
 
 
 def test_the_same_decisions_give_the_same_bytes(chain, checkpoint, policies, evaluation):
@@ -139,16 +143,16 @@ def test_a_report_of_another_version_is_refused_in_one_sentence_that_says_what_t
 
 def test_intervals_are_over_the_groups_that_the_index_names(everything):
     for kind in POLICIES:
-        groups = {one.group for one in everything.tested if one.decisions[kind] != "defer"}
+        groups = {image.group for image in everything.tested if image.decisions[kind] != "defer"}
         assert everything.report.of(kind).intervals.groups.n == len(groups) <= 12
 
 
 def test_the_readme_of_the_bundle_tells_every_rate_with_its_interval(bundle, evaluation):
-    one = evaluation.report.of("threshold")
+    policy = evaluation.report.of("threshold")
     text = " ".join((bundle / "README.md").read_text().split())
     for name in (metric.name for metric in METRICS):
-        interval = one.interval(name)
-        assert f"| {name} | {one.metrics[name]:.3f} | {interval.low:.3f} to {interval.high:.3f} |" in text
+        interval = policy.interval(name)
+        assert f"| {name} | {policy.metrics[name]:.3f} | {interval.low:.3f} to {interval.high:.3f} |" in text
     assert "taken as independent: the data names no groups" in text
     assert "Few groups: 12" in text
 
@@ -192,7 +196,7 @@ def test_another_operating_point_does_not(chain, evaluation):
     policy = read_thresholds(chain).policy.model_copy(update={"threshold": 1 - 1e-9})
     other = Predictor.build(checkpoint.config, read_state(checkpoint.weights), policy)
     problems = decision_problems(other, evaluation, images=chain.pictures("val_test"))
-    assert len(problems) == sum(one.decisions["threshold"] == "roadwork" for one in evaluation.tested) > 3
+    assert len(problems) == sum(image.decisions["threshold"] == "roadwork" for image in evaluation.tested) > 3
 
 
 def test_other_weights_do_not(chain, evaluation):
@@ -250,5 +254,5 @@ def test_the_logits_that_are_kept_are_those_of_a_prediction_bit_for_bit(chain, c
     plain = predict_role(
         checkpoint, names, index=chain.index, images=chain.pictures("val_test"), device="cpu"
     )
-    kept = [(one.logit_none, one.logit_roadwork) for one in evaluation.tested]
+    kept = [(image.logit_none, image.logit_roadwork) for image in evaluation.tested]
     assert np.array_equal(np.array(kept, dtype=np.float32), plain.logits)

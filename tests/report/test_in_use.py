@@ -20,10 +20,10 @@ def reported():
 
 
 def test_the_row_of_val_test_is_what_val_test_gave(reported):
-    for one in reported[2].policies.values():
-        (here,) = [row for row in expected_rows(one) if row["here"]]
-        assert here["mcc"] == pytest.approx(one.metrics["mcc"])
-        assert here["precision"] == pytest.approx(one.metrics["precision"])
+    for policy in reported[2].policies.values():
+        (here,) = [row for row in expected_rows(policy) if row["here"]]
+        assert here["mcc"] == pytest.approx(policy.metrics["mcc"])
+        assert here["precision"] == pytest.approx(policy.metrics["precision"])
         assert here["precision_low"] < here["precision"] < here["precision_high"]
 
 

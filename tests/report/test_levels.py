@@ -81,26 +81,28 @@ def test_a_level_is_what_the_classifier_says_of_images_drawn_there(chain, in_tun
     checkpoint, pictures = checkpoint_of(chain), chain.pictures("val_test")
     conditions = UNDER
     rows = in_tunnel.levels["dark"]
-    images = [conditions.see_at("dark", decode(pictures.read(one.name)), one.sha256) for one in rows]
+    images = [conditions.see_at("dark", decode(pictures.read(row.name)), row.sha256) for row in rows]
     measured = ImageClassifier(checkpoint.load_model(), config=checkpoint.config).measure(images)
     logits = np.concatenate([batch.logits for _, batch in measured])
-    recorded = np.array([[one.logit_none, one.logit_roadwork] for one in rows])
+    recorded = np.array([[row.logit_none, row.logit_roadwork] for row in rows])
     assert logits == pytest.approx(recorded, abs=1e-6)
     dark = next(part for part in in_tunnel.report.conditions.policies["threshold"] if part.value == "dark")
-    said = [one.decisions["threshold"] == "roadwork" for one in rows]
-    assert dark.metrics["mcc"] == pytest.approx(matthews_corrcoef([one.label for one in rows], said))
+    decisions = [row.decisions["threshold"] == "roadwork" for row in rows]
+    assert dark.metrics["mcc"] == pytest.approx(matthews_corrcoef([row.label for row in rows], decisions))
     assert dark.mcc.low <= dark.metrics["mcc"] <= dark.mcc.high
 
 
 def test_under_conditions_every_image_is_drawn_at_one_of_the_levels(in_tunnel):
-    """What the report is of are the rows of the levels, each image at the one that it meets."""
+    """The report is of the rows of the levels, each image at the level that it meets."""
     assert in_tunnel.report.conditions.tuned
     assert set(in_tunnel.levels) == {"as_is", "dark", "plain"}
-    levels = [{one.name: one.logit_none for one in in_tunnel.levels[name]} for name in ("dark", "plain")]
-    met = [[abs(one.logit_none - level[one.name]) < 1e-4 for level in levels] for one in in_tunnel.tested]
-    assert all(any(one) for one in met)
-    assert any(one == [True, False] for one in met)
-    assert any(one == [False, True] for one in met)
+    levels = [{row.name: row.logit_none for row in in_tunnel.levels[name]} for name in ("dark", "plain")]
+    met = [
+        [abs(image.logit_none - level[image.name]) < 1e-4 for level in levels] for image in in_tunnel.tested
+    ]
+    assert all(any(matches) for matches in met)
+    assert any(matches == [True, False] for matches in met)
+    assert any(matches == [False, True] for matches in met)
 
 
 def test_the_worst_level_is_named_on_the_page_and_in_the_card(evaluation):
@@ -173,8 +175,8 @@ def test_an_embellished_level_is_found(chain, evaluation):
 
 
 def test_a_report_whose_levels_are_of_something_else_is_refused(evaluation):
-    told = json.loads(json_bytes(evaluation.report.model_dump(mode="json")))
-    levels = told["conditions"]["policies"]
+    content = json.loads(json_bytes(evaluation.report.model_dump(mode="json")))
+    levels = content["conditions"]["policies"]
     for forged in (
         {kind: parts for kind, parts in levels.items() if kind != "scrc"},
         {kind: parts[1:] for kind, parts in levels.items()},
@@ -183,6 +185,6 @@ def test_a_report_whose_levels_are_of_something_else_is_refused(evaluation):
             for kind, parts in levels.items()
         },
     ):
-        told["conditions"]["policies"] = forged
+        content["conditions"]["policies"] = forged
         with pytest.raises(ValidationError):
-            Report.model_validate_json(json_bytes(told))
+            Report.model_validate_json(json_bytes(content))

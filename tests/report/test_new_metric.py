@@ -55,15 +55,15 @@ def recount(evaluation, chain):
 def test_it_is_in_the_report_with_its_interval_and_in_every_table(evaluation, chain):
     report = read_record(Report, json_bytes(evaluation.report.model_dump(mode="json")), where="")
     assert report == evaluation.report
-    one = report.of("threshold")
+    policy = report.of("threshold")
     labels = [row.label for row in evaluation.tested]
-    said = [int(row.decisions["threshold"] == "roadwork") for row in evaluation.tested]
-    assert one.metrics["npv"] == pytest.approx(precision_score(labels, said, pos_label=0))
-    interval = one.interval("npv")
-    assert interval.low <= one.metrics["npv"] <= interval.high
+    decisions = [int(row.decisions["threshold"] == "roadwork") for row in evaluation.tested]
+    assert policy.metrics["npv"] == pytest.approx(precision_score(labels, decisions, pos_label=0))
+    interval = policy.interval("npv")
+    assert interval.low <= policy.metrics["npv"] <= interval.high
     for rows in (policy_rows(report), slice_rows(report), level_rows(report)):
         assert all(ADDED.label in row for row in rows)
-    assert level_rows(report)[0][ADDED.label] == one.text("npv")
+    assert level_rows(report)[0][ADDED.label] == policy.text("npv")
     page = evaluation.pages[PAGE_NAME].decode()
     assert page.count(f"{ADDED.label}</th>") == 3
     assert recount(evaluation, chain) == []
@@ -73,21 +73,21 @@ def test_it_is_on_the_card_and_in_the_front_matter(evaluation):
     facts = card("plain")
     assert isinstance(facts, CardFacts)
     text = readme(replace(facts, evaluation=evaluation)).decode()
-    one = evaluation.report.of("threshold")
-    value, interval = one.metrics["npv"], one.interval("npv")
+    policy = evaluation.report.of("threshold")
+    value, interval = policy.metrics["npv"], policy.interval("npv")
     assert f"| npv | {value:.3f} | {interval} |" in text
     assert "type: npv" in text
     assert "name: Npv" in text
-    assert f"| as_is | {' | '.join(one.cells().values())} |" in text
-    assert card_metrics(one)["npv"] == value
+    assert f"| as_is | {' | '.join(policy.cells().values())} |" in text
+    assert card_metrics(policy)["npv"] == value
 
 
 def test_a_report_that_claims_more_of_it_is_found(evaluation, chain):
     report = evaluation.report
-    one = report.of("threshold")
-    better = one.intervals.model_copy(update={"npv": one.intervals.mcc})
-    for update in ({"metrics": {**one.metrics, "npv": 0.123}}, {"intervals": better}):
-        policies = {**report.policies, "threshold": one.model_copy(update=update)}
+    policy = report.of("threshold")
+    better = policy.intervals.model_copy(update={"npv": policy.intervals.mcc})
+    for update in ({"metrics": {**policy.metrics, "npv": 0.123}}, {"intervals": better}):
+        policies = {**report.policies, "threshold": policy.model_copy(update=update)}
         forged = replace(evaluation, report=report.model_copy(update={"policies": policies}))
         assert any("of threshold, " in fault for fault in recount(forged, chain))
 

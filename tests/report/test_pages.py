@@ -34,8 +34,8 @@ MODEL = {"model": "a network, weights SHA-256 0123"}
 # No element is wider than the window, and none has to be scrolled in itself.
 NOTHING_CLIPPED = """
 [...document.querySelectorAll("body *")].every(
-  one => one.getBoundingClientRect().right <= window.innerWidth + 1 && one.scrollWidth <= one.clientWidth + 1
-    || getComputedStyle(one).display.startsWith("inline") || one.tagName == "THEAD" || one.closest("thead"))
+  box => box.getBoundingClientRect().right <= window.innerWidth + 1 && box.scrollWidth <= box.clientWidth + 1
+    || getComputedStyle(box).display.startsWith("inline") || box.tagName == "THEAD" || box.closest("thead"))
 """
 
 
@@ -127,7 +127,7 @@ def test_names_of_images_groups_attributes_and_values_are_shown_and_never_run(po
         groups=groups, attributes={EVIL: [EVIL] * 60, f"{EVIL} too": list(map(str, range(60)))}
     )
     pictures = [
-        make_picture(f"{EVIL}{number}", int(one), group=EVIL) for number, one in enumerate(tested.labels)
+        make_picture(f"{EVIL}{number}", int(label), group=EVIL) for number, label in enumerate(tested.labels)
     ]
     decided = decide_all(policies, tested)
     report = report_of(tested, decided)
@@ -153,12 +153,12 @@ def test_every_plot_is_a_file_and_is_in_the_page(plain, page):
 
 def test_the_page_shows_what_each_policy_promises_and_how_it_does(plain, page):
     report, text = plain[2], " ".join(" ".join(Reader(page).text).split())
-    for kind, one in report.policies.items():
-        assert " ".join(one.promise.split()) in text
+    for kind, policy in report.policies.items():
+        assert " ".join(policy.promise.split()) in text
         (row,) = [row for row in Reader(page).rows if row and row[0] == kind]
-        assert row[1] == str(one.coverage.answered)
-        assert f"{one.metrics['mcc']:.3f}" in row[3]
-        assert f"{one.intervals.mcc.low:.3f} to {one.intervals.mcc.high:.3f}" in row[3]
+        assert row[1] == str(policy.coverage.answered)
+        assert f"{policy.metrics['mcc']:.3f}" in row[3]
+        assert f"{policy.intervals.mcc.low:.3f} to {policy.intervals.mcc.high:.3f}" in row[3]
 
 
 def test_the_tables_of_the_ui_say_the_same_as_the_report(plain):
@@ -166,17 +166,17 @@ def test_the_tables_of_the_ui_say_the_same_as_the_report(plain):
     rows = policy_rows(report)
     assert [row["policy"] for row in rows] == list(report.policies)
     for row in rows:
-        one = report.of(row["policy"])
+        policy = report.of(row["policy"])
         for name, value, interval in (
-            ("coverage", one.coverage.share, one.coverage.interval),
-            ("MCC", one.metrics["mcc"], one.intervals.mcc),
-            ("missed (FNR)", one.metrics["fnr"], one.intervals.fnr),
+            ("coverage", policy.coverage.share, policy.coverage.interval),
+            ("MCC", policy.metrics["mcc"], policy.intervals.mcc),
+            ("missed (FNR)", policy.metrics["fnr"], policy.intervals.fnr),
         ):
             assert row[name] == f"{value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
     for row, part in zip(slice_rows(report), report.of("threshold").slices, strict=True):
         (other,) = [
-            one for one in report.of("scrc").slices
-            if (one.attribute, one.value) == (row["attribute"], row["value"])
+            other for other in report.of("scrc").slices
+            if (other.attribute, other.value) == (row["attribute"], row["value"])
         ]  # fmt: skip
         assert (row["n"], row["misses"], row["false alarms"]) == (
             part.n, part.metrics["fn"], part.metrics["fp"],
@@ -221,7 +221,7 @@ def test_the_page_says_what_the_intervals_are_over_and_where_they_are_rough(poli
 def test_without_a_mistake_the_page_says_that_there_is_none(policies):
     tested, decided, _, _ = drawn(policies)
     right = replace(tested, labels=decided["threshold"].answers(tested))
-    pictures = [make_picture(str(number), int(one)) for number, one in enumerate(right.labels)]
+    pictures = [make_picture(str(number), int(label)) for number, label in enumerate(right.labels)]
     files = draw(right, decided, report_of(right, decided), pictures)
     assert "There are none." in files[PAGE_NAME].decode()
     assert "plots/mistakes.jpg" not in files
@@ -284,12 +284,12 @@ def test_a_browser_shows_the_page_without_an_error_and_asks_the_network_for_noth
         shown.on("pageerror", lambda error: faults.append(str(error)))
         shown.on("request", lambda request: asked.append(request.url))
         shown.goto(path.as_uri(), wait_until="load")
-        widths = shown.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
+        widths = shown.eval_on_selector_all("img", "all => all.map(image => image.naturalWidth)")
         fits = []
         for width in (390, 700, 1280, 1500):
             shown.set_viewport_size({"width": width, "height": 900})
             fits.append(shown.evaluate(NOTHING_CLIPPED))
-        mistakes = shown.eval_on_selector_all(".mistakes img", "all => all.map(one => one.clientWidth)")
+        mistakes = shown.eval_on_selector_all(".mistakes img", "all => all.map(image => image.clientWidth)")
         hurt = shown.evaluate("typeof window.hurt")
         browser.close()
     assert faults == []

@@ -42,10 +42,10 @@ def test_one_changed_decision_is_found(evaluation, chain, kind):
     ],
 )
 def test_an_image_that_is_not_the_one_of_the_role_is_found(evaluation, chain, change, fault):
-    position = next(place for place, one in enumerate(evaluation.tested) if one.label == 0)
+    position = next(place for place, image in enumerate(evaluation.tested) if image.label == 0)
     tested = list(evaluation.tested)
     tested[position] = replace(tested[position], **change)
-    assert any(fault in one for one in recount(replace(evaluation, tested=tuple(tested)), chain))
+    assert any(fault in problem for problem in recount(replace(evaluation, tested=tuple(tested)), chain))
 
 
 def test_an_embellished_metric_is_found(evaluation, chain):
@@ -53,7 +53,8 @@ def test_an_embellished_metric_is_found(evaluation, chain):
     threshold = report.policies["threshold"]
     better = threshold.model_copy(update={"metrics": {**threshold.metrics, "mcc": 0.99}})
     claimed = report.model_copy(update={"policies": {**report.policies, "threshold": better}})
-    assert any("of threshold, metrics" in one for one in recount(replace(evaluation, report=claimed), chain))
+    problems = recount(replace(evaluation, report=claimed), chain)
+    assert any("of threshold, metrics" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("kind", list(POLICIES))
@@ -82,21 +83,20 @@ def test_every_other_figure_that_was_embellished_is_found(evaluation, chain, kin
 def test_two_exchanged_deferrals_are_found(evaluation, chain):
     """The counts stay the same."""
     rows = list(evaluation.tested)
-    deferred = next(place for place, one in enumerate(rows) if one.decisions["scrc"] == "defer")
+    deferred = next(place for place, row in enumerate(rows) if row.decisions["scrc"] == "defer")
     twin = next(
         place
-        for place, one in enumerate(rows)
-        if one.decisions["scrc"] != "defer" and one.label == rows[deferred].label
+        for place, row in enumerate(rows)
+        if row.decisions["scrc"] != "defer" and row.label == rows[deferred].label
     )
     for place, decision in ((deferred, rows[twin].decisions["scrc"]), (twin, "defer")):
         rows[place] = replace(rows[place], decisions={**rows[place].decisions, "scrc": decision})
-    assert any(
-        "decided 2 images otherwise" in one for one in recount(replace(evaluation, tested=tuple(rows)), chain)
-    )
+    problems = recount(replace(evaluation, tested=tuple(rows)), chain)
+    assert any("decided 2 images otherwise" in problem for problem in problems)
 
 
 def test_a_report_that_knows_groups_which_the_data_does_not_name_is_found(evaluation, chain):
     report = evaluation.report
     for known, faults in ((not report.groups_known, 1), (None, 0)):  # None: an older version
         other = replace(evaluation, report=report.model_copy(update={"groups_known": known}))
-        assert sum("groups_known is recorded" in one for one in recount(other, chain)) == faults
+        assert sum("groups_known is recorded" in problem for problem in recount(other, chain)) == faults

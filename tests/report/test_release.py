@@ -22,19 +22,19 @@ def rules(**limits):
 
 def around(report, metric, side):
     """Return a limit between the figure and the bad end of its interval."""
-    one = report.of("threshold")
-    return (one.metrics[metric] + getattr(one.intervals.of(metric), side)) / 2
+    policy = report.of("threshold")
+    return (policy.metrics[metric] + getattr(policy.intervals.of(metric), side)) / 2
 
 
 def test_without_rules_it_has_to_be_better_than_chance(report):
     verdict = judge(rules(), report, "threshold", degenerate=False)
     assert verdict.releasable
     assert verdict.text().startswith("releasable: MCC 0.")
-    one = report.of("threshold")
-    guessing = one.model_copy(
+    policy = report.of("threshold")
+    guessing = policy.model_copy(
         update={
-            "intervals": one.intervals.model_copy(
-                update={"mcc": one.intervals.mcc.model_copy(update={"low": -0.1})}
+            "intervals": policy.intervals.model_copy(
+                update={"mcc": policy.intervals.mcc.model_copy(update={"low": -0.1})}
             )
         }
     )
@@ -77,8 +77,8 @@ def test_a_degenerate_policy_is_never_releasable(report):
 
 
 def test_an_older_report_without_intervals_over_groups_releases_nothing(report):
-    one = report.of("threshold")
-    older = one.model_copy(update={"intervals": one.intervals.model_copy(update={"groups": None})})
+    policy = report.of("threshold")
+    older = policy.model_copy(update={"intervals": policy.intervals.model_copy(update={"groups": None})})
     verdict = judge(
         rules(), report.model_copy(update={"policies": {"threshold": older}}), "threshold", degenerate=False
     )

@@ -97,65 +97,65 @@ def size_class(size):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_are_of_the_answered_images_and_coverage_of_all(report, tested, decided, kind):
-    one, decisions = report.of(kind), decided[kind].decisions
+    policy, decisions = report.of(kind), decided[kind].decisions
     cells, answered = count(tested.labels, decisions)
-    assert {name: one.metrics[name] for name in cells} == cells
+    assert {name: policy.metrics[name] for name in cells} == cells
     taken = [number for number, decision in enumerate(decisions) if decision != "defer"]
-    truth, said = tested.labels[taken], [decisions[number] == "roadwork" for number in taken]
-    assert one.metrics["mcc"] == pytest.approx(matthews_corrcoef(truth, said))
-    assert one.metrics["accuracy"] == pytest.approx(accuracy_score(truth, said))
-    assert (one.coverage.answered, one.coverage.share) == (answered, answered / N)
+    truth, predicted = tested.labels[taken], [decisions[number] == "roadwork" for number in taken]
+    assert policy.metrics["mcc"] == pytest.approx(matthews_corrcoef(truth, predicted))
+    assert policy.metrics["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    assert (policy.coverage.answered, policy.coverage.share) == (answered, answered / N)
     taken, _ = answered_and_right(tested, decided, kind)
-    assert ends(one.coverage.interval) == over_groups(taken, np.ones(N, bool), GROUPS)
-    assert one.coverage.groups == len(SIZES)
+    assert ends(policy.coverage.interval) == over_groups(taken, np.ones(N, bool), GROUPS)
+    assert policy.coverage.groups == len(SIZES)
     assert answered == N if kind == "threshold" else 0 < answered < N
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_intervals_are_of_the_answered_images_and_their_groups(report, tested, decided, kind):
-    one, decisions = report.of(kind), decided[kind].decisions
-    found = one.intervals
+    policy, decisions = report.of(kind), decided[kind].decisions
+    intervals = policy.intervals
     taken, right = answered_and_right(tested, decided, kind)
-    said, truth = np.array(decisions) == "roadwork", tested.labels
-    assert ends(found.accuracy) == over_groups(right, taken, GROUPS)
-    assert ends(found.fnr) == over_groups(~right, taken & truth, GROUPS)
-    assert ends(found.recall) == over_groups(right, taken & truth, GROUPS)
-    assert ends(found.fpr) == over_groups(~right, taken & ~truth, GROUPS)
-    assert ends(found.precision) == over_groups(right, taken & said, GROUPS)
-    jaccard = over_groups(right & said, taken & (said | truth), GROUPS).expected
-    assert ends(found.f1) == pytest.approx([2 * end / (1 + end) for end in jaccard])
+    predicted, truth = np.array(decisions) == "roadwork", tested.labels
+    assert ends(intervals.accuracy) == over_groups(right, taken, GROUPS)
+    assert ends(intervals.fnr) == over_groups(~right, taken & truth, GROUPS)
+    assert ends(intervals.recall) == over_groups(right, taken & truth, GROUPS)
+    assert ends(intervals.fpr) == over_groups(~right, taken & ~truth, GROUPS)
+    assert ends(intervals.precision) == over_groups(right, taken & predicted, GROUPS)
+    jaccard = over_groups(right & predicted, taken & (predicted | truth), GROUPS).expected
+    assert ends(intervals.f1) == pytest.approx([2 * end / (1 + end) for end in jaccard])
     holding = [{GROUPS[n] for n in np.flatnonzero(taken & which)} for which in (truth, ~truth)]
-    assert found.groups == Groups(
+    assert intervals.groups == Groups(
         n=len(holding[0] | holding[1]), roadwork=len(holding[0]), none=len(holding[1])
     )
-    assert found.mcc.low < one.metrics["mcc"] < found.mcc.high
-    assert (found.bootstrap, found.mcc_by_group) == (None, None)
+    assert intervals.mcc.low < policy.metrics["mcc"] < intervals.mcc.high
+    assert (intervals.bootstrap, intervals.mcc_by_group) == (None, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ranking_and_calibration_are_of_all_images_and_those_of_scikit_learn(
     report, tested, decided, policies, kind
 ):
-    one, policy = report.of(kind), policies[kind]
+    figures, policy = report.of(kind), policies[kind]
     folded = policy.point.fold(tested.logits)
     margins = folded[:, 1] - folded[:, 0]
-    assert one.ranking.auroc == pytest.approx(roc_auc_score(tested.labels, margins))
-    assert one.ranking.average_precision == pytest.approx(average_precision_score(tested.labels, margins))
+    assert figures.ranking.auroc == pytest.approx(roc_auc_score(tested.labels, margins))
+    assert figures.ranking.average_precision == pytest.approx(average_precision_score(tested.labels, margins))
     wrong = (margins > 0) != tested.labels
     failure, accuracy = roc_auc_score(~wrong, decided[kind].confidence), 1 - wrong.mean()
     augrc = (1 - failure) * accuracy * (1 - accuracy) + (1 - accuracy) ** 2 / 2
-    assert one.ranking.augrc == pytest.approx(augrc, abs=1e-9)
-    for found, p in (
-        (one.calibration.shipped, 1 / (1 + np.exp(-margins))),
-        (one.calibration.calibrated, policy.probabilities(margins)),
+    assert figures.ranking.augrc == pytest.approx(augrc, abs=1e-9)
+    for calibration, p in (
+        (figures.calibration.shipped, 1 / (1 + np.exp(-margins))),
+        (figures.calibration.calibrated, policy.probabilities(margins)),
     ):
-        assert found.brier == pytest.approx(brier_score_loss(tested.labels, p))
-        assert found.nll == pytest.approx(log_loss(tested.labels, p))
-        assert 0 <= found.ece_equal_width <= 1
-        assert found.mce_equal_width is None
-    assert 0 < one.calibration.perfect.mean < one.calibration.perfect.high < 0.3
-    assert one.ranking.auroc_interval.low < one.ranking.auroc < one.ranking.auroc_interval.high
-    assert one.calibration.shipped != one.calibration.calibrated
+        assert calibration.brier == pytest.approx(brier_score_loss(tested.labels, p))
+        assert calibration.nll == pytest.approx(log_loss(tested.labels, p))
+        assert 0 <= calibration.ece_equal_width <= 1
+        assert calibration.mce_equal_width is None
+    assert 0 < figures.calibration.perfect.mean < figures.calibration.perfect.high < 0.3
+    assert figures.ranking.auroc_interval.low < figures.ranking.auroc < figures.ranking.auroc_interval.high
+    assert figures.calibration.shipped != figures.calibration.calibrated
 
 
 def test_the_calibrated_probability_of_a_threshold_is_that_after_the_temperature_alone(
@@ -175,7 +175,7 @@ def test_each_slice_is_counted_and_a_small_one_is_marked(report, tested, decided
     assert set(slices) == {(name, value) for name, column in columns.items() for value in column}
     assert len(report.of(kind).slices) == len(slices)
     for (name, value), part in slices.items():
-        members = [one == value for one in columns[name]]
+        members = [cell == value for cell in columns[name]]
         cells, answered = count(tested.labels, decided[kind].decisions, members)
         assert {cell: part.metrics[cell] for cell in cells} == cells
         assert (part.n, part.answered, part.too_small) == (sum(members), answered, answered < 30)
@@ -210,7 +210,7 @@ def test_a_slice_of_thirty_can_be_read_and_one_of_twenty_nine_cannot(policies, s
 def test_a_slice_in_which_nothing_is_answered_follows_those_that_can_be_judged(tested, decided):
     scrc = decided["scrc"]
     rain = [ATTRIBUTES["weather"][number] == "rain" for number in range(N)]
-    deferring = ["defer" if wet else said for wet, said in zip(rain, scrc.decisions, strict=True)]
+    deferring = ["defer" if wet else decision for wet, decision in zip(rain, scrc.decisions, strict=True)]
     report = report_of(tested, {**decided, "scrc": replace(scrc, decisions=deferring)})
     slices = report.of("scrc").slices
     place = next(number for number, part in enumerate(slices) if part.value == "rain")
@@ -226,11 +226,11 @@ def test_an_attribute_of_too_many_values_is_named_and_not_sliced(report):
 
 def test_what_val_calib_says_more_than_val_test_has_an_interval_of_both(report, policies):
     calib, test = policies["threshold"].val_calib.metrics, report.of("threshold")
-    found = report.calib_minus_test
-    assert found.difference == pytest.approx(calib["mcc"] - test.metrics["mcc"])
+    gap = report.calib_minus_test
+    assert gap.difference == pytest.approx(calib["mcc"] - test.metrics["mcc"])
     above = np.hypot(calib["mcc_high"] - calib["mcc"], test.metrics["mcc"] - test.intervals.mcc.low)
-    assert found.interval.high == pytest.approx(found.difference + above)
-    assert found.interval.low < found.difference
+    assert gap.interval.high == pytest.approx(gap.difference + above)
+    assert gap.interval.low < gap.difference
     assert report.optimism is None
 
 
@@ -251,22 +251,22 @@ def test_the_promise_of_each_policy_stands_beside_its_figures(report, policies):
 def test_a_policy_that_answers_nothing_has_no_intervals_and_is_called_degenerate(tested):
     policies = make_policies(alpha=0.0001)
     assert policies["scrc"].infeasible()
-    one = report_of(tested, decide_all(policies, tested)).of("scrc")
-    assert (one.intervals, one.coverage.answered, one.coverage.share) == (None, 0, 0.0)
-    assert ends(one.coverage.interval) == over_groups(np.zeros(N, bool), np.ones(N, bool), GROUPS)
-    assert all(part.accuracy is None and part.answered == 0 for part in one.slices)
-    assert one.ranking.auroc is not None
-    assert one.degeneracies() == ["it answers no image of val_test"]
+    policy = report_of(tested, decide_all(policies, tested)).of("scrc")
+    assert (policy.intervals, policy.coverage.answered, policy.coverage.share) == (None, 0, 0.0)
+    assert ends(policy.coverage.interval) == over_groups(np.zeros(N, bool), np.ones(N, bool), GROUPS)
+    assert all(part.accuracy is None and part.answered == 0 for part in policy.slices)
+    assert policy.ranking.auroc is not None
+    assert policy.degeneracies() == ["it answers no image of val_test"]
 
 
 @pytest.mark.parametrize("word", ["none", "roadwork"])
 def test_a_policy_whose_answers_are_all_the_same_is_called_degenerate(report, tested, decided, word):
-    """What it answers is all of one kind, though it defers images of the other."""
+    """All of its answers are of one kind, though it defers images of the other."""
     scrc = decided["scrc"]
-    kept = [one if one == word else "defer" for one in scrc.decisions]
-    one = report_of(tested, {**decided, "scrc": replace(scrc, decisions=kept)}).of("scrc")
-    assert len(one.degeneracies()) == 1
-    assert "image of val_test roadwork" in one.degeneracies()[0]
+    kept = [decision if decision == word else "defer" for decision in scrc.decisions]
+    policy = report_of(tested, {**decided, "scrc": replace(scrc, decisions=kept)}).of("scrc")
+    assert len(policy.degeneracies()) == 1
+    assert "image of val_test roadwork" in policy.degeneracies()[0]
     assert [report.of(kind).degeneracies() for kind in KINDS] == [[] for _ in KINDS]
 
 

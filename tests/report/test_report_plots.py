@@ -119,9 +119,9 @@ def test_the_points_of_the_roc_curve_are_those_of_scikit_learn(digits, figures):
     margins, labels = margins_and_labels()
     scores = np.round(margins, digits)
     plot_roc(scores, labels, at=AT)
-    false_alarms, found, _ = oracle.roc_curve(labels, scores, drop_intermediate=False)
+    false_alarms, recalls, _ = oracle.roc_curve(labels, scores, drop_intermediate=False)
     for axes in figures[0].axes:
-        np.testing.assert_allclose(curve_of(axes), (false_alarms, found), rtol=1e-12)
+        np.testing.assert_allclose(curve_of(axes), (false_alarms, recalls), rtol=1e-12)
     area = oracle.roc_auc_score(labels, scores)
     assert figures[0].axes[0].get_title(loc="left") == f"ROC: AUROC {area:.4f}"
 
@@ -180,8 +180,8 @@ def test_the_bars_of_a_bin_are_its_interval_over_groups(figures):
     plot_reliability([0.55, 0.56, 0.57, 0.58, 0.9], [0, 1, 1, 1, 1], groups=list("abcde"))
     (segments,) = (bars.get_segments() for bars in figures[0].axes[0].collections)
     # Of 3 in 4 Clopper and Pearson's interval is (.1941, .9937); of one group a share can be anything.
-    np.testing.assert_allclose([one[:, 1] for one in segments], [[0.1941, 0.9937], [0, 1]], atol=1e-4)
-    np.testing.assert_allclose([one[:, 0] for one in segments], [[0.565, 0.565], [0.9, 0.9]])
+    np.testing.assert_allclose([segment[:, 1] for segment in segments], [[0.1941, 0.9937], [0, 1]], atol=1e-4)
+    np.testing.assert_allclose([segment[:, 0] for segment in segments], [[0.565, 0.565], [0.9, 0.9]])
     assert [bar.get_height() for bar in figures[0].axes[1].patches] == [4, 1]
 
 

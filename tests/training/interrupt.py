@@ -12,7 +12,7 @@ RECIPE = {"epochs": 4, "mixup": 0.3, "ema_decay": 0.9}
 
 
 class InterruptError(Exception):
-    """Stands for a kill where none of the process's own code runs any more, so that it may be caught here."""
+    """Stand-in for a kill, which a test may catch: no code of the training itself runs after it."""
 
 
 def fit_until(epoch, *args, **options):

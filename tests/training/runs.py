@@ -70,7 +70,7 @@ def _train(backbone, directory, *, resume, log, kill_at_call, output, **changes)
             make_toy(),
             directory,
             resume=resume,
-            on_epoch=lambda one: report("epoch", one.epoch),
+            on_epoch=lambda row: report("epoch", row.epoch),
             **changes,
         )
     report("calls", calls)
@@ -78,7 +78,7 @@ def _train(backbone, directory, *, resume, log, kill_at_call, output, **changes)
 
 
 def _write_to(path):
-    """Let all that this process prints, whoever prints it, go to a file."""
+    """Send all output of this process to a file, whoever prints it."""
     with path.open("wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)

@@ -1,4 +1,4 @@
-"""What training does to images: each recipe draws from its look's seed alone and keeps its promises."""
+"""The augmentation of images: each recipe draws from its look's seed alone and keeps its promises."""
 
 import random
 
@@ -35,9 +35,9 @@ def looks(count, *, transform=TRANSFORM, of=None, **changes):
 @pytest.mark.parametrize("augmentation", ["crop", "trivial", "none"])
 def test_a_look_has_the_models_size_and_follows_from_its_seed(augmentation):
     first, again = (looks(12, augmentation=augmentation) for _ in range(2))
-    assert {(one.dtype, tuple(one.shape)) for one in first} == {(torch.uint8, (3, 32, 48))}
-    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
-    different = len({one.numpy().tobytes() for one in first})
+    assert {(image.dtype, tuple(image.shape)) for image in first} == {(torch.uint8, (3, 32, 48))}
+    assert all(torch.equal(image, other) for image, other in zip(first, again, strict=True))
+    different = len({image.numpy().tobytes() for image in first})
     assert different == 1 if augmentation == "none" else different > 6
 
 

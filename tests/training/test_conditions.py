@@ -32,8 +32,8 @@ def toy():
 
 
 def seen(toy, name):
-    """The image as its digest, its level and draw 0 say, computed here."""
-    sha256 = next(one.sha256 for one in toy.index.pictures if one.name == name)
+    """Return the image under its level and draw 0, computed here from its digest."""
+    sha256 = next(image.sha256 for image in toy.index.pictures if image.name == name)
     return DARK.see(decode(toy.reader.pictures[name]), sha256)
 
 
@@ -97,20 +97,20 @@ def test_images_are_kept_as_large_as_the_conditions_need(backbone):
 
 
 def test_a_training_under_other_conditions_is_not_continued(toy, backbone, tmp_path):
-    told = []
-    fit(backbone, make_toy(), tmp_path / "one", resume=tmp_path / "resume", on_epoch=told.append)
-    fit(backbone, toy, tmp_path / "two", resume=tmp_path / "resume", on_epoch=told.append)
-    assert [report.epoch for report in told] == [1, 2, 1, 2]
+    reports = []
+    fit(backbone, make_toy(), tmp_path / "one", resume=tmp_path / "resume", on_epoch=reports.append)
+    fit(backbone, toy, tmp_path / "two", resume=tmp_path / "resume", on_epoch=reports.append)
+    assert [report.epoch for report in reports] == [1, 2, 1, 2]
 
 
 def test_a_shrunk_image_and_the_whole_one_are_nearly_the_same_under_conditions():
-    """The stated tolerance: training shrinks an image before it is drawn, all else draws of the whole."""
+    """Within the stated tolerance: training shrinks an image before drawing, all others draw on the whole."""
     random = np.random.default_rng(0)
     street = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((1200, 900))
     camera = ConditionsConfig(profile={"kind": "camera"}).conditions()
     shrunk = street.resize((341, 256), Image.Resampling.BICUBIC, reducing_gap=2.0)
     for level in camera.reported.names:
         whole, kept = (
-            np.asarray(camera.see_at(level, one, "ab" * 32)).astype(float) for one in (street, shrunk)
+            np.asarray(camera.see_at(level, image, "ab" * 32)).astype(float) for image in (street, shrunk)
         )
         assert np.abs(whole - kept).mean() < 2  # grey levels

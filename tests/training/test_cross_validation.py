@@ -208,4 +208,4 @@ def test_too_few_groups_for_the_folds_are_one_paragraph(toy, backbone, tmp_path)
 def test_folds_are_dealt_in_whole_groups():
     group = np.repeat(np.arange(12), 3)
     fold = deal_folds(np.arange(36) % 2 == 0, group, folds=3, seed=0, purpose="a test")
-    assert all(len(set(fold[group == one])) == 1 for one in range(12))
+    assert all(len(set(fold[group == number])) == 1 for number in range(12))

@@ -88,14 +88,14 @@ def test_a_batch_that_is_not_kept_is_decoded_by_threads_to_the_same_pixels(monke
     )
     again = augmented(toy, cache_bytes=5 * 40 * 40 * 4)
     decoders.clear()
-    found = again[looks]
+    batch = again[looks]
     assert threading.get_ident() not in decoders
     assert decoders
     monkeypatch.setattr(data, "READERS", 1)
     alone = augmented(toy, cache_bytes=0)[looks]
-    assert torch.equal(found.inputs, kept.inputs)
+    assert torch.equal(batch.inputs, kept.inputs)
     assert torch.equal(alone.inputs, kept.inputs)
-    assert torch.equal(found.labels, kept.labels)
+    assert torch.equal(batch.labels, kept.labels)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,9 @@ def test_an_epoch_shows_each_image_at_most_once_in_an_order_of_its_own():
         batches.set_epoch(epoch)
         epochs.append(list(batches))
     assert epochs[0] == epochs[2] != epochs[1]
-    for epoch, found in zip((0, 1), epochs, strict=False):
-        looks = [look for batch in found for look in batch]
-        assert [len(batch) for batch in found] == [6] * len(batches) == [6, 6, 6]
+    for epoch, shown in zip((0, 1), epochs, strict=False):
+        looks = [look for batch in shown for look in batch]
+        assert [len(batch) for batch in shown] == [6] * len(batches) == [6, 6, 6]
         assert {look[0] for look in looks} == {epoch}
         assert len({look[1] for look in looks}) == 18
 
@@ -155,12 +155,12 @@ def test_validation_images_come_in_order_as_the_preprocessing_makes_them():
             toy.reader, names, [i % 2 for i in range(7)],
             transform=TRANSFORM, batch_size=3, cache_bytes=cache_bytes,
         )  # fmt: skip
-        found = list(batches)
-        assert [len(batch.inputs) for batch in found] == [3, 3, 1]
+        shown = list(batches)
+        assert [len(batch.inputs) for batch in shown] == [3, 3, 1]
         assert len(batches) == 3
-        assert torch.cat([batch.labels for batch in found]).tolist() == [0, 1, 0, 1, 0, 1, 0]
+        assert torch.cat([batch.labels for batch in shown]).tolist() == [0, 1, 0, 1, 0, 1, 0]
         expected = [
             TRANSFORM.pixels(Image.open(BytesIO(toy.reader.pictures[n])).convert("RGB")) for n in names
         ]
-        assert torch.equal(torch.cat([batch.inputs for batch in found]), torch.stack(expected))
+        assert torch.equal(torch.cat([batch.inputs for batch in shown]), torch.stack(expected))
         assert torch.equal(torch.stack(list(batches.pixels())), torch.stack(expected))

@@ -43,7 +43,7 @@ def single(vit, tmp_path_factory):
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """Let other processes begin with everything loaded, where it is not about how they begin."""
+    """Let other processes begin with everything loaded, in tests that are not about their start."""
     context = SimpleNamespace(get_context=lambda _: LOADED)
     monkeypatch.setattr("streetvision_core.training.processes.multiprocessing", context)
 
@@ -56,18 +56,18 @@ def unbalanced():
     return toy
 
 
-def assert_same_training(found, expected):
+def assert_same_training(result, expected):
     wanted = read_state(expected.weights)
-    for name, given in read_state(found.weights).items():
+    for name, given in read_state(result.weights).items():
         tensor = given
         if name.endswith("attn.qkv.bias"):
-            tensor, wanted[name] = (one.reshape(3, -1)[[0, 2]] for one in (given, wanted[name]))
+            tensor, wanted[name] = (values.reshape(3, -1)[[0, 2]] for values in (given, wanted[name]))
         torch.testing.assert_close(
             tensor, wanted[name], rtol=0, atol=TOLERANCE, msg=lambda m, n=name: f"{n}: {m}"
         )
-    for one, other in zip(found.epochs, expected.epochs, strict=True):
-        assert one.train_loss == pytest.approx(other.train_loss, abs=1e-4)
-        assert one.val_loss == pytest.approx(other.val_loss, abs=1e-4)
+    for epoch, other in zip(result.epochs, expected.epochs, strict=True):
+        assert epoch.train_loss == pytest.approx(other.train_loss, abs=1e-4)
+        assert epoch.val_loss == pytest.approx(other.val_loss, abs=1e-4)
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
@@ -83,7 +83,7 @@ def test_two_processes_train_what_one_does(vit, single, tmp_path):
     seen, before = [], dict(os.environ)
     both = fit(vit, unbalanced(), tmp_path, devices=2, num_workers=1, on_epoch=seen.append, **RECIPE)
     assert_same_training(both, single)
-    assert [one.epoch for one in seen] == [1, 2]
+    assert [report.epoch for report in seen] == [1, 2]
     assert not torch.distributed.is_initialized()
     assert {name for name in os.environ.keys() - before if "MASTER" in name or "SOCKET" in name} == set()
 
@@ -120,10 +120,10 @@ def test_an_error_here_is_not_hidden_by_what_it_does_to_others(vit, tmp_path):
     def full_disk(report):
         raise StoreError("room", "a full disk", "here", "Free some.")
 
-    before = {one.pid for one in multiprocessing.active_children()}
+    before = {child.pid for child in multiprocessing.active_children()}
     with pytest.raises(StoreError, match="a full disk"):
         fit(vit, unbalanced(), tmp_path, devices=2, on_epoch=full_disk, **RECIPE)
-    assert {one.pid for one in multiprocessing.active_children()} <= before
+    assert {child.pid for child in multiprocessing.active_children()} <= before
 
 
 def test_the_others_end_with_the_first_one_however_it_ends(tmp_path):
@@ -138,9 +138,9 @@ def test_the_others_end_with_the_first_one_however_it_ends(tmp_path):
     )
     first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY)
     deadline = time.monotonic() + 120
-    while not (found := list(tmp_path.glob("*.pid"))) and time.monotonic() < deadline:
+    while not (paths := list(tmp_path.glob("*.pid"))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    other = psutil.Process(int(found[0].stem))
+    other = psutil.Process(int(paths[0].stem))
     first.kill()
     first.wait()
     other.wait(timeout=30)
@@ -153,17 +153,17 @@ def test_nobody_else_can_reach_the_processes(tmp_path):
         meeting = Path(processes.meeting).parent
         assert meeting.stat().st_mode & 0o077 == 0
         tell_where_it_listens(processes=processes, place=tmp_path)
-    told = [path.read_text().split() for path in tmp_path.glob("*.addresses")]
-    assert len(told) == 2
-    assert all(told)
-    assert {address for addresses in told for address in addresses} <= {"127.0.0.1", "::1"}
+    by_process = [path.read_text().split() for path in tmp_path.glob("*.addresses")]
+    assert len(by_process) == 2
+    assert all(by_process)
+    assert {address for addresses in by_process for address in addresses} <= {"127.0.0.1", "::1"}
 
 
 def tell_where_it_listens(*, processes, place):
     with group_of(processes):
         gather_in_order([processes.rank])
         connections = psutil.Process().net_connections(kind="tcp")
-        addresses = [one.laddr.ip for one in connections if one.laddr]
+        addresses = [connection.laddr.ip for connection in connections if connection.laddr]
         Path(place, f"{processes.rank}.addresses").write_text(" ".join(addresses))
         gather_in_order([processes.rank])
 

@@ -69,11 +69,15 @@ def test_wrong_labels_are_listed_the_most_surprising_first_and_what_certifies_is
 def test_near_duplicates_of_the_other_label_are_listed_however_sure_the_model_is(world):
     index, splits, _, result = world
     none, roadwork = (
-        next(one for one in index.pictures if one.label == label and one.name in splits.roles["train"][10:])
+        next(
+            image
+            for image in index.pictures
+            if image.label == label and image.name in splits.roles["train"][10:]
+        )
         for label in (0, 1)
     )
     alike = {none.name: replace(none, phash=roadwork.phash, phash256=roadwork.phash256)}
-    near = ImageIndex(tuple(alike.get(one.name, one) for one in index.pictures))
+    near = ImageIndex(tuple(alike.get(image.name, image) for image in index.pictures))
     doubts = {doubt.name: doubt for doubt in audit_labels(result, index=near, splits=splits).doubts}
     assert f"nearly the same image as {none.name}, which is labelled None" in doubts[roadwork.name].why
     assert doubts[roadwork.name].probability > 0.5

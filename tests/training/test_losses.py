@@ -62,8 +62,8 @@ def test_many_heads_are_each_judged_alone():
     heads = torch.stack([LOGITS, LOGITS.flip(-1), LOGITS * 2])
     together = losses(heads, smoothing=0.1, gamma=2.0)
     assert together.shape == (3, 8)
-    for head, found in zip(heads, together, strict=True):
-        torch.testing.assert_close(found, losses(head, smoothing=0.1, gamma=2.0))
+    for head, loss in zip(heads, together, strict=True):
+        torch.testing.assert_close(loss, losses(head, smoothing=0.1, gamma=2.0))
 
 
 @pytest.mark.parametrize("positives", [1, 30, 500])

@@ -42,20 +42,20 @@ def cnn(tmp_path_factory):
 
 def loss_of(checkpoint):
     """The loss of the logits that were recorded from the weights as they were written."""
-    said = checkpoint.val_select
-    logits, labels = torch.tensor(said.logits), torch.tensor(said.labels)
+    predictions = checkpoint.val_select
+    logits, labels = torch.tensor(predictions.logits), torch.tensor(predictions.labels)
     return float(torch.nn.functional.cross_entropy(logits, labels))
 
 
 def body_of(state):
-    return {name: one for name, one in state.items() if not name.startswith(("head.", "fc."))}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(("head.", "fc."))}
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_a_probe_leaves_the_backbone_and_its_statistics_as_they_are(cnn, tmp_path, hidden):
     checkpoint = fit(cnn, make_toy(), tmp_path, head_hidden=hidden, **PROBE)
-    assert {name: one.tolist() for name, one in body_of(read_state(checkpoint.weights)).items()} == {
-        name: one.tolist() for name, one in cnn.read_state().items()
+    assert {name: tensor.tolist() for name, tensor in body_of(read_state(checkpoint.weights)).items()} == {
+        name: tensor.tolist() for name, tensor in cnn.read_state().items()
     }
     assert ("head_hidden" in checkpoint.config) == bool(hidden)
     assert ("model_type" in checkpoint.config) != bool(hidden)
@@ -67,8 +67,8 @@ def test_a_probe_on_a_warm_cache_is_that_on_a_cold_one_and_reads_nothing(cnn, tm
     uncached = fit(cnn, make_toy(), tmp_path / "uncached", **options)
     for run in ("cold", "warm"):
         toy = make_toy()
-        found = fit(cnn, toy, tmp_path / run, features=tmp_path / "features", **options)
-        assert found.to_artifact().digest == uncached.to_artifact().digest
+        checkpoint = fit(cnn, toy, tmp_path / run, features=tmp_path / "features", **options)
+        assert checkpoint.to_artifact().digest == uncached.to_artifact().digest
     assert toy.reader.reads == []
 
 
@@ -86,14 +86,14 @@ def try_heads(monkeypatch):
 def test_each_head_of_a_probe_learns_as_if_it_were_alone(cnn, tmp_path, try_heads):
     try_heads((1e-4, 1e-2, 3e-2), (0.0, 0.1))
     together = fit(cnn, make_toy(), tmp_path / "together", **PROBE)
-    best = min(together.candidates, key=lambda one: (-one.val_mcc, one.val_loss))
+    best = min(together.candidates, key=lambda candidate: (-candidate.val_mcc, candidate.val_loss))
     assert together.best.val_loss == best.val_loss
-    for number, one in enumerate(together.candidates):
-        try_heads((one.learning_rate,), (one.weight_decay,))
-        (found,) = fit(cnn, make_toy(), tmp_path / str(number), **PROBE).candidates
-        assert found.epoch == one.epoch
-        assert found.val_loss == pytest.approx(one.val_loss, rel=1e-5)
-    assert len({one.val_loss for one in together.candidates}) == 6
+    for number, candidate in enumerate(together.candidates):
+        try_heads((candidate.learning_rate,), (candidate.weight_decay,))
+        (alone,) = fit(cnn, make_toy(), tmp_path / str(number), **PROBE).candidates
+        assert alone.epoch == candidate.epoch
+        assert alone.val_loss == pytest.approx(candidate.val_loss, rel=1e-5)
+    assert len({candidate.val_loss for candidate in together.candidates}) == 6
 
 
 def test_a_probe_learns_what_the_features_tell(cnn, tmp_path):
@@ -103,7 +103,7 @@ def test_a_probe_learns_what_the_features_tell(cnn, tmp_path):
 
 
 def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path, notices):
-    """The attention travels in config.json; what was recorded is what the loaded classifier says."""
+    """The attention travels in config.json, so the loaded classifier gives the recorded logits."""
     from streetvision_core.data.decoding.decode import decode
     from streetvision_core.inference.predict import predict_logits
 
@@ -115,8 +115,8 @@ def test_many_views_are_probed_with_a_learned_attention(cnn, tmp_path, notices):
     attention = checkpoint.config["views"]["attention"]
     assert np.any(attention)
     pictures = [decode(toy.reader.pictures[name]) for name in toy.splits.roles["val_select"]]
-    said = predict_logits(checkpoint.load_model(), pictures, hub_transform(checkpoint.config))
-    np.testing.assert_array_equal(said, checkpoint.val_select.logits)
+    logits = predict_logits(checkpoint.load_model(), pictures, hub_transform(checkpoint.config))
+    np.testing.assert_array_equal(logits, checkpoint.val_select.logits)
     assert checkpoint.best.val_loss == pytest.approx(loss_of(checkpoint), rel=1e-4)
     assert "5 views" in notices[-1]
     with pytest.raises(ValueError, match="method: probe"):
@@ -132,10 +132,10 @@ def test_attention_in_front_of_a_hidden_layer_is_carried_too(cnn, tmp_path):
 
 def test_a_head_that_diverges_does_not_end_the_others(cnn, tmp_path, try_heads):
     try_heads((1e-2, 1e38), (0.0,))
-    found = fit(cnn, make_toy(), tmp_path / "both", **PROBE)
+    checkpoint = fit(cnn, make_toy(), tmp_path / "both", **PROBE)
     try_heads((1e-2,), (0.0,))
     alone = fit(cnn, make_toy(), tmp_path / "alone", **PROBE)
-    assert found.weights.sha256 == alone.weights.sha256
+    assert checkpoint.weights.sha256 == alone.weights.sha256
     try_heads((1e38,), (0.0,))
     with pytest.raises(TrainingError, match="finite"):
         fit(cnn, make_toy(), tmp_path / "none", **PROBE)
@@ -186,7 +186,7 @@ def test_adapters_learn_are_merged_and_say_what_they_said(vit, tmp_path):
     width = state["blocks.0.attn.qkv.weight"].shape[1]
     keys = state["blocks.0.attn.qkv.weight"][width : 2 * width]
     assert torch.equal(keys, before["blocks.0.attn.qkv.weight"][width : 2 * width])
-    # What was validated were the adapters, what is recorded is said by the merged weights.
+    # The adapters were validated; the recorded logits are those of the merged weights.
     assert loss_of(checkpoint) == pytest.approx(checkpoint.best.val_loss, rel=1e-4)
 
 
@@ -209,7 +209,7 @@ def test_lower_layers_learn_more_slowly(vit):
     rates = {}
     for group in module.configure_optimizers()["optimizer"].param_groups:
         rates |= {id(parameter): group["initial_lr"] for parameter in group["params"]}
-    by_name = {name: rates[id(one)] for name, one in module.model.named_parameters()}
+    by_name = {name: rates[id(weights)] for name, weights in module.model.named_parameters()}
     assert by_name["head.weight"] == 0.1
     blocks = sorted({by_name[name] for name in by_name if name.startswith("blocks.")})
     assert blocks == pytest.approx([0.1 / 2 ** (len(blocks) - i) for i in range(len(blocks))])

@@ -24,7 +24,7 @@ STOPPED = {"epochs": 40, "learning_rate": 1e-30, "ema_decay": 0.0}
 
 
 def decided(metrics):
-    """What follows from seed, images and configuration."""
+    """Return the parts of a result that follow from seed, images and configuration."""
     return {name: value for name, value in metrics.items() if name not in MEASURED}
 
 
@@ -113,19 +113,19 @@ def raw_to_average(checkpoint):
 EDITS = {
     "raw weights": average_to_raw,
     "averaged weights": raw_to_average,
-    "class weights": lambda one: one["state_dict"]["class_weights"].copy_(torch.tensor([0.1, 0.9])),
-    "optimizer moments": lambda one: one["optimizer_states"][0].update(state={}),
-    "learning rate of the next step": lambda one: one["optimizer_states"][0]["param_groups"][0].update(
+    "class weights": lambda state: state["state_dict"]["class_weights"].copy_(torch.tensor([0.1, 0.9])),
+    "optimizer moments": lambda state: state["optimizer_states"][0].update(state={}),
+    "learning rate of the next step": lambda state: state["optimizer_states"][0]["param_groups"][0].update(
         lr=0.01
     ),
-    "schedule": lambda one: one["lr_schedulers"][0].update(last_epoch=0),
-    "steps, which the averaging follows": lambda one: one["loops"]["fit_loop"][STEPS]["optimizer"]["step"][
-        "total"
-    ].update(completed=0),
-    "epochs, which order and mixing follow": lambda one: one["loops"]["fit_loop"]["epoch_progress"][
+    "schedule": lambda state: state["lr_schedulers"][0].update(last_epoch=0),
+    "steps, which the averaging follows": lambda state: state["loops"]["fit_loop"][STEPS]["optimizer"][
+        "step"
+    ]["total"].update(completed=0),
+    "epochs, which order and mixing follow": lambda state: state["loops"]["fit_loop"]["epoch_progress"][
         "current"
     ].update(ready=1, started=1, processed=1, completed=0),
-    "rows": lambda one: one["rows"][0].update(train_loss=0.5),
+    "rows": lambda state: state["rows"][0].update(train_loss=0.5),
 }
 
 
@@ -139,7 +139,7 @@ def test_without_a_part_of_the_state_the_result_is_another(part, resume, go_on, 
 
 def test_what_follows_from_elsewhere_is_not_taken_from_the_state(resume, go_on, undisturbed):
     """Lightning writes these for others: no callback of ours has a state, and the loops count."""
-    edit_checkpoint(resume, lambda one: (one.pop("callbacks"), one.update(epoch=77, global_step=77)))
+    edit_checkpoint(resume, lambda state: (state.pop("callbacks"), state.update(epoch=77, global_step=77)))
     assert go_on()[0] == undisturbed
 
 
@@ -187,7 +187,7 @@ def test_the_bar_and_the_time_left_begin_where_training_goes_on(toy, backbone, t
     bar = loop.tqdm
     monkeypatch.setattr(loop, "tqdm", lambda **options: bars.append(options) or bar(**options))
     fit(backbone, toy, tmp_path / "out", resume=resume, on_epoch=reports.append, **RECIPE)
-    assert [(one["initial"], one["total"]) for one in bars] == [(4, 8)]
+    assert [(options["initial"], options["total"]) for options in bars] == [(4, 8)]
     assert reports[0].seconds_left == pytest.approx(reports[0].seconds, rel=0.5)
     assert reports[1].seconds_left == 0
 

@@ -12,7 +12,7 @@ from tests.training.toy import fit
 
 
 class Malicious:
-    """What pickle would run when it is loaded."""
+    """An object whose code pickle would run on loading."""
 
     def __init__(self, path):
         self.path = path
@@ -51,23 +51,29 @@ DAMAGES = {
     "empty": (lambda at: replace_checkpoint(at, b""), "something else"),
     "text": (lambda at: replace_checkpoint(at, b"hello world, this is text"), "something else"),
     "a list": (lambda at: replace_checkpoint(at, [1, 2]), "parts of one"),
-    "no optimizer": (lambda at: edit_checkpoint(at, lambda one: one.pop("optimizer_states")), "parts of one"),
-    "no rows": (lambda at: edit_checkpoint(at, lambda one: one["rows"].clear()), "something else"),
-    "rows of others": (lambda at: edit_checkpoint(at, lambda one: one.update(rows=[{}])), "something else"),
-    "a row missing": (lambda at: edit_checkpoint(at, lambda one: one["rows"].pop(0)), "epochs [2]"),
+    "no optimizer": (
+        lambda at: edit_checkpoint(at, lambda state: state.pop("optimizer_states")),
+        "parts of one",
+    ),
+    "no rows": (lambda at: edit_checkpoint(at, lambda state: state["rows"].clear()), "something else"),
+    "rows of others": (
+        lambda at: edit_checkpoint(at, lambda state: state.update(rows=[{}])),
+        "something else",
+    ),
+    "a row missing": (lambda at: edit_checkpoint(at, lambda state: state["rows"].pop(0)), "epochs [2]"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_cannot_be_used_is_named_and_not_used(damage, resume, notices):
     training = json.loads((resume / "state.json").read_bytes())["training"]
-    make, found = DAMAGES[damage]
+    make, text = DAMAGES[damage]
     make(resume)
     with open_state(resume, training=training, device="cpu") as state:
         assert state.load() is None
     assert len(notices) == 1
     assert notices[0].endswith("Training starts from the beginning.")
-    assert found in notices[0]
+    assert text in notices[0]
 
 
 @pytest.mark.parametrize("damage", ["epoch cut off", "best weights with another bit", "newer schema"])

@@ -1,4 +1,4 @@
-"""What a training waited for and took, and the line that says what limited it."""
+"""The seconds that a training waited and took, and the line that says what limited it."""
 
 import multiprocessing
 import time
@@ -87,7 +87,7 @@ def test_where_nothing_was_trained_nothing_is_said_of_waiting():
 
 
 def test_a_slow_loader_is_what_limits_the_training(toy, backbone, tmp_path, monkeypatch):
-    """Each batch is late by a tenth of a second, of which none is in the time of the model."""
+    """Each batch is late by a tenth of a second; none of that counts as time of the model."""
     load, late = data.AugmentedImages.__getitem__, 0.1
 
     def slow(self, looks):
@@ -157,8 +157,8 @@ def epoch(number, epochs, *, phase=""):
     )  # fmt: skip
 
 
-def told(reports, *, seconds):
-    """The phase and number of the epochs that are told, where one takes so many seconds."""
+def shown_epochs(reports, *, seconds):
+    """Return phase and number of the epochs that are shown, where each takes so many seconds."""
     clock, out = Clock(), []
     paced = Paced(out.append, clock=clock)
     for report in reports:
@@ -166,26 +166,26 @@ def told(reports, *, seconds):
         paced(report)
     paced.finish()
     paced.finish()
-    return [(one.phase, one.epoch) for one in out]
+    return [(shown.phase, shown.epoch) for shown in out]
 
 
 def test_a_short_training_and_a_slow_one_are_told_whole():
     for epochs, seconds in ((ALL_EPOCHS, 0.001), (ALL_EPOCHS + 1, 1.0)):
         numbers = range(1, epochs + 1)
         reports = [epoch(number, epochs) for number in numbers]
-        assert told(reports, seconds=seconds) == [("", number) for number in numbers]
+        assert shown_epochs(reports, seconds=seconds) == [("", number) for number in numbers]
 
 
 def test_a_fast_training_is_told_once_a_second_and_to_its_end():
-    numbers = [number for _, number in told([epoch(i, 100) for i in range(1, 101)], seconds=0.125)]
+    numbers = [number for _, number in shown_epochs([epoch(i, 100) for i in range(1, 101)], seconds=0.125)]
     assert numbers == [*range(1, 100, 8), 100]
-    stopped = [number for _, number in told([epoch(i, 100) for i in range(1, 13)], seconds=0.125)]
+    stopped = [number for _, number in shown_epochs([epoch(i, 100) for i in range(1, 13)], seconds=0.125)]
     assert stopped == [1, 9, 12]
 
 
 def test_both_phases_are_told_to_their_end():
     probe = [epoch(i, 100, phase="probe") for i in range(1, 6)]
-    assert told([*probe, *(epoch(i, 50, phase="finetune") for i in range(1, 4))], seconds=0.01) == [
+    assert shown_epochs([*probe, *(epoch(i, 50, phase="finetune") for i in range(1, 4))], seconds=0.01) == [
         ("probe", 1), ("probe", 5), ("finetune", 1), ("finetune", 3),
     ]  # fmt: skip
 

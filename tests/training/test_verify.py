@@ -1,4 +1,4 @@
-"""What the checks of checkpoint and logits must see."""
+"""The faults that the checks of checkpoint and logits must see."""
 
 import dataclasses
 

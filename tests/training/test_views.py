@@ -56,16 +56,18 @@ def test_the_checkpoint_says_of_val_select_what_its_pooled_views_say(trained, to
 
 def test_the_best_epoch_is_chosen_by_the_pooled_views(trained):
     checkpoint, _, _ = trained
-    said = checkpoint.val_select
-    assert checkpoint.best.val_mcc == compute_mcc(said.labels, said.logits[:, 1] > said.logits[:, 0])
+    logits, labels = checkpoint.val_select.logits, checkpoint.val_select.labels
+    assert checkpoint.best.val_mcc == compute_mcc(labels, logits[:, 1] > logits[:, 0])
 
 
 def test_what_the_views_gain_and_cost_is_recorded_and_told(trained, toy):
     checkpoint, notices, _ = trained
-    said, transform = checkpoint.val_select, hub_transform(checkpoint.config)
-    pictures = [validation_of(toy, transform).image(i) for i in range(len(said.ids))]
+    predictions, transform = checkpoint.val_select, hub_transform(checkpoint.config)
+    pictures = [validation_of(toy, transform).image(i) for i in range(len(predictions.ids))]
     whole = predict_logits(checkpoint.load_model(), pictures, transform.whole)
-    pooled_mcc, whole_mcc = (compute_mcc(said.labels, one[:, 1] > one[:, 0]) for one in (said.logits, whole))
+    pooled_mcc, whole_mcc = (
+        compute_mcc(predictions.labels, logits[:, 1] > logits[:, 0]) for logits in (predictions.logits, whole)
+    )
     assert checkpoint.metrics["views_mcc_gain"] == pooled_mcc - whole_mcc
     assert checkpoint.metrics["views_cost"] > 1
     (notice,) = notices
@@ -125,7 +127,7 @@ def test_no_more_images_are_kept_than_memory_allows(toy, trained):
     transform = hub_transform(trained[0].config)
     kept = validation_of(toy, transform, cache_bytes=3 * transform.pixel_bytes)
     toy.reader.reads.clear()
-    pixels = np.stack([one.numpy() for one in kept.pixels()])
+    pixels = np.stack([views.numpy() for views in kept.pixels()])
     assert len(toy.reader.reads) == len(pixels) - 3
     assert pixels.shape[1:] == (5, 3, 32, 32)
 

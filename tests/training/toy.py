@@ -61,7 +61,7 @@ def make_toy(*, train=12, others=6, conditions=None):
             data[name] = draw(len(data), i % 2)
             digest, group = hashlib.sha256(data[name]).hexdigest(), f"{role}/{i // 2}"
             pictures.append(SimpleNamespace(name=name, label=i % 2, sha256=digest, group=group))
-    index = ImageIndex(tuple(sorted(pictures, key=lambda one: one.name)))
+    index = ImageIndex(tuple(sorted(pictures, key=lambda image: image.name)))
     return SimpleNamespace(index=index, splits=SimpleNamespace(roles=roles), reader=Reader(data, conditions))
 
 

@@ -47,14 +47,14 @@ def stripes(number, label):
 def make_stripes(*, train, val_select):
     """Index, splits and reader of the stripes; every image is a group of its own."""
     counts = {role: {"train": train, "val_select": val_select}.get(role, 2) for role in ROLES}
-    roles, found, data = {}, [], {}
+    roles, images, data = {}, [], {}
     for role, count in counts.items():
         roles[role] = tuple(f"{role}/{i:03d}.png" for i in range(count))
         for i, name in enumerate(roles[role]):
             data[name] = stripes(len(data), i % 2)
             sha256 = hashlib.sha256(data[name]).hexdigest()
-            found.append(SimpleNamespace(name=name, label=i % 2, sha256=sha256, group=name))
-    index = ImageIndex(tuple(sorted(found, key=lambda one: one.name)))
+            images.append(SimpleNamespace(name=name, label=i % 2, sha256=sha256, group=name))
+    index = ImageIndex(tuple(sorted(images, key=lambda image: image.name)))
     return SimpleNamespace(index=index, splits=SimpleNamespace(roles=roles), reader=Reader(data))
 
 
@@ -120,18 +120,18 @@ def test_weights_that_improve_the_probe_beyond_its_interval_are_taken(adopted):
 
 
 def test_the_starting_weights_and_what_was_trained_give_the_adapted_weights(adopted):
-    """What `adapters.safetensors` is stored for."""
+    """This is the use of `adapters.safetensors`."""
     model = create_model("test_vit", seed=1, num_classes=0, **adopted.start.model_args)
     model.load_state_dict(adopted.start.read_state())
     trained = load_file(adopted.made.adapters.path)
     add_adapters(model, rank=8, alpha=16, skip_blocks=(5,))
-    load_adapter_state(model, {name: one for name, one in trained.items() if "lora_" in name})
+    load_adapter_state(model, {name: tensor for name, tensor in trained.items() if "lora_" in name})
     merge_adapters(model)
-    whole = {name: one for name, one in trained.items() if "lora_" not in name}
+    whole = {name: tensor for name, tensor in trained.items() if "lora_" not in name}
     assert {name.split(".")[0] for name in whole} == {"blocks", "norm"}
     model.load_state_dict(whole, strict=False)
     state = adopted.made.read_state()
-    assert all(torch.equal(one, state[name]) for name, one in model.state_dict().items())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_published_adaptation_reads_back_as_it_was(adopted, tmp_path):
@@ -178,14 +178,14 @@ def test_the_same_recipe_gives_the_same_bits_whatever_changes_only_the_speed(squ
     monkeypatch.setattr(views, "choose_workers", lambda *_, **__: 2)
     monkeypatch.setattr(data, "CACHE_BYTES", 0)
     made.append(adapt(squares.start, squares.toy, tmp_path / "fast"))
-    first, other, fast = (one.to_artifact().digest for one in made)
+    first, other, fast = (checkpoint.to_artifact().digest for checkpoint in made)
     assert first == fast != other
     assert torch.equal(torch.rand(3), expected)
 
 
 def kill_after(epoch):
-    def report(one):
-        if one.epoch == epoch:
+    def report(row):
+        if row.epoch == epoch:
             raise KeyboardInterrupt
 
     return report
@@ -283,5 +283,5 @@ def test_the_probe_is_a_weighted_logistic_regression_on_standardised_features():
     random = np.random.default_rng(0)
     labels = np.array([0] * 90 + [1] * 10)
     features = (random.normal(size=(100, 3)) + labels[:, None] * 1.5) * [1, 1000, 1e-3]
-    said = probe_decisions(features.astype(np.float32), labels.tolist(), features.astype(np.float32))
-    assert np.mean([one == "roadwork" for one in said[90:]]) > 0.7
+    decisions = probe_decisions(features.astype(np.float32), labels.tolist(), features.astype(np.float32))
+    assert np.mean([decision == "roadwork" for decision in decisions[90:]]) > 0.7

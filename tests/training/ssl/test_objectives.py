@@ -30,8 +30,8 @@ def contrastive_by_hand(embeddings, temperature):
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_the_contrastive_loss_is_that_of_brute_force(temperature):
     embeddings = views()
-    found = contrastive_loss(*embeddings.chunk(2), temperature=temperature)
-    assert float(found) == pytest.approx(contrastive_by_hand(embeddings, temperature), rel=1e-5)
+    loss = contrastive_loss(*embeddings.chunk(2), temperature=temperature)
+    assert float(loss) == pytest.approx(contrastive_by_hand(embeddings, temperature), rel=1e-5)
 
 
 def test_the_contrastive_loss_is_least_where_the_two_views_of_an_image_agree():
@@ -77,19 +77,19 @@ def test_the_gradient_of_parts_is_that_of_the_whole_batch(part_size):
     """To rounding; the losses are float32 by design, so they bound what can be asked for."""
     inputs = views().double()
     whole_loss, whole = gradients(inputs, 12, dropout=0.0)
-    loss, found = gradients(inputs, part_size, dropout=0.0)
+    loss, in_parts = gradients(inputs, part_size, dropout=0.0)
     torch.testing.assert_close(loss, whole_loss, rtol=1e-6, atol=1e-6)
-    for one, other in zip(found, whole, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    for gradient, other in zip(in_parts, whole, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-7)
 
 
 def test_parts_that_draw_the_same_twice_have_the_gradient_of_one_graph_through_all_of_them():
     inputs, model = views().double(), Encoder()
-    said = []
+    outputs = []
     for part, rows in enumerate(torch.split(inputs, 4)):
         torch.manual_seed(part)
-        said.append(model(rows))
-    loss_of(torch.cat(said)).backward()
-    _, found = gradients(inputs, 4, dropout=0.3)
-    for one, parameter in zip(found, model.parameters(), strict=True):
-        torch.testing.assert_close(one, parameter.grad, rtol=1e-5, atol=1e-7)
+        outputs.append(model(rows))
+    loss_of(torch.cat(outputs)).backward()
+    _, in_parts = gradients(inputs, 4, dropout=0.3)
+    for gradient, parameter in zip(in_parts, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-5, atol=1e-7)
