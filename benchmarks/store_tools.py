@@ -31,6 +31,7 @@ from streetvision_core.io import (
     bytes_digest,
     describe,
     json_bytes,
+    private,
 )
 from tests.history.made import CHAIN
 
@@ -58,7 +59,7 @@ COMMANDS = {
 def build(root: Path, runs: int) -> None:
     """Write the store; a run that takes over links to the files of the last one that computed."""
     # Asked once: it would take most of the time.
-    describe.environment, describe.git_state = cache(describe.environment), cache(describe.git_state)
+    private.environment, private.git_state = cache(private.environment), cache(private.git_state)
     began = datetime(2026, 1, 1, tzinfo=UTC)
     computed: dict[str, tuple[StepManifest, str]] = {}
     for number in range(runs):
