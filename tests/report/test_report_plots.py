@@ -187,7 +187,7 @@ def test_the_bars_of_a_bin_are_its_interval_over_groups(figures):
 
 @pytest.mark.parametrize("plot", [plot_roc, plot_precision_recall])
 def test_one_class_has_no_curve_and_is_a_paragraph(plot):
-    with pytest.raises(DataError, match="images of both classes to draw"):
+    with pytest.raises(DataError, match="images of both classes to measure how scores rank them"):
         plot([0.1, 0.2], [1, 1], at={})
 
 
