@@ -110,7 +110,7 @@ def test_the_cache_of_the_client_verifies_and_answers_through_its_links(publishe
 
 
 def test_a_clone_of_git_verifies(bundle, tmp_path):
-    """A clone with its large files verifies; their pointers alone are refused, and the error says why."""
+    """A clone with its large files verifies; pointers alone are refused, and the error says what to do."""
     clone = copy(bundle, tmp_path / "clone")
     (clone / ".git" / "objects").mkdir(parents=True)
     (clone / ".git" / "HEAD").write_text("ref: refs/heads/main")
