@@ -8,12 +8,15 @@ from PIL import Image
 
 from streetvision_core.data.decoding.decode import ImageReader
 from streetvision_core.data.index import IndexedImage
+from streetvision_core.graph import POLICIES
 from streetvision_core.policies.config import RecordedGate, RecordedScrc
 from streetvision_core.policies.gate_fit import fit_gate
 from streetvision_core.policies.scrc_fit import fit_scrc
 from streetvision_core.policies.threshold import fit_threshold_policy
 from streetvision_core.report.report import Decided, Tested
 
+# Most figures of a report are of answers: a kind that always defers is left out here.
+ANSWERING = tuple(POLICIES)
 CHECKPOINT, LOGITS = "c" * 64, "d" * 64
 VERSIONS = {"checkpoint_version": CHECKPOINT, "logits_version": LOGITS}
 

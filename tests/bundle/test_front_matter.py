@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from streetvision_core.bundle import BundleConfig
 from streetvision_core.bundle.hub.front_matter import FrontMatter, front_matter_problems, page_of
 from streetvision_core.eval.metrics import METRICS
+from streetvision_core.graph import POLICY_STEPS
 
 
 def read(readme):
@@ -89,7 +90,7 @@ def test_as_many_data_sets_as_a_bundle_may_name_are_read_again(chain, tmp_path):
 
 
 def test_without_an_evaluation_there_are_no_results(chain, tmp_path):
-    others = {"evaluation", "gate", "scrc"}
+    others = {"evaluation", *POLICY_STEPS} - {"thresholds"}
     upstream = {name: artifact for name, artifact in chain.upstream.items() if name not in others}
     artifact = chain.export(tmp_path / "out", upstream=upstream)
     assert "model-index" not in read(artifact.files["README.md"].decode())[0]

@@ -1,4 +1,4 @@
-"""The eleven numbers agree with scikit-learn, with exact integers, and between containers."""
+"""The metrics agree with scikit-learn, with exact integers, and between containers."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from streetvision_core.policies.registry import published_policies
 from streetvision_core.report.evaluation import EVALUATION_NAME, PREDICTIONS_NAME
 from streetvision_core.report.pages import PAGE_NAME, slice_rows
 from tests.bundle.chain import build_predictor, checkpoint_of, publish, read_thresholds
+from tests.bundle.made import ANSWERING
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def with_attributes(index, names):
 
 
 @pytest.mark.parametrize("which", ["evaluation", "everything"])
-@pytest.mark.parametrize("kind", list(POLICIES))
+@pytest.mark.parametrize("kind", ANSWERING)
 def test_the_figures_of_each_policy_are_those_of_its_decisions(chain, request, which, kind):
     evaluation = request.getfixturevalue(which)
     labels = {image.name: image.label for image in chain.index.pictures}
@@ -88,8 +89,8 @@ def test_it_covers_all_of_val_test_in_the_order_of_the_role(chain, evaluation):
 def test_predictions_name_every_image_and_what_each_policy_decided(evaluation):
     rows = read_csv(evaluation.to_artifact().files[PREDICTIONS_NAME])
     assert set(rows[0]) == {
-        "name", "sha256", "group", "label", "logit_none", "logit_roadwork", "by_threshold", "by_gate",
-        "by_scrc",
+        "name", "sha256", "group", "label", "logit_none", "logit_roadwork",
+        *(f"by_{kind}" for kind in POLICIES),
     }  # fmt: skip
     assert [row["by_scrc"] for row in rows] == [image.decisions["scrc"] for image in evaluation.tested]
     assert {row["by_scrc"] for row in rows} == {"none", "roadwork", "defer"}
@@ -142,7 +143,7 @@ def test_a_report_of_another_version_is_refused_in_one_sentence_that_says_what_t
 
 
 def test_intervals_are_over_the_groups_that_the_index_names(everything):
-    for kind in POLICIES:
+    for kind in ANSWERING:
         groups = {image.group for image in everything.tested if image.decisions[kind] != "defer"}
         assert everything.report.of(kind).intervals.groups.n == len(groups) <= 12
 

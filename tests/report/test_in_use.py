@@ -39,4 +39,4 @@ def test_both_curves_are_tables_with_a_row_a_policy_and_point(reported):
     assert set(rows) == {"curves/prevalence.csv", "curves/net_benefit.csv"}
     for own in rows.values():
         assert {row["policy"] for row in own} == POLICIES.keys()
-    assert len(rows["curves/net_benefit.csv"]) == 3 * 99
+    assert len(rows["curves/net_benefit.csv"]) == len(POLICIES) * 99

@@ -16,15 +16,13 @@ from sklearn.metrics import (
 from streetvision_core.errors import BundleError
 from streetvision_core.eval.intervals import rate_interval
 from streetvision_core.eval.metrics import METRICS_OF_FIRST_SCHEMA
-from streetvision_core.graph import POLICIES
 from streetvision_core.io import json_bytes
 from streetvision_core.io.records import read_record
 from streetvision_core.report.figures import Groups, intervals_of, ranking_of
 from streetvision_core.report.report import MOST_SLICES, Report, report_of
 from streetvision_core.report.slices import SMALLEST_SLICE
-from tests.bundle.made import decide_all, make_policies, make_tested
+from tests.bundle.made import ANSWERING, decide_all, make_policies, make_tested
 
-KINDS = tuple(POLICIES)
 SIZES = (1, 1, 2, 3, 5, 6, 7, 20, 21, 60, 90, 84)
 GROUPS = [f"group {number}" for number, size in enumerate(SIZES) for _ in range(size)]
 N = len(GROUPS)
@@ -95,7 +93,7 @@ def size_class(size):
     return "6 to 20 images" if size <= 20 else "more than 20 images"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANSWERING)
 def test_metrics_are_of_the_answered_images_and_coverage_of_all(report, tested, decided, kind):
     policy, decisions = report.of(kind), decided[kind].decisions
     cells, answered = count(tested.labels, decisions)
@@ -111,7 +109,7 @@ def test_metrics_are_of_the_answered_images_and_coverage_of_all(report, tested, 
     assert answered == N if kind == "threshold" else 0 < answered < N
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANSWERING)
 def test_intervals_are_of_the_answered_images_and_their_groups(report, tested, decided, kind):
     policy, decisions = report.of(kind), decided[kind].decisions
     intervals = policy.intervals
@@ -132,7 +130,7 @@ def test_intervals_are_of_the_answered_images_and_their_groups(report, tested, d
     assert (intervals.bootstrap, intervals.mcc_by_group) == (None, None)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANSWERING)
 def test_ranking_and_calibration_are_of_all_images_and_those_of_scikit_learn(
     report, tested, decided, policies, kind
 ):
@@ -166,7 +164,7 @@ def test_the_calibrated_probability_of_a_threshold_is_that_after_the_temperature
     assert calibrated.brier == pytest.approx(brier_score_loss(tested.labels, 1 / (1 + np.exp(-margins))))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANSWERING)
 def test_each_slice_is_counted_and_a_small_one_is_marked(report, tested, decided, kind):
     sizes = [size_class(SIZES[int(group.split()[1])]) for group in GROUPS]
     columns = {**ATTRIBUTES, "group size": sizes}
@@ -187,7 +185,7 @@ def test_each_slice_is_counted_and_a_small_one_is_marked(report, tested, decided
             assert part.accuracy is None
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANSWERING)
 def test_the_worst_slice_that_can_be_read_comes_first(report, kind):
     slices = report.of(kind).slices
     small = [part.too_small for part in slices]
@@ -243,8 +241,8 @@ def test_a_policy_that_did_not_record_its_interval_leaves_the_difference_without
 
 
 def test_the_promise_of_each_policy_stands_beside_its_figures(report, policies):
-    assert {kind: report.of(kind).promise for kind in KINDS} == {
-        kind: policies[kind].promise() for kind in KINDS
+    assert {kind: report.of(kind).promise for kind in ANSWERING} == {
+        kind: policies[kind].promise() for kind in ANSWERING
     }
 
 
@@ -267,7 +265,7 @@ def test_a_policy_whose_answers_are_all_the_same_is_called_degenerate(report, te
     policy = report_of(tested, {**decided, "scrc": replace(scrc, decisions=kept)}).of("scrc")
     assert len(policy.degeneracies()) == 1
     assert "image of val_test roadwork" in policy.degeneracies()[0]
-    assert [report.of(kind).degeneracies() for kind in KINDS] == [[] for _ in KINDS]
+    assert [report.of(kind).degeneracies() for kind in ANSWERING] == [[] for _ in ANSWERING]
 
 
 @pytest.mark.parametrize("label", [True, False])
@@ -275,7 +273,7 @@ def test_images_of_one_class_give_a_report_without_a_ranking_of_classes(policies
     groups = ["one"] * 40
     tested = make_tested(groups=groups, attributes={}, labels=[label] * 40)
     report = report_of(tested, decide_all(policies, tested))
-    for kind in KINDS:
+    for kind in ANSWERING:
         assert (report.of(kind).ranking.auroc, report.of(kind).ranking.average_precision) == (None, None)
         assert ends(report.of(kind).intervals.mcc) == (-1, 1)
         assert ends(report.of(kind).intervals.accuracy) == (0, 1)
