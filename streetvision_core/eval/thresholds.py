@@ -155,6 +155,7 @@ def _cumulated(counted: npt.NDArray[np.generic], last: npt.NDArray[np.intp]) -> 
 
 
 MCC = Mcc()
+_MOST_POINTS = 1_000_000  # of a grid: the exact scan is finer, and costs less
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def select_threshold_max_mcc(
 
     Raises:
         DataError: wrong shapes, nothing, NaN or infinity, or labels of one class only.
-        ConfigError: fewer than two thresholds.
+        ConfigError: fewer than two thresholds, or more than a million.
     """
     scores = positive_probability(logits)
     if n_thresholds is None:
@@ -235,7 +236,7 @@ def scan_grid(
 
     Raises:
         DataError: as `scan_thresholds`.
-        ConfigError: fewer than two thresholds.
+        ConfigError: fewer than two thresholds, or more than a million.
     """
     grid = _grid(n_thresholds)
     order = _ordered_probabilities(scores, labels)
@@ -319,9 +320,9 @@ def _ordered(scores: Floats, labels: Values, *, lowest: float, highest: float) -
 
 
 def _grid(points: int) -> Floats:
-    if points < 2:
+    if not 2 <= points <= _MOST_POINTS:
         raise ConfigError(
-            "at least 2 thresholds, 0 and 1",
+            f"2 thresholds, 0 and 1, or more, up to {_MOST_POINTS:,}",
             f"{points}",
             "the number of evenly spaced thresholds",
             "Leave it out for the exact maximum, or ask for a few hundred.",

@@ -249,7 +249,7 @@ def test_logits_in_place_of_probabilities_are_refused():
         scan_thresholds([-2.0, 3.0], [0, 1])
 
 
-@pytest.mark.parametrize("n_thresholds", [1, 0, -5])
-def test_a_grid_of_less_than_two_thresholds_is_refused(n_thresholds):
-    with pytest.raises(ConfigError, match="at least 2 thresholds"):
+@pytest.mark.parametrize("n_thresholds", [1, 0, -5, 10**9])
+def test_a_grid_of_too_few_thresholds_or_too_many_is_refused(n_thresholds):
+    with pytest.raises(ConfigError, match=r"2 thresholds, 0 and 1, or more, up to 1,000,000"):
         select_threshold_max_mcc([0.1, 0.2], [0, 1], n_thresholds=n_thresholds)
