@@ -62,17 +62,18 @@ def _check_files(words: Sequence[str]) -> None:
         ConfigError: one is not.
     """
     from streetvision_assets.presets import parse_run_config, read_preset
-    from streetvision_assets.settings.refusals import check_written
+    from streetvision_assets.settings.refusals import check_written, refuse_nothing
 
+    check = check_written if tuple(words[:2]) == _MATERIALIZE else refuse_nothing
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", action="append", default=[], type=Path)
     parser.add_argument(_JSON, dest="text")
     given = parser.parse_known_args(words)[0]
     for file in given.config:
         if file.is_file():  # else Dagster says that there is none
-            check_written(read_preset(file))
+            check(read_preset(file))
     if given.text is not None:
-        check_written(parse_run_config(given.text, _JSON))
+        check(parse_run_config(given.text, _JSON))
 
 
 def _with_our_logger(words: Sequence[str], folder: Path) -> list[str]:

@@ -33,7 +33,7 @@ with one_line_after_ctrl_c():  # for what takes a second or more to load
 
     from streetvision_assets.commands.preflight import prepare
     from streetvision_assets.presets import read_preset
-    from streetvision_assets.settings.refusals import check_written, paragraph
+    from streetvision_assets.settings.refusals import paragraph, refuse_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def read_config(files: Sequence[Path]) -> Mapping[str, Any]:
     for file in files:
         if not file.is_file():
             raise ConfigError("a preset", "no such file", file, "Give the path of one: ls presets.")
-        check_written(read_preset(file))
+        refuse_nothing(read_preset(file))
     return dg.config_from_files([str(file) for file in files])
 
 

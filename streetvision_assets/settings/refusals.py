@@ -83,10 +83,12 @@ def _look_at(step: str, model: type[dg.Config]) -> Callable[[Mapping[str, Any]],
 
 
 def check_written(config: Mapping[str, Any]) -> None:
-    """Refuse a run configuration with steps or resources that are not there, or with nothing for settings.
+    """Refuse settings of steps or resources that are not there, and what `refuse_nothing` refuses.
+
+    Where assets are selected Dagster drops settings of steps that it does not know. A job refuses them.
 
     Raises:
-        ConfigError: it has them.
+        ConfigError: there are such settings.
     """
     for part in ("ops", "resources"):
         given = config.get(part)
@@ -94,6 +96,15 @@ def check_written(config: Mapping[str, Any]) -> None:
             continue  # Dagster refuses it
         if unknown := sorted(map(str, given.keys() - _fields([part]))):
             raise _unknown(unknown, [part], part)
+    refuse_nothing(config)
+
+
+def refuse_nothing(config: Mapping[str, Any]) -> None:
+    """Refuse a run configuration with nothing in place of settings.
+
+    Raises:
+        ConfigError: a place has nothing.
+    """
     for fault in _nothings(_schema(), config, []):
         raise fault
 

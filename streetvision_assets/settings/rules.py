@@ -13,7 +13,7 @@ import dagster as dg
 import pydantic
 
 from streetvision_assets.conventions import BODIES
-from streetvision_assets.settings.refusals import check_written
+from streetvision_assets.settings.refusals import refuse_nothing
 from streetvision_core.data.images import STEP as IMAGES
 from streetvision_core.data.images import indexed_before
 from streetvision_core.errors import ConfigError, StreetVisionError
@@ -35,7 +35,7 @@ def check_run(run: dg.DagsterRun, store: ArtifactStore) -> None:
     Raises:
         StreetVisionError: a step of the run could only fail.
     """
-    check_written(run.run_config)
+    refuse_nothing(run.run_config)
     configs = _configs(run)
     if IMAGES in configs and not configs[IMAGES].names_source:
         indexed_before(store)

@@ -49,8 +49,8 @@ def test_the_bundle_names_its_conditions_everywhere(dark_bundle, bundle):
     assert load_bundle(dark_bundle).conditions == DARK
     assert verify_bundle(dark_bundle, deep=True).bundle.evaluation.conditions.tuned
     text = " ".join((dark_bundle / "README.md").read_text().split())
-    assert "tuned under the conditions tunnel: dark, plain" in text
-    assert "were fitted under tunnel: dark, plain and hold there" in text
+    assert "tuned under the conditions tunnel of 2026-11-28: dark, plain" in text
+    assert "were fitted under tunnel of 2026-11-28: dark, plain and hold there" in text
     assert load_bundle(bundle).conditions == ConditionsConfig().conditions()
     plain = " ".join((bundle / "README.md").read_text().split())
     assert "tuned under the conditions" not in plain

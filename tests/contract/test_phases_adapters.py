@@ -7,6 +7,7 @@ import torch
 
 from streetvision_core.errors import TrainingError
 from streetvision_core.models import weights
+from streetvision_core.training import fitting
 from tests.training.ssl.test_explora import adapt
 from tests.training.toy import fit, make_backbone, make_toy
 
@@ -35,6 +36,7 @@ def damaged_read(monkeypatch, change):
         return state
 
     monkeypatch.setattr(weights, "read_state", read)
+    monkeypatch.setattr(fitting, "read_state", read)
 
 
 @pytest.mark.parametrize("part", ["lora_B", "head"])
