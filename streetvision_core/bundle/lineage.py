@@ -7,7 +7,7 @@ data version of the manifest that lies beside it, and when no link is left out. 
 
 A bundle ships one policy and needs only what that policy was made from. Where an evaluation is shipped, it
 must have judged this policy; the other policies that it set beside it are part of the chain as well, as they
-were when it did. An evaluation of another checkpoint or policy is left out, unless the release asks for one.
+were when it did. An evaluation of another checkpoint or policy is left out.
 
 Each manifest also records which roles of images its step opened; a step that opened one it may not
 (`graph`) breaks the chain as well.
